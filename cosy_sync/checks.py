@@ -1,0 +1,123 @@
+"""Rules that settings are checked by: each names the field and what it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import ConfigError
+
+__all__ = [
+    "Rule",
+    "check",
+    "checked_headers",
+    "checked_url",
+    "count",
+    "count_or_none",
+    "flag",
+    "header_text_or_none",
+    "name_or_none",
+    "not_negative",
+    "positive",
+    "whole",
+]
+
+Rule = tuple[str, Callable[[Any], bool], str]
+
+
+def check(config: Any, rules: tuple[Rule, ...]) -> None:
+    """Raise ConfigError for the first rule that a field of the record breaks."""
+    for name, allowed, expected in rules:
+        value = getattr(config, name)
+        try:
+            good = allowed(value) and isinstance(value, bool) == (allowed is _is_flag)
+        except TypeError:
+            good = False
+        if not good:
+            shown = "something else" if name == "api_key" else repr(value)
+            raise ConfigError(f"{name}: must be {expected}, got {shown}")
+
+
+def positive(*names: str) -> tuple[Rule, ...]:
+    """Return rules: finite numbers above 0."""
+    return tuple((name, lambda v: 0 < v < float("inf"), "a number above 0") for name in names)
+
+
+def not_negative(*names: str) -> tuple[Rule, ...]:
+    """Return rules: finite numbers from 0 on."""
+    return tuple((name, lambda v: 0 <= v < float("inf"), "0 or more") for name in names)
+
+
+def count(*names: str) -> tuple[Rule, ...]:
+    """Return rules: whole numbers above 0."""
+    return tuple((name, _is_count, "a whole number above 0") for name in names)
+
+
+def whole(*names: str) -> tuple[Rule, ...]:
+    """Return rules: whole numbers from 0 on."""
+    return tuple(
+        (name, lambda v: isinstance(v, int) and v >= 0, "a whole number from 0 on")
+        for name in names
+    )
+
+
+def count_or_none(*names: str) -> tuple[Rule, ...]:
+    """Return rules: whole numbers above 0, or nothing."""
+    return tuple(
+        (name, lambda v: v is None or _is_count(v), "a whole number above 0") for name in names
+    )
+
+
+def flag(*names: str) -> tuple[Rule, ...]:
+    """Return rules: True or False."""
+    return tuple((name, _is_flag, "True or False") for name in names)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+def name_or_none(value: Any) -> bool:
+    """Return whether this is a name, or nothing."""
+    return value is None or (isinstance(value, str) and bool(value))
+
+
+def header_text_or_none(value: Any) -> bool:
+    """Return whether this may stand in an HTTP header, or is nothing."""
+    return value is None or (_header_text(value) and bool(value))
+
+
+def _header_text(value: Any) -> bool:
+    return isinstance(value, str) and value.isascii() and value.isprintable()
+
+
+def checked_headers(headers: Any) -> dict[str, str]:
+    """Return a copy of the headers; raise ConfigError for one that cannot be sent."""
+    if not isinstance(headers, Mapping):
+        raise ConfigError("headers: expected a mapping of names to values")
+    for name, value in headers.items():
+        if not _header_text(name) or not name or set(name) & set(" :()"):
+            raise ConfigError(f"headers: {name!r} is not the name of a header")
+        if not _header_text(value):
+            raise ConfigError(f"headers: the value of {name!r} must be printable ASCII text")
+    return dict(headers)
+
+
+def checked_url(name: str, url: Any) -> None:
+    """Raise ConfigError unless this is an http or https URL without a password in it."""
+    try:
+        parts = urlsplit(url)
+        port_ok = parts.port is None or parts.port > 0
+    except (ValueError, TypeError, AttributeError):
+        raise ConfigError(f"{name}: {url!r} is not a URL") from None
+    if parts.username or parts.password:
+        raise ConfigError(f"{name}: give the key as api_key, not inside the URL")
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_ok:
+        raise ConfigError(f"{name}: expected http://HOST/PATH or https://HOST/PATH, got {url!r}")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ConfigError(f"{name}: {url!r} must be ASCII without spaces; percent-encode the rest")

@@ -1,0 +1,289 @@
+"""Every error that cosy_sync raises.
+
+CosyError
+  ConfigError(ValueError)       a setting is unknown or wrong; names the field and the fix
+  InvalidTextError(ValueError)  a text is empty, too long or not encodable; refused before sending
+  ClosedError                   the client was closed
+  RefusedError                  not sent, by our own decision
+    ShedError                   too much is waiting already
+    BreakerOpenError            the endpoint failed too often lately
+    RateLimitedError            our own rate limit could not let it through in time
+    NoEndpointError             no endpoint is able to take it
+  DeadlineError(TimeoutError)   the caller's time ran out
+  TransportError                the network failed
+    ConnectError                no connection: surely not received
+    ReplyTimeout                sent, but the reply did not come in time
+    CutError                    the connection ended in the middle; carries what came
+  ServerError                   the service answered with an error
+    BadRequestError             it will refuse this request again
+    AuthError                   the key is missing or wrong
+    BillingError                the account cannot pay
+    ThrottledError              too many requests; may carry retry_after
+    UnavailableError            it cannot answer now
+    TextError                   it refused this one text of a batch
+  BadAudioError                 a 200 without the audio that was promised
+  BatchError                    some texts of a call failed; carries every outcome
+
+Each class says three things, so that nobody needs a table of types:
+`sent` (may the service have seen it), `retryable` (may a repetition succeed) and
+`trips` (does it count as a failure of the endpoint).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+if TYPE_CHECKING:
+    from .models import Outcome
+
+__all__ = [
+    "AuthError",
+    "BadAudioError",
+    "BadRequestError",
+    "BatchError",
+    "BillingError",
+    "BreakerOpenError",
+    "ClosedError",
+    "ConfigError",
+    "ConnectError",
+    "CosyError",
+    "CutError",
+    "DeadlineError",
+    "InterruptedBatch",
+    "InvalidTextError",
+    "NoEndpointError",
+    "RateLimitedError",
+    "RefusedError",
+    "ReplyTimeout",
+    "ServerError",
+    "ShedError",
+    "TextError",
+    "ThrottledError",
+    "TransportError",
+    "UnavailableError",
+    "server_error",
+]
+
+_E = TypeVar("_E", bound="CosyError")
+
+
+class CosyError(Exception):
+    """What every error of this library is.
+
+    `endpoint` is the address without key or query, `index` the text's place in the call,
+    `text_hash` a short hash of it (never the text), `attempts` the earlier errors of the same text.
+    """
+
+    sent: ClassVar[bool] = False
+    retryable: ClassVar[bool] = False
+    trips: ClassVar[bool] = False
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.endpoint: str | None = None
+        self.index: int | None = None
+        self.text_hash: str | None = None
+        self.attempts: tuple[CosyError, ...] = ()
+        self.__dict__.update(details)
+
+    def __str__(self) -> str:
+        notes = []
+        if self.index is not None:
+            notes.append(f"text {self.index}")
+        if self.text_hash is not None:
+            notes.append(f"#{self.text_hash}")
+        if self.endpoint is not None:
+            notes.append(self.endpoint)
+        if self.attempts:
+            notes.append(f"after {len(self.attempts) + 1} attempts")
+        return f"{self.message} [{', '.join(notes)}]" if notes else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
+
+    def with_details(self: _E, **details: Any) -> _E:
+        """Return a copy that knows more; the cause stays."""
+        copy: _E = _rebuild(type(self), self.args, {**self.__dict__, **details})
+        copy.__cause__ = self.__cause__
+        return copy
+
+
+def _rebuild(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigError(CosyError, ValueError):
+    """A setting is unknown or wrong. The message names the field and the fix."""
+
+
+class InvalidTextError(CosyError, ValueError):
+    """A text cannot be sent: empty, too long, or not encodable as UTF-8."""
+
+
+class ClosedError(CosyError):
+    """The client was closed before this was done."""
+
+
+class RefusedError(CosyError):
+    """Not sent, by our own decision. `retry_after` says in how many seconds it may go through."""
+
+    retryable = True
+    retry_after: float | None = None
+
+
+class ShedError(RefusedError):
+    """Too much is waiting already."""
+
+    retryable = False
+
+
+class BreakerOpenError(RefusedError):
+    """The endpoint failed too often lately. `retry_after`: seconds left of the pause."""
+
+
+class RateLimitedError(RefusedError):
+    """Our own rate limit has no room before the deadline."""
+
+
+class NoEndpointError(RefusedError):
+    """No endpoint can take the request."""
+
+
+class DeadlineError(CosyError, TimeoutError):
+    """The caller's time ran out. `deadline`: the caller's number (seconds); `phase`: what ran."""
+
+    sent = True
+    deadline: float | None = None
+    phase: str | None = None
+
+
+class TransportError(CosyError):
+    """The network failed."""
+
+    sent = True
+    retryable = True
+    trips = True
+
+
+class ConnectError(TransportError):
+    """There was no connection: the service surely did not receive the request."""
+
+    sent = False
+
+
+class ReplyTimeout(TransportError):
+    """The request was sent, but the reply did not come in time. `phase` says which wait ran out."""
+
+    phase: str | None = None
+
+
+class CutError(TransportError):
+    """The connection ended in the middle. `partial`: the bytes of the reply's body that came."""
+
+    partial: bytes = b""
+
+
+class ServerError(CosyError):
+    """The service answered with an error: `status`, `code`, `request_id`, `retry_after` (s)."""
+
+    sent = True
+    status: int | None = None
+    code: str | None = None
+    request_id: str | None = None
+    retry_after: float | None = None
+
+
+class BadRequestError(ServerError):
+    """The service refuses this request and will refuse it again."""
+
+
+class AuthError(ServerError):
+    """The key is missing, wrong or not allowed to do this."""
+
+
+class BillingError(ServerError):
+    """The account cannot pay."""
+
+
+class ThrottledError(ServerError):
+    """Too many requests for the service's limits."""
+
+    retryable = True
+
+
+class UnavailableError(ServerError):
+    """The service cannot answer now."""
+
+    retryable = True
+    trips = True
+
+
+class TextError(ServerError):
+    """The service refused this one text of a batch; the others were served."""
+
+
+class BadAudioError(CosyError):
+    """A 200 without the audio that was promised. `reason` is one word for counters."""
+
+    sent = True
+    retryable = True
+    reason: str = "not_audio"
+
+
+class BatchError(CosyError):
+    """Some texts of a call failed. `outcomes` holds one entry per text, finished audio included."""
+
+    outcomes: Sequence[Outcome] = ()
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """Return the outcomes that are errors, in input order."""
+        return [outcome for outcome in self.outcomes if outcome.error is not None]
+
+
+class InterruptedBatch(KeyboardInterrupt):
+    """Ctrl-C in the middle of a call. `outcomes` holds what was finished before it."""
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        super().__init__(f"interrupted with {len(outcomes)} texts finished")
+        self.outcomes = outcomes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.outcomes,)
+
+
+_ADVICE = {
+    401: "check api_key (or COSY_SYNC_API_KEY)",
+    402: "check the account's balance",
+    403: "the key may not do this: check its permissions",
+    404: "check the URL's path: requests go to exactly the URL that was given",
+    405: "check the URL's path: this address does not take POST",
+    413: "send fewer or shorter texts a call (batch_size)",
+    429: "lower the endpoint's rate or max_connections to what the service allows",
+}
+
+
+def server_error(status: int, message: str, **details: Any) -> ServerError:
+    """Build the error that belongs to an HTTP status, with advice where there is any."""
+    advice = _ADVICE.get(status)
+    text = f"the service answered HTTP {status}: {message}" if message else f"HTTP {status}"
+    if advice:
+        text = f"{text}; {advice}"
+    return _class_for(status)(text, status=status, **details)
+
+
+def _class_for(status: int) -> type[ServerError]:
+    if status in (401, 403):
+        return AuthError
+    if status == 402:
+        return BillingError
+    if status == 429:
+        return ThrottledError
+    if status >= 500 or status == 408:
+        return UnavailableError
+    return BadRequestError if status >= 400 else ServerError

@@ -1,0 +1,41 @@
+"""What a wire writes and reads and the net moves: one request, one reply, one text's payload."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["Payload", "Reply", "Request"]
+
+
+@dataclass(slots=True)
+class Request:
+    """One POST: `headers` as (name, value) pairs beside Host and Content-Length, `body` as sent."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Reply:
+    """One whole reply: header names in lower case, `body` after decompression.
+
+    `connect` and `first_byte` in seconds (connect is 0 on a reused connection); `received` counts
+    the body's bytes on the network.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | bytearray | memoryview
+    connect: float = 0.0
+    first_byte: float = 0.0
+    received: int = 0
+
+
+@dataclass(slots=True)
+class Payload:
+    """One text's bytes out of a reply, with the media type that the service gave them."""
+
+    data: bytes
+    media_type: str

@@ -1,0 +1,164 @@
+"""The nouns: Voice, Utterance, Audio, Timing, Outcome."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import ConfigError, CosyError
+
+__all__ = ["Audio", "Outcome", "Timing", "Utterance", "Voice", "text_hash"]
+
+
+def text_hash(text: str) -> str:
+    """Return 10 hexadecimal digits that stand for a text in logs and errors."""
+    data = text.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(data, digest_size=5).hexdigest()
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Who speaks: the name of a speaker that the service knows, such as 中文女."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise ConfigError("voice: expected the name of a speaker, such as Voice('中文女')")
+
+
+@dataclass(slots=True)
+class Utterance:
+    """One text at its place in a call: the unit of success or failure."""
+
+    index: int
+    text: str
+
+    @property
+    def hash(self) -> str:
+        """Return the short hash that stands for the text in logs and errors."""
+        return text_hash(self.text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """How long the call took that brought a text's audio. Seconds; texts of a batch share one.
+
+    `started` is on the clock of `time.monotonic()`; `queued` counts from the client's taking up
+    the text until its last attempt was sent; `connect` is 0 on a reused connection.
+    """
+
+    started: float
+    queued: float
+    connect: float
+    first_byte: float
+    total: float
+    attempts: int
+    endpoint: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Audio:
+    """Checked speech: `data` as the service sent it (`wav`: a whole file; `pcm`: bare samples).
+
+    Samples are signed 16-bit little-endian; `sample_rate` in Hz. `pcm_start` and `pcm_size`
+    say where in `data` the samples lie, in bytes.
+    """
+
+    data: bytes = field(repr=False)
+    format: str
+    sample_rate: int
+    channels: int = 1
+    pcm_start: int = 0
+    pcm_size: int = 0
+    timing: Timing | None = None
+    from_cache: bool = False
+
+    @property
+    def duration(self) -> float:
+        """Return the length of the sound in seconds."""
+        return self.pcm_size / (2 * self.channels * self.sample_rate)
+
+    def pcm(self) -> bytes:
+        """Return the bare samples: signed 16-bit little-endian, channels interleaved."""
+        if self.pcm_size == len(self.data):
+            return self.data
+        return self.data[self.pcm_start : self.pcm_start + self.pcm_size]
+
+    def wav(self) -> bytes:
+        """Return a whole WAV file; a header is added to bare samples."""
+        if self.format == "wav":
+            return self.data
+        return wav_header(self.sample_rate, self.channels, self.pcm_size) + self.pcm()
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the sound to a file: `.wav`, or `.pcm` / `.raw` for bare samples.
+
+        The file appears whole or not at all: it is written beside its place and then renamed.
+        Raises OSError when the directory is missing or full, ConfigError for another ending.
+        """
+        target = Path(path)
+        ending = target.suffix.lower()
+        if ending not in (".wav", ".pcm", ".raw"):
+            raise ConfigError(f"save: {target.name!r} must end in .wav, .pcm or .raw")
+        _write_whole(target, self.wav() if ending == ".wav" else self.pcm())
+        return target
+
+    def __repr__(self) -> str:
+        return (
+            f"<Audio {self.format}, {self.sample_rate} Hz, {self.duration:.2f} s, "
+            f"{len(self.data)} bytes>"
+        )
+
+    def _repr_html_(self) -> str:
+        sound = base64.b64encode(self.wav()).decode("ascii")
+        return f'<audio controls preload="none" src="data:audio/wav;base64,{sound}"></audio>'
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one text: `audio`, or the `error` that ended it."""
+
+    index: int
+    text: str = field(repr=False)
+    audio: Audio | None = None
+    error: CosyError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Return whether there is audio."""
+        return self.error is None
+
+    @property
+    def timing(self) -> Timing | None:
+        """Return the timing of the call that brought the audio."""
+        return self.audio.timing if self.audio is not None else None
+
+
+def wav_header(sample_rate: int, channels: int, pcm_size: int) -> bytes:
+    """Build the 44 bytes that make 16-bit samples a WAV file (RIFF, Microsoft 1991)."""
+    frame = 2 * channels
+    return struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        *(b"RIFF", 36 + pcm_size, b"WAVE"),
+        *(b"fmt ", 16, 1, channels, sample_rate, sample_rate * frame, frame, 16),
+        *(b"data", pcm_size),
+    )
+
+
+def _write_whole(target: Path, data: bytes) -> None:
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    with open(part, "xb") as file:
+        try:
+            file.write(data)
+            file.close()
+            os.replace(part, target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise

@@ -1,0 +1,127 @@
+"""Join settings: arguments over environment variables over defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_type_hints
+
+from .config import GROUPS, BatchConfig, ClientConfig, Endpoint, Settings
+from .errors import ConfigError
+
+__all__ = ["endpoints_from_environment", "load_config"]
+
+ENV_PREFIX = "COSY_SYNC_"
+_C = TypeVar("_C")
+
+
+def load_config(
+    config: ClientConfig | None,
+    settings: Settings | Mapping[str, Any],
+    environ: Mapping[str, str] | None = None,
+) -> ClientConfig:
+    """Join arguments, environment and defaults, in this order of precedence.
+
+    Raises ConfigError for a name that does not exist or a value that cannot be.
+    """
+    given = dict(settings)
+    _refuse_unknown(given, [*_names(ClientConfig), "batch_size"], "argument")
+    if config is None:
+        config = _from_environment(os.environ if environ is None else environ)
+    size = given.pop("batch_size", None)
+    config = _build(ClientConfig, {**_shallow(config), **given})
+    if size is not None:
+        batch = _build(
+            BatchConfig, {**_shallow(config.batch), "max_texts": size}, {"max_texts": "batch_size"}
+        )
+        config = dataclasses.replace(config, batch=batch)
+    return config
+
+
+def endpoints_from_environment(environ: Mapping[str, str] | None = None) -> list[Endpoint]:
+    """Read COSY_SYNC_URL: one address, or several with commas between."""
+    text = (os.environ if environ is None else environ).get(f"{ENV_PREFIX}URL", "")
+    return [Endpoint(part.strip()) for part in text.split(",") if part.strip()]
+
+
+def _from_environment(environ: Mapping[str, str]) -> ClientConfig:
+    names = {f"{ENV_PREFIX}{'_'.join(path)}".upper(): path for path in _paths()}
+    given = {name: text for name, text in environ.items() if name.startswith(ENV_PREFIX)}
+    _refuse_unknown(given, [*names, f"{ENV_PREFIX}URL"], "environment variable")
+    values: dict[str, Any] = {}
+    groups: dict[str, dict[str, Any]] = {}
+    for name, text in given.items():
+        if name == f"{ENV_PREFIX}URL":
+            continue
+        *group, key = names[name]
+        place = groups.setdefault(group[0], {}) if group else values
+        place[key] = _parse(name, text, _hint(group, key))
+    if "batch_size" in values:
+        groups.setdefault("batch", {})["max_texts"] = values.pop("batch_size")
+    for group_name, fields in groups.items():
+        shown = {key: f"{ENV_PREFIX}{group_name}_{key}".upper() for key in fields}
+        values[group_name] = _build(GROUPS[group_name], fields, shown)
+    return _build(ClientConfig, values, {key: f"{ENV_PREFIX}{key}".upper() for key in values})
+
+
+_NOT_TEXT = ("headers", "check", "ssl_context")
+
+
+def _paths() -> Iterable[tuple[str, ...]]:
+    yield ("batch_size",)
+    for name in _names(ClientConfig):
+        if name in GROUPS:
+            yield from ((name, key) for key in _names(GROUPS[name]) if key not in _NOT_TEXT)
+        elif name not in _NOT_TEXT:
+            yield (name,)
+
+
+def _hint(group: list[str], key: str) -> str:
+    cls = GROUPS[group[0]] if group else ClientConfig
+    return "int" if key == "batch_size" else str(get_type_hints(cls)[key])
+
+
+def _parse(name: str, text: str, hint: str) -> Any:
+    if "bool" in hint:
+        return _parse_bool(name, text)
+    for kind, noun in ((int, "a whole number"), (float, "a number")):
+        if kind.__name__ in hint:
+            try:
+                return kind(text)
+            except ValueError:
+                raise ConfigError(f"{name}: expected {noun}, got {text!r}") from None
+    return text
+
+
+def _parse_bool(name: str, text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ConfigError(f"{name}: expected true or false, got {text!r}")
+
+
+def _names(cls: type) -> list[str]:
+    return [item.name for item in dataclasses.fields(cls)]
+
+
+def _shallow(config: Any) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in _names(type(config))}
+
+
+def _refuse_unknown(given: Iterable[str], known: list[str], noun: str) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+            raise ConfigError(f"{name}: no such {noun}; {hint}")
+
+
+def _build(cls: type[_C], values: Mapping[str, Any], shown: Mapping[str, str] | None = None) -> _C:
+    try:
+        return cls(**values)
+    except ConfigError as error:
+        name, _, rest = error.message.partition(":")
+        raise ConfigError(f"{(shown or {}).get(name, name)}:{rest}") from None

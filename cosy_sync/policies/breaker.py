@@ -1,0 +1,325 @@
+"""The breaker: leaves an endpoint alone for a while after too many of its calls failed."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pybreaker
+
+from ..config import BreakerConfig
+from ..errors import BreakerOpenError, CosyError
+
+__all__ = ["Admission", "Breaker"]
+
+CLOSED: str = pybreaker.STATE_CLOSED
+OPEN: str = pybreaker.STATE_OPEN
+HALF_OPEN: str = pybreaker.STATE_HALF_OPEN
+
+# The window moves on in tenths: it covers between 90 % and 100 % of its length.
+_BUCKETS = 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admission:
+    """The breaker's yes to one call. `generation` counts the changes of state before it."""
+
+    generation: int
+    probe: bool = False
+
+
+class Breaker:
+    """Opens when too many calls of the last seconds failed, then lets probes try before it closes.
+
+    Admit first, make the call outside, then record what became of it: nothing is held meanwhile.
+
+    pybreaker keeps the book: `ledger` follows every change of state, and its listeners hear of
+    it, one change at a time and in order. `listeners` given here also hear `success` and `failure`
+    of each call that counted, on the thread that recorded it, several threads at once;
+    `before_call` is never called. They get the exceptions of their own reported through
+    `threading.excepthook`. Opening or closing the ledger by hand changes nothing here.
+
+    Args:
+        config: When it opens, for how long, and how it closes again.
+        name: The endpoint's label; in the ledger and in errors.
+        on_change: Called with the old and the new state after each change.
+        listeners: pybreaker listeners.
+        random: Draws a number in [0, 1).
+    """
+
+    def __init__(
+        self,
+        config: BreakerConfig,
+        name: str,
+        *,
+        on_change: Callable[[str, str], None] | None = None,
+        listeners: Sequence[pybreaker.CircuitBreakerListener] = (),
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._name = name
+        self._random = random
+        self._on_change = on_change
+        self._listeners = tuple(_Shielded(listener) for listener in listeners)
+        self.ledger = pybreaker.CircuitBreaker(name=name, listeners=self._listeners)
+        self._ledger_moves: dict[str, Callable[[], object]] = {
+            OPEN: self.ledger.open,
+            HALF_OPEN: self.ledger.half_open,
+            CLOSED: self.ledger.close,
+        }
+        self._ticks_per_second = _BUCKETS / config.window
+        # How soon a caller should ask again while all probes are under way.
+        self._peek = config.open_for / 60
+        # Guards everything below.
+        self._lock = threading.Lock()
+        self._state = CLOSED
+        self._generation = 0
+        # What every call is admitted with while closed, None otherwise. Read without the lock: a
+        # call that picks it up just before the breaker opens was simply admitted before.
+        self._ticket: Admission | None = Admission(0)
+        self._window = _Window()
+        self._until = 0.0  # when the open time ends
+        self._reason = ""  # why a call is refused
+        self._leases: dict[Admission, float] = {}  # probes under way: when each lease ends
+        self._good_probes = 0
+        self._changes: deque[tuple[str, str]] = deque()  # decided, not yet announced
+        self._announcing = False  # one thread is at it
+
+    @property
+    def state(self) -> str:
+        """Return "closed", "open" or "half-open"; open turns half-open when the next call asks."""
+        return self._state
+
+    def admit(self, now: float) -> Admission:
+        """Let one call through; its result must be recorded. Raises BreakerOpenError."""
+        ticket = self._ticket
+        return ticket if ticket is not None else self._admit_probe(now)
+
+    def record(self, admission: Admission, error: CosyError | None, now: float) -> None:
+        """Count what became of a call: success, failure (`error.trips`) or neither.
+
+        Results of calls from before the last change of state count for nothing.
+        """
+        if error is None:
+            counted = self._succeeded(admission, now)
+        elif error.trips:
+            counted = self._failed(admission, now)
+        else:
+            # Says nothing about the endpoint's health: a probe only gives its place back.
+            if admission.probe:
+                with self._lock:
+                    self._leases.pop(admission, None)
+            return
+        if counted and self._listeners:
+            self._replay(error)
+        if self._changes:
+            self._announce()
+
+    def remaining(self, now: float) -> float:
+        """Return the seconds after which a refused call should ask again; 0 when it may now."""
+        if self._ticket is not None:
+            return 0.0
+        with self._lock:
+            return self._wait(now)
+
+    def _admit_probe(self, now: float) -> Admission:
+        with self._lock:
+            wait = self._wait(now)
+            if wait <= 0.0:
+                admission = self._enter(now)
+            reason = self._reason
+        if wait > 0.0:
+            message = f"{reason} {wait:.1f} s"
+            raise BreakerOpenError(message, retry_after=wait, endpoint=self._name)
+        if self._changes:
+            self._announce()
+        return admission
+
+    # The rest of the decisions: with the lock held, or taking it for one block.
+
+    def _wait(self, now: float) -> float:
+        if self._state == CLOSED:
+            return 0.0
+        if self._state == OPEN:
+            return max(0.0, self._until - now)
+        if len(self._leases) + self._good_probes < self._config.probes:
+            return 0.0
+        # All places are taken, so there is a lease: the oldest comes first.
+        lease_ends = next(iter(self._leases.values()))
+        return max(0.0, min(self._peek, lease_ends - now))
+
+    def _enter(self, now: float) -> Admission:
+        if self._ticket is not None:  # closed by the last probe while we waited for the lock
+            return self._ticket
+        if self._state == OPEN:
+            self._half_open()
+        elif len(self._leases) + self._good_probes >= self._config.probes:
+            # A probe that never reported gives its place to this one.
+            del self._leases[next(iter(self._leases))]
+        admission = Admission(self._generation, probe=True)
+        self._leases[admission] = now + self._config.probe_lease
+        return admission
+
+    def _succeeded(self, admission: Admission, now: float) -> bool:
+        tick = int(now * self._ticks_per_second)
+        with self._lock:
+            if admission.generation != self._generation:
+                return False
+            if not admission.probe:
+                self._window.add(tick, 0)
+                return True
+            if self._leases.pop(admission, None) is None:
+                return False
+            self._good_probes += 1
+            if self._good_probes >= self._config.probes:
+                self._close()
+            return True
+
+    def _failed(self, admission: Admission, now: float) -> bool:
+        tick = int(now * self._ticks_per_second)
+        pause = self._draw_pause()
+        with self._lock:
+            if admission.generation != self._generation:
+                return False
+            if not admission.probe:
+                window = self._window
+                window.add(tick, 1)
+                if window.calls >= self._config.min_calls:
+                    # A quotient, not a product: 0.55 * 20 is above 11.
+                    ratio = window.failures / window.calls
+                    if ratio >= self._config.failure_ratio:
+                        self._open(now + pause, self._describe(window))
+                return True
+            if self._leases.pop(admission, None) is None:
+                return False
+            self._open(now + pause, "a probe failed")
+            return True
+
+    def _draw_pause(self) -> float:
+        # Before the lock is taken: the source of randomness may be the user's.
+        return self._config.open_for * (1.0 + self._config.jitter * (2.0 * self._random() - 1.0))
+
+    def _describe(self, window: _Window) -> str:
+        share = 100 * window.failures / window.calls
+        return f"{share:.0f} % of {window.calls} calls failed in {self._config.window:g} s"
+
+    def _open(self, until: float, cause: str) -> None:
+        self._change(OPEN)
+        self._until = until
+        self._reason = f"breaker open after {cause}; it lets probes through in"
+
+    def _half_open(self) -> None:
+        self._change(HALF_OPEN)
+        self._leases = {}
+        self._good_probes = 0
+        self._reason = "breaker half-open, all its probes are under way; ask again in"
+
+    def _close(self) -> None:
+        self._change(CLOSED)
+        self._window = _Window()
+        self._ticket = Admission(self._generation)
+
+    def _change(self, new: str) -> None:
+        self._changes.append((self._state, new))
+        self._state = new
+        self._generation += 1
+        self._ticket = None
+
+    # Outside the lock.
+
+    def _replay(self, error: CosyError | None) -> None:
+        for listener in self._listeners:
+            if error is None:
+                listener.success(self.ledger)
+            else:
+                listener.failure(self.ledger, error)
+
+    def _announce(self) -> None:
+        # One thread at a time, or two changes could be told in the wrong order. A thread that
+        # comes meanwhile leaves its change in the queue: the one at it looks again, under the
+        # lock, before it goes.
+        while (change := self._next_change()) is not None:
+            try:
+                old, new = change
+                _guarded(self._ledger_moves[new])
+                if self._on_change is not None:
+                    _guarded(self._on_change, old, new)
+            finally:
+                with self._lock:
+                    self._announcing = False
+
+    def _next_change(self) -> tuple[str, str] | None:
+        with self._lock:
+            if self._announcing or not self._changes:
+                return None
+            self._announcing = True
+            return self._changes.popleft()
+
+    def __repr__(self) -> str:
+        return f"<Breaker {self._name} {self._state}>"
+
+
+class _Window:
+    """Calls and failures of the last seconds, in a ring of buckets. Its owner's lock guards it."""
+
+    __slots__ = ("_bucket", "_ring", "_tick", "calls", "failures")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.failures = 0
+        self._ring = [[0, 0] for _ in range(_BUCKETS)]
+        self._tick = 0
+        self._bucket = self._ring[0]
+
+    def add(self, tick: int, failures: int) -> None:
+        """Count one call in the bucket of a tick; a tick that has passed counts as the last."""
+        if tick > self._tick:
+            self._turn(tick)
+        bucket = self._bucket
+        bucket[0] += 1
+        self.calls += 1
+        if failures:
+            bucket[1] += failures
+            self.failures += failures
+
+    def _turn(self, tick: int) -> None:
+        for passed in range(max(self._tick, tick - _BUCKETS) + 1, tick + 1):
+            bucket = self._ring[passed % _BUCKETS]
+            self.calls -= bucket[0]
+            self.failures -= bucket[1]
+            bucket[0] = bucket[1] = 0
+        self._tick = tick
+        self._bucket = self._ring[tick % _BUCKETS]
+
+
+class _Shielded(pybreaker.CircuitBreakerListener):
+    """A user's listener whose exceptions reach neither the call nor the other listeners."""
+
+    def __init__(self, listener: pybreaker.CircuitBreakerListener) -> None:
+        self._listener = listener
+
+    def success(self, cb: pybreaker.CircuitBreaker) -> None:
+        _guarded(self._listener.success, cb)
+
+    def failure(self, cb: pybreaker.CircuitBreaker, exc: BaseException) -> None:
+        _guarded(self._listener.failure, cb, exc)
+
+    def state_change(
+        self,
+        cb: pybreaker.CircuitBreaker,
+        old_state: pybreaker.CircuitBreakerState | None,
+        new_state: pybreaker.CircuitBreakerState,
+    ) -> None:
+        _guarded(self._listener.state_change, cb, old_state, new_state)
+
+
+def _guarded(call: Callable[..., object], *args: object) -> None:
+    try:
+        call(*args)
+    except Exception as error:
+        # Nobody above may catch it, so it is shown as Python shows such exceptions of threads.
+        told = (type(error), error, error.__traceback__, threading.current_thread())
+        threading.excepthook(threading.ExceptHookArgs(told))

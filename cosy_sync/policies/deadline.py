@@ -1,0 +1,44 @@
+"""The deadline: the instant at which a caller's time runs out."""
+
+from __future__ import annotations
+
+from ..errors import DeadlineError
+
+__all__ = ["Deadline"]
+
+
+class Deadline:
+    """The end of one caller's time.
+
+    Args:
+        started: When the time began, in monotonic seconds.
+        seconds: How long it lasts: the number that the caller gave, and that errors report.
+    """
+
+    __slots__ = ("at", "seconds", "started")
+
+    def __init__(self, started: float, seconds: float) -> None:
+        self.started = started
+        self.seconds = seconds
+        self.at = started + seconds
+
+    def remaining(self, now: float) -> float:
+        """Return the seconds that are left, never below 0: sockets refuse negative timeouts."""
+        left = self.at - now
+        return left if left > 0.0 else 0.0
+
+    def expired(self, now: float) -> bool:
+        """Return whether nothing is left."""
+        return now >= self.at
+
+    def cut(self, seconds: float, now: float) -> float:
+        """Return a timeout shortened to what is left."""
+        return min(seconds, self.remaining(now))
+
+    def error(self, phase: str) -> DeadlineError:
+        """Build the error for a deadline that passed during a phase, such as "waiting for room"."""
+        message = f"not done within {self.seconds:g} s (deadline): {phase}"
+        return DeadlineError(message, deadline=self.seconds, phase=phase)
+
+    def __repr__(self) -> str:
+        return f"<Deadline {self.seconds:g} s, at {self.at:.3f}>"

@@ -1,0 +1,65 @@
+"""When a failed text is sent again: backoff's schedule, our jitter and limits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from ..config import RetryConfig
+from ..errors import BadAudioError, CosyError
+
+__all__ = ["RetryPolicy"]
+
+# So many doublings reach any sensible `max_wait`; later steps repeat the last one.
+_MOST_STEPS = 64
+
+
+class RetryPolicy:
+    """Says how long to wait before the next attempt, or that there must be none.
+
+    Whether an error may be repeated is the error's own word (`retryable`). The jitter takes each
+    step down to between 50 % and 100 % of itself: half a step is always waited, so that the server
+    gets its rest, and the other half spreads the clients.
+
+    Args:
+        config: The limits and the steps.
+        random: Draws a number in [0, 1).
+    """
+
+    def __init__(self, config: RetryConfig, random: Callable[[], float] = random.random) -> None:
+        self._max_retries = config.max_retries
+        self._max_bad_audio = config.max_bad_audio
+        self._steps = _steps(config)
+        self._random = random
+
+    def wait(self, errors: Sequence[CosyError]) -> float | None:
+        """Return the seconds to wait before sending again; None when it must not be repeated.
+
+        A Retry-After is a lower bound, and the clients that were given the same one come back
+        spread over a step behind it.
+
+        Args:
+            errors: One text's failed attempts, newest last, at least one. Refusals of our own
+                are no attempts and do not belong here.
+        """
+        newest = errors[-1]
+        if not newest.retryable or len(errors) > self._max_retries:
+            return None
+        if sum(isinstance(error, BadAudioError) for error in errors) > self._max_bad_audio:
+            return None
+        step = self._steps[min(len(errors), len(self._steps)) - 1]
+        spread = step * (1.0 - self._random())  # in (0, step]: never 0
+        wait = (step + spread) / 2
+        retry_after: float | None = getattr(newest, "retry_after", None)
+        return wait if retry_after is None else max(wait, retry_after + spread)
+
+
+def _steps(config: RetryConfig) -> tuple[float, ...]:
+    # Not at the top: backoff brings asyncio along, 50 ms that `import cosy_sync` should not cost.
+    from backoff import expo
+
+    count = min(config.max_retries, _MOST_STEPS)
+    schedule = expo(base=2, factor=config.base, max_value=config.max_wait)
+    next(schedule)  # it first yields nothing, for the sake of send()
+    return tuple(islice(schedule, count))

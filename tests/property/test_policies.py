@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
+
+from cosy_sync.config import BreakerConfig, RetryConfig
+from cosy_sync.errors import (
+    AuthError,
+    BadAudioError,
+    BreakerOpenError,
+    ConnectError,
+    CosyError,
+    ThrottledError,
+    UnavailableError,
+)
+from cosy_sync.policies import Admission, Breaker, Deadline, RateLimiter, RetryPolicy
+
+# Seconds on a monotonic clock: days of uptime, where a float's steps are coarser.
+STARTS = st.floats(0.0, 1e7)
+DRAWS = st.floats(0.0, 1.0, exclude_max=True)
+
+
+# Deadline
+
+
+@given(started=STARTS, seconds=st.floats(1e-3, 1e6), later=st.floats(0.0, 2e6))
+def test_a_deadline_has_expired_exactly_when_nothing_remains(started, seconds, later):
+    deadline, now = Deadline(started, seconds), started + later
+    assert deadline.expired(now) == (deadline.remaining(now) == 0.0)
+    assert 0.0 <= deadline.cut(3.0, now) <= min(3.0, deadline.remaining(now))
+
+
+# Rate
+
+
+def busiest_second(instants: list[float]) -> int:
+    instants = sorted(instants)
+    most = first = 0
+    for last, at in enumerate(instants):
+        while at - instants[first] >= 1.0:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+# What the callers do, one after the other: how long after the one before (a little negative: a
+# thread was held up after reading the clock), how many at once, how long each would wait.
+ARRIVALS = st.lists(
+    st.tuples(
+        st.one_of(st.just(0.0), st.floats(-0.01, 0.05), st.floats(0.0, 3.0)),
+        st.integers(1, 60),
+        st.one_of(st.just(0.0), st.floats(0.0, 2.0), st.just(math.inf)),
+    ),
+    min_size=1,
+    max_size=30,
+)
+RATES = st.one_of(st.floats(0.05, 5.0), st.floats(1.0, 300.0), st.integers(1, 1_000))
+
+
+@settings(max_examples=300, deadline=None)
+@given(rate=RATES, start=STARTS, arrivals=ARRIVALS, pauses=st.sets(st.integers(0, 29), max_size=3))
+def test_no_sliding_second_holds_more_than_the_rate(rate, start, arrivals, pauses):
+    limiter, now, booked = RateLimiter(rate), start, []
+    for step, (gap, count, patience) in enumerate(arrivals):
+        now += gap
+        if step in pauses:
+            limiter.pause(now + abs(gap) * 2)
+        for _ in range(count):
+            at = limiter.reserve(now, now + patience)
+            if at is not None:
+                assert now <= at <= now + patience
+                assert at >= limiter.paused_until
+                booked.append(at)
+    # Below 1 per second, one request is the least that can be sent at all.
+    assert busiest_second(booked) <= max(rate, 1)
+    if rate < 1:
+        assert all(b - a >= 1 / rate for a, b in pairwise(booked))
+
+
+@settings(max_examples=100, deadline=None)
+@given(rate=RATES, start=STARTS)
+def test_a_flood_gets_95_percent_of_the_rate_less_one(rate, start):
+    limiter = RateLimiter(rate)
+    booked = [limiter.reserve(start, math.inf) for _ in range(int(rate * 3) + 2)]
+    assert busiest_second(booked) <= max(rate, 1)
+    assert booked == sorted(booked)
+    assert (len(booked) - 1) / (booked[-1] - start) >= 0.95 * rate - 1
+
+
+# Retry
+
+ERRORS = st.sampled_from(
+    [
+        UnavailableError("down"),
+        ConnectError("refused"),
+        BadAudioError("silent"),
+        AuthError("key"),
+        ThrottledError("slow"),
+        ThrottledError("slow", retry_after=0.0),
+        ThrottledError("slow", retry_after=7.0),
+        UnavailableError("down", retry_after=0.3),
+    ]
+)
+RETRIES = st.builds(
+    RetryConfig,
+    max_retries=st.integers(0, 8),
+    base=st.floats(1e-3, 20.0),
+    max_wait=st.floats(1e-3, 60.0),
+    max_bad_audio=st.integers(0, 4),
+)
+
+
+@given(config=RETRIES, errors=st.lists(ERRORS, min_size=1, max_size=12), draw=DRAWS)
+def test_a_wait_is_never_0_and_never_beyond_max_wait_or_retry_after(config, errors, draw):
+    wait = RetryPolicy(config, random=lambda: draw).wait(errors)
+    assume(wait is not None)
+    retry_after = getattr(errors[-1], "retry_after", None)
+    step = min(config.base * 2 ** (len(errors) - 1), config.max_wait)
+    assert wait >= step / 2 > 0.0
+    if retry_after is None:
+        assert wait <= config.max_wait
+    else:
+        assert wait >= retry_after
+        assert wait <= retry_after + config.max_wait
+
+
+@given(config=RETRIES, errors=st.lists(ERRORS, min_size=12, max_size=12), draw=DRAWS)
+def test_a_text_is_sent_again_at_most_max_retries_times(config, errors, draw):
+    policy = RetryPolicy(config, random=lambda: draw)
+    failed: list[CosyError] = []
+    for error in errors:
+        failed.append(error)
+        if policy.wait(failed) is None:
+            break
+    else:
+        raise AssertionError("it never gave up")
+    assert len(failed) - 1 <= config.max_retries
+    assert sum(isinstance(error, BadAudioError) for error in failed[:-1]) <= config.max_bad_audio
+    assert all(error.retryable for error in failed[:-1])
+
+
+# Breaker
+
+CONFIG = BreakerConfig(min_calls=4, window=10.0, open_for=30.0, probes=3, probe_lease=60.0)
+DOWN = UnavailableError("down")
+OTHER = ThrottledError("too many")
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """Calls come, end well, badly or never, in any order and as late as they like."""
+
+    admissions = Bundle("admissions")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1_000.0
+        self.draw = 0.5
+        self.told: list[tuple[str, str]] = []
+        self.breaker = Breaker(CONFIG, "tts", on_change=self.changed, random=lambda: self.draw)
+        self.until = 0.0  # when the open time ends
+        self.generation = 0
+        self.leases: dict[Admission, float] = {}
+
+    def changed(self, old: str, new: str) -> None:
+        assert old == (self.told[-1][1] if self.told else "closed")
+        self.told.append((old, new))
+        self.generation += 1
+        self.leases.clear()
+        if new == "open":
+            self.until = self.now + CONFIG.open_for * (1 + CONFIG.jitter * (2 * self.draw - 1))
+
+    @rule(seconds=st.one_of(st.floats(0.0, 2.0), st.sampled_from([9.9, 10.0, 29.9, 33.0, 60.0])))
+    def time_passes(self, seconds):
+        self.now += seconds
+
+    @rule(draw=DRAWS)
+    def luck_changes(self, draw):
+        self.draw = draw
+
+    @rule(target=admissions, count=st.integers(1, 6))
+    def ask(self, count):
+        for _ in range(count - 1):
+            self.knock()
+        return self.knock()
+
+    def knock(self) -> Admission | None:
+        wait = self.breaker.remaining(self.now)
+        before = self.breaker.state
+        try:
+            admission = self.breaker.admit(self.now)
+        except BreakerOpenError as error:
+            assert error.retry_after == wait > 0.0
+            assert self.breaker.state == before != "closed"
+            return None
+        assert wait == 0.0
+        assert admission.probe == (self.breaker.state == "half-open")
+        if before == "open":
+            assert self.now >= self.until
+        if admission.probe:
+            self.leases[admission] = self.now + CONFIG.probe_lease
+        return admission
+
+    @rule(admission=consumes(admissions), error=st.sampled_from([None, None, DOWN, DOWN, OTHER]))
+    def end(self, admission, error):
+        if admission is not None:
+            self.report(admission, error)
+
+    @rule(admission=admissions, error=st.sampled_from([None, DOWN, OTHER]))
+    def end_twice(self, admission, error):
+        if admission is not None and admission.probe:
+            self.report(admission, error)
+            self.report(admission, error)
+
+    @rule(errors=st.lists(st.sampled_from([None, DOWN, DOWN]), max_size=8))
+    def calls_that_end_at_once(self, errors):
+        for error in errors:
+            admission = self.knock()
+            if admission is not None:
+                self.report(admission, error)
+
+    def report(self, admission: Admission, error: CosyError | None) -> None:
+        late = admission.generation != self.generation
+        before = self.seen()
+        self.leases.pop(admission, None)
+        self.breaker.record(admission, error, self.now)
+        if late or (error is OTHER and not admission.probe):
+            assert self.seen() == before
+
+    def seen(self) -> tuple[object, ...]:
+        breaker = self.breaker
+        return breaker.state, breaker.remaining(self.now), breaker._window.calls, len(self.told)
+
+    @invariant()
+    def no_more_leases_than_probes(self):
+        assert sum(end > self.now for end in self.leases.values()) <= CONFIG.probes
+
+    @invariant()
+    def open_never_ends_early(self):
+        if self.breaker.state == "open":
+            assert self.breaker.remaining(self.now) == max(0.0, self.until - self.now)
+
+    @invariant()
+    def everybody_knows_the_state(self):
+        state = self.told[-1][1] if self.told else "closed"
+        assert self.breaker.state == self.breaker.ledger.current_state == state
+
+    @invariant()
+    def it_never_shuts_for_ever(self):
+        wait = self.breaker.remaining(self.now)
+        assert wait <= CONFIG.open_for * (1 + CONFIG.jitter) + 1e-9
+
+
+BreakerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestBreaker = BreakerMachine.TestCase

@@ -1,0 +1,579 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import pybreaker
+import pytest
+
+from cosy_sync.config import BreakerConfig
+from cosy_sync.errors import (
+    BadRequestError,
+    BreakerOpenError,
+    ClosedError,
+    ReplyTimeout,
+    ThrottledError,
+    UnavailableError,
+)
+from cosy_sync.policies import Admission, Breaker
+
+START = 1_000.0
+DOWN = UnavailableError("down")
+THROTTLED = ThrottledError("too many")
+HALF = 0.5  # the draw that leaves the open time as configured
+
+
+def breaker(
+    *,
+    on_change: Callable[[str, str], None] | None = None,
+    listeners: tuple[pybreaker.CircuitBreakerListener, ...] = (),
+    draw: float = HALF,
+    **settings,
+) -> Breaker:
+    config = BreakerConfig(**settings)
+    return Breaker(config, "tts", on_change=on_change, listeners=listeners, random=lambda: draw)
+
+
+def calls(subject: Breaker, good: int, bad: int, now: float = START) -> None:
+    """Make calls that end at once, the good ones first."""
+    for error in [None] * good + [DOWN] * bad:
+        subject.record(subject.admit(now), error, now)
+
+
+def opened(**settings) -> Breaker:
+    subject = breaker(**settings)
+    calls(subject, 0, subject._config.min_calls)
+    assert subject.state == "open"
+    return subject
+
+
+def probing(**settings) -> tuple[Breaker, list[Admission]]:
+    """Return a half-open breaker with all its probes under way, at START + 30."""
+    subject = opened(**settings)
+    return subject, [subject.admit(START + 30.0) for _ in range(subject._config.probes)]
+
+
+def refusal(subject: Breaker, now: float) -> BreakerOpenError:
+    with pytest.raises(BreakerOpenError) as caught:
+        subject.admit(now)
+    return caught.value
+
+
+class Diary(pybreaker.CircuitBreakerListener):
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+
+    def success(self, cb):
+        self.entries.append("success")
+
+    def failure(self, cb, exc):
+        self.entries.append(f"failure {exc}")
+
+    def state_change(self, cb, old_state, new_state):
+        self.entries.append(f"{old_state.name} -> {new_state.name}")
+
+
+class Broken(pybreaker.CircuitBreakerListener):
+    def success(self, cb):
+        raise ValueError("success")
+
+    def failure(self, cb, exc):
+        raise ValueError("failure")
+
+    def state_change(self, cb, old_state, new_state):
+        raise ValueError("state_change")
+
+
+# Closed
+
+
+def test_a_new_breaker_is_closed_and_admits():
+    subject = breaker()
+    assert subject.state == "closed"
+    assert subject.remaining(START) == 0.0
+    assert not subject.admit(START).probe
+    assert repr(subject) == "<Breaker tts closed>"
+
+
+def test_it_opens_at_half_failures_of_20_calls():
+    subject = breaker()
+    calls(subject, 10, 9)
+    assert subject.state == "closed"
+    calls(subject, 0, 1)
+    assert subject.state == "open"
+
+
+def test_it_never_opens_below_min_calls():
+    subject = breaker()
+    calls(subject, 0, 19)
+    assert subject.state == "closed"
+
+
+def test_it_stays_closed_below_the_ratio():
+    subject = breaker()
+    calls(subject, 500, 499)
+    assert subject.state == "closed"
+
+
+def test_it_counts_a_share_not_a_row():
+    subject = breaker()
+    for _ in range(4):
+        calls(subject, 1, 4)
+    assert subject.state == "open"
+
+
+def test_only_a_failure_opens_it():
+    subject = breaker()
+    calls(subject, 0, 19)
+    calls(subject, 1, 0)
+    assert subject.state == "closed"
+    calls(subject, 0, 1)
+    assert subject.state == "open"
+
+
+def test_a_ratio_is_met_exactly_in_spite_of_rounding():
+    subject = breaker(failure_ratio=0.55)
+    calls(subject, 9, 11)
+    assert subject.state == "open"
+
+
+@pytest.mark.parametrize("later", [10.0, 11.0, 15.0, 19.0, 20.0, 25.0, 3_600.0])
+def test_calls_leave_the_window_after_its_length(later):
+    subject = breaker()
+    calls(subject, 0, 19, now=START)
+    calls(subject, 0, 19, now=START + later)
+    assert subject.state == "closed"
+    calls(subject, 0, 1, now=START + later)
+    assert subject.state == "open"
+
+
+def test_calls_stay_in_the_window_for_nine_tenths_of_its_length():
+    subject = breaker()
+    calls(subject, 0, 19, now=START)
+    calls(subject, 0, 1, now=START + 9.0)
+    assert subject.state == "open"
+
+
+def test_the_window_slides_bucket_by_bucket():
+    subject = breaker(min_calls=20)
+    for second in range(60):  # 10 calls of which 2 failed in any 10 seconds: then it gets worse
+        subject.record(
+            subject.admit(START + second), DOWN if second % 5 == 0 else None, START + second
+        )
+    assert (subject._window.calls, subject._window.failures) == (10, 2)
+    calls(subject, 0, 9, now=START + 59.0)
+    assert subject.state == "closed"
+    calls(subject, 0, 1, now=START + 59.0)
+    assert subject.state == "open"
+
+
+def test_a_now_from_a_moment_ago_counts_in_the_newest_bucket():
+    subject = breaker()
+    calls(subject, 0, 10, now=START + 5.0)
+    calls(subject, 0, 10, now=START - 5.0)
+    assert subject.state == "open"
+
+
+@pytest.mark.parametrize("error", [THROTTLED, BadRequestError("no"), ClosedError("closed")])
+def test_what_does_not_trip_neither_fails_nor_heals(error):
+    subject = breaker()
+    for _ in range(100):
+        subject.record(subject.admit(START), error, START)
+    assert subject._window.calls == 0
+    calls(subject, 0, 20)
+    assert subject.state == "open"
+
+
+# Open
+
+
+def test_an_open_breaker_refuses_and_says_how_long_and_why():
+    subject = breaker(min_calls=40, failure_ratio=0.62)
+    calls(subject, 15, 25)
+    error = refusal(subject, START + 17.7)
+    assert error.message == (
+        "breaker open after 62 % of 40 calls failed in 10 s; it lets probes through in 12.3 s"
+    )
+    assert error.retry_after == pytest.approx(12.3)
+    assert error.endpoint == "tts"
+    assert not error.sent and error.retryable
+
+
+def test_remaining_counts_down_to_0():
+    subject = opened()
+    assert subject.remaining(START) == 30.0
+    assert subject.remaining(START + 29.0) == 1.0
+    assert subject.remaining(START + 31.0) == 0.0
+
+
+@pytest.mark.parametrize(("draw", "seconds"), [(0.0, 27.0), (HALF, 30.0), (1.0, 33.0)])
+def test_the_open_time_is_jittered(draw, seconds):
+    assert opened(draw=draw).remaining(START) == pytest.approx(seconds)
+
+
+def test_each_opening_draws_its_own_time():
+    draws = iter([0.0] * 20 + [1.0])
+    subject = Breaker(BreakerConfig(), "tts", random=lambda: next(draws))
+    calls(subject, 0, 20)
+    assert subject.remaining(START) == pytest.approx(27.0)
+    subject.record(subject.admit(START + 27.1), DOWN, START + 27.1)
+    assert subject.remaining(START + 27.1) == pytest.approx(33.0)
+
+
+def test_results_from_before_the_opening_neither_extend_nor_end_it():
+    subject = breaker()
+    late = [subject.admit(START) for _ in range(3)]
+    calls(subject, 0, 20)
+    for admission, error in zip(late, [None, DOWN, THROTTLED], strict=True):
+        subject.record(admission, error, START + 20.0)
+    assert subject.state == "open"
+    assert subject.remaining(START + 20.0) == 10.0
+
+
+# Half-open
+
+
+def test_after_the_open_time_exactly_the_probes_go_through():
+    subject, probes = probing()
+    assert len(probes) == 5
+    assert all(admission.probe for admission in probes)
+    assert subject.state == "half-open"
+    error = refusal(subject, START + 30.0)
+    assert error.message == ("breaker half-open, all its probes are under way; ask again in 0.5 s")
+    assert error.retry_after == subject.remaining(START + 30.0) == 0.5
+
+
+def test_all_probes_must_succeed_to_close():
+    subject, probes = probing()
+    for admission in probes[:-1]:
+        subject.record(admission, None, START + 31.0)
+        assert subject.state == "half-open"
+        refusal(subject, START + 31.0)
+    subject.record(probes[-1], None, START + 31.0)
+    assert subject.state == "closed"
+    assert subject.remaining(START + 31.0) == 0.0
+
+
+def test_a_closed_breaker_has_forgotten_the_old_failures():
+    subject = opened(open_for=1.0, probes=1)
+    subject.record(subject.admit(START + 1.0), None, START + 1.0)
+    calls(subject, 0, 19, now=START + 1.0)
+    assert subject.state == "closed"
+
+
+def test_the_good_probes_of_a_failed_round_do_not_count_in_the_next():
+    subject, probes = probing(probes=3)
+    subject.record(probes[0], None, START + 31.0)
+    subject.record(probes[1], None, START + 31.0)
+    subject.record(probes[2], DOWN, START + 31.0)
+    again = [subject.admit(START + 61.0) for _ in range(3)]
+    subject.record(again[0], None, START + 61.0)
+    assert subject.state == "half-open"
+
+
+def test_one_failed_probe_opens_it_afresh():
+    subject, probes = probing()
+    subject.record(probes[0], None, START + 31.0)
+    subject.record(probes[1], ReplyTimeout("slow"), START + 40.0)
+    assert subject.state == "open"
+    error = refusal(subject, START + 40.0)
+    assert error.message == "breaker open after a probe failed; it lets probes through in 30.0 s"
+
+
+def test_the_other_probes_of_a_failed_round_count_for_nothing():
+    subject, probes = probing()
+    subject.record(probes[0], DOWN, START + 31.0)
+    for admission, error in zip(probes[1:], [None, DOWN, THROTTLED, None], strict=True):
+        subject.record(admission, error, START + 35.0)
+    assert subject.remaining(START + 35.0) == 26.0
+    again = [subject.admit(START + 61.0) for _ in range(5)]
+    for admission in probes:
+        subject.record(admission, DOWN, START + 61.0)
+    refusal(subject, START + 61.0)
+    for admission in again:
+        subject.record(admission, None, START + 61.0)
+    assert subject.state == "closed"
+
+
+def test_a_throttled_probe_gives_its_place_back():
+    subject, probes = probing()
+    subject.record(probes[0], THROTTLED, START + 31.0)
+    assert subject.state == "half-open"
+    assert subject.remaining(START + 31.0) == 0.0
+    assert subject.admit(START + 31.0).probe
+    refusal(subject, START + 31.0)
+
+
+def test_a_probe_counts_once_however_often_it_reports():
+    subject, probes = probing(probes=2)
+    for _ in range(3):
+        subject.record(probes[0], None, START + 31.0)
+    subject.record(probes[0], DOWN, START + 31.0)
+    assert subject.state == "half-open"
+    subject.record(probes[1], None, START + 31.0)
+    assert subject.state == "closed"
+
+
+def test_a_probe_that_never_reports_gives_its_place_away_after_its_lease():
+    subject, probes = probing(probes=1)
+    refusal(subject, START + 89.9)
+    assert subject.remaining(START + 89.9) == pytest.approx(0.1)
+    assert subject.remaining(START + 90.0) == 0.0
+    another = subject.admit(START + 90.0)
+    refusal(subject, START + 90.0)
+    subject.record(probes[0], DOWN, START + 91.0)  # its place is another's
+    assert subject.state == "half-open"
+    subject.record(another, None, START + 91.0)
+    assert subject.state == "closed"
+
+
+def test_a_probe_past_its_lease_counts_while_nobody_has_its_place():
+    subject, probes = probing(probes=1)
+    subject.record(probes[0], None, START + 200.0)
+    assert subject.state == "closed"
+
+
+def test_only_the_expired_place_is_given_away():
+    subject = opened(probes=2)
+    subject.admit(START + 30.0)
+    subject.admit(START + 60.0)
+    subject.admit(START + 90.0)
+    refusal(subject, START + 90.0)
+
+
+def test_a_call_that_waited_for_the_lock_finds_the_breaker_closed():
+    subject, probes = probing(probes=1)
+    subject.record(probes[0], None, START + 31.0)
+    # As if it had looked for a ticket before that and waited for the lock since.
+    assert not subject._admit_probe(START + 31.0).probe
+    assert subject.remaining(START + 31.0) == 0.0
+
+
+def test_remaining_asks_again_under_the_lock():
+    subject = breaker()
+    subject._ticket = None  # as another thread's half-done change would look without the lock
+    assert subject.remaining(START) == 0.0
+
+
+# Ledger and listeners
+
+
+def test_changes_are_told_in_order():
+    told: list[tuple[str, str]] = []
+    subject, probes = probing(on_change=lambda old, new: told.append((old, new)), probes=1)
+    subject.record(probes[0], DOWN, START + 31.0)
+    subject.record(subject.admit(START + 61.0), None, START + 61.0)
+    assert told == [
+        ("closed", "open"),
+        ("open", "half-open"),
+        ("half-open", "open"),
+        ("open", "half-open"),
+        ("half-open", "closed"),
+    ]
+
+
+def test_the_ledger_follows_every_change():
+    subject = breaker(probes=1)
+    assert isinstance(subject.ledger, pybreaker.CircuitBreaker)
+    assert subject.ledger.name == "tts"
+    states = [subject.ledger.current_state]
+    calls(subject, 0, 20)
+    states.append(subject.ledger.current_state)
+    admission = subject.admit(START + 30.0)
+    states.append(subject.ledger.current_state)
+    subject.record(admission, None, START + 30.0)
+    states.append(subject.ledger.current_state)
+    assert states == ["closed", "open", "half-open", "closed"]
+
+
+def test_listeners_hear_of_changes_and_of_calls_that_counted():
+    diary = Diary()
+    subject = breaker(listeners=(diary,), min_calls=2, probes=1)
+    late = subject.admit(START)
+    calls(subject, 1, 1)
+    subject.record(late, None, START)
+    probe = subject.admit(START + 30.0)
+    subject.record(probe, None, START + 30.0)
+    subject.record(probe, None, START + 30.0)
+    subject.record(subject.admit(START + 30.0), THROTTLED, START + 30.0)
+    assert diary.entries == [
+        "success",
+        "failure down",
+        "closed -> open",
+        "open -> half-open",
+        "success",
+        "half-open -> closed",
+    ]
+
+
+def test_a_listener_added_to_the_ledger_hears_of_changes():
+    diary = Diary()
+    subject = breaker()
+    subject.ledger.add_listener(diary)
+    calls(subject, 0, 20)
+    assert diary.entries == ["closed -> open"]
+
+
+def test_a_listener_that_raises_disturbs_nobody_and_is_reported(monkeypatch):
+    reported: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda told: reported.append(str(told.exc_value)))
+
+    def on_change(old: str, new: str) -> None:
+        raise ValueError(f"on_change {new}")
+
+    diary = Diary()
+    subject = breaker(listeners=(Broken(), diary), on_change=on_change, min_calls=2, probes=1)
+    calls(subject, 1, 1)
+    subject.record(subject.admit(START + 30.0), None, START + 30.0)
+    assert subject.state == subject.ledger.current_state == "closed"
+    assert len(diary.entries) == 6
+    assert reported[:4] == ["success", "failure", "state_change", "on_change open"]
+
+
+def test_ctrl_c_in_a_listener_reaches_the_thread_and_later_changes_are_told():
+    told: list[str] = []
+
+    def on_change(old: str, new: str) -> None:
+        told.append(new)
+        if new == "open":
+            raise KeyboardInterrupt
+
+    subject = breaker(on_change=on_change, min_calls=1)
+    with pytest.raises(KeyboardInterrupt):
+        calls(subject, 0, 1)
+    subject.admit(START + 30.0)
+    assert told == ["open", "half-open"]
+
+
+def test_a_callback_may_use_the_breaker():
+    told: list[str] = []
+
+    def on_change(old: str, new: str) -> None:
+        told.append(new)
+        if new == "open":
+            subject.admit(START + 60.0)  # half-open, told after this one
+
+    subject = breaker(on_change=on_change, min_calls=1)
+    calls(subject, 0, 1)
+    assert told == ["open", "half-open"]
+
+
+# Threads
+
+
+def together(count: int, work: Callable[[], None]) -> None:
+    """Run the work on so many threads that start at once; raise what one of them raised."""
+    barrier = threading.Barrier(count)
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            barrier.wait(10)
+            work()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert not any(thread.is_alive() for thread in threads)
+    if failures:
+        raise failures[0]
+
+
+def test_16_threads_share_exactly_the_probes_of_a_round():
+    subject = opened()
+    admitted: list[Admission] = []
+    refused: list[BreakerOpenError] = []
+
+    def ask() -> None:
+        try:
+            admitted.append(subject.admit(START + 30.0))
+        except BreakerOpenError as error:
+            refused.append(error)
+
+    together(16, ask)
+    assert len(admitted) == len(set(admitted)) == 5
+    assert len(refused) == 11
+    assert subject.ledger.current_state == "half-open"
+    together(5, lambda: subject.record(admitted.pop(), None, START + 31.0))
+    assert subject.state == subject.ledger.current_state == "closed"
+
+
+@pytest.mark.parametrize("listeners", [(), (Diary(),)], ids=["bare", "with a listener"])
+def test_overlapping_calls_do_not_serialise(listeners):
+    subject = breaker(listeners=listeners)
+    inside = threading.Barrier(16)
+
+    def call() -> None:
+        admission = subject.admit(START)
+        inside.wait(10)  # passes only with all 16 in their calls at the same time
+        subject.record(admission, None, START)
+
+    together(16, call)
+    assert subject._window.calls == 16
+
+
+def test_overlapping_probes_do_not_serialise():
+    subject = opened()
+    inside = threading.Barrier(5)
+
+    def probe() -> None:
+        admission = subject.admit(START + 30.0)
+        inside.wait(10)
+        subject.record(admission, None, START + 31.0)
+
+    together(5, probe)
+    assert subject.state == "closed"
+
+
+def test_a_slow_listener_holds_up_no_other_thread():
+    entered, leave = threading.Event(), threading.Event()
+    told: list[tuple[str, str]] = []
+
+    def on_change(old: str, new: str) -> None:
+        if new == "open":
+            entered.set()
+            assert leave.wait(10)
+        told.append((old, new))
+
+    subject = breaker(on_change=on_change, min_calls=1, probes=1)
+    slow = threading.Thread(target=calls, args=(subject, 0, 1))
+    slow.start()
+    assert entered.wait(10)
+    refusal(subject, START + 1.0)
+    subject.record(subject.admit(START + 30.0), None, START + 30.0)
+    assert subject.state == "closed"
+    assert told == []  # not ahead of the change that is being told
+    leave.set()
+    slow.join(10)
+    assert told == [("closed", "open"), ("open", "half-open"), ("half-open", "closed")]
+
+
+def test_changes_by_many_threads_are_told_once_each_and_in_order():
+    told: list[tuple[str, str]] = []
+    subject = breaker(
+        on_change=lambda old, new: told.append((old, new)), min_calls=1, probes=1, jitter=0.0
+    )
+
+    def work() -> None:
+        for step in range(200):
+            now = START + 40.0 * step
+            with suppress(BreakerOpenError):
+                subject.record(subject.admit(now), DOWN if step % 2 else None, now)
+
+    together(8, work)
+    assert not subject._changes
+    assert [old for old, _ in told[1:]] == [new for _, new in told[:-1]]
+    assert told[0][0] == "closed"
+    assert told[-1][1] == subject.state == subject.ledger.current_state
+    assert len(told) == subject._generation
+
+
+def test_counts_are_exact_under_threads():
+    subject = breaker(failure_ratio=1.0)
+    together(8, lambda: calls(subject, 300, 200))
+    assert (subject._window.calls, subject._window.failures) == (4_000, 1_600)

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import math
+import threading
+
+import pytest
+
+from cosy_sync.policies import RateLimiter
+
+START = 1_000.0
+
+
+def book(limiter: RateLimiter, count: int, now: float = START) -> list[float]:
+    booked = [limiter.reserve(now, math.inf) for _ in range(count)]
+    return [at for at in booked if at is not None]
+
+
+def busiest(instants: list[float], length: float = 1.0) -> int:
+    """Return the most instants that any half-open stretch of this length holds."""
+    instants = sorted(instants)
+    most = first = 0
+    for last, at in enumerate(instants):
+        while at - instants[first] >= length:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+@pytest.mark.parametrize(
+    ("rate", "burst", "sustained"),
+    [(100, 5, 95), (1, 1, 0.95), (20, 1, 19), (39, 1, 37.05), (40, 2, 38), (60, 3, 57)],
+)
+def test_5_percent_of_the_rate_are_burst_and_95_are_spaced(rate, burst, sustained):
+    limiter = RateLimiter(rate)
+    assert limiter.burst == burst
+    assert limiter.sustained == pytest.approx(sustained)
+
+
+def test_the_first_burst_goes_at_once_and_the_rest_is_spaced():
+    booked = book(RateLimiter(100.0), 8)
+    assert booked[:5] == [START] * 5
+    assert booked[5:] == pytest.approx([START + n / 95 for n in (1, 2, 3)], abs=1e-9)
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.999, 1, 1.5, 1.999, 3.9, 20, 39.99, 59.99, 100, 10_000])
+@pytest.mark.parametrize("start", [0.0, 1e7 + 1 / 3])
+def test_a_flood_never_exceeds_the_rate_and_wastes_little(rate, start):
+    booked = book(RateLimiter(rate), int(2.5 * rate) + 3, now=start)
+    most = busiest(booked)
+    assert most <= max(rate, 1)
+    assert most >= math.floor(rate) - 1
+    average = (len(booked) - 1) / (booked[-1] - booked[0])
+    assert average >= 0.95 * rate - 1
+
+
+def test_a_rate_below_1_spaces_by_more_than_a_second():
+    booked = book(RateLimiter(0.5), 4)
+    assert busiest(booked, length=2.0) == 1
+
+
+def test_booked_instants_never_go_backwards():
+    booked = book(RateLimiter(100.0), 300)
+    assert booked == sorted(booked)
+
+
+def test_an_idle_limiter_saves_up_one_burst_and_no_more():
+    limiter = RateLimiter(100.0)
+    book(limiter, 50)
+    later = START + 1_000.0
+    assert book(limiter, 6, now=later) == pytest.approx([later] * 5 + [later + 1 / 95], abs=1e-9)
+
+
+def test_nothing_is_booked_when_the_instant_would_come_too_late():
+    limiter = RateLimiter(100.0)
+    book(limiter, 5)
+    assert limiter.reserve(START, latest=START) is None
+    assert limiter.reserve(START, latest=START + 0.01) is None
+    free = limiter.next_free(START)
+    assert limiter.reserve(START, latest=free) == free
+
+
+def test_a_latest_in_the_past_books_nothing():
+    limiter = RateLimiter(100.0)
+    assert limiter.reserve(START, latest=START - 1.0) is None
+    assert book(limiter, 5) == [START] * 5
+
+
+def test_next_free_says_what_reserve_would_book_and_books_nothing():
+    limiter = RateLimiter(100.0)
+    for _ in range(20):
+        expected = limiter.next_free(START)
+        assert limiter.next_free(START) == expected
+        assert limiter.reserve(START, math.inf) == expected
+
+
+def test_nothing_is_booked_inside_a_pause():
+    limiter = RateLimiter(100.0)
+    limiter.pause(START + 10.0)
+    assert limiter.next_free(START) == START + 10.0
+    assert limiter.reserve(START, latest=START + 9.9) is None
+    assert book(limiter, 6) == pytest.approx([START + 10.0] * 5 + [START + 10.0 + 1 / 95], abs=1e-9)
+
+
+def test_a_pause_leaves_earlier_bookings_and_callers_can_see_it():
+    limiter = RateLimiter(100.0)
+    assert limiter.paused_until < START
+    last = book(limiter, 100)[-1]
+    limiter.pause(START + 0.5)
+    assert limiter.paused_until == START + 0.5
+    assert limiter.reserve(START, math.inf) == pytest.approx(last + 1 / 95, abs=1e-9)
+
+
+def test_a_shorter_pause_does_not_end_a_longer_one():
+    limiter = RateLimiter(100.0)
+    limiter.pause(START + 10.0)
+    limiter.pause(START + 1.0)
+    assert limiter.paused_until == START + 10.0
+
+
+def test_a_pause_that_is_over_delays_nothing():
+    limiter = RateLimiter(100.0)
+    limiter.pause(START - 1.0)
+    assert limiter.reserve(START, START) == START
+
+
+def test_a_now_from_a_moment_ago_does_not_break_the_rate():
+    limiter = RateLimiter(2.0)
+    instants = [START, START - 0.4, START + 0.1, START - 0.9, START + 0.2]
+    booked = [limiter.reserve(now, math.inf) for now in instants]
+    assert busiest([at for at in booked if at is not None]) <= 2
+
+
+def test_threads_never_share_a_place():
+    limiter = RateLimiter(100.0)
+    barrier = threading.Barrier(8)
+    booked: list[float] = []
+
+    def work() -> None:
+        barrier.wait(10)
+        booked.extend(book(limiter, 100))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(booked) == book(RateLimiter(100.0), 800)

@@ -1,0 +1,263 @@
+"""The client: checks what the user gives, and hands it to the engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, overload
+
+from .clock import Clock, SystemClock
+from .config import ClientConfig, Endpoint, Settings
+from .core import Core, HttpClient
+from .errors import BatchError, ConfigError, InterruptedBatch, InvalidTextError
+from .events import Observer
+from .models import Audio, Outcome, Utterance
+from .policies import Deadline
+from .progress import ProgressCallback, as_progress
+from .settings import endpoints_from_environment, load_config
+from .stats import Stats
+from .texts import check_text, check_texts
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+__all__ = ["CosyClient"]
+
+Target = str | Endpoint
+# What belongs to the client as a whole, and so cannot differ between its views.
+_SHARED = ("wire", "pool", "timeouts", "breaker", "serial", "limits")
+
+
+class CosyClient:
+    """Synthesises speech through a CosyVoice service, from any number of threads.
+
+    Args:
+        url: The address that requests go to, an Endpoint with its limits, or several of them.
+            Nothing means COSY_SYNC_URL.
+        config: A whole configuration, in place of the COSY_SYNC_* environment variables.
+        http_client: An httpx.Client of yours, or a function that makes one (again in a forked
+            child); its transport, hooks, auth and limits are used in place of ours.
+        observers: Told of every event.
+        clock: Replaces the system's clock, in tests.
+        settings: Single fields of ClientConfig; they come before config and environment.
+
+    Raises ConfigError for a setting that does not exist or cannot be. Close it when done, or use
+    it in a `with` block.
+    """
+
+    def __init__(
+        self,
+        url: Target | Sequence[Target] | None = None,
+        *,
+        config: ClientConfig | None = None,
+        http_client: HttpClient | None = None,
+        observers: Sequence[Observer] = (),
+        clock: Clock | None = None,
+        **settings: Unpack[Settings],
+    ) -> None:
+        self.config = load_config(config, settings)
+        endpoints = _endpoints(url)
+        self._core = Core(endpoints, self.config, http_client, observers, clock or SystemClock())
+
+    # -- one text -------------------------------------------------------------------------------
+
+    def synth(self, text: str) -> Audio:
+        """Speak one text. Waits for it, at most `deadline` seconds; raises what went wrong."""
+        utterance = check_text(0, text, self.config.batch.max_text_chars)
+        outcome = self._core.engine().run_one(utterance, self._interactive)
+        if outcome.audio is None:
+            assert outcome.error is not None
+            raise outcome.error
+        return outcome.audio
+
+    def submit(
+        self, text: str, callback: Callable[[Future[Audio]], object] | None = None
+    ) -> Future[Audio]:
+        """Speak one text on a worker thread; the future brings its audio or its error.
+
+        The callback gets the finished future, on the worker. Waits only while LimitConfig's
+        `max_submitted` texts are under way, then raises ShedError.
+        """
+        utterance = check_text(0, text, self.config.batch.max_text_chars)
+        future = self._core.engine().submit(utterance, self._interactive)
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    # -- many texts -----------------------------------------------------------------------------
+
+    @overload
+    def synth_many(
+        self,
+        texts: Iterable[str],
+        *,
+        on_error: Literal["raise"] = "raise",
+        progress: bool | ProgressCallback = False,
+        within: float | None = None,
+    ) -> list[Audio]: ...
+
+    @overload
+    def synth_many(
+        self,
+        texts: Iterable[str],
+        *,
+        on_error: Literal["return"],
+        progress: bool | ProgressCallback = False,
+        within: float | None = None,
+    ) -> list[Outcome]: ...
+
+    def synth_many(
+        self,
+        texts: Iterable[str],
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        progress: bool | ProgressCallback = False,
+        within: float | None = None,
+    ) -> list[Audio] | list[Outcome]:
+        """Speak many texts in batches side by side; results in input order.
+
+        With on_error="raise", a text that cannot be sent raises InvalidTextError before anything
+        is sent, and texts that failed raise BatchError, whose `outcomes` hold the audio of the
+        others. With "return", every text gets an Outcome. Ctrl-C raises InterruptedBatch (a
+        KeyboardInterrupt) with what was finished.
+
+        Args:
+            texts: What to speak; each is one utterance.
+            on_error: "raise" or "return".
+            progress: True draws a bar on a terminal; a function gets (done, total).
+            within: Seconds for the whole call. What is not done by then is a DeadlineError.
+        """
+        if on_error not in ("raise", "return"):
+            raise ConfigError(f"on_error: must be 'raise' or 'return', got {on_error!r}")
+        if within is not None and not (isinstance(within, (int, float)) and 0 < within < math.inf):
+            raise ConfigError(f"within: must be a number of seconds above 0, got {within!r}")
+        checked = list(check_texts(texts, self.config.batch.max_text_chars))
+        if on_error == "raise":
+            _refuse_invalid(checked)
+        outcomes = self._gather(checked, as_progress(progress), within)
+        return outcomes if on_error == "return" else _audios(outcomes)
+
+    def synth_iter(self, texts: Iterable[str]) -> Iterator[Outcome]:
+        """Speak an endless stream of texts in constant memory; yield outcomes in input order.
+
+        Texts are pulled on this thread, only as fast as outcomes are taken. When `texts` raises,
+        the outcomes of what came before are yielded first and then the exception goes on.
+        """
+        checked = check_texts(texts, self.config.batch.max_text_chars)
+        return self._core.engine().run_many(checked, self._bulk, None).outcomes()
+
+    # -- views, counters, the end ---------------------------------------------------------------
+
+    def with_options(self, **settings: Unpack[Settings]) -> CosyClient:
+        """Return a view of this client with other numbers: same connections, limits and breakers.
+
+        What belongs to the client as a whole (pool, timeouts, breaker, limits, wire, serial)
+        cannot differ. Closing a view closes the client.
+        """
+        for name in _SHARED:
+            if name in settings:
+                raise ConfigError(f"{name}: belongs to the whole client; set it in CosyClient(...)")
+        view = object.__new__(type(self))
+        view.config = load_config(self.config, settings)
+        view._core = self._core
+        return view
+
+    def stats(self) -> Stats:
+        """Return a frozen snapshot of the client's counters."""
+        return self._core.stats()
+
+    def close(self, timeout: float = 30.0) -> None:
+        """Let running work finish for at most `timeout` seconds, then cut it off.
+
+        Afterwards no thread and no connection of the client is left, and every call raises
+        ClosedError. Closing again does nothing.
+        """
+        self._core.close(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Whoever leaves by an exception, Ctrl-C above all, does not want to wait.
+        self.close(30.0 if error is None else 0.0)
+
+    def __repr__(self) -> str:
+        places = ", ".join(endpoint.label for endpoint in self._core.endpoints)
+        state = "closed" if self._core.closed else "open"
+        return f"<CosyClient {places}, wire {self.config.wire}, {state}>"
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _gather(
+        self,
+        texts: Sequence[Utterance | Outcome],
+        progress: ProgressCallback | None,
+        within: float | None,
+    ) -> list[Outcome]:
+        limit = None if within is None else Deadline(self._core.clock.now(), within)
+        call = self._core.engine().run_many(texts, self._bulk, limit)
+        outcomes: list[Outcome] = []
+        try:
+            for outcome in call.outcomes():
+                outcomes.append(outcome)
+                if progress is not None:
+                    progress(len(outcomes), len(texts))
+        except KeyboardInterrupt:
+            raise InterruptedBatch(outcomes + call.finished()) from None
+        return outcomes
+
+    @functools.cached_property
+    def _bulk(self) -> ClientConfig:
+        return dataclasses.replace(self.config, priority=self.config.priority or "bulk")
+
+    @functools.cached_property
+    def _interactive(self) -> ClientConfig:
+        return dataclasses.replace(self.config, priority=self.config.priority or "interactive")
+
+
+def _endpoints(url: Target | Sequence[Target] | None) -> list[Endpoint]:
+    if url is None:
+        found = endpoints_from_environment()
+    else:
+        given = [url] if isinstance(url, (str, Endpoint)) else list(url)
+        found = [each if isinstance(each, Endpoint) else Endpoint(each) for each in given]
+    if not found:
+        raise ConfigError("url: no endpoint; give its address or set COSY_SYNC_URL")
+    urls = [endpoint.url for endpoint in found]
+    for each in urls:
+        if urls.count(each) > 1:
+            raise ConfigError(f"url: {each} is given twice; raise its limits instead")
+    return found
+
+
+def _refuse_invalid(texts: Iterable[Utterance | Outcome]) -> None:
+    bad = [text for text in texts if isinstance(text, Outcome)]
+    if not bad:
+        return
+    error = bad[0].error
+    assert error is not None
+    if len(bad) > 1:
+        more = f"{error.message} (and {len(bad) - 1} more texts cannot be sent)"
+        error = InvalidTextError(more, index=error.index, text_hash=error.text_hash)
+    raise error
+
+
+def _audios(outcomes: Sequence[Outcome]) -> list[Audio]:
+    audios = [outcome.audio for outcome in outcomes if outcome.audio is not None]
+    if len(audios) == len(outcomes):
+        return audios
+    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+    raise BatchError(
+        f"{len(failed)} of {len(outcomes)} texts failed; .outcomes has them all, finished audio "
+        f"included. The first: {type(failed[0]).__name__}: {failed[0]}",
+        outcomes=outcomes,
+    ) from failed[0]

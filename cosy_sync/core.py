@@ -1,0 +1,151 @@
+"""What all views of one client share, across forks and until the end of the process."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+
+import httpx
+
+from .clock import Clock
+from .config import ClientConfig, Endpoint
+from .engine import Engine, Supplies
+from .errors import ClosedError, ConfigError
+from .events import Observer, Observers
+from .logs import LogObserver
+from .net import Sender
+from .stats import Stats, StatsObserver
+from .wires import SpeechOptions, Wire, create_wire
+
+__all__ = ["Core", "HttpClient"]
+
+HttpClient = httpx.Client | Callable[[], httpx.Client]
+
+
+class Core:
+    """Builds the engine on first use, and again in a forked child."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        config: ClientConfig,
+        http_client: HttpClient | None,
+        observers: Sequence[Observer],
+        clock: Clock,
+    ) -> None:
+        self.endpoints = endpoints
+        self.config = config
+        self._http_client = http_client
+        self._observers = observers
+        self.clock = clock
+        self._pid = os.getpid()
+        # Guards: _engine, _stats, closed.
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._stats = StatsObserver()
+        self.closed = False
+        for endpoint in endpoints:
+            _wire(endpoint, config)  # an unknown wire is refused here, not at the first text
+        if not config.pool.verify_tls and config.pool.ssl_context is None:
+            warnings.warn(
+                "verify_tls=False: anybody on the way can listen and answer in the service's place",
+                stacklevel=4,
+            )
+        _cores.add(self)
+
+    def engine(self) -> Engine:
+        """Return the machines of this process. Raises ClosedError after close()."""
+        engine = self._engine
+        if engine is not None and not self.closed:
+            return engine
+        with self._lock:
+            if self.closed:
+                raise ClosedError("the client is closed; make a new one")
+            if self._engine is None:
+                self._engine = self._build()
+            return self._engine
+
+    def stats(self) -> Stats:
+        """Return the counters as they are now."""
+        engine = self._engine
+        if engine is None:
+            return self._stats.snapshot(in_flight=0, connections=(0, 0), breakers={})
+        return self._stats.snapshot(
+            in_flight=engine.in_flight(),
+            connections=engine.network.connections(),
+            breakers={station.label: station.breaker.state for station in engine.stations},
+        )
+
+    def close(self, seconds: float) -> None:
+        """Drain for so many seconds, then cut."""
+        with self._lock:
+            engine, self.closed = self._engine, True
+        if engine is not None:
+            engine.close(seconds)
+
+    def cut(self) -> None:
+        """End everything at once, at the end of the process."""
+        engine = self._engine
+        if engine is not None:
+            engine.cut()
+
+    def renew(self) -> None:
+        """In a forked child: forget the parent's machines; other threads, and whatever they held
+        locked, are gone."""
+        engine, self._engine = self._engine, None
+        self._lock = threading.Lock()
+        self._stats = StatsObserver()
+        if engine is not None:
+            engine.network.abandon()
+
+    def _build(self) -> Engine:
+        return Engine(
+            Supplies(
+                endpoints=self.endpoints,
+                config=self.config,
+                network=self._network(),
+                wire=_wire,
+                observer=Observers([self._stats, LogObserver(), *self._observers]),
+                clock=self.clock,
+            )
+        )
+
+    def _network(self) -> Sender:
+        given = self._http_client
+        if given is None:
+            return Sender(self.config)
+        if not isinstance(given, httpx.Client):
+            return Sender(self.config, given())
+        if os.getpid() != self._pid:
+            raise ConfigError(
+                "http_client: this httpx.Client was made before the process forked, and its "
+                "connections belong to the parent; give a function that makes one instead"
+            )
+        return Sender(self.config, given, owned=False)
+
+
+def _wire(endpoint: Endpoint, config: ClientConfig) -> Wire:
+    return create_wire(config.wire, endpoint.url, SpeechOptions.from_config(config))
+
+
+_cores: weakref.WeakSet[Core] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for core in list(_cores):
+        core.renew()
+
+
+def _cut_all() -> None:
+    for core in list(_cores):
+        core.cut()
+
+
+os.register_at_fork(after_in_child=_renew_all)
+# Before the interpreter waits for worker threads, their requests must be cut off, or it would hang
+# for as long as a server is silent. atexit functions only run after that wait; this hook, by which
+# concurrent.futures itself ends its threads, runs before: the last registered comes first.
+getattr(threading, "_register_atexit", lambda _: None)(_cut_all)

@@ -1,0 +1,102 @@
+"""The process-wide client behind cosy_sync.synth() and its kin, made from COSY_SYNC_* variables."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Literal, overload
+
+from .client import CosyClient
+from .models import Audio, Outcome
+from .progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .config import Settings
+
+__all__ = ["configure", "default_client", "submit", "synth", "synth_iter", "synth_many"]
+
+# Guards: _client.
+_lock = threading.Lock()
+_client: CosyClient | None = None
+
+
+def default_client() -> CosyClient:
+    """Return the process-wide client; the first call makes it. Raises ConfigError."""
+    global _client
+    with _lock:
+        if _client is None:
+            _client = CosyClient()
+        return _client
+
+
+def configure(url: str | None = None, **settings: Unpack[Settings]) -> CosyClient:
+    """Replace the process-wide client by one with these settings; the old one is closed."""
+    global _client
+    new = CosyClient(url, **settings)
+    with _lock:
+        old, _client = _client, new
+    if old is not None:
+        old.close()
+    return new
+
+
+def synth(text: str) -> Audio:
+    """Speak one text; see CosyClient.synth."""
+    return default_client().synth(text)
+
+
+def submit(text: str, callback: Callable[[Future[Audio]], object] | None = None) -> Future[Audio]:
+    """Speak one text on a worker thread; see CosyClient.submit."""
+    return default_client().submit(text, callback)
+
+
+def synth_iter(texts: Iterable[str]) -> Iterator[Outcome]:
+    """Speak an endless stream of texts; see CosyClient.synth_iter."""
+    return default_client().synth_iter(texts)
+
+
+@overload
+def synth_many(
+    texts: Iterable[str],
+    *,
+    on_error: Literal["raise"] = "raise",
+    progress: bool | ProgressCallback = False,
+    within: float | None = None,
+) -> list[Audio]: ...
+
+
+@overload
+def synth_many(
+    texts: Iterable[str],
+    *,
+    on_error: Literal["return"],
+    progress: bool | ProgressCallback = False,
+    within: float | None = None,
+) -> list[Outcome]: ...
+
+
+def synth_many(
+    texts: Iterable[str],
+    *,
+    on_error: Literal["raise", "return"] = "raise",
+    progress: bool | ProgressCallback = False,
+    within: float | None = None,
+) -> list[Audio] | list[Outcome]:
+    """Speak many texts in batches side by side; see CosyClient.synth_many."""
+    client = default_client()
+    if on_error == "return":
+        return client.synth_many(texts, on_error="return", progress=progress, within=within)
+    return client.synth_many(texts, on_error=on_error, progress=progress, within=within)
+
+
+def _renew() -> None:
+    # Another thread may have held the lock when the process forked.
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)

@@ -1,0 +1,68 @@
+"""Pack texts into calls: so many texts and characters each, similar lengths together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from ..config import BatchConfig
+from ..models import Utterance
+
+__all__ = ["pack"]
+
+# Seconds after which a slow source's texts are sent without waiting for more.
+_PATIENCE = 0.1
+
+Batch = list[Utterance]
+
+
+def pack(
+    utterances: Iterable[Utterance], config: BatchConfig, now: Callable[[], float]
+) -> Iterator[Batch]:
+    """Yield batches, pulling only as many texts as one sort window holds before the first.
+
+    A call takes as long as its longest text, so each window is sorted by length before it is cut.
+    When the source raises, what came before is yielded first and then the exception goes on.
+    """
+    for window in _windows(utterances, config.max_texts * config.sort_window, now):
+        yield from _cut(sorted(window, key=_length), config)
+
+
+def _windows(
+    utterances: Iterable[Utterance], size: int, now: Callable[[], float]
+) -> Iterator[Batch]:
+    window: Batch = []
+    opened = now()
+    source = iter(utterances)
+    while True:
+        try:
+            utterance = next(source)
+        except StopIteration:
+            break
+        except Exception:
+            if window:
+                yield window
+            raise
+        window.append(utterance)
+        if len(window) >= size or now() - opened > _PATIENCE:
+            yield window
+            window, opened = [], now()
+    if window:
+        yield window
+
+
+def _cut(utterances: Batch, config: BatchConfig) -> Iterator[Batch]:
+    batch: Batch = []
+    chars = 0
+    for utterance in utterances:
+        length = len(utterance.text)
+        if batch and (len(batch) >= config.max_texts or chars + length > config.max_chars):
+            yield batch
+            batch, chars = [], 0
+        batch.append(utterance)
+        chars += length
+    if batch:
+        yield batch
+
+
+def _length(utterance: Utterance) -> int:
+    return len(utterance.text)

@@ -1,0 +1,132 @@
+"""Permits: a bounded quantity that several callers share fairly."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+
+from ..errors import ClosedError
+
+__all__ = ["Permits"]
+
+
+class _Waiter:
+    """Somebody who waits. `gate` is a lock that stands locked until the permit is handed over."""
+
+    __slots__ = ("cost", "gate", "granted", "key")
+
+    def __init__(self, cost: int, key: str) -> None:
+        self.cost = cost
+        self.key = key
+        self.granted = False
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+
+_Queues = OrderedDict[str, "deque[_Waiter]"]
+
+
+class Permits:
+    """At most `limit` at once: requests in flight, or bytes expected.
+
+    Urgent waiters go first; within a class the keys (tenants) take turns and each key's waiters
+    keep their order. A cost above the limit counts as the whole limit, so it goes alone.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        # Guards: _free, both _queues, every waiter's `granted`, _closed.
+        self._lock = threading.Lock()
+        self._free = limit
+        self._urgent: _Queues = OrderedDict()
+        self._normal: _Queues = OrderedDict()
+        self._closed = False
+
+    @property
+    def used(self) -> int:
+        """Return how much is taken."""
+        return self.limit - self._free
+
+    def acquire(
+        self, cost: int = 1, *, key: str = "", urgent: bool = False, seconds: float = 0.0
+    ) -> bool:
+        """Take permits, waiting at most so many seconds; return whether they were taken.
+
+        Raises ClosedError when closed, also while waiting.
+        """
+        cost = min(cost, self.limit)
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the client is closed")
+            if self._free >= cost and not self._urgent and (urgent or not self._normal):
+                self._free -= cost
+                return True
+            if seconds <= 0:
+                return False
+            waiter = _Waiter(cost, key)
+            queues = self._urgent if urgent else self._normal
+            queues.setdefault(key, deque()).append(waiter)
+        return self._wait(waiter, queues, seconds)
+
+    def release(self, cost: int = 1) -> None:
+        """Give permits back and hand them to whoever is next."""
+        with self._lock:
+            self._free += min(cost, self.limit)
+            woken = self._grant()
+        for waiter in woken:
+            waiter.gate.release()
+
+    def close(self) -> None:
+        """Wake everybody; nothing is granted any more."""
+        with self._lock:
+            self._closed = True
+            woken = [w for q in (self._urgent, self._normal) for d in q.values() for w in d]
+            self._urgent.clear()
+            self._normal.clear()
+        for waiter in woken:
+            waiter.gate.release()
+
+    def _wait(self, waiter: _Waiter, queues: _Queues, seconds: float) -> bool:
+        try:
+            waiter.gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+        except BaseException:  # Ctrl-C: what was handed over meanwhile goes back
+            if self._leave(waiter, queues):
+                self.release(waiter.cost)
+            raise
+        # The hand-over may come just as the time runs out: under the lock it has or has not.
+        if self._leave(waiter, queues):
+            return True
+        if self._closed:
+            raise ClosedError("the client was closed while this waited")
+        return False
+
+    def _leave(self, waiter: _Waiter, queues: _Queues) -> bool:
+        with self._lock:
+            line = queues.get(waiter.key)
+            if not waiter.granted and line is not None:
+                line.remove(waiter)
+                if not line:
+                    del queues[waiter.key]
+                woken = self._grant()  # the one behind may want less
+            else:
+                woken = []
+        for other in woken:
+            other.gate.release()
+        return waiter.granted
+
+    def _grant(self) -> list[_Waiter]:
+        woken: list[_Waiter] = []
+        for queues in (self._urgent, self._normal):
+            while queues:
+                key, line = next(iter(queues.items()))
+                waiter = line[0]
+                if waiter.cost > self._free:
+                    return woken
+                self._free -= waiter.cost
+                waiter.granted = True
+                woken.append(waiter)
+                line.popleft()
+                del queues[key]
+                if line:  # its turn comes again after the other keys
+                    queues[key] = line
+        return woken

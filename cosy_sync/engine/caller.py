@@ -1,0 +1,170 @@
+"""One batch's life: attempts, waits, repetitions, until every text has an outcome."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..clock import Clock
+from ..errors import ClosedError, CosyError, DeadlineError, RefusedError, ServerError
+from ..events import Observer, RetryPlanned, TextFailed, TextsFinished
+from ..models import Audio, Utterance
+from ..policies import RetryPolicy
+from .attempt import Attempter, Result, sleep
+from .job import Job
+from .station import Station, choose
+
+__all__ = ["Caller"]
+
+# The shortest wait for a breaker, in seconds: others may be probing.
+_BREAKER_NAP = 0.1
+
+
+@dataclass(slots=True)
+class _Group:
+    """Texts of a job that are sent together, and the endpoint where they failed before."""
+
+    texts: Sequence[Utterance]
+    avoid: tuple[Station, ...] = ()
+    attempt: int = 1
+
+
+class Caller:
+    """Runs jobs. One instance serves every thread; what belongs to a job is in the job."""
+
+    def __init__(
+        self,
+        attempter: Attempter,
+        stations: Sequence[Station],
+        retry: RetryPolicy,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self._attempter = attempter
+        self._stations = stations
+        self._retry = retry
+        self._observer = observer
+        self._clock = clock
+
+    def run(self, job: Job) -> None:
+        """Bring every text of the job to an outcome; blocks until then."""
+        groups = [_Group(job.texts)]
+        while groups:
+            group = groups.pop()
+            try:
+                groups += self._handle(job, group)
+            except ClosedError as error:
+                self._fail(job, group.texts, error)
+
+    def _handle(self, job: Job, group: _Group) -> list[_Group]:
+        """Make one attempt; return the groups that must still be sent."""
+        now = self._clock.now()
+        if job.stop.is_set():
+            raise ClosedError("cancelled before it was sent")
+        if job.deadline.expired(now):
+            self._fail(job, group.texts, job.deadline.error("waiting for its turn"))
+            return []
+        station = choose(self._stations, group.avoid, now)
+        results: Sequence[Result]
+        try:
+            results = self._attempter.attempt(job, group.texts, station, group.attempt)
+        except (RefusedError, DeadlineError) as error:
+            return self._refused(job, group, error)
+        except ClosedError:
+            raise
+        except CosyError as error:
+            if self._may_split(station, group, error):
+                middle = len(group.texts) // 2
+                halves = group.texts[:middle], group.texts[middle:]
+                return [_Group(half, group.avoid, group.attempt) for half in halves]
+            station.obey(error, self._clock.now())
+            results = [error] * len(group.texts)
+        return self._settle(job, group, station, results)
+
+    def _refused(
+        self, job: Job, group: _Group, error: RefusedError | DeadlineError
+    ) -> list[_Group]:
+        """Treat a refusal of our own: it is no attempt. Bulk work waits, interactive work ends."""
+        pause = getattr(error, "retry_after", None)
+        if job.interactive or not error.retryable or pause is None:
+            self._fail(job, group.texts, error)
+            return []
+        # Spread, so that those who waited for the same breaker do not return as one.
+        pause = max(pause, _BREAKER_NAP) * (1 + 0.1 * random.random())
+        if pause >= job.deadline.remaining(self._clock.now()):
+            self._fail(job, group.texts, error)
+            return []
+        sleep(self._clock, job.stop, pause)
+        return [group]
+
+    def _settle(
+        self, job: Job, group: _Group, station: Station, results: Sequence[Result]
+    ) -> list[_Group]:
+        """Note what came; wait, and return the texts that deserve another attempt."""
+        again: list[Utterance] = []
+        finished: list[Audio] = []
+        chars = 0
+        longest = 0.0
+        for utterance, result in zip(group.texts, results, strict=True):
+            if isinstance(result, Audio):
+                job.finish(utterance, result)
+                finished.append(result)
+                chars += len(utterance.text)
+                continue
+            wait = self._retry.wait(job.note(utterance, result))
+            if wait is None or not self._fits(job, wait):
+                self._fail(job, [utterance], self._last_word(job, result))
+            else:
+                again.append(utterance)
+                longest = max(longest, wait)
+        if finished:
+            self._tell_finished(finished, chars)
+        if not again:
+            return []
+        newest = job.tries[again[0].index][-1]
+        self._observer.on_event(
+            RetryPlanned(station.label, len(again), group.attempt, longest, newest)
+        )
+        try:
+            sleep(self._clock, job.stop, longest)
+        except ClosedError as error:
+            self._fail(job, again, error)
+            return []
+        return [_Group(again, (station,), group.attempt + 1)]
+
+    def _fits(self, job: Job, wait: float) -> bool:
+        return wait < job.deadline.remaining(self._clock.now())
+
+    def _last_word(self, job: Job, error: CosyError) -> CosyError:
+        """Return the error that ends a text: the deadline where that is what cut the attempt."""
+        phase = getattr(error, "phase", None)
+        if phase is None or not job.deadline.expired(self._clock.now()):
+            return error
+        late = job.deadline.error(f"waiting for the service ({phase})")
+        late.__cause__ = error
+        return late.with_details(endpoint=error.endpoint)
+
+    def _may_split(self, station: Station, group: _Group, error: CosyError) -> bool:
+        return (
+            isinstance(error, ServerError)
+            and len(group.texts) > 1
+            and self._attempter.wires[station].splits(error)
+        )
+
+    def _fail(self, job: Job, texts: Sequence[Utterance], error: CosyError) -> None:
+        for utterance in texts:
+            final = job.fail(utterance, error)
+            self._observer.on_event(TextFailed(utterance.hash, len(utterance.text), final))
+
+    def _tell_finished(self, finished: Sequence[Audio], chars: int) -> None:
+        timing = finished[0].timing
+        self._observer.on_event(
+            TextsFinished(
+                texts=len(finished),
+                chars=chars,
+                audio_bytes=sum(len(audio.data) for audio in finished),
+                audio_seconds=sum(audio.duration for audio in finished),
+                latency=timing.queued + timing.total if timing else 0.0,
+            )
+        )

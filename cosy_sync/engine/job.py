@@ -1,0 +1,60 @@
+"""One batch on its way: its texts, its time, and what has become of each."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from ..errors import CosyError
+from ..models import Audio, Outcome, Utterance
+from ..policies import Deadline
+
+__all__ = ["Job"]
+
+
+class Job:
+    """Texts that travel together until each has an outcome.
+
+    `stop` is set when nobody wants the rest any more; a waiting job then ends at once.
+    """
+
+    __slots__ = ("deadline", "interactive", "outcomes", "stop", "tenant", "texts", "tries")
+
+    def __init__(
+        self,
+        texts: Sequence[Utterance],
+        deadline: Deadline,
+        *,
+        interactive: bool,
+        tenant: str,
+        stop: threading.Event,
+    ) -> None:
+        self.texts = texts
+        self.deadline = deadline
+        self.interactive = interactive
+        self.tenant = tenant
+        self.stop = stop
+        self.outcomes: list[Outcome] = []
+        # Each failed text's errors so far, newest last.
+        self.tries: dict[int, list[CosyError]] = {}
+
+    def finish(self, utterance: Utterance, audio: Audio) -> None:
+        """Note a text's audio."""
+        self.outcomes.append(Outcome(utterance.index, utterance.text, audio))
+
+    def fail(self, utterance: Utterance, error: CosyError) -> CosyError:
+        """Note the error that ends a text; it carries the attempts before it."""
+        earlier = self.tries.get(utterance.index, [])
+        if earlier and earlier[-1] is error:
+            earlier = earlier[:-1]
+        final = error.with_details(
+            index=utterance.index, text_hash=utterance.hash, attempts=tuple(earlier)
+        )
+        self.outcomes.append(Outcome(utterance.index, utterance.text, None, final))
+        return final
+
+    def note(self, utterance: Utterance, error: CosyError) -> list[CosyError]:
+        """Note a failed attempt of a text; return all of its errors so far."""
+        errors = self.tries.setdefault(utterance.index, [])
+        errors.append(error)
+        return errors

@@ -1,0 +1,44 @@
+"""Log lines: hashes and lengths only; never a text, audio or a key, at any level."""
+
+from __future__ import annotations
+
+import logging
+
+from .events import AttemptFinished, BreakerChanged, Event, RetryPlanned, TextFailed
+
+__all__ = ["LogObserver", "logger"]
+
+logger = logging.getLogger("cosy_sync")
+logger.addHandler(logging.NullHandler())
+
+
+class LogObserver:
+    """Writes events to the logger `cosy_sync`: attempts at DEBUG, troubles at INFO and WARNING."""
+
+    def on_event(self, event: Event) -> None:
+        """Write an event, if anybody listens at its level."""
+        if isinstance(event, AttemptFinished):
+            if event.error is not None or logger.isEnabledFor(logging.DEBUG):
+                _attempt(event)
+        elif isinstance(event, RetryPlanned):
+            logger.info(
+                "%d texts go to %s again in %.2f s (attempt %d: %s)",
+                *(event.texts, event.endpoint, event.wait),
+                *(event.attempt, type(event.error).__name__),
+            )
+        elif isinstance(event, BreakerChanged):
+            logger.warning("breaker of %s: %s -> %s", event.endpoint, event.old, event.new)
+        elif isinstance(event, TextFailed):
+            name = type(event.error).__name__
+            logger.info("text #%s of %d characters: %s", event.text_hash, event.chars, name)
+
+
+def _attempt(event: AttemptFinished) -> None:
+    timing = event.timing
+    logger.log(
+        logging.DEBUG if event.error is None else logging.INFO,
+        "%s %s: %d texts, %d characters, %d bytes in %.3f s: %s",
+        *(timing.request_id, timing.endpoint, event.texts, event.chars),
+        *(event.reply_bytes, timing.total),
+        "ok" if event.error is None else type(event.error).__name__,
+    )

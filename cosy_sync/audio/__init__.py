@@ -1,0 +1,7 @@
+"""Bytes to sound and back, and what makes sound a success."""
+
+from .reading import read_audio
+from .verify import Verifier
+from .wav import WavInfo, parse_wav
+
+__all__ = ["Verifier", "WavInfo", "parse_wav", "read_audio"]

@@ -1,0 +1,110 @@
+"""One text's payload read as sound."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from ..errors import BadAudioError
+from ..messages import Payload
+from ..models import Audio, Timing
+from .wav import parse_wav
+
+__all__ = ["read_audio"]
+
+_WAV = frozenset({"audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"})
+_PCM = frozenset({"audio/l16", "audio/pcm", "application/octet-stream"})
+
+_QUOTED = re.compile(r"""(?:(?<!\w)'|["“‘「『]).*?(?:["'”’」』]|$)""", re.DOTALL)
+_SAID_CHARS = 80
+
+
+def read_audio(payload: Payload, *, sample_rate: int, timing: Timing | None = None) -> Audio:
+    """Read a payload as sound; what begins as a WAV file is one, whatever it is called.
+
+    Args:
+        payload: One text's bytes and the media type that the service gave them.
+        sample_rate: Hz of bare samples that do not say it themselves.
+        timing: What the audio is given as its timing.
+
+    Raises BadAudioError when there is no whole sound in it.
+    """
+    data = payload.data
+    if data[:4] == b"RIFF":
+        return _wav(data, timing)
+    media_type, _, parameters = payload.media_type.partition(";")
+    kind = media_type.strip().lower()
+    if not data:
+        raise BadAudioError(
+            "the service sent no audio for this text; does it hold anything to speak?",
+            reason="empty",
+        )
+    if kind in _WAV:
+        return _wav(data, timing)
+    if kind not in _PCM:
+        raise _no_audio(kind, data)
+    return _pcm(data, parameters, sample_rate, timing)
+
+
+def _wav(data: bytes, timing: Timing | None) -> Audio:
+    rate, channels, start, size = parse_wav(data)
+    return Audio(data, "wav", rate, channels, start, size, timing)
+
+
+def _pcm(data: bytes, parameters: str, sample_rate: int, timing: Timing | None) -> Audio:
+    # RFC 2586 puts L16 in network byte order; every CosyVoice service sends it little-endian, as
+    # it comes out of numpy, so that is what all bare samples are taken for.
+    channels = 1
+    if parameters:
+        sample_rate = _number(parameters, "rate", sample_rate, 192_000)
+        channels = _number(parameters, "channels", channels, 8)
+    if len(data) % (2 * channels):
+        raise BadAudioError(
+            f"{len(data)} bytes are no whole number of {16 * channels}-bit frames; "
+            "the service must send 16-bit samples to their end",
+            reason="odd",
+        )
+    return Audio(data, "pcm", sample_rate, channels, 0, len(data), timing)
+
+
+def _number(parameters: str, name: str, default: int, highest: int) -> int:
+    for parameter in parameters.split(";"):
+        key, _, text = parameter.partition("=")
+        if key.strip().lower() != name:
+            continue
+        text = text.strip().strip('"')
+        if not (text.isascii() and text.isdigit() and len(text) < 9 and 0 < int(text) <= highest):
+            raise BadAudioError(
+                f"the media type's {name} must be 1 to {highest}; the service sent another",
+                reason="header",
+            )
+        return int(text)
+    return default
+
+
+def _no_audio(kind: str, data: bytes) -> BadAudioError:
+    shown = "".join(char for char in kind[:40] if char.isprintable()) or "no media type"
+    said = _said(data) if kind == "application/json" or kind.startswith("text/") else ""
+    says = f", which says: {said}" if said else ""
+    return BadAudioError(
+        f"expected audio, got {len(data)} bytes of {shown}{says}; "
+        "check what the service answers, and format",
+        reason="not_audio",
+    )
+
+
+def _said(data: bytes) -> str:
+    """Return the message of an error in JSON. What it quotes may be the text: that is left out."""
+    if len(data) > 100_000:
+        return ""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return ""
+    for key in ("error", "detail", "message"):
+        if isinstance(value, dict):
+            value = value.get(key, value)
+    if not isinstance(value, str):
+        return ""
+    unquoted = _QUOTED.sub("[…]", value[:1_000])
+    return "".join(char if char.isprintable() else " " for char in unquoted)[:_SAID_CHARS]

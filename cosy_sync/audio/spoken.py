@@ -1,0 +1,55 @@
+"""How much there is to say in a text: counts that durations are compared with."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+__all__ = ["fewest_spoken", "most_spoken", "sounds_like", "spoken_chars"]
+
+_WORDS = re.compile(r"\w+")
+_DIGIT = re.compile(r"\d")
+_DIGITS = re.compile(r"\d+")
+# Inline tags that CosyVoice acts on instead of speaking: <strong>, <|zh|>, [laughter].
+_TAGS = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
+_RUNS = re.compile(r"(.)\1{2,}", re.DOTALL)
+_SPELLED = re.compile(r"[A-Z]{2,}")
+_SILENT = re.compile(r"""[\s,.!?;:'"()\-，。！？；：、…—·“”‘’（）《》「」『』【】]+""")
+# In English 777 is "seven hundred seventy-seven", WWW has nine syllables, and an emoji may be
+# read as "grinning face".
+_LONGEST_DIGIT = 4
+_LONGEST_CAPITAL = 4
+_LONGEST_SYMBOL = 4
+# A long number may be two syllables, as 100000000 is in Mandarin.
+_SHORTEST_NUMBER = 2
+
+
+def spoken_chars(text: str) -> int:
+    """Count the letters of a text; a digit counts as two. Punctuation is not spoken."""
+    return sum(map(len, _WORDS.findall(text))) + len(_DIGIT.findall(text))
+
+
+def most_spoken(text: str) -> int:
+    """Count as generously as any reader could speak: symbols by name, acronyms letter by letter."""
+    chars = len(_SILENT.sub("", text))
+    letters = sum(map(len, _WORDS.findall(text)))
+    digits = len(_DIGIT.findall(text))
+    capitals = sum(map(len, _SPELLED.findall(text)))
+    return (
+        letters
+        + (_LONGEST_DIGIT - 1) * digits
+        + (_LONGEST_CAPITAL - 1) * capitals
+        + _LONGEST_SYMBOL * max(0, chars - letters)
+    )
+
+
+def fewest_spoken(text: str) -> int:
+    """Count as little as any reader could speak: no tags, numbers as wholes, runs cut short."""
+    plain = _RUNS.sub(r"\1\1", _TAGS.sub("", text))
+    plain, numbers = _DIGITS.subn("", plain)
+    return sum(map(len, _WORDS.findall(plain))) + _SHORTEST_NUMBER * numbers
+
+
+def sounds_like(text: str) -> str:
+    """Return what remains of a text without case, width, punctuation and spaces."""
+    return "".join(_WORDS.findall(unicodedata.normalize("NFKC", text).casefold()))

@@ -1,0 +1,110 @@
+"""Payloads read as sound: media types, lies, and what is no sound."""
+
+from __future__ import annotations
+
+import pytest
+
+from cosy_sync.audio import read_audio
+from cosy_sync.errors import BadAudioError
+from cosy_sync.messages import Payload
+from cosy_sync.models import Audio, wav_header
+
+PCM = bytes(range(200))
+WAV = wav_header(22_050, 1, 200) + PCM
+
+
+def read(data: bytes, media_type: str) -> Audio:
+    return read_audio(Payload(data, media_type), sample_rate=24_000)
+
+
+def refusal(data: bytes, media_type: str) -> BadAudioError:
+    with pytest.raises(BadAudioError) as caught:
+        read(data, media_type)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "media_type", ["audio/wav", "Audio/X-WAV", "audio/wave", "audio/vnd.wave; codec=1"]
+)
+def test_a_wav_file_keeps_its_own_rate(media_type: str) -> None:
+    audio = read(WAV, media_type)
+    assert (audio.format, audio.sample_rate, audio.pcm(), audio.data) == ("wav", 22_050, PCM, WAV)
+
+
+@pytest.mark.parametrize("media_type", ["audio/pcm", "audio/mpeg", "application/json", ""])
+def test_a_wav_file_is_one_whatever_it_is_called(media_type: str) -> None:
+    assert read(WAV, media_type).format == "wav"
+
+
+@pytest.mark.parametrize("media_type", ["audio/pcm", "audio/L16", "application/octet-stream"])
+def test_bare_samples_have_the_configured_rate(media_type: str) -> None:
+    audio = read(PCM, media_type)
+    assert (audio.format, audio.sample_rate, audio.channels) == ("pcm", 24_000, 1)
+    assert audio.pcm() is PCM
+
+
+def test_bare_samples_may_name_their_rate_and_channels() -> None:
+    audio = read(PCM, 'audio/L16; Rate=16000;channels="2"; x=1')
+    assert (audio.sample_rate, audio.channels, audio.duration) == (16_000, 2, 50 / 16_000)
+
+
+@pytest.mark.parametrize("parameter", ["rate=0", "rate=fast", "channels=99", "rate=²", "rate="])
+def test_a_parameter_that_cannot_be_is_a_bad_header(parameter: str) -> None:
+    assert refusal(PCM, f"audio/L16;{parameter}").reason == "header"
+
+
+def test_half_a_sample_is_odd() -> None:
+    assert refusal(PCM[:-1], "audio/pcm").reason == "odd"
+    assert refusal(PCM[:-2], "audio/L16;channels=2").reason == "odd"
+
+
+@pytest.mark.parametrize("media_type", ["audio/wav", "audio/pcm", "application/json", ""])
+def test_nothing_is_empty(media_type: str) -> None:
+    assert refusal(b"", media_type).reason == "empty"
+
+
+@pytest.mark.parametrize("media_type", ["text/html", "application/json", "audio/mpeg", "\x00", ""])
+def test_what_is_no_sound_is_not_audio(media_type: str) -> None:
+    error = refusal(b"<html><body>hello</body></html>", media_type)
+    assert error.reason == "not_audio"
+    assert "hello" not in str(error)
+
+
+def test_bytes_that_are_no_wav_file_are_not_audio() -> None:
+    assert refusal(PCM, "audio/wav").reason == "not_audio"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error": {"code": "internal", "message": "the model fell over"}}',
+        b'{"error": "the model fell over"}',
+        b'{"detail": "the model fell over"}',
+        b'"the model fell over"',
+    ],
+)
+def test_the_message_of_a_json_error_is_told(body: bytes) -> None:
+    assert "the model fell over" in str(refusal(body, "application/json"))
+
+
+def test_a_long_message_is_cut() -> None:
+    message = str(refusal(b'{"error": "' + b"x" * 500 + b'"}', "text/plain"))
+    assert "x" * 80 in message
+    assert "x" * 81 not in message
+
+
+@pytest.mark.parametrize(
+    "quote", ["'我的秘密'", '\\"我的秘密\\"', "“我的秘密”", "「我的秘密」", "“我的秘密"]
+)
+def test_what_a_message_quotes_is_left_out(quote: str) -> None:
+    body = f'{{"error": "can\'t speak {quote}"}}'.encode()
+    message = str(refusal(body, "application/json"))
+    assert "can't speak […]" in message
+    assert "秘密" not in message
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[1]", b'{"error": 5}', b"[" * 99_999, b'"' + b"x" * 200_000 + b'"']
+)
+def test_json_without_a_message_tells_none(body: bytes) -> None:
+    assert "which says" not in str(refusal(body, "application/json"))

@@ -1,0 +1,275 @@
+"""Which audio is refused as the speech of its text."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import sys
+import threading
+
+import pytest
+
+from cosy_sync.audio import Verifier
+from cosy_sync.audio import verify as verify_module
+from cosy_sync.config import VerifyConfig
+from cosy_sync.errors import BadAudioError, CosyError, TextError
+from cosy_sync.models import Audio, wav_header
+
+RATE = 8_000
+TEXT = "今天天气真好，我们一起去公园散步吧"  # 16 spoken characters
+
+
+def sound(seconds: float, seed: int = 0, channels: int = 1) -> Audio:
+    size = round(seconds * RATE) * 2 * channels
+    pcm = random.Random(f"{seed} {size}").randbytes(size)
+    return Audio(wav_header(RATE, channels, size) + pcm, "wav", RATE, channels, 44, size)
+
+
+def bare(pcm: bytes) -> Audio:
+    return Audio(pcm, "pcm", RATE, 1, 0, len(pcm))
+
+
+def samples(value: int, seconds: float = 4.0) -> Audio:
+    return bare(value.to_bytes(2, "little", signed=True) * round(seconds * RATE))
+
+
+def verdict(text: str, audio: Audio, verifier: Verifier | None = None) -> str:
+    [result] = (verifier or Verifier(VerifyConfig())).check([text], [audio])
+    if isinstance(result, BadAudioError):
+        assert text not in str(result)
+        return result.reason
+    assert result is audio
+    return "good"
+
+
+def learned(pace: float) -> Verifier:
+    verifier = Verifier(VerifyConfig())
+    for batch in range(2):
+        audios = [sound(pace * 16, seed=batch * 100 + index) for index in range(30)]
+        verifier.check([TEXT + "！" * index for index in range(30)], audios)
+    return verifier
+
+
+@pytest.mark.parametrize("pace", [0.05, 0.15, 0.25, 0.35])
+def test_ordinary_speech_is_good(pace: float) -> None:
+    assert verdict(TEXT, sound(pace * 16)) == "good"
+
+
+def test_half_a_second_for_a_word_is_good() -> None:
+    assert verdict("Hello", sound(0.5)) == "good"
+
+
+def test_a_long_text_with_a_snippet_is_short() -> None:
+    assert verdict(TEXT * 10, sound(0.5)) == "short"
+
+
+def test_a_sentence_with_a_minute_is_long() -> None:
+    assert verdict(TEXT, sound(60)) == "long"
+
+
+@pytest.mark.parametrize("seconds", [0.01, 30])
+@pytest.mark.parametrize("text", ["好", "嗯？", "OK!", "……", "😀😀😀", "100"[:1]])
+def test_very_short_texts_are_not_judged_by_duration(text: str, seconds: float) -> None:
+    assert verdict(text, sound(seconds)) == "good"
+
+
+def test_the_learned_pace_brings_the_bounds_closer() -> None:
+    text, audio = TEXT, sound(0.25 * 16 * 6 + 6)
+    assert verdict(text, audio) == "good"
+    assert verdict(text, audio, learned(0.25)) == "long"
+    assert verdict(text * 10, sound(4.0), learned(0.25)) == "short"
+
+
+def test_fifty_texts_are_needed_to_learn() -> None:
+    verifier = Verifier(VerifyConfig())
+    verifier.check([TEXT] * 49, [sound(4, seed=seed) for seed in range(49)])
+    assert verdict(TEXT, sound(30), verifier) == "good"
+
+
+def test_configured_bounds_are_never_widened() -> None:
+    verifier = Verifier(VerifyConfig(max_seconds_per_char=0.3, slack=0.0))
+    verifier.check([TEXT] * 60, [sound(4, seed=seed) for seed in range(60)])
+    assert verdict(TEXT, sound(0.4 * 16), verifier) == "long"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("777777", 6.5),  # seven hundred seventy-seven thousand ...
+        ("WWW IBM XYZ HTTP", 7.5),
+        ("😀😀😀 smile", 9.0),
+        ("100% + 50% = 150%", 9.0),
+    ],
+)
+def test_english_that_is_long_for_its_letters_is_good(text: str, seconds: float) -> None:
+    assert verdict(text, sound(seconds), learned(0.07)) == "good"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("<strong>好</strong>[laughter]" * 8, 2.0),
+        ("1000000000000 " * 20, 12.0),
+        ("哈" * 300, 6.0),
+        ("You are a helpful assistant.<|endofprompt|>今天好", 1.0),
+    ],
+)
+def test_text_that_is_short_for_its_letters_is_good(text: str, seconds: float) -> None:
+    assert verdict(text, sound(seconds), learned(0.25)) == "good"
+
+
+def test_english_after_mandarin_is_good() -> None:
+    text = "The quick brown fox jumps over the lazy dog, again and again and again. " * 5
+    assert verdict(text, sound(len(text) * 0.05), learned(0.3)) == "good"
+
+
+def test_the_pace_follows_a_voice_that_changed() -> None:
+    verifier = learned(0.06)
+    slow = sound(16 * 0.8)
+    assert verdict(TEXT, slow, verifier) == "long"
+    for seed in range(10):
+        verifier.check([TEXT] * 40, [sound(16 * 0.8, seed=seed * 40 + n) for n in range(40)])
+    assert verdict(TEXT, slow, verifier) == "good"
+
+
+def test_single_wrong_recordings_do_not_move_the_pace() -> None:
+    verifier = learned(0.25)
+    before = repr(verifier)
+    for seed in range(20):
+        audios = [sound(4, seed=seed * 10 + n) for n in range(5)] + [sound(30, seed=seed)]
+        verifier.check([TEXT] * 6, audios)
+    assert repr(verifier) == before == "<Verifier learned 0.25 s per character>"
+
+
+@pytest.mark.parametrize("value", [0, 1, -8, 32, -32])
+def test_silence_is_refused(value: int) -> None:
+    assert verdict(TEXT, samples(value)) == "silent"
+
+
+@pytest.mark.parametrize("value", [33, -33, 255, -256, 300])
+def test_quiet_speech_is_good(value: int) -> None:
+    assert verdict(TEXT, samples(value)) == "good"
+
+
+def test_one_loud_moment_is_no_silence() -> None:
+    pcm = bytearray(64_000)
+    pcm[31_003] = 0x10
+    assert verdict(TEXT, bare(bytes(pcm))) == "good"
+
+
+def test_silence_for_a_text_without_words_is_good() -> None:
+    assert verdict("……", samples(0)) == "good"
+    assert verdict("<break time='2s'/>", samples(0)) == "good"
+
+
+def test_no_samples_at_all_are_silence() -> None:
+    assert verdict("好", bare(b"")) == "silent"
+
+
+def test_silence_is_the_same_on_a_big_endian_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Swapped(verify_module.array):  # type: ignore[name-defined,misc]
+        def byteswap(self) -> None:
+            pass
+
+    monkeypatch.setattr(sys, "byteorder", "big")
+    monkeypatch.setattr(verify_module, "array", Swapped)
+    assert verdict(TEXT, samples(1)) == "silent"
+
+
+def test_all_texts_with_the_same_audio_are_refused() -> None:
+    same, other = sound(4), sound(4, seed=1)
+    texts = [TEXT, "另外一句完全不同的话", "第三句话也不一样呢", "这一句是好的没有问题"]
+    results = Verifier(VerifyConfig()).check(texts, [same, same, same, other])
+    assert [getattr(result, "reason", "good") for result in results] == ["identical"] * 3 + ["good"]
+    assert all(text not in str(result) for text in texts for result in results)
+
+
+def test_the_same_samples_in_another_file_are_the_same_audio() -> None:
+    audio = sound(4)
+    results = Verifier(VerifyConfig()).check([TEXT, TEXT + "好"], [audio, bare(audio.pcm())])
+    assert all(isinstance(result, BadAudioError) for result in results)
+
+
+def test_texts_that_sound_alike_may_have_the_same_audio() -> None:
+    audio = sound(1)
+    texts = ["Good morning!", "good  morning", "ＧＯＯＤ ＭＯＲＮＩＮＧ"]
+    assert Verifier(VerifyConfig()).check(texts, [audio] * 3) == [audio] * 3
+
+
+def test_the_same_middle_is_not_the_same_audio() -> None:
+    first = bytearray(sound(4).pcm())
+    first[32_000:32_064] = bytes(64)
+    second = bytes([first[0] ^ 0x55]) + bytes(first[1:])
+    audios = [bare(bytes(first)), bare(second)]
+    assert Verifier(VerifyConfig()).check([TEXT, "另外一句话"], audios) == audios
+
+
+def test_errors_pass_through() -> None:
+    error = TextError("no")
+    audio = sound(4)
+    results: list[Audio | CosyError] = [error, audio]
+    assert Verifier(VerifyConfig()).check(["x", TEXT], results) == [error, audio]
+
+
+def test_disabled_refuses_nothing() -> None:
+    verifier = Verifier(VerifyConfig(enabled=False))
+    audios = [samples(0, 0.1), samples(0, 0.1)]
+    assert verifier.check([TEXT, "另外一句"], audios) == audios
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_callers_check_sees_what_passed_and_may_refuse(enabled: bool) -> None:
+    seen: list[str] = []
+
+    def check(text: str, audio: Audio) -> bool:
+        seen.append(text)
+        return text == TEXT
+
+    verifier = Verifier(VerifyConfig(enabled=enabled, check=check))
+    texts = [TEXT, "另外一句话", "坏的"]
+    good, bad, error = verifier.check(texts, [sound(4), sound(2), TextError("no")])
+    assert seen == texts[:2]
+    assert isinstance(good, Audio)
+    assert isinstance(error, TextError)
+    assert isinstance(bad, BadAudioError)
+    assert bad.reason == "check"
+
+
+def test_a_check_that_raises_refuses_with_the_cause() -> None:
+    def check(text: str, audio: Audio) -> bool:
+        raise KeyError(text)
+
+    [error] = Verifier(VerifyConfig(check=check)).check([TEXT], [sound(4)])
+    assert isinstance(error, BadAudioError)
+    assert (error.reason, type(error.__cause__)) == ("check", KeyError)
+    assert TEXT not in str(error)
+
+
+def test_refusals_survive_pickling() -> None:
+    [error] = Verifier(VerifyConfig()).check([TEXT], [samples(0)])
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), copy.reason, str(copy)) == (BadAudioError, "silent", str(error))
+
+
+def test_many_threads_may_check_at_once() -> None:
+    verifier = Verifier(VerifyConfig())
+    audios = [sound(4, seed=seed) for seed in range(8)]
+    barrier = threading.Barrier(8)
+    failures: list[object] = []
+
+    def work() -> None:
+        barrier.wait(10)
+        for _ in range(50):
+            failures.extend(
+                result
+                for result in verifier.check([TEXT] * 8, audios)
+                if not isinstance(result, Audio)
+            )
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert failures == []
+    assert repr(verifier) == "<Verifier learned 0.25 s per character>"

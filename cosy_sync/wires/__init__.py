@@ -1,0 +1,16 @@
+"""Wire protocols: one per file, pure encode and decode."""
+
+from .base import Capabilities, SpeechOptions, Wire
+from .batch import BatchWire
+from .refusals import read_error
+from .registry import create_wire, known_wires
+
+__all__ = [
+    "BatchWire",
+    "Capabilities",
+    "SpeechOptions",
+    "Wire",
+    "create_wire",
+    "known_wires",
+    "read_error",
+]

@@ -1,0 +1,211 @@
+"""The wire `batch`: up to 64 texts in one POST, an array of audio back."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import BadAudioError, CosyError, InvalidTextError, ServerError, TextError
+from ..messages import Payload, Reply, Request
+from .base import Capabilities, SpeechOptions
+from .coding import dump_json, from_base64, load_json
+from .multipart import Part, split_parts
+from .placing import index_of, place
+from .redaction import without_texts
+from .refusals import false_success, read_error, text_error
+
+__all__ = ["BatchWire"]
+
+# Said by the transport, or by this wire alone: a user's header of that name would contradict it.
+_OURS = frozenset(
+    {"connection", "content-encoding", "content-length", "host", "transfer-encoding"}
+    | {"x-request-id"}
+)
+_GOOD_STATUS = frozenset({"success", "ok", "200", ""})
+_BINARY = frozenset({"binary", "8bit", "7bit", "identity", ""})
+_ENCODINGS = ("content-encoding", "content-transfer-encoding")
+_MEDIA_TYPES = {"wav": "audio/wav", "pcm": "audio/pcm"}
+# A refusal of one of these may be the fault of a single text of the batch.
+_SPLIT = frozenset({400, 413, 422})
+
+
+class BatchWire:
+    """Speak the batch protocol with one endpoint."""
+
+    name = "batch"
+    capabilities = Capabilities(max_texts_per_call=64)
+
+    def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
+        self._url = endpoint_url
+        self._headers = _fixed_headers(options)
+        self._after_texts = _fixed_fields(options)
+        self._gzip_above = options.gzip_above
+        self._media_type = _MEDIA_TYPES[options.format]
+
+    def __repr__(self) -> str:
+        return f"<BatchWire {self._url.partition('?')[0]}>"
+
+    def encode(self, texts: Sequence[str], request_id: str) -> Request:
+        """Build the request for these texts. Raises InvalidTextError for one not encodable."""
+        try:
+            body = b'{"texts":' + dump_json(list(texts)) + self._after_texts
+        except ValueError:
+            raise InvalidTextError(
+                "a text holds half a character that UTF-8 cannot carry"
+            ) from None
+        headers = (*self._headers, ("X-Request-Id", request_id))
+        if 0 < self._gzip_above <= len(body):
+            body = gzip.compress(body, compresslevel=6, mtime=0)
+            headers = (*headers, ("Content-Encoding", "gzip"))
+        return Request(self._url, headers, body)
+
+    def decode(self, reply: Reply, texts: Sequence[str]) -> list[Payload | CosyError]:
+        """Return one payload or error per text; the reply's own order does not matter.
+
+        Raises ServerError for a refusal, BadAudioError when the whole reply is of no use.
+        """
+        if not 200 <= reply.status <= 203:
+            raise read_error(reply, texts)
+        if not reply.body:
+            raise _bad("empty", "nothing")
+        content_type = reply.headers.get("content-type", "")
+        kind = _plain_kind(content_type)
+        if kind.startswith("multipart/"):
+            # Twice as many as texts, so that doubled ones are told apart from chaos.
+            parts = split_parts(content_type, reply.body, 2 * len(texts))
+            claims = [(_part_index(part), self._read_part(part, reply, texts)) for part in parts]
+        elif _is_json(kind, reply.body):
+            claims = self._read_json(reply, texts)
+        else:
+            raise _bad("not_audio", without_texts(kind, texts, 60) or "an unknown media type")
+        return place(claims, len(texts))
+
+    def splits(self, error: ServerError) -> bool:
+        """Return whether one text may be to blame for the refusal of the whole call."""
+        return error.status in _SPLIT
+
+    def _read_part(self, part: Part, reply: Reply, texts: Sequence[str]) -> Payload | CosyError:
+        headers = part.headers
+        media_type = headers.get("content-type", self._media_type)
+        failed = headers.get("x-status", "").lower() not in _GOOD_STATUS
+        if failed or _plain_kind(media_type) == "application/json":
+            return _part_error(part, failed, reply, texts)
+        for name in _ENCODINGS:
+            if name in headers and headers[name].lower() not in _BINARY:
+                # Bare samples that are really gzip or base64 would be played as noise.
+                return _bad("header", f"a part with a {name.title()} that is not supported")
+        return Payload(part.body, media_type)
+
+    def _read_json(
+        self, reply: Reply, texts: Sequence[str]
+    ) -> list[tuple[int | None, Payload | CosyError]]:
+        try:
+            value = load_json(reply.body)
+        except ValueError:
+            raise _bad("not_json", f"{len(reply.body)} bytes that are no JSON") from None
+        items = value.get("results") if isinstance(value, dict) else value
+        if not items:
+            error = false_success(value, reply, texts)
+            if error is not None:
+                raise error
+        if not isinstance(items, list):
+            raise _bad("not_audio", "JSON without results")
+        if len(items) > 2 * len(texts):
+            raise _bad("count", f"{len(items)} results for {len(texts)} texts")
+        return [(_item_index(item), self._read_item(item, reply, texts)) for item in items]
+
+    def _read_item(self, item: Any, reply: Reply, texts: Sequence[str]) -> Payload | CosyError:
+        if item is None:
+            return TextError(
+                "the service returned null for this text; change or drop it",
+                request_id=reply.headers.get("x-request-id"),
+            )
+        if not isinstance(item, dict):
+            return _from_base64(item, self._media_type)
+        status = str(item.get("status") or "")
+        if item.get("error") or status.lower() not in _GOOD_STATUS:
+            return text_error(item, reply, texts)
+        if item.get("audio_data") is None:
+            return _bad("missing", "a success without audio_data")
+        media_type = item.get("media_type")
+        return _from_base64(
+            item["audio_data"], media_type if isinstance(media_type, str) else self._media_type
+        )
+
+
+def _fixed_headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
+    headers = {
+        "Accept": "multipart/mixed, application/json;q=0.9",
+        "Accept-Encoding": "gzip" if options.gzip_replies else "identity",
+        "Content-Type": "application/json",
+    }
+    if options.api_key is not None:
+        headers["Authorization"] = f"Bearer {options.api_key}"
+    given = {name.lower() for name in options.headers}
+    kept = [(name, value) for name, value in headers.items() if name.lower() not in given]
+    added = [(name, value) for name, value in options.headers.items() if name.lower() not in _OURS]
+    return (*kept, *added)
+
+
+def _fixed_fields(options: SpeechOptions) -> bytes:
+    fields: dict[str, Any] = {"voice": options.voice, "model": options.model}
+    fields = {name: value for name, value in fields.items() if value is not None}
+    fields |= {
+        "format": options.format,
+        "sample_rate": options.sample_rate,
+        "speed": options.speed,
+    }
+    return b"," + dump_json(fields)[1:]
+
+
+def _plain_kind(media_type: str) -> str:
+    return media_type.partition(";")[0].strip().lower()
+
+
+def _is_json(kind: str, body: bytes | bytearray | memoryview) -> bool:
+    if kind == "application/json" or kind.endswith("+json"):
+        return True
+    # Simple services forget the media type, or call everything text/plain.
+    start = bytes(body[:16]).lstrip()[:1]
+    return kind in ("", "text/plain", "application/octet-stream") and start in (b"[", b"{")
+
+
+def _part_index(part: Part) -> int | None:
+    text = part.headers.get("x-index")
+    return None if text is None else index_of(text)
+
+
+def _item_index(item: Any) -> int | None:
+    if not isinstance(item, dict) or item.get("index") is None:
+        return None
+    if isinstance(item["index"], str):
+        raise _bad("index", "an index that is no number")
+    return index_of(item["index"])
+
+
+def _part_error(part: Part, failed: bool, reply: Reply, texts: Sequence[str]) -> CosyError:
+    try:
+        said = load_json(part.body)
+    except ValueError:
+        plain = _plain_kind(part.headers.get("content-type", "")).startswith("text/")
+        said = part.body[:1_000].decode("utf-8", "replace") if plain else None
+    if not failed and not (isinstance(said, dict) and said.get("error")):
+        return _bad("not_audio", "a part of JSON instead of audio")
+    return text_error(said, reply, texts)
+
+
+def _from_base64(text: Any, media_type: str) -> Payload | BadAudioError:
+    try:
+        if isinstance(text, str):
+            return Payload(from_base64(text), media_type)
+    except ValueError:
+        pass
+    return _bad("base64", "audio that is no valid base64")
+
+
+def _bad(reason: str, what: str) -> BadAudioError:
+    return BadAudioError(
+        f"expected audio for each text, got {what}; check the URL, the wire and the service",
+        reason=reason,
+    )

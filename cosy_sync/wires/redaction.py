@@ -1,0 +1,74 @@
+"""Texts blanked out of what a service says, because errors and logs must not show them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+__all__ = ["without_texts"]
+
+_BLANK = "[…]"
+# What is looked at of a long message: it will be cut to `length` anyway.
+_MAX_MESSAGE = 1_000
+# A run that a message shares with a text gives the text away from this length on: ordinary words
+# are shared by chance, four Chinese characters are half a sentence.
+_SEED = 4
+_TELLING = 12
+
+
+def without_texts(message: str, texts: Sequence[str], length: int) -> str:
+    """Return the message in at most `length` printable characters, nothing of the texts in it.
+
+    Services quote texts whole, cut, escaped or in other case: every run is compared.
+    """
+    message = message[:_MAX_MESSAGE]
+    if texts:
+        message = _blank_short(_blank_runs(message, texts), texts)
+    shown = "".join(char if char.isprintable() else " " for char in message)
+    shown = " ".join(shown.split())
+    return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def _blank_runs(message: str, texts: Sequence[str]) -> str:
+    hay = "\0".join(texts)
+    if "\\" in message:
+        hay = "\0".join([hay, *(ascii(text) for text in texts)])
+    low = message.lower()
+    if len(low) == len(message):
+        hay = hay.lower()
+    else:
+        # Lower case of another length (İ) would shift every place.
+        low = message
+    pieces: list[str] = []
+    start = 0
+    while start < len(low):
+        end = _shared_until(low, start, hay)
+        run = low[start:end]
+        if len(run) >= _TELLING or (len(run) >= _SEED and not run.isascii()):
+            pieces.append(_BLANK)
+            start = end
+        else:
+            pieces.append(message[start])
+            start += 1
+    return "".join(pieces)
+
+
+def _shared_until(message: str, start: int, hay: str) -> int:
+    end = start + _SEED
+    if end > len(message) or message[start:end] not in hay:
+        return start
+    while end < len(message) and message[start : end + 1] in hay:
+        end += 1
+    return end
+
+
+def _blank_short(message: str, texts: Sequence[str]) -> str:
+    # A whole text that is shorter than a telling run: as a word of its own, so that the text "a"
+    # does not blank every a.
+    low = message.lower()
+    short = {text.strip() for text in texts if len(text) < _TELLING}
+    for text in sorted(short, key=len, reverse=True):
+        if text and text.lower() in low:
+            word = rf"(?<![A-Za-z0-9_]){re.escape(text)}(?![A-Za-z0-9_])"
+            message = re.sub(word, _BLANK, message, flags=re.IGNORECASE)
+    return message

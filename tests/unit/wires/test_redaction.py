@@ -1,0 +1,67 @@
+"""Texts blanked out of what a service says."""
+
+from __future__ import annotations
+
+import pytest
+
+from cosy_sync.wires.redaction import without_texts
+
+SECRET = "明天下午三点在老地方见面"
+
+
+def clean(message: str, *texts: str) -> str:
+    return without_texts(message, texts, 200)
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        SECRET,
+        SECRET[:6] + "...",
+        "…" + SECRET[-5:],
+        ascii(SECRET),
+        ascii(SECRET)[1:30],
+        SECRET.replace("在", ",在"),
+    ],
+)
+def test_a_text_is_blanked_whole_cut_or_escaped(quoted: str) -> None:
+    shown = clean(f"cannot speak: {quoted} (sorry)", "别的", SECRET)
+    assert shown.startswith("cannot speak: ")
+    assert "[…]" in shown
+    assert "明天下午" not in shown
+    assert "老地方见面" not in shown
+    assert "\\u660e\\u5929" not in shown
+    assert shown.endswith("(sorry)")
+
+
+def test_case_does_not_hide_a_text() -> None:
+    shown = clean("got MEET ME AT THE OLD PLACE", "Meet me at the old place")
+    assert shown == "got […]"
+
+
+def test_a_letter_that_grows_in_lower_case_does_no_harm() -> None:
+    assert clean(f"İİ {SECRET} İ", SECRET) == "İİ […] İ"
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "shown"),
+    [
+        ("got 'hi'", "hi", "got '[…]'"),
+        ("got HI", " hi\n", "got […]"),
+        ("this is a hint", "hi", "this is a hint"),
+        ("文本好不行", "好", "文本[…]不行"),
+    ],
+)
+def test_a_short_text_is_blanked_as_a_word(message: str, text: str, shown: str) -> None:
+    assert clean(message, text) == shown
+
+
+def test_ordinary_words_stay() -> None:
+    message = "bad request: too many texts"
+    assert clean(message, "please request too much of me, it is a bad idea") == message
+
+
+def test_nothing_to_hide_changes_nothing_but_the_length() -> None:
+    assert clean("a  b\n") == "a b"
+    assert without_texts("x" * 300, (), 10) == "x" * 9 + "…"
+    assert clean("", SECRET) == ""

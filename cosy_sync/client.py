@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from .clock import Clock, SystemClock
 from .config import ClientConfig, Endpoint, Settings
-from .core import Core, HttpClient
+from .core import Core
 from .errors import BatchError, ConfigError, InterruptedBatch, InvalidTextError
 from .events import Observer
 from .models import Audio, Outcome, Utterance
@@ -24,6 +24,8 @@ from .texts import check_text, check_texts
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+    from .net import HttpClient
 
 __all__ = ["CosyClient"]
 

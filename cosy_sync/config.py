@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import urlsplit
 
 from .checks import (
@@ -25,6 +24,9 @@ from .checks import (
 )
 from .errors import ConfigError
 from .models import Audio, Voice
+
+if TYPE_CHECKING:
+    import ssl
 
 __all__ = [
     "BatchConfig",

@@ -6,23 +6,22 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
-
-import httpx
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .clock import Clock
 from .config import ClientConfig, Endpoint
 from .engine import Engine, Supplies
-from .errors import ClosedError, ConfigError
+from .errors import ClosedError
 from .events import Observer, Observers
 from .logs import LogObserver
-from .net import Sender
 from .stats import Stats, StatsObserver
 from .wires import SpeechOptions, Wire, create_wire
 
-__all__ = ["Core", "HttpClient"]
+if TYPE_CHECKING:
+    from .net import HttpClient, Sender
 
-HttpClient = httpx.Client | Callable[[], httpx.Client]
+__all__ = ["Core"]
 
 
 class Core:
@@ -114,17 +113,11 @@ class Core:
         )
 
     def _network(self) -> Sender:
-        given = self._http_client
-        if given is None:
-            return Sender(self.config)
-        if not isinstance(given, httpx.Client):
-            return Sender(self.config, given())
-        if os.getpid() != self._pid:
-            raise ConfigError(
-                "http_client: this httpx.Client was made before the process forked, and its "
-                "connections belong to the parent; give a function that makes one instead"
-            )
-        return Sender(self.config, given, owned=False)
+        # httpx and urllib3 take 60 ms to import; `import cosy_sync` should not cost that.
+        from .net import provide_sender
+
+        forked = os.getpid() != self._pid
+        return provide_sender(self.config, self._http_client, forked=forked)
 
 
 def _wire(endpoint: Endpoint, config: ClientConfig) -> Wire:

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 from .config import GROUPS, BatchConfig, ClientConfig, Endpoint, Settings
 from .errors import ConfigError
@@ -80,7 +80,7 @@ def _paths() -> Iterable[tuple[str, ...]]:
 
 def _hint(group: list[str], key: str) -> str:
     cls = GROUPS[group[0]] if group else ClientConfig
-    return "int" if key == "batch_size" else str(get_type_hints(cls)[key])
+    return "int" if key == "batch_size" else str(cls.__annotations__[key])
 
 
 def _parse(name: str, text: str, hint: str) -> Any:

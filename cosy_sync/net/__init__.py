@@ -1,6 +1,7 @@
 """Move bytes: connections, the httpx transport over them, deadlines."""
 
+from .provide import HttpClient, provide_sender
 from .sender import Sender
 from .transport import PoolTransport
 
-__all__ = ["PoolTransport", "Sender"]
+__all__ = ["HttpClient", "PoolTransport", "Sender", "provide_sender"]

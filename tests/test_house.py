@@ -1,0 +1,141 @@
+"""The house rules: imports go one way, rooms stay small, public lists are honest."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cosy_sync
+
+ROOT = Path(cosy_sync.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+
+# Each unit may import the units of lower floors, its own, and of its own floor only what is listed.
+FLOORS = [
+    ["errors", "clock", "models", "messages", "checks", "config", "settings", "events", "version"],
+    ["policies", "audio", "wires", "net"],
+    ["engine"],
+    ["texts", "progress", "logs", "stats", "core", "client", "default", "__init__"],
+    ["testing", "server", "cli", "__main__"],
+]
+FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
+WINGS = set(FLOORS[1])
+EDGES = set(FLOORS[4])
+
+
+def unit_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports_of(path: Path) -> list[str]:
+    """Return the dotted names inside cosy_sync that a file imports, from its root on."""
+    package = list(path.relative_to(ROOT).parts[:-1])
+    found = []
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            found.append(".".join(base + (node.module or "").split(".")).strip("."))
+            if not node.module:
+                found += [".".join([*base, alias.name]) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "cosy_sync":
+            found.append((node.module or "").removeprefix("cosy_sync").strip("."))
+    return [name for name in found if name]
+
+
+def functions_of(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    tree = ast.parse(path.read_text("utf-8"))
+    return [n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_go_down(path: Path) -> None:
+    unit = unit_of(path)
+    for name in imports_of(path):
+        other = name.split(".")[0]
+        if other == unit or other not in FLOOR_OF:
+            continue
+        assert FLOOR_OF[other] <= FLOOR_OF[unit], f"{unit} imports {name} from a floor above"
+        assert not (unit in WINGS and other in WINGS), f"the wings {unit} and {other} are strangers"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_the_engine_knows_only_the_base_of_wires_and_no_net(path: Path) -> None:
+    if unit_of(path) == "engine":
+        assert not [n for n in imports_of(path) if n.startswith("net") or n == "wires"]
+
+
+def test_every_unit_has_a_floor() -> None:
+    assert {unit_of(path) for path in FILES} <= set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    assert path.read_text("utf-8").count("\n") < 400
+    for function in functions_of(path):
+        doc = ast.get_docstring(function, clean=False) or ""
+        size = (function.end_lineno or 0) - function.lineno + 1
+        assert size - doc.count("\n") <= 45 + 1, f"{function.name} has {size} lines"
+        args = function.args.args + function.args.kwonlyargs
+        count = len([a for a in args if a.arg not in ("self", "cls")])
+        assert count <= 6, f"{function.name} has {count} parameters"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_every_module_says_what_lives_there(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
+
+
+PUBLIC = [
+    info.name
+    for info in pkgutil.walk_packages([str(ROOT)], "cosy_sync.")
+    if not info.name.endswith("__main__")
+]
+
+
+@pytest.mark.parametrize("name", ["cosy_sync", *PUBLIC])
+def test_public_lists_are_sorted_and_honest(name: str) -> None:
+    module = importlib.import_module(name)
+    listed = getattr(module, "__all__", [])
+    assert list(listed) == sorted(set(listed))
+    assert all(hasattr(module, each) for each in listed)
+
+
+@pytest.mark.parametrize(
+    ("library", "home"),
+    [("pybreaker", "policies/breaker.py"), ("backoff", "policies/retry.py")],
+)
+def test_aging_libraries_stand_behind_one_file(library: str, home: str) -> None:
+    homes = {
+        name_of(path)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if (isinstance(node, ast.Import) and any(a.name == library for a in node.names))
+        or (isinstance(node, ast.ImportFrom) and not node.level and node.module == library)
+    }
+    assert homes == {home}
+
+
+def test_importing_starts_no_thread_and_leaves_heavy_libraries_alone() -> None:
+    code = (
+        "import sys, threading, cosy_sync\n"
+        "assert threading.active_count() == 1\n"
+        "heavy = {'httpx', 'urllib3', 'asyncio', 'numpy', 'backoff'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_importing_takes_less_than_150_ms_of_cpu() -> None:
+    # The one promise about time that is a test: the best of several runs, CPU time, not wall.
+    code = "import time; t = time.process_time(); import cosy_sync; print(time.process_time() - t)"
+    run = [sys.executable, "-c", code]
+    times = [float(subprocess.run(run, capture_output=True, check=True).stdout) for _ in range(5)]
+    assert min(times) < 0.150

@@ -1,0 +1,195 @@
+"""Permits: fair, bounded, never leaked."""
+
+import threading
+import time
+
+import pytest
+
+from cosy_sync.engine.budget import Permits
+from cosy_sync.errors import ClosedError
+
+
+def in_thread(*calls) -> list[threading.Thread]:
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def wait_until(condition) -> None:
+    limit = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.001)
+
+
+def waiting(permits: Permits) -> int:
+    return sum(len(q) for queues in (permits._urgent, permits._normal) for q in queues.values())
+
+
+def test_no_more_than_the_limit_is_granted() -> None:
+    permits = Permits(2)
+    assert permits.acquire() and permits.acquire()
+    assert not permits.acquire()
+    permits.release()
+    assert permits.acquire()
+    assert permits.used == 2
+
+
+def test_a_cost_above_the_limit_goes_alone() -> None:
+    permits = Permits(10)
+    assert permits.acquire(99)
+    assert not permits.acquire(1)
+    permits.release(99)
+    assert permits.used == 0
+
+
+def test_whoever_waits_too_long_is_told_and_leaves_no_trace() -> None:
+    permits = Permits(1)
+    permits.acquire()
+    assert not permits.acquire(seconds=0.01)
+    permits.release()
+    assert permits.used == 0 and waiting(permits) == 0
+
+
+def test_permits_go_to_the_urgent_first_and_then_to_each_tenant_in_turn() -> None:
+    permits = Permits(1)
+    permits.acquire()
+    order: list[str] = []
+
+    def join(name: str, **kind: object):
+        def call() -> None:
+            assert permits.acquire(seconds=10, **kind)  # type: ignore[arg-type]
+            order.append(name)
+            permits.release()
+
+        return call
+
+    threads = []
+    for count, (name, kind) in enumerate(
+        [
+            ("a1", {"key": "a"}),
+            ("a2", {"key": "a"}),
+            ("b1", {"key": "b"}),
+            ("now", {"key": "a", "urgent": True}),
+        ],
+        start=1,
+    ):
+        threads += in_thread(join(name, **kind))
+        wait_until(lambda count=count: waiting(permits) == count)
+    permits.release()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["now", "a1", "b1", "a2"]
+    assert permits.used == 0
+
+
+def test_nobody_overtakes_one_who_waits() -> None:
+    permits = Permits(2)
+    permits.acquire(2)
+    (thread,) = in_thread(lambda: permits.acquire(2, seconds=10))
+    wait_until(lambda: waiting(permits) == 1)
+    permits.release(1)
+    assert not permits.acquire(1)
+    permits.release(1)
+    thread.join(10)
+    assert permits.used == 2
+
+
+def test_one_who_gives_up_lets_those_behind_pass() -> None:
+    permits = Permits(2)
+    permits.acquire(1)
+    got: list[bool] = []
+    first, second = in_thread(
+        lambda: got.append(permits.acquire(2, seconds=0.2)),
+        lambda: (
+            wait_until(lambda: waiting(permits) == 1),
+            got.append(permits.acquire(1, key="other", seconds=10)),
+        ),
+    )
+    first.join(10)
+    second.join(10)
+    assert sorted(got) == [False, True]
+    assert permits.used == 2
+
+
+def test_closing_wakes_all_who_wait() -> None:
+    permits = Permits(1)
+    permits.acquire()
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            permits.acquire(seconds=60)
+        except ClosedError as error:
+            errors.append(error)
+
+    threads = in_thread(call, call)
+    wait_until(lambda: waiting(permits) == 2)
+    permits.close()
+    for thread in threads:
+        thread.join(10)
+    assert len(errors) == 2
+    with pytest.raises(ClosedError):
+        permits.acquire()
+
+
+def test_an_interrupt_while_waiting_gives_back_what_was_handed_over() -> None:
+    permits = Permits(1)
+    permits.acquire()
+
+    class Interrupted(threading.Thread):
+        def run(self) -> None:
+            real = threading.Lock
+
+            class Gate:
+                def __init__(self) -> None:
+                    self.lock = real()
+
+                def acquire(self, timeout: float = -1) -> bool:
+                    if timeout == -1:
+                        return self.lock.acquire()
+                    permits.release()  # the hand-over comes, and then Ctrl-C
+                    raise KeyboardInterrupt
+
+                def release(self) -> None:
+                    self.lock.release()
+
+            import cosy_sync.engine.budget as budget
+
+            class Threading:
+                Lock = Gate
+                TIMEOUT_MAX = threading.TIMEOUT_MAX
+
+            budget.threading = Threading  # type: ignore[attr-defined]
+            try:
+                permits.acquire(seconds=5)
+            except KeyboardInterrupt:
+                self.interrupted = True
+            finally:
+                budget.threading = threading  # type: ignore[attr-defined]
+
+    thread = Interrupted()
+    thread.start()
+    thread.join(10)
+    assert thread.interrupted
+    assert permits.used == 0
+
+
+def test_eight_hundred_threads_leave_no_permit_behind() -> None:
+    permits, most, lock = Permits(50), [0], threading.Lock()
+    start = threading.Barrier(200)
+
+    def call() -> None:
+        start.wait(30)
+        for _ in range(20):
+            if permits.acquire(seconds=0.05):
+                with lock:
+                    most[0] = max(most[0], permits.used)
+                permits.release()
+
+    threads = in_thread(*[call] * 200)
+    for thread in threads:
+        thread.join(60)
+    assert permits.used == 0 and waiting(permits) == 0
+    assert most[0] <= 50

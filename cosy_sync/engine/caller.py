@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..clock import Clock
-from ..errors import ClosedError, CosyError, DeadlineError, RefusedError, ServerError
+from ..errors import ClosedError, CosyError, DeadlineError, RefusedError, ServerError, TransportError
 from ..events import Observer, RetryPlanned, TextFailed, TextsFinished
 from ..models import Audio, Utterance
 from ..policies import RetryPolicy
@@ -138,9 +138,9 @@ class Caller:
 
     def _last_word(self, job: Job, error: CosyError) -> CosyError:
         """Return the error that ends a text: the deadline where that is what cut the attempt."""
-        phase = getattr(error, "phase", None)
-        if phase is None or not job.deadline.expired(self._clock.now()):
+        if not isinstance(error, TransportError) or not job.deadline.expired(self._clock.now()):
             return error
+        phase = getattr(error, "phase", None) or "reply"
         late = job.deadline.error(f"waiting for the service ({phase})")
         late.__cause__ = error
         return late.with_details(endpoint=error.endpoint)

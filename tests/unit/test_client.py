@@ -1,0 +1,408 @@
+"""The face: what goes in, what comes out, views, counters, closing."""
+
+import pickle
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import httpx
+import pytest
+import respx
+
+import cosy_sync
+from cosy_sync import CosyClient, Endpoint, VerifyConfig, Voice
+from cosy_sync.testing import FakeService
+
+URL = "http://tts.test/batch"
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def client(service: FakeService) -> Iterator[CosyClient]:
+    with CosyClient(URL, http_client=httpx.Client(transport=service)) as made:
+        yield made
+
+
+def sentences(count: int) -> list[str]:
+    return [f"第{number}句话，前方路口请左转。" for number in range(count)]
+
+
+# -- results ------------------------------------------------------------------------------------
+
+
+def test_synth_returns_checked_audio(client, service) -> None:
+    audio = client.synth("你好，世界")
+    assert audio.data == service.wav("你好，世界")
+    assert audio.sample_rate == 24000 and audio.duration == pytest.approx(1.0, abs=0.01)
+    assert audio.timing.attempts == 1 and audio.timing.endpoint == URL
+
+
+def test_synth_many_keeps_the_input_order(client, service) -> None:
+    texts = sentences(300)[::-1]
+    audios = client.synth_many(texts)
+    assert [audio.data for audio in audios] == [service.wav(text) for text in texts]
+    assert max(map(len, service.calls)) == 64
+
+
+def test_no_texts_are_no_calls_and_no_results(client, service) -> None:
+    assert client.synth_many([]) == []
+    assert list(client.synth_iter(iter(()))) == []
+    assert service.calls == []
+
+
+def test_equal_texts_all_get_their_audio(client, service) -> None:
+    assert [a.data for a in client.synth_many(["你好吗"] * 5)] == [service.wav("你好吗")] * 5
+
+
+def test_submit_gives_a_future_and_calls_back_with_it(client) -> None:
+    got: list[Future] = []
+    called = threading.Event()
+    future = client.submit("你好，世界", callback=lambda f: (got.append(f), called.set()))
+    assert future.result(10).duration == pytest.approx(1.0, abs=0.01)
+    assert called.wait(10)
+    assert got == [future]
+
+
+def test_a_callback_may_call_the_client_again(client) -> None:
+    inner: Future = Future()
+    client.submit(
+        "你好，世界", callback=lambda _: inner.set_result(client.synth_many(sentences(3)))
+    )
+    assert len(inner.result(10)) == 3
+
+
+def test_a_failed_submit_ends_as_its_error(client, service) -> None:
+    service.fail(401)
+    with pytest.raises(cosy_sync.AuthError):
+        client.submit("你好").result(10)
+
+
+def test_progress_counts_up_to_the_total(client) -> None:
+    seen: list[tuple[int, int]] = []
+    client.synth_many(sentences(70), progress=lambda *counts: seen.append(counts))
+    assert seen == [(number, 70) for number in range(1, 71)]
+
+
+def test_the_request_says_voice_model_format_rate_speed_and_key(service) -> None:
+    requests: list[httpx.Request] = []
+
+    def look(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return service.handle_request(request)
+
+    http_client = httpx.Client(transport=httpx.MockTransport(look))
+    client = CosyClient(
+        URL, voice="中文女", model="m", api_key="sk-1", speed=1.5, http_client=http_client
+    )
+    with client:
+        client.synth("你好")
+    body = requests[0].read()
+    assert b'"voice":"' + "中文女".encode() in body
+    assert b'"model":"m"' in body and b'"speed":1.5' in body and b'"sample_rate":24000' in body
+    assert requests[0].headers["authorization"] == "Bearer sk-1"
+
+
+# -- bad input ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["", " \n\t", "　", None, 5, b"hello", "x" * 5001, "half \ud83d pair"]
+)
+def test_a_text_that_cannot_be_sent_is_refused_before_sending(client, service, text) -> None:
+    with pytest.raises(cosy_sync.InvalidTextError):
+        client.synth(text)
+    with pytest.raises(cosy_sync.InvalidTextError) as caught:
+        client.synth_many(["你好", text, "再见"])
+    assert caught.value.index == 1
+    with pytest.raises(cosy_sync.InvalidTextError):
+        client.submit(text)
+    assert service.calls == []
+
+
+def test_with_on_error_return_the_others_are_spoken(client) -> None:
+    outcomes = client.synth_many(["你好吗", "", "再见吧", None], on_error="return")
+    assert [outcome.ok for outcome in outcomes] == [True, False, True, False]
+    assert [outcome.index for outcome in outcomes] == [0, 1, 2, 3]
+    assert isinstance(outcomes[1].error, cosy_sync.InvalidTextError)
+
+
+def test_one_text_where_many_are_expected_is_refused(client) -> None:
+    for wrong in ("你好", b"abc", 5):
+        with pytest.raises(cosy_sync.InvalidTextError):
+            client.synth_many(wrong)
+        with pytest.raises(cosy_sync.InvalidTextError):
+            client.synth_iter(wrong)
+
+
+def test_a_generator_that_raises_half_way_loses_nothing(client, service) -> None:
+    def broken() -> Iterator[str]:
+        yield from sentences(100)
+        raise OSError("the disk is gone")
+
+    got = []
+    with pytest.raises(OSError, match="disk is gone"):
+        for outcome in client.synth_iter(broken()):
+            got.append(outcome)
+    assert [o.audio.data for o in got] == [service.wav(text) for text in sentences(100)]
+
+
+def test_synth_many_sends_nothing_when_its_generator_raises(client, service) -> None:
+    def broken() -> Iterator[str]:
+        yield "你好"
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError):
+        client.synth_many(broken())
+    assert service.calls == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 0},
+        {"batch_sise": 64},
+        {"deadline": -1},
+        {"deadline": "soon"},
+        {"voice": ""},
+        {"voice": 5},
+        {"speed": 9},
+        {"sample_rate": 100},
+        {"format": "mp3"},
+        {"wire": "carrier-pigeon"},
+        {"priority": "urgent"},
+        {"headers": {"X-Ü": "1"}},
+        {"headers": {"X-A": "1\r\nX-B: 2"}},
+        {"api_key": "sk\n"},
+        {"api_key": ""},
+        {"pool": {"max_connections": 5}},
+        {"serial": "yes"},
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name(settings) -> None:
+    with pytest.raises(cosy_sync.ConfigError) as caught:
+        CosyClient(URL, **settings)
+    assert str(caught.value).startswith(next(iter(settings)))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "tts.test/batch", "ftp://tts.test/", "http://", "http://u:p@tts.test/", "http://t:x/", []],
+)
+def test_a_wrong_url_is_refused(url) -> None:
+    with pytest.raises(cosy_sync.ConfigError, match="url"):
+        CosyClient(url)
+
+
+def test_no_url_at_all_names_the_variable() -> None:
+    with pytest.raises(cosy_sync.ConfigError, match="COSY_SYNC_URL"):
+        CosyClient()
+
+
+def test_wrong_arguments_of_synth_many_are_refused(client) -> None:
+    with pytest.raises(cosy_sync.ConfigError, match="on_error"):
+        client.synth_many(["你好"], on_error="ignore")
+    with pytest.raises(cosy_sync.ConfigError, match="within"):
+        client.synth_many(["你好"], within=0)
+
+
+def test_a_bug_in_a_mock_reaches_the_caller(client, service) -> None:
+    service.answer(ZeroDivisionError("bug"))  # type: ignore[arg-type]
+    with pytest.raises(ZeroDivisionError):
+        client.synth_many(["你好", "再见"])
+
+
+# -- verification ---------------------------------------------------------------------------------
+
+
+def test_the_callers_own_check_refuses_audio(service) -> None:
+    verify = VerifyConfig(check=lambda text, audio: "坏" not in text)
+    with CosyClient(URL, http_client=httpx.Client(transport=service), verify=verify) as client:
+        outcomes = client.synth_many(["这句好听", "这句坏了"], on_error="return")
+    assert [outcome.ok for outcome in outcomes] == [True, False]
+    assert outcomes[1].error.reason == "check"
+
+
+def test_one_recording_for_different_texts_is_never_returned(client, service) -> None:
+    texts = ["第一句话在这里", "第二句话在那里"]
+    same = service.speak([texts[0], texts[0]])
+    service.answer(*[httpx.Response(200, content=same.content, headers=dict(same.headers))] * 3)
+    outcomes = client.synth_many(texts, on_error="return")
+    assert {outcome.error.reason for outcome in outcomes} == {"identical"}
+
+
+# -- views ----------------------------------------------------------------------------------------
+
+
+def test_a_view_has_other_numbers_and_the_same_connections(client, service) -> None:
+    quick = client.with_options(deadline=2.0, voice=Voice("中文男"))
+    assert quick.config.deadline == 2.0 and client.config.deadline == 60.0
+    quick.synth("你好")
+    assert client.stats().requests == 1
+
+
+@pytest.mark.parametrize("name", ["pool", "timeouts", "breaker", "limits", "wire", "serial"])
+def test_what_belongs_to_the_whole_client_cannot_differ_in_a_view(client, name) -> None:
+    with pytest.raises(cosy_sync.ConfigError, match=name):
+        client.with_options(**{name: getattr(client.config, name)})
+
+
+def test_a_tenant_has_one_limit(client) -> None:
+    client.with_options(tenant="a", max_in_flight=1).synth("你好")
+    with pytest.raises(cosy_sync.ConfigError, match="tenant 'a'"):
+        client.with_options(tenant="a", max_in_flight=2).synth("你好")
+
+
+def test_a_full_tenant_does_not_starve_another(service) -> None:
+    go, busy = threading.Event(), threading.Semaphore(0)
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        reply = service.handle_request(request)
+        if "慢" in service.calls[-1][0]:
+            busy.release()
+            assert go.wait(30)
+        return reply
+
+    http_client = httpx.Client(transport=httpx.MockTransport(handle))
+    endpoint = Endpoint(URL, max_connections=4)
+    with CosyClient(endpoint, http_client=http_client, batch_size=1) as client:
+        slow = client.with_options(tenant="navigation", max_in_flight=3)
+        texts = [f"这是第{number}句很慢的话" for number in range(9)]
+        thread = threading.Thread(target=lambda: slow.synth_many(texts))
+        thread.start()
+        for _ in range(3):
+            assert busy.acquire(timeout=30)
+        assert len(client.synth_many(sentences(5))) == 5
+        assert not busy.acquire(timeout=0.05)
+        go.set()
+        thread.join(30)
+        assert client.stats().texts_ok == 14
+
+
+# -- the end --------------------------------------------------------------------------------------
+
+
+def test_a_closed_client_refuses_everything(client) -> None:
+    client.synth("你好")
+    client.close()
+    client.close()
+    for call in (
+        lambda: client.synth("你好"),
+        lambda: client.synth_many(["你好"]),
+        lambda: client.synth_iter(["你好"]),
+        lambda: client.submit("你好"),
+        lambda: client.with_options(deadline=1).synth("你好"),
+    ):
+        with pytest.raises(cosy_sync.ClosedError):
+            call()
+    assert "closed" in repr(client)
+
+
+def test_closing_waits_for_what_was_submitted(service) -> None:
+    client = CosyClient(URL, http_client=httpx.Client(transport=service))
+    futures = [client.submit(text) for text in sentences(20)]
+    client.close()
+    assert all(future.result(0).duration > 0 for future in futures)
+
+
+def test_closing_ends_waits_at_once(service) -> None:
+    service.fail(503, times=9, Retry_After="30")
+    client = CosyClient(URL, http_client=httpx.Client(transport=service))
+    future = client.submit("你好")
+    limit = threading.Event()
+    while client.stats().retries == 0 and not limit.wait(0.005):
+        pass
+    client.close(timeout=0)
+    with pytest.raises(cosy_sync.ClosedError):
+        future.result(0)
+
+
+def test_a_generator_given_up_half_way_leaves_the_client_usable(client) -> None:
+    for _ in client.synth_iter(sentences(1000)):
+        break
+    assert client.synth("你好").duration > 0
+
+
+def test_an_unused_client_needs_no_closing() -> None:
+    assert "open" in repr(CosyClient(URL))
+
+
+def test_the_client_of_the_caller_is_not_closed(service) -> None:
+    http_client = httpx.Client(transport=service)
+    with CosyClient(URL, http_client=http_client) as client:
+        client.synth("你好")
+    assert not http_client.is_closed
+    http_client.close()
+
+
+def test_a_function_that_makes_a_client_is_called_and_its_client_closed(service) -> None:
+    made: list[httpx.Client] = []
+
+    def make() -> httpx.Client:
+        made.append(httpx.Client(transport=service))
+        return made[-1]
+
+    with CosyClient(URL, http_client=make) as client:
+        client.synth("你好")
+    assert len(made) == 1 and made[0].is_closed
+
+
+# -- mocks, keys, default client ------------------------------------------------------------------
+
+
+def test_respx_mocks_the_client_as_it_is(service) -> None:
+    with respx.mock(using="httpx") as router, CosyClient(URL) as client:
+        route = router.post(URL).mock(side_effect=service.handle_request)
+        assert len(client.synth_many(sentences(3))) == 3
+    assert route.call_count == 1
+
+
+def test_keys_appear_in_no_repr_error_or_pickle(service) -> None:
+    service.fail(401)
+    http_client = httpx.Client(transport=service)
+    headers = {"X-Secret": "hush-hush"}
+    with CosyClient(URL, api_key="sk-secret", headers=headers, http_client=http_client) as client:
+        with pytest.raises(cosy_sync.AuthError) as caught:
+            client.synth("你好")
+        shown = repr(client) + repr(client.config) + repr(client.stats())
+    shown += repr(caught.value) + str(caught.value) + str(pickle.dumps(caught.value))
+    assert "sk-secret" not in shown and "hush-hush" not in shown
+
+
+def test_the_module_speaks_through_one_client_from_the_environment(monkeypatch, service) -> None:
+    monkeypatch.setenv("COSY_SYNC_URL", URL)
+    monkeypatch.setenv("COSY_SYNC_VOICE", "中文女")
+    monkeypatch.setattr("cosy_sync.default._client", None)
+    with respx.mock(using="httpx") as router:
+        router.post(URL).mock(side_effect=service.handle_request)
+        assert cosy_sync.synth("你好").duration > 0
+        assert len(cosy_sync.synth_many(sentences(3))) == 3
+        assert [o.ok for o in cosy_sync.synth_many(["", "你好"], on_error="return")] == [
+            False,
+            True,
+        ]
+        assert cosy_sync.submit("你好").result(10).duration > 0
+        assert len(list(cosy_sync.synth_iter(sentences(3)))) == 3
+        client = cosy_sync.default_client()
+        assert client.config.voice == Voice("中文女")
+        assert cosy_sync.configure(URL, deadline=5.0) is cosy_sync.default_client()
+        with pytest.raises(cosy_sync.ClosedError):
+            client.synth("你好")
+    cosy_sync.default_client().close()
+
+
+def test_stats_count_what_happened(client, service) -> None:
+    service.fail(500)
+    client.synth_many(sentences(70))
+    stats = client.stats()
+    assert stats.texts_ok == 70 and stats.texts_failed == 0
+    assert stats.requests == 3 and stats.retries == 1
+    assert stats.errors == {"UnavailableError": 1}
+    assert stats.in_flight == 0
+    assert 0 < stats.latency_p50 <= stats.latency_p99
+    assert stats.audio_seconds == pytest.approx(
+        sum(len(text) * 0.2 for text in sentences(70)), rel=0.1
+    )

@@ -1,0 +1,66 @@
+"""Logs tell hashes and lengths: never a text, audio or a key, at any level."""
+
+import logging
+
+import httpx
+import pytest
+
+import cosy_sync
+from cosy_sync import CosyClient
+from cosy_sync.models import text_hash
+from cosy_sync.testing import FakeClock, FakeService
+
+URL = "http://tts.test/batch?token=in-the-url"
+
+
+def test_no_text_audio_or_key_is_logged_at_any_level(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(1)
+    service = FakeService()
+    quoting = {"error": {"code": "bad", "message": "cannot say 这是一个秘密的句子 today"}}
+    service.answer(httpx.Response(503, json=quoting))
+    service.answer(httpx.Response(400, json=quoting))
+    http_client = httpx.Client(transport=service)
+    settings = {"api_key": "sk-secret", "serial": True, "clock": FakeClock()}
+    with CosyClient(URL, http_client=http_client, **settings) as client:  # type: ignore[arg-type]
+        with pytest.raises(cosy_sync.BadRequestError) as caught:
+            client.synth("这是一个秘密的句子")
+        client.synth_many(["这是一个秘密的句子", "这是另外一个秘密"])
+    ours = [r for r in caplog.records if r.name.startswith("cosy_sync")]
+    logged = "\n".join(record.getMessage() for record in ours) + str(caught.value)
+    for secret in ("秘密", "sk-secret", "in-the-url", "RIFF"):
+        assert secret not in logged
+    assert text_hash("这是一个秘密的句子") in logged
+    levels = {record.levelno for record in ours}
+    assert levels == {logging.DEBUG, logging.INFO}
+
+
+def test_the_breaker_warns_when_it_opens(caplog: pytest.LogCaptureFixture) -> None:
+    service = FakeService().fail(500, times=99)
+    http_client = httpx.Client(transport=service)
+    with CosyClient(URL, http_client=http_client, clock=FakeClock(), serial=True) as client:
+        for _ in range(6):
+            client.synth_many(["你好吗"], on_error="return")
+    assert "breaker of http://tts.test/batch: closed -> open" in caplog.messages
+
+
+def test_nothing_is_printed_without_a_handler(capfd: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("cosy_sync")
+    assert any(isinstance(handler, logging.NullHandler) for handler in logger.handlers)
+
+
+def test_an_observer_that_fails_is_logged_and_disturbs_nobody(caplog) -> None:
+    class Broken:
+        def on_event(self, event: cosy_sync.Event) -> None:
+            raise ValueError("broken observer")
+
+    seen: list[cosy_sync.Event] = []
+
+    class Good:
+        def on_event(self, event: cosy_sync.Event) -> None:
+            seen.append(event)
+
+    http_client = httpx.Client(transport=FakeService())
+    with CosyClient(URL, http_client=http_client, observers=[Broken(), Good()]) as client:
+        client.synth("你好")
+    assert [type(event).__name__ for event in seen] == ["AttemptFinished", "TextsFinished"]
+    assert "an observer failed" in caplog.text

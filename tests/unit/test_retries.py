@@ -1,0 +1,256 @@
+"""What a client does about failures: repeats, waits, bisects, gives up; on a fake clock."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+import cosy_sync
+from cosy_sync import CosyClient, Endpoint, RetryConfig
+from cosy_sync.testing import FakeClock, FakeService
+
+URL = "http://tts.test/batch"
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def client(service: FakeService, clock: FakeClock) -> Iterator[CosyClient]:
+    with make(service, clock) as made:
+        yield made
+
+
+def make(service: FakeService, clock: FakeClock, **settings: object) -> CosyClient:
+    http_client = httpx.Client(transport=service)
+    endpoint = settings.pop("endpoint", Endpoint(URL))
+    settings = {"serial": True, **settings}
+    return CosyClient(endpoint, http_client=http_client, clock=clock, **settings)  # type: ignore[arg-type]
+
+
+def test_a_failed_batch_is_repeated_three_times_with_doubled_waits(client, service, clock) -> None:
+    service.fail(500, times=3)
+    assert len(client.synth_many(["早上好", "晚上好"])) == 2
+    assert len(service.calls) == 4
+    assert [len(call) for call in service.calls] == [2, 2, 2, 2]
+    for wait, step in zip(clock.waits, (0.2, 0.4, 0.8), strict=True):
+        assert step / 2 <= wait <= step
+
+
+def test_a_server_that_fails_for_ever_ends_as_its_own_error_with_the_attempts(
+    client, service
+) -> None:
+    service.fail(500, times=9)
+    with pytest.raises(cosy_sync.BatchError) as caught:
+        client.synth_many(["早上好", "晚上好"])
+    errors = [outcome.error for outcome in caught.value.outcomes]
+    assert [type(error) for error in errors] == [cosy_sync.UnavailableError] * 2
+    assert [error.index for error in errors] == [0, 1]
+    assert [len(error.attempts) for error in errors] == [3, 3]
+    assert all(error.endpoint == URL for error in errors)
+    assert len(service.calls) == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, cosy_sync.AuthError),
+        (403, cosy_sync.AuthError),
+        (402, cosy_sync.BillingError),
+        (404, cosy_sync.BadRequestError),
+        (301, cosy_sync.ServerError),
+    ],
+)
+def test_what_will_be_refused_again_is_not_repeated(client, service, status, kind) -> None:
+    service.fail(status)
+    with pytest.raises(kind) as caught:
+        client.synth("早上好")
+    assert caught.value.status == status
+    assert len(service.calls) == 1
+
+
+def test_retry_after_is_a_lower_bound(client, service, clock) -> None:
+    service.fail(429, Retry_After="5")
+    client.synth("早上好")
+    assert sum(clock.waits) >= 5
+
+
+def test_retry_after_pauses_the_whole_endpoint(service, clock) -> None:
+    with make(service, clock, retry=RetryConfig(max_retries=0)) as client:
+        service.fail(503, Retry_After="7")
+        started = clock.now()
+        with pytest.raises(cosy_sync.UnavailableError):
+            client.synth("早上好")
+        client.synth("晚上好")
+        assert clock.now() - started >= 7
+
+
+def test_a_retry_that_does_not_fit_the_deadline_returns_the_servers_error(service, clock) -> None:
+    with make(service, clock, deadline=2.0) as client:
+        service.fail(503, Retry_After="60")
+        with pytest.raises(cosy_sync.UnavailableError):
+            client.synth("早上好")
+        assert clock.waits == []
+
+
+def test_one_bad_text_is_found_by_halving_the_batch(client, service) -> None:
+    texts = [f"第{number}句正常的话。" for number in range(64)]
+    texts[41] = "这句话[refuse]不行。"
+
+    def picky(request: httpx.Request) -> httpx.Response:
+        service.answer(picky)
+        sent = service.calls[-1]
+        if any("[refuse]" in text for text in sent):
+            return httpx.Response(400, json={"error": {"code": "bad", "message": "no"}})
+        return service.speak(sent)
+
+    service.answer(picky)
+    outcomes = client.synth_many(texts, on_error="return")
+    assert [o.index for o in outcomes if not o.ok] == [41]
+    assert isinstance(outcomes[41].error, cosy_sync.BadRequestError)
+    assert outcomes[41].error.index == 41
+    assert all(o.audio.data == service.wav(o.text) for o in outcomes if o.ok)
+    # Six levels of halving, each with the good half beside it.
+    assert len(service.calls) == 1 + 2 * 6
+
+
+def test_a_wrong_path_is_not_halved(client, service) -> None:
+    service.fail(404, times=100)
+    outcomes = client.synth_many(["早上好"] * 1 + ["晚上好"], on_error="return")
+    assert {type(o.error) for o in outcomes} == {cosy_sync.BadRequestError}
+    assert len(service.calls) == 1
+
+
+def test_only_the_texts_that_failed_are_sent_again(client, service) -> None:
+    texts = ["早上好啊朋友", "中午好啊朋友", "晚上好啊朋友"]
+    reply = service.speak(texts)
+    broken = reply.content.replace(service.wav(texts[1]), bytes(len(service.wav(texts[1]))))
+    service.answer(httpx.Response(200, content=broken, headers=dict(reply.headers)))
+    audios = client.synth_many(texts)
+    assert [audio.data for audio in audios] == [service.wav(text) for text in texts]
+    assert service.calls == [texts, [texts[1]]]
+    assert [audio.timing.attempts for audio in audios] == [1, 2, 1]
+
+
+def test_bad_audio_is_repeated_twice_and_never_returned(client, service) -> None:
+    service.answer(*[httpx.Response(200, text="<html>hello</html>") for _ in range(9)])
+    with pytest.raises(cosy_sync.BadAudioError):
+        client.synth("早上好")
+    assert len(service.calls) == 3
+
+
+def test_the_deadline_error_reports_the_callers_number(service, clock) -> None:
+    def slow(request: httpx.Request) -> httpx.Response:
+        clock.advance(2.5)
+        raise httpx.ReadTimeout("late")
+
+    with make(service, clock, deadline=2.5) as client:
+        service.answer(slow)
+        with pytest.raises(cosy_sync.DeadlineError, match=r"2\.5 s") as caught:
+            client.synth("早上好")
+    assert caught.value.deadline == 2.5
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_within_bounds_the_whole_call_and_keeps_what_is_done(service, clock) -> None:
+    def slow(request: httpx.Request) -> httpx.Response:
+        clock.advance(3)
+        service.answer(slow)
+        return service.speak(service.calls[-1])
+
+    with make(service, clock, batch_size=1, deadline=60) as client:
+        service.answer(slow)
+        texts = [f"第{n}句话说得很好" for n in range(6)]
+        outcomes = client.synth_many(texts, within=7, on_error="return")
+    assert [outcome.ok for outcome in outcomes] == [True, True, True, False, False, False]
+    assert all(isinstance(o.error, cosy_sync.DeadlineError) for o in outcomes[3:])
+    assert len(service.calls) == 3
+
+
+def test_the_breaker_opens_and_an_interactive_caller_is_refused_at_once(service, clock) -> None:
+    with make(service, clock, retry=RetryConfig(max_retries=0)) as client:
+        service.fail(500, times=20)
+        for _ in range(20):
+            with pytest.raises(cosy_sync.UnavailableError):
+                client.synth("早上好")
+        with pytest.raises(cosy_sync.BreakerOpenError) as caught:
+            client.synth("早上好")
+        assert 20 < caught.value.retry_after <= 33
+        assert len(service.calls) == 20
+        assert client.stats().breakers == {URL: "open"}
+
+
+def test_a_bulk_caller_waits_for_the_breaker_and_loses_nothing(service, clock) -> None:
+    patient = RetryConfig(max_retries=20, max_wait=0.2)
+    with make(service, clock, batch_size=1, deadline=300, retry=patient) as bulk:
+        service.fail(500, times=20)
+        audios = bulk.synth_many([f"第{n}句话说得很好" for n in range(30)])
+    assert len(audios) == 30
+    assert len(service.calls) == 20 + 30
+    assert max(clock.waits) > 20
+
+
+def test_a_breaker_that_opens_beyond_the_deadline_is_not_waited_for(service, clock) -> None:
+    with make(service, clock, deadline=5, retry=RetryConfig(max_retries=0)) as client:
+        service.fail(500, times=20)
+        for _ in range(20):
+            client.synth_many(["早上好"], on_error="return")
+        (outcome,) = client.synth_many(["早上好"], on_error="return")
+        assert isinstance(outcome.error, cosy_sync.BreakerOpenError)
+
+
+def test_throttling_does_not_open_the_breaker(service, clock) -> None:
+    with make(service, clock, retry=RetryConfig(max_retries=0)) as client:
+        service.fail(429, times=40)
+        for _ in range(40):
+            with pytest.raises(cosy_sync.ThrottledError):
+                client.synth("早上好")
+        assert client.stats().breakers == {URL: "closed"}
+        assert client.stats().throttled == 40
+
+
+def test_no_sliding_second_holds_more_requests_than_the_rate(service, clock) -> None:
+    sent: list[float] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        sent.append(clock.now())
+        service.answer(note)
+        return service.speak(service.calls[-1])
+
+    service.answer(note)
+    with make(service, clock, batch_size=1, endpoint=Endpoint(URL, rate=10)) as client:
+        client.synth_many([f"第{n}句话说得很好" for n in range(40)])
+    assert all(sum(t <= other < t + 1 for other in sent) <= 10 for t in sent)
+    assert sent[-1] - sent[0] < 40 / 10 * 1.1
+
+
+def test_a_rate_that_has_no_turn_before_the_deadline_refuses(service, clock) -> None:
+    endpoint = Endpoint(URL, rate=0.1)
+    with make(service, clock, endpoint=endpoint, deadline=5) as client:
+        client.synth("早上好")
+        with pytest.raises(cosy_sync.RateLimitedError):
+            client.synth("晚上好")
+        assert len(service.calls) == 1
+
+
+def test_a_failed_endpoint_is_avoided_on_the_next_attempt(clock) -> None:
+    hosts: list[str] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        hosts.append(request.url.host)
+        if request.url.host == "bad.test":
+            return httpx.Response(500)
+        return FakeService().handle_request(request)
+
+    http_client = httpx.Client(transport=httpx.MockTransport(handle))
+    urls = ["http://bad.test/batch", "http://good.test/batch"]
+    with CosyClient(urls, http_client=http_client, clock=clock, serial=True) as client:
+        client.synth("早上好")
+    assert hosts == ["bad.test", "good.test"]

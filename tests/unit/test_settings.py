@@ -1,0 +1,96 @@
+"""Settings: arguments over environment over defaults; what is wrong is named with its fix."""
+
+import dataclasses
+
+import pytest
+
+from cosy_sync import ClientConfig, ConfigError, CosyClient, Endpoint, PoolConfig, RetryConfig
+from cosy_sync.config import GROUPS, Settings
+from cosy_sync.settings import endpoints_from_environment, load_config
+
+
+def test_arguments_come_before_the_environment_and_that_before_defaults() -> None:
+    environ = {"COSY_SYNC_DEADLINE": "5", "COSY_SYNC_VOICE": "中文女"}
+    config = load_config(None, {"deadline": 7.0}, environ)
+    assert config.deadline == 7.0
+    assert config.voice is not None and config.voice.name == "中文女"
+    assert config.sample_rate == ClientConfig().sample_rate
+
+
+def test_a_whole_configuration_leaves_the_environment_aside() -> None:
+    config = load_config(ClientConfig(speed=2.0), {}, {"COSY_SYNC_SPEED": "0.5"})
+    assert config.speed == 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "group", "field", "value"),
+    [
+        ("COSY_SYNC_POOL_MAX_CONNECTIONS", "20", "pool", "max_connections", 20),
+        ("COSY_SYNC_POOL_TRUST_ENV", "no", "pool", "trust_env", False),
+        ("COSY_SYNC_RETRY_BASE", "0.5", "retry", "base", 0.5),
+        ("COSY_SYNC_BATCH_SIZE", "8", "batch", "max_texts", 8),
+        ("COSY_SYNC_BREAKER_OPEN_FOR", "3", "breaker", "open_for", 3.0),
+        ("COSY_SYNC_VERIFY_ENABLED", "off", "verify", "enabled", False),
+    ],
+)
+def test_every_field_of_a_group_has_its_variable(name, text, group, field, value) -> None:
+    config = load_config(None, {}, {name: text})
+    assert getattr(getattr(config, group), field) == value
+
+
+def test_groups_given_by_variables_keep_their_other_defaults() -> None:
+    config = load_config(None, {}, {"COSY_SYNC_RETRY_BASE": "0.5"})
+    assert config.retry == RetryConfig(base=0.5)
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"COSY_SYNC_DEADLIN": "5"}, "COSY_SYNC_DEADLIN: .*COSY_SYNC_DEADLINE"),
+        ({"COSY_SYNC_DEADLINE": "soon"}, "COSY_SYNC_DEADLINE: expected a number, got 'soon'"),
+        ({"COSY_SYNC_BATCH_SIZE": "1.5"}, "COSY_SYNC_BATCH_SIZE: expected a whole number"),
+        ({"COSY_SYNC_SERIAL": "maybe"}, "COSY_SYNC_SERIAL: expected true or false"),
+        ({"COSY_SYNC_DEADLINE": "-5"}, "COSY_SYNC_DEADLINE: must be a number above 0"),
+        ({"COSY_SYNC_RETRY_BASE": "nan"}, "COSY_SYNC_RETRY_BASE: must be a number above 0"),
+        ({"COSY_SYNC_VERIFY_CHECK": "f"}, "COSY_SYNC_VERIFY_CHECK: no such"),
+    ],
+)
+def test_a_wrong_variable_is_named_with_its_fix(environ, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, {}, environ)
+
+
+def test_a_key_from_the_environment_is_never_shown() -> None:
+    config = load_config(None, {}, {"COSY_SYNC_API_KEY": "sk-secret"})
+    assert config.api_key == "sk-secret" and "sk-secret" not in repr(config)
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, {"api_key": "sk-sécret"}, {})
+    assert "cret" not in str(caught.value)
+
+
+def test_several_urls_have_commas_between() -> None:
+    environ = {"COSY_SYNC_URL": "http://a.test/batch, http://b.test/batch"}
+    assert endpoints_from_environment(environ) == [
+        Endpoint("http://a.test/batch"),
+        Endpoint("http://b.test/batch"),
+    ]
+
+
+def test_settings_are_the_fields_of_the_configuration_and_batch_size() -> None:
+    fields = {field.name for field in dataclasses.fields(ClientConfig)}
+    assert set(Settings.__annotations__) == fields | {"batch_size"}
+    assert set(GROUPS) <= fields
+
+
+def test_an_endpoints_label_hides_its_query() -> None:
+    assert Endpoint("http://a.test:81/batch?token=x").label == "http://a.test:81/batch"
+
+
+def test_an_endpoint_given_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="twice"):
+        CosyClient(["http://a.test/", Endpoint("http://a.test/", rate=5)])
+
+
+def test_turning_certificate_checks_off_warns() -> None:
+    with pytest.warns(UserWarning, match="verify_tls=False"):
+        CosyClient("https://a.test/", pool=PoolConfig(verify_tls=False))

@@ -214,7 +214,7 @@ class VerifyConfig:
     # Seconds of speech per character: the widest plausible bounds.
     min_seconds_per_char: float = 0.02
     max_seconds_per_char: float = 2.0
-    # Seconds that every text may have beside that: pauses at both ends.
+    # Seconds that every text may last longer: pauses at both ends.
     slack: float = 2.0
     # The caller's own check, (text, audio) -> bool, on a worker thread; False refuses the audio.
     check: Callable[[str, Audio], bool] | None = None

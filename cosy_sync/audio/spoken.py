@@ -44,7 +44,11 @@ def most_spoken(text: str) -> int:
 
 
 def fewest_spoken(text: str) -> int:
-    """Count as little as any reader could speak: no tags, numbers as wholes, runs cut short."""
+    """Count as little as any reader could speak: no tags, numbers as wholes, runs cut short.
+
+    What stands before `<|endofprompt|>` tells the model how to speak and is not spoken itself.
+    """
+    text = text.rpartition("<|endofprompt|>")[2]
     plain = _RUNS.sub(r"\1\1", _TAGS.sub("", text))
     plain, numbers = _DIGITS.subn("", plain)
     return sum(map(len, _WORDS.findall(plain))) + _SHORTEST_NUMBER * numbers

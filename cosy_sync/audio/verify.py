@@ -97,17 +97,18 @@ class Verifier:
     ) -> BadAudioError | None:
         slack = self._config.slack
         low, high = bounds
-        if low * chars - slack <= seconds <= high * chars + slack:
+        # Pauses make audio longer than its speech, never shorter: slack is for the upper bound.
+        if low * chars <= seconds <= high * chars + slack:
             return None
         # Only now count with care: the generous count costs more than all the rest.
-        least = low * fewest_spoken(text) - slack
+        least = low * fewest_spoken(text)
         most = high * max(chars, most_spoken(text)) + slack
         if least <= seconds <= most:
             return None
         word = "short" if seconds < least else "long"
         return BadAudioError(
             f"{seconds:.2f} s of audio are too {word} for {chars} spoken characters: expected "
-            f"{max(least, 0):.2f} to {most:.2f} s; try again, check sample_rate, or widen "
+            f"{least:.2f} to {most:.2f} s; try again, check sample_rate, or widen "
             "VerifyConfig's seconds per character",
             reason=word,
         )

@@ -112,6 +112,8 @@ class Caller:
                 finished.append(result)
                 chars += len(utterance.text)
                 continue
+            if result.endpoint is None:
+                result.endpoint = station.label
             wait = self._retry.wait(job.note(utterance, result))
             if wait is None or not self._fits(job, wait):
                 self._fail(job, [utterance], self._last_word(job, result))

@@ -1,0 +1,62 @@
+"""The service's limits as the server counts them: connections, requests a second, overlap."""
+
+import time
+
+import pytest
+
+from cosy_sync import CosyClient, Endpoint
+from cosy_sync.server import Server, ServerConfig
+
+
+def texts(count: int) -> list[str]:
+    return [f"这是第{number}句要说的话" for number in range(count)]
+
+
+def test_sixteen_batches_overlap() -> None:
+    with Server(ServerConfig(latency=0.2)) as server, CosyClient(server.url) as client:
+        client.synth_many(texts(1))
+        started = time.monotonic()
+        assert len(client.synth_many(texts(1000))) == 1000
+        # One after the other they would take 3.2 s.
+        assert time.monotonic() - started < 1.6
+        assert server.stats()["requests"] == 17
+
+
+def test_the_server_never_sees_more_connections_or_requests_than_it_allows() -> None:
+    config = ServerConfig(latency=0.05, max_connections=10, rps=50)
+    with Server(config) as server:
+        endpoint = Endpoint(server.url, max_connections=10, rate=50)
+        with CosyClient(endpoint, batch_size=1) as client:
+            assert len(client.synth_many(texts(150))) == 150
+        stats = server.stats()
+    assert stats["connections_peak"] <= 10
+    assert stats["peak_requests_per_second"] <= 50
+    assert stats["throttled"] == 0
+    assert stats["requests"] == 150
+
+
+def test_a_client_that_asks_for_more_than_the_service_allows_still_loses_nothing() -> None:
+    config = ServerConfig(latency=0.01, max_connections=50, rps=30)
+    with Server(config) as server:
+        endpoint = Endpoint(server.url, rate=60)
+        with CosyClient(endpoint, batch_size=1) as client:
+            assert len(client.synth_many(texts(90))) == 90
+        assert server.stats()["throttled"] > 0
+
+
+def test_idle_connections_are_reused_and_then_closed() -> None:
+    with Server(ServerConfig(latency=0)) as server, CosyClient(server.url) as client:
+        for text in texts(20):
+            client.synth(text)
+        assert server.stats()["connections_peak"] == 1
+        assert client.stats().connections_idle == 1
+
+
+@pytest.mark.parametrize("idle_timeout", [0, 0.05])
+def test_a_server_that_closes_idle_connections_costs_no_attempt(idle_timeout: float) -> None:
+    config = ServerConfig(latency=0, idle_timeout=idle_timeout)
+    with Server(config) as server, CosyClient(server.url) as client:
+        for text in texts(10):
+            assert client.synth(text).timing.attempts == 1
+            time.sleep(0.06)
+        assert client.stats().retries == 0

@@ -1,0 +1,221 @@
+"""Every trouble that a service can make, over real sockets: the named error, nothing lost."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+import cosy_sync
+from cosy_sync import CosyClient, Outcome, RetryConfig, TimeoutConfig
+from cosy_sync.server import FAULTS, Server, ServerConfig
+
+TEXTS = [f"前方第{number}个路口请向左转弯" for number in range(8)]
+
+QUICK = {
+    "retry": RetryConfig(max_retries=1, base=0.01),
+    "timeouts": TimeoutConfig(connect=2.0, first_byte=0.4, idle=0.4),
+    "deadline": 3.0,
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server(ServerConfig(engine="tone", latency=0, rps=0, max_connections=0)) as running:
+        yield running
+
+
+def speak(server: Server, fault: str, **settings: object) -> list[Outcome]:
+    headers = {"X-Cosy-Fault": fault, **settings.pop("headers", {})}  # type: ignore[dict-item]
+    settings = {**QUICK, **settings}
+    with CosyClient(server.url, headers=headers, **settings) as client:  # type: ignore[arg-type]
+        return client.synth_many(TEXTS, on_error="return")
+
+
+WHOLE = {
+    "status-500": cosy_sync.UnavailableError,
+    "status-502": cosy_sync.UnavailableError,
+    "status-503": cosy_sync.UnavailableError,
+    "status-504": cosy_sync.UnavailableError,
+    "throttle": cosy_sync.ThrottledError,
+    "throttle-bare": cosy_sync.ThrottledError,
+    "reset": cosy_sync.CutError,
+    "reset-mid": cosy_sync.CutError,
+    "cut": cosy_sync.CutError,
+    "cut-chunked": cosy_sync.CutError,
+    "stall": cosy_sync.ReplyTimeout,
+    "stall-mid": cosy_sync.ReplyTimeout,
+    "not-json": cosy_sync.BadAudioError,
+    "json-object": cosy_sync.ServerError,
+    "too-many": cosy_sync.BadAudioError,
+    "gzip-bomb": cosy_sync.BadAudioError,
+    "same-audio": cosy_sync.BadAudioError,
+    # One item without a place: nobody knows any more whose the others are.
+    "missing-index": cosy_sync.BadAudioError,
+}
+
+
+@pytest.mark.parametrize(("fault", "kind"), WHOLE.items(), ids=list(WHOLE))
+def test_a_fault_of_the_whole_reply_ends_as_its_named_error(server, fault, kind) -> None:
+    # The server takes a moment to make its first bomb.
+    slow = {"timeouts": TimeoutConfig(first_byte=20), "deadline": 30.0}
+    outcomes = speak(server, fault, **(slow if fault == "gzip-bomb" else {}))
+    assert len(outcomes) == len(TEXTS)
+    for index, outcome in enumerate(outcomes):
+        assert isinstance(outcome.error, kind), repr(outcome.error)
+        assert outcome.index == outcome.error.index == index
+        assert outcome.error.endpoint == server.url
+
+
+def test_a_dribbling_server_does_not_outlive_the_deadline(server) -> None:
+    outcomes = speak(server, "drip", deadline=1.0)
+    for outcome in outcomes:
+        assert isinstance(outcome.error, cosy_sync.DeadlineError)
+        assert outcome.error.deadline == 1.0
+
+
+# Faults that hit one text or one item: the others are served, and the one ends as an error. Each
+# attempt draws its victim anew, so a text that was hit may still be served by the retry.
+PARTIAL = {
+    "bad-base64": cosy_sync.BadAudioError,
+    "bad-wav": cosy_sync.BadAudioError,
+    "double-index": cosy_sync.BadAudioError,
+    "empty-audio": cosy_sync.BadAudioError,
+    "odd-audio": cosy_sync.BadAudioError,
+    "short-audio": cosy_sync.BadAudioError,
+    "silent-audio": cosy_sync.BadAudioError,
+    "swapped-type": cosy_sync.CosyError,
+    "text-error": cosy_sync.ServerError,
+    "too-few": cosy_sync.BadAudioError,
+}
+
+
+@pytest.mark.parametrize(("fault", "kind"), PARTIAL.items(), ids=list(PARTIAL))
+@pytest.mark.parametrize("form", ["multipart", "results"])
+def test_a_fault_of_one_item_spoils_no_other_and_is_never_returned(
+    server, fault, kind, form
+) -> None:
+    if fault == "bad-base64" and form == "multipart":
+        pytest.skip("multipart has no base64")
+    sound = "pcm" if fault == "odd-audio" else "wav"
+    no_retry = RetryConfig(max_retries=0)
+    with CosyClient(server.url, format=sound) as healthy:
+        right = [audio.data for audio in healthy.synth_many(TEXTS)]
+    headers = {"X-Cosy-Reply": form}
+    outcomes = speak(server, fault, headers=headers, format=sound, retry=no_retry)
+    assert all(o.audio.data == right[o.index] for o in outcomes if o.ok)
+    failed = [outcome.error for outcome in outcomes if not outcome.ok]
+    assert 1 <= len(failed) <= 2
+    assert all(isinstance(error, kind) and error.endpoint == server.url for error in failed)
+
+
+@pytest.mark.parametrize("fault", sorted(PARTIAL))
+def test_a_text_that_a_fault_hit_is_served_by_a_retry_unless_the_service_refuses_it(
+    server, fault
+) -> None:
+    with Server(ServerConfig(latency=0, rps=0, faults={fault: 0.5}, seed=7)) as flaky:
+        patient = RetryConfig(max_retries=9, max_bad_audio=9, base=0.005)
+        with CosyClient(flaky.url, retry=patient, headers={"X-Cosy-Reply": "results"}) as client:
+            outcomes = client.synth_many(TEXTS, on_error="return")
+    refused = [type(outcome.error) for outcome in outcomes if not outcome.ok]
+    assert set(refused) <= {cosy_sync.TextError}
+
+
+def test_rubbish_after_a_reply_is_never_read_as_the_next_one(server) -> None:
+    with CosyClient(server.url, headers={"X-Cosy-Fault": "extra-after"}, **QUICK) as client:
+        first = [client.synth(text).data for text in TEXTS]
+        assert client.stats().connects == len(TEXTS)
+    with CosyClient(server.url) as healthy:
+        assert first == [healthy.synth(text).data for text in TEXTS]
+        assert healthy.stats().connects == 1
+
+
+def test_every_fault_of_the_server_is_tested_here() -> None:
+    assert set(WHOLE) | set(PARTIAL) | {"drip", "extra-after"} == set(FAULTS)
+
+
+@pytest.mark.parametrize("form", ["multipart", "results", "array"])
+@pytest.mark.parametrize("gzip_above", [0, 1])
+def test_all_reply_forms_bring_the_same_audio(server, form, gzip_above) -> None:
+    batch = cosy_sync.BatchConfig(gzip_above=gzip_above)
+    with CosyClient(server.url, headers={"X-Cosy-Reply": form}, batch=batch) as client:
+        audios = client.synth_many(TEXTS)
+    with CosyClient(server.url) as plain:
+        assert [a.data for a in audios] == [a.data for a in plain.synth_many(TEXTS)]
+
+
+def test_bare_samples_carry_the_same_sound(server) -> None:
+    with CosyClient(server.url) as client:
+        wav = client.synth_many(TEXTS)
+        pcm = client.with_options(format="pcm").synth_many(TEXTS)
+    assert [a.pcm() for a in wav] == [a.data for a in pcm]
+
+
+def test_one_bad_text_is_isolated_when_the_server_refuses_the_whole_call(server) -> None:
+    texts = [*TEXTS, "这一句[refuse]会被拒绝", "这一句[fail]会失败", *TEXTS]
+    with CosyClient(server.url) as client:
+        outcomes = client.synth_many(texts, on_error="return")
+    failed = {outcome.index: type(outcome.error) for outcome in outcomes if not outcome.ok}
+    assert failed == {8: cosy_sync.BadRequestError, 9: cosy_sync.TextError}
+
+
+def test_a_wrong_key_says_what_to_check() -> None:
+    with (
+        Server(ServerConfig(latency=0, api_key="sk-right")) as server,
+        CosyClient(server.url, api_key="sk-wrong") as client,
+        pytest.raises(cosy_sync.AuthError, match="COSY_SYNC_API_KEY") as caught,
+    ):
+        client.synth("你好")
+    assert caught.value.status == 401 and "sk-" not in str(caught.value)
+
+
+def test_a_wrong_path_says_what_to_check(server) -> None:
+    with (
+        CosyClient(server.base_url + "/wrong") as client,
+        pytest.raises(cosy_sync.BadRequestError, match="path") as caught,
+    ):
+        client.synth("你好")
+    assert caught.value.status == 404
+
+
+def test_a_server_that_is_not_there_says_so() -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/batch"
+    with (
+        CosyClient(url, retry=RetryConfig(base=0.01)) as client,
+        pytest.raises(cosy_sync.ConnectError, match="is the service running") as caught,
+    ):
+        client.synth("你好")
+    assert len(caught.value.attempts) == 3
+
+
+def test_a_server_that_dies_and_returns_costs_no_text() -> None:
+    config = ServerConfig(latency=0.02, rps=0, max_connections=0)
+    first = Server(config)
+    first.__enter__()
+    port = int(first.base_url.rsplit(":", 1)[1])
+    texts = [f"这是第{number}句不能丢的话" for number in range(400)]
+    settings = {
+        "retry": RetryConfig(max_retries=12, base=0.1, max_wait=0.3),
+        "breaker": cosy_sync.BreakerConfig(open_for=0.5),
+        "batch_size": 8,
+    }
+    with CosyClient(first.url, **settings) as client:  # type: ignore[arg-type]
+        results: list[Outcome] = []
+        done = threading.Event()
+
+        def call() -> None:
+            results.extend(client.synth_many(texts, on_error="return"))
+            done.set()
+
+        threading.Thread(target=call).start()
+        while client.stats().texts_ok < 80:
+            done.wait(0.005)
+        first.close()
+        done.wait(0.3)
+        with Server(ServerConfig(port=port, latency=0.02, rps=0, max_connections=0)):
+            assert done.wait(60)
+    assert [outcome.error for outcome in results if not outcome.ok] == []
+    assert len(results) == 400

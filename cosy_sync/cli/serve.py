@@ -1,0 +1,241 @@
+"""`cosy-sync serve`: run the embedded server in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from cosy_sync.server import MissingExtraError, ServerConfig, serve_forever
+from cosy_sync.server.config import ENGINES, GZIP_MODES, REPLY_FORMS
+
+_DEFAULTS = ServerConfig()
+_DEFAULT_PORT = 8000
+
+# Options that are fields of ServerConfig under the same name.
+_FIELDS = (
+    "host",
+    "port",
+    "engine",
+    "audio_bytes",
+    "seconds_per_char",
+    "speakers",
+    "api_key",
+    "latency",
+    "max_connections",
+    "rps",
+    "idle_timeout",
+    "gzip",
+    "reply_form",
+    "seed",
+    "max_body_bytes",
+    "max_texts",
+    "max_text_chars",
+)
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default in (None, False) or action.default == []:
+            return action.help
+        return super()._get_help_string(action)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the program's parser."""
+    parser = subparsers.add_parser(
+        "serve",
+        help="run a stand-in for the CosyVoice service",
+        description="Run a stand-in for the CosyVoice service: its batch wire, its limits, and "
+        "its failures on request. POST /batch, GET /health, GET /stats.",
+        formatter_class=_Help,
+    )
+    _add_listening(parser)
+    _add_speaking(parser)
+    _add_limits(parser)
+    _add_faults(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGINT or SIGTERM; return the exit code."""
+    try:
+        config = ServerConfig(
+            faults=_read_faults(args.fault), **{name: getattr(args, name) for name in _FIELDS}
+        )
+    except ValueError as error:
+        return _complain(str(error))
+    try:
+        numbers = serve_forever(
+            config,
+            on_ready=_announce_json if args.json_ready else _announce,
+            exit_with_parent=args.exit_with_parent,
+        )
+    except MissingExtraError as error:
+        return _complain(str(error))
+    except OSError as error:
+        return _complain(
+            f"cannot listen on {config.host}:{config.port}: {error.strerror or error}. "
+            "Choose another --port; 0 takes any free one"
+        )
+    except KeyboardInterrupt:
+        return 0
+    if not args.quiet:
+        print(_summary(numbers), file=sys.stderr)
+    return 0
+
+
+def _add_listening(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("listening")
+    group.add_argument("--host", default=_DEFAULTS.host, help="address to listen on")
+    group.add_argument(
+        "--port", type=int, default=_DEFAULT_PORT, metavar="N", help="port; 0 takes any free one"
+    )
+    group.add_argument(
+        "--api-key", default=None, metavar="KEY", help="demand this key as Bearer token"
+    )
+    group.add_argument(
+        "--json-ready",
+        action="store_true",
+        help='print one JSON line {"url": ..., "pid": ...} when clients can connect',
+    )
+    group.add_argument(
+        "--exit-with-parent", action="store_true", help="stop when the parent process has died"
+    )
+    group.add_argument("--quiet", action="store_true", help="print no summary at the end")
+
+
+def _add_speaking(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("speaking")
+    group.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=_DEFAULTS.engine,
+        help="tone: deterministic and nearly free; espeak: real speech",
+    )
+    group.add_argument(
+        "--audio-bytes",
+        type=int,
+        default=_DEFAULTS.audio_bytes,
+        metavar="BYTES",
+        help="tone: PCM bytes for every text; without it the audio grows with the text",
+    )
+    group.add_argument(
+        "--seconds-per-char",
+        type=float,
+        default=_DEFAULTS.seconds_per_char,
+        metavar="SECONDS",
+        help="tone: seconds of audio for each character",
+    )
+    group.add_argument(
+        "--speakers",
+        type=int,
+        default=_DEFAULTS.speakers,
+        metavar="N",
+        help="espeak: texts spoken at the same time",
+    )
+    group.add_argument(
+        "--reply-form",
+        choices=REPLY_FORMS,
+        default=_DEFAULTS.reply_form,
+        help="form of the replies; auto lets the Accept header choose",
+    )
+    group.add_argument(
+        "--gzip",
+        choices=GZIP_MODES,
+        default=_DEFAULTS.gzip,
+        help="compress replies for clients that accept it; auto compresses JSON only",
+    )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("limits (0 switches one off)")
+    group.add_argument(
+        "--latency",
+        type=float,
+        default=_DEFAULTS.latency,
+        metavar="SECONDS",
+        help="least time that a call takes",
+    )
+    group.add_argument(
+        "--max-connections",
+        type=int,
+        default=_DEFAULTS.max_connections,
+        metavar="N",
+        help="connections from one address; 503 beyond",
+    )
+    group.add_argument(
+        "--rps",
+        type=int,
+        default=_DEFAULTS.rps,
+        metavar="N",
+        help="calls from one address in any sliding second; 429 beyond",
+    )
+    group.add_argument(
+        "--idle-timeout",
+        type=float,
+        default=_DEFAULTS.idle_timeout,
+        metavar="SECONDS",
+        help="close connections idle for so long; 0 closes after each reply",
+    )
+    for name, text in (
+        ("max-body-bytes", "largest request body, also unpacked"),
+        ("max-texts", "largest batch"),
+        ("max-text-chars", "longest text"),
+    ):
+        default = getattr(_DEFAULTS, name.replace("-", "_"))
+        group.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
+
+
+def _add_faults(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("faults")
+    group.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME:PROBABILITY",
+        help="inject a fault into this share of the batches, such as status-500:0.01; "
+        "repeatable; an unknown name lists the known ones",
+    )
+    group.add_argument(
+        "--seed", type=int, default=None, metavar="N", help="make the faults repeatable"
+    )
+
+
+def _read_faults(options: Sequence[str]) -> dict[str, float]:
+    """Read NAME:PROBABILITY pairs. Raises ValueError."""
+    faults: dict[str, float] = {}
+    for option in options:
+        name, _, probability = option.partition(":")
+        try:
+            faults[name] = faults.get(name, 0.0) + float(probability)
+        except ValueError:
+            raise ValueError(
+                f"--fault {option}: write NAME:PROBABILITY, as in reset:0.01"
+            ) from None
+    return faults
+
+
+def _announce(url: str) -> None:
+    print(f"listening on {url} (Ctrl-C stops)", flush=True)
+
+
+def _announce_json(url: str) -> None:
+    print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
+
+
+def _summary(numbers: dict[str, object]) -> str:
+    return (
+        f"served {numbers['requests']} requests with {numbers['texts']} texts; "
+        f"peak {numbers['connections_peak']} connections, "
+        f"{numbers['peak_requests_per_second']} requests/s"
+    )
+
+
+def _complain(message: str) -> int:
+    print(f"cosy-sync serve: {message}", file=sys.stderr)
+    return 2

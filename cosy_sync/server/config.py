@@ -1,0 +1,108 @@
+"""Every option of the server, with its default and its check."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from .faults import check_fault
+from .tone import MIN_AUDIO_BYTES, SECONDS_PER_CHAR
+
+ENGINES = ("tone", "espeak")
+GZIP_MODES = ("auto", "always", "never")
+REPLY_FORMS = ("auto", "multipart", "results", "array")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """How one server listens, speaks, limits and fails. 0 switches a limit off."""
+
+    # Address to listen on; only this machine by default.
+    host: str = "127.0.0.1"
+    # 0 takes any free port.
+    port: int = 0
+    # `tone` costs nothing; `espeak` is real speech, about 8 ms of one core a sentence.
+    engine: str = "tone"
+    # Tone engine: PCM bytes for every text; None lets the audio grow with the text.
+    audio_bytes: int | None = None
+    # Tone engine: seconds of audio for each character at speed 1.0.
+    seconds_per_char: float = SECONDS_PER_CHAR
+    # Espeak engine: copies of the library, each speaking on a thread of its own.
+    speakers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    # Asked of every call but /health and /stats; None lets everybody in.
+    api_key: str | None = field(default=None, repr=False)
+    # Seconds that a call takes at least, counted from the arrival of its request.
+    latency: float = 0.2
+    # Connections from one address; what is beyond is answered 503.
+    max_connections: int = 50
+    # Calls from one address in any sliding second; what is beyond is answered 429.
+    rps: int = 100
+    # Seconds before an idle connection is closed; 0 closes after each reply.
+    idle_timeout: float = 60.0
+    # `auto` compresses JSON only: audio shrinks little and costs the processor much.
+    gzip: str = "auto"
+    # `auto` lets the client's Accept header choose.
+    reply_form: str = "auto"
+    # Name of a fault -> its probability for each batch; together at most 1.
+    faults: Mapping[str, float] = field(default_factory=dict)
+    # Makes the faults the same in every run.
+    seed: int | None = None
+    # Largest request body, also after decompression, in bytes.
+    max_body_bytes: int = 4_000_000
+    # Largest batch.
+    max_texts: int = 64
+    # Longest text, in characters.
+    max_text_chars: int = 5_000
+
+    def __post_init__(self) -> None:
+        self._check_choices()
+        self._check_ranges()
+        self._check_audio_bytes()
+        self._check_faults()
+        # A caller's later change of its own dict must not reach a running server.
+        object.__setattr__(self, "faults", MappingProxyType(dict(self.faults)))
+
+    def _check_choices(self) -> None:
+        for name, choices in (
+            ("engine", ENGINES),
+            ("gzip", GZIP_MODES),
+            ("reply_form", REPLY_FORMS),
+        ):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"{name} is {value!r}: use one of {', '.join(choices)}")
+
+    def _check_ranges(self) -> None:
+        for name, low, high in (
+            ("port", 0, 65_535),
+            ("seconds_per_char", 0.01, 10),
+            ("speakers", 1, 256),
+            ("latency", 0, 3600),
+            ("max_connections", 0, 1_000_000),
+            ("rps", 0, 1_000_000),
+            ("idle_timeout", 0, 86_400),
+            ("max_body_bytes", 1, 1_000_000_000),
+            ("max_texts", 1, 100_000),
+            ("max_text_chars", 1, 1_000_000),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} is {value}: use a number from {low} to {high}")
+
+    def _check_audio_bytes(self) -> None:
+        size = self.audio_bytes
+        if size is not None and (size < MIN_AUDIO_BYTES or size % 2 or size > 100_000_000):
+            raise ValueError(
+                f"audio_bytes is {size}: use an even number (whole 16-bit samples) "
+                f"from {MIN_AUDIO_BYTES} to 100000000, or None"
+            )
+
+    def _check_faults(self) -> None:
+        for name, probability in self.faults.items():
+            check_fault(name)
+            if not 0 <= probability <= 1:
+                raise ValueError(f"faults[{name!r}] is {probability}: use a number from 0 to 1")
+        if sum(self.faults.values()) > 1 + 1e-9:
+            raise ValueError("faults add up to more than 1: lower some probabilities")

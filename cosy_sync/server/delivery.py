@@ -1,0 +1,122 @@
+"""How a reply's bytes leave: as they should, or as a delivery fault wants it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from .replies import Reply, write_head
+from .sound import Piece
+
+_DRIP_SECONDS = 0.05
+# Long enough for the first half to reach the reader before the reset overtakes it.
+_BEFORE_RESET_SECONDS = 0.05
+_RUBBISH = b"\x00rubbish that nobody has asked for\r\n"
+
+
+class Outlet(Protocol):
+    """The sending side of one connection."""
+
+    async def send(self, pieces: Sequence[Piece]) -> None:
+        """Send all pieces, waiting while the reader is slow."""
+        ...
+
+    def close(self) -> None:
+        """Close after what was sent has left."""
+        ...
+
+    def reset(self) -> None:
+        """Drop the connection with a TCP reset."""
+        ...
+
+
+async def deliver(reply: Reply, outlet: Outlet) -> None:
+    """Send one reply. A fault that stalls waits until it is cancelled."""
+    await _DELIVERIES.get(reply.fault, _whole)(reply, outlet)
+
+
+async def _whole(reply: Reply, outlet: Outlet) -> None:
+    await outlet.send([write_head(reply), *reply.pieces])
+    if reply.close:
+        outlet.close()
+
+
+async def _half(reply: Reply, outlet: Outlet) -> None:
+    await outlet.send([write_head(reply), *first_bytes(reply.pieces, reply.size // 2)])
+
+
+async def _reset(_reply: Reply, outlet: Outlet) -> None:
+    outlet.reset()
+
+
+async def _reset_mid(reply: Reply, outlet: Outlet) -> None:
+    await _half(reply, outlet)
+    await asyncio.sleep(_BEFORE_RESET_SECONDS)
+    outlet.reset()
+
+
+async def _cut(reply: Reply, outlet: Outlet) -> None:
+    await _half(reply, outlet)
+    outlet.close()
+
+
+async def _cut_chunked(reply: Reply, outlet: Outlet) -> None:
+    await outlet.send([write_head(reply, chunked=True)])
+    for piece in first_bytes(reply.pieces, reply.size // 2):
+        if piece:
+            await outlet.send([b"%x\r\n" % len(piece), piece, b"\r\n"])
+    outlet.close()
+
+
+async def _stall(_reply: Reply, _outlet: Outlet) -> None:
+    await _for_ever()
+
+
+async def _stall_mid(reply: Reply, outlet: Outlet) -> None:
+    await _half(reply, outlet)
+    await _for_ever()
+
+
+async def _drip(reply: Reply, outlet: Outlet) -> None:
+    await outlet.send([write_head(reply)])
+    for piece in reply.pieces:
+        for position in range(len(piece)):
+            await outlet.send([piece[position : position + 1]])
+            await asyncio.sleep(_DRIP_SECONDS)
+    if reply.close:
+        outlet.close()
+
+
+async def _extra_after(reply: Reply, outlet: Outlet) -> None:
+    await outlet.send([write_head(reply), *reply.pieces, _RUBBISH])
+    if reply.close:
+        outlet.close()
+
+
+async def _for_ever() -> None:
+    # Ends when the client leaves or the server stops: both cancel it.
+    await asyncio.get_running_loop().create_future()
+
+
+def first_bytes(pieces: Sequence[Piece], count: int) -> list[Piece]:
+    """Give the first bytes of a body, still in pieces."""
+    taken: list[Piece] = []
+    for piece in pieces:
+        if count <= 0:
+            break
+        taken.append(piece[:count])
+        count -= len(piece)
+    return taken
+
+
+_DELIVERIES: dict[str, Callable[[Reply, Outlet], Awaitable[None]]] = {
+    "cut": _cut,
+    "cut-chunked": _cut_chunked,
+    "drip": _drip,
+    "extra-after": _extra_after,
+    "reset": _reset,
+    "reset-mid": _reset_mid,
+    "stall": _stall,
+    "stall-mid": _stall_mid,
+}

@@ -1,0 +1,28 @@
+"""What the server refuses: errors of one request, and of starting up."""
+
+from __future__ import annotations
+
+
+class MissingExtraError(RuntimeError):
+    """A package of the extra `[server]` is not installed."""
+
+    def __init__(self, package: str) -> None:
+        super().__init__(f"{package} is not installed: pip install 'cosy-sync[server]'")
+
+
+class RequestError(Exception):
+    """One request refused with a status and the contract's error body."""
+
+    def __init__(
+        self, status: int, code: str, message: str, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = headers
+
+
+def bad_request(message: str) -> RequestError:
+    """Make the usual 400."""
+    return RequestError(400, "bad_request", message)

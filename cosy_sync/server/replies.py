@@ -1,0 +1,71 @@
+"""One HTTP reply as values, and its head as bytes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+
+from .errors import RequestError
+from .sound import Piece
+
+Header = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Reply:
+    """What goes back, and how."""
+
+    status: int
+    content_type: str
+    pieces: list[Piece]
+    headers: list[Header] = field(default_factory=list)
+    # Close the connection afterwards.
+    close: bool = False
+    # Name of a delivery fault; empty: deliver it as it should be.
+    fault: str = ""
+
+    @property
+    def size(self) -> int:
+        """Length of the body, in bytes."""
+        return sum(map(len, self.pieces))
+
+
+def json_reply(status: int, value: object, headers: Sequence[Header] = ()) -> Reply:
+    """Make a small JSON reply."""
+    body = json.dumps(value, ensure_ascii=False).encode()
+    return Reply(status, "application/json", [body], list(headers))
+
+
+def error_reply(error: RequestError) -> Reply:
+    """Make the contract's error body."""
+    value = {"error": {"code": error.code, "message": error.message}}
+    return json_reply(error.status, value, error.headers)
+
+
+def write_head(reply: Reply, *, chunked: bool = False) -> bytes:
+    """Write the status line and the headers, with the blank line that ends them."""
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {reply.size}"
+    lines = [
+        f"HTTP/1.1 {reply.status} {_reason(reply.status)}",
+        f"Date: {_date(int(time.time()))}",
+        f"Content-Type: {reply.content_type}",
+        framing,
+        f"Connection: {'close' if reply.close else 'keep-alive'}",
+        *(f"{name}: {value}" for name, value in reply.headers),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+@lru_cache(maxsize=64)
+def _reason(status: int) -> str:
+    return HTTPStatus(status).phrase
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)

@@ -1,0 +1,263 @@
+"""Requests to replies: routes, limits, latency and the faults drawn for a batch."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import math
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from .batch import (
+    Call,
+    CallRules,
+    Part,
+    choose_form,
+    read_call,
+    write_reply,
+)
+from .compression import accepts_gzip, compress, gzip_bomb, inflate
+from .config import REPLY_FORMS, ServerConfig
+from .counters import Counters
+from .engines import Engine
+from .errors import RequestError, bad_request
+from .faults import DELIVERY_FAULTS, REPLY_FAULTS, FaultPlan, check_fault
+from .limits import CallLimit, ConnectionLimit
+from .reader import Request
+from .replies import Reply, error_reply, json_reply
+from .sound import Clip, Failure, encode_clip, media_type
+from .spoil import spoil
+
+logger = logging.getLogger("cosy_sync.server")
+
+BATCH_PATH = "/batch"
+HEALTH_PATH = "/health"
+STATS_PATH = "/stats"
+
+# Texts with these marks fail: alone, or with the whole call.
+FAIL_MARK = "[fail]"
+REFUSE_MARK = "[refuse]"
+
+_METHODS = {BATCH_PATH: "POST", HEALTH_PATH: "GET", STATS_PATH: "GET"}
+# Smaller bodies are compressed on the loop: a thread's hand-over costs more.
+_THREAD_ABOVE_BYTES = 32_768
+_GZIP_ABOVE_BYTES = 512
+
+
+class Service:
+    """Everything that the connections share; used by the event loop alone."""
+
+    def __init__(self, config: ServerConfig, engine: Engine) -> None:
+        self.config = config
+        self.counters = Counters()
+        self._engine = engine
+        self._rules = CallRules(engine.voices, config.max_texts, config.max_text_chars)
+        self._connections = ConnectionLimit(config.max_connections)
+        self._calls = CallLimit(config.rps)
+        self._faults = FaultPlan(config.faults, config.seed)
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="cosy-server-gzip")
+
+    def close(self) -> None:
+        """Stop the engine and the threads."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._engine.close()
+
+    def enter(self, address: str) -> None:
+        """Count a connection that was accepted."""
+        self.counters.connections_now += 1
+        self._connections.enter(address)
+
+    def leave(self, address: str) -> None:
+        """Count a connection that is gone, or that turned out to ask for /stats."""
+        self.counters.connections_now -= 1
+        self._connections.leave(address)
+
+    def admit_connection(self, address: str) -> Reply | None:
+        """Judge a connection by its first request. Returns the refusal when it is one too many."""
+        counters = self.counters
+        counters.connections_peak = max(counters.connections_peak, counters.connections_now)
+        if not self._connections.is_exceeded(address):
+            return None
+        counters.refused_connections += 1
+        message = f"more than {self.config.max_connections} connections from one address"
+        reply = error_reply(RequestError(503, "too_many_connections", message))
+        reply.close = True
+        return reply
+
+    def note_arrival(self, request: Request) -> None:
+        """Count a request at the moment when its last byte is here."""
+        request.arrived = time.monotonic()
+        if request.path != STATS_PATH:
+            self.counters.requests += 1
+            if request.method == "POST":
+                self.counters.posts.add(request.arrived)
+
+    async def answer(self, request: Request, address: str) -> Reply:
+        """Give the reply to one request; never raises."""
+        try:
+            return await self._route(request, address)
+        except RequestError as error:
+            return error_reply(error)
+        except Exception as error:
+            # The message may hold a user's text: only its kind is logged.
+            logger.error("%s while answering a request", type(error).__name__)
+            return error_reply(RequestError(500, "internal", "the server has failed"))
+
+    async def _route(self, request: Request, address: str) -> Reply:
+        if request.refusal is not None:
+            raise request.refusal
+        method = _METHODS.get(request.path)
+        if method is None:
+            raise RequestError(404, "not_found", "known paths are " + ", ".join(_METHODS))
+        if request.method != method:
+            allow = (("Allow", method),)
+            raise RequestError(405, "bad_method", f"{request.path} takes {method}", allow)
+        if request.path == STATS_PATH:
+            return json_reply(200, self.counters.snapshot())
+        if request.path == HEALTH_PATH:
+            return json_reply(200, {"status": "ok"})
+        return await self._answer_batch(request, address)
+
+    async def _answer_batch(self, request: Request, address: str) -> Reply:
+        self._check_key(request)
+        self._check_rate(request, address)
+        fault = self._choose_fault(request)
+        form = self._choose_form(request, fault)
+        call = read_call(self._body_of(request), self._rules)
+        self._count_batch(call, fault)
+        try:
+            reply = await self._perform(call, form, fault, request)
+        except RequestError as error:
+            reply = error_reply(error)
+        await self._wait_latency(request)
+        return reply
+
+    async def _perform(self, call: Call, form: str, fault: str, request: Request) -> Reply:
+        """Do what an admitted call asks for, or what its fault wants instead."""
+        if fault in ("reset", "stall"):
+            return Reply(200, "", [], fault=fault)
+        if fault in REPLY_FAULTS:
+            return await self._wrong_reply(fault)
+        reply = await self._right_reply(call, form, fault)
+        await self._pack(reply, request)
+        return reply
+
+    async def _right_reply(self, call: Call, form: str, fault: str) -> Reply:
+        """Synthesize, spoil as the fault says, and write."""
+        if any(REFUSE_MARK in text for text in call.texts):
+            raise bad_request("a text of this call is not allowed")
+        parts = await self._speak(call)
+        spoil(fault, parts, call.sample_rate, self._faults.random)
+        self.counters.audio_bytes += sum(
+            part.content.size for part in parts if isinstance(part.content, Clip)
+        )
+        content_type, pieces = write_reply(parts, form)
+        return Reply(200, content_type, pieces, fault=fault if fault in DELIVERY_FAULTS else "")
+
+    async def _speak(self, call: Call) -> list[Part]:
+        contents = await self._engine.synthesize(
+            call.texts, call.voice, call.sample_rate, call.speed
+        )
+        kind = media_type(call.audio_format, call.sample_rate)
+        parts = []
+        for index, (text, content) in enumerate(zip(call.texts, contents, strict=True)):
+            if FAIL_MARK in text:
+                content = Failure("synthesis_failed", "the text cannot be spoken")
+            if isinstance(content, Clip):
+                content = encode_clip(content, call.audio_format, call.sample_rate)
+            parts.append(Part(index, content, kind))
+        return parts
+
+    def _count_batch(self, call: Call, fault: str) -> None:
+        self.counters.batches += 1
+        self.counters.texts += len(call.texts)
+        if fault:
+            self.counters.count_fault(fault)
+
+    def _check_key(self, request: Request) -> None:
+        key = self.config.api_key
+        if key is None:
+            return
+        given = request.headers.get("authorization", "").encode("latin-1")
+        if not hmac.compare_digest(given, f"Bearer {key}".encode()):
+            challenge = (("WWW-Authenticate", "Bearer"),)
+            raise RequestError(401, "unauthorized", "wrong or missing API key", challenge)
+
+    def _check_rate(self, request: Request, address: str) -> None:
+        wait = self._calls.admit(address, request.arrived)
+        if wait:
+            message = f"more than {self.config.rps} requests a second from one address"
+            raise _throttled(message, math.ceil(wait))
+
+    def _choose_fault(self, request: Request) -> str:
+        asked = request.headers.get("x-cosy-fault")
+        if asked is None:
+            return self._faults.draw()
+        try:
+            return check_fault(asked)
+        except ValueError as error:
+            raise bad_request(f"X-Cosy-Fault: {error}") from None
+
+    def _choose_form(self, request: Request, fault: str) -> str:
+        form = request.headers.get("x-cosy-reply", self.config.reply_form)
+        if form not in REPLY_FORMS:
+            raise bad_request(f"X-Cosy-Reply: use one of {', '.join(REPLY_FORMS)}")
+        if form == "auto":
+            form = choose_form(request.headers.get("accept", ""))
+        # These spoil what the other forms do not have.
+        if fault == "bad-base64" and form == "multipart":
+            return "results"
+        if fault in ("double-index", "missing-index") and form == "array":
+            return "results"
+        return form
+
+    def _body_of(self, request: Request) -> bytes:
+        encoding = request.headers.get("content-encoding", "identity").lower()
+        if encoding in ("gzip", "x-gzip"):
+            return inflate(request.body, self.config.max_body_bytes)
+        if encoding != "identity":
+            raise RequestError(415, "bad_encoding", "Content-Encoding may be gzip or identity")
+        return request.body
+
+    async def _wrong_reply(self, fault: str) -> Reply:
+        """Give the reply that stands in place of the audio."""
+        if fault == "gzip-bomb":
+            loop = asyncio.get_running_loop()
+            body = await loop.run_in_executor(self._threads, gzip_bomb)
+            return Reply(200, "application/json", [body], [("Content-Encoding", "gzip")])
+        if fault == "not-json":
+            page = b"<!doctype html><title>Sign in</title><p>Please sign in to the network."
+            return Reply(200, "text/html; charset=utf-8", [page])
+        if fault == "json-object":
+            return json_reply(200, {"error": {"code": "internal", "message": "out of memory"}})
+        if fault == "throttle":
+            raise _throttled("injected fault", 1)
+        if fault == "throttle-bare":
+            raise RequestError(429, "throttled", "injected fault")
+        raise RequestError(int(fault.removeprefix("status-")), "injected", "injected fault")
+
+    async def _pack(self, reply: Reply, request: Request) -> None:
+        """Compress the reply where both sides want it."""
+        mode = self.config.gzip
+        is_multipart = reply.content_type.startswith("multipart/")
+        if mode == "never" or (mode == "auto" and (is_multipart or reply.size < _GZIP_ABOVE_BYTES)):
+            return
+        if not accepts_gzip(request.headers.get("accept-encoding", "")):
+            return
+        if reply.size > _THREAD_ABOVE_BYTES:
+            loop = asyncio.get_running_loop()
+            body = await loop.run_in_executor(self._threads, compress, reply.pieces)
+        else:
+            body = compress(reply.pieces)
+        reply.pieces = [body]
+        reply.headers.append(("Content-Encoding", "gzip"))
+
+    async def _wait_latency(self, request: Request) -> None:
+        wait = request.arrived + self.config.latency - time.monotonic()
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+
+def _throttled(message: str, retry_after: int) -> RequestError:
+    return RequestError(429, "throttled", message, (("Retry-After", str(max(retry_after, 1))),))

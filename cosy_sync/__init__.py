@@ -40,7 +40,7 @@ from .errors import (
     UnavailableError,
 )
 from .events import Event, Observer
-from .models import Audio, Outcome, Timing, Voice
+from .models import Audio, Outcome, Timing, Voice, text_hash
 from .stats import Stats
 from .version import VERSION as __version__
 
@@ -93,4 +93,5 @@ __all__ = [
     "synth",
     "synth_iter",
     "synth_many",
+    "text_hash",
 ]

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-__all__ = ["HEIGHT", "WIDTH", "Frame", "empty", "finite", "place", "svg", "ticks"]
-
 WIDTH, HEIGHT = 520, 290
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 30, 48
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)

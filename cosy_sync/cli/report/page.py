@@ -101,7 +101,7 @@ def _tiles(summary: Summary) -> str:
     measured = f"one by one: {serial}/s, {count(summary.serial_count)} texts"
     faster = 1 / summary.real_time_factor if summary.real_time_factor > 0 else 0.0
     retried = f"{count(summary.retries)} retries" if summary.retries else "no retries"
-    peak_rate = f"peak {number(summary.peak_requests_per_second)} requests/s"
+    peak_rate = f"peak {summary.peak_requests_per_second:g} requests/s"
     tiles = [
         ("Throughput", number(summary.texts_per_second), "texts per second", "large lead"),
         ("Speed-up", ratio(summary.speedup), measured, "large lead"),

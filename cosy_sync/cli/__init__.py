@@ -1,0 +1,120 @@
+"""The command `cosy-sync`: its sub-commands, its log, and how errors are told."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cosy_sync import __version__
+from cosy_sync.cli.console import drop_output, say
+from cosy_sync.cli.exits import CODES, Exit, meaning
+
+__all__ = ["main"]
+
+_DESCRIPTION = "Speak texts through a CosyVoice service, at the full speed that it allows."
+_EPILOG = f"""\
+examples:
+  cosy-sync demo                               1 000 sentences, with a server of its own
+  cosy-sync serve --port 8000                  a stand-in for the service, on this machine
+  cosy-sync synth -f sentences.txt -o speech   speak a file, line by line
+  cosy-sync COMMAND --help                     everything about a command
+
+COSY_SYNC_URL, COSY_SYNC_API_KEY and the other COSY_SYNC_* variables set what no option does.
+
+{CODES}"""
+_COMMANDS = ("synth", "serve", "demo")
+_LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code.
+
+    Raises SystemExit, as argparse does, for --help, --version and options that do not exist.
+    """
+    given = sys.argv[1:] if argv is None else argv
+    parser = _parser(given)
+    args = parser.parse_args(given)
+    if args.run is None:
+        parser.print_help(sys.stderr)
+        return Exit.USAGE
+    try:
+        with _log_on_stderr(args.verbose):
+            code: int = args.run(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read the output has seen enough.
+        drop_output()
+        return Exit.FAILED
+    except (Exception, KeyboardInterrupt) as error:
+        return _told(error, verbose=args.verbose > 0)
+
+
+def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cosy-sync",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cosy-sync {__version__}")
+    parser.set_defaults(run=None)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for command in _wanted(given):
+        importlib.import_module(f"{__name__}.{command}").add_parser(subparsers)
+    _add_verbose(parser, 0)
+    for each in subparsers.choices.values():
+        # Without a default of its own, or it would undo a -v before the command.
+        _add_verbose(each, argparse.SUPPRESS)
+    return parser
+
+
+def _wanted(given: Sequence[str]) -> Sequence[str]:
+    """Return the command that was named; all of them if none was, for the help."""
+    # The others stay unloaded: `synth` needs no server, and starts in half the time.
+    first = next((word for word in given if not word.startswith("-")), None)
+    return [first] if first in _COMMANDS else _COMMANDS
+
+
+def _add_verbose(parser: argparse.ArgumentParser, default: int | str) -> None:
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=default,
+        help="show the library's log on stderr, and where an error comes from; -vv shows more",
+    )
+
+
+@contextmanager
+def _log_on_stderr(verbose: int) -> Iterator[None]:
+    """Show the library's log while a command runs, from -v on."""
+    if not verbose or sys.stderr is None:
+        yield
+        return
+    log = logging.StreamHandler()
+    log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("cosy_sync")
+    before = logger.level
+    logger.addHandler(log)
+    logger.setLevel(_LEVELS[min(verbose, len(_LEVELS) - 1)])
+    try:
+        yield
+    finally:
+        logger.removeHandler(log)
+        logger.setLevel(before)
+
+
+def _told(error: BaseException, *, verbose: bool) -> int:
+    """Tell an error in one line, with -v also its way; return the exit code."""
+    if verbose:
+        say("".join(traceback.format_exception(error)).rstrip())
+    code, words = meaning(error)
+    say(f"cosy-sync: {words}" if code == Exit.INTERRUPTED else f"cosy-sync: error: {words}")
+    return code

@@ -1,0 +1,105 @@
+"""What a command says: results on standard output, messages and a bar on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import suppress
+
+from cosy_sync.cli.exits import Exit, Stop, because
+
+__all__ = ["Screen", "drop_output", "emit", "emit_bytes", "say"]
+
+_CELLS = 30
+# Seconds between two drawings of the bar.
+_EVERY = 0.1
+_CLEAR = "\r\x1b[K"
+
+
+def say(message: str) -> None:
+    """Write a line to standard error, if there is one and somebody listens."""
+    # print(file=None) would write to standard output, in the middle of what belongs there.
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(message, file=sys.stderr, flush=True)
+
+
+def emit(line: str) -> None:
+    """Write a line to standard output at once. Raises Stop when it cannot take it."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        raise _refused(error) from error
+
+
+def emit_bytes(data: bytes) -> None:
+    """Write bytes to standard output at once. Raises Stop when it cannot take them."""
+    if sys.stdout is None:
+        raise Stop("standard output is closed")
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        raise _refused(error) from error
+
+
+def _refused(error: OSError) -> BaseException:
+    drop_output()
+    if isinstance(error, BrokenPipeError):
+        return error
+    return Stop(f"cannot write to standard output: {because(error)}", Exit.FAILED)
+
+
+def drop_output() -> None:
+    """Let standard output lead nowhere: what it still buffers would fail again at the exit."""
+    # Not every stream is a file: a notebook's or a test's is left as it is.
+    with suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+class Screen:
+    """Messages, and below them a progress bar while standard error is a terminal.
+
+    Args:
+        bar: draw it at all.
+        total: how many texts there will be; None when nobody knows.
+    """
+
+    def __init__(self, *, bar: bool, total: int | None = None) -> None:
+        self._bar = bar and sys.stderr is not None and sys.stderr.isatty()
+        self._total = total
+        self._started = time.monotonic()
+        self._drawn = 0.0
+
+    def say(self, message: str) -> None:
+        """Write a line above the bar."""
+        self.clear()
+        say(message)
+
+    def draw(self, done: int) -> None:
+        """Draw the bar, unless it was drawn a moment ago."""
+        now = time.monotonic()
+        if not self._bar or (now - self._drawn < _EVERY and done != self._total):
+            return
+        self._drawn = now
+        rate = f"{done / max(now - self._started, 1e-9):.0f}/s"
+        if self._total is None:
+            line = f"{done} texts, {rate}"
+        else:
+            full = _CELLS * done // max(self._total, 1)
+            line = f"{'█' * full}{'·' * (_CELLS - full)} {done}/{self._total} texts, {rate}"
+        self._write(_CLEAR + line)
+
+    def clear(self) -> None:
+        """Take the bar away."""
+        if self._bar and self._drawn:
+            self._write(_CLEAR)
+            self._drawn = 0.0
+
+    def _write(self, piece: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(piece)
+            sys.stderr.flush()

@@ -1,0 +1,106 @@
+"""How a command ends: its exit codes, and the error that ends it with one of them."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from cosy_sync import (
+    AuthError,
+    BillingError,
+    ConfigError,
+    ConnectError,
+    CosyError,
+    DeadlineError,
+    RefusedError,
+    ServerError,
+)
+
+__all__ = [
+    "CODES",
+    "Exit",
+    "Stop",
+    "because",
+    "code_for",
+    "is_hopeless",
+    "meaning",
+    "refuses_key",
+]
+
+# Answers of a web server that has no speech service at this address.
+_NO_SERVICE = (404, 405)
+
+
+class Exit(IntEnum):
+    """Exit codes."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    INTERRUPTED = 130
+
+
+CODES = """\
+exit codes:
+  0    all done
+  1    some texts failed, or the work ended half way
+  2    wrong usage or configuration; nothing was done
+  3    the service could not be reached, or refused the key
+  130  interrupted (Ctrl-C)
+"""
+
+
+class Stop(Exception):
+    """Ends a command: a message for its user, and the exit code."""
+
+    def __init__(self, message: str, code: int = Exit.USAGE) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def code_for(error: CosyError) -> int:
+    """Return the exit code that an error of the library leads to."""
+    if isinstance(error, ConfigError):
+        return Exit.USAGE
+    return Exit.UNREACHABLE if is_hopeless(error) else Exit.FAILED
+
+
+def refuses_key(error: CosyError) -> bool:
+    """Tell whether the service does not want to work for this key."""
+    return isinstance(error, (AuthError, BillingError))
+
+
+def is_hopeless(error: CosyError) -> bool:
+    """Tell whether no text will fare better: no service there, or it refuses the key."""
+    if refuses_key(error):
+        return True
+    if isinstance(error, ServerError):
+        return error.status in _NO_SERVICE
+    return _was_unreachable(error)
+
+
+def _was_unreachable(error: CosyError) -> bool:
+    # Time that ran out and refusals of our own are no attempts.
+    own = (DeadlineError, RefusedError)
+    tries = [each for each in (*error.attempts, error) if not isinstance(each, own)]
+    return bool(tries) and all(isinstance(each, ConnectError) for each in tries)
+
+
+def because(error: OSError) -> str:
+    """Say what the system refused, without the number and the path."""
+    return error.strerror or str(error) or type(error).__name__
+
+
+def meaning(error: BaseException) -> tuple[int, str]:
+    """Return the exit code of an error that ends a command, and what to tell its user."""
+    if isinstance(error, Stop):
+        return error.code, str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return Exit.INTERRUPTED, "interrupted"
+    if isinstance(error, CosyError):
+        return code_for(error), error.message
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return Exit.USAGE, f"{place}{because(error)}"
+    words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Exit.FAILED, f"{words} (unforeseen: -v shows where it comes from)"

@@ -1,0 +1,98 @@
+"""The options by which a command reaches the service, and the client made of them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint
+from cosy_sync.cli.exits import Stop, because
+
+__all__ = ["add_service_options", "make_client"]
+
+# Options whose names are those of the client's settings.
+_SETTINGS = ("voice", "model", "format", "sample_rate", "speed", "deadline", "batch_size")
+_LIMITS = {"rate": "rate", "connections": "max_connections"}
+
+
+def add_service_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says where the service is, what it may take and what it should speak like."""
+    _add_service(parser.add_argument_group("the service"))
+    _add_speech(parser.add_argument_group("the speech"))
+
+
+def _add_service(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--url",
+        action="append",
+        help="its address; again for each further endpoint (default: COSY_SYNC_URL)",
+    )
+    group.add_argument(
+        "--api-key-file",
+        metavar="FILE",
+        help="a file that holds the key (default: the variable COSY_SYNC_API_KEY). There is no "
+        "option for the key itself: other users of the machine can read command lines",
+    )
+    default = Endpoint("http://localhost")
+    for name, kind, words, value in (
+        ("--rate", float, "requests per second to each endpoint", default.rate),
+        ("--connections", int, "connections to each endpoint", default.max_connections),
+        ("--batch-size", int, "texts in one request", BatchConfig.max_texts),
+        ("--deadline", float, "seconds for each text, retries included", ClientConfig.deadline),
+    ):
+        group.add_argument(name, type=kind, metavar="N", help=f"{words} (default: {value:g})")
+
+
+def _add_speech(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--voice", metavar="NAME", help="who speaks, such as 中文女")
+    group.add_argument("--model", metavar="NAME", help="where the service has several")
+    group.add_argument(
+        "--format", choices=("wav", "pcm"), help=f"of the sound (default: {ClientConfig.format})"
+    )
+    group.add_argument(
+        "--sample-rate",
+        type=int,
+        metavar="HZ",
+        help=f"of the sound (default: {ClientConfig.sample_rate})",
+    )
+    group.add_argument(
+        "--speed",
+        type=float,
+        metavar="X",
+        help=f"pace of the speech (default: {ClientConfig.speed:g})",
+    )
+
+
+def make_client(args: argparse.Namespace) -> CosyClient:
+    """Make a client of the options, and of COSY_SYNC_* variables for those that were not given.
+
+    Raises ConfigError, and Stop for a key that cannot be read.
+    """
+    given = {name: getattr(args, name) for name in _SETTINGS}
+    settings: Any = {name: value for name, value in given.items() if value is not None}
+    if args.api_key_file is not None:
+        settings["api_key"] = _read_key(args.api_key_file)
+    return CosyClient(_endpoints(args), **settings)
+
+
+def _endpoints(args: argparse.Namespace) -> list[Endpoint] | None:
+    urls = args.url or [url for url in os.environ.get("COSY_SYNC_URL", "").split(",") if url]
+    given = {field: getattr(args, name) for name, field in _LIMITS.items()}
+    limits = {field: value for field, value in given.items() if value is not None}
+    endpoints = [dataclasses.replace(Endpoint(url.strip()), **limits) for url in urls]
+    return endpoints or None
+
+
+def _read_key(path: str) -> str:
+    try:
+        key = Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise Stop(f"cannot read the key from {path}: {because(error)}") from error
+    except UnicodeDecodeError:
+        raise Stop(f"cannot read the key from {path}: it is not text") from None
+    if not key or len(key.split()) > 1:
+        raise Stop(f"cannot read the key from {path}: it must hold the key and nothing else")
+    return key

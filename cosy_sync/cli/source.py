@@ -1,0 +1,114 @@
+"""Where texts come from: arguments, or the lines of a UTF-8 file or of standard input."""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from cosy_sync import text_hash
+from cosy_sync.cli.exits import Stop, because
+
+__all__ = ["Item", "Source", "count_lines", "read_lines"]
+
+Line = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A text's place: its number among the texts, the line that it stood in, both from 1 on.
+
+    `hash` stands for the text where it must not be shown; logs and errors have the same.
+    """
+
+    index: int
+    line: int
+    hash: str
+
+
+class Source:
+    """Gives texts one by one, and remembers the places of those that have no outcome yet."""
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self._lines = iter(lines)
+        self._given: deque[Item] = deque()
+        self._count = 0
+        self._stopped = False
+
+    @classmethod
+    def of_arguments(cls, texts: Sequence[str]) -> Source:
+        """Take texts from the command line; their "lines" are their numbers."""
+        return cls(enumerate(texts, 1))
+
+    @classmethod
+    def of_file(cls, path: str) -> Source:
+        """Take the lines of a file, or of standard input for `-`."""
+        return cls(read_lines(path))
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        if self._stopped:
+            raise StopIteration
+        line, text = next(self._lines)
+        self._count += 1
+        self._given.append(Item(self._count, line, text_hash(text)))
+        return text
+
+    def next_item(self) -> Item:
+        """Return the place of the oldest text without an outcome, which has one now."""
+        return self._given.popleft()
+
+    def stop(self) -> None:
+        """Give no more texts."""
+        self._stopped = True
+
+
+def read_lines(path: str) -> Iterator[Line]:
+    """Yield every line that is not blank, with its number. Raises Stop when it cannot be read."""
+    try:
+        with _open(path) as file:
+            for number, raw in enumerate(file, 1):
+                text = _decoded(raw, number, path)
+                if text:
+                    yield number, text
+    except OSError as error:
+        raise Stop(f"cannot read {_shown(path)}: {because(error)}") from error
+
+
+def count_lines(path: str) -> int | None:
+    """Count the texts of a regular file; None for what can be read only once.
+
+    Raises Stop for a file that is not UTF-8, before anything of it is sent.
+    """
+    if path == "-" or not Path(path).is_file():
+        return None
+    return sum(1 for _ in read_lines(path))
+
+
+def _open(path: str) -> nullcontext[BinaryIO] | BinaryIO:
+    if path != "-":
+        return open(path, "rb")
+    if sys.stdin is None:
+        raise Stop("cannot read standard input: it is closed")
+    return nullcontext(sys.stdin.buffer)
+
+
+def _decoded(raw: bytes, number: int, path: str) -> str:
+    try:
+        # A byte order mark, as Windows editors write it, is no part of the first text.
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+    except UnicodeDecodeError:
+        raise Stop(
+            f"{_shown(path)}: line {number} is not UTF-8; convert the file first, for example "
+            "with: iconv -f GB18030 -t UTF-8"
+        ) from None
+
+
+def _shown(path: str) -> str:
+    return "standard input" if path == "-" else path

@@ -1,0 +1,186 @@
+"""`cosy-sync synth`: texts in, a sound file for each out."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain, islice
+
+from cosy_sync import CosyClient, CosyError, Outcome
+from cosy_sync.cli.console import Screen
+from cosy_sync.cli.exits import CODES, Exit, Stop, is_hopeless, meaning, refuses_key
+from cosy_sync.cli.options import add_service_options, make_client
+from cosy_sync.cli.source import Source, count_lines
+from cosy_sync.cli.tally import Tally
+from cosy_sync.cli.target import Target, check_template, open_target
+
+__all__ = ["add_parser", "run"]
+
+_EXAMPLES = """\
+examples:
+  cosy-sync synth --url https://tts.example.com/batch 你好 -o hello.wav
+  cosy-sync synth -f sentences.txt -o speech/          one file for each line
+  echo 你好 | cosy-sync synth -f - -o - | aplay        straight to the loudspeaker
+  cosy-sync synth -f big.txt -o out --json > log.jsonl
+  cosy-sync synth -o out -- -5度 "text that begins with a dash"
+
+Each line of a file is one text; blank lines are left out. A file of a million lines needs no more
+memory than a short one: each sound is written as it comes, whole or not at all, and one of the
+same name is replaced. Texts that fail are listed by their line and a hash, never by their words.
+"""
+_DIGITS = 4
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-command."""
+    parser = subparsers.add_parser(
+        "synth",
+        help="speak texts and write sound files",
+        description="Speak texts and write a sound file for each.",
+        epilog=f"{_EXAMPLES}\n{CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="what to speak")
+    parser.add_argument("-f", "--file", help="a UTF-8 file with a text on each line; - for stdin")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        default=".",
+        help="a directory (made if it is missing); for a single text also FILE.wav, FILE.pcm, or "
+        "- for stdout (default: this directory)",
+    )
+    parser.add_argument(
+        "--name",
+        type=_template,
+        metavar="TEMPLATE",
+        help="names of the files in a directory, of {index}, {line} and {hash}: for example "
+        "'{index:04d}-{hash}' (default: the index, with as many digits as the longest needs)",
+    )
+    parser.add_argument("--json", action="store_true", help="tell of each text as a JSON line")
+    parser.add_argument("--no-progress", action="store_true", help="draw no progress bar")
+    add_service_options(parser)
+    parser.set_defaults(run=run)
+
+
+def _template(text: str) -> str:
+    try:
+        return check_template(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def run(args: argparse.Namespace) -> int:
+    """Speak what the options ask for; return the exit code. Raises Stop and CosyError."""
+    _check(args)
+    total = len(args.text) if args.file is None else count_lines(args.file)
+    client = make_client(args)
+    digits = max(_DIGITS, len(str(total or 0)))
+    template = args.name or f"{{index:0{digits}d}}"
+    target = open_target(args.output, template, args.format or client.config.format)
+    source = Source.of_arguments(args.text) if args.file is None else Source.of_file(args.file)
+    # Sound on standard output is for a player, whose own messages a bar would disturb.
+    to_stdout = args.output == "-"
+    screen = Screen(bar=not (args.no_progress or to_stdout), total=total)
+    tally = Tally(screen, as_json=args.json, quiet_output=to_stdout)
+    return Synthesis(source, target, tally).run(client)
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.text and args.file is not None:
+        raise Stop("give texts or -f FILE, not both")
+    if not args.text and args.file is None:
+        raise Stop("nothing to speak: give texts, or -f FILE (- for standard input)")
+    if args.json and args.output == "-":
+        raise Stop("--json and -o - both want standard output: write the sound to a file")
+
+
+class Synthesis:
+    """Takes texts from a source to a target, and counts them."""
+
+    def __init__(self, source: Source, target: Target, tally: Tally) -> None:
+        self._source = source
+        self._target = target
+        self._tally = tally
+        # What ended it: an error that every further text would meet too.
+        self._hopeless: CosyError | None = None
+
+    def run(self, client: CosyClient) -> int:
+        """Speak everything; return the exit code.
+
+        Raises Stop when it ended early: what was finished is kept, counted and told of.
+        """
+        tally = self._tally
+        try:
+            with client:
+                self._speak(client)
+            if self._hopeless is not None:
+                raise self._hopeless
+        except BrokenPipeError:
+            raise
+        except (Stop, CosyError, KeyboardInterrupt) as error:
+            raise self._ended(error) from error
+        tally.close(str(self._target))
+        return Exit.FAILED if tally.failed else Exit.DONE
+
+    def _speak(self, client: CosyClient) -> None:
+        # The first batch goes alone: a wrong address or key shows before a million texts wait.
+        first = list(islice(self._source, client.config.batch.max_texts))
+        if not self._target.several and len(first) != 1:
+            self._refuse(len(first))
+        rest = self._source if self._target.several else ()
+        for outcome in chain(client.synth_iter(first), client.synth_iter(rest)):
+            with uninterrupted():
+                self._take(outcome)
+
+    def _refuse(self, texts: int) -> None:
+        if not texts:
+            raise Stop("nothing to speak: the input is empty")
+        raise Stop(
+            f"several texts do not fit into {self._target}: give a directory, such as -o speech"
+            f"{os.sep}"
+        )
+
+    def _take(self, outcome: Outcome) -> None:
+        item = self._source.next_item()
+        if outcome.audio is not None:
+            file = self._target.save(item, outcome.audio)
+            self._tally.saved(item, outcome.audio, file)
+            return
+        error = outcome.error
+        assert error is not None
+        # A service that has answered before may come back; a key that is refused will not.
+        if is_hopeless(error) and (not self._tally.ok or refuses_key(error)):
+            self._hopeless = error
+            self._source.stop()
+        self._tally.lost(item, error, listed=self._hopeless is None)
+
+    def _ended(self, error: Stop | CosyError | KeyboardInterrupt) -> Stop:
+        tally = self._tally
+        code, words = meaning(error)
+        tally.close(str(self._target), stopped=words)
+        if tally.ok or tally.failed:
+            words += f"; {tally.half_way(str(self._target))}"
+            code = Exit.FAILED if code == Exit.USAGE else code
+        return Stop(words, code)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until what has begun is finished: a file must not be written uncounted."""
+    pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt

@@ -1,0 +1,129 @@
+"""What became of the texts: counted, and told as lines for people or as JSON."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import Any
+
+from cosy_sync import Audio, CosyError
+from cosy_sync.cli.console import Screen, emit
+from cosy_sync.cli.report.figures import count, duration, number, speech
+from cosy_sync.cli.source import Item
+
+__all__ = ["Tally"]
+
+_SHOWN_FAILURES = 10
+
+
+class Tally:
+    """Counts outcomes and tells of each.
+
+    Args:
+        as_json: one JSON object for each text, on standard output.
+        quiet_output: standard output carries sound: the last line goes beside it.
+    """
+
+    def __init__(self, screen: Screen, *, as_json: bool, quiet_output: bool) -> None:
+        self._screen = screen
+        self._as_json = as_json
+        self._quiet_output = quiet_output
+        self._started = time.monotonic()
+        self._speech = 0.0
+        self._listed = 0
+        self.ok = 0
+        self.failed = 0
+
+    def saved(self, item: Item, audio: Audio, file: str | None) -> None:
+        """Count a text that was spoken and kept."""
+        self.ok += 1
+        self._speech += audio.duration
+        if self._as_json:
+            # The file's contents; hashed only where somebody gets to see it.
+            bare = file is not None and not file.lower().endswith(".wav")
+            data = audio.pcm() if bare else audio.wav()
+            emit(
+                _line(
+                    item,
+                    file=file,
+                    seconds=round(audio.duration, 3),
+                    latency=None if audio.timing is None else round(audio.timing.total, 4),
+                    sha256=hashlib.sha256(data).hexdigest(),
+                )
+            )
+        self._screen.draw(self.ok + self.failed)
+
+    def lost(self, item: Item, error: CosyError, *, listed: bool = True) -> None:
+        """Count a text that failed; list the first few.
+
+        Args:
+            listed: False for an error that will be told anyway, as the end of all.
+        """
+        self.failed += 1
+        self._listed += listed
+        if listed and self._listed <= _SHOWN_FAILURES:
+            line = "" if item.line == item.index else f" (line {item.line})"
+            self._screen.say(
+                f"cosy-sync: text {item.index}{line} #{item.hash} failed: {_named(error)}"
+            )
+        if self._as_json:
+            emit(_line(item, error=_named(error)))
+        self._screen.draw(self.ok + self.failed)
+
+    def close(self, where: str, stopped: str | None = None) -> None:
+        """Tell the sum.
+
+        Args:
+            where: the name of what took the sound.
+            stopped: why the work ended early.
+        """
+        self._screen.clear()
+        more = self._listed - _SHOWN_FAILURES
+        if more > 0:
+            self._screen.say(f"cosy-sync: and {count(more)} more failed")
+        if self._as_json:
+            emit(json.dumps(self._sums(stopped)))
+        elif stopped is None:
+            tell = self._screen.say if self._quiet_output else emit
+            tell(self._sentence(where))
+
+    def half_way(self, where: str) -> str:
+        """Say what there is of a work that ended early."""
+        words = f"{_texts(self.ok)} spoken and kept in {where}, " if self.ok else ""
+        return f"{words}{_texts(self.failed)} failed, the rest was not spoken"
+
+    def _sums(self, stopped: str | None) -> dict[str, Any]:
+        wall = time.monotonic() - self._started
+        return {
+            "texts": self.ok + self.failed,
+            "ok": self.ok,
+            "failed": self.failed,
+            "speech_seconds": round(self._speech, 3),
+            "wall_seconds": round(wall, 3),
+            "texts_per_second": round(self.ok / max(wall, 1e-9), 2),
+            "stopped": stopped,
+        }
+
+    def _sentence(self, where: str) -> str:
+        texts = self.ok + self.failed
+        if not texts:
+            return "there was nothing to speak"
+        wall = time.monotonic() - self._started
+        words = f"{_texts(self.ok)} spoken to {where}: {speech(self._speech)} of speech "
+        words += f"in {duration(wall)} ({number(self.ok / max(wall, 1e-9))} texts/s)"
+        return f"{words}; {_texts(self.failed)} failed" if self.failed else words
+
+
+def _texts(value: int) -> str:
+    return f"{count(value)} text{'' if value == 1 else 's'}"
+
+
+def _named(error: CosyError) -> str:
+    return f"{type(error).__name__}: {error.message}"
+
+
+def _line(item: Item, **facts: Any) -> str:
+    shape = {"file": None, "seconds": None, "latency": None, "sha256": None, "error": None}
+    told = {"index": item.index, "line": item.line, "ok": "error" not in facts, **shape, **facts}
+    return json.dumps(told)

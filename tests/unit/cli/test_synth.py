@@ -1,0 +1,419 @@
+"""`synth`: texts in, files out, nothing lost in between and nothing shown that is private."""
+
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import wave
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cosy_sync import Audio, CosyClient, InvalidTextError
+from cosy_sync.cli import main
+from cosy_sync.cli.console import Screen, emit, say
+from cosy_sync.cli.exits import Stop
+from cosy_sync.cli.source import Source, count_lines
+from cosy_sync.cli.synth import Synthesis, uninterrupted
+from cosy_sync.cli.tally import Tally
+from cosy_sync.cli.target import Folder, check_template, open_target
+from cosy_sync.server import Server, tone_wav
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with Server(latency=0.0, rps=0, max_connections=0, seconds_per_char=0.05) as server:
+        yield server.url
+
+
+@pytest.fixture(autouse=True)
+def in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def tone(text: str) -> bytes:
+    return tone_wav(text, seconds_per_char=0.05)
+
+
+def written(folder: str = "out") -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def synth(*argv: str) -> int:
+    return main(["synth", *argv])
+
+
+# -- texts in -----------------------------------------------------------------------------------
+
+
+def test_arguments_become_numbered_files(url: str, capsys: Captured) -> None:
+    assert synth("--url", url, "-o", "out", "你好", "再见") == 0
+    assert written() == {"0001.wav": tone("你好"), "0002.wav": tone("再见")}
+    assert re.match(r"2 texts spoken to out/: .* of speech in ", capsys.readouterr().out)
+
+
+def test_blank_lines_and_line_ends_are_no_texts(url: str) -> None:
+    Path("in.txt").write_bytes("\ufeff你好\r\n\r\n  \n再见".encode())
+    assert synth("--url", url, "-f", "in.txt", "-o", "out") == 0
+    assert written() == {"0001.wav": tone("你好"), "0002.wav": tone("再见")}
+
+
+def test_the_address_may_come_from_the_environment(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSY_SYNC_URL", url)
+    assert synth("-o", "out", "--rate", "50", "--connections", "2", "你好") == 0
+    assert list(written()) == ["0001.wav"]
+
+
+def test_a_regular_file_is_counted_before_it_is_spoken() -> None:
+    Path("in.txt").write_text("你好\n\n再见\n")
+    assert count_lines("in.txt") == 2
+    assert count_lines("-") is None
+    assert count_lines("/dev/null") is None
+
+
+def test_digits_follow_the_number_of_texts(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in.txt").write_text("你好")
+    monkeypatch.setattr("cosy_sync.cli.synth.count_lines", lambda path: 123_456)
+    assert synth("--url", url, "-f", "in.txt", "-o", "out") == 0
+    assert list(written()) == ["000001.wav"]
+
+
+def test_an_item_has_the_hash_that_errors_have(url: str) -> None:
+    source = Source.of_arguments(["长" * 9000])
+    with CosyClient(url) as client, pytest.raises(InvalidTextError) as caught:
+        client.synth(next(source))
+    assert source.next_item().hash == caught.value.text_hash
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "nothing to speak: give texts, or -f FILE"),
+        (["x", "-f", "in.txt"], "not both"),
+        (["-f", "missing.txt"], "cannot read missing.txt: No such file"),
+        (["-f", "."], "cannot read .: Is a directory"),
+        (["-f", "latin.txt"], "latin.txt: line 2 is not UTF-8"),
+        (["x", "-o", "-", "--json"], "both want standard output"),
+        (["x", "-o", "in.txt"], "in.txt is a file"),
+        (["x", "-o", "in.txt/deep"], "cannot make the directory in.txt/deep: Not a directory"),
+        (["x", "-o", "x.mp3"], "use a name that ends in .wav"),
+        (["x", "-o", "nowhere/x.wav"], "cannot write to the directory nowhere"),
+        (["x", "y", "-o", "x.wav"], "several texts do not fit into x.wav"),
+        (["x", "y", "-o", "-"], "several texts do not fit into standard output"),
+        (["-f", "blank.txt", "-o", "x.wav"], "the input is empty"),
+        (["x", "--speed", "9"], "speed: must be 0.25 to 4"),
+        (["x", "--rate", "0"], "rate: must be a number above 0"),
+        (["x", "--api-key-file", "missing"], "cannot read the key from missing"),
+        (["x", "--api-key-file", "two.txt"], "the key and nothing else"),
+        (["x", "--api-key-file", "latin.txt"], "it is not text"),
+    ],
+)
+def test_wrong_usage_ends_before_anything_is_sent(
+    argv: list[str], words: str, capsys: Captured
+) -> None:
+    Path("in.txt").write_text("你好")
+    Path("two.txt").write_text("two words")
+    Path("blank.txt").write_text("\n \n")
+    Path("latin.txt").write_bytes(b"good\n\xe9\xe8\n")
+    # Nobody listens there: what is sent would end with another code.
+    assert synth("--url", "http://127.0.0.1:1/batch", *argv) == 2
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1
+
+
+def test_without_an_address_the_fix_is_named(capsys: Captured) -> None:
+    assert synth("x") == 2
+    assert "COSY_SYNC_URL" in capsys.readouterr().err
+
+
+def test_an_empty_file_is_no_error_for_a_directory(url: str, capsys: Captured) -> None:
+    Path("blank.txt").write_text("\n\n")
+    assert synth("--url", url, "-f", "blank.txt", "-o", "out") == 0
+    assert capsys.readouterr().out == "there was nothing to speak\n"
+
+
+class Input:
+    def __init__(self, data: bytes) -> None:
+        self.buffer = io.BytesIO(data)
+
+
+def test_input_that_turns_out_not_to_be_utf8_half_way_keeps_what_came_before(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    lines = "".join(f"第{n}句话\n" for n in range(9)).encode() + b"\xff\n"
+    monkeypatch.setattr(sys, "stdin", Input(lines))
+    assert synth("--url", url, "-f", "-", "-o", "out", "--batch-size", "3") == 1
+    assert len(written()) == 9
+    told = capsys.readouterr().err
+    assert "standard input: line 10 is not UTF-8" in told
+    assert "9 texts spoken and kept in out/" in told
+
+
+# -- names --------------------------------------------------------------------------------------
+
+
+def test_names_follow_the_template(url: str) -> None:
+    Path("in.txt").write_text("\n你好\n")
+    assert synth("--url", url, "-f", "in.txt", "-o", "out", "--name", "a-{line}-{hash}") == 0
+    assert re.fullmatch(r"a-2-[0-9a-f]{10}\.wav", next(iter(written())))
+
+
+@pytest.mark.parametrize("template", ["{index}", "{index:06d}-{hash}", "{line:d}.wav", "第{index}"])
+def test_good_templates(template: str) -> None:
+    assert check_template(template) == template
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "",
+        "plain",
+        "{hash}",
+        "{text}-{index}",
+        "{index!r}",
+        "{index:e}",
+        "{index:c}",
+        "{index:4d}",
+        "{index:{line}}",
+        "{index.real}",
+        "{index",
+        "{}",
+        "../{index}",
+        "a/{index}",
+        ".{index}",
+        "-{index}",
+        "{index}\n",
+        "{index}" + "x" * 300,
+        "{index:099d}{line:099d}{index:099d}",
+    ],
+)
+def test_templates_that_could_lose_or_misplace_files_are_refused(
+    template: str, capsys: Captured
+) -> None:
+    with pytest.raises(ValueError):
+        check_template(template)
+    with pytest.raises(SystemExit) as end:
+        synth("x", f"--name={template}")
+    assert end.value.code == 2
+    assert "argument --name" in capsys.readouterr().err
+
+
+# -- sound out ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "start"),
+    [("x.wav", "wav", 0), ("x.WAV", "pcm", 0), ("x.pcm", "wav", 44), ("x.raw", "pcm", 44)],
+)
+def test_one_text_goes_into_one_file(url: str, name: str, option: str, start: int) -> None:
+    assert synth("--url", url, "你好", "-o", name, "--format", option) == 0
+    assert Path(name).read_bytes() == tone("你好")[start:]
+
+
+def test_bare_samples_fill_a_directory_too(url: str) -> None:
+    assert synth("--url", url, "你好", "-o", "out", "--format", "pcm") == 0
+    assert written() == {"0001.pcm": tone("你好")[44:]}
+
+
+def test_standard_output_carries_the_sound_alone(
+    url: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert synth("--url", url, "你好", "-o", "-") == 0
+    out, err = capfdbinary.readouterr()
+    assert out == tone("你好")
+    assert b"1 text spoken to standard output" in err
+
+
+def test_sound_is_not_written_to_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert synth("--url", "http://127.0.0.1:1/batch", "你好", "-o", "-") == 2
+    assert "| aplay" in capsys.readouterr().err
+
+
+def test_settings_reach_the_service(url: str) -> None:
+    argv = ("--speed", "2", "--sample-rate", "16000", "--voice", "中文男", "-o", "x.wav")
+    assert synth("--url", url, "你好你好", *argv) == 0
+    with wave.open("x.wav") as sound:
+        assert sound.getframerate() == 16000
+        assert sound.getnframes() == 1600
+
+
+# -- failures -----------------------------------------------------------------------------------
+
+
+def test_failed_texts_are_listed_without_their_words(url: str, capsys: Captured) -> None:
+    lines = ["", *(f"秘密{n}[fail]" for n in range(13)), "你好"]
+    Path("in.txt").write_text("\n".join(lines))
+    assert synth("--url", url, "-f", "in.txt", "-o", "out") == 1
+    captured = capsys.readouterr()
+    assert list(written()) == ["0014.wav"]
+    assert captured.err.count(" failed: TextError: ") == 10
+    assert "text 1 (line 2) #" in captured.err and "and 3 more failed" in captured.err
+    assert "秘密" not in captured.err + captured.out
+    assert "1 text spoken" in captured.out and "13 texts failed" in captured.out
+
+
+def test_every_text_is_one_json_line_and_the_sum_the_last(url: str, capsys: Captured) -> None:
+    Path("in.txt").write_text("你好\n\n坏[fail]\n")
+    assert synth("--url", url, "-f", "in.txt", "-o", "out", "--json") == 1
+    good, bad, total = map(json.loads, capsys.readouterr().out.splitlines())
+    data = tone("你好")
+    assert good.pop("latency") > 0
+    assert good == {
+        "index": 1,
+        "line": 1,
+        "ok": True,
+        "file": "out/0001.wav",
+        "seconds": 0.1,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "error": None,
+    }
+    assert (bad["index"], bad["line"], bad["ok"], bad["file"]) == (2, 3, False, None)
+    assert bad["error"].startswith("TextError: ")
+    assert (total["texts"], total["ok"], total["failed"], total["stopped"]) == (2, 1, 1, None)
+
+
+def test_a_wrong_address_ends_at_the_first_batch(capsys: Captured) -> None:
+    Path("in.txt").write_text("\n".join(f"第{n}句" for n in range(5000)))
+    assert synth("--url", "http://127.0.0.1:1/batch", "-f", "in.txt", "-o", "out") == 3
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "cannot connect" in told
+    assert "64 texts failed, the rest was not spoken" in told
+
+
+def test_a_path_without_a_service_ends_at_the_first_batch(url: str, capsys: Captured) -> None:
+    assert synth("--url", f"{url}/x", "你好", "-o", "out") == 3
+    assert "HTTP 404" in capsys.readouterr().err
+
+
+def test_a_refused_key_ends_an_endless_input(capsys: Captured) -> None:
+    with Server(api_key="right", latency=0.0) as server, CosyClient(server.url) as client:
+        source = Source((n, f"第{n}句") for n in count(1))
+        tally = Tally(Screen(bar=False), as_json=False, quiet_output=False)
+        with pytest.raises(Stop, match="HTTP 401") as caught:
+            Synthesis(source, Folder(Path(), "{index}", ".wav"), tally).run(client)
+    assert caught.value.code == 3
+    assert tally.ok == 0 and tally.failed == 64
+
+
+def test_the_key_comes_from_a_file(capsys: Captured) -> None:
+    Path("key").write_text("right\n")
+    with Server(api_key="right", latency=0.0) as server:
+        assert synth("--url", server.url, "--api-key-file", "key", "你好", "-o", "x.wav") == 0
+        assert synth("--url", server.url, "你好", "-o", "y.wav") == 3
+    assert "right" not in "".join(capsys.readouterr())
+
+
+def failing_save(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseException) -> None:
+    real, calls = Audio.save, count(1)
+
+    def save(self: Audio, path: Any) -> Path:
+        if next(calls) > after:
+            raise error
+        return real(self, path)
+
+    monkeypatch.setattr(Audio, "save", save)
+
+
+@pytest.mark.parametrize(("after", "code"), [(0, 2), (2, 1)])
+def test_a_full_disk_ends_it_and_keeps_what_is_there(
+    after: int, code: int, url: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    failing_save(monkeypatch, after, OSError(28, "No space left on device"))
+    assert synth("--url", url, "一二", "二三", "三四", "-o", "out") == code
+    assert len(written()) == after
+    told = capsys.readouterr().err
+    assert f"cannot write out/000{after + 1}.wav: No space left on device" in told
+    assert ("2 texts spoken and kept in out/" in told) == bool(after)
+
+
+def test_ctrl_c_keeps_what_is_finished_and_counts_it(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    failing_save(monkeypatch, 2, KeyboardInterrupt())
+    assert synth("--url", url, "一二", "二三", "三四", "-o", "out", "--json") == 130
+    captured = capsys.readouterr()
+    assert "interrupted; 2 texts spoken and kept in out/" in captured.err
+    assert len(written()) == 2
+    assert json.loads(captured.out.splitlines()[-1])["stopped"] == "interrupted"
+
+
+def test_ctrl_c_waits_for_the_file_that_is_being_written() -> None:
+    done = False
+    with pytest.raises(KeyboardInterrupt), uninterrupted():
+        os.kill(os.getpid(), signal.SIGINT)
+        done = True
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_other_threads_leave_signals_alone() -> None:
+    done = []
+
+    def work() -> None:
+        with uninterrupted():
+            done.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [signal.default_int_handler]
+
+
+# -- the console --------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_bar_makes_room_for_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    screen = Screen(bar=True, total=2)
+    screen.draw(1)
+    screen.say("a message")
+    screen.draw(2)
+    screen.clear()
+    assert "1/2 texts" in terminal.getvalue()
+    assert "\r\x1b[Ka message\n" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\r\x1b[K")
+
+
+def test_the_bar_counts_when_nobody_knows_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    Screen(bar=True).draw(7)
+    assert "7 texts, " in terminal.getvalue()
+
+
+def test_without_a_terminal_there_is_no_bar(capsys: Captured) -> None:
+    Screen(bar=True, total=2).draw(1)
+    assert capsys.readouterr().err == ""
+
+
+def test_closed_streams_are_survived(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    say("nobody hears this")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(sys, "stdout", None)
+    emit("nor this")
+    with pytest.raises(Stop, match="standard output is closed"):
+        open_target("-", "{index}", "wav")
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(Stop, match="standard input: it is closed"):
+        list(Source.of_file("-"))

@@ -150,7 +150,7 @@ class CosyClient:
         the outcomes of what came before are yielded first and then the exception goes on.
         """
         checked = check_texts(texts, self.config.batch.max_text_chars)
-        return self._core.engine().run_many(checked, self._bulk, None).outcomes()
+        return self._core.engine().run_many(checked, self._bulk, lazy=True).outcomes()
 
     # -- views, counters, the end ---------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class CosyClient:
         within: float | None,
     ) -> list[Outcome]:
         limit = None if within is None else Deadline(self._core.clock.now(), within)
-        call = self._core.engine().run_many(texts, self._bulk, limit)
+        call = self._core.engine().run_many(texts, self._bulk, within=limit)
         outcomes: list[Outcome] = []
         try:
             for outcome in call.outcomes():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,8 @@ from ..models import Audio, Timing, Utterance
 from ..wires.base import Wire
 from .budget import Permits
 from .job import Job
-from .sizes import ReplySizes
+from .room import Room
+from .sizes import ReplyBounds
 from .station import Station
 
 __all__ = ["Attempter", "Result", "Sender", "sleep"]
@@ -35,8 +36,14 @@ Result = Audio | CosyError
 class Sender(Protocol):
     """What moves a request: the net's sender, or a fake."""
 
-    def post(self, request: Request, seconds: float, max_bytes: int) -> Reply:
-        """Send the request and return the reply within so many seconds, or raise CosyError."""
+    def post(
+        self, request: Request, seconds: float, max_bytes: int, make_room: Callable[[int], None]
+    ) -> Reply:
+        """Send the request and return the reply within so many seconds, or raise CosyError.
+
+        Before the reply's body is read, make_room is called with its size in bytes, 0 where the
+        service does not say it; it may wait.
+        """
         ...
 
 
@@ -55,8 +62,8 @@ class Attempter:
 
     wires: Mapping[Station, Wire]
     sender: Sender
-    bytes_in_flight: Permits
-    sizes: ReplySizes
+    memory: Permits
+    bounds: ReplyBounds
     verifier: Verifier
     observer: Observer
     clock: Clock
@@ -80,8 +87,7 @@ class Attempter:
         admission = breaker.admit(clock.now())
         verdict: CosyError | None = RefusedError("not sent")
         try:
-            cost = self.sizes.expected(sum(len(text.text) for text in texts))
-            self._enter(job, station, cost)
+            self._enter(job, station)
             started = clock.now()
             try:
                 results = self._send(job, texts, station, number)
@@ -90,27 +96,28 @@ class Attempter:
                 verdict = _verdict(job, error, started)
                 raise
             finally:
-                self._give(station, cost)
+                station.slots.release()
         finally:
             breaker.record(admission, verdict, clock.now())
         return results
 
     # -- before it is sent ----------------------------------------------------------------------
 
-    def _enter(self, job: Job, station: Station, cost: int) -> None:
-        """Wait for a free connection, room for the reply, and a turn in the rate limit.
+    def _enter(self, job: Job, station: Station) -> None:
+        """Wait for a free connection and a turn in the rate limit.
 
-        The wait for a turn holds neither of the others. Who then finds no connection free at once
-        has missed the turn and books another: late sends must not bunch above the rate.
+        The wait for a turn holds no connection. Who then finds none free at once has missed the
+        turn and books another: late sends must not bunch above the rate.
         """
         clock, deadline, limiter = self.clock, job.deadline, station.limiter
         while True:
-            self._take(job, station, cost)
+            if not self._take_slot(job, station, deadline.remaining(clock.now())):
+                raise deadline.error("waiting for a free connection")
             now = clock.now()
             turn = limiter.reserve(now, deadline.at)
             if turn is not None and turn <= now:
                 return
-            self._give(station, cost)
+            station.slots.release()
             if turn is None:
                 raise RateLimitedError(
                     f"the rate limit of {station.endpoint.rate:g} requests/s has no turn within "
@@ -121,38 +128,12 @@ class Attempter:
             sleep(clock, job.stop, turn - now)
             now = clock.now()
             punctual = now - turn <= _PUNCTUAL and limiter.paused_until <= now
-            if punctual and self._take_now(job, station, cost):
+            if punctual and self._take_slot(job, station, 0.0):
                 return
 
-    def _take(self, job: Job, station: Station, cost: int) -> None:
-        left = job.deadline.remaining(self.clock.now())
-        if not self._permit(self.bytes_in_flight, job, cost, left):
-            raise job.deadline.error("waiting for room in LimitConfig(max_bytes_in_flight)")
-        left = job.deadline.remaining(self.clock.now())
-        try:
-            free = self._permit(station.slots, job, 1, left)
-        except BaseException:
-            self.bytes_in_flight.release(cost)
-            raise
-        if not free:
-            self.bytes_in_flight.release(cost)
-            raise job.deadline.error("waiting for a free connection")
-
-    def _take_now(self, job: Job, station: Station, cost: int) -> bool:
-        if not self._permit(self.bytes_in_flight, job, cost, 0.0):
-            return False
-        if self._permit(station.slots, job, 1, 0.0):
-            return True
-        self.bytes_in_flight.release(cost)
-        return False
-
-    def _give(self, station: Station, cost: int) -> None:
-        station.slots.release()
-        self.bytes_in_flight.release(cost)
-
     @staticmethod
-    def _permit(permits: Permits, job: Job, cost: int, seconds: float) -> bool:
-        return permits.acquire(cost, key=job.tenant, urgent=job.interactive, seconds=seconds)
+    def _take_slot(job: Job, station: Station, seconds: float) -> bool:
+        return station.slots.acquire(key=job.tenant, urgent=job.interactive, seconds=seconds)
 
     # -- the call -------------------------------------------------------------------------------
 
@@ -161,25 +142,29 @@ class Attempter:
     ) -> Sequence[Result]:
         texts = [utterance.text for utterance in utterances]
         request_id = f"{self.run_id}-{next(self.numbers)}"
-        request = self.wires[station].encode(texts, request_id)
+        wire = self.wires[station]
+        request = wire.encode(texts, request_id)
         started = self.clock.now()
         left = job.deadline.remaining(started)
         reply: Reply | None = None
         failure: CosyError | None = None
-        payloads: Sequence[Payload | CosyError] = ()
+        room = Room(job, self.memory, self.clock)
         try:
-            reply = self.sender.post(request, left, self.sizes.most(texts))
-            payloads = self.wires[station].decode(reply, texts)
-        except CosyError as error:
-            failure = error.with_details(endpoint=station.label)
-        timing = self._timing(job, station, started, reply, request_id, number)
-        self._tell(timing, texts, reply, failure)
-        if failure is not None:
-            raise failure
-        assert reply is not None
-        self.sizes.learn(sum(map(len, texts)), len(reply.body))
-        results = [self._open(payload, timing) for payload in payloads]
-        return self.verifier.check(texts, results)
+            try:
+                reply = self.sender.post(request, left, self.bounds.most(texts), room.make)
+                payloads = wire.decode(reply, texts)
+            except CosyError as error:
+                failure = error.with_details(endpoint=station.label)
+            timing = self._timing(job, station, started, reply, request_id, number)
+            self._tell(timing, texts, reply, failure)
+            if failure is not None:
+                raise failure
+            results = [self._open(payload, timing) for payload in payloads]
+            results = self.verifier.check(texts, results)
+            room.keep(sum(len(r.data) for r in results if isinstance(r, Audio)))
+            return results
+        finally:
+            room.leave()
 
     def _open(self, payload: Payload | CosyError, timing: Timing) -> Result:
         if isinstance(payload, CosyError):

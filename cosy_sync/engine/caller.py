@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..clock import Clock
-from ..errors import ClosedError, CosyError, DeadlineError, RefusedError, ServerError, TransportError
+from ..errors import (
+    ClosedError,
+    CosyError,
+    DeadlineError,
+    RefusedError,
+    ServerError,
+    TransportError,
+)
 from ..events import Observer, RetryPlanned, TextFailed, TextsFinished
 from ..models import Audio, Utterance
 from ..policies import RetryPolicy

@@ -12,6 +12,7 @@ from ..config import BatchConfig
 from ..errors import ClosedError
 from ..models import Outcome, Utterance
 from ..policies import Deadline
+from .backlog import Backlog
 from .batcher import pack
 from .budget import Permits
 from .caller import Caller
@@ -63,7 +64,7 @@ class Dispatcher:
         self._under_way = 0
         self._done: dict[int, Outcome] = {}
         self._next = 0
-        self._waiting_bytes = 0
+        self._backlog = Backlog(terms.max_waiting)
         # Why no more batches come: the end of the input, or what its source raised.
         self._ended = False
         self._source_error: BaseException | None = None
@@ -105,7 +106,7 @@ class Dispatcher:
         if not self._under_way:
             return True
         terms = self._terms
-        room = self._under_way < terms.ahead and self._waiting_bytes < terms.max_waiting
+        room = self._under_way < terms.ahead and not self._backlog.full
         return room and self._mail.empty()
 
     def _pull(self) -> list[Utterance] | None:
@@ -139,6 +140,7 @@ class Dispatcher:
             interactive=terms.interactive,
             tenant=terms.tenant,
             stop=self.stop,
+            backlog=self._backlog,
         )
         self._under_way += 1
         try:
@@ -168,8 +170,6 @@ class Dispatcher:
             raise mail
         for outcome in mail.outcomes:
             self._done[outcome.index] = outcome
-            if outcome.audio is not None:
-                self._waiting_bytes += len(outcome.audio.data)
 
     def _sift(self, texts: Iterable[Utterance | Outcome]) -> Iterator[Utterance]:
         for text in texts:
@@ -182,6 +182,6 @@ class Dispatcher:
         while self._next in self._done:
             outcome = self._done.pop(self._next)
             self._next += 1
-            if outcome.audio is not None:
-                self._waiting_bytes -= len(outcome.audio.data)
+            size = len(outcome.audio.data) if outcome.audio is not None else 0
+            self._backlog.hand_out(self._next, size)
             yield outcome

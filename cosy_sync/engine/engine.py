@@ -23,7 +23,7 @@ from .caller import Caller
 from .dispatcher import Dispatcher, Terms
 from .executor import Executor, SerialExecutor, ThreadExecutor
 from .job import Job
-from .sizes import ReplySizes
+from .sizes import ReplyBounds
 from .station import Station
 
 __all__ = ["Engine", "Network", "Supplies"]
@@ -83,7 +83,7 @@ class Engine:
         self._executor: Executor = (
             SerialExecutor() if config.serial else ThreadExecutor(self.workers)
         )
-        self._bytes = Permits(config.limits.max_bytes_in_flight)
+        self._memory = Permits(config.limits.max_bytes_in_flight)
         self._submitted = Permits(config.limits.max_submitted)
         # Guards: _callers, _gates, _stops, _closed.
         self._lock = threading.Lock()
@@ -95,12 +95,19 @@ class Engine:
     # -- work -----------------------------------------------------------------------------------
 
     def run_many(
-        self, texts: Iterable[Utterance | Outcome], config: ClientConfig, within: Deadline | None
+        self,
+        texts: Iterable[Utterance | Outcome],
+        config: ClientConfig,
+        *,
+        within: Deadline | None = None,
+        lazy: bool = False,
     ) -> Dispatcher:
         """Prepare a call of many texts; its `outcomes()` do the work.
 
-        An outcome among the texts is handed out in its place.
+        An outcome among the texts is handed out in its place. A lazy call bounds what it holds;
+        of another one the caller keeps all the audio anyway.
         """
+        limits = config.limits
         gate = self._gate(config)
         terms = Terms(
             deadline=config.deadline,
@@ -109,7 +116,7 @@ class Engine:
             tenant=config.tenant or "",
             gate=gate,
             ahead=min(self.workers, gate.limit if gate else self.workers),
-            max_waiting=config.limits.max_bytes_waiting,
+            max_waiting=limits.max_bytes_waiting if lazy else limits.max_bytes_in_flight,
         )
         dispatcher = Dispatcher(
             texts, config.batch, terms, self._caller(config), self._executor, self._clock
@@ -199,8 +206,8 @@ class Engine:
         attempter = Attempter(
             wires={s: supplies.wire(s.endpoint, config) for s in self.stations},
             sender=self.network,
-            bytes_in_flight=self._bytes,
-            sizes=ReplySizes(config),
+            memory=self._memory,
+            bounds=ReplyBounds(config),
             verifier=Verifier(config.verify),
             observer=supplies.observer,
             clock=self._clock,
@@ -252,7 +259,7 @@ class Engine:
             stops, gates = list(self._stops), list(self._gates.values())
         for stop in stops:
             stop.set()
-        for permits in (self._bytes, self._submitted, *gates):
+        for permits in (self._memory, self._submitted, *gates):
             permits.close()
         for station in self.stations:
             station.slots.close()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..errors import CosyError
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline
+from .backlog import Backlog
 
 __all__ = ["Job"]
 
@@ -18,7 +19,17 @@ class Job:
     `stop` is set when nobody wants the rest any more; a waiting job then ends at once.
     """
 
-    __slots__ = ("deadline", "interactive", "outcomes", "stop", "tenant", "texts", "tries")
+    __slots__ = (
+        "backlog",
+        "deadline",
+        "first",
+        "interactive",
+        "outcomes",
+        "stop",
+        "tenant",
+        "texts",
+        "tries",
+    )
 
     def __init__(
         self,
@@ -28,8 +39,11 @@ class Job:
         interactive: bool,
         tenant: str,
         stop: threading.Event,
+        backlog: Backlog | None = None,
     ) -> None:
         self.texts = texts
+        self.first = min(utterance.index for utterance in texts)
+        self.backlog = backlog
         self.deadline = deadline
         self.interactive = interactive
         self.tenant = tenant

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 
-
 SERVER_THREADS = ("asyncio", "cosy-server", "cosy-speaker")
 
 

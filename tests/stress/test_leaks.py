@@ -1,0 +1,138 @@
+"""Many threads and many faults: afterwards nothing is held, open or running."""
+
+import os
+import random
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from served import served
+
+import cosy_sync
+from cosy_sync import CosyClient, Endpoint, RetryConfig, TimeoutConfig
+from cosy_sync.server import tone_wav
+
+THREADS = 200
+# Seconds of traffic; raise it to look for slow leaks.
+SECONDS = float(os.environ.get("STRESS_SECONDS", "6"))
+FAULTS = [
+    "reset:0.03",
+    "reset-mid:0.03",
+    "cut:0.03",
+    "status-502:0.03",
+    "stall:0.02",
+    "not-json:0.02",
+]
+
+
+@pytest.fixture
+def eager_switching() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def resident() -> int:
+    pages = Path("/proc/self/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def speak_until(client: CosyClient, until: float, wrong: list[str]) -> None:
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        text = f"线程{threading.get_ident()}的第{number}句"
+        try:
+            audio = client.synth(text) if random.random() < 0.5 else client.submit(text).result(60)
+            if audio.data != tone_wav(text):
+                wrong.append(text)
+        except cosy_sync.CosyError:
+            pass
+        except BaseException as error:
+            wrong.append(repr(error))
+            raise
+
+
+@pytest.mark.timeout(90 + 2 * SECONDS)
+def test_after_a_storm_of_faults_nothing_is_left(eager_switching: None) -> None:
+    options = ["--latency", "0.01", "--rps", "0", "--max-connections", "0"]
+    for fault in FAULTS:
+        options += ["--fault", fault]
+    before, wrong = descriptors(), []
+    with served(*options) as url:
+        client = CosyClient(
+            Endpoint(url, max_connections=100, rate=1e5),
+            deadline=2.0,
+            timeouts=TimeoutConfig(first_byte=0.2, idle=0.2),
+            retry=RetryConfig(base=0.01),
+        )
+        until = time.monotonic() + SECONDS
+        threads = [
+            threading.Thread(target=speak_until, args=(client, until, wrong))
+            for _ in range(THREADS)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        stats = client.stats()
+        engine = client._core.engine()
+        assert wrong == []
+        assert stats.texts_ok > 100 and stats.retries > 10
+        assert stats.in_flight == 0
+        assert engine._memory.used == engine._submitted.used == 0
+        assert stats.connections_open == stats.connections_idle <= 100
+        client.close()
+    assert client.stats().connections_open == 0
+    assert descriptors() <= before
+    assert not [t for t in threading.enumerate() if t.name.startswith("cosy-")]
+
+
+@pytest.mark.timeout(90)
+def test_closing_in_the_middle_of_a_storm_ends_everything() -> None:
+    before = descriptors()
+    options = ["--latency", "0.2", "--rps", "0", "--max-connections", "0", "--fault", "stall:0.2"]
+    with served(*options) as url:
+        client = CosyClient(Endpoint(url, max_connections=200, rate=1e5), batch_size=1)
+        ended: list[BaseException] = []
+
+        def speak() -> None:
+            try:
+                for number in range(10_000):
+                    client.synth_many([f"第{number}句{n}号" for n in range(5)], on_error="return")
+            except cosy_sync.ClosedError as error:
+                ended.append(error)
+
+        threads = [threading.Thread(target=speak) for _ in range(50)]
+        for thread in threads:
+            thread.start()
+        while client.stats().texts_ok < 50:
+            time.sleep(0.01)
+        client.close(timeout=0.1)
+        for thread in threads:
+            thread.join(30)
+    assert len(ended) == 50
+    assert client.stats().in_flight == 0 and client.stats().connections_open == 0
+    assert descriptors() <= before
+
+
+@pytest.mark.timeout(120)
+def test_a_long_lazy_call_holds_its_memory() -> None:
+    options = ["--latency", "0", "--rps", "0", "--audio-bytes", "16384"]
+    with served(*options) as url, CosyClient(Endpoint(url, rate=1e5)) as client:
+        client.synth("先说一句话")
+        start = most = resident()
+        texts = (f"第{number}句话，请大家保持安静" for number in range(20_000))
+        for count, outcome in enumerate(client.synth_iter(texts)):
+            assert outcome.ok
+            if count % 500 == 0:
+                most = max(most, resident())
+        assert most - start < 100 << 20

@@ -194,7 +194,7 @@ class LimitConfig:
     # Bytes of all the replies that come in at the same time; more wait at the network's end.
     max_bytes_in_flight: int = 1 << 30
     # Bytes of audio that one `synth_iter` holds, coming in or waiting for its turn.
-    max_bytes_waiting: int = 24 << 20
+    max_bytes_waiting: int = 8 << 20
     # Bytes of one reply, after decompression. A larger one is refused while it is read.
     max_reply_bytes: int = 256 << 20
     # Texts given to `submit` and not finished; more make `submit` wait.

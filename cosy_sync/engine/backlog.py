@@ -21,10 +21,11 @@ class Backlog:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        # Guards: _held, _next. Those who wait for room wait on it.
+        # Guards: _held, _next, _given_up. Those who wait for room wait on it.
         self._lock = threading.Condition(threading.Lock())
         self._held = 0
         self._next = 0
+        self._given_up = False
 
     @property
     def full(self) -> bool:
@@ -35,10 +36,19 @@ class Backlog:
         """Take in a reply of so many bytes, whose first text is this one; wait for room."""
         until = time.monotonic() + _PATIENCE
         with self._lock:
-            while self._held and self._held + size > self._limit and first > self._next:
+            while not self._given_up and self._crowds(first, size):
                 if not self._lock.wait(until - time.monotonic()):
                     break
             self._held += size
+
+    def give_up(self) -> None:
+        """Let everybody in: nobody takes outcomes any more."""
+        with self._lock:
+            self._given_up = True
+            self._lock.notify_all()
+
+    def _crowds(self, first: int, size: int) -> bool:
+        return bool(self._held) and self._held + size > self._limit and first > self._next
 
     def change(self, size: int) -> None:
         """Note that a reply is smaller or larger than it was announced, or gone."""

@@ -86,6 +86,7 @@ class Dispatcher:
                 raise self._source_error
         finally:
             self.stop.set()
+            self._backlog.give_up()
 
     def finished(self) -> list[Outcome]:
         """Return what is finished and was not handed out yet, in input order."""

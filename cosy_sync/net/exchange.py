@@ -1,23 +1,49 @@
-"""One HTTP/1.1 exchange on one socket: send a request whole, read its reply whole, in time."""
+"""One HTTP/1.1 exchange on one connection: send a request, read its reply whole, in time."""
 
 from __future__ import annotations
 
-import socket
-import ssl
+import mmap
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httptools
 
-from ..errors import BadAudioError, CutError, ReplyTimeout, TransportError
+from ..errors import CosyError, CutError, ReplyTimeout, TransportError
+from .connection import Connection
 from .inflate import too_large
 
-__all__ = ["Budget", "RawReply", "StaleConnection", "exchange"]
+__all__ = [
+    "Budget",
+    "MakeRoom",
+    "RawReply",
+    "StaleConnection",
+    "exchange",
+    "no_room_needed",
+]
 
 # Bytes asked of the kernel at once while a reply's length is not known.
 _CHUNK = 65536
-# Bytes of status line and headers; beyond that it is an attack or not HTTP.
-_MAX_HEAD = 65536
+# Bytes from which a body gets a mapping of its own.
+_MAPPED = 1 << 20
+# Bytes without any of the body among them: status line, headers, chunk extensions, trailers.
+# Beyond that it is an attack or not HTTP.
+_MAX_DRY = 65536
+# Seconds in which a connection that died while idle shows it: some round trips. One that breaks
+# later took the request up, and whether to send that again is for others to decide.
+_STALE_WITHIN = 2.0
+
+_A = TypeVar("_A")
+_T = TypeVar("_T")
+
+
+# Called with the size of a reply's body, 0 if unknown, before it is read; may wait and may raise.
+MakeRoom = Callable[[int], None]
+
+
+def no_room_needed(size: int) -> None:
+    """Do nothing: whoever calls has room for any reply."""
 
 
 class StaleConnection(Exception):
@@ -32,223 +58,275 @@ class Budget:
     idle: float
     until: float
     max_bytes: int
+    make_room: MakeRoom = no_room_needed
 
 
 @dataclass(slots=True)
 class RawReply:
-    """A reply as it came: `body` still has its Content-Encoding."""
+    """A reply as it came: `body` still has its Content-Encoding.
+
+    `reusable` tells whether the connection stands where the next reply will begin.
+    """
 
     status: int
     headers: list[tuple[bytes, bytes]]
-    body: bytes | bytearray
+    body: bytearray | memoryview
     first_byte: float
     reusable: bool
+    connect: float = 0.0
 
 
-def exchange(sock: socket.socket, request: bytes, budget: Budget, *, reused: bool) -> RawReply:
+def exchange(connection: Connection, request: bytes, budget: Budget, *, reused: bool) -> RawReply:
     """Send the request and return its reply; time-outs and sizes are bounded by the budget.
 
     Raises StaleConnection (a reused connection was dead: send again on a fresh one), ReplyTimeout,
-    CutError, BadAudioError (too large), TransportError (not HTTP). After any of them the socket is
-    of no further use.
+    CutError, BadAudioError (too large), TransportError (not HTTP). After any of them the
+    connection is of no further use.
     """
-    return _Exchange(sock, budget).run(request, reused)
+    one = _Exchange(connection, request, budget)
+    try:
+        return one.run(reused)
+    finally:
+        one.end()
 
 
 class _Exchange:
     """The state of one exchange; httptools calls its `on_` methods while it is fed."""
 
-    def __init__(self, sock: socket.socket, budget: Budget) -> None:
-        self._sock = sock
+    __slots__ = (
+        *("_body", "_bodyless", "_broken", "_budget", "_chunked", "_complete", "_connection"),
+        *("_dry", "_final", "_headers", "_keep", "_length", "_parser", "_phase", "_size"),
+        *("_sized", "_started", "_status", "_unsent"),
+    )
+
+    def __init__(self, connection: Connection, request: bytes, budget: Budget) -> None:
+        self._connection = connection
         self._budget = budget
+        self._started = time.monotonic()
+        self._unsent: bytes | memoryview = request
+        self._broken: OSError | None = None
+        self._bodyless = request.startswith((b"HEAD ", b"CONNECT "))
+        self._phase = "first byte"
+        self._dry = 0
+        self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
-        self._chunks: list[bytes] = []
-        self._size = 0
         self._length: int | None = None
         self._chunked = False
-        self._body_starts = False
+        self._keep = False
+        self._final = False
         self._complete = False
-        self._after = False
+        self._body = bytearray()
+        self._sized: memoryview | None = None
+        self._size = 0
         self._parser = httptools.HttpResponseParser(self)
 
-    def run(self, request: bytes, reused: bool) -> RawReply:
-        started = time.monotonic()
-        try:
-            self._send(request)
-            data = self._first_bytes()
-        except (ConnectionError, ssl.SSLError, ssl.SSLEOFError) as error:
-            if reused:
-                raise StaleConnection from error
-            raise CutError(f"the connection broke before the reply: {error}") from error
-        if not data:
-            if reused:
-                raise StaleConnection
-            raise CutError("the server closed the connection before the reply")
-        first_byte = time.monotonic() - started
-        body = self._read_reply(data)
-        status = self._parser.get_status_code()
-        keep = self._complete and not self._after and bool(self._parser.should_keep_alive())
-        return RawReply(status, self._headers, body, first_byte, keep)
-
-    # -- reading ------------------------------------------------------------------------------
-
-    def _read_reply(self, data: bytes) -> bytes | bytearray:
-        head = 0
-        while True:
-            self._feed(data)
-            if self._complete:
-                return self._joined()
-            if self._body_starts:
-                break
-            head += len(data)
-            if head > _MAX_HEAD:
-                raise TransportError("the reply's headers are larger than 64 KiB: is it HTTP?")
+    def run(self, reused: bool) -> RawReply:
+        self._push()
+        data = self._first_bytes(reused)
+        first_byte = time.monotonic() - self._started
+        self._feed(data)
+        while not self._final:
             data = self._more()
             if not data:
                 raise CutError("the connection ended within the reply's headers")
-        if self._length is not None and not self._chunked:
-            return self._read_sized(self._length)
-        return self._read_until_done()
-
-    def _read_sized(self, length: int) -> bytearray:
-        body = bytearray(length)
-        view, at = memoryview(body), 0
-        for chunk in self._chunks:
-            view[at : at + len(chunk)] = chunk
-            at += len(chunk)
-        while at < length:
-            got = self._more_into(view[at:])
-            if not got:
-                text = f"the connection ended after {at} of the reply's {length} bytes"
-                raise CutError(text, partial=bytes(view[:at]))
-            at += got
-        self._complete = True
-        return body
-
-    def _read_until_done(self) -> bytes:
-        while not self._complete:
-            data = self._more()
-            if not data:
-                if self._chunked:
-                    text = f"the connection ended after {self._size} bytes, before the last chunk"
-                    raise CutError(text, partial=self._joined())
-                # Without a length the end of the connection is the end of the body (RFC 9112 6.3).
-                self._after = self._complete = True
-                break
             self._feed(data)
-        return self._joined()
+        self._budget.make_room(self._length or 0)
+        if self._length is not None and not self._complete:
+            self._read_sized(self._length)
+        while not self._complete:
+            self._read_some()
+        keep = self._keep and not self._unsent and self._broken is None
+        return RawReply(self._status, self._headers, self._whole(), first_byte, keep)
 
-    def _joined(self) -> bytes:
-        return self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+    def end(self) -> None:
+        # The parser and its callbacks hold each other: a large body would wait for the collector.
+        del self._parser
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def _first_bytes(self, reused: bool) -> bytes:
+        broken: OSError | None = None
+        try:
+            data = self._get(self._connection.receive, _CHUNK)
+        except OSError as error:
+            data, broken = b"", error
+        if data:
+            return data
+        broken = self._broken or broken
+        if reused and time.monotonic() - self._started < _STALE_WITHIN:
+            raise StaleConnection from broken
+        why = f"broke before the reply: {broken}" if broken else "was closed before the reply"
+        raise CutError(f"the connection {why}") from broken
+
+    def _read_sized(self, length: int) -> None:
+        """Read a body of known length straight into its place."""
+        view = memoryview(_buffer(length))
+        view[: self._size] = self._body
+        self._sized = view
+        while self._size < length:
+            got = self._take(self._connection.receive_into, view[self._size :])
+            if not got:
+                raise self._cut(f"ended after {self._size} of the reply's {length} bytes")
+            self._size += got
+        self._complete = True
+
+    def _read_some(self) -> None:
+        data = self._more()
+        if data:
+            self._feed(data)
+        elif self._chunked:
+            raise self._cut(f"ended after {self._size} bytes, before the last chunk")
+        else:
+            # Without a length the end of the connection is the end of the body (RFC 9112 6.3).
+            self._complete = True
+
+    def _more(self) -> bytes:
+        return self._take(self._connection.receive, _CHUNK)
+
+    def _take(self, read: Callable[[_A], _T | None], what: _A) -> _T:
+        try:
+            return self._get(read, what)
+        except OSError as error:
+            raise self._cut(f"broke in the middle of the reply: {error}") from error
+
+    def _cut(self, why: str) -> CutError:
+        return CutError(f"the connection {why}", partial=bytes(self._whole()[: self._size]))
+
+    def _whole(self) -> bytearray | memoryview:
+        return self._body if self._sized is None else self._sized
 
     def _feed(self, data: bytes) -> None:
+        self._dry += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            raise TransportError("the server wants to switch protocols") from None
         except httptools.HttpParserError as error:
-            if isinstance(error.__context__, BadAudioError):
+            if isinstance(error.__context__, CosyError):
                 raise error.__context__ from None
-            if self._complete:
-                self._after = True
-                return
-            raise TransportError(f"the reply is not HTTP: {error}") from error
+            if not self._complete:
+                raise TransportError(f"the reply is not HTTP: {error}") from error
+            self._keep = False
+        if self._dry > _MAX_DRY and not self._complete:
+            raise TransportError("more than 64 KiB of headers in the reply: is it HTTP?")
 
     # -- called by httptools --------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         if self._complete:
-            self._after = True
+            self._keep = False  # it said more than it was asked
+        self._phase = "idle"
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._complete:
+        # What follows the body (trailers, rubbish) has no say in what the reply is.
+        if not self._final:
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._complete or self._informational():
+        if self._final:
             return
+        self._status = self._parser.get_status_code()
+        if self._status < 200:
+            self._check_informational()
+            return
+        self._final = True
+        # The parser forgets it with the end of the message, so this is the time to ask.
+        self._keep = bool(self._parser.should_keep_alive())
+        self._find_length()
+        if self._bodyless:
+            self._complete, self._keep = True, False
+        elif self._length is not None and self._length > self._budget.max_bytes:
+            raise too_large(self._budget.max_bytes)
+
+    def on_body(self, data: bytes) -> None:
+        if self._complete:
+            return
+        self._dry = 0
+        self._size += len(data)
+        if self._size > self._budget.max_bytes:
+            raise too_large(self._budget.max_bytes)
+        self._body += data
+
+    def on_message_complete(self) -> None:
+        if self._final:
+            self._complete = True
+        else:
+            # An interim reply: the real one is still to come.
+            self._headers.clear()
+            self._phase = "first byte"
+
+    def _check_informational(self) -> None:
+        if self._status == 101:
+            raise TransportError("the server wants to switch protocols")
+        if self._status < 100:
+            raise TransportError(f"the reply is not HTTP: status {self._status}")
+
+    def _find_length(self) -> None:
         for name, value in self._headers:
             lower = name.lower()
             if lower == b"content-length":
                 self._length = int(value)
             elif lower == b"transfer-encoding":
+                if self._chunked or value.strip().lower() != b"chunked":
+                    coding = value.decode("latin-1")
+                    raise TransportError(f"the reply's Transfer-Encoding {coding!r} is unknown")
                 self._chunked = True
-        if self._length is not None and self._length > self._budget.max_bytes:
-            raise too_large(self._budget.max_bytes)
-        self._body_starts = True
-
-    def on_body(self, data: bytes) -> None:
-        if self._complete:
-            return
-        self._size += len(data)
-        if self._size > self._budget.max_bytes:
-            raise too_large(self._budget.max_bytes)
-        self._chunks.append(data)
-
-    def on_message_complete(self) -> None:
-        if self._body_starts:
-            self._complete = True
-        else:
-            self._headers.clear()
-
-    def _informational(self) -> bool:
-        return 100 <= self._parser.get_status_code() < 200
 
     # -- the socket -----------------------------------------------------------------------------
 
-    def _send(self, request: bytes) -> None:
-        self._sock.settimeout(self._time("send", self._budget.first_byte))
+    def _get(self, read: Callable[[_A], _T | None], what: _A) -> _T:
+        """Read as soon as there is something to read; send the rest of the request meanwhile."""
+        got: _T | None = None
+        if self._connection.tls:
+            if time.monotonic() >= self._budget.until:
+                raise _late(self._phase)
+            got = read(what)
+        while got is None:
+            self._wait()
+            got = read(what)
+        return got
+
+    def _wait(self) -> None:
+        while self._unsent:
+            readable, writable = self._connection.wait_both(self._limit(self._budget.idle))
+            if writable:
+                self._push()
+            if readable:
+                # A server may answer before it has read everything: a refusal, mostly.
+                return
+            if not writable:
+                raise _late("send")
+        first = self._phase == "first byte"
+        limit = self._limit(self._budget.first_byte if first else self._budget.idle)
+        if not self._connection.wait(limit):
+            raise _late(self._phase)
+
+    def _push(self) -> None:
+        """Send what the network takes now of what is unsent."""
         try:
-            self._sock.sendall(request)
-        except TimeoutError as error:
-            raise self._late("send") from error
-        except ConnectionError:
-            # The server may have answered early (413, say) and closed: its reply is worth a look.
-            if not self._readable():
-                raise
+            while self._unsent:
+                sent = self._connection.send(self._unsent)
+                if sent == len(self._unsent):
+                    self._unsent = b""
+                elif sent:
+                    self._unsent = memoryview(self._unsent)[sent:]
+                else:
+                    break
+        except OSError as error:
+            # The server may have answered and closed: its reply is worth a look.
+            self._broken, self._unsent = error, b""
 
-    def _readable(self) -> bool:
-        self._sock.settimeout(0)
-        try:
-            return bool(self._sock.recv(1, socket.MSG_PEEK))
-        except (OSError, ValueError):
-            return False
+    def _limit(self, seconds: float) -> float:
+        return min(time.monotonic() + seconds, self._budget.until)
 
-    def _first_bytes(self) -> bytes:
-        return self._receive("first byte", self._budget.first_byte)
 
-    def _more(self) -> bytes:
-        try:
-            return self._receive("idle", self._budget.idle)
-        except (ConnectionError, ssl.SSLError) as error:
-            text = f"the connection broke in the middle of the reply: {error}"
-            raise CutError(text, partial=self._joined()) from error
+def _buffer(length: int) -> bytearray | mmap.mmap:
+    # Large heap blocks stay with the arena of the thread that freed them, and the arenas of fifty
+    # threads add up; a mapping of its own goes back to the system.
+    return bytearray(length) if length < _MAPPED else mmap.mmap(-1, length)
 
-    def _receive(self, phase: str, seconds: float) -> bytes:
-        self._sock.settimeout(self._time(phase, seconds))
-        try:
-            return self._sock.recv(_CHUNK)
-        except TimeoutError as error:
-            raise self._late(phase) from error
 
-    def _more_into(self, view: memoryview) -> int:
-        self._sock.settimeout(self._time("idle", self._budget.idle))
-        try:
-            return self._sock.recv_into(view)
-        except TimeoutError as error:
-            raise self._late("idle") from error
-        except (ConnectionError, ssl.SSLError) as error:
-            raise CutError(f"the connection broke in the middle of the reply: {error}") from error
-
-    def _time(self, phase: str, seconds: float) -> float:
-        left = self._budget.until - time.monotonic()
-        if left <= 0:
-            raise self._late(phase)
-        return left if left < seconds else seconds
-
-    def _late(self, phase: str) -> ReplyTimeout:
-        if phase == "first byte":
-            return ReplyTimeout("the server accepted the request and did not answer", phase=phase)
-        if phase == "send":
-            return ReplyTimeout("the server did not take the request in time", phase=phase)
-        return ReplyTimeout("the reply began and did not end in time", phase=phase)
+def _late(phase: str) -> ReplyTimeout:
+    if phase == "first byte":
+        return ReplyTimeout("the server accepted the request and did not answer", phase=phase)
+    if phase == "send":
+        return ReplyTimeout("the server did not take the request in time", phase=phase)
+    return ReplyTimeout("the reply began and did not end in time", phase=phase)

@@ -6,24 +6,33 @@ import zlib
 
 from ..errors import BadAudioError
 
-__all__ = ["inflate"]
+__all__ = ["Body", "inflate", "too_large"]
 
-# zlib's code for "gzip or zlib header, find out which".
-_ANY_HEADER = 32 + zlib.MAX_WBITS
+Body = bytes | bytearray | memoryview
+
+_GZIP = 16 + zlib.MAX_WBITS
+_ZLIB = zlib.MAX_WBITS
+_BARE = -zlib.MAX_WBITS
+_KNOWN = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 
 
-def inflate(body: bytes | bytearray, encoding: str, max_bytes: int) -> bytes | bytearray:
+def inflate(body: Body, encoding: str, max_bytes: int) -> Body:
     """Return the body without its Content-Encoding.
 
     Raises BadAudioError when it grows beyond `max_bytes`, is cut, or is not what it says.
     """
-    if encoding in ("", "identity"):
+    encoding = encoding.strip().lower()
+    # A reply without a body has nothing to undo, whatever its headers say of it.
+    if encoding in ("", "identity") or not body:
         return body
-    if encoding not in ("gzip", "x-gzip", "deflate"):
+    form = _KNOWN.get(encoding)
+    if form is None:
         raise BadAudioError(
             f"the reply's Content-Encoding {encoding!r} was not asked for", reason="encoding"
         )
-    decoder = zlib.decompressobj(_ANY_HEADER)
+    if form == _ZLIB and not _has_zlib_header(body):
+        form = _BARE  # many servers take "deflate" by its word
+    decoder = zlib.decompressobj(form)
     try:
         plain = decoder.decompress(body, max_bytes + 1)
     except zlib.error as error:
@@ -34,7 +43,13 @@ def inflate(body: bytes | bytearray, encoding: str, max_bytes: int) -> bytes | b
         raise too_large(max_bytes)
     if not decoder.eof:
         raise BadAudioError(f"the reply's {encoding} ends too early", reason="cut")
+    if decoder.unused_data:
+        raise BadAudioError(f"the reply goes on after its {encoding}", reason="encoding")
     return plain
+
+
+def _has_zlib_header(body: Body) -> bool:
+    return len(body) >= 2 and body[0] & 0x0F == 8 and (body[0] << 8 | body[1]) % 31 == 0
 
 
 def too_large(max_bytes: int) -> BadAudioError:

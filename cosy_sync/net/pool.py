@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import select
-import socket
-import ssl
 import threading
 import time
 import weakref
@@ -13,39 +9,12 @@ from collections import deque
 from collections.abc import Callable
 
 from ..errors import ClosedError, ShedError
+from .connection import Connection, Stream
 from .route import Route
 
-__all__ = ["Connection", "ConnectionPool"]
+__all__ = ["ConnectionPool"]
 
-Dial = Callable[[Route, float], socket.socket]
-
-
-class Connection:
-    """One open socket to one route."""
-
-    __slots__ = ("_poller", "idle_since", "route", "sock")
-
-    def __init__(self, route: Route, sock: socket.socket) -> None:
-        self.route = route
-        self.sock = sock
-        self.idle_since = 0.0
-        self._poller = select.poll()
-        self._poller.register(sock, select.POLLIN)
-
-    def is_quiet(self) -> bool:
-        """Return whether nothing has come since the last reply: no goodbye, no rubbish."""
-        if isinstance(self.sock, ssl.SSLSocket) and self.sock.pending():
-            return False
-        return not self._poller.poll(0)
-
-    def close(self) -> None:
-        """Close without a word; closing twice is harmless."""
-        self.sock.close()
-
-    def cut(self) -> None:
-        """Wake the thread that reads from this connection: it sees the end of the stream."""
-        with contextlib.suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RDWR)
+Dial = Callable[[Route, float], Stream]
 
 
 class ConnectionPool:
@@ -60,12 +29,14 @@ class ConnectionPool:
         self._dial = dial
         self._max = max_connections
         self._expiry = idle_expiry
-        # Guards: _open, _stacks (its keys), _closed, _sweeper.
+        # Guards: _open, _opening, _stacks (its keys), _keeper, the setting of _closed.
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
+        self._opening = 0
         self._stacks: dict[Route, deque[Connection]] = {}
         self._closed = threading.Event()
-        self._sweeper: threading.Thread | None = None
+        self._keeper: threading.Thread | None = None
+        self.was_cut = False
 
     def take(self, route: Route) -> Connection | None:
         """Take an idle connection that is fresh enough to be used, or None."""
@@ -85,17 +56,19 @@ class ConnectionPool:
 
         Raises ConnectError, ShedError when all connections are busy, ClosedError.
         """
-        self._make_room()
-        connection = Connection(route, self._dial(route, until))
-        with self._lock:
-            late = self._closed.is_set()
-            if not late:
-                self._open.add(connection)
-                self._stacks.setdefault(route, deque())
-                self._wake_sweeper()
+        evicted = self._reserve()
+        if evicted is not None:
+            evicted.close()
+        connection: Connection | None = None
+        try:
+            connection = Connection(route, self._dial(route, until))
+        finally:
+            keeper, late = self._enter(route, connection)
         if late:
             connection.close()
             raise ClosedError("the client was closed while it connected")
+        if keeper is not None:
+            self._start(keeper)
         return connection
 
     def give_back(self, connection: Connection) -> None:
@@ -115,11 +88,11 @@ class ConnectionPool:
     def expire(self, now: float) -> None:
         """Close the connections that have been idle for too long at this instant."""
         for stack in list(self._stacks.values()):
-            while stack and now - stack[0].idle_since >= self._expiry:
-                try:
+            try:
+                while now - stack[0].idle_since >= self._expiry:
                     self.drop(stack.popleft())
-                except IndexError:  # taken meanwhile
-                    break
+            except IndexError:  # none is left, or another thread took the last one
+                continue
 
     def count(self) -> tuple[int, int]:
         """Return how many connections are open, and how many of them are idle."""
@@ -127,64 +100,112 @@ class ConnectionPool:
         return len(self._open), idle
 
     def close(self) -> None:
-        """Close what is idle, and soon what is busy; nothing new is opened."""
-        self._closed.set()
+        """Close what is idle now, and what is busy once it is given back; open nothing new."""
+        with self._lock:
+            self._closed.set()
+            keeper = self._keeper
         self.expire(float("inf"))
-        sweeper = self._sweeper
-        if sweeper is not None and sweeper is not threading.current_thread():
-            sweeper.join()
+        # One that another thread is just about to start ends at once, by itself.
+        if keeper is not None and keeper.is_alive() and keeper is not threading.current_thread():
+            keeper.join()
 
     def cut(self) -> None:
-        """Wake every thread that waits for a reply; their requests end as errors."""
+        """Wake every thread that waits for a reply; open nothing new, for none may send again."""
         with self._lock:
+            self.was_cut = True
+            self._closed.set()
             connections = list(self._open)
         for connection in connections:
             connection.cut()
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's sockets without talking on them."""
-        for connection in self._open:
-            connection.sock.close()
+        # Whoever held the lock or the event at the fork does not exist here: take new ones.
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._closed.set()
+        connections, self._open = self._open, set()
+        self._stacks = {}
+        self._keeper = None
+        for connection in connections:
+            connection.close()
 
-    def _make_room(self) -> None:
+    # -- decisions, each under the lock ---------------------------------------------------------
+
+    def _reserve(self) -> Connection | None:
+        """Book a place for a connection; return the idle one that has to go for it, if any."""
+        evicted: Connection | None = None
         with self._lock:
             if self._closed.is_set():
                 raise ClosedError("the client is closed")
-            full = len(self._open) >= self._max
-        if not full:
-            return
-        for stack in list(self._stacks.values()):
+            if len(self._open) + self._opening >= self._max:
+                evicted = self._pop_oldest()
+                if evicted is None:
+                    raise ShedError(
+                        f"all {self._max} connections are busy; raise PoolConfig(max_connections)"
+                    )
+                self._open.discard(evicted)
+            self._opening += 1
+        return evicted
+
+    def _pop_oldest(self) -> Connection | None:
+        while stacks := [stack for stack in self._stacks.values() if stack]:
             try:
-                self.drop(stack.popleft())
-                return
-            except IndexError:
+                return min(stacks, key=_idle_since).popleft()
+            except IndexError:  # take() needs no lock, and was quicker
                 continue
-        raise ShedError(f"all {self._max} connections are busy; raise PoolConfig(max_connections)")
+        return None
 
-    def _wake_sweeper(self) -> None:
-        if self._sweeper is None:
+    def _enter(
+        self, route: Route, connection: Connection | None
+    ) -> tuple[threading.Thread | None, bool]:
+        """Turn a booked place into an open connection; return a keeper to start, and whether the
+        pool was closed meanwhile."""
+        with self._lock:
+            self._opening -= 1
+            if connection is None or self._closed.is_set():
+                return None, connection is not None
+            self._open.add(connection)
+            self._stacks.setdefault(route, deque())
+            if self._keeper is not None:
+                return None, False
             args = (weakref.ref(self), self._closed, self._expiry)
-            self._sweeper = threading.Thread(
-                target=_sweep, args=args, name="cosy-keeper", daemon=True
+            self._keeper = threading.Thread(
+                target=_keep, args=args, name="cosy-keeper", daemon=True
             )
-            self._sweeper.start()
+            return self._keeper, False
 
-    def _swept(self) -> bool:
-        # Under the lock no connection can be opened, so none misses a sweeper that ends here.
+    def _start(self, keeper: threading.Thread) -> None:
+        try:
+            keeper.start()
+        except RuntimeError:
+            # No more threads, or the interpreter ends: take() still refuses what is too old.
+            with self._lock:
+                self._keeper = None
+
+    def _is_done(self) -> bool:
+        # Under the lock no connection can be entered, so none misses a keeper that ends here.
         with self._lock:
             done = not self._open
             if done:
-                self._sweeper = None
+                self._keeper = None
             return done
 
 
-def _sweep(pool_ref: weakref.ref[ConnectionPool], closed: threading.Event, expiry: float) -> None:
+def _idle_since(stack: deque[Connection]) -> float:
+    try:
+        return stack[0].idle_since
+    except IndexError:
+        return float("inf")
+
+
+def _keep(pool_ref: weakref.ref[ConnectionPool], closed: threading.Event, expiry: float) -> None:
     """Close idle connections while there are any; ends with the last one, or with the pool."""
     while not closed.wait(expiry / 2):
         pool = pool_ref()
         if pool is None:
             return
         pool.expire(time.monotonic())
-        if pool._swept():
+        if pool._is_done():
             return
         del pool

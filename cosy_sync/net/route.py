@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import ConfigError
@@ -21,7 +21,7 @@ class Proxy:
     host: str
     port: int
     tls: bool
-    authorization: str | None
+    authorization: str | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +57,32 @@ def find_route(url: str, *, trust_env: bool) -> Route:
     parts = urlsplit(url)
     host, tls = parts.hostname or "", parts.scheme == "https"
     port = parts.port or _PORTS[parts.scheme]
-    proxy = _find_proxy(parts.scheme, f"{host}:{port}", host) if trust_env else None
+    proxy = _find_proxy(parts.scheme, host, port) if trust_env else None
     return Route(host, port, tls, proxy)
 
 
-def _find_proxy(scheme: str, netloc: str, host: str) -> Proxy | None:
+def _find_proxy(scheme: str, host: str, port: int) -> Proxy | None:
     proxies = urllib.request.getproxies()
     address = proxies.get(scheme) or proxies.get("all")
-    bypass = urllib.request.proxy_bypass
-    if not address or bypass(host) or bypass(netloc):
+    # NO_PROXY names a host, perhaps with its port; an IPv6 address stands there with brackets or
+    # without.
+    names = [host, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+    if not address or any(urllib.request.proxy_bypass(name) for name in names):
         return None
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    if parts.scheme not in _PORTS or not parts.hostname:
+    return _read_proxy(address if "://" in address else f"http://{address}")
+
+
+def _read_proxy(address: str) -> Proxy:
+    parts = urlsplit(address)
+    try:
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        port = None
+    if port is None or parts.scheme not in _PORTS or not parts.hostname:
         raise ConfigError(
-            f"proxy: {parts.scheme}://{parts.hostname} from the environment is not supported; "
-            "use an http:// or https:// proxy, or pool=PoolConfig(trust_env=False)"
+            f"proxy: {parts.scheme}://{parts.hostname or ''} from the environment cannot be used; "
+            "give http://HOST:PORT or https://HOST:PORT, or pool=PoolConfig(trust_env=False)"
         )
-    port = parts.port or _PORTS[parts.scheme]
     return Proxy(parts.hostname, port, parts.scheme == "https", _authorization(parts))
 
 

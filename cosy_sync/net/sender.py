@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import time
-from urllib.parse import urlsplit
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import httpx
 
 from ..config import ClientConfig
-from ..errors import ConfigError, ConnectError, CutError, ReplyTimeout, TransportError
+from ..errors import BadAudioError, ClosedError, ConfigError, ReplyTimeout
 from ..messages import Reply, Request
-from .exchange import Budget
-from .inflate import inflate, too_large
-from .transport import PoolTransport, head_bytes, with_body
+from .exchange import Budget, MakeRoom, no_room_needed
+from .foreign import translate
+from .head import head_start, written
+from .inflate import Body, inflate, too_large
+from .route import Route
+from .transport import PoolTransport
 
 __all__ = ["Sender"]
+
+
+@dataclass(slots=True)
+class _Address:
+    """What requests to one URL have in common."""
+
+    url: httpx.URL
+    route: Route
+    start: str
 
 
 class Sender:
@@ -39,22 +52,33 @@ class Sender:
         elif client.is_closed:
             raise ConfigError("http_client: this httpx.Client is closed")
         self._client = client
-        self._urls: dict[str, httpx.URL] = {}
+        self._addresses: dict[str, _Address] = {}
 
-    def post(self, request: Request, seconds: float, max_bytes: int) -> Reply:
+    def post(
+        self,
+        request: Request,
+        seconds: float,
+        max_bytes: int,
+        make_room: MakeRoom = no_room_needed,
+    ) -> Reply:
         """Send the request and return the whole reply, decompressed.
 
-        Waits at most so many seconds. Raises TransportError and its kin, BadAudioError for a reply
-        larger than `max_bytes`.
+        Waits at most so many seconds. Calls `make_room` with the size of the reply's body, 0 if
+        the server does not say it, before it reads that. Raises TransportError and its kin,
+        BadAudioError for a reply larger than `max_bytes`, ClosedError.
         """
+        if seconds <= 0:
+            raise ReplyTimeout("no time was left to send the request", phase="send", sent=False)
+        times = self._timeouts
         until = time.monotonic() + seconds
+        budget = Budget(times.first_byte, times.idle, until, max_bytes, make_room)
         transport = self._transport
         if transport is not None:
-            url = self._url(request.url)
+            address = self._address(transport, request.url)
             # httpx's own choice of a transport: mocks such as respx put theirs in its place.
-            if self._client._transport_for_url(url) is transport:
-                return self._post_direct(transport, request, until, max_bytes)
-        return self._post_httpx(request, until, max_bytes)
+            if self._client._transport_for_url(address.url) is transport:
+                return self._post_direct(transport, address, request, budget)
+        return self._post_httpx(request, budget)
 
     def close(self) -> None:
         """Close the connections that are ours."""
@@ -62,7 +86,7 @@ class Sender:
             self._client.close()
 
     def cut(self) -> None:
-        """Wake every thread that waits for a reply."""
+        """Wake every thread that waits for a reply; nothing can be sent afterwards."""
         if self._transport is not None:
             self._transport.connections.cut()
 
@@ -78,90 +102,96 @@ class Sender:
     # -- the short way ------------------------------------------------------------------------
 
     def _post_direct(
-        self, transport: PoolTransport, request: Request, until: float, max_bytes: int
+        self, transport: PoolTransport, address: _Address, request: Request, budget: Budget
     ) -> Reply:
-        parts = urlsplit(request.url)
-        route = transport.route(f"{parts.scheme}://{parts.netloc}")
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        if route.forwards:
-            target = f"{parts.scheme}://{parts.netloc}{target}"
-        headers = [(name.encode(), value.encode()) for name, value in request.headers]
-        head = head_bytes(b"POST", target.encode("ascii"), route, headers)
-        times = self._timeouts
-        budget = Budget(times.first_byte, times.idle, until, max_bytes)
-        sent = transport.send(route, with_body(head, request.body), budget)
-        raw = sent.raw
-        named = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in raw.headers}
-        body = inflate(raw.body, named.get("content-encoding", ""), max_bytes)
-        return Reply(raw.status, named, body, sent.connect, raw.first_byte, len(raw.body))
+        data = written(address.start, request.headers, request.body)
+        raw = transport.send(address.route, data, budget)
+        named = _named(raw.headers)
+        body = _inflated(raw.body, named, raw.status, budget.max_bytes)
+        return Reply(raw.status, named, body, raw.connect, raw.first_byte, len(raw.body))
+
+    def _address(self, transport: PoolTransport, url: str) -> _Address:
+        found = self._addresses.get(url)
+        if found is None:
+            parsed = httpx.URL(url)
+            route = transport.route(parsed)
+            start = head_start("POST", parsed.raw_path.decode("ascii"), route.netloc, route)
+            found = self._addresses[url] = _Address(parsed, route, start)
+        return found
 
     # -- through httpx --------------------------------------------------------------------------
 
-    def _post_httpx(self, request: Request, until: float, max_bytes: int) -> Reply:
+    def _post_httpx(self, request: Request, budget: Budget) -> Reply:
         started = time.monotonic()
-        left = until - started
-        if left <= 0:
-            raise ReplyTimeout("no time was left to send the request", phase="send")
-        times = self._timeouts
+        left = max(budget.until - started, 0.001)
+        connect = min(self._timeouts.connect, left)
         built = self._client.build_request(
             "POST",
-            self._url(request.url),
+            request.url,
             headers=list(request.headers),
             content=request.body,
-            timeout=httpx.Timeout(min(times.first_byte, left), connect=min(times.connect, left)),
-            extensions={"cosy_deadline": until},
+            timeout=httpx.Timeout(min(budget.first_byte, left), connect=connect),
+            extensions={"cosy_deadline": budget.until},
         )
         try:
             response = self._client.send(built, stream=True)
             first_byte = time.monotonic() - started
             with contextlib.closing(response):
-                body, received = _read(response, until, max_bytes)
-        except httpx.HTTPError as error:
-            raise _translate(error) from error
+                _announce(response, budget)
+                body, received = _read(response, budget)
+        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
+            raise translate(error) from error
+        except RuntimeError as error:
+            if self._client.is_closed:
+                raise ClosedError("http_client: this httpx.Client was closed") from error
+            raise
         connect = response.extensions.get("cosy_connect", 0.0)
         named = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status_code, named, body, connect, first_byte, received)
 
-    def _url(self, url: str) -> httpx.URL:
-        found = self._urls.get(url)
-        if found is None:
-            found = self._urls[url] = httpx.URL(url)
-        return found
+
+def _named(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    named = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in headers}
+    if len(named) < len(headers):  # a header that comes twice is a list
+        named.clear()
+        for name, value in headers:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            named[key] = f"{named[key]}, {text}" if key in named else text
+    return named
 
 
-def _read(response: httpx.Response, until: float, max_bytes: int) -> tuple[bytes, int]:
-    if response.is_stream_consumed:  # a mocked reply arrives whole, already decompressed
+def _inflated(body: Body, headers: dict[str, str], status: int, max_bytes: int) -> Body:
+    encoding = headers.get("content-encoding")
+    if encoding is None:
+        return body
+    try:
+        return inflate(body, encoding, max_bytes)
+    except BadAudioError:
+        if status < 400:
+            raise
+        return b""  # an error's status says more than that its text cannot be read
+
+
+def _announce(response: httpx.Response, budget: Budget) -> None:
+    length = response.headers.get("content-length", "")
+    size = int(length) if length.isdecimal() else 0
+    if size > budget.max_bytes:
+        raise too_large(budget.max_bytes)
+    budget.make_room(size)
+
+
+def _read(response: httpx.Response, budget: Budget) -> tuple[Body, int]:
+    most = budget.max_bytes
+    if response.is_stream_consumed:  # by a mock or a hook: whole, and decompressed
+        if len(response.content) > most:
+            raise too_large(most)
         return response.content, len(response.content)
-    chunks, size = [], 0
+    body = bytearray()
     for chunk in response.iter_raw():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > max_bytes:
-            raise too_large(max_bytes)
-        if time.monotonic() > until:
+        body += chunk
+        if len(body) > most:
+            raise too_large(most)
+        if time.monotonic() > budget.until:
             raise ReplyTimeout("the reply began and did not end in time", phase="idle")
-    body = b"".join(chunks)
-    return bytes(inflate(body, response.headers.get("content-encoding", ""), max_bytes)), size
-
-
-# Most specific first.
-_TRANSLATIONS: tuple[tuple[type[httpx.HTTPError], type[TransportError], str], ...] = (
-    (httpx.ConnectTimeout, ConnectError, "cannot connect in time; is the service reachable?"),
-    (
-        httpx.PoolTimeout,
-        ConnectError,
-        "the given httpx.Client has no free connection: raise its limits",
-    ),
-    (httpx.ConnectError, ConnectError, "cannot connect; is the service running there?"),
-    (httpx.TimeoutException, ReplyTimeout, "the reply did not come in time"),
-    (httpx.ProxyError, ConnectError, "the proxy refused"),
-    (httpx.RemoteProtocolError, CutError, "the reply was cut or is not HTTP"),
-    (httpx.NetworkError, CutError, "the connection broke"),
-)
-
-
-def _translate(error: httpx.HTTPError) -> TransportError:
-    for foreign, own, text in _TRANSLATIONS:
-        if isinstance(error, foreign):
-            return own(f"{text} ({type(error).__name__})")
-    return TransportError(f"httpx failed: {type(error).__name__}")
+    named = {name.lower(): value for name, value in response.headers.items()}
+    return _inflated(body, named, response.status_code, most), len(body)

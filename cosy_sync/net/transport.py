@@ -1,41 +1,32 @@
-"""The httpx transport over our connections, and the short way past httpx.Client."""
+"""The httpx transport over our connections."""
 
 from __future__ import annotations
 
-import socket
+import contextlib
 import ssl
+import threading
 import time
-from collections.abc import Iterable
 
 import httpx
 
 from ..config import PoolConfig, TimeoutConfig
+from ..errors import ClosedError, CutError
+from .connection import Connection, Stream
 from .dial import default_ssl_context, dial
 from .exchange import Budget, RawReply, StaleConnection, exchange
+from .head import head_start, written
 from .pool import ConnectionPool
 from .route import Route, find_route
 
-__all__ = ["PoolTransport", "Sent"]
-
-# One hop only, so never passed on: they belong to this connection, and we write our own.
-_OURS = frozenset((b"host", b"connection", b"content-length", b"transfer-encoding"))
-
-
-class Sent:
-    """A reply with what its connection cost."""
-
-    __slots__ = ("connect", "raw")
-
-    def __init__(self, raw: RawReply, connect: float) -> None:
-        self.raw = raw
-        self.connect = connect
+__all__ = ["PoolTransport"]
 
 
 class PoolTransport(httpx.BaseTransport):
     """Sends requests over pooled connections; every wait ends at a deadline.
 
     As a transport of any `httpx.Client` it reads each reply whole. The deadline of a request is
-    its extension `cosy_deadline` (an instant of `time.monotonic()`).
+    its extension `cosy_deadline` (an instant of `time.monotonic()`); without it, httpx's read
+    time-out bounds the whole exchange.
     """
 
     def __init__(self, pool: PoolConfig, timeouts: TimeoutConfig, max_bytes: int) -> None:
@@ -43,36 +34,37 @@ class PoolTransport(httpx.BaseTransport):
         self._timeouts = timeouts
         self._max_bytes = max_bytes
         self._routes: dict[str, Route] = {}
+        # Held while the TLS context is made, so that hundreds of first connections make only one.
+        self._context_lock = threading.Lock()
         self.connections = ConnectionPool(
             self._dial, max_connections=pool.max_connections, idle_expiry=pool.idle_expiry
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request of httpx. Raises CosyError, in place of httpx's own errors."""
-        url = request.url
-        route = self.route(f"{url.scheme}://{url.netloc.decode('ascii')}")
-        target = url.raw_path
-        if route.forwards:
-            target = f"{url.scheme}://{url.netloc.decode('ascii')}".encode() + target
-        head = head_bytes(request.method.encode("ascii"), target, route, request.headers.raw)
-        body = request.read()
-        sent = self.send(route, with_body(head, body), self._budget_of(request))
+        route = self.route(request.url)
+        target = request.url.raw_path.decode("ascii")
+        host = request.headers.get("host", route.netloc)
+        headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw]
+        start = head_start(request.method, target, host, route)
+        raw = self.send(route, written(start, headers, request.read()), self._budget_of(request))
         return httpx.Response(
-            sent.raw.status,
-            headers=sent.raw.headers,
-            stream=httpx.ByteStream(bytes(sent.raw.body)),
-            extensions={"cosy_connect": sent.connect, "cosy_first_byte": sent.raw.first_byte},
+            raw.status,
+            headers=raw.headers,
+            stream=httpx.ByteStream(bytes(raw.body)),
+            extensions={"cosy_connect": raw.connect, "cosy_first_byte": raw.first_byte},
         )
 
-    def route(self, origin: str) -> Route:
-        """Find the way to a server; the answer is kept."""
+    def route(self, url: httpx.URL) -> Route:
+        """Find the way to a URL's server; the answer is kept."""
+        origin = f"{url.scheme}://{url.netloc.decode('ascii')}"
         found = self._routes.get(origin)
         if found is None:
             found = find_route(origin, trust_env=self._config.trust_env)
             self._routes[origin] = found
         return found
 
-    def send(self, route: Route, request: bytes, budget: Budget) -> Sent:
+    def send(self, route: Route, request: bytes, budget: Budget) -> RawReply:
         """Send prepared bytes and return the reply.
 
         A reused connection that proves dead before the first byte is replaced, once, by a fresh
@@ -81,48 +73,48 @@ class PoolTransport(httpx.BaseTransport):
         pool = self.connections
         connection = pool.take(route)
         if connection is not None:
-            try:
-                raw = exchange(connection.sock, request, budget, reused=True)
-            except StaleConnection:
-                pool.drop(connection)
-            except BaseException:
-                pool.drop(connection)
-                raise
-            else:
-                if raw.reusable:
-                    pool.give_back(connection)
-                else:
-                    pool.drop(connection)
-                return Sent(raw, 0.0)
-        return self._send_fresh(route, request, budget)
+            with contextlib.suppress(StaleConnection):
+                return self._exchange(connection, request, budget, reused=True)
+        started = time.monotonic()
+        connection = pool.open(route, min(budget.until, started + self._timeouts.connect))
+        connect = time.monotonic() - started
+        raw = self._exchange(connection, request, budget, reused=False)
+        raw.connect = connect
+        return raw
 
     def close(self) -> None:
         """Close the connections."""
         self.connections.close()
 
-    def _send_fresh(self, route: Route, request: bytes, budget: Budget) -> Sent:
-        pool = self.connections
-        started = time.monotonic()
-        connection = pool.open(route, min(budget.until, started + self._timeouts.connect))
-        connect = time.monotonic() - started
+    def _exchange(
+        self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
+    ) -> RawReply:
         keep = False
         try:
-            raw = exchange(connection.sock, request, budget, reused=False)
+            raw = exchange(connection, request, budget, reused=reused)
             keep = raw.reusable
+        except CutError as error:
+            if self.connections.was_cut:
+                text = "the client was closed while it waited for the reply"
+                raise ClosedError(text, sent=True) from error
+            raise
         finally:
             if keep:
-                pool.give_back(connection)
+                self.connections.give_back(connection)
             else:
-                pool.drop(connection)
-        return Sent(raw, connect)
+                self.connections.drop(connection)
+        return raw
 
-    def _dial(self, route: Route, until: float) -> socket.socket:
+    def _dial(self, route: Route, until: float) -> Stream:
         return dial(route, self._ssl_context(route), until)
 
     def _ssl_context(self, route: Route) -> ssl.SSLContext | None:
         if not route.tls and not (route.proxy and route.proxy.tls):
             return None
-        return self._config.ssl_context or default_ssl_context(self._config.verify_tls)
+        if self._config.ssl_context is not None:
+            return self._config.ssl_context
+        with self._context_lock:
+            return default_ssl_context(self._config.verify_tls)
 
     def _budget_of(self, request: httpx.Request) -> Budget:
         until = request.extensions.get("cosy_deadline")
@@ -131,19 +123,3 @@ class PoolTransport(httpx.BaseTransport):
             until = time.monotonic() + (read or self._timeouts.first_byte)
         times = self._timeouts
         return Budget(times.first_byte, times.idle, until, self._max_bytes)
-
-
-def head_bytes(
-    method: bytes, target: bytes, route: Route, headers: Iterable[tuple[bytes, bytes]]
-) -> bytes:
-    """Write a request's head, without Content-Length and the empty line after it."""
-    lines = [method + b" " + target + b" HTTP/1.1", b"Host: " + route.netloc.encode("ascii")]
-    lines += [name + b": " + value for name, value in headers if name.lower() not in _OURS]
-    if route.forwards and route.proxy and route.proxy.authorization:
-        lines.append(b"Proxy-Authorization: " + route.proxy.authorization.encode("ascii"))
-    return b"\r\n".join(lines)
-
-
-def with_body(head: bytes, body: bytes) -> bytes:
-    """Join head and body into what is sent in one piece."""
-    return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body)

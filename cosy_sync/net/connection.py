@@ -1,0 +1,106 @@
+"""One open connection: a non-blocking socket, and the wait for it."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import time
+from typing import Protocol
+
+from .route import Route
+
+__all__ = ["Connection", "Stream"]
+
+_BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Stream(Protocol):
+    """What a connection needs of a non-blocking socket, with TLS or without."""
+
+    def send(self, data: bytes | memoryview, /) -> int: ...
+    def recv(self, size: int, /) -> bytes: ...
+    def recv_into(self, view: memoryview, /) -> int: ...
+    def fileno(self) -> int: ...
+    def shutdown(self, how: int, /) -> None: ...
+    def close(self) -> None: ...
+
+
+class Connection:
+    """One open socket to one route.
+
+    The socket never blocks, so that a wait is one `poll` with the time that is left, and a
+    request costs one send, one poll and one receive: no `settimeout`, which is a system call too.
+    """
+
+    __slots__ = ("_poller", "idle_since", "route", "sock", "tls")
+
+    def __init__(self, route: Route, sock: Stream) -> None:
+        self.route = route
+        self.sock = sock
+        # TLS may hold decrypted bytes that no poll can see: there, read first and wait afterwards.
+        self.tls = not isinstance(sock, socket.socket) or isinstance(sock, ssl.SSLSocket)
+        self.idle_since = 0.0
+        self._poller = select.poll()
+        self._poller.register(sock.fileno(), select.POLLIN)
+
+    def send(self, data: bytes | memoryview) -> int:
+        """Send what the network takes now, and return how many bytes that were."""
+        try:
+            return self.sock.send(data)
+        except _BLOCKED:
+            return 0
+
+    def receive(self, size: int) -> bytes | None:
+        """Return what has come, b"" at the end of the stream, None when nothing has come."""
+        try:
+            return self.sock.recv(size)
+        except _BLOCKED:
+            return None
+
+    def receive_into(self, view: memoryview) -> int | None:
+        """Write what has come into the view; return its size, 0 at the end, None for nothing."""
+        try:
+            return self.sock.recv_into(view)
+        except _BLOCKED:
+            return None
+
+    def wait(self, until: float) -> bool:
+        """Wait until there is something to read; return False when the instant came first."""
+        left = until - time.monotonic()
+        return left > 0 and bool(self._poller.poll(left * 1000))
+
+    def wait_both(self, until: float) -> tuple[bool, bool]:
+        """Wait until something can be read or sent; return which, or neither when time is up."""
+        left = until - time.monotonic()
+        if left <= 0:
+            return False, False
+        poller = select.poll()
+        poller.register(self.sock.fileno(), select.POLLIN | select.POLLOUT)
+        events = poller.poll(left * 1000)
+        happened = events[0][1] if events else 0
+        return bool(happened & ~select.POLLOUT), bool(happened & select.POLLOUT)
+
+    def is_quiet(self) -> bool:
+        """Return whether nothing has come since the last reply: no goodbye, no rubbish."""
+        if not self.tls:
+            return not self._poller.poll(0)
+        try:
+            # TLS itself may have had something to say (a session ticket): reading settles it.
+            return self.receive(1) is None
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close without a word; closing twice is harmless."""
+        self.sock.close()
+
+    def cut(self) -> None:
+        """Wake the thread that reads from this connection: it sees the end of the stream."""
+        with contextlib.suppress(OSError):
+            if isinstance(self.sock, socket.socket):
+                # SSLSocket's own shutdown would take TLS away from under the reading thread.
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+            else:
+                self.sock.shutdown(socket.SHUT_RDWR)

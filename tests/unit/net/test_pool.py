@@ -1,0 +1,282 @@
+"""Connections are reused last in, first out; never stale, never too many, never leaked."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cosy_sync.errors import ClosedError, ConnectError, ShedError
+from cosy_sync.net.connection import Connection
+from cosy_sync.net.pool import ConnectionPool
+from cosy_sync.net.route import Route
+
+ONE, TWO, THREE = (Route(name, 80, False, None) for name in ("one", "two", "three"))
+LATER = float("inf")
+
+
+class Dialer:
+    """Hands out one end of a socketpair and keeps the other."""
+
+    def __init__(self) -> None:
+        self.far: list[socket.socket] = []
+        self.error: Exception | None = None
+        self.before: Callable[[], object] = lambda: None
+
+    def __call__(self, route: Route, until: float) -> socket.socket:
+        self.before()
+        if self.error is not None:
+            raise self.error
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        self.far.append(far)
+        return near
+
+
+@pytest.fixture
+def dialer() -> Iterator[Dialer]:
+    dialer = Dialer()
+    yield dialer
+    for sock in dialer.far:
+        sock.close()
+
+
+Make = Callable[..., ConnectionPool]
+
+
+@pytest.fixture
+def make(dialer: Dialer) -> Iterator[Make]:
+    made: list[ConnectionPool] = []
+
+    def build(max_connections: int = 10, idle_expiry: float = 60.0) -> ConnectionPool:
+        made.append(
+            ConnectionPool(dialer, max_connections=max_connections, idle_expiry=idle_expiry)
+        )
+        return made[-1]
+
+    yield build
+    for pool in made:
+        pool.close()
+        assert pool.count()[1] == 0
+
+
+@pytest.fixture
+def pool(make: Make) -> ConnectionPool:
+    return make()
+
+
+def opened(pool: ConnectionPool, *routes: Route) -> list[Connection]:
+    return [pool.open(route, LATER) for route in routes]
+
+
+def returned(pool: ConnectionPool, *routes: Route) -> list[Connection]:
+    connections = opened(pool, *routes)
+    for connection in connections:
+        pool.give_back(connection)
+    return connections
+
+
+def is_open(connection: Connection) -> bool:
+    return connection.sock.fileno() >= 0
+
+
+def test_an_empty_pool_has_nothing_to_take(pool: ConnectionPool) -> None:
+    assert pool.take(ONE) is None
+    assert pool.count() == (0, 0)
+
+
+def test_what_came_back_last_is_taken_first(pool: ConnectionPool) -> None:
+    first, second = returned(pool, ONE, ONE)
+    assert pool.count() == (2, 2)
+    assert pool.take(ONE) is second
+    assert pool.take(ONE) is first
+    assert pool.take(ONE) is None
+    assert pool.count() == (2, 0)
+    pool.drop(first)
+    pool.drop(second)
+
+
+def test_routes_do_not_share_connections(pool: ConnectionPool) -> None:
+    returned(pool, ONE)
+    assert pool.take(TWO) is None
+
+
+@pytest.mark.parametrize("spoil", [lambda far: far.send(b"x"), lambda far: far.close()])
+def test_a_connection_that_is_not_quiet_is_not_taken(
+    spoil: Callable[[socket.socket], object], pool: ConnectionPool, dialer: Dialer
+) -> None:
+    good, bad = returned(pool, ONE, ONE)
+    spoil(dialer.far[1])
+    assert pool.take(ONE) is good
+    assert not is_open(bad)
+    pool.drop(good)
+
+
+def test_a_connection_that_idled_too_long_is_not_taken(make: Make) -> None:
+    pool = make(idle_expiry=60.0)
+    old, new = returned(pool, ONE, ONE)
+    old.idle_since -= 61
+    assert pool.take(ONE) is new
+    assert pool.take(ONE) is None
+    assert not is_open(old)
+    pool.drop(new)
+
+
+def test_expire_closes_what_is_old_and_leaves_the_rest(pool: ConnectionPool) -> None:
+    old, new = returned(pool, ONE, ONE)
+    old.idle_since -= 61
+    pool.expire(time.monotonic())
+    assert (is_open(old), is_open(new)) == (False, True)
+    assert pool.count() == (1, 1)
+
+
+def test_a_full_pool_closes_the_oldest_idle_connection_of_any_route(make: Make) -> None:
+    pool = make(max_connections=3)
+    first, second, third = returned(pool, ONE, TWO, ONE)
+    first.idle_since, second.idle_since, third.idle_since = 2.0, 1.0, 3.0
+    (fourth,) = opened(pool, THREE)
+    assert not is_open(second) and is_open(first) and is_open(third)
+    assert pool.count() == (3, 2)
+    pool.drop(fourth)
+
+
+def test_a_pool_whose_connections_are_all_busy_sheds(make: Make) -> None:
+    pool = make(max_connections=1)
+    (busy,) = opened(pool, ONE)
+    with pytest.raises(ShedError, match="all 1 connections are busy"):
+        pool.open(TWO, LATER)
+    pool.drop(busy)
+    pool.drop(*opened(pool, TWO))
+
+
+def test_connections_that_are_being_opened_count(make: Make, dialer: Dialer) -> None:
+    pool = make(max_connections=1)
+    refusals: list[Exception] = []
+
+    def meanwhile() -> None:
+        dialer.before = lambda: None
+        with pytest.raises(ShedError) as caught:
+            pool.open(TWO, LATER)
+        refusals.append(caught.value)
+
+    dialer.before = meanwhile
+    pool.drop(*opened(pool, ONE))
+    assert len(refusals) == 1
+
+
+def test_a_failed_dial_gives_its_place_back(make: Make, dialer: Dialer) -> None:
+    pool = make(max_connections=1)
+    dialer.error = ConnectError("refused")
+    for _ in range(3):
+        with pytest.raises(ConnectError):
+            pool.open(ONE, LATER)
+    dialer.error = None
+    pool.drop(*opened(pool, ONE))
+
+
+def test_a_closed_pool_opens_nothing(pool: ConnectionPool) -> None:
+    pool.close()
+    with pytest.raises(ClosedError):
+        pool.open(ONE, LATER)
+
+
+def test_what_comes_back_after_close_is_closed(pool: ConnectionPool) -> None:
+    (busy,) = opened(pool, ONE)
+    (idle,) = returned(pool, ONE)
+    pool.close()
+    assert not is_open(idle) and is_open(busy)
+    pool.give_back(busy)
+    assert not is_open(busy)
+    assert pool.count() == (0, 0)
+
+
+def test_a_connection_that_opens_while_the_pool_closes_is_closed(
+    pool: ConnectionPool, dialer: Dialer
+) -> None:
+    dialer.before = pool.close
+    with pytest.raises(ClosedError, match="while it connected"):
+        pool.open(ONE, LATER)
+    assert dialer.far[0].recv(1) == b""
+    assert pool.count() == (0, 0)
+
+
+def test_cut_ends_busy_streams_and_closes_the_pool(pool: ConnectionPool) -> None:
+    (busy,) = opened(pool, ONE)
+    pool.cut()
+    assert busy.receive(1) == b""
+    with pytest.raises(ClosedError):
+        pool.open(ONE, LATER)
+    pool.drop(busy)
+
+
+def test_abandon_works_though_the_lock_is_held(pool: ConnectionPool, dialer: Dialer) -> None:
+    keeper = pool._keeper
+    (busy,) = opened(pool, ONE)
+    (idle,) = returned(pool, TWO)
+    keeper, closed = pool._keeper, pool._closed
+    with pool._lock:
+        pool.abandon()
+    assert not is_open(busy) and not is_open(idle)
+    assert pool.count() == (0, 0)
+    with pytest.raises(ClosedError):
+        pool.open(ONE, LATER)
+    assert keeper is not None
+    closed.set()  # in a child the keeper would not exist
+    keeper.join()
+
+
+def test_no_more_threads_is_no_reason_to_fail(
+    pool: ConnectionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        returned(pool, ONE)
+    assert pool._keeper is None
+    (other,) = returned(pool, TWO)
+    assert pool._keeper is not None
+    assert is_open(other)
+
+
+def test_the_keeper_does_not_keep_the_pool_alive(dialer: Dialer) -> None:
+    pool = ConnectionPool(dialer, max_connections=2, idle_expiry=0.02)
+    (connection,) = opened(pool, ONE)
+    keeper = pool._keeper
+    del pool
+    assert keeper is not None
+    keeper.join(10)
+    assert not keeper.is_alive()
+    connection.close()
+
+
+def test_many_threads_never_share_a_connection(make: Make) -> None:
+    pool = make(max_connections=8, idle_expiry=0.001)
+    busy: set[Connection] = set()
+    shared: list[Connection] = []
+    barrier = threading.Barrier(8)
+
+    def work() -> None:
+        barrier.wait()
+        for turn in range(300):
+            connection = pool.take(ONE) or pool.open(ONE, LATER)
+            if connection in busy:
+                shared.append(connection)
+            busy.add(connection)
+            busy.discard(connection)
+            if turn % 7:
+                pool.give_back(connection)
+            else:
+                pool.drop(connection)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not shared
+    assert pool.count()[0] == pool.count()[1] <= 8

@@ -1,18 +1,19 @@
-"""Open sockets: name look-up, TCP, proxy tunnel and TLS, all before one instant."""
+"""Open sockets on urllib3's connections: name look-up, TCP, tunnel, TLS, before one instant."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import select
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Literal
 
 import httpx
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ..errors import ConnectError, TransportError
 from .connection import Connection, Stream
@@ -22,7 +23,12 @@ from .route import Proxy, Route
 
 __all__ = ["default_ssl_context", "dial"]
 
-_T = TypeVar("_T", ssl.SSLSocket, NestedTls)
+_OPTIONS: list[tuple[int, int, int | bytes]] = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+]
+# Seconds: a timeout of 0 would mean something else.
+_SHORTEST = 0.001
 
 _CHECK = (
     "check the host name and the server's certificate; for a CA of your own, give "
@@ -33,9 +39,7 @@ _CHECK = (
 @functools.cache
 def default_ssl_context(verify: bool) -> ssl.SSLContext:
     """Return the process's one TLS context; making one costs some 50 ms."""
-    context = httpx.create_ssl_context(verify=verify)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+    return httpx.create_ssl_context(verify=verify)
 
 
 def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
@@ -47,92 +51,105 @@ def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
     first = route.proxy or route
     found = _look_up(first.host, first.port)
     failure: Exception = TimeoutError("no time left")
-    for number, (family, kind, protocol, _, address) in enumerate(found):
+    for number, address in enumerate(found):
         left = until - time.monotonic()
         if left <= 0:
             break
-        sock = socket.socket(family, kind, protocol)
         try:
             # A silent address leaves time for the ones after it.
-            _connect(sock, address, until - left + left / (len(found) - number))
-            return _secure(sock, route, context, until)
+            share = until - left + left / (len(found) - number)
+            return _secure(_connect(address, first.port, share), route, context, until)
         except (OSError, ValueError, ConnectError) as error:
             failure = error
     raise _explain(route, failure) from failure
 
 
-def _look_up(host: str, port: int) -> list[tuple[int, int, int, str, object]]:
+def _look_up(host: str, port: int) -> list[str]:
     try:
-        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise ConnectError(
             f"the name {host!r} has no address ({error}); check the host", phase="dns"
         ) from error
+    # A scoped IPv6 address is only whole with its scope, which getnameinfo writes behind it.
+    flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
+    return [socket.getnameinfo(item[4], flags)[0] for item in found]
 
 
-def _connect(sock: socket.socket, address: object, until: float) -> None:
-    with _closing_on_error(sock):
-        sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        try:
-            sock.connect(address)  # type: ignore[arg-type]
-        except BlockingIOError:
-            _wait(sock, select.POLLOUT, until)
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code)) from None
+def _connect(address: str, port: int, until: float) -> socket.socket:
+    """Make a TCP connection, by urllib3."""
+    seconds = max(until - time.monotonic(), _SHORTEST)
+    connection = HTTPConnection(address, port, timeout=seconds, socket_options=_OPTIONS)
+    try:
+        connection.connect()
+    except urllib3.exceptions.HTTPError as error:
+        # Its own error only says that it failed; the system's, beneath, says why.
+        if isinstance(error.__cause__, OSError):
+            raise error.__cause__ from None
+        raise OSError(str(error)) from error
+    assert connection.sock is not None
+    return connection.sock
+
+
+class _Upgrade(HTTPSConnection):
+    """urllib3's TLS, with its checks of certificate and host, over a socket that is there."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        # None leaves the check of the host to the context; False respects one that does without.
+        asserted: Literal[False] | None = None if context.check_hostname else False
+        super().__init__(host, ssl_context=context, assert_hostname=asserted)
+        self._given = sock
+
+    def _new_conn(self) -> socket.socket:
+        return self._given
 
 
 def _secure(
     sock: socket.socket, route: Route, context: ssl.SSLContext | None, until: float
 ) -> Stream:
     """Put on the connected socket what the route asks for: TLS to the proxy, tunnel, TLS."""
-    stream: socket.socket | ssl.SSLSocket = sock
     proxy = route.proxy
+    stream: Stream = sock
     if proxy is not None and proxy.tls:
-        assert context is not None
-        stream = _shake_hands(_wrap(stream, context, proxy.host), until)
-    if not route.tls:
-        return stream
-    assert context is not None
-    if proxy is not None:
-        with _closing_on_error(stream):
-            _tunnel(stream, route, proxy, until)
-    if isinstance(stream, ssl.SSLSocket):
-        with _closing_on_error(stream):
-            nested = NestedTls(stream, context, route.host.rstrip("."))
-        return _shake_hands(nested, until)
-    return _shake_hands(_wrap(stream, context, route.host), until)
-
-
-def _wrap(sock: socket.socket, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+        stream = sock = _encrypt(sock, context, proxy.host, until)
+    sock.setblocking(False)
     with _closing_on_error(sock):
-        return context.wrap_socket(
-            sock,
-            server_hostname=host.rstrip("."),
-            do_handshake_on_connect=False,
-            # A connection that ends without TLS's goodbye may have been cut by anybody.
-            suppress_ragged_eofs=False,
-        )
+        if route.tls and proxy is not None:
+            _tunnel(sock, route, proxy, until)
+        if route.tls and isinstance(sock, ssl.SSLSocket):
+            assert context is not None
+            return _nest(NestedTls(sock, context, route.host.rstrip(".")), until)
+    if route.tls:
+        stream = sock = _encrypt(sock, context, route.host, until)
+        sock.setblocking(False)
+    return stream
 
 
-def _shake_hands(stream: _T, until: float) -> _T:
-    with _closing_on_error(stream):
-        while True:
-            try:
-                stream.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                _wait(stream, select.POLLIN, until)
-            except ssl.SSLWantWriteError:
-                _wait(stream, select.POLLOUT, until)
-        chosen = stream.selected_alpn_protocol()
-        if chosen not in (None, "http/1.1"):
-            raise ValueError(
-                f"its TLS context agreed on {chosen}; let it offer http/1.1 alone "
-                "(set_alpn_protocols)"
-            )
+def _encrypt(
+    sock: socket.socket, context: ssl.SSLContext | None, host: str, until: float
+) -> ssl.SSLSocket:
+    assert context is not None
+    # Python takes a socket's timeout for the handshake as a whole.
+    sock.settimeout(max(until - time.monotonic(), _SHORTEST))
+    upgrade = _Upgrade(sock, context, host)
+    with _closing_on_error(upgrade):
+        upgrade.connect()
+        stream = upgrade.sock
+        assert isinstance(stream, ssl.SSLSocket)
+    # A connection that ends without TLS's goodbye may have been cut by anybody.
+    stream.suppress_ragged_eofs = False  # type: ignore[attr-defined]
+    return stream
+
+
+def _nest(stream: NestedTls, until: float) -> NestedTls:
+    while True:
+        try:
+            stream.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            _wait(stream, select.POLLIN, until)
+        except ssl.SSLWantWriteError:
+            _wait(stream, select.POLLOUT, until)
     return stream
 
 
@@ -168,7 +185,7 @@ def _wait(stream: Stream, event: int, until: float) -> None:
 
 
 @contextlib.contextmanager
-def _closing_on_error(stream: Stream) -> Iterator[None]:
+def _closing_on_error(stream: socket.socket | HTTPSConnection) -> Iterator[None]:
     try:
         yield
     except BaseException:

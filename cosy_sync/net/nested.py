@@ -32,10 +32,6 @@ class NestedTls:
                 self._fill()
         self._flush()
 
-    def selected_alpn_protocol(self) -> str | None:
-        """Return the protocol that both sides agreed upon, if they spoke of it."""
-        return self._tls.selected_alpn_protocol()
-
     def send(self, data: bytes | memoryview) -> int:
         """Send a record's worth. After SSLWantWriteError, call again with the same data."""
         if not self._taken:

@@ -130,18 +130,6 @@ def test_a_server_without_tls_is_a_connect_error_that_says_so(make: Make) -> Non
         post(make(verify_tls=False), url(server))
 
 
-def test_a_context_that_agrees_on_http_2_is_refused(
-    ca: trustme.CA, own_ca: ssl.SSLContext, make: Make
-) -> None:
-    context = server_context(ca.issue_cert("localhost"))
-    context.set_alpn_protocols(["h2"])
-    own_ca.set_alpn_protocols(["h2", "http/1.1"])
-    error = pytest.raises(ConnectError, match="agreed on h2")
-    with Scripted([HOLD], context=context) as server, error as caught:
-        post(make(ssl_context=own_ca), url(server))
-    assert not caught.value.retryable
-
-
 def test_requests_and_replies_over_tls_may_be_large(
     server_tls: ssl.SSLContext, own_ca: ssl.SSLContext, make: Make
 ) -> None:

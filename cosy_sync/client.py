@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from .clock import Clock, SystemClock
 from .config import ClientConfig, Endpoint, Settings
-from .core import Core
 from .errors import BatchError, ConfigError, InterruptedBatch, InvalidTextError
 from .events import Observer
 from .models import Audio, Outcome, Utterance
-from .policies import Deadline
 from .progress import ProgressCallback, as_progress
 from .settings import endpoints_from_environment, load_config
 from .stats import Stats
@@ -25,6 +23,7 @@ from .texts import check_text, check_texts
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from .core import Core
     from .net import HttpClient
 
 __all__ = ["CosyClient"]
@@ -61,9 +60,14 @@ class CosyClient:
         clock: Clock | None = None,
         **settings: Unpack[Settings],
     ) -> None:
+        # Most of the library is only imported now: `import cosy_sync` stays quick.
+        from .core import Core
+
         self.config = load_config(config, settings)
         endpoints = _endpoints(url)
-        self._core = Core(endpoints, self.config, http_client, observers, clock or SystemClock())
+        self._core: Core = Core(
+            endpoints, self.config, http_client, observers, clock or SystemClock()
+        )
 
     # -- one text -------------------------------------------------------------------------------
 
@@ -205,8 +209,7 @@ class CosyClient:
         progress: ProgressCallback | None,
         within: float | None,
     ) -> list[Outcome]:
-        limit = None if within is None else Deadline(self._core.clock.now(), within)
-        call = self._core.engine().run_many(texts, self._bulk, within=limit)
+        call = self._core.engine().run_many(texts, self._bulk, within=within)
         outcomes: list[Outcome] = []
         try:
             for outcome in call.outcomes():

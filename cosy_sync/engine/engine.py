@@ -99,7 +99,7 @@ class Engine:
         texts: Iterable[Utterance | Outcome],
         config: ClientConfig,
         *,
-        within: Deadline | None = None,
+        within: float | None = None,
         lazy: bool = False,
     ) -> Dispatcher:
         """Prepare a call of many texts; its `outcomes()` do the work.
@@ -111,7 +111,7 @@ class Engine:
         gate = self._gate(config)
         terms = Terms(
             deadline=config.deadline,
-            within=within,
+            within=None if within is None else Deadline(self._clock.now(), within),
             interactive=config.priority == "interactive",
             tenant=config.tenant or "",
             gate=gate,

@@ -117,7 +117,7 @@ try:
         client.synth_many(texts)
 except KeyboardInterrupt as error:
     good = [o for o in error.outcomes if o.ok]
-    assert 100 <= len(good) < 20000, len(good)
+    assert 50 <= len(good) < 20000, len(good)
     assert len({o.index for o in error.outcomes}) == len(error.outcomes)
     print("kept", all(texts[o.index] == o.text for o in error.outcomes))
 print([t.name for t in threading.enumerate()])

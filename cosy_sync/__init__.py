@@ -28,7 +28,6 @@ from .errors import (
     DeadlineError,
     InterruptedBatch,
     InvalidTextError,
-    NoEndpointError,
     RateLimitedError,
     RefusedError,
     ReplyTimeout,
@@ -38,6 +37,7 @@ from .errors import (
     ThrottledError,
     TransportError,
     UnavailableError,
+    UnexpectedError,
 )
 from .events import Event, Observer
 from .models import Audio, Outcome, Timing, Voice, text_hash
@@ -67,7 +67,6 @@ __all__ = [
     "InterruptedBatch",
     "InvalidTextError",
     "LimitConfig",
-    "NoEndpointError",
     "Observer",
     "Outcome",
     "PoolConfig",
@@ -84,6 +83,7 @@ __all__ = [
     "Timing",
     "TransportError",
     "UnavailableError",
+    "UnexpectedError",
     "VerifyConfig",
     "Voice",
     "__version__",

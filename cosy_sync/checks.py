@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import ConfigError
+from .models import is_utf8
 
 __all__ = [
     "Rule",
@@ -41,12 +42,21 @@ def check(config: Any, rules: tuple[Rule, ...]) -> None:
 
 def positive(*names: str) -> tuple[Rule, ...]:
     """Return rules: finite numbers above 0."""
-    return tuple((name, lambda v: 0 < v < float("inf"), "a number above 0") for name in names)
+    return tuple(
+        (name, lambda v: _is_number(v) and 0 < v < float("inf"), "a number above 0")
+        for name in names
+    )
 
 
 def not_negative(*names: str) -> tuple[Rule, ...]:
     """Return rules: finite numbers from 0 on."""
-    return tuple((name, lambda v: 0 <= v < float("inf"), "0 or more") for name in names)
+    return tuple(
+        (name, lambda v: _is_number(v) and 0 <= v < float("inf"), "0 or more") for name in names
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
 
 
 def count(*names: str) -> tuple[Rule, ...]:
@@ -83,8 +93,8 @@ def _is_count(value: Any) -> bool:
 
 
 def name_or_none(value: Any) -> bool:
-    """Return whether this is a name, or nothing."""
-    return value is None or (isinstance(value, str) and bool(value))
+    """Return whether this is a name that can be sent, or nothing."""
+    return value is None or (isinstance(value, str) and bool(value) and is_utf8(value))
 
 
 def header_text_or_none(value: Any) -> bool:
@@ -110,14 +120,18 @@ def checked_headers(headers: Any) -> dict[str, str]:
 
 def checked_url(name: str, url: Any) -> None:
     """Raise ConfigError unless this is an http or https URL without a password in it."""
+    # A key may stand in it: what is wrong is said without showing it.
+    if not isinstance(url, str):
+        raise ConfigError(f"{name}: expected a URL, got {type(url).__name__}")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ConfigError(f"{name}: must be ASCII without spaces; percent-encode the rest")
     try:
         parts = urlsplit(url)
-        port_ok = parts.port is None or parts.port > 0
-    except (ValueError, TypeError, AttributeError):
-        raise ConfigError(f"{name}: {url!r} is not a URL") from None
+        good_port = parts.port is None or parts.port > 0
+    except ValueError:
+        raise ConfigError(f"{name}: this is not a URL; check host and port") from None
     if parts.username or parts.password:
         raise ConfigError(f"{name}: give the key as api_key, not inside the URL")
-    if parts.scheme not in ("http", "https") or not parts.hostname or not port_ok:
-        raise ConfigError(f"{name}: expected http://HOST/PATH or https://HOST/PATH, got {url!r}")
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise ConfigError(f"{name}: {url!r} must be ASCII without spaces; percent-encode the rest")
+    if parts.scheme not in ("http", "https") or not parts.hostname or not good_port:
+        shown = f"{parts.scheme}://{parts.netloc}{parts.path}" if parts.scheme else parts.path
+        raise ConfigError(f"{name}: expected http://HOST/PATH or https://HOST/PATH, got {shown!r}")

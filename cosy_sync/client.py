@@ -85,8 +85,10 @@ class CosyClient:
     ) -> Future[Audio]:
         """Speak one text on a worker thread; the future brings its audio or its error.
 
-        The callback gets the finished future, on the worker. Waits only while LimitConfig's
-        `max_submitted` texts are under way, then raises ShedError.
+        The callback gets the finished future, on the worker; it may use the client, but must not
+        wait for a future of `submit`. Waits only while LimitConfig's `max_submitted` texts are
+        under way, then raises ShedError. At the end of the program, what is not finished within
+        5 s is cut off: close the client, or wait for the futures.
         """
         utterance = check_text(0, text, self.config.batch.max_text_chars)
         future = self._core.engine().submit(utterance, self._interactive)
@@ -139,7 +141,7 @@ class CosyClient:
         """
         if on_error not in ("raise", "return"):
             raise ConfigError(f"on_error: must be 'raise' or 'return', got {on_error!r}")
-        if within is not None and not (isinstance(within, (int, float)) and 0 < within < math.inf):
+        if within is not None and not (type(within) in (int, float) and 0 < within < math.inf):
             raise ConfigError(f"within: must be a number of seconds above 0, got {within!r}")
         checked = list(check_texts(texts, self.config.batch.max_text_chars))
         if on_error == "raise":
@@ -176,6 +178,11 @@ class CosyClient:
         """Return a frozen snapshot of the client's counters."""
         return self._core.stats()
 
+    @property
+    def closed(self) -> bool:
+        """Return whether close() was called."""
+        return self._core.closed
+
     def close(self, timeout: float = 30.0) -> None:
         """Let running work finish for at most `timeout` seconds, then cut it off.
 
@@ -198,7 +205,7 @@ class CosyClient:
 
     def __repr__(self) -> str:
         places = ", ".join(endpoint.label for endpoint in self._core.endpoints)
-        state = "closed" if self._core.closed else "open"
+        state = "closed" if self.closed else "open"
         return f"<CosyClient {places}, wire {self.config.wire}, {state}>"
 
     # -- inside ---------------------------------------------------------------------------------
@@ -209,13 +216,15 @@ class CosyClient:
         progress: ProgressCallback | None,
         within: float | None,
     ) -> list[Outcome]:
-        call = self._core.engine().run_many(texts, self._bulk, within=within)
+        engine = self._core.engine()
+        call = engine.run_many(texts, self._bulk, within=within)
         outcomes: list[Outcome] = []
         try:
-            for outcome in call.outcomes():
-                outcomes.append(outcome)
-                if progress is not None:
-                    progress(len(outcomes), len(texts))
+            with engine.busy():
+                for outcome in call.outcomes():
+                    outcomes.append(outcome)
+                    if progress is not None:
+                        progress(len(outcomes), len(texts))
         except KeyboardInterrupt:
             raise InterruptedBatch(outcomes + call.finished()) from None
         return outcomes
@@ -240,7 +249,9 @@ def _endpoints(url: Target | Sequence[Target] | None) -> list[Endpoint]:
     urls = [endpoint.url for endpoint in found]
     for each in urls:
         if urls.count(each) > 1:
-            raise ConfigError(f"url: {each} is given twice; raise its limits instead")
+            raise ConfigError(
+                f"url: {Endpoint(each).label} is given twice; raise its limits instead"
+            )
     return found
 
 

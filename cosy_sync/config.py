@@ -56,7 +56,7 @@ class Endpoint:
         weight: Share of the traffic when there are several endpoints.
     """
 
-    url: str
+    url: str = field(repr=False)
     max_connections: int = field(default=50, kw_only=True)
     rate: float = field(default=100.0, kw_only=True)
     weight: float = field(default=1.0, kw_only=True)
@@ -64,6 +64,12 @@ class Endpoint:
     def __post_init__(self) -> None:
         checked_url("url", self.url)
         check(self, count("max_connections") + positive("rate", "weight"))
+
+    def __repr__(self) -> str:
+        return (
+            f"Endpoint({self.label!r}, max_connections={self.max_connections}, "
+            f"rate={self.rate:g}, weight={self.weight:g})"
+        )
 
     @property
     def label(self) -> str:
@@ -191,7 +197,7 @@ class BreakerConfig:
 class LimitConfig:
     """How much may be under way at once."""
 
-    # Bytes of all the replies that come in at the same time; more wait at the network's end.
+    # Bytes, as announced, of all the replies that come in at once; more wait at the network's end.
     max_bytes_in_flight: int = 1 << 30
     # Bytes of audio that one `synth_iter` holds, coming in or waiting for its turn.
     max_bytes_waiting: int = 8 << 20
@@ -222,9 +228,12 @@ class VerifyConfig:
     def __post_init__(self) -> None:
         check(
             self,
-            flag("enabled")
-            + positive("max_seconds_per_char")
-            + not_negative("min_seconds_per_char", "slack"),
+            (
+                *flag("enabled"),
+                ("check", lambda v: v is None or callable(v), "a function (text, audio) -> bool"),
+                *positive("max_seconds_per_char"),
+                *not_negative("min_seconds_per_char", "slack"),
+            ),
         )
 
 
@@ -264,10 +273,11 @@ class ClientConfig:
     speed: float = 1.0
     # Seconds for each text, from the moment that the client takes it up.
     deadline: float = 60.0
-    # `interactive` fails at once where `bulk` waits: breaker open, rate used up. None means
+    # `interactive` goes first, and fails at once where `bulk` waits for a breaker. None means
     # `interactive` for synth and submit, `bulk` for synth_many and synth_iter.
     priority: str | None = None
-    # Callers of one tenant share `max_in_flight` requests; without a tenant it bounds them all.
+    # Callers of one tenant share `max_in_flight` batches; without a tenant, those with the same
+    # number share them.
     tenant: str | None = None
     max_in_flight: int | None = None
     # Run everything on the caller's own thread, one call after the other: for debugging.

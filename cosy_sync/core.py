@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from .clock import Clock
 from .config import ClientConfig, Endpoint
 from .engine import Engine, Supplies
-from .errors import ClosedError
+from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .net import HttpClient, Sender
 
 __all__ = ["Core"]
+
+# Seconds that submitted work gets when the program ends without closing its client.
+_LAST_MOMENT = 5.0
 
 
 class Core:
@@ -47,7 +50,10 @@ class Core:
         self._stats = StatsObserver()
         self.closed = False
         for endpoint in endpoints:
-            _wire(endpoint, config)  # an unknown wire is refused here, not at the first text
+            # What the wire cannot do is refused here, not at the first text.
+            most = _wire(endpoint, config).capabilities.max_texts_per_call
+            if config.batch.max_texts > most:
+                raise ConfigError(f"batch_size: the wire {config.wire!r} takes {most} texts a call")
         if not config.pool.verify_tls and config.pool.ssl_context is None:
             warnings.warn(
                 "verify_tls=False: anybody on the way can listen and answer in the service's place",
@@ -60,12 +66,18 @@ class Core:
         engine = self._engine
         if engine is not None and not self.closed:
             return engine
+        if self.closed:
+            raise ClosedError("the client is closed; make a new one")
+        made = self._build()  # outside the lock: it may call the user's function for a client
         with self._lock:
-            if self.closed:
-                raise ClosedError("the client is closed; make a new one")
-            if self._engine is None:
-                self._engine = self._build()
-            return self._engine
+            if self._engine is None and not self.closed:
+                self._engine = made
+            engine = self._engine
+        if engine is not made:
+            made.network.close()
+        if engine is None:
+            raise ClosedError("the client is closed; make a new one")
+        return engine
 
     def stats(self) -> Stats:
         """Return the counters as they are now."""
@@ -85,10 +97,11 @@ class Core:
         if engine is not None:
             engine.close(seconds)
 
-    def cut(self) -> None:
-        """End everything at once, at the end of the process."""
+    def finish(self) -> None:
+        """At the end of the process: let work finish for a moment, then end everything."""
         engine = self._engine
         if engine is not None:
+            engine.drain(_LAST_MOMENT)
             engine.cut()
 
     def renew(self) -> None:
@@ -132,13 +145,13 @@ def _renew_all() -> None:
         core.renew()
 
 
-def _cut_all() -> None:
+def _finish_all() -> None:
     for core in list(_cores):
-        core.cut()
+        core.finish()
 
 
 os.register_at_fork(after_in_child=_renew_all)
 # Before the interpreter waits for worker threads, their requests must be cut off, or it would hang
 # for as long as a server is silent. atexit functions only run after that wait; this hook, by which
 # concurrent.futures itself ends its threads, runs before: the last registered comes first.
-getattr(threading, "_register_atexit", lambda _: None)(_cut_all)
+getattr(threading, "_register_atexit", lambda _: None)(_finish_all)

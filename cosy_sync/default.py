@@ -25,10 +25,13 @@ _client: CosyClient | None = None
 
 
 def default_client() -> CosyClient:
-    """Return the process-wide client; the first call makes it. Raises ConfigError."""
+    """Return the process-wide client; made by the first call, and anew once it was closed.
+
+    Raises ConfigError.
+    """
     global _client
     with _lock:
-        if _client is None:
+        if _client is None or _client.closed:
             _client = CosyClient()
         return _client
 

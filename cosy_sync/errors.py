@@ -8,7 +8,6 @@ CosyError
     ShedError                   too much is waiting already
     BreakerOpenError            the endpoint failed too often lately
     RateLimitedError            our own rate limit could not let it through in time
-    NoEndpointError             no endpoint is able to take it
   DeadlineError(TimeoutError)   the caller's time ran out
   TransportError                the network failed
     ConnectError                no connection: surely not received
@@ -22,11 +21,13 @@ CosyError
     UnavailableError            it cannot answer now
     TextError                   it refused this one text of a batch
   BadAudioError                 a 200 without the audio that was promised
+  UnexpectedError               something broke that never should: a hook, a mock, a bug
   BatchError                    some texts of a call failed; carries every outcome
 
-Each class says three things, so that nobody needs a table of types:
-`sent` (may the service have seen it), `retryable` (may a repetition succeed) and
-`trips` (does it count as a failure of the endpoint).
+Each class says four things, so that nobody needs a table of types:
+`sent` (may the service have seen it), `retryable` (may a repetition succeed),
+`trips` (does it count as a failure of the endpoint) and `hopeless` (would every other text end
+like this).
 """
 
 from __future__ import annotations
@@ -52,7 +53,6 @@ __all__ = [
     "DeadlineError",
     "InterruptedBatch",
     "InvalidTextError",
-    "NoEndpointError",
     "RateLimitedError",
     "RefusedError",
     "ReplyTimeout",
@@ -62,6 +62,7 @@ __all__ = [
     "ThrottledError",
     "TransportError",
     "UnavailableError",
+    "UnexpectedError",
     "server_error",
 ]
 
@@ -78,6 +79,7 @@ class CosyError(Exception):
     sent: ClassVar[bool] = False
     retryable: ClassVar[bool] = False
     trips: ClassVar[bool] = False
+    hopeless: ClassVar[bool] = False
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -150,10 +152,6 @@ class RateLimitedError(RefusedError):
     """Our own rate limit has no room before the deadline."""
 
 
-class NoEndpointError(RefusedError):
-    """No endpoint can take the request."""
-
-
 class DeadlineError(CosyError, TimeoutError):
     """The caller's time ran out. `deadline`: the caller's number (seconds); `phase`: what ran."""
 
@@ -205,9 +203,13 @@ class BadRequestError(ServerError):
 class AuthError(ServerError):
     """The key is missing, wrong or not allowed to do this."""
 
+    hopeless = True
+
 
 class BillingError(ServerError):
     """The account cannot pay."""
+
+    hopeless = True
 
 
 class ThrottledError(ServerError):
@@ -233,6 +235,12 @@ class BadAudioError(CosyError):
     sent = True
     retryable = True
     reason: str = "not_audio"
+
+
+class UnexpectedError(CosyError):
+    """Something broke that never should; its cause says what."""
+
+    sent = True
 
 
 class BatchError(CosyError):
@@ -267,6 +275,9 @@ _ADVICE = {
     429: "lower the endpoint's rate or max_connections to what the service allows",
 }
 
+# Whatever is sent there, the answer will be the same.
+_WRONG_ADDRESS = (404, 405)
+
 
 def server_error(status: int, message: str, **details: Any) -> ServerError:
     """Build the error that belongs to an HTTP status, with advice where there is any."""
@@ -274,6 +285,8 @@ def server_error(status: int, message: str, **details: Any) -> ServerError:
     text = f"the service answered HTTP {status}: {message}" if message else f"HTTP {status}"
     if advice:
         text = f"{text}; {advice}"
+    if status in _WRONG_ADDRESS:
+        details["hopeless"] = True
     return _class_for(status)(text, status=status, **details)
 
 

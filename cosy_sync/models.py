@@ -12,13 +12,22 @@ from pathlib import Path
 
 from .errors import ConfigError, CosyError
 
-__all__ = ["Audio", "Outcome", "Timing", "Utterance", "Voice", "text_hash"]
+__all__ = ["Audio", "Outcome", "Timing", "Utterance", "Voice", "is_utf8", "text_hash"]
 
 
 def text_hash(text: str) -> str:
     """Return 10 hexadecimal digits that stand for a text in logs and errors."""
     data = text.encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=5).hexdigest()
+
+
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be sent: half a surrogate pair cannot."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Voice:
     name: str
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip():
+        if not isinstance(self.name, str) or not self.name.strip() or not is_utf8(self.name):
             raise ConfigError("voice: expected the name of a speaker, such as Voice('中文女')")
 
 
@@ -78,7 +87,6 @@ class Audio:
     pcm_start: int = 0
     pcm_size: int = 0
     timing: Timing | None = None
-    from_cache: bool = False
 
     @property
     def duration(self) -> float:

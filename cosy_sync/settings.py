@@ -14,6 +14,7 @@ from .errors import ConfigError
 __all__ = ["endpoints_from_environment", "load_config"]
 
 ENV_PREFIX = "COSY_SYNC_"
+_ENDPOINT_HINTS = {"max_connections": "int", "rate": "float"}
 _C = TypeVar("_C")
 
 
@@ -26,6 +27,8 @@ def load_config(
 
     Raises ConfigError for a name that does not exist or a value that cannot be.
     """
+    if config is not None and not isinstance(config, ClientConfig):
+        raise ConfigError(f"config: expected a ClientConfig, got {type(config).__name__}")
     given = dict(settings)
     _refuse_unknown(given, [*_names(ClientConfig), "batch_size"], "argument")
     if config is None:
@@ -41,19 +44,29 @@ def load_config(
 
 
 def endpoints_from_environment(environ: Mapping[str, str] | None = None) -> list[Endpoint]:
-    """Read COSY_SYNC_URL: one address, or several with commas between."""
-    text = (os.environ if environ is None else environ).get(f"{ENV_PREFIX}URL", "")
-    return [Endpoint(part.strip()) for part in text.split(",") if part.strip()]
+    """Read COSY_SYNC_URL, one address or several with commas between, and their limits."""
+    given = os.environ if environ is None else environ
+    limits: dict[str, Any] = {}
+    for key, hint in _ENDPOINT_HINTS.items():
+        name = f"{ENV_PREFIX}ENDPOINT_{key}".upper()
+        if name in given:
+            limits[key] = _parse(name, given[name], hint)
+    shown = {key: f"{ENV_PREFIX}ENDPOINT_{key}".upper() for key in limits}
+    shown["url"] = f"{ENV_PREFIX}URL"
+    urls = [part.strip() for part in given.get(f"{ENV_PREFIX}URL", "").split(",") if part.strip()]
+    return [_build(Endpoint, {"url": url, **limits}, shown) for url in urls]
 
 
 def _from_environment(environ: Mapping[str, str]) -> ClientConfig:
     names = {f"{ENV_PREFIX}{'_'.join(path)}".upper(): path for path in _paths()}
     given = {name: text for name, text in environ.items() if name.startswith(ENV_PREFIX)}
-    _refuse_unknown(given, [*names, f"{ENV_PREFIX}URL"], "environment variable")
+    of_endpoints = [f"{ENV_PREFIX}ENDPOINT_{key}".upper() for key in _ENDPOINT_HINTS]
+    of_endpoints.append(f"{ENV_PREFIX}URL")
+    _refuse_unknown(given, [*names, *of_endpoints], "environment variable")
     values: dict[str, Any] = {}
     groups: dict[str, dict[str, Any]] = {}
     for name, text in given.items():
-        if name == f"{ENV_PREFIX}URL":
+        if name in of_endpoints:
             continue
         *group, key = names[name]
         place = groups.setdefault(group[0], {}) if group else values
@@ -62,6 +75,8 @@ def _from_environment(environ: Mapping[str, str]) -> ClientConfig:
         groups.setdefault("batch", {})["max_texts"] = values.pop("batch_size")
     for group_name, fields in groups.items():
         shown = {key: f"{ENV_PREFIX}{group_name}_{key}".upper() for key in fields}
+        if f"{ENV_PREFIX}BATCH_SIZE" in environ and group_name == "batch":
+            shown["max_texts"] = f"{ENV_PREFIX}BATCH_SIZE"
         values[group_name] = _build(GROUPS[group_name], fields, shown)
     return _build(ClientConfig, values, {key: f"{ENV_PREFIX}{key}".upper() for key in values})
 

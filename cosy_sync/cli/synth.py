@@ -128,8 +128,9 @@ class Synthesis:
         return Exit.FAILED if tally.failed else Exit.DONE
 
     def _speak(self, client: CosyClient) -> None:
-        # The first batch goes alone: a wrong address or key shows before a million texts wait.
-        first = list(islice(self._source, client.config.batch.max_texts))
+        # The first text goes alone: a wrong address or key shows before a million texts wait, and
+        # a pipe hears it before the next line comes.
+        first = list(islice(self._source, 1 if self._target.several else 2))
         if not self._target.several and len(first) != 1:
             self._refuse(len(first))
         rest = self._source if self._target.several else ()

@@ -27,8 +27,9 @@ __all__ = ["Attempter", "Result", "Sender", "sleep"]
 # Seconds by which a send may miss its booked instant and still count as booked there: 1 % of the
 # second that the rate limit promises, less than what its rounding leaves free.
 _PUNCTUAL = 0.01
-# A time-out that had less than this share of the caller's time does not speak against the endpoint.
-_FAIR_SHARE = 0.5
+# A time-out of an attempt that had less than so many seconds tells of the caller's haste, not of
+# the endpoint.
+_FAIR_SECONDS = 2.0
 
 Result = Audio | CosyError
 
@@ -63,6 +64,7 @@ class Attempter:
     wires: Mapping[Station, Wire]
     sender: Sender
     memory: Permits
+    connections: Permits | None
     bounds: ReplyBounds
     verifier: Verifier
     observer: Observer
@@ -86,6 +88,7 @@ class Attempter:
         clock, breaker = self.clock, station.breaker
         admission = breaker.admit(clock.now())
         verdict: CosyError | None = RefusedError("not sent")
+        station.join()
         try:
             self._enter(job, station)
             started = clock.now()
@@ -96,8 +99,9 @@ class Attempter:
                 verdict = _verdict(job, error, started)
                 raise
             finally:
-                station.slots.release()
+                self._give_slot(station)
         finally:
+            station.leave()
             breaker.record(admission, verdict, clock.now())
         return results
 
@@ -117,23 +121,33 @@ class Attempter:
             turn = limiter.reserve(now, deadline.at)
             if turn is not None and turn <= now:
                 return
-            station.slots.release()
+            self._give_slot(station)
             if turn is None:
-                raise RateLimitedError(
-                    f"the rate limit of {station.endpoint.rate:g} requests/s has no turn within "
-                    f"the deadline of {deadline.seconds:g} s; send less or raise Endpoint(rate=)",
-                    endpoint=station.label,
-                    retry_after=limiter.next_free(now) - now,
-                )
+                raise _no_turn(job, station, now)
             sleep(clock, job.stop, turn - now)
             now = clock.now()
             punctual = now - turn <= _PUNCTUAL and limiter.paused_until <= now
             if punctual and self._take_slot(job, station, 0.0):
                 return
 
-    @staticmethod
-    def _take_slot(job: Job, station: Station, seconds: float) -> bool:
-        return station.slots.acquire(key=job.tenant, urgent=job.interactive, seconds=seconds)
+    def _take_slot(self, job: Job, station: Station, seconds: float) -> bool:
+        until = self.clock.now() + seconds
+        kind = {"key": job.tenant, "urgent": job.interactive}
+        if not station.slots.acquire(seconds=seconds, **kind):  # type: ignore[arg-type]
+            return False
+        free = False
+        try:
+            left = until - self.clock.now()
+            free = self.connections is None or self.connections.acquire(seconds=left, **kind)  # type: ignore[arg-type]
+        finally:
+            if not free:
+                station.slots.release()
+        return free
+
+    def _give_slot(self, station: Station) -> None:
+        if self.connections is not None:
+            self.connections.release()
+        station.slots.release()
 
     # -- the call -------------------------------------------------------------------------------
 
@@ -208,8 +222,21 @@ class Attempter:
         )
 
 
+def _no_turn(job: Job, station: Station, now: float) -> RateLimitedError:
+    pause = station.limiter.paused_until - now
+    if pause > 0:
+        why = f"the service asked to be left alone for {pause:.1f} s more (Retry-After)"
+    else:
+        rate = station.endpoint.rate
+        why = f"the rate limit of {rate:g} requests/s is booked out; send less or raise its rate"
+    return RateLimitedError(
+        f"no turn within the deadline of {job.deadline.seconds:g} s: {why}",
+        endpoint=station.label,
+        retry_after=station.limiter.next_free(now) - now,
+    )
+
+
 def _verdict(job: Job, error: CosyError, started: float) -> CosyError:
-    had = job.deadline.at - started
-    if isinstance(error, ReplyTimeout) and had < _FAIR_SHARE * job.deadline.seconds:
+    if isinstance(error, ReplyTimeout) and job.deadline.at - started < _FAIR_SECONDS:
         return RefusedError("too little time to judge the endpoint by")
     return error

@@ -7,24 +7,27 @@ import time
 
 __all__ = ["Backlog"]
 
-# Seconds that a reply waits for room. It stands in the network's buffers meanwhile, and a server
-# will not be patient for ever: after that it comes in, room or not.
+# Seconds that a reply waits for room at most. It stands in the network's buffers meanwhile, and a
+# server will not be patient for ever: after that it comes in, room or not.
 _PATIENCE = 2.0
 
 
 class Backlog:
-    """Keeps replies out while much is held already, but never the one that is next in order.
+    """Keeps replies out while much is held already, as long as that helps.
 
-    That one lets the others go: outcomes are handed out in input order, so without it nothing
-    would ever become free.
+    Outcomes are handed out in input order, so the reply that is next always comes in: it lets the
+    others go. And when all batches under way wait here, the next one was not even sent: then the
+    foremost of them comes in.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        # Guards: _held, _next, _given_up. Those who wait for room wait on it.
+        # Guards: everything below. Those who wait for room wait on it.
         self._lock = threading.Condition(threading.Lock())
         self._held = 0
         self._next = 0
+        self._under_way = 0
+        self._waiting: list[int] = []
         self._given_up = False
 
     @property
@@ -32,23 +35,23 @@ class Backlog:
         """Return whether no more should be asked for."""
         return self._held >= self._limit
 
-    def enter(self, first: int, size: int) -> None:
-        """Take in a reply of so many bytes, whose first text is this one; wait for room."""
-        until = time.monotonic() + _PATIENCE
+    def expect(self, batches: int) -> None:
+        """Note that so many more batches are under way, or fewer."""
         with self._lock:
-            while not self._given_up and self._crowds(first, size):
-                if not self._lock.wait(until - time.monotonic()):
-                    break
-            self._held += size
-
-    def give_up(self) -> None:
-        """Let everybody in: nobody takes outcomes any more."""
-        with self._lock:
-            self._given_up = True
+            self._under_way += batches
             self._lock.notify_all()
 
-    def _crowds(self, first: int, size: int) -> bool:
-        return bool(self._held) and self._held + size > self._limit and first > self._next
+    def enter(self, first: int, size: int, seconds: float) -> None:
+        """Take in a reply of so many bytes, whose first text is this one; wait for room."""
+        until = time.monotonic() + min(seconds, _PATIENCE)
+        with self._lock:
+            self._waiting.append(first)
+            self._lock.notify_all()
+            while self._must_wait(first, size):
+                if not self._lock.wait(max(0.0, until - time.monotonic())):
+                    break
+            self._waiting.remove(first)
+            self._held += size
 
     def change(self, size: int) -> None:
         """Note that a reply is smaller or larger than it was announced, or gone."""
@@ -62,3 +65,15 @@ class Backlog:
             self._next = following
             self._held -= size
             self._lock.notify_all()
+
+    def give_up(self) -> None:
+        """Let everybody in: nobody takes outcomes any more."""
+        with self._lock:
+            self._given_up = True
+            self._lock.notify_all()
+
+    def _must_wait(self, first: int, size: int) -> bool:
+        if self._given_up or not self._held or self._held + size <= self._limit:
+            return False
+        stuck = len(self._waiting) >= self._under_way and first == min(self._waiting)
+        return first > self._next and not stuck

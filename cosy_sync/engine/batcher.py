@@ -9,26 +9,30 @@ from ..models import Utterance
 
 __all__ = ["pack"]
 
-# Seconds after which a slow source's texts are sent without waiting for more.
+# Seconds that a window gathers texts: the next one of a slow source sends it as it is.
 _PATIENCE = 0.1
 
 Batch = list[Utterance]
 
 
 def pack(
-    utterances: Iterable[Utterance], config: BatchConfig, now: Callable[[], float]
+    utterances: Iterable[Utterance | None], config: BatchConfig, now: Callable[[], float]
 ) -> Iterator[Batch]:
     """Yield batches, pulling only as many texts as one sort window holds before the first.
 
     A call takes as long as its longest text, so each window is sorted by length before it is cut.
-    When the source raises, what came before is yielded first and then the exception goes on.
+    A None among the texts makes it yield what there is, be it an empty batch. When the source
+    raises, what came before is yielded first and then the exception goes on.
     """
     for window in _windows(utterances, config.max_texts * config.sort_window, now):
-        yield from _cut(sorted(window, key=_length), config)
+        if window:
+            yield from _cut(sorted(window, key=_length), config)
+        else:
+            yield window
 
 
 def _windows(
-    utterances: Iterable[Utterance], size: int, now: Callable[[], float]
+    utterances: Iterable[Utterance | None], size: int, now: Callable[[], float]
 ) -> Iterator[Batch]:
     window: Batch = []
     opened = now()
@@ -42,8 +46,9 @@ def _windows(
             if window:
                 yield window
             raise
-        window.append(utterance)
-        if len(window) >= size or now() - opened > _PATIENCE:
+        if utterance is not None:
+            window.append(utterance)
+        if utterance is None or len(window) >= size or now() - opened > _PATIENCE:
             yield window
             window, opened = [], now()
     if window:

@@ -50,6 +50,7 @@ class Caller:
     ) -> None:
         self._attempter = attempter
         self._stations = stations
+        self._elsewhere = len(stations) > 1
         self._retry = retry
         self._observer = observer
         self._clock = clock
@@ -121,7 +122,7 @@ class Caller:
                 continue
             if result.endpoint is None:
                 result.endpoint = station.label
-            wait = self._retry.wait(job.note(utterance, result))
+            wait = self._retry.wait(job.note(utterance, result), elsewhere=self._elsewhere)
             if wait is None or not self._fits(job, wait):
                 self._fail(job, [utterance], self._last_word(job, result))
             else:

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 from ..clock import Clock
 from ..config import BatchConfig
-from ..errors import ClosedError
+from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance
 from ..policies import Deadline
 from .backlog import Backlog
 from .batcher import pack
-from .budget import Permits
 from .caller import Caller
 from .executor import Executor
-from .job import Job
+from .gate import Gate
+from .job import Job, failed
 
 __all__ = ["Dispatcher", "Terms"]
 
-# How long a wait for permits may last before it is looked at again, in seconds.
-_LOOK_AGAIN = 1.0
+# Seconds after which a wait is interrupted to see whether it still makes sense.
+_GLANCE = 0.5
+# Glances that batches get to end by themselves after they were cancelled.
+_LAST_GLANCES = 10
+# Outcomes that wait for their turn at most, however small they are.
+_MOST_DONE = 10_000
+# Texts in a row that cannot be sent, after which their outcomes are handed out first.
+_MOST_REFUSED = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +37,16 @@ class Terms:
     """What one call was promised.
 
     `gate` bounds the tenant's batches under way, `ahead` those of this call, `max_waiting` the
-    bytes of finished audio that wait for their turn.
+    bytes of audio that it holds. A lazy call may have no end. `alone`: there is no other endpoint.
     """
 
     deadline: float
     within: Deadline | None
     interactive: bool
+    lazy: bool
+    alone: bool
     tenant: str
-    gate: Permits | None
+    gate: Gate | None
     ahead: int
     max_waiting: int
 
@@ -59,15 +68,19 @@ class Dispatcher:
         self._caller = caller
         self._executor = executor
         self._clock = clock
+        self._pid = os.getpid()
         self.stop = threading.Event()
-        self._mail: SimpleQueue[Job | BaseException] = SimpleQueue()
-        self._under_way = 0
+        self._mail: SimpleQueue[Job] = SimpleQueue()
+        self._jobs: set[Job] = set()
         self._done: dict[int, Outcome] = {}
         self._next = 0
         self._backlog = Backlog(terms.max_waiting)
-        # Why no more batches come: the end of the input, or what its source raised.
+        self._glances = 0
         self._ended = False
-        self._source_error: BaseException | None = None
+        # What ends the call after everything before it was handed out.
+        self._last_error: BaseException | None = None
+        # What every further text would end with, so that none is sent any more.
+        self._verdict: CosyError | None = None
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield every text's outcome in input order, as soon as it and those before it are there.
@@ -76,39 +89,46 @@ class Dispatcher:
         """
         try:
             while True:
+                self._refuse_child()
                 self._send_more()
                 yield from self._ready()
-                if self._under_way:
+                if self._jobs:
                     self._collect()
                 elif self._ended:
                     break
-            if self._source_error is not None:
-                raise self._source_error
+            if self._last_error is not None:
+                raise self._last_error
         finally:
-            self.stop.set()
-            self._backlog.give_up()
+            if os.getpid() == self._pid:
+                self.stop.set()
+                self._backlog.give_up()
 
     def finished(self) -> list[Outcome]:
         """Return what is finished and was not handed out yet, in input order."""
         while not self._mail.empty():
-            self._collect()
+            self._take(self._mail.get())
+        for job in self._jobs:
+            self._note(list(job.outcomes))
         return [self._done[index] for index in sorted(self._done)]
+
+    # -- sending --------------------------------------------------------------------------------
 
     def _send_more(self) -> None:
         while not self._ended and self._may_send():
             batch = self._pull()
-            if batch is None:
+            if not batch:
                 return
-            while not self._enter_gate():
-                self._collect()
-            self._submit(batch)
+            if self._verdict is None:
+                self._send(batch)
+            else:
+                self._refuse(batch, self._verdict)
+                return
 
     def _may_send(self) -> bool:
-        if not self._under_way:
+        if not self._jobs:
             return True
-        terms = self._terms
-        room = self._under_way < terms.ahead and not self._backlog.full
-        return room and self._mail.empty()
+        busy = len(self._jobs) >= self._terms.ahead or self._backlog.full
+        return not busy and len(self._done) < _MOST_DONE and self._mail.empty()
 
     def _pull(self) -> list[Utterance] | None:
         try:
@@ -116,19 +136,29 @@ class Dispatcher:
         except StopIteration:
             self._ended = True
         except Exception as error:
-            self._ended, self._source_error = True, error
+            self._ended, self._last_error = True, error
         return None
 
-    def _enter_gate(self) -> bool:
-        """Pass the tenant's gate; False when it is full and a batch of this call may open it."""
+    def _send(self, batch: list[Utterance]) -> None:
+        try:
+            while not self._pass_gate():
+                if self._jobs:
+                    self._collect()
+                else:
+                    self._verdict = self._verdict or self._why_give_up()
+                if self._verdict is not None:
+                    self._refuse(batch, self._verdict)
+                    return
+            self._submit(batch)
+        except ClosedError as error:
+            self._refuse(batch, error)
+            self._verdict = error
+            if self._terms.lazy:  # its input may have no end
+                self._ended, self._last_error = True, error
+
+    def _pass_gate(self) -> bool:
         gate = self._terms.gate
-        if gate is None:
-            return True
-        if self._under_way:
-            return gate.acquire()
-        while not gate.acquire(seconds=_LOOK_AGAIN):
-            pass
-        return True
+        return gate is None or gate.acquire(seconds=0.0 if self._jobs else self._glance())
 
     def _submit(self, batch: list[Utterance]) -> None:
         terms = self._terms
@@ -143,44 +173,103 @@ class Dispatcher:
             stop=self.stop,
             backlog=self._backlog,
         )
-        self._under_way += 1
+        self._jobs.add(job)
+        self._backlog.expect(1)
         try:
             self._executor.submit(lambda: self._work(job))
         except ClosedError:
-            self._under_way -= 1
+            self._jobs.remove(job)
+            self._backlog.expect(-1)
             if terms.gate is not None:
                 terms.gate.release()
             raise
 
     def _work(self, job: Job) -> None:
-        # On a worker: a bug must reach the caller too, or it would wait for ever.
         try:
             self._caller.run(job)
         except BaseException as error:
-            self._mail.put(error)
-        else:
-            self._mail.put(job)
+            job.end(error)
         finally:
+            self._backlog.expect(-1)
             if self._terms.gate is not None:
                 self._terms.gate.release()
+            self._mail.put(job)
+
+    # -- collecting -----------------------------------------------------------------------------
 
     def _collect(self) -> None:
-        mail = self._mail.get()
-        self._under_way -= 1
-        if isinstance(mail, BaseException):
-            raise mail
-        for outcome in mail.outcomes:
-            self._done[outcome.index] = outcome
+        """Wait for a batch to end; give up on all of them when that makes no sense any more."""
+        while True:
+            try:
+                self._take(self._mail.get(timeout=self._glance()))
+                return
+            except Empty:
+                error = self._why_give_up()
+            if error is not None:
+                self._abandon(error)
+                return
 
-    def _sift(self, texts: Iterable[Utterance | Outcome]) -> Iterator[Utterance]:
+    def _glance(self) -> float:
+        within = self._terms.within
+        return _GLANCE if within is None else within.cut(_GLANCE, self._clock.now())
+
+    def _why_give_up(self) -> CosyError | None:
+        within = self._terms.within
+        if within is not None and within.expired(self._clock.now()):
+            return within.error("speaking the texts of this call")
+        if self.stop.is_set():
+            self._glances += 1
+            if self._glances > _LAST_GLANCES:
+                return ClosedError("the client was closed in the middle of this call")
+        return None
+
+    def _abandon(self, error: CosyError) -> None:
+        self._verdict = error
+        self.stop.set()
+        self._backlog.give_up()
+        jobs, self._jobs = self._jobs, set()
+        for job in jobs:
+            known = list(job.outcomes)
+            self._note(known)
+            indexes = {outcome.index for outcome in known}
+            self._refuse([text for text in job.texts if text.index not in indexes], error)
+
+    def _take(self, job: Job) -> None:
+        if job in self._jobs:  # or it was given up before
+            self._jobs.remove(job)
+            self._note(job.outcomes)
+
+    def _note(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            self._done[outcome.index] = outcome
+            error = outcome.error
+            if error is not None and error.hopeless and self._terms.alone:
+                self._verdict = error
+
+    def _refuse(self, texts: Sequence[Utterance], error: CosyError) -> None:
         for text in texts:
-            if isinstance(text, Outcome):
-                self._done[text.index] = text
-            else:
+            self._done[text.index] = failed(text, error)
+
+    def _refuse_child(self) -> None:
+        # In a forked child the workers are gone, and any lock may be held by one of them.
+        if os.getpid() != self._pid:
+            raise ClosedError("the process forked in the middle of this call; call again here")
+
+    def _sift(self, texts: Iterable[Utterance | Outcome]) -> Iterator[Utterance | None]:
+        refused = 0
+        for text in texts:
+            if isinstance(text, Utterance):
+                refused = 0
                 yield text
+                continue
+            self._done[text.index] = text
+            refused += 1
+            if refused % _MOST_REFUSED == 0:
+                yield None
 
     def _ready(self) -> Iterator[Outcome]:
         while self._next in self._done:
+            self._refuse_child()
             outcome = self._done.pop(self._next)
             self._next += 1
             size = len(outcome.audio.data) if outcome.audio is not None else 0

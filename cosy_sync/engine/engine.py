@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 from ..audio import Verifier
 from ..clock import Clock
@@ -21,12 +24,15 @@ from .attempt import Attempter, Sender
 from .budget import Permits
 from .caller import Caller
 from .dispatcher import Dispatcher, Terms
-from .executor import Executor, SerialExecutor, ThreadExecutor
+from .executor import SerialExecutor, ThreadExecutor
+from .gate import Gate
 from .job import Job
 from .sizes import ReplyBounds
 from .station import Station
 
 __all__ = ["Engine", "Network", "Supplies"]
+
+T = TypeVar("T")
 
 # Seconds that running work gets to notice that it was cut off.
 _GRACE = 5.0
@@ -79,16 +85,20 @@ class Engine:
             Station(endpoint, config.breaker, supplies.observer) for endpoint in supplies.endpoints
         ]
         places = sum(endpoint.max_connections for endpoint in supplies.endpoints)
-        self.workers = min(places, config.pool.max_connections)
-        self._executor: Executor = (
-            SerialExecutor() if config.serial else ThreadExecutor(self.workers)
-        )
+        most = config.pool.max_connections
+        self.workers = min(places, most)
+        # Only where the endpoints together may open more than the pool has.
+        self._connections = Permits(most) if places > most else None
+        make = SerialExecutor if config.serial else functools.partial(ThreadExecutor, self.workers)
+        # Bulk batches may sleep on their workers; single texts have workers of their own, and so
+        # has the main thread, which Ctrl-C could otherwise hit while it holds permits.
+        self._bulk, self._single, self._main = make(), make(), make()
         self._memory = Permits(config.limits.max_bytes_in_flight)
         self._submitted = Permits(config.limits.max_submitted)
         # Guards: _callers, _gates, _stops, _closed.
         self._lock = threading.Lock()
         self._callers: dict[object, Caller] = {}
-        self._gates: dict[str, Permits] = {}
+        self._gates: dict[str, Gate] = {}
         self._stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
         self._closed = False
 
@@ -113,21 +123,36 @@ class Engine:
             deadline=config.deadline,
             within=None if within is None else Deadline(self._clock.now(), within),
             interactive=config.priority == "interactive",
+            lazy=lazy,
+            alone=len(self.stations) == 1,
             tenant=config.tenant or "",
             gate=gate,
             ahead=min(self.workers, gate.limit if gate else self.workers),
             max_waiting=limits.max_bytes_waiting if lazy else limits.max_bytes_in_flight,
         )
         dispatcher = Dispatcher(
-            texts, config.batch, terms, self._caller(config), self._executor, self._clock
+            texts, config.batch, terms, self._caller(config), self._bulk, self._clock
         )
         self._watch(dispatcher.stop)
         return dispatcher
 
+    def busy(self) -> AbstractContextManager[None]:
+        """Make close() wait for a call of many texts, also between two of its batches."""
+        return self._bulk.busy()
+
     def run_one(self, utterance: Utterance, config: ClientConfig) -> Outcome:
-        """Bring one text to its outcome, on this very thread."""
+        """Bring one text to its outcome, on this very thread unless it is the main one."""
         job = self._job(utterance, config)
-        return self._executor.run_here(lambda: self._run(job, config))
+        if threading.current_thread() is not threading.main_thread() or config.serial:
+            with self._single.busy():
+                return self._run_gated(job, config)
+        future: Future[Outcome] = Future()
+        self._main.submit(lambda: _fulfil(future, lambda: self._run_gated(job, config)))
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            job.stop.set()
+            raise
 
     def submit(self, utterance: Utterance, config: ClientConfig) -> Future[Audio]:
         """Bring one text to its outcome on a worker.
@@ -135,34 +160,39 @@ class Engine:
         Waits, up to the deadline, while too many are submitted already: then ShedError.
         """
         job = self._job(utterance, config)
-        if not self._submitted.acquire(seconds=config.deadline):
+        seconds = 0.0 if self._single.is_inside() else config.deadline  # a worker must not wait
+        if not self._submitted.acquire(seconds=seconds):
             raise ShedError(
                 f"{self._submitted.limit} texts are submitted and not finished; wait for some, "
                 "use synth_many, or raise LimitConfig(max_submitted)"
             )
         future: Future[Audio] = Future()
-        try:
-            self._executor.submit(lambda: self._fulfil(future, job, config))
-        except ClosedError:
-            self._submitted.release()
-            raise
+        gate = self._gate(config)
+
+        def work() -> None:
+            _fulfil(future, lambda: self._speak(job, config), self._submitted.release, gate)
+
+        if gate is None:
+            self._hand_over(work, future)
+        else:
+            gate.enter_later(lambda: self._hand_over(work, future))
         return future
 
-    def _fulfil(self, future: Future[Audio], job: Job, config: ClientConfig) -> None:
-        outcome: Outcome | None = None
-        bug: BaseException | None = None
+    def _hand_over(self, work: Callable[[], None], future: Future[Audio]) -> None:
         try:
-            if not future.set_running_or_notify_cancel():
-                return
-            outcome = self._run(job, config)
-        except BaseException as error:
-            bug = error
-        finally:
-            self._submitted.release()  # first: the future's callbacks may submit more
-        if outcome is not None and outcome.audio is not None:
-            future.set_result(outcome.audio)
-        else:
-            future.set_exception(bug if outcome is None else outcome.error)
+            self._single.submit(work)
+        except ClosedError as error:
+            self._submitted.release()
+            if future.set_running_or_notify_cancel():
+                future.set_exception(error)
+
+    def _speak(self, job: Job, config: ClientConfig) -> Audio:
+        self._run(job, config)
+        outcome = job.outcomes[0]
+        if outcome.audio is None:
+            assert outcome.error is not None
+            raise outcome.error
+        return outcome.audio
 
     def _job(self, utterance: Utterance, config: ClientConfig) -> Job:
         job = Job(
@@ -175,7 +205,7 @@ class Engine:
         self._watch(job.stop)
         return job
 
-    def _run(self, job: Job, config: ClientConfig) -> Outcome:
+    def _run_gated(self, job: Job, config: ClientConfig) -> Outcome:
         gate = self._gate(config)
         left = job.deadline.remaining(self._clock.now())
         if gate is not None and not gate.acquire(urgent=job.interactive, seconds=left):
@@ -183,11 +213,17 @@ class Engine:
             job.fail(job.texts[0], error)
             return job.outcomes[0]
         try:
-            self._caller(config).run(job)
+            self._run(job, config)
         finally:
             if gate is not None:
                 gate.release()
         return job.outcomes[0]
+
+    def _run(self, job: Job, config: ClientConfig) -> None:
+        try:
+            self._caller(config).run(job)
+        except (Exception, SystemExit) as error:
+            job.end(error)
 
     # -- what callers share ---------------------------------------------------------------------
 
@@ -207,6 +243,7 @@ class Engine:
             wires={s: supplies.wire(s.endpoint, config) for s in self.stations},
             sender=self.network,
             memory=self._memory,
+            connections=self._connections,
             bounds=ReplyBounds(config),
             verifier=Verifier(config.verify),
             observer=supplies.observer,
@@ -216,7 +253,7 @@ class Engine:
         retry = RetryPolicy(config.retry)
         return Caller(attempter, self.stations, retry, supplies.observer, self._clock)
 
-    def _gate(self, config: ClientConfig) -> Permits | None:
+    def _gate(self, config: ClientConfig) -> Gate | None:
         limit = config.max_in_flight
         if limit is None:
             return None
@@ -224,7 +261,7 @@ class Engine:
         with self._lock:
             gate = self._gates.get(name)
             if gate is None:
-                gate = self._gates[name] = Permits(limit)
+                gate = self._gates[name] = Gate(limit)
         if gate.limit != limit:
             raise ConfigError(
                 f"max_in_flight: tenant {name!r} already has {gate.limit}; a tenant has one limit"
@@ -240,17 +277,26 @@ class Engine:
     # -- the end --------------------------------------------------------------------------------
 
     def close(self, seconds: float) -> None:
-        """Let running work finish for so many seconds, then cut it off; leave no thread behind."""
+        """Let running work finish for so many seconds, then cut it off; leave no thread behind.
+
+        Of several calls, each on its own thread, the most impatient decides.
+        """
         with self._lock:
-            first, self._closed = not self._closed, True
-        if not first:
-            return
-        if not self._executor.drain(seconds):
+            self._closed = True
+        try:
+            self.drain(seconds)
+        finally:
             self.cut()
-            self._executor.drain(_GRACE)
-        self.cut()
-        self._executor.close()
-        self.network.close()
+            self.drain(_GRACE)
+            for executor in (self._bulk, self._single, self._main):
+                executor.close()
+            self.network.close()
+
+    def drain(self, seconds: float) -> None:
+        """Wait until nothing is queued or running, at most so many seconds."""
+        until = time.monotonic() + seconds
+        for executor in (self._bulk, self._single, self._main):
+            executor.drain(max(0.0, until - time.monotonic()))
 
     def cut(self) -> None:
         """End everything that waits: for a permit, for a turn, for a reply."""
@@ -259,15 +305,47 @@ class Engine:
             stops, gates = list(self._stops), list(self._gates.values())
         for stop in stops:
             stop.set()
-        for permits in (self._memory, self._submitted, *gates):
-            permits.close()
+        for permits in (self._memory, self._submitted, self._connections):
+            if permits is not None:
+                permits.close()
         for station in self.stations:
             station.slots.close()
+        for gate in gates:
+            for task in gate.close():
+                task()  # its job was stopped, so it only tells its future
         self.network.cut()
 
     def in_flight(self) -> int:
         """Return how many requests are under way."""
         return sum(station.slots.used for station in self.stations)
+
+
+def _fulfil(
+    future: Future[T],
+    work: Callable[[], T],
+    after: Callable[[], None] | None = None,
+    gate: Gate | None = None,
+) -> None:
+    """Do the work and tell its future, once what it held is given back: callbacks may go on."""
+    result: T | None = None
+    failure: BaseException | None = None
+    wanted = future.set_running_or_notify_cancel()
+    try:
+        if wanted:
+            result = work()
+    except BaseException as error:
+        failure = error
+    finally:
+        if after is not None:
+            after()
+        if gate is not None:
+            gate.release()
+    if failure is not None:
+        future.set_exception(failure)
+        if isinstance(failure, KeyboardInterrupt):  # on the caller's own thread, when serial
+            raise failure
+    elif wanted:
+        future.set_result(cast(T, result))
 
 
 def _caller_key(config: ClientConfig) -> object:

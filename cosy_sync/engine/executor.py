@@ -3,112 +3,121 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from contextlib import contextmanager
 
 from ..errors import ClosedError
 
-__all__ = ["Executor", "SerialExecutor", "ThreadExecutor", "on_worker"]
+__all__ = ["Executor", "SerialExecutor", "ThreadExecutor"]
 
-T = TypeVar("T")
+Task = Callable[[], None]
 
-_PREFIX = "cosy-worker"
-
-
-def on_worker() -> bool:
-    """Return whether this is one of our worker threads."""
-    return threading.current_thread().name.startswith(_PREFIX)
+# Seconds between two looks at what is still pending while an executor is drained.
+_LOOK = 0.01
 
 
-class Executor(Protocol):
+class Executor:
     """Runs tasks that catch their own exceptions. Whoever submits bounds how many there are."""
 
-    def submit(self, task: Callable[[], None]) -> None:
+    def __init__(self) -> None:
+        # Guards: _pending, the tasks queued and running and the calls that are busy.
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._local = threading.local()
+
+    def submit(self, task: Task) -> None:
         """Run the task, now or soon. Raises ClosedError."""
-        ...
-
-    def run_here(self, task: Callable[[], T]) -> T:
-        """Run the task on the caller's own thread, counted like the others."""
-        ...
-
-    def drain(self, seconds: float) -> bool:
-        """Wait until no task is queued or running; return whether that came in time."""
-        ...
+        raise NotImplementedError
 
     def close(self) -> None:
         """Take no more tasks and end the threads; a task that still runs is left to itself."""
-        ...
+        raise NotImplementedError
 
-
-class ThreadExecutor:
-    """At most `workers` threads, each started when it is first needed."""
-
-    def __init__(self, workers: int) -> None:
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix=_PREFIX)
-        # Guards: _pending. It is also what drain() waits on.
-        self._lock = threading.Condition(threading.Lock())
-        self._pending = 0
-
-    def submit(self, task: Callable[[], None]) -> None:
-        """Queue the task for the next free worker. Raises ClosedError."""
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Count the work that is done meanwhile on the caller's own thread like a task."""
         self._count(1)
         try:
-            self._pool.submit(self._run, task)
-        except RuntimeError as error:
-            self._count(-1)
-            raise ClosedError(f"the client is closed ({error})") from None
-
-    def run_here(self, task: Callable[[], T]) -> T:
-        """Run the task on the caller's own thread, counted like the others."""
-        self._count(1)
-        try:
-            return task()
+            yield
         finally:
             self._count(-1)
 
     def drain(self, seconds: float) -> bool:
-        """Wait until no task is queued or running; return whether that came in time."""
-        mine = 1 if on_worker() else 0
-        with self._lock:
-            return self._lock.wait_for(lambda: self._pending <= mine, seconds)
+        """Wait until nothing is queued or running; return whether that came in time.
 
-    def close(self) -> None:
-        """Take no more tasks and end the threads; a task that still runs is left to itself."""
-        self._pool.shutdown(wait=self.drain(0) and not on_worker())
+        A task that asks does not wait for itself.
+        """
+        mine = 1 if self.is_inside() else 0
+        until = time.monotonic() + seconds
+        while self._pending > mine:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_LOOK)
+        return True
 
-    def _run(self, task: Callable[[], None]) -> None:
+    def is_inside(self) -> bool:
+        """Return whether this very thread runs one of its tasks."""
+        return getattr(self._local, "inside", False)
+
+    def _run(self, task: Task) -> None:
+        self._local.inside = True
         try:
             task()
         finally:
+            self._local.inside = False
             self._count(-1)
 
     def _count(self, change: int) -> None:
         with self._lock:
             self._pending += change
-            if change < 0:
-                self._lock.notify_all()
 
 
-class SerialExecutor:
+class ThreadExecutor(Executor):
+    """At most `workers` threads, each started when it is first needed."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="cosy-worker")
+
+    def submit(self, task: Task) -> None:
+        """Queue the task for the next free worker. Raises ClosedError."""
+        first = threading.Lock()
+
+        def once() -> None:
+            if first.acquire(blocking=False):
+                self._run(task)
+
+        self._count(1)
+        try:
+            self._pool.submit(once)
+        except RuntimeError as error:
+            if "shutdown" in str(error):
+                self._count(-1)
+                raise ClosedError("the client is closed; make a new one") from None
+            # No thread could be started, but the task was queued all the same: whoever comes
+            # first runs it, this thread or a worker that lives.
+            once()
+
+    def close(self) -> None:
+        """Take no more tasks and end the threads; a task that still runs is left to itself."""
+        self._pool.shutdown(wait=self.drain(0) and not self.is_inside())
+
+
+class SerialExecutor(Executor):
     """Runs each task before `submit` returns: the same work, one by one, in order."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._closed = False
 
-    def submit(self, task: Callable[[], None]) -> None:
+    def submit(self, task: Task) -> None:
         """Run the task now. Raises ClosedError."""
         if self._closed:
-            raise ClosedError("the client is closed")
-        task()
-
-    def run_here(self, task: Callable[[], T]) -> T:
-        """Run the task."""
-        return task()
-
-    def drain(self, seconds: float) -> bool:
-        """Return True: nothing is ever left."""
-        return True
+            raise ClosedError("the client is closed; make a new one")
+        self._count(1)
+        self._run(task)
 
     def close(self) -> None:
         """Take no more tasks."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from ..errors import CosyError
+from ..errors import CosyError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline
 from .backlog import Backlog
 
-__all__ = ["Job"]
+__all__ = ["Job", "failed"]
 
 
 class Job:
@@ -61,14 +61,31 @@ class Job:
         earlier = self.tries.get(utterance.index, [])
         if earlier and earlier[-1] is error:
             earlier = earlier[:-1]
-        final = error.with_details(
-            index=utterance.index, text_hash=utterance.hash, attempts=tuple(earlier)
+        outcome = failed(utterance, error.with_details(attempts=tuple(earlier)))
+        self.outcomes.append(outcome)
+        assert outcome.error is not None
+        return outcome.error
+
+    def end(self, cause: BaseException) -> None:
+        """End the texts that have no outcome yet: something broke that never should."""
+        error = UnexpectedError(
+            f"an unexpected {type(cause).__name__}, see the cause: a hook, a mock or a check of "
+            "yours, or a bug of cosy_sync"
         )
-        self.outcomes.append(Outcome(utterance.index, utterance.text, None, final))
-        return final
+        error.__cause__ = cause
+        known = {outcome.index for outcome in self.outcomes}
+        for text in self.texts:
+            if text.index not in known:
+                self.fail(text, error)
 
     def note(self, utterance: Utterance, error: CosyError) -> list[CosyError]:
         """Note a failed attempt of a text; return all of its errors so far."""
         errors = self.tries.setdefault(utterance.index, [])
         errors.append(error)
         return errors
+
+
+def failed(utterance: Utterance, error: CosyError) -> Outcome:
+    """Return the outcome of a text that ended with an error."""
+    own = error.with_details(index=utterance.index, text_hash=utterance.hash)
+    return Outcome(utterance.index, utterance.text, None, own)

@@ -23,7 +23,7 @@ class Room:
         """Wait until a reply of so many bytes may come in. Raises DeadlineError."""
         job = self._job
         if job.backlog is not None:
-            job.backlog.enter(job.first, size)
+            job.backlog.enter(job.first, size, job.deadline.remaining(self._clock.now()))
         left = job.deadline.remaining(self._clock.now())
         if not self._memory.acquire(size, key=job.tenant, urgent=job.interactive, seconds=left):
             if job.backlog is not None:

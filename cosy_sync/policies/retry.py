@@ -33,7 +33,7 @@ class RetryPolicy:
         self._steps = _steps(config)
         self._random = random
 
-    def wait(self, errors: Sequence[CosyError]) -> float | None:
+    def wait(self, errors: Sequence[CosyError], *, elsewhere: bool = False) -> float | None:
         """Return the seconds to wait before sending again; None when it must not be repeated.
 
         A Retry-After is a lower bound, and the clients that were given the same one come back
@@ -42,6 +42,7 @@ class RetryPolicy:
         Args:
             errors: One text's failed attempts, newest last, at least one. Refusals of our own
                 are no attempts and do not belong here.
+            elsewhere: The next attempt may go to another endpoint, which asked for no pause.
         """
         newest = errors[-1]
         if not newest.retryable or len(errors) > self._max_retries:
@@ -52,7 +53,7 @@ class RetryPolicy:
         spread = step * (1.0 - self._random())  # in (0, step]: never 0
         wait = (step + spread) / 2
         retry_after: float | None = getattr(newest, "retry_after", None)
-        return wait if retry_after is None else max(wait, retry_after + spread)
+        return wait if retry_after is None or elsewhere else max(wait, retry_after + spread)
 
 
 def _steps(config: RetryConfig) -> tuple[float, ...]:

@@ -129,6 +129,90 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_thread(url: str) -> None:
     assert done.stdout.split("\n")[:2] == ["kept True", "['MainThread']"], done.stderr
 
 
+def test_ctrl_c_keeps_the_finished_texts_of_a_batch_that_is_still_repeated(url: str) -> None:
+    code = (
+        "import os, signal, sys, threading, time\n"
+        "from cosy_sync import CosyClient, RetryConfig\n"
+        "def interrupt():\n"
+        "    while client.stats().retries < 4: time.sleep(0.001)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "texts = [f'这是第{n}句要说的话' for n in range(256)]\n"
+        "slow = RetryConfig(base=20, max_wait=30)\n"
+        "try:\n"
+        "    with CosyClient(sys.argv[1], retry=slow) as client:\n"
+        "        threading.Thread(target=interrupt).start()\n"
+        "        client.synth_many(texts)\n"
+        "except KeyboardInterrupt as error:\n"
+        "    print(sum(o.ok for o in error.outcomes))\n"
+    )
+    config = ServerConfig(latency=0, rps=0, max_connections=0, faults={"silent-audio": 1.0})
+    with Server(config) as server:
+        assert run(code, server.url).stdout.strip() == "252"
+
+
+def test_ctrl_c_in_synth_leaves_nothing_taken(url: str) -> None:
+    code = (
+        "import os, signal, sys, threading, time\n"
+        "from cosy_sync import CosyClient\n"
+        "client = CosyClient(sys.argv[1])\n"
+        "client.synth('先说一句话')\n"
+        "stop = threading.Event()\n"
+        "def interrupt():\n"
+        "    while not stop.wait(0.011): os.kill(os.getpid(), signal.SIGINT)\n"
+        "thread = threading.Thread(target=interrupt)\n"
+        "thread.start()\n"
+        "caught = 0\n"
+        "while caught < 100:\n"
+        "    try:\n"
+        "        while True: client.synth('再说一句话')\n"
+        "    except KeyboardInterrupt: caught += 1\n"
+        "while True:\n"
+        "    try:\n"
+        "        stop.set()\n"
+        "        thread.join()\n"
+        "        break\n"
+        "    except KeyboardInterrupt: pass\n"
+        "engine = client._core.engine()\n"
+        "engine.drain(10)\n"
+        "stats = client.stats()\n"
+        "busy = stats.connections_open - stats.connections_idle\n"
+        "print(stats.in_flight, engine._memory.used, busy)\n"
+        "client.close(3)\n"
+        "print([t.name for t in threading.enumerate()])\n"
+    )
+    done = run(code, url)
+    assert done.stdout.split("\n")[:2] == ["0 0 0", "['MainThread']"], done.stderr
+
+
+def test_a_lazy_call_of_the_parent_ends_in_a_child_with_closed_error(url: str) -> None:
+    code = (
+        "import os, sys, cosy_sync\n"
+        "client = cosy_sync.CosyClient(sys.argv[1], batch_size=1)\n"
+        "outcomes = client.synth_iter(f'这是第{n}句要说的话' for n in range(10**6))\n"
+        "next(outcomes)\n"
+        "pid = os.fork()\n"
+        "if pid == 0:\n"
+        "    try:\n"
+        "        next(outcomes)\n"
+        "    except cosy_sync.ClosedError as error:\n"
+        "        print(error, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.waitpid(pid, 0)\n"
+        "outcomes.close()\n"
+        "client.close(1)\n"
+    )
+    assert "forked" in run(code, url).stdout
+
+
+def test_what_was_submitted_is_finished_when_the_program_ends(url: str) -> None:
+    code = (
+        "import sys, cosy_sync\n"
+        "client = cosy_sync.CosyClient(sys.argv[1])\n"
+        "client.submit('最后一句话', callback=lambda f: print(f.result().duration > 0))\n"
+    )
+    assert run(code, url).stdout.strip() == "True"
+
+
 def test_the_interpreter_does_not_hang_at_exit_on_a_silent_server() -> None:
     code = (
         "import sys, time, cosy_sync\n"

@@ -129,6 +129,8 @@ TestPermits.settings = settings(max_examples=50, deadline=None)
 def test_a_backlog_never_shuts_out_the_reply_that_is_next(sizes: list[int], limit: int) -> None:
     backlog = Backlog(limit)
     for index, size in enumerate(sizes):
-        backlog.enter(index, size)  # would wait for ever, or 2 s each, if it were shut out
+        backlog.expect(2)  # another one, behind it, is under way and waits for no room yet
+        backlog.enter(index, size, 60.0)  # would take 2 s, each, if it were shut out
         backlog.hand_out(index + 1, size)
+        backlog.expect(-2)
     assert not backlog.full

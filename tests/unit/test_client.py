@@ -180,6 +180,9 @@ def test_synth_many_sends_nothing_when_its_generator_raises(client, service) -> 
         {"api_key": ""},
         {"pool": {"max_connections": 5}},
         {"serial": "yes"},
+        {"batch_size": 65},
+        {"voice": "half \ud83d pair"},
+        {"config": {}},
     ],
 )
 def test_a_wrong_setting_is_refused_by_name(settings) -> None:
@@ -190,11 +193,24 @@ def test_a_wrong_setting_is_refused_by_name(settings) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "tts.test/batch", "ftp://tts.test/", "http://", "http://u:p@tts.test/", "http://t:x/", []],
+    [
+        "",
+        "tts.test/batch",
+        "ftp://tts.test/",
+        "http://",
+        "http://t:x/",
+        "http://u:s3cret@tts.test:99999/",
+        "http://u:s3cret@tts.test/",
+        "ftp://tts.test/?token=s3cret",
+        [],
+        [5],
+        ["http://a.test/?token=s3cret"] * 2,
+    ],
 )
 def test_a_wrong_url_is_refused(url) -> None:
-    with pytest.raises(cosy_sync.ConfigError, match="url"):
+    with pytest.raises(cosy_sync.ConfigError, match="url") as caught:
         CosyClient(url)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_no_url_at_all_names_the_variable() -> None:
@@ -209,10 +225,25 @@ def test_wrong_arguments_of_synth_many_are_refused(client) -> None:
         client.synth_many(["你好"], within=0)
 
 
-def test_a_bug_in_a_mock_reaches_the_caller(client, service) -> None:
+def test_a_bug_in_a_mock_ends_only_its_own_batch_and_names_itself(service) -> None:
     service.answer(ZeroDivisionError("bug"))  # type: ignore[arg-type]
-    with pytest.raises(ZeroDivisionError):
-        client.synth_many(["你好", "再见"])
+    http_client = httpx.Client(transport=service)
+    with CosyClient(URL, http_client=http_client, batch_size=1, serial=True) as client:
+        outcomes = client.synth_many(["早上好", "晚上好"], on_error="return")
+        assert sorted(outcome.ok for outcome in outcomes) == [False, True]
+        (error,) = [outcome.error for outcome in outcomes if not outcome.ok]
+        assert isinstance(error, cosy_sync.UnexpectedError) and "ZeroDivisionError" in str(error)
+        service.answer(ZeroDivisionError("bug"))  # type: ignore[arg-type]
+        with pytest.raises(cosy_sync.UnexpectedError) as caught:
+            client.synth("早上好")
+        assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_check_that_wants_to_exit_ends_only_its_text(service) -> None:
+    verify = VerifyConfig(check=lambda text, audio: exit(1))
+    with CosyClient(URL, http_client=httpx.Client(transport=service), verify=verify) as client:
+        (outcome,) = client.synth_many(["早上好"], on_error="return")
+    assert isinstance(outcome.error, cosy_sync.CosyError)
 
 
 # -- verification ---------------------------------------------------------------------------------
@@ -392,6 +423,7 @@ def test_the_module_speaks_through_one_client_from_the_environment(monkeypatch, 
         with pytest.raises(cosy_sync.ClosedError):
             client.synth("你好")
     cosy_sync.default_client().close()
+    assert not cosy_sync.default_client().closed  # a new one, since the old one is of no use
 
 
 def test_stats_count_what_happened(client, service) -> None:

@@ -286,12 +286,12 @@ def test_every_text_is_one_json_line_and_the_sum_the_last(url: str, capsys: Capt
     assert (total["texts"], total["ok"], total["failed"], total["stopped"]) == (2, 1, 1, None)
 
 
-def test_a_wrong_address_ends_at_the_first_batch(capsys: Captured) -> None:
+def test_a_wrong_address_ends_at_the_first_text(capsys: Captured) -> None:
     Path("in.txt").write_text("\n".join(f"第{n}句" for n in range(5000)))
     assert synth("--url", "http://127.0.0.1:1/batch", "-f", "in.txt", "-o", "out") == 3
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "cannot connect" in told
-    assert "64 texts failed, the rest was not spoken" in told
+    assert "1 text failed, the rest was not spoken" in told
 
 
 def test_a_path_without_a_service_ends_at_the_first_batch(url: str, capsys: Captured) -> None:
@@ -306,7 +306,7 @@ def test_a_refused_key_ends_an_endless_input(capsys: Captured) -> None:
         with pytest.raises(Stop, match="HTTP 401") as caught:
             Synthesis(source, Folder(Path(), "{index}", ".wav"), tally).run(client)
     assert caught.value.code == 3
-    assert tally.ok == 0 and tally.failed == 64
+    assert tally.ok == 0 and tally.failed == 1
 
 
 def test_the_key_comes_from_a_file(capsys: Captured) -> None:

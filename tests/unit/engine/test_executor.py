@@ -30,8 +30,10 @@ def test_a_closed_executor_refuses(executor: Executor) -> None:
         executor.submit(lambda: None)
 
 
-def test_a_task_run_here_returns_its_result(executor: Executor) -> None:
-    assert executor.run_here(lambda: threading.current_thread()) is threading.current_thread()
+def test_draining_waits_for_busy_callers_too(executor: Executor) -> None:
+    with executor.busy():
+        assert not executor.drain(0.02)
+    assert executor.drain(0.02)
 
 
 def test_draining_waits_for_running_tasks_but_not_for_ever() -> None:
@@ -45,7 +47,7 @@ def test_draining_waits_for_running_tasks_but_not_for_ever() -> None:
 
 def test_a_task_may_close_its_own_executor() -> None:
     executor = ThreadExecutor(1)
-    executor.submit(executor.close)
+    executor.submit(lambda: executor.drain(10) and executor.close())
     assert executor.drain(10)
     executor.close()
 

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from cosy_sync.engine.budget import Permits
+from cosy_sync.engine.gate import Gate
 from cosy_sync.errors import ClosedError
 
 
@@ -193,3 +194,36 @@ def test_eight_hundred_threads_leave_no_permit_behind() -> None:
         thread.join(60)
     assert permits.used == 0 and waiting(permits) == 0
     assert most[0] <= 50
+
+
+def test_a_gate_calls_those_in_line_as_others_leave() -> None:
+    gate, entered = Gate(2), []
+    for number in range(5):
+        gate.enter_later(lambda number=number: entered.append(number))
+    assert entered == [0, 1]
+    gate.release()
+    assert entered == [0, 1, 2]
+    assert len(gate.close()) == 2
+
+
+def test_a_gate_never_lets_more_in_than_its_limit_nor_forgets_one() -> None:
+    gate, lock, inside, most, done = Gate(3), threading.Lock(), [0], [0], []
+
+    def work() -> None:
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+        time.sleep(0.0005)
+        with lock:
+            inside[0] -= 1
+            done.append(1)
+        gate.release()
+
+    def join() -> None:
+        for _ in range(20):
+            gate.enter_later(lambda: threading.Thread(target=work).start())
+
+    for thread in in_thread(*[join] * 8):
+        thread.join(30)
+    wait_until(lambda: len(done) == 160)
+    assert most[0] <= 3

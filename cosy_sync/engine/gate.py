@@ -1,0 +1,59 @@
+"""A tenant's door: so many of its jobs inside, the others in line, none of them on a worker."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from .budget import Permits
+
+__all__ = ["Gate"]
+
+
+class Gate:
+    """Lets `limit` jobs in at a time. Callers that wait themselves go before the line."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._permits = Permits(limit)
+        self._line: deque[Callable[[], None]] = deque()
+
+    def acquire(self, *, urgent: bool = False, seconds: float = 0.0) -> bool:
+        """Enter, waiting at most so many seconds; return whether that worked.
+
+        Raises ClosedError when closed, also while waiting.
+        """
+        return self._permits.acquire(urgent=urgent, seconds=seconds)
+
+    def enter_later(self, task: Callable[[], None]) -> None:
+        """Call the task as soon as it may be inside: now, or on the thread of one who leaves."""
+        self._line.append(task)
+        self._advance()
+
+    def release(self) -> None:
+        """Leave, and let the next one in."""
+        self._permits.release()
+        self._advance()
+
+    def close(self) -> list[Callable[[], None]]:
+        """Wake those who wait; return those in line, who will not come in."""
+        self._permits.close()
+        left = list(self._line)
+        self._line.clear()
+        return left
+
+    def _advance(self) -> None:
+        # Whoever joins the line tries the door afterwards, and whoever leaves looks at the line
+        # afterwards: of two who do so at the same time one sees the other.
+        while self._line:
+            try:
+                if not self._permits.acquire():
+                    return
+            except Exception:  # closed: close() has the line
+                return
+            try:
+                task = self._line.popleft()
+            except IndexError:
+                self._permits.release()
+                continue
+            task()

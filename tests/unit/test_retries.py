@@ -1,5 +1,6 @@
 """What a client does about failures: repeats, waits, bisects, gives up; on a fake clock."""
 
+import itertools
 from collections.abc import Iterator
 
 import httpx
@@ -255,5 +256,5 @@ def test_a_failed_endpoint_is_avoided_on_the_next_attempt(clock) -> None:
         for number in range(20):
             client.synth(f"这是第{number}句话")
     assert "bad.test" in hosts
-    pairs = zip(hosts, hosts[1:], strict=False)
+    pairs = itertools.pairwise(hosts)
     assert all(after == "good.test" for host, after in pairs if host == "bad.test")

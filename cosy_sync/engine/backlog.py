@@ -16,8 +16,8 @@ class Backlog:
     """Keeps replies out while much is held already, as long as that helps.
 
     Outcomes are handed out in input order, so the reply that is next always comes in: it lets the
-    others go. And when all batches under way wait here, the next one was not even sent: then the
-    foremost of them comes in.
+    others go. And when the caller has nothing left to take while all batches under way wait here,
+    the next one was not even sent: then the foremost of them comes in.
     """
 
     def __init__(self, limit: int) -> None:
@@ -28,6 +28,7 @@ class Backlog:
         self._next = 0
         self._under_way = 0
         self._waiting: list[int] = []
+        self._starving = False
         self._given_up = False
 
     @property
@@ -39,6 +40,12 @@ class Backlog:
         """Note that so many more batches are under way, or fewer."""
         with self._lock:
             self._under_way += batches
+            self._lock.notify_all()
+
+    def starve(self, starving: bool) -> None:
+        """Note whether the caller waits for outcomes, with none left to take."""
+        with self._lock:
+            self._starving = starving
             self._lock.notify_all()
 
     def enter(self, first: int, size: int, seconds: float) -> None:
@@ -75,5 +82,5 @@ class Backlog:
     def _must_wait(self, first: int, size: int) -> bool:
         if self._given_up or not self._held or self._held + size <= self._limit:
             return False
-        stuck = len(self._waiting) >= self._under_way and first == min(self._waiting)
-        return first > self._next and not stuck
+        stuck = self._starving and len(self._waiting) >= self._under_way
+        return first > self._next and not (stuck and first == min(self._waiting))

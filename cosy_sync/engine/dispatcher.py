@@ -199,15 +199,18 @@ class Dispatcher:
 
     def _collect(self) -> None:
         """Wait for a batch to end; give up on all of them when that makes no sense any more."""
-        while True:
+        if self._mail.empty():
+            self._backlog.starve(True)
+        error: CosyError | None = None
+        while error is None:
             try:
                 self._take(self._mail.get(timeout=self._glance()))
-                return
+                break
             except Empty:
                 error = self._why_give_up()
-            if error is not None:
-                self._abandon(error)
-                return
+        self._backlog.starve(False)
+        if error is not None:
+            self._abandon(error)
 
     def _glance(self) -> float:
         within = self._terms.within

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import time
 import weakref
@@ -128,7 +129,8 @@ class Engine:
             tenant=config.tenant or "",
             gate=gate,
             ahead=min(self.workers, gate.limit if gate else self.workers),
-            max_waiting=limits.max_bytes_waiting if lazy else limits.max_bytes_in_flight,
+            # Serial work runs on the caller's thread: nobody could make room meanwhile.
+            max_waiting=limits.max_bytes_waiting if lazy and not config.serial else sys.maxsize,
         )
         dispatcher = Dispatcher(
             texts, config.batch, terms, self._caller(config), self._bulk, self._clock

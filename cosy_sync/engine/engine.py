@@ -161,7 +161,7 @@ class Engine:
 
         Waits, up to the deadline, while too many are submitted already: then ShedError.
         """
-        job = self._job(utterance, config)
+        job, gate = self._job(utterance, config), self._gate(config)
         seconds = 0.0 if self._single.is_inside() else config.deadline  # a worker must not wait
         if not self._submitted.acquire(seconds=seconds):
             raise ShedError(
@@ -169,7 +169,6 @@ class Engine:
                 "use synth_many, or raise LimitConfig(max_submitted)"
             )
         future: Future[Audio] = Future()
-        gate = self._gate(config)
 
         def work() -> None:
             _fulfil(future, lambda: self._speak(job, config), self._submitted.release, gate)

@@ -92,6 +92,7 @@ class Dispatcher:
                 self._refuse_child()
                 self._send_more()
                 yield from self._ready()
+                self._refuse_child()
                 if self._jobs:
                     self._collect()
                 elif self._ended:

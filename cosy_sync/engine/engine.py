@@ -99,6 +99,8 @@ class Engine:
         # Guards: _callers, _gates, _stops, _closed.
         self._lock = threading.Lock()
         self._callers: dict[object, Caller] = {}
+        # Written as a whole, without the lock: whichever thread's pair it is, it is a right one.
+        self._latest: tuple[ClientConfig, Caller] | None = None
         self._gates: dict[str, Gate] = {}
         self._stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
         self._closed = False
@@ -229,6 +231,10 @@ class Engine:
     # -- what callers share ---------------------------------------------------------------------
 
     def _caller(self, config: ClientConfig) -> Caller:
+        # A view always comes with the same object: comparing it is cheaper than its many fields.
+        known = self._latest
+        if known is not None and known[0] is config:
+            return known[1]
         key = _caller_key(config)
         with self._lock:
             caller = self._callers.get(key)
@@ -236,7 +242,8 @@ class Engine:
                 if len(self._callers) >= _MOST_CALLERS:
                     self._callers.clear()
                 caller = self._callers[key] = self._make_caller(config)
-            return caller
+        self._latest = config, caller
+        return caller
 
     def _make_caller(self, config: ClientConfig) -> Caller:
         supplies = self._supplies

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-__all__ = ["Backlog"]
+__all__ = ["Backlog", "Unbounded"]
 
 # Seconds that a reply waits for room at most. It stands in the network's buffers meanwhile, and a
 # server will not be patient for ever: after that it comes in, room or not.
@@ -84,3 +84,33 @@ class Backlog:
             return False
         stuck = self._starving and len(self._waiting) >= self._under_way
         return first > self._next and not (stuck and first == min(self._waiting))
+
+
+class Unbounded(Backlog):
+    """For a call whose caller keeps all the audio anyway: everything comes in at once."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    @property
+    def full(self) -> bool:
+        """Return False."""
+        return False
+
+    def expect(self, batches: int) -> None:
+        """Do nothing."""
+
+    def starve(self, starving: bool) -> None:
+        """Do nothing."""
+
+    def enter(self, first: int, size: int, seconds: float) -> None:
+        """Do nothing."""
+
+    def change(self, size: int) -> None:
+        """Do nothing."""
+
+    def hand_out(self, following: int, size: int) -> None:
+        """Do nothing."""
+
+    def give_up(self) -> None:
+        """Do nothing."""

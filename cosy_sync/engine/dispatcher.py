@@ -13,7 +13,7 @@ from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance
 from ..policies import Deadline
-from .backlog import Backlog
+from .backlog import Backlog, Unbounded
 from .batcher import pack
 from .caller import Caller
 from .executor import Executor
@@ -37,7 +37,8 @@ class Terms:
     """What one call was promised.
 
     `gate` bounds the tenant's batches under way, `ahead` those of this call, `max_waiting` the
-    bytes of audio that it holds. A lazy call may have no end. `alone`: there is no other endpoint.
+    bytes of audio that it holds, None for any. A lazy call may have no end. `alone`: there is no
+    other endpoint.
     """
 
     deadline: float
@@ -48,7 +49,7 @@ class Terms:
     tenant: str
     gate: Gate | None
     ahead: int
-    max_waiting: int
+    max_waiting: int | None
 
 
 class Dispatcher:
@@ -74,7 +75,8 @@ class Dispatcher:
         self._jobs: set[Job] = set()
         self._done: dict[int, Outcome] = {}
         self._next = 0
-        self._backlog = Backlog(terms.max_waiting)
+        most = terms.max_waiting
+        self._backlog = Unbounded() if most is None else Backlog(most)
         self._glances = 0
         self._ended = False
         # What ends the call after everything before it was handed out.

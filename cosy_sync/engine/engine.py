@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 import threading
 import time
 import weakref
@@ -132,7 +131,7 @@ class Engine:
             gate=gate,
             ahead=min(self.workers, gate.limit if gate else self.workers),
             # Serial work runs on the caller's thread: nobody could make room meanwhile.
-            max_waiting=limits.max_bytes_waiting if lazy and not config.serial else sys.maxsize,
+            max_waiting=limits.max_bytes_waiting if lazy and not config.serial else None,
         )
         dispatcher = Dispatcher(
             texts, config.batch, terms, self._caller(config), self._bulk, self._clock

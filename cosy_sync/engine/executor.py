@@ -22,9 +22,9 @@ class Executor:
     """Runs tasks that catch their own exceptions. Whoever submits bounds how many there are."""
 
     def __init__(self) -> None:
-        # Guards: _pending, the tasks queued and running and the calls that are busy.
-        self._lock = threading.Lock()
-        self._pending = 0
+        # What is queued, running or busy. Adding to a set and discarding from it are atomic; a
+        # lock here would be the one that all workers of a process meet at.
+        self._pending: set[object] = set()
         self._local = threading.local()
 
     def submit(self, task: Task) -> None:
@@ -38,11 +38,12 @@ class Executor:
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Count the work that is done meanwhile on the caller's own thread like a task."""
-        self._count(1)
+        token = object()
+        self._pending.add(token)
         try:
             yield
         finally:
-            self._count(-1)
+            self._pending.discard(token)
 
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is queued or running; return whether that came in time.
@@ -51,7 +52,7 @@ class Executor:
         """
         mine = 1 if self.is_inside() else 0
         until = time.monotonic() + seconds
-        while self._pending > mine:
+        while len(self._pending) > mine:
             if time.monotonic() >= until:
                 return False
             time.sleep(_LOOK)
@@ -61,17 +62,13 @@ class Executor:
         """Return whether this very thread runs one of its tasks."""
         return getattr(self._local, "inside", False)
 
-    def _run(self, task: Task) -> None:
+    def _run(self, task: Task, token: object) -> None:
         self._local.inside = True
         try:
             task()
         finally:
             self._local.inside = False
-            self._count(-1)
-
-    def _count(self, change: int) -> None:
-        with self._lock:
-            self._pending += change
+            self._pending.discard(token)
 
 
 class ThreadExecutor(Executor):
@@ -87,14 +84,14 @@ class ThreadExecutor(Executor):
 
         def once() -> None:
             if first.acquire(blocking=False):
-                self._run(task)
+                self._run(task, first)
 
-        self._count(1)
+        self._pending.add(first)
         try:
             self._pool.submit(once)
         except RuntimeError as error:
             if "shutdown" in str(error):
-                self._count(-1)
+                self._pending.discard(first)
                 raise ClosedError("the client is closed; make a new one") from None
             # No thread could be started, but the task was queued all the same: whoever comes
             # first runs it, this thread or a worker that lives.
@@ -116,8 +113,8 @@ class SerialExecutor(Executor):
         """Run the task now. Raises ClosedError."""
         if self._closed:
             raise ClosedError("the client is closed; make a new one")
-        self._count(1)
-        self._run(task)
+        self._pending.add(task)
+        self._run(task, task)
 
     def close(self) -> None:
         """Take no more tasks."""

@@ -231,6 +231,7 @@ def test_the_demos_server_ends_with_the_demo(run: Runner, number: signal.Signals
     child = child_of(demo.pid)
     # The server is up when the first sentence is on its way.
     assert b"one after the other" in demo.stderr.readline()
+    time.sleep(0.5)  # the rest of the library is being imported; the first reply takes 5 s
     demo.send_signal(number)
     _, err = demo.communicate(timeout=30)
     until = time.monotonic() + 10

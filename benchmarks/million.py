@@ -1,0 +1,54 @@
+"""Benchmark `million`: a million texts through synth_iter on a network without sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .corpus import whole_batches
+from .machine import describe_machine
+from .runs import run_worker
+from .stage import parse_options, write_result
+from .table import Table, number, spread
+from .task import Task
+
+__all__ = ["main"]
+
+_TITLE = "A million texts through synth_iter, 16 KB of audio each, in-process network"
+_COLUMNS = ("run", "texts", "CPU us/text (slices of 50 000)", "RSS MB at 50 000", "at the end")
+_MORE_COLUMNS = ("highest growth MB", "net growth MB", "texts/s", "failed")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run, print the table, write the JSON."""
+    options = parse_options(_TITLE, argv, seconds=0.0, texts=1_000_000, runs=1)
+    machine = describe_machine()
+    task = Task(texts=whole_batches(options.texts))
+    reports = [run_worker("million", "cosy_stub", task) for _ in range(options.runs)]
+    rows = [_row(number, report) for number, report in enumerate(reports, 1)]
+    table = Table(_TITLE, [*_COLUMNS, *_MORE_COLUMNS], rows)
+    print(table.markdown(), end="\n\n")
+    data = {"upstream": "none: a stub in the process", "machine": machine, "runs": reports}
+    write_result("million", _TITLE, data, [table])
+
+
+def _row(run: int, report: dict[str, Any]) -> list[str]:
+    if "failed" in report:
+        return [str(run), f"failed: {report['failed']}", *[""] * 7]
+    slices = [{"us": value} for value in report["slice_cpu_us"]]
+    memory = report["memory_mb"] or [float("nan")]
+    return [
+        str(run),
+        str(report["units"]),
+        spread(slices, "us"),
+        number(memory[0]),
+        number(memory[-1]),
+        number(report["growth_mb"]),
+        number(report["net_growth_mb"]),
+        number(report["rate"]),
+        str(report["failed_texts"]),
+    ]
+
+
+if __name__ == "__main__":
+    main()

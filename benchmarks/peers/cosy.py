@@ -1,0 +1,104 @@
+"""cosy_sync as its users write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cosy_sync import CosyClient, Endpoint, InterruptedBatch, Outcome
+from cosy_sync.config import ClientConfig, PoolConfig
+from cosy_sync.messages import Request
+from cosy_sync.net import Sender
+
+from ..corpus import BATCH, request_body, texts_of
+from ..meter import Meter
+from ..task import Task
+from .loops import loop_threads
+
+__all__ = ["paced", "single", "texts", "transport"]
+
+# The rate limit works, and never has to wait.
+_NO_RATE = 1e6
+_MOST_BYTES = 64 << 20
+
+
+def transport(task: Task, meter: Meter) -> None:
+    """Send one prepared body again and again through the sender, under plain threads."""
+    sender = Sender(ClientConfig(pool=PoolConfig(max_connections=task.in_flight)))
+    request = Request(task.urls[0], (("Content-Type", "application/json"),), request_body())
+
+    def call() -> None:
+        reply = sender.post(request, 60.0, _MOST_BYTES)
+        if reply.status != 200:
+            raise ValueError(reply.status)
+
+    loop_threads(task, meter, call)
+
+
+def single(task: Task, meter: Meter) -> None:
+    """Speak one text a call, every policy on: through synth_many, or synth() under threads."""
+    endpoint = Endpoint(task.urls[0], max_connections=task.in_flight, rate=_NO_RATE)
+    client = CosyClient(endpoint, batch_size=1)
+    if task.variant == "synth":
+        texts_ring = texts_of(task.most_calls * 2)
+        loop_threads(task, meter, lambda: client.synth(next(texts_ring)))
+    else:
+        outcomes = _speak_until_over(client, task.most_calls, meter)
+        _note(outcomes, meter, with_queue=True)
+
+
+def texts(task: Task, meter: Meter) -> None:
+    """Speak all texts in batches through synth_many; audio is verified as always."""
+    endpoint = Endpoint(task.urls[0], max_connections=task.in_flight, rate=_NO_RATE)
+    client = CosyClient(endpoint)
+    every = list(texts_of(task.texts))
+    client.synth_many(texts_of(BATCH * task.in_flight))
+    with meter.span():
+        outcomes = client.synth_many(every, on_error="return")
+    _note(outcomes, meter, with_queue=True)
+    meter.units = sum(outcome.audio is not None for outcome in outcomes)
+
+
+def paced(task: Task, meter: Meter) -> None:
+    """Speak one text a call over several endpoints with their limits."""
+    each = task.in_flight // len(task.urls)
+    endpoints = [Endpoint(url, max_connections=each, rate=task.rate) for url in task.urls]
+    client = CosyClient(endpoints, batch_size=1)
+    seconds = task.warm + task.seconds + 2
+    outcomes = _speak_until_over(client, int(len(endpoints) * task.rate * seconds), meter)
+    # Waiting for a turn in the rate limit is what was asked for: the latency begins after it.
+    _note(outcomes, meter, with_queue=False)
+
+
+def _speak_until_over(client: CosyClient, count: int, meter: Meter) -> Sequence[Outcome]:
+    """Run one synth_many and end it by Ctrl-C's way when the window is closed."""
+
+    def look(done: int, total: int) -> None:
+        if meter.over:
+            raise KeyboardInterrupt
+
+    meter.open_window()
+    outcomes: Sequence[Outcome]
+    try:
+        outcomes = client.synth_many(texts_of(count), on_error="return", progress=look)
+    except InterruptedBatch as interrupted:
+        outcomes = interrupted.outcomes
+    meter.wait()
+    return outcomes
+
+
+def _note(outcomes: Sequence[Outcome], meter: Meter, *, with_queue: bool) -> None:
+    """Note every call once: the texts of a batch share their timing."""
+    for ended, took, queued in _calls(outcomes):
+        meter.note_call(ended, took + queued if with_queue else took)
+    for outcome in outcomes:
+        if outcome.error is not None:
+            meter.note_error(outcome.error)
+
+
+def _calls(outcomes: Sequence[Outcome]) -> Iterator[tuple[float, float, float]]:
+    seen: set[str] = set()
+    for outcome in outcomes:
+        timing = outcome.audio.timing if outcome.audio is not None else None
+        if timing is not None and timing.request_id not in seen:
+            seen.add(timing.request_id)
+            yield timing.started + timing.total, timing.total, timing.queued

@@ -6,7 +6,7 @@ import itertools
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..audio import Verifier, read_audio
@@ -70,12 +70,8 @@ class Attempter:
     observer: Observer
     clock: Clock
     sample_rate: int
-    run_id: str = ""
-    numbers: itertools.count[int] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "run_id", secrets.token_hex(6))
-        object.__setattr__(self, "numbers", itertools.count(1))
+    run_id: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
+    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1), init=False)
 
     def attempt(
         self, job: Job, texts: Sequence[Utterance], station: Station, number: int
@@ -199,7 +195,7 @@ class Attempter:
     ) -> Timing:
         return Timing(
             started=started,
-            queued=started - job.deadline.started,
+            queued=started - job.taken_up,
             connect=reply.connect if reply else 0.0,
             first_byte=reply.first_byte if reply else 0.0,
             total=self.clock.now() - started,

@@ -165,7 +165,8 @@ class Dispatcher:
 
     def _submit(self, batch: list[Utterance]) -> None:
         terms = self._terms
-        deadline = Deadline(self._clock.now(), terms.deadline)
+        now = self._clock.now()
+        deadline = Deadline(now, terms.deadline)
         if terms.within is not None and terms.within.at < deadline.at:
             deadline = terms.within
         job = Job(
@@ -176,6 +177,7 @@ class Dispatcher:
             stop=self.stop,
             backlog=self._backlog,
         )
+        job.taken_up = now  # the deadline of the whole call began before
         self._jobs.add(job)
         self._backlog.expect(1)
         try:

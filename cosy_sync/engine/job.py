@@ -26,6 +26,7 @@ class Job:
         "interactive",
         "outcomes",
         "stop",
+        "taken_up",
         "tenant",
         "texts",
         "tries",
@@ -45,6 +46,7 @@ class Job:
         self.first = min(utterance.index for utterance in texts)
         self.backlog = backlog
         self.deadline = deadline
+        self.taken_up = deadline.started
         self.interactive = interactive
         self.tenant = tenant
         self.stop = stop

@@ -172,6 +172,8 @@ def test_within_bounds_the_whole_call_and_keeps_what_is_done(service, clock) -> 
         outcomes = client.synth_many(texts, within=7, on_error="return")
     assert [outcome.ok for outcome in outcomes] == [True, True, True, False, False, False]
     assert all(isinstance(o.error, cosy_sync.DeadlineError) for o in outcomes[3:])
+    # Each text's time in the queue counts from its own batch, not from the whole call.
+    assert [outcome.timing.queued for outcome in outcomes[:3]] == [0.0, 0.0, 0.0]
     assert len(service.calls) == 3
 
 

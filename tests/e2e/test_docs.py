@@ -1,5 +1,6 @@
 """The examples in the documents run as they stand there."""
 
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,14 @@ def test_the_tests_of_the_testing_page_pass(tmp_path: Path) -> None:
     blocks = examples("docs/testing.md")
     (tmp_path / "test_page.py").write_text("\n\n".join(blocks), "utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_page.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
     assert f"{len(blocks)} passed" in done.stdout, done.stdout
 
 

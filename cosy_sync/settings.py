@@ -8,7 +8,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from .config import GROUPS, BatchConfig, ClientConfig, Endpoint, Settings
+from .config import BatchConfig, ClientConfig, Endpoint, Settings
+from .config.client import GROUPS
 from .errors import ConfigError
 
 __all__ = ["endpoints_from_environment", "load_config"]

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from cosy_sync import ClientConfig, ConfigError, CosyClient, Endpoint, PoolConfig, RetryConfig
-from cosy_sync.config import GROUPS, Settings
+from cosy_sync.config import Settings
+from cosy_sync.config.client import GROUPS
 from cosy_sync.settings import endpoints_from_environment, load_config
 
 

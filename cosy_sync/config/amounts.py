@@ -1,0 +1,95 @@
+"""How much at once, and for how long: batches, connections, time-outs, memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..checks import check, count, flag, not_negative, positive
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["BatchConfig", "LimitConfig", "PoolConfig", "TimeoutConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """How texts are packed into calls."""
+
+    # Texts in one call. More texts, fewer round trips; the service takes 64.
+    max_texts: int = 64
+    # Characters in one call. Bounds the size of a reply and the time that a call takes.
+    max_chars: int = 12_000
+    # Characters of one text; a longer one is refused before sending.
+    max_text_chars: int = 5_000
+    # How many batches are sorted by length together. More makes batches more even, and the first
+    # audio of an endless input come later.
+    sort_window: int = 4
+    # Compress request bodies from this many bytes on; 0 never. Saves little for short texts.
+    gzip_above: int = 0
+    # Ask for compressed replies: worth it for JSON and PCM over slow links; costs CPU.
+    gzip_replies: bool = True
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            count("max_texts", "max_chars", "max_text_chars", "sort_window")
+            + not_negative("gzip_above")
+            + flag("gzip_replies"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """Connections that are kept for reuse."""
+
+    # Open connections to all endpoints together, busy and idle.
+    max_connections: int = 800
+    # Seconds after which an idle connection is closed. Keep it below the server's own.
+    idle_expiry: float = 5.0
+    # Check the server's certificate. False invites anybody on the way to listen and answer.
+    verify_tls: bool = True
+    # A TLS context of your own: private CA, client certificate. Overrules verify_tls.
+    ssl_context: ssl.SSLContext | None = None
+    # Take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+    trust_env: bool = True
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            count("max_connections") + positive("idle_expiry") + flag("verify_tls", "trust_env"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeoutConfig:
+    """Seconds that one attempt may spend in each phase; `deadline` bounds them all together."""
+
+    # Name look-up, TCP and TLS together.
+    connect: float = 3.0
+    # From the last byte of the request until the first byte of the reply: the synthesis itself.
+    first_byte: float = 30.0
+    # Between two bytes of the reply.
+    idle: float = 15.0
+
+    def __post_init__(self) -> None:
+        check(self, positive("connect", "first_byte", "idle"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitConfig:
+    """How much may be under way at once."""
+
+    # Bytes, as announced, of all the replies that come in at once; more wait at the network's end.
+    max_bytes_in_flight: int = 1 << 30
+    # Bytes of audio that one `synth_iter` holds, coming in or waiting for its turn.
+    max_bytes_waiting: int = 8 << 20
+    # Bytes of one reply, after decompression. A larger one is refused while it is read.
+    max_reply_bytes: int = 256 << 20
+    # Texts given to `submit` and not finished; more make `submit` wait.
+    max_submitted: int = 10_000
+
+    def __post_init__(self) -> None:
+        names = ["max_bytes_in_flight", "max_bytes_waiting", "max_reply_bytes", "max_submitted"]
+        check(self, count(*names))

@@ -1,0 +1,133 @@
+"""A client's whole configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypedDict
+
+from ..checks import (
+    Rule,
+    check,
+    checked_headers,
+    count_or_none,
+    flag,
+    header_text_or_none,
+    name_or_none,
+    positive,
+)
+from ..errors import ConfigError
+from ..models import Voice
+from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
+from .survival import BreakerConfig, RetryConfig, VerifyConfig
+
+__all__ = ["ClientConfig", "Settings"]
+
+PRIORITIES = ("bulk", "interactive")
+FORMATS = ("pcm", "wav")
+
+
+_CLIENT_RULES: tuple[Rule, ...] = (
+    ("voice", lambda v: v is None or isinstance(v, Voice), "a Voice or a speaker's name"),
+    ("api_key", header_text_or_none, "printable ASCII text"),
+    ("wire", lambda v: isinstance(v, str) and bool(v), "the name of a wire, such as 'batch'"),
+    ("model", name_or_none, "a model's name"),
+    ("format", lambda v: v in FORMATS, f"one of {', '.join(FORMATS)}"),
+    ("sample_rate", lambda v: isinstance(v, int) and 8_000 <= v <= 192_000, "8000 to 192000 Hz"),
+    ("speed", lambda v: 0.25 <= v <= 4, "0.25 to 4"),
+    *positive("deadline"),
+    ("priority", lambda v: v is None or v in PRIORITIES, f"one of {', '.join(PRIORITIES)}"),
+    ("tenant", name_or_none, "a name"),
+    *count_or_none("max_in_flight"),
+    *flag("serial"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientConfig:
+    """Everything that a client needs to know beside its endpoints."""
+
+    # Who speaks. None leaves it to the service.
+    voice: Voice | None = None
+    # Sent as `Authorization: Bearer`; never shown or logged.
+    api_key: str | None = field(default=None, repr=False)
+    # The protocol that the endpoints speak.
+    wire: str = "batch"
+    # The model's name, where the service has several.
+    model: str | None = None
+    # What the service sends: a WAV file, or bare samples (pcm).
+    format: str = "wav"
+    # Hz. CosyVoice 1 speaks at 22 050 Hz, 2 and 3 at 24 000 Hz.
+    sample_rate: int = 24_000
+    # Pace of the speech; 1 is normal.
+    speed: float = 1.0
+    # Seconds for each text, from the moment that the client takes it up.
+    deadline: float = 60.0
+    # `interactive` goes first, and fails at once where `bulk` waits for a breaker. None means
+    # `interactive` for synth and submit, `bulk` for synth_many and synth_iter.
+    priority: str | None = None
+    # Callers of one tenant share `max_in_flight` batches; without a tenant, those with the same
+    # number share them.
+    tenant: str | None = None
+    max_in_flight: int | None = None
+    # Run everything on the caller's own thread, one call after the other: for debugging.
+    serial: bool = False
+    # Sent with each request.
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    batch: BatchConfig = BatchConfig()
+    pool: PoolConfig = PoolConfig()
+    timeouts: TimeoutConfig = TimeoutConfig()
+    retry: RetryConfig = RetryConfig()
+    breaker: BreakerConfig = BreakerConfig()
+    limits: LimitConfig = LimitConfig()
+    verify: VerifyConfig = VerifyConfig()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.voice, str):
+            object.__setattr__(self, "voice", Voice(self.voice))
+        object.__setattr__(self, "headers", checked_headers(self.headers))
+        check(self, _CLIENT_RULES)
+        for name, cls in GROUPS.items():
+            if not isinstance(getattr(self, name), cls):
+                raise ConfigError(f"{name}: expected a {cls.__name__}, got {getattr(self, name)!r}")
+
+
+class Settings(TypedDict, total=False):
+    """The keyword arguments of a client: the fields of ClientConfig, and `batch_size`."""
+
+    voice: Voice | str | None
+    api_key: str | None
+    wire: str
+    model: str | None
+    format: str
+    sample_rate: int
+    speed: float
+    deadline: float
+    priority: str | None
+    tenant: str | None
+    max_in_flight: int | None
+    serial: bool
+    headers: Mapping[str, str]
+    batch_size: int
+    batch: BatchConfig
+    pool: PoolConfig
+    timeouts: TimeoutConfig
+    retry: RetryConfig
+    breaker: BreakerConfig
+    limits: LimitConfig
+    verify: VerifyConfig
+
+
+GROUPS: Mapping[str, type] = MappingProxyType(
+    {
+        "batch": BatchConfig,
+        "pool": PoolConfig,
+        "timeouts": TimeoutConfig,
+        "retry": RetryConfig,
+        "breaker": BreakerConfig,
+        "limits": LimitConfig,
+        "verify": VerifyConfig,
+    }
+)

@@ -91,10 +91,7 @@ class CosyClient:
         5 s is cut off: close the client, or wait for the futures.
         """
         utterance = check_text(0, text, self.config.batch.max_text_chars)
-        future = self._core.engine().submit(utterance, self._interactive)
-        if callback is not None:
-            future.add_done_callback(callback)
-        return future
+        return self._core.engine().submit(utterance, self._interactive, callback)
 
     # -- many texts -----------------------------------------------------------------------------
 

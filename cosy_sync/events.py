@@ -14,10 +14,12 @@ __all__ = [
     "AttemptFinished",
     "BreakerChanged",
     "Event",
+    "HedgeFinished",
     "Observer",
     "RetryPlanned",
     "TextFailed",
     "TextsFinished",
+    "TextsShared",
 ]
 
 
@@ -64,6 +66,23 @@ class TextsFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class TextsShared:
+    """Texts got the audio of the same text, which another caller had under way."""
+
+    texts: int
+    chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeFinished:
+    """A late call was sent to a second endpoint as well. `won`: its answer was used."""
+
+    endpoint: str
+    texts: int
+    won: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TextFailed:
     """One text ended as an error."""
 
@@ -72,7 +91,15 @@ class TextFailed:
     error: CosyError
 
 
-Event = AttemptFinished | RetryPlanned | BreakerChanged | TextsFinished | TextFailed
+Event = (
+    AttemptFinished
+    | RetryPlanned
+    | BreakerChanged
+    | TextsFinished
+    | TextsShared
+    | HedgeFinished
+    | TextFailed
+)
 
 
 class Observer(Protocol):

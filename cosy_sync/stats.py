@@ -8,7 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .errors import ThrottledError
-from .events import AttemptFinished, BreakerChanged, Event, RetryPlanned, TextFailed, TextsFinished
+from .events import (
+    AttemptFinished,
+    BreakerChanged,
+    Event,
+    HedgeFinished,
+    RetryPlanned,
+    TextFailed,
+    TextsFinished,
+    TextsShared,
+)
 
 __all__ = ["Stats", "StatsObserver"]
 
@@ -21,7 +30,9 @@ class Stats:
     """What a client has done since it was made (in a forked child: since the fork).
 
     `latency_p50` and `latency_p99` in seconds, over the latest texts, each counted from being
-    taken up until its reply was whole. `errors` counts failed attempts and texts by class.
+    taken up until its reply was whole. `texts_shared` of `texts_ok` were not sent, because the same
+    text was under way; `hedges` calls went to a second endpoint as well, and `hedges_won` of them
+    were answered there first. `errors` counts failed attempts and texts by class.
     """
 
     texts_ok: int
@@ -39,6 +50,9 @@ class Stats:
     latency_p50: float
     latency_p99: float
     errors: Mapping[str, int] = field(default_factory=dict)
+    texts_shared: int = 0
+    hedges: int = 0
+    hedges_won: int = 0
     breakers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -57,6 +71,8 @@ class StatsObserver:
             RetryPlanned: self._retry,
             TextsFinished: self._finished,
             TextFailed: self._failed,
+            TextsShared: self._shared,
+            HedgeFinished: self._hedge,
             BreakerChanged: lambda event: None,
         }
 
@@ -89,6 +105,9 @@ class StatsObserver:
             latency_p50=quantile(latencies, 0.5),
             latency_p99=quantile(latencies, 0.99),
             errors=errors,
+            texts_shared=counts["texts_shared"],
+            hedges=counts["hedges"],
+            hedges_won=counts["hedges_won"],
             breakers=dict(breakers),
         )
 
@@ -110,6 +129,14 @@ class StatsObserver:
         self._counts["audio_bytes"] += event.audio_bytes
         self._audio_seconds += event.audio_seconds
         self._latencies.append((event.latency, event.texts))
+
+    def _shared(self, event: TextsShared) -> None:
+        self._counts["texts_ok"] += event.texts
+        self._counts["texts_shared"] += event.texts
+
+    def _hedge(self, event: HedgeFinished) -> None:
+        self._counts["hedges"] += 1
+        self._counts["hedges_won"] += event.won
 
     def _failed(self, event: TextFailed) -> None:
         self._counts["texts_failed"] += 1

@@ -3,13 +3,16 @@
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .client import ClientConfig, Settings
 from .endpoint import Endpoint
+from .sharing import CoalesceConfig, HedgeConfig
 from .survival import BreakerConfig, RetryConfig, VerifyConfig
 
 __all__ = [
     "BatchConfig",
     "BreakerConfig",
     "ClientConfig",
+    "CoalesceConfig",
     "Endpoint",
+    "HedgeConfig",
     "LimitConfig",
     "PoolConfig",
     "RetryConfig",

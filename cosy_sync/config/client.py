@@ -20,6 +20,7 @@ from ..checks import (
 from ..errors import ConfigError
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
+from .sharing import CoalesceConfig, HedgeConfig
 from .survival import BreakerConfig, RetryConfig, VerifyConfig
 
 __all__ = ["ClientConfig", "Settings"]
@@ -83,6 +84,8 @@ class ClientConfig:
     breaker: BreakerConfig = BreakerConfig()
     limits: LimitConfig = LimitConfig()
     verify: VerifyConfig = VerifyConfig()
+    coalesce: CoalesceConfig = CoalesceConfig()
+    hedge: HedgeConfig = HedgeConfig()
 
     def __post_init__(self) -> None:
         if isinstance(self.voice, str):
@@ -118,6 +121,8 @@ class Settings(TypedDict, total=False):
     breaker: BreakerConfig
     limits: LimitConfig
     verify: VerifyConfig
+    coalesce: CoalesceConfig
+    hedge: HedgeConfig
 
 
 GROUPS: Mapping[str, type] = MappingProxyType(
@@ -129,5 +134,7 @@ GROUPS: Mapping[str, type] = MappingProxyType(
         "breaker": BreakerConfig,
         "limits": LimitConfig,
         "verify": VerifyConfig,
+        "coalesce": CoalesceConfig,
+        "hedge": HedgeConfig,
     }
 )

@@ -150,6 +150,7 @@ class Attempter:
     def _send(
         self, job: Job, utterances: Sequence[Utterance], station: Station, number: int
     ) -> Sequence[Result]:
+        job.depart()
         texts = [utterance.text for utterance in utterances]
         request_id = f"{self.run_id}-{next(self.numbers)}"
         wire = self.wires[station]

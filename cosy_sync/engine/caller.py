@@ -130,6 +130,7 @@ class Caller:
                 longest = max(longest, wait)
         if finished:
             self._tell_finished(finished, chars)
+        job.deliver()
         if not again:
             return []
         newest = job.tries[again[0].index][-1]

@@ -10,29 +10,30 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, cast
+from typing import Protocol
 
 from ..audio import Verifier
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint
-from ..errors import ClosedError, ConfigError, ShedError
+from ..errors import ClosedError, ConfigError
 from ..events import Observer
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline, RetryPolicy
 from ..wires.base import Wire
+from .alarms import Alarms
 from .attempt import Attempter, Sender
 from .budget import Permits
 from .caller import Caller
+from .coalescer import Crew
 from .dispatcher import Dispatcher, Terms
 from .executor import SerialExecutor, ThreadExecutor
 from .gate import Gate
-from .job import Job
+from .interactive import Interactive, Lookups
+from .parked import ParkedExecutor
 from .sizes import ReplyBounds
 from .station import Station
 
 __all__ = ["Engine", "Network", "Supplies"]
-
-T = TypeVar("T")
 
 # Seconds that running work gets to notice that it was cut off.
 _GRACE = 5.0
@@ -89,10 +90,12 @@ class Engine:
         self.workers = min(places, most)
         # Only where the endpoints together may open more than the pool has.
         self._connections = Permits(most) if places > most else None
-        make = SerialExecutor if config.serial else functools.partial(ThreadExecutor, self.workers)
+        serial = config.serial
+        make = SerialExecutor if serial else functools.partial(ThreadExecutor, self.workers)
         # Bulk batches may sleep on their workers; single texts have workers of their own, and so
-        # has the main thread, which Ctrl-C could otherwise hit while it holds permits.
-        self._bulk, self._single, self._main = make(), make(), make()
+        # have the callbacks of users, which may take their time.
+        self._bulk, self._calls = make(), make()
+        self._single = SerialExecutor() if serial else ParkedExecutor(self.workers)
         self._memory = Permits(config.limits.max_bytes_in_flight)
         self._submitted = Permits(config.limits.max_submitted)
         # Guards: _callers, _gates, _stops, _closed.
@@ -103,6 +106,11 @@ class Engine:
         self._gates: dict[str, Gate] = {}
         self._stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
         self._closed = False
+        crew = Crew(
+            workers=self._single, alarms=Alarms(), clock=self._clock, observer=supplies.observer
+        )
+        lookups = Lookups(caller=self._caller, caller_key=_caller_key, gate=self._gate)
+        self._interactive = Interactive(crew, self._calls, lookups, self._submitted)
 
     # -- work -----------------------------------------------------------------------------------
 
@@ -144,88 +152,17 @@ class Engine:
         return self._bulk.busy()
 
     def run_one(self, utterance: Utterance, config: ClientConfig) -> Outcome:
-        """Bring one text to its outcome, on this very thread unless it is the main one."""
-        job = self._job(utterance, config)
-        if threading.current_thread() is not threading.main_thread() or config.serial:
-            with self._single.busy():
-                return self._run_gated(job, config)
-        future: Future[Outcome] = Future()
-        self._main.submit(lambda: _fulfil(future, lambda: self._run_gated(job, config)))
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            job.stop.set()
-            raise
+        """Bring one text to its outcome; see Interactive."""
+        return self._interactive.run_one(utterance, config)
 
-    def submit(self, utterance: Utterance, config: ClientConfig) -> Future[Audio]:
-        """Bring one text to its outcome on a worker.
-
-        Waits, up to the deadline, while too many are submitted already: then ShedError.
-        """
-        job, gate = self._job(utterance, config), self._gate(config)
-        seconds = 0.0 if self._single.is_inside() else config.deadline  # a worker must not wait
-        if not self._submitted.acquire(seconds=seconds):
-            raise ShedError(
-                f"{self._submitted.limit} texts are submitted and not finished; wait for some, "
-                "use synth_many, or raise LimitConfig(max_submitted)"
-            )
-        future: Future[Audio] = Future()
-
-        def work() -> None:
-            _fulfil(future, lambda: self._speak(job, config), self._submitted.release, gate)
-
-        if gate is None:
-            self._hand_over(work, future)
-        else:
-            gate.enter_later(lambda: self._hand_over(work, future))
-        return future
-
-    def _hand_over(self, work: Callable[[], None], future: Future[Audio]) -> None:
-        try:
-            self._single.submit(work)
-        except ClosedError as error:
-            self._submitted.release()
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
-
-    def _speak(self, job: Job, config: ClientConfig) -> Audio:
-        self._run(job, config)
-        outcome = job.outcomes[0]
-        if outcome.audio is None:
-            assert outcome.error is not None
-            raise outcome.error
-        return outcome.audio
-
-    def _job(self, utterance: Utterance, config: ClientConfig) -> Job:
-        job = Job(
-            [utterance],
-            Deadline(self._clock.now(), config.deadline),
-            interactive=config.priority != "bulk",
-            tenant=config.tenant or "",
-            stop=threading.Event(),
-        )
-        self._watch(job.stop)
-        return job
-
-    def _run_gated(self, job: Job, config: ClientConfig) -> Outcome:
-        gate = self._gate(config)
-        left = job.deadline.remaining(self._clock.now())
-        if gate is not None and not gate.acquire(urgent=job.interactive, seconds=left):
-            error = job.deadline.error(f"waiting for one of the tenant's {gate.limit} places")
-            job.fail(job.texts[0], error)
-            return job.outcomes[0]
-        try:
-            self._run(job, config)
-        finally:
-            if gate is not None:
-                gate.release()
-        return job.outcomes[0]
-
-    def _run(self, job: Job, config: ClientConfig) -> None:
-        try:
-            self._caller(config).run(job)
-        except (Exception, SystemExit) as error:
-            job.end(error)
+    def submit(
+        self,
+        utterance: Utterance,
+        config: ClientConfig,
+        callback: Callable[[Future[Audio]], object] | None = None,
+    ) -> Future[Audio]:
+        """Bring one text to its outcome on a worker; see Interactive."""
+        return self._interactive.submit(utterance, config, callback)
 
     # -- what callers share ---------------------------------------------------------------------
 
@@ -290,19 +227,21 @@ class Engine:
         """
         with self._lock:
             self._closed = True
+        self._interactive.close()
         try:
             self.drain(seconds)
         finally:
             self.cut()
             self.drain(_GRACE)
-            for executor in (self._bulk, self._single, self._main):
+            for executor in (self._bulk, self._single, self._calls):
                 executor.close()
             self.network.close()
 
     def drain(self, seconds: float) -> None:
         """Wait until nothing is queued or running, at most so many seconds."""
         until = time.monotonic() + seconds
-        for executor in (self._bulk, self._single, self._main):
+        # Outcomes lead to callbacks, and a callback may have begun something before the close.
+        for executor in (self._bulk, self._single, self._calls, self._bulk, self._single):
             executor.drain(max(0.0, until - time.monotonic()))
 
     def cut(self) -> None:
@@ -312,6 +251,7 @@ class Engine:
             stops, gates = list(self._stops), list(self._gates.values())
         for stop in stops:
             stop.set()
+        self._interactive.cut()
         for permits in (self._memory, self._submitted, self._connections):
             if permits is not None:
                 permits.close()
@@ -325,34 +265,6 @@ class Engine:
     def in_flight(self) -> int:
         """Return how many requests are under way."""
         return sum(station.slots.used for station in self.stations)
-
-
-def _fulfil(
-    future: Future[T],
-    work: Callable[[], T],
-    after: Callable[[], None] | None = None,
-    gate: Gate | None = None,
-) -> None:
-    """Do the work and tell its future, once what it held is given back: callbacks may go on."""
-    result: T | None = None
-    failure: BaseException | None = None
-    wanted = future.set_running_or_notify_cancel()
-    try:
-        if wanted:
-            result = work()
-    except BaseException as error:
-        failure = error
-    finally:
-        if after is not None:
-            after()
-        if gate is not None:
-            gate.release()
-    if failure is not None:
-        future.set_exception(failure)
-        if isinstance(failure, KeyboardInterrupt):  # on the caller's own thread, when serial
-            raise failure
-    elif wanted:
-        future.set_result(cast(T, result))
 
 
 def _caller_key(config: ClientConfig) -> object:

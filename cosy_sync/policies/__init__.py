@@ -2,7 +2,8 @@
 
 from .breaker import Admission, Breaker
 from .deadline import Deadline
+from .hedge import HedgePolicy
 from .ratelimit import RateLimiter
 from .retry import RetryPolicy
 
-__all__ = ["Admission", "Breaker", "Deadline", "RateLimiter", "RetryPolicy"]
+__all__ = ["Admission", "Breaker", "Deadline", "HedgePolicy", "RateLimiter", "RetryPolicy"]

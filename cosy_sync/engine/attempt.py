@@ -22,7 +22,7 @@ from .room import Room
 from .sizes import ReplyBounds
 from .station import Station
 
-__all__ = ["Attempter", "Result", "Sender", "sleep"]
+__all__ = ["Attempter", "Attempts", "Result", "Sender", "sleep"]
 
 # Seconds by which a send may miss its booked instant and still count as booked there: 1 % of the
 # second that the rate limit promises, less than what its rounding leaves free.
@@ -45,6 +45,21 @@ class Sender(Protocol):
         Before the reply's body is read, make_room is called with its size in bytes, 0 where the
         service does not say it; it may wait.
         """
+        ...
+
+
+class Attempts(Protocol):
+    """What makes attempts for a caller."""
+
+    @property
+    def wires(self) -> Mapping[Station, Wire]:
+        """Return each endpoint's wire."""
+        ...
+
+    def attempt(
+        self, job: Job, texts: Sequence[Utterance], station: Station, number: int
+    ) -> Sequence[Result]:
+        """Send texts to an endpoint and return audio or an error for each."""
         ...
 
 

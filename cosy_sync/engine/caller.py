@@ -18,7 +18,7 @@ from ..errors import (
 from ..events import Observer, RetryPlanned, TextFailed, TextsFinished
 from ..models import Audio, Utterance
 from ..policies import RetryPolicy
-from .attempt import Attempter, Result, sleep
+from .attempt import Attempts, Result, sleep
 from .job import Job
 from .station import Station, choose
 
@@ -42,7 +42,7 @@ class Caller:
 
     def __init__(
         self,
-        attempter: Attempter,
+        attempter: Attempts,
         stations: Sequence[Station],
         retry: RetryPolicy,
         observer: Observer,

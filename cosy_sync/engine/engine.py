@@ -18,16 +18,17 @@ from ..config import ClientConfig, Endpoint
 from ..errors import ClosedError, ConfigError
 from ..events import Observer
 from ..models import Audio, Outcome, Utterance
-from ..policies import Deadline, RetryPolicy
+from ..policies import Deadline, HedgePolicy, RetryPolicy
 from ..wires.base import Wire
 from .alarms import Alarms
-from .attempt import Attempter, Sender
+from .attempt import Attempter, Attempts, Sender
 from .budget import Permits
 from .caller import Caller
 from .coalescer import Crew
 from .dispatcher import Dispatcher, Terms
 from .executor import SerialExecutor, ThreadExecutor
 from .gate import Gate
+from .hedger import Budget, Hedger
 from .interactive import Interactive, Lookups
 from .parked import ParkedExecutor
 from .sizes import ReplyBounds
@@ -82,6 +83,8 @@ class Engine:
         self._supplies = supplies
         self._clock = supplies.clock
         self.network = supplies.network
+        # What hedges are paid from; without it there are none.
+        self.budget: Budget | None = None
         self.stations = [
             Station(endpoint, config.breaker, supplies.observer) for endpoint in supplies.endpoints
         ]
@@ -96,6 +99,8 @@ class Engine:
         # have the callbacks of users, which may take their time.
         self._bulk, self._calls = make(), make()
         self._single = SerialExecutor() if serial else ParkedExecutor(self.workers)
+        # Of two attempts of a late call one is left behind, so both run on workers of their own.
+        self._legs = ParkedExecutor(2 * self.workers)
         self._memory = Permits(config.limits.max_bytes_in_flight)
         self._submitted = Permits(config.limits.max_submitted)
         # Guards: _callers, _gates, _stops, _closed.
@@ -183,7 +188,7 @@ class Engine:
 
     def _make_caller(self, config: ClientConfig) -> Caller:
         supplies = self._supplies
-        attempter = Attempter(
+        plain = Attempter(
             wires={s: supplies.wire(s.endpoint, config) for s in self.stations},
             sender=self.network,
             memory=self._memory,
@@ -194,8 +199,20 @@ class Engine:
             clock=self._clock,
             sample_rate=config.sample_rate,
         )
+        attempter = self._hedged(plain, config)
         retry = RetryPolicy(config.retry)
         return Caller(attempter, self.stations, retry, supplies.observer, self._clock)
+
+    def _hedged(self, attempter: Attempter, config: ClientConfig) -> Attempts:
+        if not config.hedge.enabled or len(self.stations) < 2 or config.serial:
+            return attempter
+        return Hedger(
+            attempter=attempter,
+            stations=self.stations,
+            policy=HedgePolicy(config.hedge),
+            budget=self.budget,
+            legs=self._legs,
+        )
 
     def _gate(self, config: ClientConfig) -> Gate | None:
         limit = config.max_in_flight
@@ -233,7 +250,8 @@ class Engine:
         finally:
             self.cut()
             self.drain(_GRACE)
-            for executor in (self._bulk, self._single, self._calls):
+            self._legs.drain(_GRACE)
+            for executor in (self._bulk, self._single, self._calls, self._legs):
                 executor.close()
             self.network.close()
 
@@ -272,5 +290,5 @@ def _caller_key(config: ClientConfig) -> object:
     return (
         *(config.wire, config.voice, config.model, config.format, config.sample_rate),
         *(config.speed, config.api_key, tuple(sorted(config.headers.items()))),
-        *(config.batch, config.retry, config.verify, config.limits),
+        *(config.batch, config.retry, config.verify, config.limits, config.hedge),
     )

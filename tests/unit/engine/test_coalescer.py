@@ -295,7 +295,7 @@ def test_when_all_left_in_the_last_moment_the_next_ones_still_get_a_worker(lane)
 def test_the_last_one_to_leave_stops_the_job(lane) -> None:
     lane.service.reply.clear()
     lane.service.open.clear()
-    first, second = lane.ask("a", "b", seconds=0.05)
+    lane.ask("a", "b", seconds=0.05)
     eventually(lambda: lane.service.jobs)
     lane.service.open.set()
     lane.outcome("a")

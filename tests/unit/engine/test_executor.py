@@ -10,7 +10,6 @@ from cosy_sync.engine.executor import Executor
 from cosy_sync.engine.parked import ParkedExecutor
 from cosy_sync.errors import ClosedError
 
-
 KINDS = {
     "threads": lambda: ThreadExecutor(4),
     "parked": lambda: ParkedExecutor(4),

@@ -45,7 +45,7 @@ def test_a_call_counts_until_the_window_is_over_and_no_longer() -> None:
 
 
 def test_only_the_latest_thousand_calls_count() -> None:
-    hedge = policy(quantile=0.001)
+    hedge = policy(quantile=0.0001)
     for _ in range(4):
         hedge.note(0.1, 1, 0.0)
     for _ in range(996):

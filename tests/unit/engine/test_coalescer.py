@@ -4,13 +4,14 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from lanes import Lane, eventually
+from lanes import Lane, audio_of, eventually
 
 from cosy_sync import errors
 from cosy_sync.engine.gate import Gate
+from cosy_sync.engine.singleflight import Promise, TextFuture
 from cosy_sync.errors import ClosedError, DeadlineError, RefusedError
 from cosy_sync.events import TextFailed
-from cosy_sync.models import Utterance
+from cosy_sync.models import Outcome, Utterance
 from cosy_sync.testing import FakeClock
 
 
@@ -388,3 +389,39 @@ def test_a_slow_callback_delays_nobody_else(lane) -> None:
     assert quick.result(10).data == b"b"
     assert called.wait(10)
     go.set()
+
+
+def test_without_a_worker_the_tenants_place_is_given_back() -> None:
+    gate = Gate(1)
+    lane = Lane(gate=gate)
+    lane.workers.close()
+    lane.ask("a")
+    assert isinstance(lane.outcome("a").error, ClosedError)
+    assert gate.acquire()
+    lane.close()
+
+
+def test_who_is_being_told_just_as_his_time_is_up_takes_what_he_is_told(lane) -> None:
+    lane.service.open.clear()
+    (waiter,) = lane.ask("a", seconds=0.01)
+    assert lane.coalescer.leave(waiter)  # whoever takes a ticket out tells it, if a little late
+    told = Outcome(0, "a")
+    threading.Timer(0.2, lambda: waiter.tell(told)).start()
+    assert lane.outcome("a") is told
+
+
+def test_a_cancelled_future_that_is_told_all_the_same_stays_cancelled(lane) -> None:
+    future = lane.promise("a")
+    assert future.result(10).data == b"a"
+    cancelled = TextFuture()
+    assert cancelled.cancel()
+    Promise(lane.deadline(), cancelled, lane.calls).tell(Outcome(0, "a", audio_of("a")))
+    assert cancelled.cancelled()
+
+
+def test_a_callback_is_called_even_when_no_worker_is_left_for_it(lane) -> None:
+    called, future = threading.Event(), TextFuture()
+    future.add_done_callback(lambda _: called.set())
+    lane.calls.close()
+    Promise(lane.deadline(), future, lane.calls).tell(Outcome(0, "a", audio_of("a")))
+    assert called.is_set()

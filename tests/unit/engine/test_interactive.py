@@ -158,15 +158,88 @@ def test_a_check_of_the_users_may_speak_even_on_the_only_worker(held) -> None:
 
     def check(text: str, audio: cosy_sync.Audio) -> bool:
         if text == "外面的话":
-            inner.append(
-                client.with_options(verify=cosy_sync.VerifyConfig()).synth("里面的话").pcm_size
-            )
+            inner.append(client.synth("里面的话").pcm_size)
         return True
 
     verify = cosy_sync.VerifyConfig(check=check)
     with over(held, Endpoint(URL, max_connections=2), verify=verify) as client:
         client.submit("外面的话").result(20)
     assert inner
+
+
+def test_the_main_thread_waits_for_its_tenants_place_only_until_its_deadline(held) -> None:
+    with over(held, batch_size=1) as client:
+        tenant = client.with_options(tenant="a", max_in_flight=1)
+        bulk, audios = in_thread(lambda: tenant.synth_many(["很慢的一句话"]))
+        eventually(lambda: held.calls)
+        with pytest.raises(cosy_sync.DeadlineError, match="tenant's 1 places"):
+            tenant.with_options(deadline=0.1).synth("另一句话")
+        held.go.set()
+        bulk.join(20)
+        assert audios
+        assert tenant.synth("另一句话").duration > 0
+
+
+def test_the_main_thread_is_woken_by_the_end_of_the_client(held) -> None:
+    client = over(held, batch_size=1)
+    tenant = client.with_options(tenant="a", max_in_flight=1)
+    bulk, _ = in_thread(lambda: tenant.synth_many(["很慢的一句话"], on_error="return"))
+    eventually(lambda: held.calls)
+    closing = threading.Timer(0.2, lambda: client.close(0))
+    closing.start()
+    with pytest.raises(cosy_sync.ClosedError):
+        tenant.synth("另一句话")
+    held.go.set()
+    closing.join(20)
+    bulk.join(20)
+
+
+def test_a_waiting_thread_that_is_interrupted_takes_its_text_back(held, monkeypatch) -> None:
+    with over(held) as client:
+        slow = client.submit("很慢的一句话")
+        eventually(lambda: held.calls)
+        (line,) = client._core.engine()._interactive._coalescers.values()
+
+        def interrupted(*_: object) -> None:
+            raise SystemExit
+
+        monkeypatch.setattr(line, "wait", interrupted)
+
+        def speak() -> str:
+            with pytest.raises(SystemExit):
+                client.synth("另一句话")
+            return "interrupted"
+
+        thread, ended = in_thread(speak)
+        thread.join(20)
+        assert ended == ["interrupted"] and "另一句话" not in line._flights
+        held.go.set()
+        slow.result(20)
+
+
+def test_more_texts_than_may_be_submitted_are_shed_at_the_deadline(held) -> None:
+    limits = cosy_sync.LimitConfig(max_submitted=1)
+    with over(held, limits=limits) as client:
+        slow = client.submit("很慢的一句话")
+        with pytest.raises(cosy_sync.ShedError, match="max_submitted"):
+            client.with_options(deadline=0.05).submit("另一句话")
+        held.go.set()
+        assert slow.result(20).duration > 0
+        assert client.submit("另一句话").result(20).duration > 0
+
+
+def test_serial_clients_submit_on_the_spot_and_call_back(held) -> None:
+    with over(held, serial=True) as client:
+        called: list[object] = []
+        future = client.submit("一句话", callback=called.append)
+        assert future.done() and called == [future]
+
+
+def test_many_different_settings_do_not_grow_for_ever(held) -> None:
+    with over(held) as client:
+        for number in range(300):
+            client.with_options(headers={"X-Number": str(number)}).synth("一句话")
+        assert len(client._core.engine()._interactive._coalescers) <= 256
 
 
 def test_closing_lets_what_stands_in_line_finish(held) -> None:

@@ -184,3 +184,24 @@ def test_many_threads_with_few_texts_send_each_of_them_seldom(lane) -> None:
         assert {o.audio.data for o in outcomes(lane, text, 10)} == {text.encode()}
     assert sorted(text for batch in lane.service.sent for text in batch) == texts
     lane.coalescer.touch_down(flight, lane.deadline(), Outcome(0, "x", audio_of("x")))
+
+
+def test_a_follower_with_more_time_than_the_batch_is_sent_again(lane) -> None:
+    late = errors.DeadlineError("late", deadline=5.0, phase="reply")
+    lane.service.errors["a"] = late
+    lane.service.reply.clear()
+    lane.ask("a", seconds=5)
+    eventually(lambda: lane.service.sent)
+    future = lane.promise("a", seconds=15)
+    lane.service.errors = OnlyOnce(a=late)
+    lane.service.reply.set()
+    assert isinstance(outcomes(lane, "a", 1)[0].error, errors.DeadlineError)
+    assert future.result(10).data == b"a"
+    assert lane.service.sent == [["a"], ["a"]]
+
+
+class OnlyOnce(dict):
+    """Gives each value once."""
+
+    def get(self, key: object, default: object = None) -> object:
+        return self.pop(key, default)

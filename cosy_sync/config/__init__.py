@@ -3,7 +3,7 @@
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .client import ClientConfig, Settings
 from .endpoint import Endpoint
-from .sharing import CoalesceConfig, HedgeConfig
+from .interactive import CoalesceConfig, HedgeConfig
 from .survival import BreakerConfig, RetryConfig, VerifyConfig
 
 __all__ = [

@@ -20,7 +20,7 @@ from ..checks import (
 from ..errors import ConfigError
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
-from .sharing import CoalesceConfig, HedgeConfig
+from .interactive import CoalesceConfig, HedgeConfig
 from .survival import BreakerConfig, RetryConfig, VerifyConfig
 
 __all__ = ["ClientConfig", "Settings"]

@@ -24,9 +24,6 @@ from .station import Station
 
 __all__ = ["Attempter", "Result", "Sender", "sleep"]
 
-# Seconds by which a send may miss its booked instant and still count as booked there: 1 % of the
-# second that the rate limit promises, less than what its rounding leaves free.
-_PUNCTUAL = 0.01
 # A time-out of an attempt that had less than so many seconds tells of the caller's haste, not of
 # the endpoint.
 _FAIR_SECONDS = 2.0
@@ -104,27 +101,23 @@ class Attempter:
     # -- before it is sent ----------------------------------------------------------------------
 
     def _enter(self, job: Job, station: Station) -> None:
-        """Wait for a free connection and a turn in the rate limit.
-
-        The wait for a turn holds no connection. Who then finds none free at once has missed the
-        turn and books another: late sends must not bunch above the rate.
-        """
+        """Wait for a free connection and a turn in the rate limit, holding neither meanwhile."""
         clock, deadline, limiter = self.clock, job.deadline, station.limiter
+        turn: float | None = None
         while True:
             if not self._take_slot(job, station, deadline.remaining(clock.now())):
                 raise deadline.error("waiting for a free connection")
             now = clock.now()
-            turn = limiter.reserve(now, deadline.at)
+            if turn is None or limiter.paused_until > now:
+                turn = limiter.reserve(now, deadline.at)
             if turn is not None and turn <= now:
-                return
+                turn = now + limiter.go(now)
+                if turn <= now:
+                    return
             self._give_slot(station)
-            if turn is None:
+            if turn is None or turn > deadline.at:
                 raise _no_turn(job, station, now)
             sleep(clock, job.stop, turn - now)
-            now = clock.now()
-            punctual = now - turn <= _PUNCTUAL and limiter.paused_until <= now
-            if punctual and self._take_slot(job, station, 0.0):
-                return
 
     def _take_slot(self, job: Job, station: Station, seconds: float) -> bool:
         until = self.clock.now() + seconds

@@ -37,7 +37,10 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A benchmark: its settings, and the contender that the others are compared with."""
+    """A benchmark: its settings, and the contender that the others are compared with.
+
+    `function` is what it calls of each peer, where that is not named like the benchmark.
+    """
 
     name: str
     title: str
@@ -45,6 +48,7 @@ class Case:
     baseline: str
     seconds: float = 2.0
     texts: int = 0
+    function: str = ""
 
 
 def run_case(case: Case, argv: Sequence[str] | None = None) -> None:
@@ -56,7 +60,9 @@ def run_case(case: Case, argv: Sequence[str] | None = None) -> None:
     with open_upstream(_places(settings), embedded=options.embedded) as upstream:
         for setting in settings:
             alone = _alone(setting, upstream)
-            measured = measure_setting(case.name, setting, upstream.urls, options.runs)
+            measured = measure_setting(
+                case.function or case.name, setting, upstream.urls, options.runs
+            )
             table = _table(case, setting, measured, alone)
             print(table.markdown(), end="\n\n", flush=True)
             tables.append(table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -53,6 +54,8 @@ class Case:
 
 def run_case(case: Case, argv: Sequence[str] | None = None) -> None:
     """Run a benchmark, print its table, write its JSON."""
+    # Ended from outside it stops its upstream, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     options = parse_options(case.title, argv, seconds=case.seconds, texts=case.texts)
     settings = [each for each in case.settings(options) if options.only in each.key]
     machine = describe_machine()

@@ -19,8 +19,8 @@ _HTTPX_ASYNC = Contender("httpx, async", "httpx_async")
 _REQUESTS = Contender("requests + threads", "requests_threads")
 _URLLIB3 = Contender("urllib3 + threads", "urllib3_threads")
 
-# Elsewhere the rest only costs time: requests and httpx's async client need half a minute to open 800
-# connections.
+# Elsewhere the rest only costs time: requests and httpx's async client need half a minute to open
+# 800 connections.
 _SMALL = {
     50: (_COSY, _AIOHTTP, _HTTPX),
     200: (_COSY, _AIOHTTP, _HTTPX, _URLLIB3, _REQUESTS, _HTTPX_ASYNC),

@@ -68,6 +68,15 @@ class RateLimiter:
             if until > self._paused_until:
                 self._paused_until = until
 
+    def set_rate(self, rate: float) -> None:
+        """Space what is booked from now on for another rate, at most the one it was made with.
+
+        What is booked already stays where it is.
+        """
+        with self._lock:
+            self._interval = 1.0 / (0.95 * rate)
+            self._tolerance = (max(1, int(rate // 20)) - 1) * self._interval
+
     def next_free(self, now: float) -> float:
         """Return the instant that `reserve` would book, without booking it."""
         return max(now, self._tat - self._tolerance, self._paused_until)

@@ -74,17 +74,20 @@ _OVERLOAD_RULES: tuple[Rule, ...] = (
 class OverloadConfig:
     """How the client holds back when the service has too much to do."""
 
-    # Seconds that the retry budget and the throttle look back. Longer is steadier and slower.
-    window: float = 10.0
-    # Retries of interactive calls, as a share of the interactive texts sent in the window. More
-    # saves more calls from single failures, and adds as much traffic when everything fails.
+    # Retries of interactive calls, as a share of the interactive texts sent in the latest seconds,
+    # `retry_window`. More saves more calls from single failures, and adds as much traffic when
+    # everything fails; a longer window lets more of it come at once.
     retry_share: float = 0.1
+    retry_window: float = 10.0
     # Retries per second that are allowed in any case: a quiet client has no texts to take a
     # share of.
     retry_floor: float = 1.0
-    # Calls are held back once the service accepts less than one in so many. 0 as the cap: never.
+    # Calls are held back once the service accepts less than one in so many, in the latest
+    # seconds, `throttle_window`. A longer window is steadier; one that is not much shorter than
+    # the breaker's leaves nothing to do before the breaker opens.
     throttle_factor: float = 2.0
-    # The largest share that is held back. The rest finds out when the service is back.
+    throttle_window: float = 3.0
+    # The largest share that is held back; 0 for none. The rest finds out when the service is back.
     throttle_cap: float = 0.8
     # Calls in the window below which none is held back.
     throttle_min_calls: int = 20
@@ -92,13 +95,17 @@ class OverloadConfig:
     # multiplied with, at most once in a round trip. Smaller gives way faster and wastes more.
     decrease: float = 0.7
     # Seconds in which the rate is back after one decrease. Shorter probes the limit more often.
-    recovery: float = 4.0
+    recovery: float = 5.0
+    # Seconds that an interactive call waits for its turn while the rate is lowered; bulk work
+    # waits as long as its deadline allows. More serves more calls, later, and their queue is sent
+    # on top of the new calls once the service has recovered.
+    patience: float = 1.0
 
     def __post_init__(self) -> None:
         check(
             self,
-            positive("window", "throttle_factor", "decrease", "recovery")
-            + not_negative("retry_share", "retry_floor", "throttle_cap")
+            positive("retry_window", "throttle_factor", "throttle_window", "decrease", "recovery")
+            + not_negative("retry_share", "retry_floor", "throttle_cap", "patience")
             + count("throttle_min_calls")
             + _OVERLOAD_RULES,
         )

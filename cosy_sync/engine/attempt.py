@@ -87,7 +87,7 @@ class Attempter:
         station.join()
         try:
             if not admission.probe:  # the breaker's probes are few, and must get through
-                station.governor.admit(clock.now())
+                station.governor.admit(job.interactive, clock.now())
             self._enter(job, station)
             started = clock.now()
             try:

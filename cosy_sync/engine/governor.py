@@ -10,8 +10,8 @@ from .budget import Permits
 
 __all__ = ["Governor"]
 
-# Seconds after which a call that was held back may ask again, as a share of the window.
-_PAUSE = 0.1
+# Seconds after which a call that was held back may ask again.
+_PAUSE = 1.0
 # The service says that it has too much to do; 504 is the time-out of a gateway before it.
 _OVERLOAD_STATUSES = (429, 503, 504)
 
@@ -36,23 +36,36 @@ class Governor:
         self._slots = slots
         self._limiter = limiter
         self._observer = observer
-        self._pause = _PAUSE * config.window
+        self._patience = config.patience
         self._throttle = Throttle(config)
         self._concurrency = Concurrency(endpoint.max_connections, config.decrease)
         self._pace = Pace(endpoint.rate, config.decrease, config.recovery)
 
-    def admit(self, now: float) -> None:
-        """Let a call pass, at the rate of this instant. Raises OverloadError."""
+    def admit(self, urgent: bool, now: float) -> None:
+        """Let a call pass, at the rate of this instant. Raises OverloadError.
+
+        An urgent call does not join a long queue for a service that is refusing calls.
+        """
         if self._throttle.refuses(now):
             share = self._throttle.share(now)
             raise OverloadError(
                 f"the service accepts too few calls, so {100 * share:.0f} % of them are held back "
-                "until it recovers: try again in a few seconds, or use synth_many, which waits",
+                "until it recovers: try again in a few seconds; bulk calls (synth_many) wait",
                 endpoint=self._label,
-                retry_after=self._pause,
+                retry_after=_PAUSE,
             )
-        if self._pace.lowered:
-            self._limiter.set_rate(self._pace.rate(now))
+        if not self._pace.lowered:
+            return
+        rate = self._pace.rate(now)
+        self._limiter.set_rate(rate)
+        wait = self._limiter.next_free(now) - now
+        if urgent and wait > self._patience:
+            raise OverloadError(
+                f"the service refused calls (429), so only {rate:.3g} requests/s are sent, and the "
+                f"next turn is {wait:.1f} s away: send less; bulk calls (synth_many) wait",
+                endpoint=self._label,
+                retry_after=wait,
+            )
 
     def record(self, error: CosyError | None, started: float, now: float) -> None:
         """Learn from what became of a call that was sent at that instant.
@@ -71,7 +84,9 @@ class Governor:
         if status not in _OVERLOAD_STATUSES and not isinstance(error, ReplyTimeout):
             return
         fewer = self._concurrency.overload(self._in_flight(), started, now)
-        slower = isinstance(error, ThrottledError) and self._pace.refuse(started, now)
+        slower = False
+        if isinstance(error, ThrottledError):
+            slower = self._pace.refuse(started, now, error.retry_after or 0.0)
         if fewer:
             self._resize()
         if slower:

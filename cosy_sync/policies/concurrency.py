@@ -14,8 +14,9 @@ _STRAY = 0.1
 class Concurrency:
     """Additive increase, multiplicative decrease (Chiu and Jain 1989), between 1 and a ceiling.
 
-    A round trip is measured by the requests themselves: what was sent before the latest change
-    knows nothing of it, so it cannot ask for another one.
+    It changes once in a round trip: not before a request that was sent after the latest change is
+    answered, for what was sent before knows nothing of it; and not faster than good replies take,
+    for refusals may come back at once while the requests before them are still under way.
 
     Args:
         ceiling: The most that may be in flight, and what it starts with.
@@ -30,6 +31,7 @@ class Concurrency:
         self._limit = float(ceiling)
         self._lowered_at = float("-inf")
         self._raised_at = float("-inf")
+        self._round_trip = 0.0  # of the latest good reply; written without the lock
         self._strays = 0
         self._first_stray_at = float("-inf")
 
@@ -49,6 +51,7 @@ class Concurrency:
             started: When the request was sent.
             now: The time.
         """
+        self._round_trip = now - started
         if self._limit >= self._ceiling:  # almost always
             return False
         with self._lock:
@@ -61,7 +64,7 @@ class Concurrency:
     def overload(self, used: int, started: float, now: float) -> bool:
         """Note a 429, a 503 or a time-out; return whether the limit fell. Arguments as above."""
         with self._lock:
-            if started < self._lowered_at:
+            if started < self._lowered_at or now < self._lowered_at + self._round_trip:
                 return False
             if started >= self._first_stray_at:  # the round trip of the strays before is over
                 self._strays = 0
@@ -71,5 +74,4 @@ class Concurrency:
                 return False
             self._limit = max(1.0, self._limit * self._decrease)
             self._lowered_at = self._raised_at = now
-            self._strays = 0
             return True

@@ -7,7 +7,10 @@ import threading
 __all__ = ["Pace"]
 
 # Two 429s so many requests apart, or fewer, show that the rate is too high; a single one does not.
-_ISOLATED = 50
+_ISOLATED = 100
+# Services count their limits by the second: what is sent after a decrease may be refused for so
+# many seconds more because of what was sent before it.
+_SETTLING = 1.0
 # Share of the configured rate below which it never falls: somebody must notice the recovery.
 _LEAST = 0.01
 
@@ -15,12 +18,13 @@ _LEAST = 0.01
 class Pace:
     """Lowers the rate when 429s come close together, and lets it grow back along a cubic.
 
-    The window growth of CUBIC (RFC 9438, 4.2 and 4.6) with the rate in the window's place: where
-    `top` is the rate that was refused, the rate falls to decrease x top at once, and t seconds
-    later it is C x (t - K)^3 + top, with K such that it starts at the lowered rate. So it comes
-    back to `top` in K seconds, stays near it, and only then explores. C follows from the
-    configured rate, C = (1 - decrease) x rate / recovery^3, so that `recovery` is the K of a
-    refusal at the full rate: 100 requests/s and 4 s make the RFC's 0.4 into 0.47.
+    The window growth of CUBIC (RFC 9438, 4.2, 4.6 and 4.7) with the rate in the window's place:
+    where `top` is the rate that was refused, the rate falls to decrease x top at once, and t
+    seconds later it is C x (t - K)^3 + top, with K such that it starts at the lowered rate. So it
+    comes back to `top` in K seconds, stays near it, and only then explores. Refused before it is
+    back, it takes a lower top: (1 + decrease) / 2 of where it was. C follows from the configured
+    rate, C = (1 - decrease) x rate / recovery^3, so that `recovery` is the K of a refusal at the
+    full rate; the RFC's C of 0.4 belongs to 100 requests/s and 4.2 s.
 
     Args:
         rate: The configured rate in requests per second: where it starts, and its ceiling.
@@ -50,22 +54,29 @@ class Pace:
             self.lowered = rate < self._full
             return rate
 
-    def refuse(self, started: float, now: float) -> bool:
+    def refuse(self, started: float, now: float, pause: float = 0.0) -> bool:
         """Note a 429 for a request that was sent then; return whether the rate fell.
 
-        It falls at most once in a round trip: what was sent before it fell knows nothing of it.
+        It falls at most once in a round trip, and once a second.
+
+        Args:
+            started: When the request was sent.
+            now: The time.
+            pause: Seconds in which nothing is sent, because the service asked for that.
         """
         with self._lock:
-            if started < self._lowered_at:
+            if started < self._lowered_at + _SETTLING:
                 return False
             rate = self._rate(now)
             isolated = (now - self._refused_at) * rate > _ISOLATED
-            self._refused_at = now
+            self._refused_at = now + pause
             if isolated:
                 return False
-            self._top = rate
             low = max(rate * self._decrease, self._full * _LEAST)
-            self._k = ((rate - low) / self._c) ** (1 / 3) if low < rate else 0.0
+            # Refused below the rate that was refused last time: the limit is lower than that.
+            converging = rate < self._top
+            self._top = max(low, rate * (1.0 + self._decrease) / 2) if converging else rate
+            self._k = ((self._top - low) / self._c) ** (1 / 3)
             self._lowered_at = now
             self.lowered = True
             return True

@@ -33,7 +33,7 @@ class Throttle:
         self._random = random
         # Guards the window: calls wanted, calls accepted. Its counts may be read without.
         self._lock = threading.Lock()
-        self._calls = Window(config.window)
+        self._calls = Window(config.throttle_window)
 
     def refuses(self, now: float) -> bool:
         """Decide whether a call is held back, and count it if so."""

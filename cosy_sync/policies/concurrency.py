@@ -64,9 +64,9 @@ class Concurrency:
     def overload(self, used: int, started: float, now: float) -> bool:
         """Note a 429, a 503 or a time-out; return whether the limit fell. Arguments as above."""
         with self._lock:
-            if started < self._lowered_at or now < self._lowered_at + self._round_trip:
+            if not self._is_over(self._lowered_at, started, now):
                 return False
-            if started >= self._first_stray_at:  # the round trip of the strays before is over
+            if self._is_over(self._first_stray_at, started, now):
                 self._strays = 0
                 self._first_stray_at = now
             self._strays += 1
@@ -75,3 +75,7 @@ class Concurrency:
             self._limit = max(1.0, self._limit * self._decrease)
             self._lowered_at = self._raised_at = now
             return True
+
+    def _is_over(self, since: float, started: float, now: float) -> bool:
+        """Return whether a round trip has passed since then."""
+        return started >= since and now >= since + self._round_trip

@@ -124,3 +124,17 @@ def test_a_decrease_after_a_rise_waits_for_no_more_than_its_own_round_trip():
     chosen = lowered(20)
     assert chosen.succeed(20, START, START + RTT)
     assert chosen.overload(1, START, START + RTT)
+
+
+def test_refusals_that_come_back_at_once_belong_to_one_round_trip_of_good_replies():
+    chosen = Concurrency(50, 0.7)
+    chosen.succeed(20, START - RTT, START)
+    fell = [chosen.overload(20, START + n / 64, START + (n + 1) / 64) for n in range(3)]
+    assert fell == [False, False, True]
+
+
+def test_strays_a_round_trip_of_good_replies_apart_do_not_add_up():
+    chosen = Concurrency(50, 0.7)
+    chosen.succeed(20, START - RTT, START)
+    now = [START + RTT * n for n in range(12)]
+    assert not any(chosen.overload(20, at, at) for at in now)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import threading
+from itertools import pairwise
 
 import pytest
 
@@ -153,7 +154,7 @@ def test_a_lowered_rate_spaces_what_is_booked_from_now_on():
     limiter.set_rate(50.0)
     later = book(limiter, 20, now=START + 10)
     assert later[:2] == [START + 10] * 2  # the burst of a limiter for 50 per second
-    spaces = [b - a for a, b in zip(later[1:], later[2:], strict=False)]
+    spaces = [b - a for a, b in pairwise(later[1:])]
     assert spaces == pytest.approx([1 / 47.5] * 18)
 
 

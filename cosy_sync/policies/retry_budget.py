@@ -21,9 +21,8 @@ class RetryBudget:
     def __init__(self, config: OverloadConfig) -> None:
         self._share = config.retry_share
         self._least = config.retry_floor * config.retry_window
-        # Guards the window: texts sent for the first time.
+        # Guards the window: texts sent for the first time, and texts repeated.
         self._lock = threading.Lock()
-        # Texts sent for the first time, and texts repeated.
         self._texts = Window(config.retry_window)
 
     def deposit(self, texts: int, now: float) -> None:

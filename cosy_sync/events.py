@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .errors import CosyError
+from .errors import CosyError, RefusedError
 from .models import Timing
 
 __all__ = [
     "AttemptFinished",
     "BreakerChanged",
+    "CallRefused",
     "Event",
+    "LimitsLowered",
     "Observer",
     "RetryPlanned",
+    "RetrySuppressed",
     "TextFailed",
     "TextsFinished",
 ]
@@ -40,6 +43,39 @@ class RetryPlanned:
     texts: int
     attempt: int
     wait: float
+    error: CosyError
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySuppressed:
+    """A text was not sent again although its error may pass.
+
+    `reason`: "budget" (too many retries lately) or "deadline" (the wait would outlast it).
+    """
+
+    endpoint: str
+    text_hash: str
+    reason: str
+    error: CosyError
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused:
+    """A call was not sent, by our own decision. Bulk work asks again later, and may be refused
+    several times."""
+
+    endpoint: str
+    texts: int
+    error: RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsLowered:
+    """An endpoint showed overload and gets less: requests per second, requests in flight."""
+
+    endpoint: str
+    rate: float
+    in_flight: int
     error: CosyError
 
 
@@ -72,7 +108,16 @@ class TextFailed:
     error: CosyError
 
 
-Event = AttemptFinished | RetryPlanned | BreakerChanged | TextsFinished | TextFailed
+Event = (
+    AttemptFinished
+    | RetryPlanned
+    | RetrySuppressed
+    | CallRefused
+    | LimitsLowered
+    | BreakerChanged
+    | TextsFinished
+    | TextFailed
+)
 
 
 class Observer(Protocol):

@@ -3,7 +3,7 @@
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .client import ClientConfig, Settings
 from .endpoint import Endpoint
-from .survival import BreakerConfig, RetryConfig, VerifyConfig
+from .survival import BreakerConfig, OverloadConfig, RetryConfig, VerifyConfig
 
 __all__ = [
     "BatchConfig",
@@ -11,6 +11,7 @@ __all__ = [
     "ClientConfig",
     "Endpoint",
     "LimitConfig",
+    "OverloadConfig",
     "PoolConfig",
     "RetryConfig",
     "Settings",

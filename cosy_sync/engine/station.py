@@ -6,11 +6,12 @@ import random
 import threading
 from collections.abc import Collection, Sequence
 
-from ..config import BreakerConfig, Endpoint
+from ..config import BreakerConfig, Endpoint, OverloadConfig
 from ..errors import CosyError
 from ..events import BreakerChanged, Observer
 from ..policies import Breaker, RateLimiter
 from .budget import Permits
+from .governor import Governor
 
 __all__ = ["Station", "choose"]
 
@@ -25,13 +26,20 @@ _ALIKE = 0.05
 class Station:
     """The state that all callers of one endpoint share."""
 
-    def __init__(self, endpoint: Endpoint, breaker: BreakerConfig, observer: Observer) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        breaker: BreakerConfig,
+        observer: Observer,
+        overload: OverloadConfig,
+    ) -> None:
         self.endpoint = endpoint
         self.label = endpoint.label
         self._observer = observer
         self.slots = Permits(endpoint.max_connections)
         self.limiter = RateLimiter(endpoint.rate)
         self.breaker = Breaker(breaker, self.label, on_change=self._tell)
+        self.governor = Governor(endpoint, overload, self.slots, self.limiter, observer)
 
         # Guards: _busy, the attempts that are in flight or wait for their turn.
         self._lock = threading.Lock()

@@ -31,3 +31,8 @@ def test_the_tests_of_the_testing_page_pass(tmp_path: Path) -> None:
 def test_the_readmes_mock_works() -> None:
     (block,) = [block for block in examples("README.md") if "respx" in block]
     subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
+
+
+def test_the_examples_of_the_overload_page_run() -> None:
+    for block in examples("docs/overload.md"):
+        subprocess.run([sys.executable, "-c", block], check=True, timeout=60)

@@ -12,6 +12,7 @@ from .models import Timing
 
 __all__ = [
     "AttemptFinished",
+    "AudioRefused",
     "BreakerChanged",
     "Event",
     "Observer",
@@ -30,6 +31,16 @@ class AttemptFinished:
     chars: int
     reply_bytes: int
     error: CosyError | None
+
+
+@dataclass(frozen=True, slots=True)
+class AudioRefused:
+    """So many texts of one call came back with audio that was refused, all for one reason."""
+
+    endpoint: str
+    request_id: str
+    texts: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +83,7 @@ class TextFailed:
     error: CosyError
 
 
-Event = AttemptFinished | RetryPlanned | BreakerChanged | TextsFinished | TextFailed
+Event = AttemptFinished | AudioRefused | RetryPlanned | BreakerChanged | TextsFinished | TextFailed
 
 
 class Observer(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from .events import AttemptFinished, BreakerChanged, Event, RetryPlanned, TextFailed
+from .events import AttemptFinished, AudioRefused, BreakerChanged, Event, RetryPlanned, TextFailed
 
 __all__ = ["LogObserver", "logger"]
 
@@ -20,6 +20,11 @@ class LogObserver:
         if isinstance(event, AttemptFinished):
             if event.error is not None or logger.isEnabledFor(logging.DEBUG):
                 _attempt(event)
+        elif isinstance(event, AudioRefused):
+            logger.info(
+                "%s %s: audio of %d texts refused: %s",
+                *(event.request_id, event.endpoint, event.texts, event.reason),
+            )
         elif isinstance(event, RetryPlanned):
             logger.info(
                 "%d texts go to %s again in %.2f s (attempt %d: %s)",

@@ -8,7 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .errors import ThrottledError
-from .events import AttemptFinished, BreakerChanged, Event, RetryPlanned, TextFailed, TextsFinished
+from .events import (
+    AttemptFinished,
+    AudioRefused,
+    BreakerChanged,
+    Event,
+    RetryPlanned,
+    TextFailed,
+    TextsFinished,
+)
 
 __all__ = ["Stats", "StatsObserver"]
 
@@ -21,7 +29,8 @@ class Stats:
     """What a client has done since it was made (in a forked child: since the fork).
 
     `latency_p50` and `latency_p99` in seconds, over the latest texts, each counted from being
-    taken up until its reply was whole. `errors` counts failed attempts and texts by class.
+    taken up until its reply was whole. `errors` counts failed attempts and texts by class,
+    `bad_audio` the audio that was refused by the reason, whether a repetition helped or not.
     """
 
     texts_ok: int
@@ -39,6 +48,7 @@ class Stats:
     latency_p50: float
     latency_p99: float
     errors: Mapping[str, int] = field(default_factory=dict)
+    bad_audio: Mapping[str, int] = field(default_factory=dict)
     breakers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -51,9 +61,11 @@ class StatsObserver:
         self._counts: Counter[str] = Counter()
         self._audio_seconds = 0.0
         self._errors: Counter[str] = Counter()
+        self._bad_audio: Counter[str] = Counter()
         self._latencies: deque[tuple[float, int]] = deque(maxlen=_KEPT)
         self._takers: Mapping[type, Callable[..., None]] = {
             AttemptFinished: self._attempt,
+            AudioRefused: self._refused,
             RetryPlanned: self._retry,
             TextsFinished: self._finished,
             TextFailed: self._failed,
@@ -72,6 +84,7 @@ class StatsObserver:
         """Return the counters as they are now, with the gauges that others know."""
         with self._lock:
             counts, errors = self._counts.copy(), dict(self._errors)
+            bad_audio = dict(self._bad_audio)
             latencies, seconds = list(self._latencies), self._audio_seconds
         return Stats(
             texts_ok=counts["texts_ok"],
@@ -89,6 +102,7 @@ class StatsObserver:
             latency_p50=quantile(latencies, 0.5),
             latency_p99=quantile(latencies, 0.99),
             errors=errors,
+            bad_audio=bad_audio,
             breakers=dict(breakers),
         )
 
@@ -100,6 +114,9 @@ class StatsObserver:
             self._errors[type(event.error).__name__] += 1
             if isinstance(event.error, ThrottledError):
                 self._counts["throttled"] += 1
+
+    def _refused(self, event: AudioRefused) -> None:
+        self._bad_audio[event.reason] += event.texts
 
     def _retry(self, event: RetryPlanned) -> None:
         self._counts["retries"] += 1

@@ -60,6 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_listening(parser)
     _add_speaking(parser)
     _add_limits(parser)
+    _add_manners(parser)
     _add_faults(parser)
     parser.set_defaults(run=run)
 
@@ -183,19 +184,6 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         help="calls from one address in any sliding second; 429 beyond",
     )
     group.add_argument(
-        "--overrun",
-        choices=OVERRUNS,
-        default=_DEFAULTS.overrun,
-        help="status of what is beyond these two limits; auto: as they say",
-    )
-    group.add_argument(
-        "--accept-delay",
-        type=float,
-        default=_DEFAULTS.accept_delay,
-        metavar="SECONDS",
-        help="let a new connection wait before anything is read from it",
-    )
-    group.add_argument(
         "--idle-timeout",
         type=float,
         default=_DEFAULTS.idle_timeout,
@@ -209,6 +197,23 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     ):
         default = getattr(_DEFAULTS, name.replace("-", "_"))
         group.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
+
+
+def _add_manners(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it refuses and accepts")
+    group.add_argument(
+        "--overrun",
+        choices=OVERRUNS,
+        default=_DEFAULTS.overrun,
+        help="status beyond these limits of connections and calls; auto: 503 and 429",
+    )
+    group.add_argument(
+        "--accept-delay",
+        type=float,
+        default=_DEFAULTS.accept_delay,
+        metavar="SECONDS",
+        help="let a new connection wait before anything is read from it",
+    )
 
 
 def _add_faults(parser: argparse.ArgumentParser) -> None:

@@ -39,3 +39,8 @@ def test_the_readmes_mock_works() -> None:
 def test_the_testing_page_names_every_fault() -> None:
     page = (ROOT / "docs/testing.md").read_text("utf-8")
     assert [fault for fault in FAULTS if f"`{fault}`" not in page] == []
+
+
+def test_the_example_of_priorities_works() -> None:
+    (block,) = examples("docs/priorities.md")
+    subprocess.run([sys.executable, "-c", block], check=True, timeout=60)

@@ -179,6 +179,7 @@ def test_synth_many_sends_nothing_when_its_generator_raises(client, service) -> 
         {"api_key": "sk\n"},
         {"api_key": ""},
         {"pool": {"max_connections": 5}},
+        {"verify": {"enabled": False}},
         {"serial": "yes"},
         {"batch_size": 65},
         {"voice": "half \ud83d pair"},

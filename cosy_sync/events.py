@@ -12,6 +12,7 @@ from .models import Timing
 
 __all__ = [
     "AttemptFinished",
+    "AudioRefused",
     "BreakerChanged",
     "CallRefused",
     "Event",
@@ -33,6 +34,16 @@ class AttemptFinished:
     chars: int
     reply_bytes: int
     error: CosyError | None
+
+
+@dataclass(frozen=True, slots=True)
+class AudioRefused:
+    """So many texts of one call came back with audio that was refused, all for one reason."""
+
+    endpoint: str
+    request_id: str
+    texts: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,7 @@ class TextFailed:
 
 Event = (
     AttemptFinished
+    | AudioRefused
     | RetryPlanned
     | RetrySuppressed
     | CallRefused

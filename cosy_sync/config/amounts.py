@@ -10,6 +10,8 @@ from ..checks import check, count, flag, not_negative, positive
 if TYPE_CHECKING:
     import ssl
 
+ON_FULL = ("block", "shed")
+
 __all__ = ["BatchConfig", "LimitConfig", "PoolConfig", "TimeoutConfig"]
 
 
@@ -87,9 +89,12 @@ class LimitConfig:
     max_bytes_waiting: int = 8 << 20
     # Bytes of one reply, after decompression. A larger one is refused while it is read.
     max_reply_bytes: int = 256 << 20
-    # Texts given to `submit` and not finished; more make `submit` wait.
+    # Texts given to `submit` and not finished. Each costs some 7 KB while it waits.
     max_submitted: int = 10_000
+    # What happens to more: `block` lets `submit` wait, up to the deadline; `shed` refuses them at
+    # once, but an interactive text takes the place of the latest bulk one that has not begun.
+    on_full: str = "block"
 
     def __post_init__(self) -> None:
         names = ["max_bytes_in_flight", "max_bytes_waiting", "max_reply_bytes", "max_submitted"]
-        check(self, count(*names))
+        check(self, (*count(*names), ("on_full", ON_FULL.__contains__, "one of block, shed")))

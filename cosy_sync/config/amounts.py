@@ -26,6 +26,9 @@ class BatchConfig:
     # How many batches are sorted by length together. More makes batches more even, and the first
     # audio of an endless input come later.
     sort_window: int = 4
+    # Halve a batch that the service refuses as a whole, to find the text that it means: up to twice
+    # as many requests as the batch has texts. False fails all of them, each sent once.
+    halve_refused: bool = True
     # Compress request bodies from this many bytes on; 0 never. Saves little for short texts.
     gzip_above: int = 0
     # Ask for compressed replies: worth it for JSON and PCM over slow links; costs CPU.
@@ -36,7 +39,7 @@ class BatchConfig:
             self,
             count("max_texts", "max_chars", "max_text_chars", "sort_window")
             + not_negative("gzip_above")
-            + flag("gzip_replies"),
+            + flag("halve_refused", "gzip_replies"),
         )
 
 

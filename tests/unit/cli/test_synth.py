@@ -114,6 +114,7 @@ def test_an_item_has_the_hash_that_errors_have(url: str) -> None:
         (["-f", "blank.txt", "-o", "x.wav"], "the input is empty"),
         (["x", "--speed", "9"], "speed: must be 0.25 to 4"),
         (["x", "--rate", "0"], "rate: must be a number above 0"),
+        (["x", "--wire", "smoke"], "wire: there is no 'smoke'; known: batch"),
         (["x", "--api-key-file", "missing"], "cannot read the key from missing"),
         (["x", "--api-key-file", "two.txt"], "the key and nothing else"),
         (["x", "--api-key-file", "latin.txt"], "it is not text"),

@@ -63,9 +63,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="FILE",
         help="a UTF-8 file with a text on each line; - for stdin (default: 1,000 sentences)",
     )
+    # A service that counts requests per second shows it only to steps of a whole second.
     for name, low, high, default, words in (
         ("--max-texts", 1, 10_000_000, _TEXTS, "texts to send at most, in all"),
-        ("--seconds", 0.1, 600.0, _SECONDS, "seconds for each step, or longer for 8 calls"),
+        ("--seconds", 1.0, 600.0, _SECONDS, "seconds for each step, or longer for 8 calls"),
         ("--max-in-flight", 1, 10_000, None, "calls in flight at most (default: --connections)"),
     ):
         kind = number(type(low), low, high)

@@ -81,7 +81,13 @@ def test_wrong_usage_ends_before_anything_is_sent(
 @pytest.mark.parametrize(
     "option",
     [
-        *("--seconds=nan", "--seconds=0", "--seconds=601", "--max-in-flight=0", "--max-texts=1.5"),
+        *(
+            "--seconds=nan",
+            "--seconds=0.9",
+            "--seconds=601",
+            "--max-in-flight=0",
+            "--max-texts=1.5",
+        ),
         *("--max-text=9x", "--second=x", "--conections=5"),
     ],
 )
@@ -105,12 +111,12 @@ def test_the_pool_bounds_it_as_well(monkeypatch: pytest.MonkeyPatch, capsys: Cap
 
 def test_what_it_sends_at_most_is_told_first(capsys: Captured) -> None:
     Path("in.txt").write_text("一二三\n四五六\n")
-    argv = ("--texts", "in.txt", "--max-in-flight", "2", "--seconds", "0.5", "--rate", "30")
+    argv = ("--texts", "in.txt", "--max-in-flight", "2", "--seconds", "1", "--rate", "30")
     assert bench("--url", NOWHERE, "--batch-size", "4", *argv) == 3
     first, second, last = capsys.readouterr().err.splitlines()
     # One alone, then 30 in the first second and one more in flight, then 30 and two more.
     assert f"bench of {NOWHERE}: at most 64 requests with 256 texts in all" in first
-    assert "30 requests/s and 2 in flight; 0.5 s a step" in first
+    assert "30 requests/s and 2 in flight; 1 s a step" in first
     assert second.startswith("the texts repeat after 2:")
     assert "the first request failed, so nothing was measured: cannot connect" in last
 
@@ -143,7 +149,7 @@ def test_without_an_address_it_has_a_server_of_its_own(
     monkeypatch.setenv("COSY_SYNC_URL", NOWHERE)
     monkeypatch.setenv("COSY_SYNC_BATCH_SIZE", "64")
     monkeypatch.setenv("HTTP_PROXY", NOWHERE)
-    assert bench("--seconds", "0.1", "--rate", "20", "--max-in-flight", "2") == 0
+    assert bench("--seconds", "1", "--rate", "20", "--max-in-flight", "2") == 0
     assert calls == [["--engine", "tone"]]
     captured = capsys.readouterr()
     assert "a server of its own: 200 ms a call, 50 connections, 100 requests/s" in captured.err
@@ -159,7 +165,7 @@ def test_a_full_disk_is_told_after_the_table(
 
     monkeypatch.setattr("cosy_sync.cli.bench.write_whole", refuse)
     with Server(ServerConfig(latency=0.0)) as server:
-        argv = ("--seconds", "0.1", "--rate", "20", "--max-in-flight", "1")
+        argv = ("--seconds", "1", "--rate", "20", "--max-in-flight", "1")
         assert bench("--url", server.url, *argv) == 1
     captured = capsys.readouterr()
     assert "cannot write cosy-bench.html: No space left on device" in captured.err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cosy_sync import BatchConfig, ClientConfig, CosyError, Endpoint, PoolConfig, __version__
 from cosy_sync.cli.console import emit, say
-from cosy_sync.cli.exits import CODES, Exit, Stop, because, meaning
+from cosy_sync.cli.exits import CODES, Exit, Stop, because, meaning, uninterrupted
 from cosy_sync.cli.options import add_service_options, endpoints, make_client, number
 from cosy_sync.cli.report.figures import count
 from cosy_sync.cli.source import read_lines
@@ -89,14 +90,10 @@ def run(args: argparse.Namespace) -> int:
         plan = _plan(args, endpoint, config)
         sweep = Sweep(endpoint, config, plan, lambda step: say(line_of(step)))
         _announce(endpoint, plan)
-        try:
-            sweep.run()
-        except CosyError as error:
-            code, words = meaning(error)
-            words = f"the first request failed, so nothing was measured: {words}"
-            raise Stop(words, code) from error
-    results = _results(sweep, plan, endpoint, config)
-    _keep(results, page)
+        _run(sweep)
+        with uninterrupted():
+            results = _results(sweep, plan, endpoint, config)
+            _keep(results, page)
     if results.end.kind in _FAILED:
         raise Stop(results.end.words, _FAILED[results.end.kind])
     return Exit.DONE
@@ -198,6 +195,20 @@ def _announce(endpoint: Endpoint, plan: Plan) -> None:
             f"the texts repeat after {count(len(plan.texts))}: a service that remembers what it "
             "spoke looks faster than it is"
         )
+
+
+def _run(sweep: Sweep) -> None:
+    try:
+        sweep.run()
+    except CosyError as error:
+        code, words = meaning(error)
+        words = f"the first request failed, so nothing was measured: {words}"
+        raise Stop(words, code) from error
+    except KeyboardInterrupt:
+        # After its last step, what was measured is there all the same.
+        if sweep.end is None:
+            raise
+        sweep.end = replace(sweep.end, kind="interrupted")
 
 
 # -- afterwards -----------------------------------------------------------------------------------

@@ -31,15 +31,17 @@ from cosy_sync.cli.bench_steps import (
     too_many,
     verdict,
 )
-from cosy_sync.cli.exits import is_hopeless
+from cosy_sync.cli.exits import is_hopeless, uninterrupted
 from cosy_sync.events import AttemptFinished, BreakerChanged
 
-__all__ = ["FEWEST", "Meter", "Plan", "Sweep"]
+__all__ = ["FEWEST", "Meter", "Plan", "Sweep", "careful"]
 
 # Calls that a step makes at least, however long they take.
 FEWEST = 8
-# Seconds that the calls under way at the end of the sweep may still take.
+# Seconds that the calls under way at the end of the sweep may still take, and the ends after which
+# nobody waits for them.
 _PATIENCE = 30.0
+_HASTY = ("refused", "errors", "interrupted")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +140,7 @@ class Sweep:
         self._plan = plan
         self._on_step = on_step
         self._meter = Meter(self._cut)
-        self._client = CosyClient(endpoint, config=_careful(config, plan), observers=[self._meter])
+        self._client = CosyClient(endpoint, config=careful(config, plan), observers=[self._meter])
         self._cutter = threading.Thread(target=self._client.close, args=(0.0,), name="cosy-cutter")
         self._texts = cycle(plan.texts)
         self._left = plan.requests
@@ -150,27 +152,31 @@ class Sweep:
         """Return how many requests were handed to the client."""
         return self._plan.requests - self._left
 
-    def run(self) -> End:
-        """Send, until there is a reason to stop; return the reason.
+    def run(self) -> None:
+        """Send, until there is a reason to stop: the `end`.
 
         Waits for the calls under way, but not after a refusal or Ctrl-C. Raises the CosyError of
-        the first request, which goes alone, and KeyboardInterrupt during it.
+        the first request, which goes alone, and KeyboardInterrupt during it or at the very end.
         """
-        patience = 0.0
         try:
             self._try_once()
+            self.end = self._climb()
+        finally:
+            with uninterrupted():
+                orderly = self.end is not None and self.end.kind not in _HASTY
+                self._client.close(_PATIENCE if orderly else 0.0)
+                if self._meter.refusal is not None:
+                    self._cutter.join()
+
+    def _climb(self) -> End:
+        try:
             for in_flight in self._plan.ladder:
                 self._step(in_flight)
                 if self.end is not None:
-                    break
-            assert self.end is not None, "the last step always ends the sweep"
-            if self.end.kind not in ("refused", "errors", "interrupted"):
-                patience = _PATIENCE
-            return self.end
-        finally:
-            self._client.close(patience)
-            if self._meter.refusal is not None:
-                self._cutter.join()
+                    return self.end
+        except KeyboardInterrupt:
+            return End("interrupted", "interrupted between two steps")
+        raise AssertionError("the last step always ends the sweep")
 
     def _cut(self) -> None:
         # On a worker, which close() waits for: it needs a thread of its own.
@@ -248,8 +254,11 @@ class Sweep:
         return End("texts", words)
 
 
-def _careful(config: ClientConfig, plan: Plan) -> ClientConfig:
-    """Switch off what would send a text twice, pack batches otherwise, or hold them back."""
+def careful(config: ClientConfig, plan: Plan) -> ClientConfig:
+    """Return the configuration without what sends a text twice, repacks batches or holds them back.
+
+    A batch is then exactly one request, so that what is sent can be counted before.
+    """
     longest = max(map(len, plan.texts))
     batch = replace(
         config.batch,

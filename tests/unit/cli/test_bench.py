@@ -12,12 +12,23 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cosy_sync import CosyClient, CutError, Endpoint, PoolConfig, ThrottledError, Timing
+from cosy_sync import (
+    BatchConfig,
+    ClientConfig,
+    CosyClient,
+    CutError,
+    Endpoint,
+    LimitConfig,
+    PoolConfig,
+    RetryConfig,
+    ThrottledError,
+    Timing,
+)
 from cosy_sync.cli import demo_server, main
 from cosy_sync.cli.bench_page import page_of
 from cosy_sync.cli.bench_results import BenchResults, code_of, json_of, line_of, table_of
 from cosy_sync.cli.bench_steps import End, Step
-from cosy_sync.cli.bench_sweep import Meter, Plan
+from cosy_sync.cli.bench_sweep import Meter, Plan, careful
 from cosy_sync.cli.demo_server import DemoServer
 from cosy_sync.cli.report.axes import WIDTH
 from cosy_sync.cli.report.curves import Curve, Mark, Picture, curves
@@ -131,6 +142,27 @@ def test_a_plan_lets_a_step_make_eight_calls_however_low_the_rate() -> None:
     plan = Plan(texts=["x"], batch_size=1, ladder=[1, 2], seconds=1.5, rate=0.5, max_texts=1000)
     assert (plan.share(1), plan.share(2), plan.requests) == (9, 10, 20)
     assert replace(plan, rate=100).share(2) == 202
+
+
+def test_a_batch_is_one_request_sent_once() -> None:
+    plan = Plan(
+        texts=["长" * 900], batch_size=32, ladder=[1], seconds=1.0, rate=100, max_texts=1000
+    )
+    mine = ClientConfig(
+        deadline=7.0,
+        serial=True,
+        batch=BatchConfig(gzip_above=5),
+        retry=RetryConfig(base=0.5),
+        limits=LimitConfig(max_bytes_in_flight=1 << 28),
+    )
+    config = careful(mine, plan)
+    assert config.batch == BatchConfig(
+        gzip_above=5, max_texts=32, max_chars=32 * 900, sort_window=1, halve_refused=False
+    )
+    assert config.retry == RetryConfig(base=0.5, max_retries=0)
+    # A reply that waits for those before it would seem slow.
+    assert config.limits.max_bytes_waiting == 1 << 28
+    assert (config.serial, config.deadline) == (False, 7.0)
 
 
 def test_without_an_address_it_has_a_server_of_its_own(

@@ -19,9 +19,9 @@ import pytest
 from cosy_sync import Audio, CosyClient, InvalidTextError
 from cosy_sync.cli import main
 from cosy_sync.cli.console import Screen, emit, say
-from cosy_sync.cli.exits import Stop
+from cosy_sync.cli.exits import Stop, uninterrupted
 from cosy_sync.cli.source import Source, count_lines
-from cosy_sync.cli.synth import Synthesis, uninterrupted
+from cosy_sync.cli.synth import Synthesis
 from cosy_sync.cli.tally import Tally
 from cosy_sync.cli.target import Folder, check_template, open_target
 from cosy_sync.server import Server, tone_wav

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from string import Template
 
-from cosy_sync.cli.bench_results import NAMES, BenchResults, cells_of, code_of, notes_of
+from cosy_sync.cli.bench_results import COLUMNS, BenchResults, cells_of, code_of, notes_of
 from cosy_sync.cli.bench_steps import Step
 from cosy_sync.cli.report.curves import Curve, Mark, Picture, curves
 from cosy_sync.cli.report.figures import count, duration, number, ratio, time_unit
@@ -25,7 +25,7 @@ def page_of(results: BenchResults) -> str:
         tiles=_tiles(results),
         charts=_charts(results),
         advice=_advice(results),
-        names="".join(f"<th>{escape(name)}</th>" for name in (*NAMES, "")),
+        names="".join(f"<th>{escape(name)}</th>" for name in (*COLUMNS, "")),
         rows="".join(_row(step, results) for step in results.steps),
         facts=_facts(results),
     )

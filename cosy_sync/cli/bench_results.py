@@ -11,7 +11,6 @@ from cosy_sync.cli.bench_steps import Advice, End, Step, advise, knee
 from cosy_sync.cli.report.figures import NOTHING, count, duration, number
 
 __all__ = [
-    "NAMES",
     "BenchResults",
     "cells_of",
     "code_of",
@@ -21,7 +20,7 @@ __all__ = [
     "table_of",
 ]
 
-NAMES = (
+COLUMNS = (
     *("in flight", "requests/s", "texts/s", "speech s/s", "p50", "p99"),
     *("errors", "throttled"),
 )
@@ -96,8 +95,8 @@ def table_of(results: BenchResults, places: Sequence[tuple[str, str]]) -> str:
     Args:
         places: names and addresses of what was written.
     """
-    rows = [NAMES, *(cells_of(step) for step in results.steps)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(NAMES))]
+    rows = [COLUMNS, *(cells_of(step) for step in results.steps)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = [
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + mark
         for row, mark in zip(rows, ["", *(_mark(results, s) for s in results.steps)], strict=True)

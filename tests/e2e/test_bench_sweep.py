@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import cosy_sync
-from cosy_sync.cli import main
+from cosy_sync import CosyClient
+from cosy_sync.cli import bench_results, main
 from cosy_sync.cli.bench_sweep import Sweep
 from cosy_sync.server import Server, ServerConfig
 
@@ -193,6 +194,45 @@ def run(*argv: str) -> "subprocess.Popen[bytes]":
         stderr=subprocess.PIPE,
         env={**environ, "PYTHONPATH": str(ROOT)},
     )
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "whole"),
+    [
+        (bench_results, "line_of", [True]),  # between two steps
+        (Sweep, "_note", [False]),  # in the middle of one
+        (CosyClient, "close", [True]),  # after the last
+    ],
+)
+def test_ctrl_c_keeps_what_there_is_wherever_it_comes(
+    owner: object, name: str, whole: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = getattr(owner, name)
+
+    def interrupted(*args: object, **kind: object) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        return real(*args, **kind)
+
+    monkeypatch.setattr(owner, name, interrupted)
+    top = "1" if owner is CosyClient else "2"
+    with Server(ServerConfig(latency=0.05, rps=0)) as server:
+        assert bench(server, "--max-in-flight", top) == 130
+    found = figures()
+    assert found["end"]["kind"] == "interrupted"
+    assert [step["whole"] for step in found["steps"]] == whole
+
+
+def test_ctrl_c_before_the_first_step_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def interrupted(*args: object, **kind: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CosyClient, "synth_many", interrupted)
+    with Server(ServerConfig(latency=0.05, rps=0)) as server:
+        assert bench(server) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "cosy-sync: interrupted"
+    assert not Path("cosy-bench.json").exists()
 
 
 @pytest.mark.parametrize("pause", [0.0, 1.0])

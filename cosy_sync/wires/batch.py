@@ -43,6 +43,7 @@ class BatchWire:
         self._after_texts = _fixed_fields(options)
         self._gzip_above = options.gzip_above
         self._media_type = _MEDIA_TYPES[options.format]
+        self._halves = options.halve_refused
 
     def __repr__(self) -> str:
         return f"<BatchWire {self._url.partition('?')[0]}>"
@@ -86,7 +87,7 @@ class BatchWire:
 
     def splits(self, error: ServerError) -> bool:
         """Return whether one text may be to blame for the refusal of the whole call."""
-        return error.status in _SPLIT
+        return self._halves and error.status in _SPLIT
 
     def _read_part(self, part: Part, reply: Reply, texts: Sequence[str]) -> Payload | CosyError:
         headers = part.headers

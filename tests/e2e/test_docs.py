@@ -49,3 +49,25 @@ def test_the_testing_page_names_every_fault() -> None:
 def test_the_example_of_priorities_works() -> None:
     (block,) = examples("docs/priorities.md")
     subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
+
+
+def test_the_examples_of_sizing_work() -> None:
+    blocks = examples("docs/bench.md")
+    assert len(blocks) == 2
+    for block in blocks:
+        subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
+
+
+def test_the_bench_page_tells_the_defaults() -> None:
+    page = (ROOT / "docs/bench.md").read_text("utf-8")
+    told = subprocess.run(
+        [sys.executable, "-m", "cosy_sync", "bench", "--help"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    for option, default in (("--max-texts", 1000), ("--rate", 100), ("--connections", 50)):
+        assert re.search(rf"{option} N\s[^-]*\(default:\s+{default}\)", told)
+        assert re.search(rf"`{option}` \({default:,}", page)

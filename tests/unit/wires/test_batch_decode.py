@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cosy_sync.config import ClientConfig
+from cosy_sync.config import BatchConfig, ClientConfig
 from cosy_sync.errors import (
     BadAudioError,
     BadRequestError,
@@ -365,6 +365,12 @@ def test_no_other_status_is_a_success(status: int) -> None:
 )
 def test_only_refusals_that_one_text_may_cause_are_split(status: int, splits: bool) -> None:
     assert WIRE.splits(ServerError("no", status=status)) is splits
+
+
+def test_halving_can_be_declined() -> None:
+    config = ClientConfig(batch=BatchConfig(halve_refused=False))
+    wire = BatchWire("http://tts.test/batch", SpeechOptions.from_config(config))
+    assert not any(wire.splits(ServerError("no", status=status)) for status in (400, 413, 422))
 
 
 def test_no_error_shows_a_text() -> None:

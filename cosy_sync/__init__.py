@@ -9,6 +9,7 @@ from .config import (
     LimitConfig,
     PoolConfig,
     RetryConfig,
+    SharingConfig,
     TimeoutConfig,
     VerifyConfig,
 )
@@ -75,6 +76,7 @@ __all__ = [
     "ReplyTimeout",
     "RetryConfig",
     "ServerError",
+    "SharingConfig",
     "ShedError",
     "Stats",
     "TextError",

@@ -16,6 +16,7 @@ __all__ = [
     "Event",
     "Observer",
     "RetryPlanned",
+    "SharingChanged",
     "TextFailed",
     "TextsFinished",
 ]
@@ -53,6 +54,19 @@ class BreakerChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class SharingChanged:
+    """What is shared with other processes can be reached no longer, or again.
+
+    `what` is "rate limit" or "breaker". Until it can, the client decides by itself.
+    """
+
+    endpoint: str
+    what: str
+    shared: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TextsFinished:
     """Texts got their audio. `latency`: seconds from being taken up until the reply was whole."""
 
@@ -72,7 +86,9 @@ class TextFailed:
     error: CosyError
 
 
-Event = AttemptFinished | RetryPlanned | BreakerChanged | TextsFinished | TextFailed
+Event = (
+    AttemptFinished | RetryPlanned | BreakerChanged | SharingChanged | TextsFinished | TextFailed
+)
 
 
 class Observer(Protocol):

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import logging
 
-from .events import AttemptFinished, BreakerChanged, Event, RetryPlanned, TextFailed
+from .events import (
+    AttemptFinished,
+    BreakerChanged,
+    Event,
+    RetryPlanned,
+    SharingChanged,
+    TextFailed,
+)
 
 __all__ = ["LogObserver", "logger"]
 
@@ -28,6 +35,10 @@ class LogObserver:
             )
         elif isinstance(event, BreakerChanged):
             logger.warning("breaker of %s: %s -> %s", event.endpoint, event.old, event.new)
+        elif isinstance(event, SharingChanged):
+            level = logging.INFO if event.shared else logging.WARNING
+            now = "shared again" if event.shared else "not shared any more"
+            logger.log(level, "%s of %s %s: %s", event.what, event.endpoint, now, event.reason)
         elif isinstance(event, TextFailed):
             name = type(event.error).__name__
             logger.info("text #%s of %d characters: %s", event.text_hash, event.chars, name)

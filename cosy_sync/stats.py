@@ -8,7 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .errors import ThrottledError
-from .events import AttemptFinished, BreakerChanged, Event, RetryPlanned, TextFailed, TextsFinished
+from .events import (
+    AttemptFinished,
+    BreakerChanged,
+    Event,
+    RetryPlanned,
+    SharingChanged,
+    TextFailed,
+    TextsFinished,
+)
 
 __all__ = ["Stats", "StatsObserver"]
 
@@ -58,6 +66,7 @@ class StatsObserver:
             TextsFinished: self._finished,
             TextFailed: self._failed,
             BreakerChanged: lambda event: None,
+            SharingChanged: lambda event: None,
         }
 
     def on_event(self, event: Event) -> None:

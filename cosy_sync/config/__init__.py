@@ -3,6 +3,7 @@
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .client import ClientConfig, Settings
 from .endpoint import Endpoint
+from .sharing import SharingConfig
 from .survival import BreakerConfig, RetryConfig, VerifyConfig
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "PoolConfig",
     "RetryConfig",
     "Settings",
+    "SharingConfig",
     "TimeoutConfig",
     "VerifyConfig",
 ]

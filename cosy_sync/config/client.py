@@ -20,6 +20,7 @@ from ..checks import (
 from ..errors import ConfigError
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
+from .sharing import SharingConfig
 from .survival import BreakerConfig, RetryConfig, VerifyConfig
 
 __all__ = ["ClientConfig", "Settings"]
@@ -82,6 +83,7 @@ class ClientConfig:
     retry: RetryConfig = RetryConfig()
     breaker: BreakerConfig = BreakerConfig()
     limits: LimitConfig = LimitConfig()
+    sharing: SharingConfig = SharingConfig()
     verify: VerifyConfig = VerifyConfig()
 
     def __post_init__(self) -> None:
@@ -117,6 +119,7 @@ class Settings(TypedDict, total=False):
     retry: RetryConfig
     breaker: BreakerConfig
     limits: LimitConfig
+    sharing: SharingConfig
     verify: VerifyConfig
 
 
@@ -128,6 +131,7 @@ GROUPS: Mapping[str, type] = MappingProxyType(
         "retry": RetryConfig,
         "breaker": BreakerConfig,
         "limits": LimitConfig,
+        "sharing": SharingConfig,
         "verify": VerifyConfig,
     }
 )

@@ -36,6 +36,8 @@ T = TypeVar("T")
 
 # Seconds that running work gets to notice that it was cut off.
 _GRACE = 5.0
+# Seconds to wait for each thread that shares limits: it may be asking a server that is gone.
+_MOMENT = 1.0
 # Configurations whose callers are kept. A program that makes more (headers of its own for each
 # request, say) must not grow for ever.
 _MOST_CALLERS = 256
@@ -82,7 +84,8 @@ class Engine:
         self._clock = supplies.clock
         self.network = supplies.network
         self.stations = [
-            Station(endpoint, config.breaker, supplies.observer) for endpoint in supplies.endpoints
+            Station(endpoint, config, supplies.observer, self._clock)
+            for endpoint in supplies.endpoints
         ]
         places = sum(endpoint.max_connections for endpoint in supplies.endpoints)
         most = config.pool.max_connections
@@ -297,6 +300,8 @@ class Engine:
             self.drain(_GRACE)
             for executor in (self._bulk, self._single, self._main):
                 executor.close()
+            for station in self.stations:
+                station.close(_MOMENT)
             self.network.close()
 
     def drain(self, seconds: float) -> None:

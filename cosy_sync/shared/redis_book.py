@@ -13,7 +13,7 @@ from ..config import SharingConfig
 __all__ = ["Answer", "Ask", "Book", "RedisBook"]
 
 # Seconds by which requests may come closer together on their way to the service.
-_JITTER = 0.012
+_JITTER = 0.015
 # Seconds that are booked ahead at most. What really happened is told in less time than is left of
 # the second, so that it counts for those who come a second later.
 HORIZON = 0.25

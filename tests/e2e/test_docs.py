@@ -31,3 +31,25 @@ def test_the_tests_of_the_testing_page_pass(tmp_path: Path) -> None:
 def test_the_readmes_mock_works() -> None:
     (block,) = [block for block in examples("README.md") if "respx" in block]
     subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
+
+
+def test_the_examples_of_shared_limits_work(redis_server) -> None:
+    use = "client.synth('你好'); client.close()\n"
+    front = (
+        "import httpx, functools, cosy_sync\n"
+        "from cosy_sync.testing import FakeService\n"
+        "cosy_sync.CosyClient = functools.partial(\n"
+        "    cosy_sync.CosyClient, http_client=lambda: httpx.Client(transport=FakeService())\n)\n"
+    )
+    blocks = examples("docs/shared-limits.md")
+    assert len(blocks) == 4
+    code = front + "".join(block + use for block in blocks)
+    code = code.replace("redis://localhost:6379/0", redis_server.url)
+    code = code.replace("redis.Redis(", f"redis.Redis(port={redis_server.port}, ")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    keys = redis_server.client().keys()
+    assert b"cosy_sync:{http://tts.test/batch}:log" in keys
+    assert b"http://tts.test/batch:pybreaker:state" in keys

@@ -10,6 +10,7 @@ from .config import (
     OverloadConfig,
     PoolConfig,
     RetryConfig,
+    SharingConfig,
     TimeoutConfig,
     VerifyConfig,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "ReplyTimeout",
     "RetryConfig",
     "ServerError",
+    "SharingConfig",
     "ShedError",
     "Stats",
     "TextError",

@@ -20,6 +20,7 @@ __all__ = [
     "Observer",
     "RetryPlanned",
     "RetrySuppressed",
+    "SharingChanged",
     "TextFailed",
     "TextsFinished",
 ]
@@ -100,6 +101,19 @@ class BreakerChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class SharingChanged:
+    """What is shared with other processes can be reached no longer, or again.
+
+    `what` is "rate limit" or "breaker". Until it can, the client decides by itself.
+    """
+
+    endpoint: str
+    what: str
+    shared: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TextsFinished:
     """Texts got their audio. `latency`: seconds from being taken up until the reply was whole."""
 
@@ -127,6 +141,7 @@ Event = (
     | CallRefused
     | LimitsLowered
     | BreakerChanged
+    | SharingChanged
     | TextsFinished
     | TextFailed
 )

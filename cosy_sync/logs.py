@@ -13,6 +13,7 @@ from .events import (
     LimitsLowered,
     RetryPlanned,
     RetrySuppressed,
+    SharingChanged,
     TextFailed,
 )
 
@@ -56,6 +57,10 @@ class LogObserver:
             )
         elif isinstance(event, BreakerChanged):
             logger.warning("breaker of %s: %s -> %s", event.endpoint, event.old, event.new)
+        elif isinstance(event, SharingChanged):
+            level = logging.INFO if event.shared else logging.WARNING
+            now = "shared again" if event.shared else "not shared any more"
+            logger.log(level, "%s of %s %s: %s", event.what, event.endpoint, now, event.reason)
         elif isinstance(event, TextFailed):
             name = type(event.error).__name__
             logger.info("text #%s of %d characters: %s", event.text_hash, event.chars, name)

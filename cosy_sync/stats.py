@@ -17,6 +17,7 @@ from .events import (
     LimitsLowered,
     RetryPlanned,
     RetrySuppressed,
+    SharingChanged,
     TextFailed,
     TextsFinished,
 )
@@ -87,6 +88,7 @@ class StatsObserver:
             TextsFinished: self._finished,
             TextFailed: self._failed,
             BreakerChanged: lambda event: None,
+            SharingChanged: lambda event: None,
         }
 
     def on_event(self, event: Event) -> None:

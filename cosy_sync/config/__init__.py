@@ -3,6 +3,7 @@
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .client import ClientConfig, Settings
 from .endpoint import Endpoint
+from .sharing import SharingConfig
 from .survival import BreakerConfig, OverloadConfig, RetryConfig, VerifyConfig
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "PoolConfig",
     "RetryConfig",
     "Settings",
+    "SharingConfig",
     "TimeoutConfig",
     "VerifyConfig",
 ]

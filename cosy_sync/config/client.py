@@ -20,6 +20,7 @@ from ..checks import (
 from ..errors import ConfigError
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
+from .sharing import SharingConfig
 from .survival import BreakerConfig, OverloadConfig, RetryConfig, VerifyConfig
 
 __all__ = ["ClientConfig", "Settings"]
@@ -83,6 +84,7 @@ class ClientConfig:
     breaker: BreakerConfig = BreakerConfig()
     overload: OverloadConfig = OverloadConfig()
     limits: LimitConfig = LimitConfig()
+    sharing: SharingConfig = SharingConfig()
     verify: VerifyConfig = VerifyConfig()
 
     def __post_init__(self) -> None:
@@ -119,6 +121,7 @@ class Settings(TypedDict, total=False):
     breaker: BreakerConfig
     overload: OverloadConfig
     limits: LimitConfig
+    sharing: SharingConfig
     verify: VerifyConfig
 
 
@@ -131,6 +134,7 @@ GROUPS: Mapping[str, type] = MappingProxyType(
         "breaker": BreakerConfig,
         "overload": OverloadConfig,
         "limits": LimitConfig,
+        "sharing": SharingConfig,
         "verify": VerifyConfig,
     }
 )

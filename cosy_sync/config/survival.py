@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..checks import Rule, check, count, flag, not_negative, positive, whole
+from ..errors import ConfigError
 from ..models import Audio
 
 __all__ = ["BreakerConfig", "OverloadConfig", "RetryConfig", "VerifyConfig"]
@@ -30,7 +32,9 @@ class RetryConfig:
 
 _BREAKER_RULES: tuple[Rule, ...] = (
     ("failure_ratio", lambda v: v <= 1, "at most 1"),
+    ("slow_ratio", lambda v: v <= 1, "at most 1"),
     ("jitter", lambda v: v < 1, "below 1"),
+    ("storage", lambda v: v is None or callable(v), "a function (endpoint) -> pybreaker storage"),
 )
 
 
@@ -40,22 +44,33 @@ class BreakerConfig:
 
     # Share of failures that opens the breaker.
     failure_ratio: float = 0.5
-    # Seconds over which the share is counted.
+    # Seconds from which on a call counts as slow, whether it succeeds or fails; None never.
+    slow_call: float | None = None
+    # Share of slow calls that opens the breaker.
+    slow_ratio: float = 0.5
+    # Seconds over which the shares are counted.
     window: float = 10.0
     # Calls in the window below which it never opens.
     min_calls: int = 20
     # Seconds that it stays open; `jitter` is a share of them, so that clients do not return as one.
     open_for: float = 30.0
     jitter: float = 0.1
-    # Calls let through afterwards; all of them must succeed to close it.
+    # Calls let through afterwards; all of them must succeed, and none be slow, to close it.
     probes: int = 5
     # Seconds after which a probe that never reported gives its place to another.
     probe_lease: float = 60.0
+    # pybreaker listeners, told of changes and of calls on the threads where they happen: be quick.
+    listeners: Sequence[Any] = field(default=(), repr=False)
+    # Makes the pybreaker storage for an endpoint, given its address, in which the state is shared
+    # with others. Called and used on a thread of its own, two or three times a second.
+    storage: Callable[[str], Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "listeners", _listeners(self.listeners))
         check(
             self,
-            positive("failure_ratio", "window", "open_for", "probe_lease")
+            positive("failure_ratio", "slow_ratio", "window", "open_for", "probe_lease")
+            + (positive("slow_call") if self.slow_call is not None else ())
             + count("min_calls", "probes")
             + not_negative("jitter")
             + _BREAKER_RULES,
@@ -109,6 +124,19 @@ class OverloadConfig:
             + count("throttle_min_calls")
             + _OVERLOAD_RULES,
         )
+
+
+def _listeners(given: Any) -> tuple[Any, ...]:
+    # Classes of pybreaker's own, which is not imported here.
+    calls = ("state_change", "success", "failure")
+    good = isinstance(given, (list, tuple)) and all(
+        callable(getattr(each, name, None)) and not isinstance(each, type)
+        for each in given
+        for name in calls
+    )
+    if not good:
+        raise ConfigError("listeners: must be a list of pybreaker listeners (objects, not classes)")
+    return tuple(given)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 # Seconds that running work gets to notice that it was cut off.
 _GRACE = 5.0
+# Seconds to wait for each thread that shares limits: it may be asking a server that is gone.
+_MOMENT = 1.0
 # Configurations whose callers are kept. A program that makes more (headers of its own for each
 # request, say) must not grow for ever.
 _MOST_CALLERS = 256
@@ -83,7 +85,7 @@ class Engine:
         self._clock = supplies.clock
         self.network = supplies.network
         self.stations = [
-            Station(endpoint, config.breaker, supplies.observer, config.overload)
+            Station(endpoint, config, supplies.observer, self._clock)
             for endpoint in supplies.endpoints
         ]
         self.budget = RetryBudget(config.overload)
@@ -322,6 +324,8 @@ class Engine:
             self.drain(_GRACE)
             for executor in (self._bulk, self._single, self._main):
                 executor.close()
+            for station in self.stations:
+                station.close(_MOMENT)
             self.network.close()
 
     def drain(self, seconds: float) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..config import Endpoint, OverloadConfig
 from ..errors import CosyError, OverloadError, ReplyTimeout, ThrottledError
 from ..events import LimitsLowered, Observer
-from ..policies import Concurrency, Pace, RateLimiter, Throttle
+from ..policies import Concurrency, Pace, Throttle
+from ..shared import Limiter
 from .budget import Permits
 
 __all__ = ["Governor"]
@@ -29,7 +30,7 @@ class Governor:
         endpoint: Endpoint,
         config: OverloadConfig,
         slots: Permits,
-        limiter: RateLimiter,
+        limiter: Limiter,
         observer: Observer,
     ) -> None:
         self._label = endpoint.label

@@ -194,7 +194,9 @@ def gathered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crowd]:
         locks = types.SimpleNamespace(Lock=world.lock, TIMEOUT_MAX=threading.TIMEOUT_MAX)
         monkeypatch.setattr(budget_module, "threading", locks)
         crowd = Crowd(world, service(world))
-        caller = make_caller(crowd, Station(endpoint, breaker, crowd, overload), overload)
+        config = ClientConfig(breaker=breaker, overload=overload)
+        station = Station(endpoint, config, crowd, crowd.world)
+        caller = make_caller(crowd, station, overload)
         if workers:
             for number in range(workers):
                 world.start(START, lambda n=number: work(crowd, caller, n, workers))

@@ -12,8 +12,6 @@ from .load import Load
 if TYPE_CHECKING:
     import ssl
 
-    from typing_extensions import Self
-
 __all__ = ["BatchConfig", "LimitConfig", "PoolConfig", "TimeoutConfig"]
 
 
@@ -69,7 +67,7 @@ class PoolConfig:
         )
 
     @classmethod
-    def for_load(cls, requests_per_second: float, latency: float, **settings: Any) -> Self:
+    def for_load(cls, requests_per_second: float, latency: float, **settings: Any) -> PoolConfig:
         """Return a pool that carries this load: rate x latency (Little's law), and head-room.
 
         It bounds all endpoints together; each has limits of its own as well, which

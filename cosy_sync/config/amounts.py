@@ -12,6 +12,8 @@ from .load import Load
 if TYPE_CHECKING:
     import ssl
 
+    from typing_extensions import Self
+
 __all__ = ["BatchConfig", "LimitConfig", "PoolConfig", "TimeoutConfig"]
 
 
@@ -67,7 +69,7 @@ class PoolConfig:
         )
 
     @classmethod
-    def for_load(cls, requests_per_second: float, latency: float, **settings: Any) -> PoolConfig:
+    def for_load(cls, requests_per_second: float, latency: float, **settings: Any) -> Self:
         """Return a pool that carries this load: rate x latency (Little's law), and head-room.
 
         It bounds all endpoints together; each has limits of its own as well, which

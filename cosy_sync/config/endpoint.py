@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..checks import check, checked_url, count, positive
 from ..errors import ConfigError
 from .load import Load
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Endpoint"]
 
@@ -36,7 +39,7 @@ class Endpoint:
     @classmethod
     def for_load(
         cls, url: str, requests_per_second: float, latency: float, **settings: Any
-    ) -> Endpoint:
+    ) -> Self:
         """Return an endpoint that carries this load, if its service allows as much.
 
         Connections are rate x latency (Little's law), and head-room; `Load` has the formula.

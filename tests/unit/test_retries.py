@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 import cosy_sync
-from cosy_sync import CosyClient, Endpoint, RetryConfig
+from cosy_sync import BatchConfig, CosyClient, Endpoint, RetryConfig
 from cosy_sync.testing import FakeClock, FakeService
 
 URL = "http://tts.test/batch"
@@ -123,7 +123,7 @@ def test_one_bad_text_is_found_by_halving_the_batch(client, service) -> None:
 
 
 def test_a_batch_that_must_not_be_halved_fails_as_a_whole(service, clock) -> None:
-    with make(service, clock, batch=cosy_sync.BatchConfig(halve_refused=False)) as client:
+    with make(service, clock, batch=BatchConfig(halve_refused=False)) as client:
         service.fail(400)
         outcomes = client.synth_many(["早上好", "晚上好"], on_error="return")
     assert {type(o.error) for o in outcomes} == {cosy_sync.BadRequestError}

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .machine import cores, describe_machine
+from .machine import describe_machine
 from .runs import run_worker
 from .stage import parse_options, write_result
 from .table import Table, number, spread
 from .task import Contender, Task
+from .upstream.limited import serve_limited, stats_of
 
 __all__ = ["OURS", "main"]
 
@@ -30,8 +26,7 @@ _CONTENDERS = (
     (Contender(OURS, "cosy"), 50),
 )
 # Half a second of audio, enough for 20 characters, so that the server is not what is measured.
-_SERVER = ("--engine", "tone", "--audio-bytes", "24000", "--latency", "0.2")
-_LIMITS = ("--max-connections", "50", "--rps", "100", "--overrun", "502")
+_SERVER = ("--audio-bytes", "24000", "--latency", "0.2", "--overrun", "502")
 _COLUMNS = ("client", "goodput, texts/s", "peak second", "mean ms", "p99 ms", "errors")
 _MORE_COLUMNS = ("threads", "CPU us/text", "requests", "refused")
 
@@ -55,32 +50,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _measure(who: Contender, connections: int, seconds: float) -> dict[str, Any]:
-    with _served() as url:
+    with serve_limited(*_SERVER) as url:
         task = Task(urls=(url,), in_flight=connections, rate=_RATE, seconds=seconds)
         report = run_worker("headline", who.peer, task)
-        with urllib.request.urlopen(url.replace("/batch", "/stats")) as reply:
-            stats = json.load(reply)
+        stats = stats_of(url)
     report["requests"] = stats["requests"]
-    report["refused"] = stats["throttled"] + stats["refused"]
+    report["refused"] = stats["overrun"]
     return report
-
-
-@contextmanager
-def _served() -> Iterator[str]:
-    command = [sys.executable, "-m", "cosy_sync", "serve", "--port", "0", "--json-ready"]
-    child = subprocess.Popen(
-        [*command, "--quiet", "--exit-with-parent", *_SERVER, *_LIMITS],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    try:
-        os.sched_setaffinity(child.pid, {cores().upstream})
-        yield str(json.loads(child.stdout.readline())["url"])
-    finally:
-        child.terminate()
-        child.wait()
-        child.stdout.close()
 
 
 def _row(label: str, reports: list[dict[str, Any]]) -> list[str]:

@@ -110,7 +110,7 @@ class Sending(RuleBasedStateMachine):
         ready = sorted(at for at in self.booked if at <= self.now)
         for at in ready:
             wait = self.limiter.go(self.now)
-            assert 0.0 <= wait <= max(1.0, 1 / self.rate) + 0.007
+            assert 0.0 <= wait <= max(1.0, 1 / self.rate) + 0.009
             if wait == 0.0:
                 self.booked.remove(at)
                 self.left.append(self.now)

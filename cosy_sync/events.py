@@ -7,16 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .errors import CosyError
+from .errors import CosyError, RefusedError
 from .models import Timing
 
 __all__ = [
     "AttemptFinished",
+    "AudioRefused",
     "BreakerChanged",
+    "CallRefused",
     "Event",
     "HedgeFinished",
+    "LimitsLowered",
     "Observer",
     "RetryPlanned",
+    "RetrySuppressed",
+    "SharingChanged",
     "TextFailed",
     "TextsFinished",
     "TextsShared",
@@ -35,6 +40,16 @@ class AttemptFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioRefused:
+    """So many texts of one call came back with audio that was refused, all for one reason."""
+
+    endpoint: str
+    request_id: str
+    texts: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RetryPlanned:
     """Some texts of a call will be sent again in `wait` seconds."""
 
@@ -46,12 +61,58 @@ class RetryPlanned:
 
 
 @dataclass(frozen=True, slots=True)
+class RetrySuppressed:
+    """A text was not sent again although its error may pass.
+
+    `reason`: "budget" (too many retries lately) or "deadline" (the wait would outlast it).
+    """
+
+    endpoint: str
+    text_hash: str
+    reason: str
+    error: CosyError
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused:
+    """A call was not sent, by our own decision. Bulk work asks again later, and may be refused
+    several times."""
+
+    endpoint: str
+    texts: int
+    error: RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsLowered:
+    """An endpoint showed overload and gets less: requests per second, requests in flight."""
+
+    endpoint: str
+    rate: float
+    in_flight: int
+    error: CosyError
+
+
+@dataclass(frozen=True, slots=True)
 class BreakerChanged:
     """An endpoint's breaker went from one state to another: closed, open, half-open."""
 
     endpoint: str
     old: str
     new: str
+
+
+@dataclass(frozen=True, slots=True)
+class SharingChanged:
+    """What is shared with other processes can be reached no longer, or again.
+
+    `what` is "rate limit" or "breaker". Until it can, the client decides by itself.
+    """
+
+    endpoint: str
+    what: str
+    shared: bool
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +154,13 @@ class TextFailed:
 
 Event = (
     AttemptFinished
+    | AudioRefused
     | RetryPlanned
+    | RetrySuppressed
+    | CallRefused
+    | LimitsLowered
     | BreakerChanged
+    | SharingChanged
     | TextsFinished
     | TextsShared
     | HedgeFinished

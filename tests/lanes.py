@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from cosy_sync.clock import SystemClock
 from cosy_sync.engine.alarms import Alarms
-from cosy_sync.engine.coalescer import Coalescer, Crew
+from cosy_sync.engine.coalescer import Coalescer
+from cosy_sync.engine.crew import Crew
 from cosy_sync.engine.job import Job
 from cosy_sync.engine.line import Packing
 from cosy_sync.engine.parked import ParkedExecutor
@@ -88,11 +89,13 @@ class Lane:
     """A coalescer with everything that it needs."""
 
     def __init__(self, clock: object = None, gate: object = None, **packing: object) -> None:
-        self.service, self.events = Service(), []
+        self.service, self.events, self.free = Service(), [], True
         self.workers, self.calls, self.alarms = ParkedExecutor(8), ParkedExecutor(8), Alarms()
         self.crew = Crew(
             workers=self.workers,
+            bulk=self.workers,
             alarms=self.alarms,
+            free=lambda: self.free,
             clock=clock or SystemClock(),  # type: ignore[arg-type]
             observer=self,
         )
@@ -140,10 +143,9 @@ class Lane:
 
     def promise(self, text: str, seconds: float = 20.0) -> TextFuture:
         """Stand in line with a future, as `submit` does."""
-        future = TextFuture()
-        ticket = Promise(self.deadline(seconds), future, self.calls)
-        self.coalescer.join(Utterance(0, text), ticket)
-        return future
+        promise = Promise(self.deadline(seconds), self.calls)
+        self.coalescer.join(Utterance(0, text), promise)
+        return promise.future
 
     def outcome(self, text: str) -> Outcome:
         """Wait for the one outcome of a text."""

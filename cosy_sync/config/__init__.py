@@ -4,7 +4,8 @@ from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .client import ClientConfig, Settings
 from .endpoint import Endpoint
 from .interactive import CoalesceConfig, HedgeConfig
-from .survival import BreakerConfig, RetryConfig, VerifyConfig
+from .sharing import SharingConfig
+from .survival import BreakerConfig, OverloadConfig, RetryConfig, VerifyConfig
 
 __all__ = [
     "BatchConfig",
@@ -14,9 +15,11 @@ __all__ = [
     "Endpoint",
     "HedgeConfig",
     "LimitConfig",
+    "OverloadConfig",
     "PoolConfig",
     "RetryConfig",
     "Settings",
+    "SharingConfig",
     "TimeoutConfig",
     "VerifyConfig",
 ]

@@ -21,7 +21,8 @@ from ..errors import ConfigError
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .interactive import CoalesceConfig, HedgeConfig
-from .survival import BreakerConfig, RetryConfig, VerifyConfig
+from .sharing import SharingConfig
+from .survival import BreakerConfig, OverloadConfig, RetryConfig, VerifyConfig
 
 __all__ = ["ClientConfig", "Settings"]
 
@@ -82,7 +83,9 @@ class ClientConfig:
     timeouts: TimeoutConfig = TimeoutConfig()
     retry: RetryConfig = RetryConfig()
     breaker: BreakerConfig = BreakerConfig()
+    overload: OverloadConfig = OverloadConfig()
     limits: LimitConfig = LimitConfig()
+    sharing: SharingConfig = SharingConfig()
     verify: VerifyConfig = VerifyConfig()
     coalesce: CoalesceConfig = CoalesceConfig()
     hedge: HedgeConfig = HedgeConfig()
@@ -119,7 +122,9 @@ class Settings(TypedDict, total=False):
     timeouts: TimeoutConfig
     retry: RetryConfig
     breaker: BreakerConfig
+    overload: OverloadConfig
     limits: LimitConfig
+    sharing: SharingConfig
     verify: VerifyConfig
     coalesce: CoalesceConfig
     hedge: HedgeConfig
@@ -132,7 +137,9 @@ GROUPS: Mapping[str, type] = MappingProxyType(
         "timeouts": TimeoutConfig,
         "retry": RetryConfig,
         "breaker": BreakerConfig,
+        "overload": OverloadConfig,
         "limits": LimitConfig,
+        "sharing": SharingConfig,
         "verify": VerifyConfig,
         "coalesce": CoalesceConfig,
         "hedge": HedgeConfig,

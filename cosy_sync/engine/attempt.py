@@ -5,14 +5,22 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..audio import Verifier, read_audio
 from ..clock import Clock
-from ..errors import ClosedError, CosyError, RateLimitedError, RefusedError, ReplyTimeout
-from ..events import AttemptFinished, Observer
+from ..errors import (
+    BadAudioError,
+    ClosedError,
+    CosyError,
+    RateLimitedError,
+    RefusedError,
+    ReplyTimeout,
+)
+from ..events import AttemptFinished, AudioRefused, Observer
 from ..messages import Payload, Reply, Request
 from ..models import Audio, Timing, Utterance
 from ..wires.base import Wire
@@ -24,9 +32,6 @@ from .station import Station
 
 __all__ = ["Attempter", "Attempts", "Result", "Sender", "sleep"]
 
-# Seconds by which a send may miss its booked instant and still count as booked there: 1 % of the
-# second that the rate limit promises, less than what its rounding leaves free.
-_PUNCTUAL = 0.01
 # A time-out of an attempt that had less than so many seconds tells of the caller's haste, not of
 # the endpoint.
 _FAIR_SECONDS = 2.0
@@ -101,6 +106,8 @@ class Attempter:
         verdict: CosyError | None = RefusedError("not sent")
         station.join()
         try:
+            if not admission.probe:  # the breaker's probes are few, and must get through
+                station.governor.admit(job.interactive, clock.now())
             self._enter(job, station)
             started = clock.now()
             try:
@@ -111,6 +118,7 @@ class Attempter:
                 raise
             finally:
                 self._give_slot(station)
+                station.governor.record(verdict, started, clock.now())
         finally:
             station.leave()
             breaker.record(admission, verdict, clock.now())
@@ -119,27 +127,23 @@ class Attempter:
     # -- before it is sent ----------------------------------------------------------------------
 
     def _enter(self, job: Job, station: Station) -> None:
-        """Wait for a free connection and a turn in the rate limit.
-
-        The wait for a turn holds no connection. Who then finds none free at once has missed the
-        turn and books another: late sends must not bunch above the rate.
-        """
+        """Wait for a free connection and a turn in the rate limit, holding neither meanwhile."""
         clock, deadline, limiter = self.clock, job.deadline, station.limiter
+        turn: float | None = None
         while True:
             if not self._take_slot(job, station, deadline.remaining(clock.now())):
                 raise deadline.error("waiting for a free connection")
             now = clock.now()
-            turn = limiter.reserve(now, deadline.at)
+            if turn is None or limiter.paused_until > now:
+                turn = limiter.reserve(now, deadline.at)
             if turn is not None and turn <= now:
-                return
+                turn = now + limiter.go(now)
+                if turn <= now:
+                    return
             self._give_slot(station)
-            if turn is None:
+            if turn is None or turn > deadline.at:
                 raise _no_turn(job, station, now)
             sleep(clock, job.stop, turn - now)
-            now = clock.now()
-            punctual = now - turn <= _PUNCTUAL and limiter.paused_until <= now
-            if punctual and self._take_slot(job, station, 0.0):
-                return
 
     def _take_slot(self, job: Job, station: Station, seconds: float) -> bool:
         until = self.clock.now() + seconds
@@ -184,10 +188,14 @@ class Attempter:
             timing = self._timing(job, station, started, reply, request_id, number)
             self._tell(timing, texts, reply, failure)
             if failure is not None:
+                self._tell_refused(timing, [failure] * len(texts))
                 raise failure
             results = [self._open(payload, timing) for payload in payloads]
             results = self.verifier.check(texts, results)
-            room.keep(sum(len(r.data) for r in results if isinstance(r, Audio)))
+            good = [result for result in results if isinstance(result, Audio)]
+            if len(good) < len(results):
+                self._tell_refused(timing, results)
+            room.keep(sum(len(audio.data) for audio in good))
             return results
         finally:
             room.leave()
@@ -233,14 +241,21 @@ class Attempter:
             )
         )
 
+    def _tell_refused(self, timing: Timing, results: Sequence[Result]) -> None:
+        reasons = Counter(r.reason for r in results if isinstance(r, BadAudioError))
+        for reason, texts in reasons.items():
+            self.observer.on_event(AudioRefused(timing.endpoint, timing.request_id, texts, reason))
+
 
 def _no_turn(job: Job, station: Station, now: float) -> RateLimitedError:
     pause = station.limiter.paused_until - now
     if pause > 0:
         why = f"the service asked to be left alone for {pause:.1f} s more (Retry-After)"
     else:
-        rate = station.endpoint.rate
-        why = f"the rate limit of {rate:g} requests/s is booked out; send less or raise its rate"
+        rate, full = station.governor.limits(now)[0], station.endpoint.rate
+        why = f"the rate limit of {full:g} requests/s is booked out; send less or raise its rate"
+        if rate < full:
+            why = f"after refusals (429) only {rate:.3g} of {full:g} requests/s are sent; send less"
     return RateLimitedError(
         f"no turn within the deadline of {job.deadline.seconds:g} s: {why}",
         endpoint=station.label,

@@ -12,41 +12,22 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from ..clock import Clock
 from ..errors import ClosedError, CosyError
-from ..events import Observer, TextFailed, TextsShared
+from ..events import TextFailed, TextsShared
 from ..models import Outcome, Utterance, text_hash
 from ..policies import Deadline
-from .alarms import Alarms
 from .caller import Caller
-from .executor import Executor
+from .crew import Crew
 from .gate import Gate
 from .job import Job, failed
 from .line import Line, Packing, SharedJob
 from .singleflight import Flight, Ticket, Waiter, outlasting, share
 
-__all__ = ["Coalescer", "Crew"]
+__all__ = ["Coalescer"]
 
 # Seconds that a caller whose time is up gives its batch to say why.
 _LAST_WORD = 0.05
-
-
-@dataclass(eq=False, kw_only=True)
-class Crew:
-    """What all coalescers of an engine share.
-
-    `workers` send, and never run the user's callbacks. Once `cut` is set, nothing is sent; `stops`
-    end what is under way by then. Adding to that set and discarding from it are atomic.
-    """
-
-    workers: Executor
-    alarms: Alarms
-    clock: Clock
-    observer: Observer
-    stops: set[threading.Event] = field(default_factory=set)
-    cut: threading.Event = field(default_factory=threading.Event)
 
 
 class Coalescer:
@@ -58,6 +39,8 @@ class Coalescer:
         self._crew = crew
         self._caller = caller
         self._gate = gate
+        # Interactive texts do not stand behind bulk ones.
+        self._workers = crew.workers if packing.interactive else crew.bulk
         # Guards everything below, and of every flight its tickets and its job.
         self._lock = threading.Lock()
         # Every flight that others may join, by its key.
@@ -161,14 +144,27 @@ class Coalescer:
             idle.stop.set()
         return True
 
+    def refuse(self, ticket: Ticket, error: CosyError) -> bool:
+        """End a text with this error, unless it was sent already; return whether it was ended."""
+        with self._lock:
+            flight = ticket.flight
+            if flight is None or ticket not in flight.tickets or _departed(flight):
+                return False
+            idle = self._abandon(flight, ticket)
+        if idle is not None:
+            idle.stop.set()
+        outcome = failed(Utterance(0, flight.utterance.text), error)
+        self._count(outcome)
+        ticket.tell(outcome)
+        return True
+
     def _late(self, ticket: Ticket) -> Outcome:
         """Return the outcome of a ticket that left because its time was up."""
         flight = ticket.flight
         assert flight is not None
         utterance, job = flight.utterance, flight.job
-        on_its_way = flight.led or (isinstance(job, SharedJob) and job.departed)
-        phase = "waiting for the service" if on_its_way else "waiting for its turn in a batch"
-        error = ticket.deadline.error(phase)
+        phase = "the service" if _departed(flight) else "its turn in a batch"
+        error = ticket.deadline.error(f"waiting for {phase}")
         if job is not None:
             error = error.with_details(attempts=tuple(job.tries.get(utterance.index, ())))
         outcome = failed(Utterance(0, utterance.text), error)
@@ -213,7 +209,8 @@ class Coalescer:
         """On a worker: bring the texts that stand in line to their outcomes, as one batch."""
         job: SharedJob | None = None
         try:
-            if self._flying:
+            # Where it has to wait anyway, others join it meanwhile.
+            if self._flying and self._crew.free():
                 self._wait_for_company()
             job = self._board()
             if job is not None:
@@ -323,11 +320,11 @@ class Coalescer:
         if self._gate is None:
             self._start()
         else:
-            self._gate.enter_later(self._start)
+            self._gate.enter_later(self._start, urgent=self._packing.interactive)
 
     def _start(self) -> None:
         try:
-            self._crew.workers.submit(self._attend)
+            self._workers.submit(self._attend)
         except ClosedError as error:
             self._attended = False
             if self._gate is not None:
@@ -377,3 +374,7 @@ class Coalescer:
         else:
             event = TextFailed(text_hash(outcome.text), chars, outcome.error)
             self._crew.observer.on_event(event)
+
+
+def _departed(flight: Flight) -> bool:
+    return flight.led or (isinstance(flight.job, SharedJob) and flight.job.departed)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 
 from ..clock import Clock
 from ..config import BatchConfig
@@ -28,6 +29,8 @@ _GLANCE = 0.5
 _LAST_GLANCES = 10
 # Outcomes that wait for their turn at most, however small they are.
 _MOST_DONE = 10_000
+# Texts in batches that stand ready, at most, so that no worker waits for the caller's thread.
+_MOST_READY = 4_096
 # Texts in a row that cannot be sent, after which their outcomes are handed out first.
 _MOST_REFUSED = 64
 
@@ -53,7 +56,12 @@ class Terms:
 
 
 class Dispatcher:
-    """One call of many texts. Lives on the caller's thread; workers only fill its mailbox."""
+    """One call of many texts. Lives on the caller's thread, which packs batches and hands out.
+
+    Workers take one batch after the other from those that stand ready, and leave them finished in
+    the mailbox. They ring only for what the caller's thread waits for: the outcome that is next,
+    or batches running short. Each ring costs two changes of the thread that runs.
+    """
 
     def __init__(
         self,
@@ -71,7 +79,18 @@ class Dispatcher:
         self._clock = clock
         self._pid = os.getpid()
         self.stop = threading.Event()
-        self._mail: SimpleQueue[Job] = SimpleQueue()
+        self._ready: deque[Job] = deque()
+        # A tenant's batch has its place from the start, so none of them may stand about.
+        spare = 0 if terms.gate else min(terms.ahead // 4, _MOST_READY // packing.max_texts)
+        self._most_jobs = terms.ahead + spare
+        self._low = spare // 2
+        # Guards: _serving, the workers that are or soon will be at it.
+        self._lock = threading.Lock()
+        self._serving = 0
+        self._mail: deque[Job] = deque()
+        # Stands locked; a ring unlocks it.
+        self._bell = threading.Lock()
+        self._bell.acquire()
         self._jobs: set[Job] = set()
         self._done: dict[int, Outcome] = {}
         self._next = 0
@@ -93,7 +112,7 @@ class Dispatcher:
             while True:
                 self._refuse_child()
                 self._send_more()
-                yield from self._ready()
+                yield from self._hand_out()
                 self._refuse_child()
                 if self._jobs:
                     self._collect()
@@ -104,12 +123,12 @@ class Dispatcher:
         finally:
             if os.getpid() == self._pid:
                 self.stop.set()
+                self._ready.clear()
                 self._backlog.give_up()
 
     def finished(self) -> list[Outcome]:
         """Return what is finished and was not handed out yet, in input order."""
-        while not self._mail.empty():
-            self._take(self._mail.get())
+        self._open_mail()
         for job in self._jobs:
             self._note(list(job.outcomes))
         return [self._done[index] for index in sorted(self._done)]
@@ -130,8 +149,8 @@ class Dispatcher:
     def _may_send(self) -> bool:
         if not self._jobs:
             return True
-        busy = len(self._jobs) >= self._terms.ahead or self._backlog.full
-        return not busy and len(self._done) < _MOST_DONE and self._mail.empty()
+        busy = len(self._jobs) >= self._most_jobs or self._backlog.full
+        return not busy and len(self._done) < _MOST_DONE and self._bell.locked()
 
     def _pull(self) -> list[Utterance] | None:
         try:
@@ -165,31 +184,64 @@ class Dispatcher:
 
     def _submit(self, batch: list[Utterance]) -> None:
         terms = self._terms
-        now = self._clock.now()
-        deadline = Deadline(now, terms.deadline)
-        if terms.within is not None and terms.within.at < deadline.at:
-            deadline = terms.within
         job = Job(
             batch,
-            deadline,
+            self._deadline(),
             interactive=terms.interactive,
             tenant=terms.tenant,
             stop=self.stop,
             backlog=self._backlog,
         )
-        job.taken_up = now  # the deadline of the whole call began before
         self._jobs.add(job)
-        self._backlog.expect(1)
+        self._ready.append(job)
+        # After it stands ready: a worker that just found nothing is not counted any more.
+        with self._lock:
+            enough = self._serving >= terms.ahead
+            if not enough:
+                self._serving += 1
+        if enough:
+            return
         try:
-            self._executor.submit(lambda: self._work(job))
-        except ClosedError:
-            self._jobs.remove(job)
-            self._backlog.expect(-1)
-            if terms.gate is not None:
-                terms.gate.release()
+            self._executor.submit(self._serve)
+        except ClosedError as error:
+            with self._lock:
+                self._serving -= 1
+            self._dismiss(error)
             raise
 
+    def _deadline(self) -> Deadline:
+        terms = self._terms
+        deadline = Deadline(self._clock.now(), terms.deadline)
+        within = terms.within
+        return within if within is not None and within.at < deadline.at else deadline
+
+    # -- on a worker ----------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Run what stands ready, one batch after the other."""
+        while (job := self._next_job()) is not None:
+            self._work(job)
+            if self._ready and self._executor.contended:
+                # Other calls wait for a worker: go to the end of their line.
+                try:
+                    self._executor.submit(self._serve)
+                except ClosedError:
+                    continue
+                return
+
+    def _next_job(self) -> Job | None:
+        while True:
+            if self._verdict is None:
+                with contextlib.suppress(IndexError):
+                    return self._ready.popleft()
+            with self._lock:
+                if not self._ready or self._verdict is not None:
+                    self._serving -= 1
+                    return None
+
     def _work(self, job: Job) -> None:
+        job.take_up(self._deadline(), self._clock.now())
+        self._backlog.expect(1)
         try:
             self._caller.run(job)
         except BaseException as error:
@@ -198,24 +250,36 @@ class Dispatcher:
             self._backlog.expect(-1)
             if self._terms.gate is not None:
                 self._terms.gate.release()
-            self._mail.put(job)
+            if job.hopeless is not None and self._terms.alone:
+                self._verdict = job.hopeless
+            self._mail.append(job)
+            # Looked at after the mail is there, as the caller's thread looks at the mail after it
+            # moved on: of the two one sees the other.
+            short = len(self._ready) <= self._low and not self._ended
+            if short or job.first <= self._next or self._verdict is not None:
+                self._ring()
+
+    def _ring(self) -> None:
+        # Rung already, or just now by somebody else.
+        with contextlib.suppress(RuntimeError):
+            if self._bell.locked():
+                self._bell.release()
 
     # -- collecting -----------------------------------------------------------------------------
 
     def _collect(self) -> None:
         """Wait for a batch to end; give up on all of them when that makes no sense any more."""
-        if self._mail.empty():
+        if not self._mail:
             self._backlog.starve(True)
         error: CosyError | None = None
-        while error is None:
-            try:
-                self._take(self._mail.get(timeout=self._glance()))
-                break
-            except Empty:
+        while error is None and not self._open_mail():
+            if not self._bell.acquire(timeout=self._glance()):
                 error = self._why_give_up()
         self._backlog.starve(False)
         if error is not None:
             self._abandon(error)
+        elif self._verdict is not None:
+            self._dismiss(self._verdict)
 
     def _glance(self) -> float:
         within = self._terms.within
@@ -234,6 +298,7 @@ class Dispatcher:
     def _abandon(self, error: CosyError) -> None:
         self._verdict = error
         self.stop.set()
+        self._dismiss(error)
         self._backlog.give_up()
         jobs, self._jobs = self._jobs, set()
         for job in jobs:
@@ -242,17 +307,32 @@ class Dispatcher:
             indexes = {outcome.index for outcome in known}
             self._refuse([text for text in job.texts if text.index not in indexes], error)
 
-    def _take(self, job: Job) -> None:
-        if job in self._jobs:  # or it was given up before
+    def _open_mail(self) -> bool:
+        """Take over what is finished; return whether there was anything."""
+        self._bell.acquire(blocking=False)  # whoever rings from now on has new mail
+        found = bool(self._mail)
+        while self._mail:
+            job = self._mail.popleft()
+            if job in self._jobs:  # or it was given up before
+                self._jobs.remove(job)
+                self._note(job.outcomes)
+        return found
+
+    def _dismiss(self, error: CosyError) -> None:
+        """Refuse what stands ready."""
+        while True:
+            try:
+                job = self._ready.popleft()
+            except IndexError:
+                return
             self._jobs.remove(job)
-            self._note(job.outcomes)
+            self._refuse(job.texts, error)
+            if self._terms.gate is not None:
+                self._terms.gate.release()
 
     def _note(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
             self._done[outcome.index] = outcome
-            error = outcome.error
-            if error is not None and error.hopeless and self._terms.alone:
-                self._verdict = error
 
     def _refuse(self, texts: Sequence[Utterance], error: CosyError) -> None:
         for text in texts:
@@ -275,7 +355,7 @@ class Dispatcher:
             if refused % _MOST_REFUSED == 0:
                 yield None
 
-    def _ready(self) -> Iterator[Outcome]:
+    def _hand_out(self) -> Iterator[Outcome]:
         while self._next in self._done:
             self._refuse_child()
             outcome = self._done.pop(self._next)

@@ -18,19 +18,20 @@ from ..config import ClientConfig, Endpoint
 from ..errors import ClosedError, ConfigError
 from ..events import Observer
 from ..models import Audio, Outcome, Utterance
-from ..policies import Deadline, HedgePolicy, RetryPolicy
+from ..policies import Deadline, HedgePolicy, RetryBudget, RetryPolicy
 from ..wires.base import Wire
 from .alarms import Alarms
 from .attempt import Attempter, Attempts, Sender
 from .budget import Permits
 from .caller import Caller
-from .coalescer import Crew
+from .crew import Crew
 from .dispatcher import Dispatcher, Terms
 from .executor import SerialExecutor, ThreadExecutor
 from .gate import Gate
-from .hedger import Budget, Hedger
+from .hedger import Hedger
 from .interactive import Interactive, Lookups
 from .parked import ParkedExecutor
+from .seats import Seats
 from .sizes import ReplyBounds
 from .station import Station
 
@@ -38,6 +39,8 @@ __all__ = ["Engine", "Network", "Supplies"]
 
 # Seconds that running work gets to notice that it was cut off.
 _GRACE = 5.0
+# Seconds to wait for each thread that shares limits: it may be asking a server that is gone.
+_MOMENT = 1.0
 # Configurations whose callers are kept. A program that makes more (headers of its own for each
 # request, say) must not grow for ever.
 _MOST_CALLERS = 256
@@ -83,11 +86,11 @@ class Engine:
         self._supplies = supplies
         self._clock = supplies.clock
         self.network = supplies.network
-        # What hedges are paid from; without it there are none.
-        self.budget: Budget | None = None
         self.stations = [
-            Station(endpoint, config.breaker, supplies.observer) for endpoint in supplies.endpoints
+            Station(endpoint, config, supplies.observer, self._clock)
+            for endpoint in supplies.endpoints
         ]
+        self.budget = RetryBudget(config.overload)
         places = sum(endpoint.max_connections for endpoint in supplies.endpoints)
         most = config.pool.max_connections
         self.workers = min(places, most)
@@ -102,7 +105,8 @@ class Engine:
         # Of two attempts of a late call one is left behind, so both run on workers of their own.
         self._legs = ParkedExecutor(2 * self.workers)
         self._memory = Permits(config.limits.max_bytes_in_flight)
-        self._submitted = Permits(config.limits.max_submitted)
+        limits = config.limits
+        self._submitted = Seats(limits.max_submitted, sheds=limits.on_full == "shed")
         # Guards: _callers, _gates, _stops, _closed.
         self._lock = threading.Lock()
         self._callers: dict[object, Caller] = {}
@@ -112,7 +116,12 @@ class Engine:
         self._stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
         self._closed = False
         crew = Crew(
-            workers=self._single, alarms=Alarms(), clock=self._clock, observer=supplies.observer
+            workers=self._single,
+            bulk=self._bulk,
+            alarms=Alarms(),
+            free=self._is_free,
+            clock=self._clock,
+            observer=supplies.observer,
         )
         lookups = Lookups(caller=self._caller, caller_key=_caller_key, gate=self._gate)
         self._interactive = Interactive(crew, self._calls, lookups, self._submitted)
@@ -201,7 +210,7 @@ class Engine:
         )
         attempter = self._hedged(plain, config)
         retry = RetryPolicy(config.retry)
-        return Caller(attempter, self.stations, retry, supplies.observer, self._clock)
+        return Caller(attempter, self.stations, retry, supplies.observer, self._clock, self.budget)
 
     def _hedged(self, attempter: Attempter, config: ClientConfig) -> Attempts:
         if not config.hedge.enabled or len(self.stations) < 2 or config.serial:
@@ -253,6 +262,8 @@ class Engine:
             self._legs.drain(_GRACE)
             for executor in (self._bulk, self._single, self._calls, self._legs):
                 executor.close()
+            for station in self.stations:
+                station.close(_MOMENT)
             self.network.close()
 
     def drain(self, seconds: float) -> None:
@@ -279,6 +290,10 @@ class Engine:
             for task in gate.close():
                 task()  # its job was stopped, so it only tells its future
         self.network.cut()
+
+    def _is_free(self) -> bool:
+        now = self._clock.now()
+        return any(s.slots.used < s.slots.limit and s.wait(now) <= 0 for s in self.stations)
 
     def in_flight(self) -> int:
         """Return how many requests are under way."""

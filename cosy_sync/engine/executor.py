@@ -27,6 +27,11 @@ class Executor:
         self._pending: set[object] = set()
         self._local = threading.local()
 
+    @property
+    def contended(self) -> bool:
+        """Return whether a task waits for a worker."""
+        return False
+
     def submit(self, task: Task) -> None:
         """Run the task, now or soon. Raises ClosedError."""
         raise NotImplementedError
@@ -77,6 +82,13 @@ class ThreadExecutor(Executor):
     def __init__(self, workers: int) -> None:
         super().__init__()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="cosy-worker")
+        # Submitted and not begun; atomic like _pending.
+        self._queued: set[object] = set()
+
+    @property
+    def contended(self) -> bool:
+        """Return whether a task waits for a worker."""
+        return bool(self._queued)
 
     def submit(self, task: Task) -> None:
         """Queue the task for the next free worker. Raises ClosedError."""
@@ -84,13 +96,16 @@ class ThreadExecutor(Executor):
 
         def once() -> None:
             if first.acquire(blocking=False):
+                self._queued.discard(first)
                 self._run(task, first)
 
         self._pending.add(first)
+        self._queued.add(first)
         try:
             self._pool.submit(once)
         except RuntimeError as error:
             if "shutdown" in str(error):
+                self._queued.discard(first)
                 self._pending.discard(first)
                 raise ClosedError("the client is closed; make a new one") from None
             # No thread could be started, but the task was queued all the same: whoever comes

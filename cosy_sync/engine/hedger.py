@@ -116,7 +116,7 @@ class Hedger:
     attempter: Attempter
     stations: Sequence[Station]
     policy: HedgePolicy
-    budget: Budget | None
+    budget: Budget
     legs: Executor
 
     @property
@@ -133,7 +133,7 @@ class Hedger:
         """
         now = self.attempter.clock.now()
         single = job.interactive and job.backlog is None
-        if not single or self.budget is None or self.policy.delay(1, now) is None:
+        if not single or self.policy.delay(1, now) is None:
             results = self.attempter.attempt(job, texts, station, number)
             self._note(texts, results)
             return results
@@ -176,7 +176,7 @@ class Hedger:
         now = self.attempter.clock.now()
         others = [s for s in self.stations if s is not race.first and s.wait(now) <= 0]
         texts = list(race.texts)
-        if not others or self.budget is None or not self.budget.withdraw(len(texts), now):
+        if not others or not self.budget.withdraw(len(texts), now):
             return
         race.second = choose(others, (), now)
         self._send(race, race.second, _Leg(race.job), texts)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
 from ..config import ClientConfig
-from ..errors import ClosedError, ShedError
+from ..errors import ClosedError, CosyError, ShedError
+from ..events import TextFailed
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline
-from .budget import Permits
 from .caller import Caller
-from .coalescer import Coalescer, Crew
+from .coalescer import Coalescer
+from .crew import Crew
 from .executor import Executor
 from .gate import Gate
-from .job import Job
+from .job import Job, failed
 from .line import Packing
-from .singleflight import Flight, Promise, TextFuture, Waiter
+from .seats import Seat, Seats
+from .singleflight import Flight, Promise, Waiter
 
 __all__ = ["Interactive", "Lookups"]
 
@@ -46,7 +49,7 @@ class Interactive:
         submitted: Bounds the texts of `submit`.
     """
 
-    def __init__(self, crew: Crew, calls: Executor, lookups: Lookups, submitted: Permits) -> None:
+    def __init__(self, crew: Crew, calls: Executor, lookups: Lookups, submitted: Seats) -> None:
         self._crew = crew
         self._calls = calls
         self._lookups = lookups
@@ -87,32 +90,44 @@ class Interactive:
     ) -> Future[Audio]:
         """Bring one text to its outcome on a worker.
 
-        Waits, up to the deadline, while too many are submitted already: then ShedError.
+        Waits, up to the deadline, while too many are submitted already, unless on_full="shed".
+        Raises ShedError.
         """
         deadline = self._deadline(config)
-        inside = self._calls.is_inside() or self._crew.workers.is_inside()
-        seconds = 0.0 if inside else config.deadline  # a worker must not wait
-        if not self._submitted.acquire(seconds=seconds):
-            raise ShedError(
-                f"{self._submitted.limit} texts are submitted and not finished; wait for some, "
-                "use synth_many, or raise LimitConfig(max_submitted)"
-            )
-        future = TextFuture()
-        promise = Promise(deadline, future, self._calls)
-        coalescer = None if config.serial else self._coalescer(config)
+        coalescer = self._coalescer(config)
+        promise = Promise(deadline, self._calls)
+        future, seats = promise.future, self._submitted
+        seat = Seat(
+            lambda error: coalescer.refuse(promise, error),
+            tenant=config.tenant or "",
+            urgent=config.priority != "bulk",
+        )
+        inside = any(
+            each.is_inside() for each in (self._calls, self._crew.workers, self._crew.bulk)
+        )
+        try:
+            seats.take(seat, 0.0 if inside else config.deadline)  # a worker must not wait
+        except ShedError as error:
+            raise self._shed(utterance, error) from None
+        promise.release = release = functools.partial(seats.leave, seat)
 
-        def ended(_: Future[Audio]) -> None:
-            self._submitted.release()
-            if future.cancelled() and coalescer is not None and coalescer.leave(promise):
+        def cancelled() -> None:
+            if coalescer.leave(promise):
+                release()
                 future.set_running_or_notify_cancel()  # tell those who wait for several futures
 
-        future.when_ended(ended)
+        future.when_cancelled(cancelled)
         if callback is not None:
             future.add_done_callback(callback)
-        if coalescer is None:
-            promise.tell(self._run_here(utterance, config, deadline))
-        else:
-            coalescer.join(utterance, promise)
+        try:
+            if config.serial:
+                promise.tell(self._run_here(utterance, config, deadline))
+            else:
+                coalescer.join(utterance, promise)
+        except BaseException:  # Ctrl-C
+            if promise.release is not None and (not promise.flight or coalescer.leave(promise)):
+                release()
+            raise
         return future
 
     def close(self) -> None:
@@ -129,6 +144,14 @@ class Interactive:
             stop.set()
 
     # -- one text -------------------------------------------------------------------------------
+
+    def _shed(self, utterance: Utterance, error: ShedError) -> CosyError:
+        """Return the error of a text that was not taken on; tell of it."""
+        final = failed(utterance, error).error
+        assert final is not None
+        event = TextFailed(utterance.hash, len(utterance.text), final)
+        self._crew.observer.on_event(event)
+        return final
 
     def _deadline(self, config: ClientConfig) -> Deadline:
         if self._closed:

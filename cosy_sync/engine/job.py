@@ -23,6 +23,7 @@ class Job:
         "backlog",
         "deadline",
         "first",
+        "hopeless",
         "interactive",
         "outcomes",
         "stop",
@@ -51,8 +52,18 @@ class Job:
         self.tenant = tenant
         self.stop = stop
         self.outcomes: list[Outcome] = []
+        # An error that every further text would end with as well.
+        self.hopeless: CosyError | None = None
         # Each failed text's errors so far, newest last.
         self.tries: dict[int, list[CosyError]] = {}
+
+    def take_up(self, deadline: Deadline, now: float) -> None:
+        """Note that a worker begins: until then the texts' time does not run.
+
+        The deadline of a whole call began before.
+        """
+        self.deadline = deadline
+        self.taken_up = now
 
     def finish(self, utterance: Utterance, audio: Audio) -> None:
         """Note a text's audio."""
@@ -66,6 +77,8 @@ class Job:
         outcome = failed(utterance, error.with_details(attempts=tuple(earlier)))
         self.outcomes.append(outcome)
         assert outcome.error is not None
+        if outcome.error.hopeless:
+            self.hopeless = outcome.error
         return outcome.error
 
     def end(self, cause: BaseException) -> None:

@@ -74,24 +74,33 @@ class TextFuture(Future[Audio]):
         self.calls_back = True
         super().add_done_callback(fn)
 
-    def when_ended(self, fn: Callable[[Future[Audio]], object]) -> None:
-        """Call a function of ours, which is quick."""
-        super().add_done_callback(fn)
+    def when_cancelled(self, fn: Callable[[], object]) -> None:
+        """Call a function of ours, which is quick, when the future is cancelled."""
+        super().add_done_callback(lambda future: fn() if future.cancelled() else None)
 
 
 class Promise(Ticket):
-    """A future. Its callbacks are the user's code: they run on a worker of `calls`."""
+    """A future. Its callbacks are the user's code: they run on a worker of `calls`.
 
-    __slots__ = ("_calls", "future")
+    `release` gives back what the text holds, before anybody is told.
+    """
+
+    __slots__ = ("_calls", "future", "release")
     attended = False
 
-    def __init__(self, deadline: Deadline, future: TextFuture, calls: Executor) -> None:
+    def __init__(
+        self, deadline: Deadline, calls: Executor, release: Callable[[], None] | None = None
+    ) -> None:
         super().__init__(deadline)
-        self.future = future
+        self.future = TextFuture()
+        self.release = release
         self._calls = calls
 
     def tell(self, outcome: Outcome) -> None:
         """Set the future's result or exception."""
+        release, self.release = self.release, None
+        if release is not None:
+            release()
         if not self.future.calls_back:
             self._resolve(outcome)
             return

@@ -1,9 +1,24 @@
 """Decide whether, when and how often: pure functions of (state, now) that never wait."""
 
 from .breaker import Admission, Breaker
+from .concurrency import Concurrency
 from .deadline import Deadline
 from .hedge import HedgePolicy
+from .pace import Pace
 from .ratelimit import RateLimiter
 from .retry import RetryPolicy
+from .retry_budget import RetryBudget
+from .throttle import Throttle
 
-__all__ = ["Admission", "Breaker", "Deadline", "HedgePolicy", "RateLimiter", "RetryPolicy"]
+__all__ = [
+    "Admission",
+    "Breaker",
+    "Concurrency",
+    "Deadline",
+    "HedgePolicy",
+    "Pace",
+    "RateLimiter",
+    "RetryBudget",
+    "RetryPolicy",
+    "Throttle",
+]

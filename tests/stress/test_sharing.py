@@ -106,6 +106,49 @@ def test_within_holds_behind_a_full_tenant(held) -> None:
         future.result(20)
 
 
+def test_two_calls_of_many_texts_take_turns_on_the_workers(held) -> None:
+    handle, go, calls = held
+    first, second = sentences(30, "慢的"), sentences(30, "快的")
+    settings = {"batch_size": 1, "batch": cosy_sync.BatchConfig(sort_window=1)}
+    with over(handle, Endpoint(URL, max_connections=2, rate=10_000), **settings) as client:
+        threads = [threading.Thread(target=client.synth_many, args=[first])]
+        threads[0].start()
+        while len(calls) < 2:  # both workers are at the first call
+            time.sleep(0.001)
+        threads.append(threading.Thread(target=client.synth_many, args=[second]))
+        threads[1].start()
+        while not client._core.engine()._bulk.contended:
+            time.sleep(0.001)
+        go.set()
+        for thread in threads:
+            thread.join(20)
+    sent = [call[0] for call in calls]
+    assert sorted(sent) == sorted(first + second)
+    last_of_first = max(sent.index(text) for text in first)
+    assert sum(text in sent[:last_of_first] for text in second) >= 10
+
+
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_a_lazy_call_takes_up_only_what_its_workers_need_soon(batch_size) -> None:
+    pulled = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal pulled
+        while True:
+            pulled += 1
+            yield f"这是第{pulled}句要说的话"
+
+    endpoint = Endpoint(URL, max_connections=8, rate=10_000)
+    with over(FakeService().handle_request, endpoint, batch_size=batch_size) as client:
+        outcomes = client.synth_iter(endless())
+        for _ in range(200):
+            assert next(outcomes).ok
+        # 8 batches under way, 2 that stand ready, a window of 4 that are being packed; and as
+        # many outcomes as came out of order meanwhile.
+        assert pulled <= 200 + 3 * (8 + 2 + 4) * batch_size
+        outcomes.close()
+
+
 def test_closing_lets_a_call_of_many_texts_finish(held) -> None:
     handle, _, calls = held
     client = over(handle, Endpoint(URL, max_connections=1), batch_size=1)

@@ -8,7 +8,7 @@ from lanes import Lane, audio_of, eventually
 
 from cosy_sync import errors
 from cosy_sync.engine.gate import Gate
-from cosy_sync.engine.singleflight import Promise, TextFuture
+from cosy_sync.engine.singleflight import Promise
 from cosy_sync.errors import ClosedError, DeadlineError, RefusedError
 from cosy_sync.events import TextFailed
 from cosy_sync.models import Outcome, Utterance
@@ -93,6 +93,17 @@ def test_while_busy_a_text_waits_for_its_linger_counted_from_when_it_came() -> N
     land()
     lane.close()
     assert clock.waits == [pytest.approx(0.005)]
+
+
+def test_where_nothing_can_leave_anyway_a_text_asks_for_its_turn_at_once() -> None:
+    lane = Lane(clock := FakeClock())
+    lane.free = False
+    land = lane.busy()
+    lane.ask("a")
+    lane.outcome("a")
+    land()
+    lane.close()
+    assert clock.waits == []
 
 
 def test_a_text_that_stood_in_line_for_its_linger_already_does_not_linger_again() -> None:
@@ -413,15 +424,40 @@ def test_who_is_being_told_just_as_his_time_is_up_takes_what_he_is_told(lane) ->
 def test_a_cancelled_future_that_is_told_all_the_same_stays_cancelled(lane) -> None:
     future = lane.promise("a")
     assert future.result(10).data == b"a"
-    cancelled = TextFuture()
-    assert cancelled.cancel()
-    Promise(lane.deadline(), cancelled, lane.calls).tell(Outcome(0, "a", audio_of("a")))
-    assert cancelled.cancelled()
+    promise = Promise(lane.deadline(), lane.calls)
+    assert promise.future.cancel()
+    promise.tell(Outcome(0, "a", audio_of("a")))
+    assert promise.future.cancelled()
 
 
 def test_a_callback_is_called_even_when_no_worker_is_left_for_it(lane) -> None:
-    called, future = threading.Event(), TextFuture()
-    future.add_done_callback(lambda _: called.set())
+    called, promise = threading.Event(), Promise(lane.deadline(), lane.calls)
+    promise.future.add_done_callback(lambda _: called.set())
     lane.calls.close()
-    Promise(lane.deadline(), future, lane.calls).tell(Outcome(0, "a", audio_of("a")))
+    promise.tell(Outcome(0, "a", audio_of("a")))
     assert called.is_set()
+
+
+def test_what_a_text_holds_is_given_back_once_before_anybody_is_told(lane) -> None:
+    seen: list[bool] = []
+    promise = Promise(lane.deadline(), lane.calls, lambda: seen.append(promise.future.done()))
+    promise.tell(Outcome(0, "a", audio_of("a")))
+    assert seen == [False] and promise.future.done()
+
+
+def test_only_a_text_that_is_not_sent_yet_can_be_refused(lane) -> None:
+    lane.service.open.clear()
+    lane.service.reply.clear()
+    early, late = Promise(lane.deadline(), lane.calls), Promise(lane.deadline(), lane.calls)
+    assert not lane.coalescer.refuse(early, errors.ShedError("full"))  # not even in line
+    lane.coalescer.join(Utterance(0, "a"), early)
+    lane.coalescer.join(Utterance(0, "b"), late)
+    assert lane.coalescer.refuse(early, errors.ShedError("full"))
+    assert isinstance(early.future.exception(10), errors.ShedError)
+    lane.service.open.set()
+    eventually(lambda: lane.service.sent)
+    assert not lane.coalescer.refuse(late, errors.ShedError("full"))
+    lane.service.reply.set()
+    assert late.future.result(10).data == b"b"
+    assert lane.service.sent == [["b"]]
+    assert [type(event) for event in lane.events] == [TextFailed]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from lanes import audio_of, eventually
 
-from cosy_sync import BreakerConfig, Endpoint, HedgeConfig, errors
+from cosy_sync import ClientConfig, Endpoint, HedgeConfig, errors
 from cosy_sync.clock import SystemClock
 from cosy_sync.engine.backlog import Unbounded
 from cosy_sync.engine.hedger import Hedger
@@ -61,7 +61,9 @@ class Stand:
     def __init__(self, *, texts: int = 1, late: float = 0.0, paid: int = 10, **plan) -> None:
         self.attempts = Attempts({"a": [GOOD] * texts, "b": [GOOD] * texts, **plan})
         self.stations = [
-            Station(Endpoint(f"http://{host}/"), BreakerConfig(), self.attempts.observer)
+            Station(
+                Endpoint(f"http://{host}/"), ClientConfig(), self.attempts.observer, SystemClock()
+            )
             for host in self.attempts.plan
         ]
         self.policy = HedgePolicy(HedgeConfig(enabled=True, min_samples=1))
@@ -169,14 +171,6 @@ def test_bulk_work_is_not_hedged(stand) -> None:
     assert it.attempt(it.make_job(1, interactive=False)) == [GOOD]
     assert it.attempt(it.make_job(1, backlog=Unbounded())) == [GOOD]
     assert hosts(it) == ["a", "a"]
-
-
-def test_without_a_budget_nothing_is_hedged(stand) -> None:
-    it = stand()
-    object.__setattr__(it.hedger, "budget", None)
-    it.attempts.go["a"].set()
-    assert it.attempt() == [GOOD]
-    assert hosts(it) == ["a"]
 
 
 def test_before_enough_calls_are_known_nothing_is_hedged_but_calls_are_counted(stand) -> None:

@@ -1,0 +1,34 @@
+"""Who works for the calls of single texts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..clock import Clock
+from ..events import Observer
+from .alarms import Alarms
+from .executor import Executor
+
+__all__ = ["Crew"]
+
+
+@dataclass(eq=False, kw_only=True)
+class Crew:
+    """What all coalescers of an engine share.
+
+    `workers` send what is interactive, and never run the user's callbacks; `bulk` are others, which
+    may sleep. `free` tells whether a request could leave right now. Once `cut` is set, nothing is
+    sent; `stops` end what is under way by then. Adding to that set and discarding from it are
+    atomic.
+    """
+
+    workers: Executor
+    bulk: Executor
+    alarms: Alarms
+    free: Callable[[], bool]
+    clock: Clock
+    observer: Observer
+    stops: set[threading.Event] = field(default_factory=set)
+    cut: threading.Event = field(default_factory=threading.Event)

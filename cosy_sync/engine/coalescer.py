@@ -163,13 +163,19 @@ class Coalescer:
         flight = ticket.flight
         assert flight is not None
         utterance, job = flight.utterance, flight.job
-        phase = "the service" if _departed(flight) else "its turn in a batch"
-        error = ticket.deadline.error(f"waiting for {phase}")
+        error = ticket.deadline.error(f"waiting for {self._hold_up(flight)}")
         if job is not None:
             error = error.with_details(attempts=tuple(job.tries.get(utterance.index, ())))
         outcome = failed(Utterance(0, utterance.text), error)
         self._count(outcome)
         return outcome
+
+    def _hold_up(self, flight: Flight) -> str:
+        if _departed(flight):
+            return "the service"
+        if flight.job is None and self._gate is not None:
+            return f"one of the tenant's {self._gate.limit} places"
+        return "its turn in a batch"
 
     # -- batches --------------------------------------------------------------------------------
 

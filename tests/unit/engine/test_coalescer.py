@@ -461,3 +461,15 @@ def test_only_a_text_that_is_not_sent_yet_can_be_refused(lane) -> None:
     assert late.future.result(10).data == b"b"
     assert lane.service.sent == [["b"]]
     assert [type(event) for event in lane.events] == [TextFailed]
+
+
+def test_who_leaves_the_line_at_a_tenants_gate_is_told_of_the_gate() -> None:
+    gate = Gate(1)
+    assert gate.acquire()
+    lane = Lane(gate=gate)
+    lane.ask("a", seconds=0.05)
+    assert "waiting for one of the tenant's 1 places" in str(lane.outcome("a").error)
+    gate.release()
+    lane.close()
+    assert lane.service.sent == []
+    assert gate.acquire()

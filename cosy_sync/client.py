@@ -92,10 +92,7 @@ class CosyClient:
         futures.
         """
         utterance = check_text(0, text, self.config.batch.max_text_chars)
-        future = self._core.engine().submit(utterance, self._interactive)
-        if callback is not None:
-            future.add_done_callback(callback)
-        return future
+        return self._core.engine().submit(utterance, self._interactive, callback)
 
     # -- many texts -----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ __all__ = [
     "BreakerChanged",
     "CallRefused",
     "Event",
+    "HedgeFinished",
     "LimitsLowered",
     "Observer",
     "RetryPlanned",
@@ -23,6 +24,7 @@ __all__ = [
     "SharingChanged",
     "TextFailed",
     "TextsFinished",
+    "TextsShared",
 ]
 
 
@@ -125,6 +127,23 @@ class TextsFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class TextsShared:
+    """Texts got the audio of the same text, which another caller had under way."""
+
+    texts: int
+    chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeFinished:
+    """A late call was sent to a second endpoint as well. `won`: its answer was used."""
+
+    endpoint: str
+    texts: int
+    won: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TextFailed:
     """One text ended as an error."""
 
@@ -143,6 +162,8 @@ Event = (
     | BreakerChanged
     | SharingChanged
     | TextsFinished
+    | TextsShared
+    | HedgeFinished
     | TextFailed
 )
 

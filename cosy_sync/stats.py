@@ -14,12 +14,14 @@ from .events import (
     BreakerChanged,
     CallRefused,
     Event,
+    HedgeFinished,
     LimitsLowered,
     RetryPlanned,
     RetrySuppressed,
     SharingChanged,
     TextFailed,
     TextsFinished,
+    TextsShared,
 )
 
 __all__ = ["Stats", "StatsObserver"]
@@ -33,7 +35,9 @@ class Stats:
     """What a client has done since it was made (in a forked child: since the fork).
 
     `latency_p50` and `latency_p99` in seconds, over the latest texts, each counted from being
-    taken up until its reply was whole. `errors` counts failed attempts and texts by class,
+    taken up until its reply was whole. `texts_shared` of `texts_ok` were not sent, because the same
+    text was under way; `hedges` calls went to a second endpoint as well, and `hedges_won` of them
+    were answered there first. `errors` counts failed attempts and texts by class,
     `suppressed` texts that were not repeated, by reason, `refused` texts that were not sent, by
     class (of bulk work each time that it had to wait), `lowered` how often an endpoint's limits
     fell, `bad_audio` the audio that was refused, by reason, whether a repetition helped or not.
@@ -60,6 +64,9 @@ class Stats:
     refused: Mapping[str, int] = field(default_factory=dict)
     lowered: int = 0
     bad_audio: Mapping[str, int] = field(default_factory=dict)
+    texts_shared: int = 0
+    hedges: int = 0
+    hedges_won: int = 0
     breakers: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     retry_budget: float = 0.0
@@ -87,6 +94,8 @@ class StatsObserver:
             LimitsLowered: self._lower,
             TextsFinished: self._finished,
             TextFailed: self._failed,
+            TextsShared: self._shared,
+            HedgeFinished: self._hedge,
             BreakerChanged: lambda event: None,
             SharingChanged: lambda event: None,
         }
@@ -132,6 +141,9 @@ class StatsObserver:
             refused=refused,
             lowered=counts["lowered"],
             bad_audio=bad_audio,
+            texts_shared=counts["texts_shared"],
+            hedges=counts["hedges"],
+            hedges_won=counts["hedges_won"],
             breakers=dict(breakers),
             limits=dict(limits),
             retry_budget=retry_budget,
@@ -167,6 +179,14 @@ class StatsObserver:
         self._counts["audio_bytes"] += event.audio_bytes
         self._audio_seconds += event.audio_seconds
         self._latencies.append((event.latency, event.texts))
+
+    def _shared(self, event: TextsShared) -> None:
+        self._counts["texts_ok"] += event.texts
+        self._counts["texts_shared"] += event.texts
+
+    def _hedge(self, event: HedgeFinished) -> None:
+        self._counts["hedges"] += 1
+        self._counts["hedges_won"] += event.won
 
     def _failed(self, event: TextFailed) -> None:
         self._counts["texts_failed"] += 1

@@ -3,6 +3,7 @@
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .client import ClientConfig, Settings
 from .endpoint import Endpoint
+from .interactive import CoalesceConfig, HedgeConfig
 from .sharing import SharingConfig
 from .survival import BreakerConfig, OverloadConfig, RetryConfig, VerifyConfig
 
@@ -10,7 +11,9 @@ __all__ = [
     "BatchConfig",
     "BreakerConfig",
     "ClientConfig",
+    "CoalesceConfig",
     "Endpoint",
+    "HedgeConfig",
     "LimitConfig",
     "OverloadConfig",
     "PoolConfig",

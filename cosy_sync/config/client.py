@@ -20,6 +20,7 @@ from ..checks import (
 from ..errors import ConfigError
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
+from .interactive import CoalesceConfig, HedgeConfig
 from .sharing import SharingConfig
 from .survival import BreakerConfig, OverloadConfig, RetryConfig, VerifyConfig
 
@@ -86,6 +87,8 @@ class ClientConfig:
     limits: LimitConfig = LimitConfig()
     sharing: SharingConfig = SharingConfig()
     verify: VerifyConfig = VerifyConfig()
+    coalesce: CoalesceConfig = CoalesceConfig()
+    hedge: HedgeConfig = HedgeConfig()
 
     def __post_init__(self) -> None:
         if isinstance(self.voice, str):
@@ -123,6 +126,8 @@ class Settings(TypedDict, total=False):
     limits: LimitConfig
     sharing: SharingConfig
     verify: VerifyConfig
+    coalesce: CoalesceConfig
+    hedge: HedgeConfig
 
 
 GROUPS: Mapping[str, type] = MappingProxyType(
@@ -136,5 +141,7 @@ GROUPS: Mapping[str, type] = MappingProxyType(
         "limits": LimitConfig,
         "sharing": SharingConfig,
         "verify": VerifyConfig,
+        "coalesce": CoalesceConfig,
+        "hedge": HedgeConfig,
     }
 )

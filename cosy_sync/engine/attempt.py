@@ -30,7 +30,7 @@ from .room import Room
 from .sizes import ReplyBounds
 from .station import Station
 
-__all__ = ["Attempter", "Result", "Sender", "sleep"]
+__all__ = ["Attempter", "Attempts", "Result", "Sender", "sleep"]
 
 # A time-out of an attempt that had less than so many seconds tells of the caller's haste, not of
 # the endpoint.
@@ -50,6 +50,21 @@ class Sender(Protocol):
         Before the reply's body is read, make_room is called with its size in bytes, 0 where the
         service does not say it; it may wait.
         """
+        ...
+
+
+class Attempts(Protocol):
+    """What makes attempts for a caller."""
+
+    @property
+    def wires(self) -> Mapping[Station, Wire]:
+        """Return each endpoint's wire."""
+        ...
+
+    def attempt(
+        self, job: Job, texts: Sequence[Utterance], station: Station, number: int
+    ) -> Sequence[Result]:
+        """Send texts to an endpoint and return audio or an error for each."""
         ...
 
 
@@ -89,6 +104,7 @@ class Attempter:
         clock, breaker = self.clock, station.breaker
         admission = breaker.admit(clock.now())
         verdict: CosyError | None = RefusedError("not sent")
+        seconds = 0.0
         station.join()
         try:
             if not admission.probe:  # the breaker's probes are few, and must get through
@@ -103,10 +119,11 @@ class Attempter:
                 raise
             finally:
                 self._give_slot(station)
-                station.governor.record(verdict, started, clock.now())
+                seconds = clock.now() - started
+                station.governor.record(verdict, started, started + seconds)
         finally:
             station.leave()
-            breaker.record(admission, verdict, clock.now())
+            breaker.record(admission, verdict, clock.now(), seconds)
         return results
 
     # -- before it is sent ----------------------------------------------------------------------
@@ -154,6 +171,7 @@ class Attempter:
     def _send(
         self, job: Job, utterances: Sequence[Utterance], station: Station, number: int
     ) -> Sequence[Result]:
+        job.depart()
         texts = [utterance.text for utterance in utterances]
         request_id = f"{self.run_id}-{next(self.numbers)}"
         wire = self.wires[station]

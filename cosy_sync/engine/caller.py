@@ -25,7 +25,7 @@ from ..events import (
 )
 from ..models import Audio, Utterance
 from ..policies import RetryBudget, RetryPolicy
-from .attempt import Attempter, Result, sleep
+from .attempt import Attempts, Result, sleep
 from .job import Job
 from .station import Station, choose
 
@@ -49,7 +49,7 @@ class Caller:
 
     def __init__(
         self,
-        attempter: Attempter,
+        attempter: Attempts,
         stations: Sequence[Station],
         retry: RetryPolicy,
         observer: Observer,
@@ -143,6 +143,7 @@ class Caller:
                 longest = max(longest, wait)
         if finished:
             self._tell_finished(finished, chars)
+        job.deliver()
         if not again:
             return []
         newest = job.tries[again[0].index][-1]

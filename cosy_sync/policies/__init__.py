@@ -3,6 +3,7 @@
 from .breaker import Admission, Breaker
 from .concurrency import Concurrency
 from .deadline import Deadline
+from .hedge import HedgePolicy
 from .pace import Pace
 from .ratelimit import RateLimiter
 from .retry import RetryPolicy
@@ -14,6 +15,7 @@ __all__ = [
     "Breaker",
     "Concurrency",
     "Deadline",
+    "HedgePolicy",
     "Pace",
     "RateLimiter",
     "RetryBudget",

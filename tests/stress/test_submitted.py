@@ -80,17 +80,17 @@ def ended(*futures: Future[Audio]) -> list[str]:
 
 @pytest.mark.parametrize("tenant", [{}, {"tenant": "web", "max_in_flight": 1}])
 def test_interactive_texts_do_not_stand_behind_bulk_ones(service, make, tenant) -> None:
-    client = make(100, "block", **tenant)
+    client = make(100, "block", batch_size=2, **tenant)
     first = client.submit("先说一句话")
     assert service.arrived.acquire(timeout=PATIENCE)
     many = bulk(client, *[f"第{number}句不急的话" for number in range(20)])
     urgent = [client.submit(f"第{number}句很急的话") for number in range(3)]
     service.go.set()
     assert set(ended(first, *many, *urgent)) == {"spoken"}
-    # At worst they take turns: a bulk text that waits for the connection may get it before the
-    # worker of the last interactive one comes back.
+    # At worst they take turns: bulk texts that wait for the connection may get it before the
+    # worker of the last interactive ones comes back.
     places = [service.order.index(f"第{number}句很急的话") for number in range(3)]
-    assert max(places) <= 6
+    assert max(places) <= 8
 
 
 def test_a_full_queue_makes_the_next_wait_until_somebody_ends(service, make) -> None:
@@ -141,14 +141,14 @@ def test_interactive_texts_take_the_places_of_bulk_ones_that_have_not_begun(serv
     error = waiting[2].exception()
     assert isinstance(error, ShedError) and "interactive one needed the place" in str(error)
     assert error.text_hash == cosy_sync.text_hash("还没开始的话三")
-    # Cancelled ones still have their places: nobody is told of it before their turn.
+    # A cancelled one gives its place back at once.
     assert waiting[0].cancel()
     urgent.append(client.submit("第三句很急的话"))
     with pytest.raises(ShedError):
         client.submit("第四句很急的话")
     service.go.set()
     assert ended(*running, *urgent) == ["spoken"] * 4
-    assert client.stats().errors == {"ShedError": 4}
+    assert client.stats().errors == {"ShedError": 3}
     assert not {"还没开始的话一", "还没开始的话二", "还没开始的话三"} & set(service.order)
 
 

@@ -30,7 +30,7 @@ __all__ = ["CosyClient"]
 
 Target = str | Endpoint
 # What belongs to the client as a whole, and so cannot differ between its views.
-_SHARED = ("wire", "pool", "timeouts", "breaker", "serial", "limits", "sharing")
+_SHARED = ("wire", "pool", "timeouts", "breaker", "overload", "serial", "limits", "sharing")
 
 
 class CosyClient:
@@ -163,8 +163,8 @@ class CosyClient:
     def with_options(self, **settings: Unpack[Settings]) -> CosyClient:
         """Return a view of this client with other numbers: same connections, limits and breakers.
 
-        What belongs to the client as a whole (pool, timeouts, breaker, limits, sharing, wire,
-        serial) cannot differ. Closing a view closes the client.
+        What belongs to the client as a whole (pool, timeouts, breaker, overload, limits, sharing,
+        wire, serial) cannot differ. Closing a view closes the client.
         """
         for name in _SHARED:
             if name in settings:

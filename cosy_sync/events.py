@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .errors import CosyError
+from .errors import CosyError, RefusedError
 from .models import Timing
 
 __all__ = [
     "AttemptFinished",
     "BreakerChanged",
+    "CallRefused",
     "Event",
+    "LimitsLowered",
     "Observer",
     "RetryPlanned",
+    "RetrySuppressed",
     "SharingChanged",
     "TextFailed",
     "TextsFinished",
@@ -41,6 +44,39 @@ class RetryPlanned:
     texts: int
     attempt: int
     wait: float
+    error: CosyError
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySuppressed:
+    """A text was not sent again although its error may pass.
+
+    `reason`: "budget" (too many retries lately) or "deadline" (the wait would outlast it).
+    """
+
+    endpoint: str
+    text_hash: str
+    reason: str
+    error: CosyError
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused:
+    """A call was not sent, by our own decision. Bulk work asks again later, and may be refused
+    several times."""
+
+    endpoint: str
+    texts: int
+    error: RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsLowered:
+    """An endpoint showed overload and gets less: requests per second, requests in flight."""
+
+    endpoint: str
+    rate: float
+    in_flight: int
     error: CosyError
 
 
@@ -87,7 +123,15 @@ class TextFailed:
 
 
 Event = (
-    AttemptFinished | RetryPlanned | BreakerChanged | SharingChanged | TextsFinished | TextFailed
+    AttemptFinished
+    | RetryPlanned
+    | RetrySuppressed
+    | CallRefused
+    | LimitsLowered
+    | BreakerChanged
+    | SharingChanged
+    | TextsFinished
+    | TextFailed
 )
 
 

@@ -7,8 +7,11 @@ import logging
 from .events import (
     AttemptFinished,
     BreakerChanged,
+    CallRefused,
     Event,
+    LimitsLowered,
     RetryPlanned,
+    RetrySuppressed,
     SharingChanged,
     TextFailed,
 )
@@ -32,6 +35,19 @@ class LogObserver:
                 "%d texts go to %s again in %.2f s (attempt %d: %s)",
                 *(event.texts, event.endpoint, event.wait),
                 *(event.attempt, type(event.error).__name__),
+            )
+        elif isinstance(event, RetrySuppressed):
+            logger.info(
+                "text #%s does not go to %s again (%s: %s)",
+                *(event.text_hash, event.endpoint, event.reason, type(event.error).__name__),
+            )
+        elif isinstance(event, CallRefused):
+            name = type(event.error).__name__
+            logger.info("%d texts were not sent to %s: %s", event.texts, event.endpoint, name)
+        elif isinstance(event, LimitsLowered):
+            logger.info(
+                "%s shows overload (%s): at most %.3g requests/s, %d in flight",
+                *(event.endpoint, type(event.error).__name__, event.rate, event.in_flight),
             )
         elif isinstance(event, BreakerChanged):
             logger.warning("breaker of %s: %s -> %s", event.endpoint, event.old, event.new)

@@ -11,8 +11,11 @@ from .errors import ThrottledError
 from .events import (
     AttemptFinished,
     BreakerChanged,
+    CallRefused,
     Event,
+    LimitsLowered,
     RetryPlanned,
+    RetrySuppressed,
     SharingChanged,
     TextFailed,
     TextsFinished,
@@ -29,7 +32,11 @@ class Stats:
     """What a client has done since it was made (in a forked child: since the fork).
 
     `latency_p50` and `latency_p99` in seconds, over the latest texts, each counted from being
-    taken up until its reply was whole. `errors` counts failed attempts and texts by class.
+    taken up until its reply was whole. `errors` counts failed attempts and texts by class,
+    `suppressed` texts that were not repeated, by reason, `refused` texts that were not sent, by
+    class (of bulk work each time that it had to wait), `lowered` how often an endpoint's limits
+    fell. `limits` holds each endpoint's requests per second and requests in flight as they are
+    now, `retry_budget` how many more texts of interactive calls may be repeated.
     """
 
     texts_ok: int
@@ -47,7 +54,12 @@ class Stats:
     latency_p50: float
     latency_p99: float
     errors: Mapping[str, int] = field(default_factory=dict)
+    suppressed: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    lowered: int = 0
     breakers: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    retry_budget: float = 0.0
 
 
 class StatsObserver:
@@ -59,10 +71,15 @@ class StatsObserver:
         self._counts: Counter[str] = Counter()
         self._audio_seconds = 0.0
         self._errors: Counter[str] = Counter()
+        self._suppressed: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
         self._latencies: deque[tuple[float, int]] = deque(maxlen=_KEPT)
         self._takers: Mapping[type, Callable[..., None]] = {
             AttemptFinished: self._attempt,
             RetryPlanned: self._retry,
+            RetrySuppressed: self._suppress,
+            CallRefused: self._refuse,
+            LimitsLowered: self._lower,
             TextsFinished: self._finished,
             TextFailed: self._failed,
             BreakerChanged: lambda event: None,
@@ -76,11 +93,18 @@ class StatsObserver:
             taker(event)
 
     def snapshot(
-        self, *, in_flight: int, connections: tuple[int, int], breakers: Mapping[str, str]
+        self,
+        *,
+        in_flight: int,
+        connections: tuple[int, int],
+        breakers: Mapping[str, str],
+        limits: Mapping[str, tuple[float, int]],
+        retry_budget: float,
     ) -> Stats:
         """Return the counters as they are now, with the gauges that others know."""
         with self._lock:
             counts, errors = self._counts.copy(), dict(self._errors)
+            suppressed, refused = dict(self._suppressed), dict(self._refused)
             latencies, seconds = list(self._latencies), self._audio_seconds
         return Stats(
             texts_ok=counts["texts_ok"],
@@ -98,7 +122,12 @@ class StatsObserver:
             latency_p50=quantile(latencies, 0.5),
             latency_p99=quantile(latencies, 0.99),
             errors=errors,
+            suppressed=suppressed,
+            refused=refused,
+            lowered=counts["lowered"],
             breakers=dict(breakers),
+            limits=dict(limits),
+            retry_budget=retry_budget,
         )
 
     def _attempt(self, event: AttemptFinished) -> None:
@@ -112,6 +141,15 @@ class StatsObserver:
 
     def _retry(self, event: RetryPlanned) -> None:
         self._counts["retries"] += 1
+
+    def _suppress(self, event: RetrySuppressed) -> None:
+        self._suppressed[event.reason] += 1
+
+    def _refuse(self, event: CallRefused) -> None:
+        self._refused[type(event.error).__name__] += event.texts
+
+    def _lower(self, event: LimitsLowered) -> None:
+        self._counts["lowered"] += 1
 
     def _finished(self, event: TextsFinished) -> None:
         self._counts["texts_ok"] += event.texts

@@ -12,9 +12,10 @@ from cosy_sync.net import Sender
 from ..corpus import BATCH, request_body, texts_of
 from ..meter import Meter
 from ..task import Task
+from .arrivals import Arrivals
 from .loops import loop_threads
 
-__all__ = ["paced", "single", "texts", "transport"]
+__all__ = ["headline", "paced", "single", "texts", "transport"]
 
 # The rate limit works, and never has to wait.
 _NO_RATE = 1e6
@@ -67,6 +68,19 @@ def paced(task: Task, meter: Meter) -> None:
     outcomes = _speak_until_over(client, int(len(endpoints) * task.rate * seconds), meter)
     # Waiting for a turn in the rate limit is what was asked for: the latency begins after it.
     _note(outcomes, meter, with_queue=False)
+
+
+def headline(task: Task, meter: Meter) -> None:
+    """Speak texts as they arrive; the client has its defaults."""
+    client = CosyClient(task.urls[0])
+    arrivals = Arrivals(task)
+
+    def offer(text: str, arrived: float) -> None:
+        client.submit(text, lambda future: arrivals.end(arrived, future.exception()))
+
+    with meter.span():
+        meter.extra = arrivals.run(offer)
+    meter.units = int(task.rate * task.seconds)
 
 
 def _speak_until_over(client: CosyClient, count: int, meter: Meter) -> Sequence[Outcome]:

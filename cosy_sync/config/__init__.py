@@ -4,7 +4,7 @@ from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .client import ClientConfig, Settings
 from .endpoint import Endpoint
 from .sharing import SharingConfig
-from .survival import BreakerConfig, RetryConfig, VerifyConfig
+from .survival import BreakerConfig, OverloadConfig, RetryConfig, VerifyConfig
 
 __all__ = [
     "BatchConfig",
@@ -12,6 +12,7 @@ __all__ = [
     "ClientConfig",
     "Endpoint",
     "LimitConfig",
+    "OverloadConfig",
     "PoolConfig",
     "RetryConfig",
     "Settings",

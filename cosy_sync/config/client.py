@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .sharing import SharingConfig
-from .survival import BreakerConfig, RetryConfig, VerifyConfig
+from .survival import BreakerConfig, OverloadConfig, RetryConfig, VerifyConfig
 
 __all__ = ["ClientConfig", "Settings"]
 
@@ -82,6 +82,7 @@ class ClientConfig:
     timeouts: TimeoutConfig = TimeoutConfig()
     retry: RetryConfig = RetryConfig()
     breaker: BreakerConfig = BreakerConfig()
+    overload: OverloadConfig = OverloadConfig()
     limits: LimitConfig = LimitConfig()
     sharing: SharingConfig = SharingConfig()
     verify: VerifyConfig = VerifyConfig()
@@ -118,6 +119,7 @@ class Settings(TypedDict, total=False):
     timeouts: TimeoutConfig
     retry: RetryConfig
     breaker: BreakerConfig
+    overload: OverloadConfig
     limits: LimitConfig
     sharing: SharingConfig
     verify: VerifyConfig
@@ -130,6 +132,7 @@ GROUPS: Mapping[str, type] = MappingProxyType(
         "timeouts": TimeoutConfig,
         "retry": RetryConfig,
         "breaker": BreakerConfig,
+        "overload": OverloadConfig,
         "limits": LimitConfig,
         "sharing": SharingConfig,
         "verify": VerifyConfig,

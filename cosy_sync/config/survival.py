@@ -1,4 +1,4 @@
-"""What the client does when the service fails: retries, breaker, verification."""
+"""What the client does when the service fails: retries, breaker, overload, verification."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..checks import Rule, check, count, flag, not_negative, positive, whole
 from ..errors import ConfigError
 from ..models import Audio
 
-__all__ = ["BreakerConfig", "RetryConfig", "VerifyConfig"]
+__all__ = ["BreakerConfig", "OverloadConfig", "RetryConfig", "VerifyConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,55 @@ def _listeners(given: Any) -> tuple[Any, ...]:
     if not good:
         raise ConfigError("listeners: must be a list of pybreaker listeners (objects, not classes)")
     return tuple(given)
+
+
+_OVERLOAD_RULES: tuple[Rule, ...] = (
+    ("retry_share", lambda v: v <= 1, "at most 1"),
+    ("throttle_factor", lambda v: v >= 1, "1 or more"),
+    ("throttle_cap", lambda v: v < 1, "below 1"),
+    ("decrease", lambda v: v < 1, "below 1"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverloadConfig:
+    """How the client holds back when the service has too much to do."""
+
+    # Retries of interactive calls, as a share of the interactive texts sent in the latest seconds,
+    # `retry_window`. More saves more calls from single failures, and adds as much traffic when
+    # everything fails; a longer window lets more of it come at once.
+    retry_share: float = 0.1
+    retry_window: float = 10.0
+    # Retries per second that are allowed in any case: a quiet client has no texts to take a
+    # share of.
+    retry_floor: float = 1.0
+    # Calls are held back once the service accepts less than one in so many, in the latest
+    # seconds, `throttle_window`. A longer window is steadier; one that is not much shorter than
+    # the breaker's leaves nothing to do before the breaker opens.
+    throttle_factor: float = 2.0
+    throttle_window: float = 3.0
+    # The largest share that is held back; 0 for none. The rest finds out when the service is back.
+    throttle_cap: float = 0.8
+    # Calls in the window below which none is held back.
+    throttle_min_calls: int = 20
+    # What the rate (after 429s) and the requests in flight (after 429, 503 and time-outs) are
+    # multiplied with, at most once in a round trip. Smaller gives way faster and wastes more.
+    decrease: float = 0.7
+    # Seconds in which the rate is back after one decrease. Shorter probes the limit more often.
+    recovery: float = 5.0
+    # Seconds that an interactive call waits for its turn while the rate is lowered; bulk work
+    # waits as long as its deadline allows. More serves more calls, later, and their queue is sent
+    # on top of the new calls once the service has recovered.
+    patience: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            positive("retry_window", "throttle_factor", "throttle_window", "decrease", "recovery")
+            + not_negative("retry_share", "retry_floor", "throttle_cap", "patience")
+            + count("throttle_min_calls")
+            + _OVERLOAD_RULES,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,6 +83,8 @@ class Attempter:
         verdict: CosyError | None = RefusedError("not sent")
         station.join()
         try:
+            if not admission.probe:  # the breaker's probes are few, and must get through
+                station.governor.admit(job.interactive, clock.now())
             self._enter(job, station)
             started = clock.now()
             try:
@@ -93,6 +95,7 @@ class Attempter:
                 raise
             finally:
                 self._give_slot(station)
+                station.governor.record(verdict, started, clock.now())
         finally:
             station.leave()
             breaker.record(admission, verdict, clock.now())
@@ -216,8 +219,10 @@ def _no_turn(job: Job, station: Station, now: float) -> RateLimitedError:
     if pause > 0:
         why = f"the service asked to be left alone for {pause:.1f} s more (Retry-After)"
     else:
-        rate = station.endpoint.rate
-        why = f"the rate limit of {rate:g} requests/s is booked out; send less or raise its rate"
+        rate, full = station.governor.limits(now)[0], station.endpoint.rate
+        why = f"the rate limit of {full:g} requests/s is booked out; send less or raise its rate"
+        if rate < full:
+            why = f"after refusals (429) only {rate:.3g} of {full:g} requests/s are sent; send less"
     return RateLimitedError(
         f"no turn within the deadline of {job.deadline.seconds:g} s: {why}",
         endpoint=station.label,

@@ -15,9 +15,16 @@ from ..errors import (
     ServerError,
     TransportError,
 )
-from ..events import Observer, RetryPlanned, TextFailed, TextsFinished
+from ..events import (
+    CallRefused,
+    Observer,
+    RetryPlanned,
+    RetrySuppressed,
+    TextFailed,
+    TextsFinished,
+)
 from ..models import Audio, Utterance
-from ..policies import RetryPolicy
+from ..policies import RetryBudget, RetryPolicy
 from .attempt import Attempter, Result, sleep
 from .job import Job
 from .station import Station, choose
@@ -47,6 +54,7 @@ class Caller:
         retry: RetryPolicy,
         observer: Observer,
         clock: Clock,
+        budget: RetryBudget,
     ) -> None:
         self._attempter = attempter
         self._stations = stations
@@ -54,6 +62,7 @@ class Caller:
         self._retry = retry
         self._observer = observer
         self._clock = clock
+        self._budget = budget
 
     def run(self, job: Job) -> None:
         """Bring every text of the job to an outcome; blocks until then."""
@@ -94,6 +103,8 @@ class Caller:
         self, job: Job, group: _Group, error: RefusedError | DeadlineError
     ) -> list[_Group]:
         """Treat a refusal of our own: it is no attempt. Bulk work waits, interactive work ends."""
+        if isinstance(error, RefusedError):
+            self._observer.on_event(CallRefused(error.endpoint or "", len(group.texts), error))
         pause = getattr(error, "retry_after", None)
         if job.interactive or not error.retryable or pause is None:
             self._fail(job, group.texts, error)
@@ -110,6 +121,8 @@ class Caller:
         self, job: Job, group: _Group, station: Station, results: Sequence[Result]
     ) -> list[_Group]:
         """Note what came; wait, and return the texts that deserve another attempt."""
+        if job.interactive and group.attempt == 1:
+            self._budget.deposit(len(results), self._clock.now())
         again: list[Utterance] = []
         finished: list[Audio] = []
         chars = 0
@@ -123,7 +136,7 @@ class Caller:
             if result.endpoint is None:
                 result.endpoint = station.label
             wait = self._retry.wait(job.note(utterance, result), elsewhere=self._elsewhere)
-            if wait is None or not self._fits(job, wait):
+            if wait is None or not self._may_repeat(job, utterance, result, wait):
                 self._fail(job, [utterance], self._last_word(job, result))
             else:
                 again.append(utterance)
@@ -143,8 +156,17 @@ class Caller:
             return []
         return [_Group(again, (station,), group.attempt + 1)]
 
-    def _fits(self, job: Job, wait: float) -> bool:
-        return wait < job.deadline.remaining(self._clock.now())
+    def _may_repeat(self, job: Job, text: Utterance, error: CosyError, wait: float) -> bool:
+        """Return whether a retry fits into the deadline and, if interactive, is paid for."""
+        now = self._clock.now()
+        if wait >= job.deadline.remaining(now):
+            reason = "deadline"
+        elif job.interactive and not self._budget.withdraw(1, now):
+            reason = "budget"
+        else:
+            return True
+        self._observer.on_event(RetrySuppressed(error.endpoint or "", text.hash, reason, error))
+        return False
 
     def _last_word(self, job: Job, error: CosyError) -> CosyError:
         """Return the error that ends a text: the deadline where that is what cut the attempt."""

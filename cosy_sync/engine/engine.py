@@ -18,7 +18,7 @@ from ..config import ClientConfig, Endpoint
 from ..errors import ClosedError, ConfigError, ShedError
 from ..events import Observer
 from ..models import Audio, Outcome, Utterance
-from ..policies import Deadline, RetryPolicy
+from ..policies import Deadline, RetryBudget, RetryPolicy
 from ..wires.base import Wire
 from .attempt import Attempter, Sender
 from .budget import Permits
@@ -87,6 +87,7 @@ class Engine:
             Station(endpoint, config, supplies.observer, self._clock)
             for endpoint in supplies.endpoints
         ]
+        self.budget = RetryBudget(config.overload)
         places = sum(endpoint.max_connections for endpoint in supplies.endpoints)
         most = config.pool.max_connections
         self.workers = min(places, most)
@@ -261,7 +262,7 @@ class Engine:
             sample_rate=config.sample_rate,
         )
         retry = RetryPolicy(config.retry)
-        return Caller(attempter, self.stations, retry, supplies.observer, self._clock)
+        return Caller(attempter, self.stations, retry, supplies.observer, self._clock, self.budget)
 
     def _gate(self, config: ClientConfig) -> Gate | None:
         limit = config.max_in_flight

@@ -14,6 +14,7 @@ from ..events import BreakerChanged, Observer, SharingChanged
 from ..policies import Breaker, RateLimiter
 from ..shared import BreakerLink, Limiter, RedisBook, SharedLimiter
 from .budget import Permits
+from .governor import Governor
 
 __all__ = ["Station", "choose"]
 
@@ -40,6 +41,7 @@ class Station:
             config.breaker, self.label, on_change=self._tell, listeners=config.breaker.listeners
         )
         self._link = self._link_breaker(config.breaker, clock)
+        self.governor = Governor(endpoint, config.overload, self.slots, self.limiter, observer)
 
         # Guards: _busy, the attempts that are in flight or wait for their turn.
         self._lock = threading.Lock()

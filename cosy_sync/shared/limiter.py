@@ -53,6 +53,10 @@ class Limiter(Protocol):
         """Book nothing before that instant."""
         ...
 
+    def set_rate(self, rate: float) -> None:
+        """Space what is booked from now on for another rate, at most the one it was made with."""
+        ...
+
     def next_free(self, now: float) -> float:
         """Return the instant that `reserve` would book, without booking it."""
         ...
@@ -109,6 +113,8 @@ class SharedLimiter:
         self._own: deque[float] = deque(maxlen=last)  # when the last requests left
         self._paused_until = -math.inf
         self._tell_pause = False
+        self._stretch = 1.0  # how much more widely than usual turns are spaced
+        self._share = rate  # of this client, without the book
         self._local: Limiter | None = None  # in place of turns, while the book is out of reach
         self._orphans = 0  # threads that wait for a turn and have none in the local limiter
         self._back_at = math.inf
@@ -176,6 +182,17 @@ class SharedLimiter:
         if local is not None:
             local.pause(until)
         self._keeper.ring()
+
+    def set_rate(self, rate: float) -> None:
+        """Space what is booked from now on for another rate, at most the one it was made with.
+
+        That is for turns of this client: each one learns from its own refusals.
+        """
+        with self._lock:
+            self._stretch = self._rate / rate
+            local, share = self._local, self._share / self._stretch
+        if local is not None:
+            local.set_rate(share)
 
     def next_free(self, now: float) -> float:
         """Return the instant that `reserve` would give, without noting anything."""
@@ -248,16 +265,18 @@ class SharedLimiter:
             self._back_at = math.inf
             if self._local is not None:
                 return
-            clients, own = self._clients, list(self._own)
+            clients, own, stretch = self._clients, list(self._own), self._stretch
         rate = self._rate / clients
         local = self._make_local(rate)
         for at in _history(own, rate, self._clock.now()):
             local.go(at)
         local.pause(self._paused_until)
+        if stretch > 1.0:
+            local.set_rate(rate / stretch)
         with self._lock:
             if self._local is not None:
                 return
-            self._local = local
+            self._local, self._share = local, rate
             self._orphans = len(self._alarms)
             self._sent = deque(((0, at) for _, at in self._sent), self._sent.maxlen)
             self._turns.clear()
@@ -303,7 +322,7 @@ class SharedLimiter:
         pause = max(0.0, self._paused_until - now) if self._tell_pause else 0.0
         self._tell_pause = False
         away = alone and self._back_at == math.inf
-        return Ask(min(max(0, len(alarms) - booked), _MOST), pause, away, sent)
+        return Ask(min(max(0, len(alarms) - booked), _MOST), pause, self._stretch, away, sent)
 
     def _return(self, now: float, back: float) -> bool:
         """Return whether the time has come to share the limit again, and do so."""

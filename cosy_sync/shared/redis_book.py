@@ -38,12 +38,13 @@ local rest, away = tonumber(ARGV[9]), tonumber(ARGV[10])
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local known = redis.call('HMGET', state, 'number', 'due', 'left', 'pause', 'back')
+local known = redis.call('HMGET', state, 'number', 'due', 'left', 'pause', 'back',
+                         'now')
 local number, due = tonumber(known[1]) or 0, tonumber(known[2]) or 0
 -- left: the latest instant of those that are not in the log any more
 local left, pause = tonumber(known[3]) or 0, tonumber(known[4]) or 0
 local back = tonumber(known[5]) or 0
-if due > now + horizon + slack + interval + 1000000 then  -- Redis' clock was set back
+if now < (tonumber(known[6]) or 0) - 1000000 then  -- Redis' clock was set back
   redis.call('DEL', log)
   due, left, pause, back = 0, 0, 0, 0
 end
@@ -96,7 +97,8 @@ end
 redis.call('ZADD', clients, text(now), me)
 redis.call('ZREMRANGEBYSCORE', clients, '-inf', text(now - alive))
 redis.call('HSET', state, 'number', text(number), 'due', text(due), 'left', text(left),
-           'pause', text(pause), 'back', text(back))
+           'pause', text(pause), 'back', text(back),
+           'now', text(now))
 local keep = math.ceil((60000000 + 2 * span + math.max(0, pause - now)) / 1000)
 for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, keep)
@@ -113,12 +115,14 @@ class Ask:
     Args:
         want: Turns to book.
         pause: How long nobody may send; 0 when there is nothing new.
+        stretch: How much more widely than usual these turns are spaced.
         away: Whether the book was out of reach until now.
         sent: For each request that left: the number of its turn, 0 without one, and how long ago.
     """
 
     want: int
     pause: float
+    stretch: float
     away: bool
     sent: Sequence[tuple[int, float]]
 
@@ -175,7 +179,8 @@ class RedisBook:
         span = (1.0 if rate >= 1 else 1.0 / rate) + _JITTER
         interval = span / count
         slack = (max(1, count // 20) - 1) * interval
-        self._terms = [count, *map(_micro, (span, interval, slack))]
+        self._terms = [count, _micro(span)]
+        self._spacing = interval, slack
         self._me = [uuid.uuid4().hex, _micro(_ALIVE)]
         self._redis: Any = None
         self._script: Any = None
@@ -186,7 +191,11 @@ class RedisBook:
             self._connect()
         told = [part for number, ago in ask.sent for part in (number, _micro(ago))]
         away = _RETURN if ask.away else 0.0
-        now = [ask.want, _micro(HORIZON), *self._me, _micro(ask.pause), _micro(away)]
+        interval, slack = self._spacing
+        now = [
+            *(_micro(interval * ask.stretch), _micro(slack), ask.want, _micro(HORIZON)),
+            *(*self._me, _micro(ask.pause), _micro(away)),
+        ]
         pause, clients, back, free, *turns = self._script(self._keys, [*self._terms, *now, *told])
         booked = [(number, at / 1e6) for number, at in zip(turns[::2], turns[1::2], strict=True)]
         return Answer(pause / 1e6, clients, back / 1e6, free / 1e6, booked)

@@ -53,3 +53,8 @@ def test_the_examples_of_shared_limits_work(redis_server) -> None:
     keys = redis_server.client().keys()
     assert b"cosy_sync:{http://tts.test/batch}:log" in keys
     assert b"http://tts.test/batch:pybreaker:state" in keys
+
+
+def test_the_examples_of_the_overload_page_run() -> None:
+    for block in examples("docs/overload.md"):
+        subprocess.run([sys.executable, "-c", block], check=True, timeout=60)

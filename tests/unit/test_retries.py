@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 import cosy_sync
-from cosy_sync import CosyClient, Endpoint, RetryConfig
+from cosy_sync import CosyClient, Endpoint, OverloadConfig, RetryConfig
 from cosy_sync.testing import FakeClock, FakeService
 
 URL = "http://tts.test/batch"
@@ -210,7 +210,8 @@ def test_a_breaker_that_opens_beyond_the_deadline_is_not_waited_for(service, clo
 
 
 def test_throttling_does_not_open_the_breaker(service, clock) -> None:
-    with make(service, clock, retry=RetryConfig(max_retries=0)) as client:
+    never = OverloadConfig(throttle_cap=0)
+    with make(service, clock, retry=RetryConfig(max_retries=0), overload=never) as client:
         service.fail(429, times=40)
         for _ in range(40):
             with pytest.raises(cosy_sync.ThrottledError):
@@ -254,7 +255,8 @@ def test_a_failed_endpoint_is_avoided_on_the_next_attempt(clock) -> None:
 
     http_client = httpx.Client(transport=httpx.MockTransport(handle))
     urls = ["http://bad.test/batch", "http://good.test/batch"]
-    with CosyClient(urls, http_client=http_client, clock=clock, serial=True) as client:
+    settings = {"serial": True, "overload": OverloadConfig(retry_floor=5)}
+    with CosyClient(urls, http_client=http_client, clock=clock, **settings) as client:  # type: ignore[arg-type]
         for number in range(20):
             client.synth(f"这是第{number}句话")
     assert "bad.test" in hosts

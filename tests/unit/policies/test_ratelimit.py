@@ -4,6 +4,7 @@ import heapq
 import math
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -31,8 +32,13 @@ def busiest(instants: list[float], length: float = 1.0) -> int:
 
 
 def send_all(limiter: RateLimiter, count: int, late: Callable[[int], float]) -> list[float]:
-    """Return when so many requests leave, each waking `late(n)` seconds too late."""
-    line = [(at + late(n), n) for n, at in enumerate(book(limiter, count))]
+    """Return when so many requests leave, waking `late(n)` seconds too late."""
+    return send(limiter, [at + late(n) for n, at in enumerate(book(limiter, count))])
+
+
+def send(limiter: RateLimiter, instants: list[float]) -> list[float]:
+    """Return when those leave who ask at these instants, and again when they are told to."""
+    line = [(at, n) for n, at in enumerate(instants)]
     heapq.heapify(line)
     left = []
     while line:
@@ -191,3 +197,36 @@ def test_threads_never_share_a_place():
     for thread in threads:
         thread.join(10)
     assert sorted(booked) == book(RateLimiter(100.0), 800)
+
+
+def test_a_lowered_rate_spaces_what_is_booked_from_now_on():
+    limiter = RateLimiter(100.0)
+    assert book(limiter, 5) == [START] * 5
+    limiter.set_rate(50.0)
+    later = book(limiter, 20, now=START + 10)
+    assert later[:2] == [START + 10] * 2  # the burst of a limiter for 50 per second
+    spaces = [b - a for a, b in pairwise(later[1:])]
+    assert spaces == pytest.approx([1.0075 / 50] * 18, abs=1e-5)
+
+
+def test_a_lowered_rate_leaves_what_is_booked_where_it_is():
+    limiter = RateLimiter(100.0)
+    booked = book(limiter, 50)
+    limiter.set_rate(10.0)
+    assert limiter.next_free(START) > booked[-1]
+    assert book(limiter, 2)[1] == pytest.approx(limiter.next_free(START) - 1.0075 / 10, abs=1e-5)
+
+
+@pytest.mark.parametrize("low", [1.0, 10.0, 19.0, 50.0, 99.0])
+def test_no_second_exceeds_the_first_rate_however_often_it_changes(low):
+    limiter, booked = RateLimiter(100.0), []
+    for step in range(40):
+        limiter.set_rate(100.0 if step % 2 else low)
+        booked += book(limiter, 7, now=START + step * 0.05)
+    assert busiest(send(limiter, booked)) <= 100
+
+
+def test_a_limiter_set_to_its_own_rate_is_as_new():
+    limiter, other = RateLimiter(100.0), RateLimiter(100.0)
+    limiter.set_rate(100.0)
+    assert book(limiter, 300) == pytest.approx(book(other, 300))

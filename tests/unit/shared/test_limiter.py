@@ -99,7 +99,7 @@ def test_who_comes_first_comes_back_in_a_moment_and_rings(scene) -> None:
     assert scene.reserve() == [pytest.approx(START + 0.002)]
     assert scene.bell.rings == 1
     scene.step(says((1, 0.0)))
-    assert scene.last == Ask(1, 0.0, False, [])
+    assert scene.last == Ask(1, 0.0, 1.0, False, [])
     assert scene.go(0.002) == 0.0
 
 
@@ -279,6 +279,15 @@ def test_a_pause_that_could_not_be_told_is_told_later(scene) -> None:
     assert [ask.pause for ask in scene.book.asks] == [5.0, 5.0]
 
 
+def test_a_lower_rate_is_told_to_the_book(scene) -> None:
+    scene.limiter.set_rate(50.0)
+    scene.step()
+    assert scene.last.stretch == 2.0
+    scene.limiter.set_rate(100.0)
+    scene.step()
+    assert scene.last.stretch == 1.0
+
+
 # Without the book
 
 
@@ -298,6 +307,18 @@ def test_the_first_clients_share_is_as_configured() -> None:
     scene.step(ConnectionError("gone"))
     assert scene.limiter._local is not None
     assert scene.limiter._local.sustained < 10.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_lower_rate_lowers_the_share_as_well(scene, before) -> None:
+    scene.step(says(clients=4))
+    if before:
+        scene.limiter.set_rate(40.0)
+    scene.step(ConnectionError("gone"))
+    if not before:
+        scene.limiter.set_rate(40.0)
+    first, second = scene.reserve(2)
+    assert second - first == pytest.approx(0.1, abs=0.002)
 
 
 def test_a_loss_is_told_once(scene) -> None:

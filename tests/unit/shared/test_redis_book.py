@@ -30,8 +30,15 @@ def make(redis_server) -> Iterator[Make]:
         book.close()
 
 
-def ask(book: RedisBook, want: int = 0, pause: float = 0.0, away: bool = False, sent=()) -> Answer:
-    return book.ask(Ask(want, pause, away, list(sent)))
+def ask(
+    book: RedisBook,
+    want: int = 0,
+    pause: float = 0.0,
+    stretch: float = 1.0,
+    away: bool = False,
+    sent=(),
+) -> Answer:
+    return book.ask(Ask(want, pause, stretch, away, list(sent)))
 
 
 def test_the_first_turns_are_a_burst_and_the_rest_is_spaced_up_to_the_horizon(make) -> None:
@@ -122,10 +129,17 @@ def test_those_who_were_away_return_together(make) -> None:
 def test_a_clock_that_was_set_back_does_not_stop_everything(make, redis_server) -> None:
     book, redis = make(), redis_server.client()
     ask(book, want=100, pause=100.0)
-    future = int(redis.hget(STATE, "due")) + 3_600_000_000
     for field in ("due", "left", "pause"):
-        redis.hset(STATE, field, future)
+        redis.hset(STATE, field, int(redis.hget(STATE, "now")) + 3_600_000_000)
+    assert ask(book, want=5).turns == []
+    redis.hincrby(STATE, "now", 3_600_000_000)
     assert len(ask(book, want=5).turns) == 5
+
+
+def test_turns_are_spaced_more_widely_for_a_client_that_was_refused(make) -> None:
+    instants = [at for _, at in ask(make(), want=100, stretch=2.0).turns]
+    gaps = [b - a for a, b in pairwise(instants[3:])]
+    assert gaps == pytest.approx([2.03 / 100] * len(gaps), abs=2e-6)
 
 
 def test_the_script_is_sent_again_when_the_server_forgot_it(make, redis_server) -> None:

@@ -12,6 +12,7 @@ from .models import Timing
 
 __all__ = [
     "AttemptFinished",
+    "AudioRefused",
     "BreakerChanged",
     "CallRefused",
     "Event",
@@ -34,6 +35,16 @@ class AttemptFinished:
     chars: int
     reply_bytes: int
     error: CosyError | None
+
+
+@dataclass(frozen=True, slots=True)
+class AudioRefused:
+    """So many texts of one call came back with audio that was refused, all for one reason."""
+
+    endpoint: str
+    request_id: str
+    texts: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +135,7 @@ class TextFailed:
 
 Event = (
     AttemptFinished
+    | AudioRefused
     | RetryPlanned
     | RetrySuppressed
     | CallRefused

@@ -6,6 +6,7 @@ import logging
 
 from .events import (
     AttemptFinished,
+    AudioRefused,
     BreakerChanged,
     CallRefused,
     Event,
@@ -30,6 +31,11 @@ class LogObserver:
         if isinstance(event, AttemptFinished):
             if event.error is not None or logger.isEnabledFor(logging.DEBUG):
                 _attempt(event)
+        elif isinstance(event, AudioRefused):
+            logger.info(
+                "%s %s: audio of %d texts refused: %s",
+                *(event.request_id, event.endpoint, event.texts, event.reason),
+            )
         elif isinstance(event, RetryPlanned):
             logger.info(
                 "%d texts go to %s again in %.2f s (attempt %d: %s)",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from .errors import ThrottledError
 from .events import (
     AttemptFinished,
+    AudioRefused,
     BreakerChanged,
     CallRefused,
     Event,
@@ -35,8 +36,9 @@ class Stats:
     taken up until its reply was whole. `errors` counts failed attempts and texts by class,
     `suppressed` texts that were not repeated, by reason, `refused` texts that were not sent, by
     class (of bulk work each time that it had to wait), `lowered` how often an endpoint's limits
-    fell. `limits` holds each endpoint's requests per second and requests in flight as they are
-    now, `retry_budget` how many more texts of interactive calls may be repeated.
+    fell, `bad_audio` the audio that was refused, by reason, whether a repetition helped or not.
+    `limits` holds each endpoint's requests per second and requests in flight as they are now,
+    `retry_budget` how many more texts of interactive calls may be repeated.
     """
 
     texts_ok: int
@@ -57,6 +59,7 @@ class Stats:
     suppressed: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     lowered: int = 0
+    bad_audio: Mapping[str, int] = field(default_factory=dict)
     breakers: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     retry_budget: float = 0.0
@@ -73,9 +76,11 @@ class StatsObserver:
         self._errors: Counter[str] = Counter()
         self._suppressed: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
+        self._bad_audio: Counter[str] = Counter()
         self._latencies: deque[tuple[float, int]] = deque(maxlen=_KEPT)
         self._takers: Mapping[type, Callable[..., None]] = {
             AttemptFinished: self._attempt,
+            AudioRefused: self._bad,
             RetryPlanned: self._retry,
             RetrySuppressed: self._suppress,
             CallRefused: self._refuse,
@@ -105,6 +110,7 @@ class StatsObserver:
         with self._lock:
             counts, errors = self._counts.copy(), dict(self._errors)
             suppressed, refused = dict(self._suppressed), dict(self._refused)
+            bad_audio = dict(self._bad_audio)
             latencies, seconds = list(self._latencies), self._audio_seconds
         return Stats(
             texts_ok=counts["texts_ok"],
@@ -125,6 +131,7 @@ class StatsObserver:
             suppressed=suppressed,
             refused=refused,
             lowered=counts["lowered"],
+            bad_audio=bad_audio,
             breakers=dict(breakers),
             limits=dict(limits),
             retry_budget=retry_budget,
@@ -138,6 +145,9 @@ class StatsObserver:
             self._errors[type(event.error).__name__] += 1
             if isinstance(event.error, ThrottledError):
                 self._counts["throttled"] += 1
+
+    def _bad(self, event: AudioRefused) -> None:
+        self._bad_audio[event.reason] += event.texts
 
     def _retry(self, event: RetryPlanned) -> None:
         self._counts["retries"] += 1

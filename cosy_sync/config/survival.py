@@ -151,7 +151,8 @@ class VerifyConfig:
     # Seconds that every text may last longer: pauses at both ends.
     slack: float = 2.0
     # The caller's own check, (text, audio) -> bool, on a worker thread; False refuses the audio.
-    check: Callable[[str, Audio], bool] | None = None
+    # Not part of the hash, so that any object may be given.
+    check: Callable[[str, Audio], bool] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         check(

@@ -5,14 +5,22 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..audio import Verifier, read_audio
 from ..clock import Clock
-from ..errors import ClosedError, CosyError, RateLimitedError, RefusedError, ReplyTimeout
-from ..events import AttemptFinished, Observer
+from ..errors import (
+    BadAudioError,
+    ClosedError,
+    CosyError,
+    RateLimitedError,
+    RefusedError,
+    ReplyTimeout,
+)
+from ..events import AttemptFinished, AudioRefused, Observer
 from ..messages import Payload, Reply, Request
 from ..models import Audio, Timing, Utterance
 from ..wires.base import Wire
@@ -164,10 +172,14 @@ class Attempter:
             timing = self._timing(job, station, started, reply, request_id, number)
             self._tell(timing, texts, reply, failure)
             if failure is not None:
+                self._tell_refused(timing, [failure] * len(texts))
                 raise failure
             results = [self._open(payload, timing) for payload in payloads]
             results = self.verifier.check(texts, results)
-            room.keep(sum(len(r.data) for r in results if isinstance(r, Audio)))
+            good = [result for result in results if isinstance(result, Audio)]
+            if len(good) < len(results):
+                self._tell_refused(timing, results)
+            room.keep(sum(len(audio.data) for audio in good))
             return results
         finally:
             room.leave()
@@ -212,6 +224,11 @@ class Attempter:
                 error=error,
             )
         )
+
+    def _tell_refused(self, timing: Timing, results: Sequence[Result]) -> None:
+        reasons = Counter(r.reason for r in results if isinstance(r, BadAudioError))
+        for reason, texts in reasons.items():
+            self.observer.on_event(AudioRefused(timing.endpoint, timing.request_id, texts, reason))
 
 
 def _no_turn(job: Job, station: Station, now: float) -> RateLimitedError:

@@ -15,8 +15,8 @@ from typing import Protocol, TypeVar, cast
 from ..audio import Verifier
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint
-from ..errors import ClosedError, ConfigError, ShedError
-from ..events import Observer
+from ..errors import ClosedError, ConfigError, CosyError, ShedError
+from ..events import Observer, TextFailed
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline, RetryBudget, RetryPolicy
 from ..wires.base import Wire
@@ -27,6 +27,7 @@ from .dispatcher import Dispatcher, Terms
 from .executor import SerialExecutor, ThreadExecutor
 from .gate import Gate
 from .job import Job
+from .seats import Seat, Seats
 from .sizes import ReplyBounds
 from .station import Station
 
@@ -98,7 +99,8 @@ class Engine:
         # has the main thread, which Ctrl-C could otherwise hit while it holds permits.
         self._bulk, self._single, self._main = make(), make(), make()
         self._memory = Permits(config.limits.max_bytes_in_flight)
-        self._submitted = Permits(config.limits.max_submitted)
+        limits = config.limits
+        self._submitted = Seats(limits.max_submitted, sheds=limits.on_full == "shed")
         # Guards: _callers, _gates, _stops, _closed.
         self._lock = threading.Lock()
         self._callers: dict[object, Caller] = {}
@@ -164,33 +166,54 @@ class Engine:
     def submit(self, utterance: Utterance, config: ClientConfig) -> Future[Audio]:
         """Bring one text to its outcome on a worker.
 
-        Waits, up to the deadline, while too many are submitted already: then ShedError.
+        Waits, up to the deadline, while too many are submitted already, unless on_full="shed".
+        Raises ShedError.
         """
         job, gate = self._job(utterance, config), self._gate(config)
-        seconds = 0.0 if self._single.is_inside() else config.deadline  # a worker must not wait
-        if not self._submitted.acquire(seconds=seconds):
-            raise ShedError(
-                f"{self._submitted.limit} texts are submitted and not finished; wait for some, "
-                "use synth_many, or raise LimitConfig(max_submitted)"
-            )
+        # Interactive texts do not stand behind bulk ones.
+        executor = self._single if job.interactive else self._bulk
         future: Future[Audio] = Future()
+        # Whoever takes it first decides what becomes of the text.
+        begun = threading.Lock()
+
+        def give_up(error: CosyError) -> bool:
+            if not begun.acquire(blocking=False):
+                return False
+            self._submitted.leave(seat)
+            _refuse(future, self._ended(job, error))
+            return True
 
         def work() -> None:
-            _fulfil(future, lambda: self._speak(job, config), self._submitted.release, gate)
+            if begun.acquire(blocking=False):
+                after = functools.partial(self._submitted.leave, seat)
+                _fulfil(future, lambda: self._speak(job, config), after, gate)
+            elif gate is not None:
+                gate.release()
 
+        def hand_over() -> None:
+            try:
+                executor.submit(work)
+            except ClosedError as error:
+                give_up(error)
+
+        seat = Seat(give_up, tenant=job.tenant, urgent=job.interactive)
+        inside = self._single.is_inside() or self._bulk.is_inside()
+        try:
+            self._submitted.take(seat, 0.0 if inside else config.deadline)  # a worker must not wait
+        except ShedError as error:
+            raise self._ended(job, error) from None
         if gate is None:
-            self._hand_over(work, future)
+            hand_over()
         else:
-            gate.enter_later(lambda: self._hand_over(work, future))
+            gate.enter_later(hand_over, urgent=job.interactive)
         return future
 
-    def _hand_over(self, work: Callable[[], None], future: Future[Audio]) -> None:
-        try:
-            self._single.submit(work)
-        except ClosedError as error:
-            self._submitted.release()
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
+    def _ended(self, job: Job, error: CosyError) -> CosyError:
+        """Return the error of a text that was not taken on, or lost its seat; tell of it."""
+        text = job.texts[0]
+        final = job.fail(text, error)
+        self._supplies.observer.on_event(TextFailed(text.hash, len(text.text), final))
+        return final
 
     def _speak(self, job: Job, config: ClientConfig) -> Audio:
         self._run(job, config)
@@ -331,6 +354,12 @@ class Engine:
     def in_flight(self) -> int:
         """Return how many requests are under way."""
         return sum(station.slots.used for station in self.stations)
+
+
+def _refuse(future: Future[Audio], error: CosyError) -> None:
+    """End a future whose work never began, unless it was cancelled."""
+    if future.set_running_or_notify_cancel():
+        future.set_exception(error)
 
 
 def _fulfil(

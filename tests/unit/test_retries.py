@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 import cosy_sync
-from cosy_sync import CosyClient, Endpoint, OverloadConfig, RetryConfig
+from cosy_sync import BatchConfig, CosyClient, Endpoint, OverloadConfig, RetryConfig
 from cosy_sync.testing import FakeClock, FakeService
 
 URL = "http://tts.test/batch"
@@ -120,6 +120,14 @@ def test_one_bad_text_is_found_by_halving_the_batch(client, service) -> None:
     assert all(o.audio.data == service.wav(o.text) for o in outcomes if o.ok)
     # Six levels of halving, each with the good half beside it.
     assert len(service.calls) == 1 + 2 * 6
+
+
+def test_a_batch_that_must_not_be_halved_fails_as_a_whole(service, clock) -> None:
+    with make(service, clock, batch=BatchConfig(halve_refused=False)) as client:
+        service.fail(400)
+        outcomes = client.synth_many(["早上好", "晚上好"], on_error="return")
+    assert {type(o.error) for o in outcomes} == {cosy_sync.BadRequestError}
+    assert len(service.calls) == 1
 
 
 def test_a_wrong_path_is_not_halved(client, service) -> None:

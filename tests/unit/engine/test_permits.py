@@ -275,6 +275,26 @@ def test_a_gate_calls_those_in_line_as_others_leave() -> None:
     assert len(gate.close()) == 2
 
 
+def test_urgent_ones_in_a_gates_line_go_first() -> None:
+    gate, entered = Gate(1), []
+    for number, urgent in enumerate([False, False, True, False, True]):
+        gate.enter_later(lambda number=number: entered.append(number), urgent=urgent)
+    for _ in range(4):
+        gate.release()
+    assert entered == [0, 2, 4, 1, 3]
+
+
+def test_closing_a_gate_returns_all_in_line_the_urgent_first() -> None:
+    gate, entered = Gate(1), []
+    for number, urgent in enumerate([False, False, True]):
+        gate.enter_later(lambda number=number: entered.append(number), urgent=urgent)
+    for task in gate.close():
+        task()
+    assert entered == [0, 2, 1]
+    gate.release()
+    assert entered == [0, 2, 1]
+
+
 def test_a_gate_never_lets_more_in_than_its_limit_nor_forgets_one() -> None:
     gate, lock, inside, most, done = Gate(3), threading.Lock(), [0], [0], []
 

@@ -167,7 +167,8 @@ def verdict(steps: Sequence[Step], rate: float, top: int) -> End | None:
         top: the last step of the sweep.
     """
     now = steps[-1]
-    if now.requests_per_second >= _AT_RATE * rate:
+    # One call more or less is chance.
+    if now.requests_per_second + 1 / now.seconds >= _AT_RATE * rate:
         words = f"the rate limit of {rate:g} requests/s is reached; only a higher one brings more"
         return End("rate", words)
     if len(steps) > 1 and not _grows(steps[-2], now):

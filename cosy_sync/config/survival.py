@@ -77,19 +77,6 @@ class BreakerConfig:
         )
 
 
-def _listeners(given: Any) -> tuple[Any, ...]:
-    # Classes of pybreaker's own, which is not imported here.
-    calls = ("state_change", "success", "failure")
-    good = isinstance(given, (list, tuple)) and all(
-        callable(getattr(each, name, None)) and not isinstance(each, type)
-        for each in given
-        for name in calls
-    )
-    if not good:
-        raise ConfigError("listeners: must be a list of pybreaker listeners (objects, not classes)")
-    return tuple(given)
-
-
 _OVERLOAD_RULES: tuple[Rule, ...] = (
     ("retry_share", lambda v: v <= 1, "at most 1"),
     ("throttle_factor", lambda v: v >= 1, "1 or more"),
@@ -137,6 +124,19 @@ class OverloadConfig:
             + count("throttle_min_calls")
             + _OVERLOAD_RULES,
         )
+
+
+def _listeners(given: Any) -> tuple[Any, ...]:
+    # Classes of pybreaker's own, which is not imported here.
+    calls = ("state_change", "success", "failure")
+    good = isinstance(given, (list, tuple)) and all(
+        callable(getattr(each, name, None)) and not isinstance(each, type)
+        for each in given
+        for name in calls
+    )
+    if not good:
+        raise ConfigError("listeners: must be a list of pybreaker listeners (objects, not classes)")
+    return tuple(given)
 
 
 @dataclass(frozen=True, kw_only=True)

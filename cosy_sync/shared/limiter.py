@@ -53,12 +53,12 @@ class Limiter(Protocol):
         """Book nothing before that instant."""
         ...
 
-    def set_rate(self, rate: float) -> None:
-        """Space what is booked from now on for another rate, at most the one it was made with."""
-        ...
-
     def next_free(self, now: float) -> float:
         """Return the instant that `reserve` would book, without booking it."""
+        ...
+
+    def set_rate(self, rate: float) -> None:
+        """Space what is booked from now on for a lower rate, or again for the first one."""
         ...
 
 
@@ -113,8 +113,7 @@ class SharedLimiter:
         self._own: deque[float] = deque(maxlen=last)  # when the last requests left
         self._paused_until = -math.inf
         self._tell_pause = False
-        self._stretch = 1.0  # how much more widely than usual turns are spaced
-        self._share = rate  # of this client, without the book
+        self._slow: Limiter | None = None  # spaces our own requests while the rate is lowered
         self._local: Limiter | None = None  # in place of turns, while the book is out of reach
         self._orphans = 0  # threads that wait for a turn and have none in the local limiter
         self._back_at = math.inf
@@ -130,11 +129,15 @@ class SharedLimiter:
 
         Returns None, with nothing noted, when that instant would be after `latest`.
         """
+        slow = self._slow
+        earliest = now if slow is None else slow.reserve(now, latest)
+        if earliest is None:
+            return None
         local = self._local
         if local is not None:
-            return local.reserve(now, latest)
+            return local.reserve(earliest, latest)
         with self._lock:
-            at = self._place(now)
+            at = max(self._place(now), earliest)
             if at > latest:
                 return None
             insort(self._alarms, at)
@@ -183,24 +186,23 @@ class SharedLimiter:
             local.pause(until)
         self._keeper.ring()
 
-    def set_rate(self, rate: float) -> None:
-        """Space what is booked from now on for another rate, at most the one it was made with.
-
-        That is for turns of this client: each one learns from its own refusals.
-        """
-        with self._lock:
-            self._stretch = self._rate / rate
-            local, share = self._local, self._share / self._stretch
-        if local is not None:
-            local.set_rate(share)
-
     def next_free(self, now: float) -> float:
         """Return the instant that `reserve` would give, without noting anything."""
-        local = self._local
+        slow, local = self._slow, self._local
+        earliest = now if slow is None else slow.next_free(now)
         if local is not None:
-            return local.next_free(now)
+            return local.next_free(earliest)
         with self._lock:
-            return self._place(now)
+            return max(self._place(now), earliest)
+
+    def set_rate(self, rate: float) -> None:
+        """Send at most so many requests per second from here, whatever the others do."""
+        slow = self._slow
+        if slow is None and rate < self._rate:
+            slow = self._make_local(self._rate)
+        if slow is not None:
+            slow.set_rate(rate)
+        self._slow = slow if rate < self._rate else None
 
     def close(self, seconds: float) -> None:
         """End the keeper and its connection; wait at most so many seconds."""
@@ -265,18 +267,16 @@ class SharedLimiter:
             self._back_at = math.inf
             if self._local is not None:
                 return
-            clients, own, stretch = self._clients, list(self._own), self._stretch
+            clients, own = self._clients, list(self._own)
         rate = self._rate / clients
         local = self._make_local(rate)
         for at in _history(own, rate, self._clock.now()):
             local.go(at)
         local.pause(self._paused_until)
-        if stretch > 1.0:
-            local.set_rate(rate / stretch)
         with self._lock:
             if self._local is not None:
                 return
-            self._local, self._share = local, rate
+            self._local = local
             self._orphans = len(self._alarms)
             self._sent = deque(((0, at) for _, at in self._sent), self._sent.maxlen)
             self._turns.clear()
@@ -322,7 +322,7 @@ class SharedLimiter:
         pause = max(0.0, self._paused_until - now) if self._tell_pause else 0.0
         self._tell_pause = False
         away = alone and self._back_at == math.inf
-        return Ask(min(max(0, len(alarms) - booked), _MOST), pause, self._stretch, away, sent)
+        return Ask(min(max(0, len(alarms) - booked), _MOST), pause, away, sent)
 
     def _return(self, now: float, back: float) -> bool:
         """Return whether the time has come to share the limit again, and do so."""

@@ -38,8 +38,7 @@ local rest, away = tonumber(ARGV[9]), tonumber(ARGV[10])
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local known = redis.call('HMGET', state, 'number', 'due', 'left', 'pause', 'back',
-                         'now')
+local known = redis.call('HMGET', state, 'number', 'due', 'left', 'pause', 'back', 'now')
 local number, due = tonumber(known[1]) or 0, tonumber(known[2]) or 0
 -- left: the latest instant of those that are not in the log any more
 local left, pause = tonumber(known[3]) or 0, tonumber(known[4]) or 0
@@ -115,14 +114,12 @@ class Ask:
     Args:
         want: Turns to book.
         pause: How long nobody may send; 0 when there is nothing new.
-        stretch: How much more widely than usual these turns are spaced.
         away: Whether the book was out of reach until now.
         sent: For each request that left: the number of its turn, 0 without one, and how long ago.
     """
 
     want: int
     pause: float
-    stretch: float
     away: bool
     sent: Sequence[tuple[int, float]]
 
@@ -179,8 +176,7 @@ class RedisBook:
         span = (1.0 if rate >= 1 else 1.0 / rate) + _JITTER
         interval = span / count
         slack = (max(1, count // 20) - 1) * interval
-        self._terms = [count, _micro(span)]
-        self._spacing = interval, slack
+        self._terms = [count, *map(_micro, (span, interval, slack))]
         self._me = [uuid.uuid4().hex, _micro(_ALIVE)]
         self._redis: Any = None
         self._script: Any = None
@@ -191,11 +187,7 @@ class RedisBook:
             self._connect()
         told = [part for number, ago in ask.sent for part in (number, _micro(ago))]
         away = _RETURN if ask.away else 0.0
-        interval, slack = self._spacing
-        now = [
-            *(_micro(interval * ask.stretch), _micro(slack), ask.want, _micro(HORIZON)),
-            *(*self._me, _micro(ask.pause), _micro(away)),
-        ]
+        now = [ask.want, _micro(HORIZON), *self._me, _micro(ask.pause), _micro(away)]
         pause, clients, back, free, *turns = self._script(self._keys, [*self._terms, *now, *told])
         booked = [(number, at / 1e6) for number, at in zip(turns[::2], turns[1::2], strict=True)]
         return Answer(pause / 1e6, clients, back / 1e6, free / 1e6, booked)

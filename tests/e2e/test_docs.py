@@ -36,28 +36,6 @@ def test_the_readmes_mock_works() -> None:
     subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
 
 
-def test_the_examples_of_shared_limits_work(redis_server) -> None:
-    use = "client.synth('你好'); client.close()\n"
-    front = (
-        "import httpx, functools, cosy_sync\n"
-        "from cosy_sync.testing import FakeService\n"
-        "cosy_sync.CosyClient = functools.partial(\n"
-        "    cosy_sync.CosyClient, http_client=lambda: httpx.Client(transport=FakeService())\n)\n"
-    )
-    blocks = examples("docs/shared-limits.md")
-    assert len(blocks) == 4
-    code = front + "".join(block + use for block in blocks)
-    code = code.replace("redis://localhost:6379/0", redis_server.url)
-    code = code.replace("redis.Redis(", f"redis.Redis(port={redis_server.port}, ")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    keys = redis_server.client().keys()
-    assert b"cosy_sync:{http://tts.test/batch}:log" in keys
-    assert b"http://tts.test/batch:pybreaker:state" in keys
-
-
 def test_the_examples_of_the_overload_page_run() -> None:
     for block in examples("docs/overload.md"):
         subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
@@ -93,3 +71,25 @@ def test_the_bench_page_tells_the_defaults() -> None:
     for option, default in (("--max-texts", 1000), ("--rate", 100), ("--connections", 50)):
         assert re.search(rf"{option} N\s[^-]*\(default:\s+{default}\)", told)
         assert re.search(rf"`{option}` \({default:,}", page)
+
+
+def test_the_examples_of_shared_limits_work(redis_server) -> None:
+    use = "client.synth('你好'); client.close()\n"
+    front = (
+        "import httpx, functools, cosy_sync\n"
+        "from cosy_sync.testing import FakeService\n"
+        "cosy_sync.CosyClient = functools.partial(\n"
+        "    cosy_sync.CosyClient, http_client=lambda: httpx.Client(transport=FakeService())\n)\n"
+    )
+    blocks = examples("docs/shared-limits.md")
+    assert len(blocks) == 4
+    code = front + "".join(block + use for block in blocks)
+    code = code.replace("redis://localhost:6379/0", redis_server.url)
+    code = code.replace("redis.Redis(", f"redis.Redis(port={redis_server.port}, ")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    keys = redis_server.client().keys()
+    assert b"cosy_sync:{http://tts.test/batch}:log" in keys
+    assert b"http://tts.test/batch:pybreaker:state" in keys

@@ -109,11 +109,11 @@ def test_a_smaller_step_need_bring_less() -> None:
 
 
 def test_a_rate_limit_that_is_reached_is_named() -> None:
-    end = verdict(sweep(45, 90), 100, 8)
+    end = verdict(sweep(45, 89.5), 100, 8)
     assert end == End(
         "rate", "the rate limit of 100 requests/s is reached; only a higher one brings more"
     )
-    assert verdict(sweep(45, 89.9), 100, 8) is None
+    assert verdict(sweep(45, 89.4), 100, 8) is None
 
 
 def test_a_first_step_may_reach_the_rate_limit() -> None:

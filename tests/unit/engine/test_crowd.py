@@ -195,7 +195,8 @@ def gathered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crowd]:
         monkeypatch.setattr(budget_module, "threading", locks)
         crowd = Crowd(world, service(world))
         config = ClientConfig(breaker=breaker, overload=overload)
-        caller = make_caller(crowd, Station(endpoint, config, crowd, world), overload)
+        station = Station(endpoint, config, crowd, crowd.world)
+        caller = make_caller(crowd, station, overload)
         if workers:
             for number in range(workers):
                 world.start(START, lambda n=number: work(crowd, caller, n, workers))

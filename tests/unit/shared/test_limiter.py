@@ -99,7 +99,7 @@ def test_who_comes_first_comes_back_in_a_moment_and_rings(scene) -> None:
     assert scene.reserve() == [pytest.approx(START + 0.002)]
     assert scene.bell.rings == 1
     scene.step(says((1, 0.0)))
-    assert scene.last == Ask(1, 0.0, 1.0, False, [])
+    assert scene.last == Ask(1, 0.0, False, [])
     assert scene.go(0.002) == 0.0
 
 
@@ -115,6 +115,29 @@ def test_a_turn_lets_one_thread_go_and_the_next_waits_for_the_next_turn(scene) -
     assert sorted([scene.go(), scene.go()]) == pytest.approx([0.01, 0.05])
     assert scene.go(0.01) == 0.0
     assert scene.go() > 0.0
+
+
+def test_a_lowered_rate_spaces_this_clients_own_threads(scene) -> None:
+    scene.limiter.set_rate(10.0)
+    first, second, third = scene.reserve(3)
+    assert first == pytest.approx(START + 0.002)
+    assert second - START == pytest.approx(0.1, abs=0.003)
+    assert third - START == pytest.approx(0.2, abs=0.003)
+    assert scene.limiter.next_free(START) - START == pytest.approx(0.3, abs=0.004)
+    assert scene.limiter.reserve(START, START + 0.25) is None
+
+
+def test_a_lowered_rate_holds_without_the_book_too(scene) -> None:
+    scene.limiter.set_rate(10.0)
+    scene.step(ConnectionError("gone"))
+    assert scene.reserve(2)[1] - START == pytest.approx(0.1, abs=0.003)
+
+
+def test_a_rate_that_is_back_spaces_nothing(scene) -> None:
+    scene.limiter.set_rate(10.0)
+    scene.reserve(5)
+    scene.limiter.set_rate(100.0)
+    assert scene.limiter.reserve(START, START + 0.08) is not None
 
 
 def test_a_turn_is_not_given_before_its_instant(scene) -> None:
@@ -279,15 +302,6 @@ def test_a_pause_that_could_not_be_told_is_told_later(scene) -> None:
     assert [ask.pause for ask in scene.book.asks] == [5.0, 5.0]
 
 
-def test_a_lower_rate_is_told_to_the_book(scene) -> None:
-    scene.limiter.set_rate(50.0)
-    scene.step()
-    assert scene.last.stretch == 2.0
-    scene.limiter.set_rate(100.0)
-    scene.step()
-    assert scene.last.stretch == 1.0
-
-
 # Without the book
 
 
@@ -307,18 +321,6 @@ def test_the_first_clients_share_is_as_configured() -> None:
     scene.step(ConnectionError("gone"))
     assert scene.limiter._local is not None
     assert scene.limiter._local.sustained < 10.0  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("before", [True, False])
-def test_a_lower_rate_lowers_the_share_as_well(scene, before) -> None:
-    scene.step(says(clients=4))
-    if before:
-        scene.limiter.set_rate(40.0)
-    scene.step(ConnectionError("gone"))
-    if not before:
-        scene.limiter.set_rate(40.0)
-    first, second = scene.reserve(2)
-    assert second - first == pytest.approx(0.1, abs=0.002)
 
 
 def test_a_loss_is_told_once(scene) -> None:

@@ -34,11 +34,10 @@ def ask(
     book: RedisBook,
     want: int = 0,
     pause: float = 0.0,
-    stretch: float = 1.0,
     away: bool = False,
     sent=(),
 ) -> Answer:
-    return book.ask(Ask(want, pause, stretch, away, list(sent)))
+    return book.ask(Ask(want, pause, away, list(sent)))
 
 
 def test_the_first_turns_are_a_burst_and_the_rest_is_spaced_up_to_the_horizon(make) -> None:
@@ -134,12 +133,6 @@ def test_a_clock_that_was_set_back_does_not_stop_everything(make, redis_server) 
     assert ask(book, want=5).turns == []
     redis.hincrby(STATE, "now", 3_600_000_000)
     assert len(ask(book, want=5).turns) == 5
-
-
-def test_turns_are_spaced_more_widely_for_a_client_that_was_refused(make) -> None:
-    instants = [at for _, at in ask(make(), want=100, stretch=2.0).turns]
-    gaps = [b - a for a, b in pairwise(instants[3:])]
-    assert gaps == pytest.approx([2.03 / 100] * len(gaps), abs=2e-6)
 
 
 def test_the_script_is_sent_again_when_the_server_forgot_it(make, redis_server) -> None:

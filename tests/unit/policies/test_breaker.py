@@ -155,6 +155,15 @@ def test_calls_stay_in_the_window_for_nine_tenths_of_its_length():
     assert subject.state == "open"
 
 
+@pytest.mark.parametrize(("later", "calls_left"), [(4.5, 2), (5.0, 1)])
+@pytest.mark.parametrize("error", [None, DOWN])
+def test_the_window_may_have_another_length(later, calls_left, error):
+    subject = breaker(window=5.0)
+    for now in (START, START + later):
+        subject.record(subject.admit(now), error, now)
+    assert subject._window.calls == calls_left
+
+
 def test_the_window_slides_bucket_by_bucket():
     subject = breaker(min_calls=20)
     for second in range(60):  # 10 calls of which 2 failed in any 10 seconds: then it gets worse
@@ -294,6 +303,13 @@ def test_the_other_probes_of_a_failed_round_count_for_nothing():
     for admission in again:
         subject.record(admission, None, START + 61.0)
     assert subject.state == "closed"
+
+
+def test_a_lost_place_is_given_away_beside_probes_that_succeeded():
+    subject, probes = probing(probes=2)
+    subject.record(probes[0], None, START + 31.0)
+    assert subject.admit(START + 90.0).probe
+    refusal(subject, START + 90.0)
 
 
 def test_a_throttled_probe_gives_its_place_back():
@@ -588,6 +604,26 @@ def test_listeners_hear_of_changes_and_of_calls_that_counted():
         "open -> half-open",
         "success",
         "half-open -> closed",
+    ]
+
+
+def test_listeners_hear_of_a_failed_probe_and_of_no_late_failure():
+    diary = Diary()
+    subject = breaker(listeners=(diary,), min_calls=1, probes=1)
+    late = subject.admit(START)
+    calls(subject, 0, 1)
+    subject.record(late, DOWN, START)
+    lost = subject.admit(START + 30.0)
+    probe = subject.admit(START + 90.0)  # takes the place of the lost one
+    for error in (None, DOWN):
+        subject.record(lost, error, START + 90.0)
+    subject.record(probe, DOWN, START + 90.0)
+    assert diary.entries == [
+        "failure down",
+        "closed -> open",
+        "open -> half-open",
+        "failure down",
+        "half-open -> open",
     ]
 
 

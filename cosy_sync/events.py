@@ -11,9 +11,13 @@ from .errors import CosyError
 from .models import Timing
 
 __all__ = [
+    "AddressesChanged",
     "AttemptFinished",
     "BreakerChanged",
+    "EndpointEjected",
+    "EndpointReadmitted",
     "Event",
+    "LookupFailed",
     "Observer",
     "RetryPlanned",
     "TextFailed",
@@ -53,6 +57,43 @@ class BreakerChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointEjected:
+    """One of several endpoints is left out for so many seconds; then a probe decides.
+
+    `failures`: the share of its latest calls that failed.
+    """
+
+    endpoint: str
+    seconds: float
+    failures: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointReadmitted:
+    """An ejected endpoint takes part again."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesChanged:
+    """The name of an endpoint with `per_address` leads to other addresses than before."""
+
+    endpoint: str
+    joined: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookupFailed:
+    """The name of an endpoint could not be looked up; `kept` addresses go on in use."""
+
+    endpoint: str
+    kept: int
+    error: CosyError
+
+
+@dataclass(frozen=True, slots=True)
 class TextsFinished:
     """Texts got their audio. `latency`: seconds from being taken up until the reply was whole."""
 
@@ -72,7 +113,17 @@ class TextFailed:
     error: CosyError
 
 
-Event = AttemptFinished | RetryPlanned | BreakerChanged | TextsFinished | TextFailed
+Event = (
+    AttemptFinished
+    | RetryPlanned
+    | BreakerChanged
+    | EndpointEjected
+    | EndpointReadmitted
+    | AddressesChanged
+    | LookupFailed
+    | TextsFinished
+    | TextFailed
+)
 
 
 class Observer(Protocol):

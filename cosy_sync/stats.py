@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .errors import ThrottledError
-from .events import AttemptFinished, BreakerChanged, Event, RetryPlanned, TextFailed, TextsFinished
+from .events import AttemptFinished, Event, RetryPlanned, TextFailed, TextsFinished
 
 __all__ = ["Stats", "StatsObserver"]
 
@@ -57,14 +57,14 @@ class StatsObserver:
             RetryPlanned: self._retry,
             TextsFinished: self._finished,
             TextFailed: self._failed,
-            BreakerChanged: lambda event: None,
         }
 
     def on_event(self, event: Event) -> None:
         """Count an event."""
-        taker = self._takers[type(event)]
-        with self._lock:
-            taker(event)
+        taker = self._takers.get(type(event))
+        if taker is not None:
+            with self._lock:
+                taker(event)
 
     def snapshot(
         self, *, in_flight: int, connections: tuple[int, int], breakers: Mapping[str, str]

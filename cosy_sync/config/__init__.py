@@ -3,12 +3,13 @@
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .client import ClientConfig, Settings
 from .endpoint import Endpoint
-from .survival import BreakerConfig, RetryConfig, VerifyConfig
+from .survival import BreakerConfig, EjectionConfig, RetryConfig, VerifyConfig
 
 __all__ = [
     "BatchConfig",
     "BreakerConfig",
     "ClientConfig",
+    "EjectionConfig",
     "Endpoint",
     "LimitConfig",
     "PoolConfig",

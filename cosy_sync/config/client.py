@@ -20,7 +20,7 @@ from ..checks import (
 from ..errors import ConfigError
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
-from .survival import BreakerConfig, RetryConfig, VerifyConfig
+from .survival import BreakerConfig, EjectionConfig, RetryConfig, VerifyConfig
 
 __all__ = ["ClientConfig", "Settings"]
 
@@ -81,6 +81,7 @@ class ClientConfig:
     timeouts: TimeoutConfig = TimeoutConfig()
     retry: RetryConfig = RetryConfig()
     breaker: BreakerConfig = BreakerConfig()
+    ejection: EjectionConfig = EjectionConfig()
     limits: LimitConfig = LimitConfig()
     verify: VerifyConfig = VerifyConfig()
 
@@ -116,6 +117,7 @@ class Settings(TypedDict, total=False):
     timeouts: TimeoutConfig
     retry: RetryConfig
     breaker: BreakerConfig
+    ejection: EjectionConfig
     limits: LimitConfig
     verify: VerifyConfig
 
@@ -127,6 +129,7 @@ GROUPS: Mapping[str, type] = MappingProxyType(
         "timeouts": TimeoutConfig,
         "retry": RetryConfig,
         "breaker": BreakerConfig,
+        "ejection": EjectionConfig,
         "limits": LimitConfig,
         "verify": VerifyConfig,
     }

@@ -44,9 +44,11 @@ class Core:
         self._observers = observers
         self.clock = clock
         self._pid = os.getpid()
-        # Guards: _engine, _stats, closed.
+        # Guards: _engine, _stats, _drained, closed.
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        # URLs of the endpoints that are left out, also in a forked child.
+        self._drained: set[str] = set()
         self._stats = StatsObserver()
         self.closed = False
         for endpoint in endpoints:
@@ -74,6 +76,7 @@ class Core:
                 self._engine = made
             engine = self._engine
         if engine is not made:
+            made.cluster.close(0.0)
             made.network.close()
         if engine is None:
             raise ClosedError("the client is closed; make a new one")
@@ -87,8 +90,21 @@ class Core:
         return self._stats.snapshot(
             in_flight=engine.in_flight(),
             connections=engine.network.connections(),
-            breakers={station.label: station.breaker.state for station in engine.stations},
+            breakers={station.label: station.breaker.state for station in engine.cluster.stations},
         )
+
+    def drain(self, url: str, seconds: float) -> bool:
+        """Leave an endpoint out; return whether what is in flight there ended in time."""
+        empty = self.engine().cluster.drain(url, seconds)
+        with self._lock:
+            self._drained.add(url)
+        return empty
+
+    def resume(self, url: str) -> None:
+        """Send to a drained endpoint again."""
+        self.engine().cluster.resume(url)
+        with self._lock:
+            self._drained.discard(url)
 
     def close(self, seconds: float) -> None:
         """Drain for so many seconds, then cut."""
@@ -114,7 +130,7 @@ class Core:
             engine.network.abandon()
 
     def _build(self) -> Engine:
-        return Engine(
+        engine = Engine(
             Supplies(
                 endpoints=self.endpoints,
                 config=self.config,
@@ -124,6 +140,9 @@ class Core:
                 clock=self.clock,
             )
         )
+        for url in self._drained:
+            engine.cluster.leave_out(url)
+        return engine
 
     def _network(self) -> Sender:
         # httpx and urllib3 take 60 ms to import; `import cosy_sync` should not cost that.

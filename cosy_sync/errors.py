@@ -8,6 +8,7 @@ CosyError
     ShedError                   too much is waiting already
     BreakerOpenError            the endpoint failed too often lately
     RateLimitedError            our own rate limit could not let it through in time
+    NoEndpointError             there is no endpoint to send to: no address, or all are drained
   DeadlineError(TimeoutError)   the caller's time ran out
   TransportError                the network failed
     ConnectError                no connection: surely not received
@@ -53,6 +54,7 @@ __all__ = [
     "DeadlineError",
     "InterruptedBatch",
     "InvalidTextError",
+    "NoEndpointError",
     "RateLimitedError",
     "RefusedError",
     "ReplyTimeout",
@@ -150,6 +152,10 @@ class BreakerOpenError(RefusedError):
 
 class RateLimitedError(RefusedError):
     """Our own rate limit has no room before the deadline."""
+
+
+class NoEndpointError(RefusedError):
+    """There is no endpoint to send to: its name has no address, or it was drained."""
 
 
 class DeadlineError(CosyError, TimeoutError):

@@ -58,7 +58,7 @@ def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
 class Attempter:
     """Makes single attempts. All of it is shared by every thread."""
 
-    wires: Mapping[Station, Wire]
+    wires: Mapping[str, Wire]  # by the endpoint's URL
     sender: Sender
     memory: Permits
     connections: Permits | None
@@ -79,9 +79,11 @@ class Attempter:
         failed for all of them: RefusedError or DeadlineError before sending, else what came.
         """
         clock, breaker = self.clock, station.breaker
-        admission = breaker.admit(clock.now())
+        now = started = clock.now()
+        admission = breaker.admit(now)
         verdict: CosyError | None = RefusedError("not sent")
-        station.join()
+        results: Sequence[Result] = ()
+        station.join(now)
         try:
             self._enter(job, station)
             started = clock.now()
@@ -94,8 +96,11 @@ class Attempter:
             finally:
                 self._give_slot(station)
         finally:
-            station.leave()
-            breaker.record(admission, verdict, clock.now())
+            now = clock.now()
+            station.leave(now)
+            breaker.record(admission, verdict, now)
+            if station.company is not None:
+                station.judge(texts, results, verdict, started, now)
         return results
 
     # -- before it is sent ----------------------------------------------------------------------
@@ -145,8 +150,9 @@ class Attempter:
     ) -> Sequence[Result]:
         texts = [utterance.text for utterance in utterances]
         request_id = f"{self.run_id}-{next(self.numbers)}"
-        wire = self.wires[station]
+        wire = self.wires[station.endpoint.url]
         request = wire.encode(texts, request_id)
+        request.address = station.address
         started = self.clock.now()
         left = job.deadline.remaining(started)
         reply: Reply | None = None

@@ -19,8 +19,9 @@ from ..events import Observer, RetryPlanned, TextFailed, TextsFinished
 from ..models import Audio, Utterance
 from ..policies import RetryPolicy
 from .attempt import Attempter, Result, sleep
+from .cluster import Cluster
 from .job import Job
-from .station import Station, choose
+from .station import Station
 
 __all__ = ["Caller"]
 
@@ -30,7 +31,7 @@ _BREAKER_NAP = 0.1
 
 @dataclass(slots=True)
 class _Group:
-    """Texts of a job that are sent together, and the endpoint where they failed before."""
+    """Texts of a job that are sent together, and the endpoints where they failed before."""
 
     texts: Sequence[Utterance]
     avoid: tuple[Station, ...] = ()
@@ -43,14 +44,13 @@ class Caller:
     def __init__(
         self,
         attempter: Attempter,
-        stations: Sequence[Station],
+        cluster: Cluster,
         retry: RetryPolicy,
         observer: Observer,
         clock: Clock,
     ) -> None:
         self._attempter = attempter
-        self._stations = stations
-        self._elsewhere = len(stations) > 1
+        self._cluster = cluster
         self._retry = retry
         self._observer = observer
         self._clock = clock
@@ -73,9 +73,9 @@ class Caller:
         if job.deadline.expired(now):
             self._fail(job, group.texts, job.deadline.error("waiting for its turn"))
             return []
-        station = choose(self._stations, group.avoid, now)
         results: Sequence[Result]
         try:
+            station = self._cluster.choose(job, group.avoid, now)
             results = self._attempter.attempt(job, group.texts, station, group.attempt)
         except (RefusedError, DeadlineError) as error:
             return self._refused(job, group, error)
@@ -122,7 +122,8 @@ class Caller:
                 continue
             if result.endpoint is None:
                 result.endpoint = station.label
-            wait = self._retry.wait(job.note(utterance, result), elsewhere=self._elsewhere)
+            elsewhere = self._cluster.elsewhere((*group.avoid, station), self._clock.now())
+            wait = self._retry.wait(job.note(utterance, result), elsewhere=elsewhere)
             if wait is None or not self._fits(job, wait):
                 self._fail(job, [utterance], self._last_word(job, result))
             else:
@@ -141,7 +142,7 @@ class Caller:
         except ClosedError as error:
             self._fail(job, again, error)
             return []
-        return [_Group(again, (station,), group.attempt + 1)]
+        return [_Group(again, (*group.avoid, station), group.attempt + 1)]
 
     def _fits(self, job: Job, wait: float) -> bool:
         return wait < job.deadline.remaining(self._clock.now())
@@ -159,7 +160,7 @@ class Caller:
         return (
             isinstance(error, ServerError)
             and len(group.texts) > 1
-            and self._attempter.wires[station].splits(error)
+            and self._attempter.wires[station.endpoint.url].splits(error)
         )
 
     def _fail(self, job: Job, texts: Sequence[Utterance], error: CosyError) -> None:

@@ -23,12 +23,12 @@ from ..wires.base import Wire
 from .attempt import Attempter, Sender
 from .budget import Permits
 from .caller import Caller
+from .cluster import Cluster, Ways
 from .dispatcher import Dispatcher, Terms
 from .executor import SerialExecutor, ThreadExecutor
 from .gate import Gate
 from .job import Job
 from .sizes import ReplyBounds
-from .station import Station
 
 __all__ = ["Engine", "Network", "Supplies"]
 
@@ -41,7 +41,7 @@ _GRACE = 5.0
 _MOST_CALLERS = 256
 
 
-class Network(Sender, Protocol):
+class Network(Sender, Ways, Protocol):
     """The net, as the engine needs it."""
 
     def cut(self) -> None:
@@ -81,15 +81,16 @@ class Engine:
         self._supplies = supplies
         self._clock = supplies.clock
         self.network = supplies.network
-        self.stations = [
-            Station(endpoint, config.breaker, supplies.observer) for endpoint in supplies.endpoints
-        ]
+        self.cluster = Cluster(
+            supplies.endpoints, config, supplies.network, supplies.observer, supplies.clock
+        )
         places = sum(endpoint.max_connections for endpoint in supplies.endpoints)
         most = config.pool.max_connections
-        self.workers = min(places, most)
+        grows = self.cluster.grows
         # Only where the endpoints together may open more than the pool has.
-        self._connections = Permits(most) if places > most else None
-        make = SerialExecutor if config.serial else functools.partial(ThreadExecutor, self.workers)
+        self._connections = Permits(most) if grows or places > most else None
+        workers = most if grows else min(places, most)
+        make = SerialExecutor if config.serial else functools.partial(ThreadExecutor, workers)
         # Bulk batches may sleep on their workers; single texts have workers of their own, and so
         # has the main thread, which Ctrl-C could otherwise hit while it holds permits.
         self._bulk, self._single, self._main = make(), make(), make()
@@ -121,15 +122,16 @@ class Engine:
         """
         limits = config.limits
         gate = self._gate(config)
+        places = self.cluster.places(min(config.deadline, config.timeouts.connect))
         terms = Terms(
             deadline=config.deadline,
             within=None if within is None else Deadline(self._clock.now(), within),
             interactive=config.priority == "interactive",
             lazy=lazy,
-            alone=len(self.stations) == 1,
+            alone=len(self._supplies.endpoints) == 1,
             tenant=config.tenant or "",
             gate=gate,
-            ahead=min(self.workers, gate.limit if gate else self.workers),
+            ahead=min(places, gate.limit if gate else places),
             # Serial work runs on the caller's thread: nobody could make room meanwhile.
             max_waiting=limits.max_bytes_waiting if lazy and not config.serial else None,
         )
@@ -242,12 +244,13 @@ class Engine:
                     self._callers.clear()
                 caller = self._callers[key] = self._make_caller(config)
         self._latest = config, caller
+        self.cluster.open()
         return caller
 
     def _make_caller(self, config: ClientConfig) -> Caller:
         supplies = self._supplies
         attempter = Attempter(
-            wires={s: supplies.wire(s.endpoint, config) for s in self.stations},
+            wires={e.url: supplies.wire(e, config) for e in supplies.endpoints},
             sender=self.network,
             memory=self._memory,
             connections=self._connections,
@@ -258,7 +261,7 @@ class Engine:
             sample_rate=config.sample_rate,
         )
         retry = RetryPolicy(config.retry)
-        return Caller(attempter, self.stations, retry, supplies.observer, self._clock)
+        return Caller(attempter, self.cluster, retry, supplies.observer, self._clock)
 
     def _gate(self, config: ClientConfig) -> Gate | None:
         limit = config.max_in_flight
@@ -297,6 +300,7 @@ class Engine:
             self.drain(_GRACE)
             for executor in (self._bulk, self._single, self._main):
                 executor.close()
+            self.cluster.close(_GRACE)
             self.network.close()
 
     def drain(self, seconds: float) -> None:
@@ -315,7 +319,7 @@ class Engine:
         for permits in (self._memory, self._submitted, self._connections):
             if permits is not None:
                 permits.close()
-        for station in self.stations:
+        for station in self.cluster.everybody():
             station.slots.close()
         for gate in gates:
             for task in gate.close():
@@ -324,7 +328,7 @@ class Engine:
 
     def in_flight(self) -> int:
         """Return how many requests are under way."""
-        return sum(station.slots.used for station in self.stations)
+        return sum(station.slots.used for station in self.cluster.everybody())
 
 
 def _fulfil(

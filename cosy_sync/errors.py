@@ -8,7 +8,7 @@ CosyError
     ShedError                   too much is waiting already
     BreakerOpenError            the endpoint failed too often lately
     RateLimitedError            our own rate limit could not let it through in time
-    NoEndpointError             there is no endpoint to send to: no address, or all are drained
+    NoEndpointError             the name of the service has no address now
   DeadlineError(TimeoutError)   the caller's time ran out
   TransportError                the network failed
     ConnectError                no connection: surely not received
@@ -155,7 +155,7 @@ class RateLimitedError(RefusedError):
 
 
 class NoEndpointError(RefusedError):
-    """There is no endpoint to send to: its name has no address, or it was drained."""
+    """There is no endpoint to send to: its name has no address now."""
 
 
 class DeadlineError(CosyError, TimeoutError):

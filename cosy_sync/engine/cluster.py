@@ -82,7 +82,7 @@ class Cluster:
         self._known: dict[_Key, Station] = {}
         self._left: dict[_Key, float] = {}  # when those that are known left
         self._drained: set[str] = set()
-        self._failure: CosyError | None = None  # of the latest look-up
+        self._failures: dict[str, CosyError] = {}  # of the latest look-ups
         self.stations: tuple[Station, ...] = ()
         for endpoint in endpoints:
             self._addresses[endpoint.url] = () if endpoint.url in names else (None,)
@@ -115,23 +115,26 @@ class Cluster:
 
     def _await_stations(self, job: Job) -> tuple[Station, ...]:
         directory, clock = self._directory, self._clock
-        while not (stations := self.stations):
+        while True:
+            # Asked first: the stations are there before the answer is noted.
+            answered = directory.answered.is_set()
+            if stations := self.stations:
+                return stations
             if directory.closed or job.stop.is_set():
                 raise ClosedError("cancelled before it was sent")
-            if directory.answered.is_set():
+            if answered:
                 raise self._nowhere()
             left = job.deadline.remaining(clock.now())
             if left <= 0:
                 raise job.deadline.error("looking the service's name up")
             directory.open()
             clock.wait(directory.answered, min(left, _GLANCE))
-        return stations
 
     def _nowhere(self) -> NoEndpointError:
-        failure = self._failure
-        if failure is None:
-            return NoEndpointError("every endpoint is drained; client.resume(url) brings one back")
-        return NoEndpointError(f"no endpoint: {failure.message}", retry_after=AGAIN)
+        with self._lock:
+            reasons = [e.message for url, e in self._failures.items() if url not in self._drained]
+        text = f"no endpoint to send to: {'; '.join(reasons)}"
+        return NoEndpointError(text, retry_after=AGAIN)
 
     def _take_probe(self, station: Station, now: float) -> bool:
         with self._lock:
@@ -229,7 +232,7 @@ class Cluster:
         now, endpoint = self._clock.now(), self._endpoints[url]
         with self._lock:
             before = self._addresses[url]
-            self._failure = None
+            self._failures.pop(url, None)
             self._addresses[url] = tuple(addresses)
             joined = tuple(a for a in addresses if a not in before)
             left = tuple(a for a in before if a is not None and a not in addresses)
@@ -247,7 +250,7 @@ class Cluster:
 
     def _note_failure(self, url: str, error: CosyError) -> None:
         with self._lock:
-            self._failure = error
+            self._failures[url] = error
             kept = len(self._addresses[url])
         self._observer.on_event(LookupFailed(self._endpoints[url].label, kept, error))
 

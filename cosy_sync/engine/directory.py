@@ -106,9 +106,9 @@ class Directory:
                 self._on_failure(url, error)
                 continue
             now, seen = self._clock.now(), self._seen[url]
-            seen.update(dict.fromkeys(found, now))
-            for address in [a for a, at in seen.items() if now - at > self._config.dns_keep]:
+            for address in [a for a, at in seen.items() if now - at >= self._config.dns_keep]:
                 del seen[address]
+            seen.update(dict.fromkeys(found, now))
             self._on_answer(url, list(seen))
         self._looked = self._clock.now()
         self.answered.set()

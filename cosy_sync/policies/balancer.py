@@ -53,10 +53,10 @@ class Pace:
         as that: a silent endpoint is found out before its calls time out.
         """
         calls, chars = self._calls, self._chars
-        if calls * self._kept(now) < _FEWEST:
-            return None
-        silent = now - self.progress if busy else 0.0
-        return max(self._seconds, silent * calls) / chars
+        silent = (now - self.progress) * calls if busy else 0.0
+        if silent > self._seconds:
+            return silent / chars
+        return self._seconds / chars if calls * self._kept(now) >= _FEWEST else None
 
     def _kept(self, now: float) -> float:
         age = (now - self._at) / _HALF_LIFE

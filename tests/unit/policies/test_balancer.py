@@ -260,3 +260,11 @@ def test_silence_while_busy_counts_as_slowness() -> None:
     assert pace.per_char(NOW + 2.0, 0) == pytest.approx(0.002)
     pace.progress = NOW + 2.0
     assert pace.per_char(NOW + 2.0, 3) == pytest.approx(0.002)
+
+
+def test_silence_counts_also_where_the_pace_was_forgotten() -> None:
+    pace = Pace()
+    pace.add(0.2, 100, NOW)
+    pace.progress = NOW + 100
+    assert pace.per_char(NOW + 100.1, 1) is None
+    assert pace.per_char(NOW + 101, 1) == pytest.approx(0.01)

@@ -32,6 +32,8 @@ _MEMORY = 60.0
 _GLANCE = 0.25
 # Seconds between two looks at what is still in flight.
 _LOOK = 0.01
+# Looks in a row that must find nothing: an attempt that had just been given the station shows then.
+_LOOKS = 5
 
 _Key = tuple[str, str | None]
 
@@ -203,9 +205,13 @@ class Cluster:
         """
         self.leave_out(url)
         until = time.monotonic() + seconds
-        while any(station.busy for station in self.everybody() if station.endpoint.url == url):
-            if time.monotonic() >= until:
-                return False
+        looks = 0
+        while looks < _LOOKS:
+            late = time.monotonic() >= until
+            busy = any(s.busy for s in self.everybody() if s.endpoint.url == url)
+            if late:
+                return not busy
+            looks = 0 if busy else looks + 1
             time.sleep(_LOOK)
         return True
 

@@ -48,7 +48,7 @@ def shares(*places: Place, count: int = 4000) -> list[float]:
     return [counts[id(place)] / count for place in places]
 
 
-# -- who is drawn -----------------------------------------------------------------------------------
+# -- who is drawn ---------------------------------------------------------------------------------
 
 
 def test_without_load_the_traffic_follows_the_weights() -> None:
@@ -76,7 +76,7 @@ def test_only_two_are_compared() -> None:
     assert choose(one, two, idle, order=[0.3, 0.2, 0.1]) is idle
 
 
-# -- who may be drawn -------------------------------------------------------------------------------
+# -- who may be drawn -----------------------------------------------------------------------------
 
 
 def test_one_that_takes_requests_within_a_second_counts_and_no_later_one() -> None:
@@ -115,7 +115,7 @@ def test_a_single_one_is_taken_whatever_its_state() -> None:
     assert choose(only, avoid=[only]) is only
 
 
-# -- which of two -----------------------------------------------------------------------------------
+# -- which of two ---------------------------------------------------------------------------------
 
 
 def test_the_second_is_taken_only_when_it_would_be_no_busier() -> None:
@@ -206,7 +206,7 @@ def test_a_pace_that_is_not_known_leaves_the_choice_to_the_load(unknown: int) ->
     assert choose(*pair) is pair[1]
 
 
-# -- pace -------------------------------------------------------------------------------------------
+# -- pace -----------------------------------------------------------------------------------------
 
 
 def test_a_pace_is_unknown_until_a_call_was_seen() -> None:

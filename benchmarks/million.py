@@ -15,8 +15,14 @@ from .task import Task
 __all__ = ["main"]
 
 _TITLE = "A million texts through synth_iter, 16 KB of audio each, in-process network"
-_COLUMNS = ("run", "texts", "CPU us/text (slices of 50 000)", "RSS MB at 50 000", "at the end")
-_MORE_COLUMNS = ("highest growth MB", "net growth MB", "texts/s", "failed")
+_COLUMNS = (
+    "run",
+    "texts",
+    "CPU us/text (slices of 50 000)",
+    "highest RSS MB: first 50 000",
+    "last 50 000",
+)
+_MORE_COLUMNS = ("growth MB", "growth of the last MB", "texts/s", "failed")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

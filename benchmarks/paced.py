@@ -31,7 +31,7 @@ def _settings(options: Options) -> Sequence[Setting]:
 
 CASE = Case(
     name="paced",
-    title="Under rate limits: our limiter allows bursts of 5 and then 95 of 100 requests/s",
+    title="Under rate limits: 100 requests/s to each of 16 endpoints",
     settings=_settings,
     baseline=BASELINE,
     seconds=3.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -37,7 +38,10 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A benchmark: its settings, and the contender that the others are compared with."""
+    """A benchmark: its settings, and the contender that the others are compared with.
+
+    `function` is what it calls of each peer, where that is not named like the benchmark.
+    """
 
     name: str
     title: str
@@ -45,10 +49,13 @@ class Case:
     baseline: str
     seconds: float = 2.0
     texts: int = 0
+    function: str = ""
 
 
 def run_case(case: Case, argv: Sequence[str] | None = None) -> None:
     """Run a benchmark, print its table, write its JSON."""
+    # Ended from outside it stops its upstream, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     options = parse_options(case.title, argv, seconds=case.seconds, texts=case.texts)
     settings = [each for each in case.settings(options) if options.only in each.key]
     machine = describe_machine()
@@ -56,7 +63,9 @@ def run_case(case: Case, argv: Sequence[str] | None = None) -> None:
     with open_upstream(_places(settings), embedded=options.embedded) as upstream:
         for setting in settings:
             alone = _alone(setting, upstream)
-            measured = measure_setting(case.name, setting, upstream.urls, options.runs)
+            measured = measure_setting(
+                case.function or case.name, setting, upstream.urls, options.runs
+            )
             table = _table(case, setting, measured, alone)
             print(table.markdown(), end="\n\n", flush=True)
             tables.append(table)

@@ -30,7 +30,10 @@ __all__ = ["CosyClient"]
 
 Target = str | Endpoint
 # What belongs to the client as a whole, and so cannot differ between its views.
-_SHARED = ("wire", "pool", "timeouts", "breaker", "ejection", "serial", "limits")
+_SHARED = (
+    *("wire", "pool", "timeouts", "breaker", "ejection", "overload"),
+    *("serial", "limits", "sharing"),
+)
 
 
 class CosyClient:
@@ -87,14 +90,12 @@ class CosyClient:
 
         The callback gets the finished future, on the worker; it may use the client, but must not
         wait for a future of `submit`. Waits only while LimitConfig's `max_submitted` texts are
-        under way, then raises ShedError. At the end of the program, what is not finished within
-        5 s is cut off: close the client, or wait for the futures.
+        under way, then raises ShedError; with `on_full="shed"` it raises at once. At the end of the
+        program, what is not finished within 5 s is cut off: close the client, or wait for the
+        futures.
         """
         utterance = check_text(0, text, self.config.batch.max_text_chars)
-        future = self._core.engine().submit(utterance, self._interactive)
-        if callback is not None:
-            future.add_done_callback(callback)
-        return future
+        return self._core.engine().submit(utterance, self._interactive, callback)
 
     # -- many texts -----------------------------------------------------------------------------
 
@@ -163,9 +164,8 @@ class CosyClient:
     def with_options(self, **settings: Unpack[Settings]) -> CosyClient:
         """Return a view of this client with other numbers: same connections, limits and breakers.
 
-        What belongs to the client as a whole (pool, timeouts, breaker, ejection, limits, wire,
-        serial)
-        cannot differ. Closing a view closes the client.
+        What belongs to the client as a whole (pool, timeouts, breaker, ejection, overload, limits,
+        sharing, wire, serial) cannot differ. Closing a view closes the client.
         """
         for name in _SHARED:
             if name in settings:

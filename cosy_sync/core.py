@@ -86,11 +86,16 @@ class Core:
         """Return the counters as they are now."""
         engine = self._engine
         if engine is None:
-            return self._stats.snapshot(in_flight=0, connections=(0, 0), breakers={})
+            return self._stats.snapshot(
+                in_flight=0, connections=(0, 0), breakers={}, limits={}, retry_budget=0.0
+            )
+        now, stations = self.clock.now(), engine.cluster.stations
         return self._stats.snapshot(
             in_flight=engine.in_flight(),
             connections=engine.network.connections(),
-            breakers={station.label: station.breaker.state for station in engine.cluster.stations},
+            breakers={station.label: station.breaker.state for station in stations},
+            limits={station.label: station.governor.limits(now) for station in stations},
+            retry_budget=engine.budget.balance(now),
         )
 
     def drain(self, url: str, seconds: float) -> bool:

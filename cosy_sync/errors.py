@@ -8,6 +8,7 @@ CosyError
     ShedError                   too much is waiting already
     BreakerOpenError            the endpoint failed too often lately
     RateLimitedError            our own rate limit could not let it through in time
+    OverloadError               the endpoint accepts too few calls; most are held back
     NoEndpointError             the name of the service has no address now
   DeadlineError(TimeoutError)   the caller's time ran out
   TransportError                the network failed
@@ -25,10 +26,10 @@ CosyError
   UnexpectedError               something broke that never should: a hook, a mock, a bug
   BatchError                    some texts of a call failed; carries every outcome
 
-Each class says four things, so that nobody needs a table of types:
+Each class says five things, so that nobody needs a table of types:
 `sent` (may the service have seen it), `retryable` (may a repetition succeed),
-`trips` (does it count as a failure of the endpoint) and `hopeless` (would every other text end
-like this).
+`trips` (does it count as a failure of the endpoint), `accepted` (did the endpoint take the call
+and answer it; None where nobody knows) and `hopeless` (would every other text end like this).
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ __all__ = [
     "InterruptedBatch",
     "InvalidTextError",
     "NoEndpointError",
+    "OverloadError",
     "RateLimitedError",
     "RefusedError",
     "ReplyTimeout",
@@ -81,6 +83,7 @@ class CosyError(Exception):
     sent: ClassVar[bool] = False
     retryable: ClassVar[bool] = False
     trips: ClassVar[bool] = False
+    accepted: ClassVar[bool | None] = None
     hopeless: ClassVar[bool] = False
 
     def __init__(self, message: str, **details: Any) -> None:
@@ -158,6 +161,10 @@ class NoEndpointError(RefusedError):
     """There is no endpoint to send to: its name has no address now."""
 
 
+class OverloadError(RefusedError):
+    """The endpoint accepts too few of the calls; more of them would only make it worse."""
+
+
 class DeadlineError(CosyError, TimeoutError):
     """The caller's time ran out. `deadline`: the caller's number (seconds); `phase`: what ran."""
 
@@ -172,6 +179,7 @@ class TransportError(CosyError):
     sent = True
     retryable = True
     trips = True
+    accepted = False
 
 
 class ConnectError(TransportError):
@@ -196,6 +204,7 @@ class ServerError(CosyError):
     """The service answered with an error: `status`, `code`, `request_id`, `retry_after` (s)."""
 
     sent = True
+    accepted = True
     status: int | None = None
     code: str | None = None
     request_id: str | None = None
@@ -222,6 +231,7 @@ class ThrottledError(ServerError):
     """Too many requests for the service's limits."""
 
     retryable = True
+    accepted = False
 
 
 class UnavailableError(ServerError):
@@ -229,6 +239,7 @@ class UnavailableError(ServerError):
 
     retryable = True
     trips = True
+    accepted = False
 
 
 class TextError(ServerError):
@@ -240,6 +251,7 @@ class BadAudioError(CosyError):
 
     sent = True
     retryable = True
+    accepted = True
     reason: str = "not_audio"
 
 

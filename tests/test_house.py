@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Each unit may import the units of lower floors, its own, and of its own floor only what is listed.
 FLOORS = [
     ["errors", "clock", "models", "messages", "checks", "config", "settings", "events", "version"],
-    ["policies", "audio", "wires", "net"],
+    ["policies", "audio", "wires", "net", "shared"],
     ["engine"],
     ["texts", "progress", "logs", "stats", "core", "client", "default", "__init__"],
     ["testing", "server", "cli", "__main__"],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Iterator, Sequence
 
-from cosy_sync import CosyClient, Endpoint, InterruptedBatch, Outcome
+from cosy_sync import CoalesceConfig, CosyClient, Endpoint, InterruptedBatch, Outcome, Stats
 from cosy_sync.config import ClientConfig, PoolConfig
 from cosy_sync.messages import Request
 from cosy_sync.net import Sender
@@ -12,9 +14,10 @@ from cosy_sync.net import Sender
 from ..corpus import BATCH, request_body, texts_of
 from ..meter import Meter
 from ..task import Task
+from .arrivals import Arrivals
 from .loops import loop_threads
 
-__all__ = ["paced", "single", "texts", "transport"]
+__all__ = ["coalesce", "headline", "paced", "single", "texts", "transport"]
 
 # The rate limit works, and never has to wait.
 _NO_RATE = 1e6
@@ -37,13 +40,31 @@ def transport(task: Task, meter: Meter) -> None:
 def single(task: Task, meter: Meter) -> None:
     """Speak one text a call, every policy on: through synth_many, or synth() under threads."""
     endpoint = Endpoint(task.urls[0], max_connections=task.in_flight, rate=_NO_RATE)
-    client = CosyClient(endpoint, batch_size=1)
+    # The texts repeat, and each is one call, as with the other peers.
+    client = CosyClient(endpoint, batch_size=1, coalesce=CoalesceConfig(single_flight=False))
     if task.variant == "synth":
         texts_ring = texts_of(task.most_calls * 2)
         loop_threads(task, meter, lambda: client.synth(next(texts_ring)))
     else:
         outcomes = _speak_until_over(client, task.most_calls, meter)
         _note(outcomes, meter, with_queue=True)
+
+
+def coalesce(task: Task, meter: Meter) -> None:
+    """Speak one text at a time in each of many threads; no two texts are the same."""
+    shared, _, free = task.variant.partition(", ")
+    if free:
+        endpoint = Endpoint(task.urls[0], max_connections=task.in_flight, rate=_NO_RATE)
+    else:
+        endpoint = Endpoint(task.urls[0])
+    client = CosyClient(endpoint, coalesce=CoalesceConfig(enabled=shared == "on"))
+    numbers = itertools.count(1)
+    opened: list[Stats] = []
+    threading.Timer(task.warm, lambda: opened.append(client.stats())).start()
+    loop_threads(task, meter, lambda: client.synth(f"请{next(numbers):06}号车辆直行通过"))
+    begin, end = opened[0], client.stats()
+    texts = end.texts_ok - begin.texts_ok
+    meter.extra = {"texts_per_request": texts / (end.requests - begin.requests)}
 
 
 def texts(task: Task, meter: Meter) -> None:
@@ -67,6 +88,19 @@ def paced(task: Task, meter: Meter) -> None:
     outcomes = _speak_until_over(client, int(len(endpoints) * task.rate * seconds), meter)
     # Waiting for a turn in the rate limit is what was asked for: the latency begins after it.
     _note(outcomes, meter, with_queue=False)
+
+
+def headline(task: Task, meter: Meter) -> None:
+    """Speak texts as they arrive; the client has its defaults."""
+    client = CosyClient(task.urls[0])
+    arrivals = Arrivals(task)
+
+    def offer(text: str, arrived: float) -> None:
+        client.submit(text, lambda future: arrivals.end(arrived, future.exception()))
+
+    with meter.span():
+        meter.extra = arrivals.run(offer)
+    meter.units = int(task.rate * task.seconds)
 
 
 def _speak_until_over(client: CosyClient, count: int, meter: Meter) -> Sequence[Outcome]:

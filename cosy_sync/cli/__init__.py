@@ -22,12 +22,13 @@ examples:
   cosy-sync demo                               1 000 sentences, with a server of its own
   cosy-sync serve --port 8000                  a stand-in for the service, on this machine
   cosy-sync synth -f sentences.txt -o speech   speak a file, line by line
+  cosy-sync bench --url URL                    how much a service gives, and what to configure
   cosy-sync COMMAND --help                     everything about a command
 
 COSY_SYNC_URL, COSY_SYNC_API_KEY and the other COSY_SYNC_* variables set what no option does.
 
 {CODES}"""
-_COMMANDS = ("synth", "serve", "demo")
+_COMMANDS = ("synth", "serve", "demo", "bench")
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cosy_sync import ClientConfig, CosyClient, Endpoint, InterruptedBatch, Outcome, PoolConfig
 from cosy_sync.cli.console import emit, say
 from cosy_sync.cli.exits import CODES, Exit, Stop, because
+from cosy_sync.cli.options import number
 
 if TYPE_CHECKING:
     from cosy_sync import Stats
@@ -66,26 +67,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         ("--max-connections", 1, 800, 50, "connections that it allows"),
     ):
         words = f"{words}, {low:g} to {high:g} (default: {default:g})"
-        kind = _number(type(low), low, high)
+        kind = number(type(low), low, high)
         parser.add_argument(name, type=kind, metavar="N", default=default, help=words)
     parser.add_argument(
         "--no-serial", action="store_true", help="do not measure one text after another first"
     )
     parser.set_defaults(run=run)
-
-
-def _number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], float]:
-    def read(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = low - 1
-        # Written so that NaN is refused too.
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"must be a number from {low:g} to {high:g}")
-        return value
-
-    return read
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,4 @@
-"""The demo's own server: a child process that ends with the demo, whatever happens."""
+"""A command's own server: a child process that ends with the command, whatever happens."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class DemoServer:
             with opener.open(f"{parts.scheme}://{parts.netloc}/stats", timeout=10) as reply:
                 numbers: dict[str, Any] = json.load(reply)
         except (OSError, ValueError) as error:
-            raise Stop(f"the demo's server is gone: {error}", Exit.UNREACHABLE) from error
+            raise Stop(f"our own server is gone: {error}", Exit.UNREACHABLE) from error
         return numbers
 
 
@@ -65,7 +65,7 @@ def run_server(options: Sequence[str]) -> Iterator[DemoServer]:
             stdout=subprocess.PIPE,
             stderr=complaints,
             env=_environ(),
-            # Ctrl-C is for the demo, which then ends the server in its own time.
+            # Ctrl-C is for the command, which then ends the server in its own time.
             start_new_session=True,
         )
         try:
@@ -96,14 +96,12 @@ def _when_ready(process: subprocess.Popen[bytes], complaints: IO[bytes]) -> Demo
             # The end of its output: it is about to end, and to say why.
             break
     else:
-        raise Stop(
-            f"the demo's server did not listen within {_START_SECONDS:g} s", Exit.UNREACHABLE
-        )
+        raise Stop(f"our own server did not listen within {_START_SECONDS:g} s", Exit.UNREACHABLE)
     _end(process)
     complaints.seek(0)
     lines = complaints.read().decode("utf-8", "replace").strip().splitlines()
     said = "\n  ".join(lines[-_LAST_LINES:]) or f"nothing (exit code {process.returncode})"
-    raise Stop(f"the demo's server did not start; it said:\n  {said}", Exit.UNREACHABLE)
+    raise Stop(f"our own server did not start; it said:\n  {said}", Exit.UNREACHABLE)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cosy_sync import __version__
 from cosy_sync.cli.report import Row, Summary, render
-from cosy_sync.cli.report.figures import count, duration, number, ratio, speech
+from cosy_sync.cli.report.figures import count, duration, number, quantile, ratio, speech
 
 if TYPE_CHECKING:
     from cosy_sync.cli.demo import Results
@@ -67,8 +66,8 @@ def summary_of(results: Results) -> Summary:
         speech_seconds=seconds,
         wall_seconds=results.wall_seconds,
         texts_per_second=rate,
-        p50=_quantile(latencies, 0.5),
-        p99=_quantile(latencies, 0.99),
+        p50=quantile(latencies, 0.5),
+        p99=quantile(latencies, 0.99),
         requests=client.requests if client else 0,
         retries=client.retries if client else 0,
         throttled=server["throttled"],
@@ -83,12 +82,6 @@ def summary_of(results: Results) -> Summary:
         version=__version__,
         created=datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
     )
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float:
-    if not ordered:
-        return 0.0
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def rows_of(results: Results) -> list[Row]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 from cosy_sync import (
@@ -24,6 +28,7 @@ __all__ = [
     "is_hopeless",
     "meaning",
     "refuses_key",
+    "uninterrupted",
 ]
 
 # Answers of a web server that has no speech service at this address.
@@ -104,3 +109,20 @@ def meaning(error: BaseException) -> tuple[int, str]:
         return Exit.USAGE, f"{place}{because(error)}"
     words = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return Exit.FAILED, f"{words} (unforeseen: -v shows where it comes from)"
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until what has begun is finished: a file must not be written uncounted."""
+    pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cosy_sync.cli.exits import Stop
-from cosy_sync.cli.target import make_folder
+from cosy_sync.cli.target import make_folder, write_whole
 
 __all__ = ["DemoFolder", "Entry", "write_entry"]
 
@@ -71,13 +70,7 @@ class DemoFolder:
 
     def write_page(self, page: str) -> None:
         """Write the page, whole or not at all."""
-        part = self.path / ".index.html.part"
-        try:
-            part.write_text(page, encoding="utf-8")
-            os.replace(part, self.page)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        write_whole(self.page, page)
 
     def _is_ours(self) -> bool:
         if not self.manifest.is_file():

@@ -5,30 +5,46 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint
 from cosy_sync.cli.exits import Stop, because
 
-__all__ = ["add_service_options", "make_client"]
+__all__ = ["add_service_options", "endpoints", "make_client", "number"]
 
 # Options whose names are those of the client's settings.
-_SETTINGS = ("voice", "model", "format", "sample_rate", "speed", "deadline", "batch_size")
+_SETTINGS = (
+    *("wire", "voice", "model", "format", "sample_rate", "speed"),
+    *("deadline", "batch_size"),
+)
 _LIMITS = {"rate": "rate", "connections": "max_connections"}
 
 
-def add_service_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says where the service is, what it may take and what it should speak like."""
-    _add_service(parser.add_argument_group("the service"))
+def add_service_options(
+    parser: argparse.ArgumentParser,
+    *,
+    url: str = "its address; again for each further endpoint (default: COSY_SYNC_URL)",
+    batch_size: int | None = None,
+) -> None:
+    """Add what says where the service is, what it may take and what it should speak like.
+
+    Args:
+        url: the help for --url.
+        batch_size: a default other than the client's.
+    """
+    _add_service(parser.add_argument_group("the service"), url, batch_size)
     _add_speech(parser.add_argument_group("the speech"))
+    parser.set_defaults(batch_size=batch_size)
 
 
-def _add_service(group: argparse._ArgumentGroup) -> None:
+def _add_service(group: argparse._ArgumentGroup, url: str, batch_size: int | None) -> None:
+    group.add_argument("--url", action="append", help=url)
     group.add_argument(
-        "--url",
-        action="append",
-        help="its address; again for each further endpoint (default: COSY_SYNC_URL)",
+        "--wire",
+        metavar="NAME",
+        help=f"the protocol that it speaks (default: {ClientConfig.wire})",
     )
     group.add_argument(
         "--api-key-file",
@@ -40,7 +56,7 @@ def _add_service(group: argparse._ArgumentGroup) -> None:
     for name, kind, words, value in (
         ("--rate", float, "requests per second to each endpoint", default.rate),
         ("--connections", int, "connections to each endpoint", default.max_connections),
-        ("--batch-size", int, "texts in one request", BatchConfig.max_texts),
+        ("--batch-size", int, "texts in one request", batch_size or BatchConfig.max_texts),
         ("--deadline", float, "seconds for each text, retries included", ClientConfig.deadline),
     ):
         group.add_argument(name, type=kind, metavar="N", help=f"{words} (default: {value:g})")
@@ -66,8 +82,11 @@ def _add_speech(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def make_client(args: argparse.Namespace) -> CosyClient:
+def make_client(args: argparse.Namespace, config: ClientConfig | None = None) -> CosyClient:
     """Make a client of the options, and of COSY_SYNC_* variables for those that were not given.
+
+    Args:
+        config: takes the place of the variables.
 
     Raises ConfigError, and Stop for a key that cannot be read.
     """
@@ -75,10 +94,14 @@ def make_client(args: argparse.Namespace) -> CosyClient:
     settings: Any = {name: value for name, value in given.items() if value is not None}
     if args.api_key_file is not None:
         settings["api_key"] = _read_key(args.api_key_file)
-    return CosyClient(_endpoints(args), **settings)
+    return CosyClient(endpoints(args), config=config, **settings)
 
 
-def _endpoints(args: argparse.Namespace) -> list[Endpoint] | None:
+def endpoints(args: argparse.Namespace) -> list[Endpoint] | None:
+    """Return the endpoints with their limits, as the options or COSY_SYNC_URL say; None for none.
+
+    Raises ConfigError.
+    """
     urls = args.url or [url for url in os.environ.get("COSY_SYNC_URL", "").split(",") if url]
     given = {field: getattr(args, name) for name, field in _LIMITS.items()}
     limits = {field: value for field, value in given.items() if value is not None}
@@ -96,3 +119,19 @@ def _read_key(path: str) -> str:
     if not key or len(key.split()) > 1:
         raise Stop(f"cannot read the key from {path}: it must hold the key and nothing else")
     return key
+
+
+def number(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], float]:
+    """Return a type for an option that is a number in these bounds."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = low - 1
+        # Written so that NaN is refused too.
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be a number from {low:g} to {high:g}")
+        return value
+
+    return read

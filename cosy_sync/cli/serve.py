@@ -8,8 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cosy_sync.server import MissingExtraError, ServerConfig, serve_forever
-from cosy_sync.server.config import ENGINES, GZIP_MODES, REPLY_FORMS
+from cosy_sync.server import MissingExtraError, Outage, ServerConfig, Shortage, serve_forever
+from cosy_sync.server.config import ENGINES, GZIP_MODES, OVERRUNS, REPLY_FORMS
+from cosy_sync.server.faults import REFUSE
 
 _DEFAULTS = ServerConfig()
 _DEFAULT_PORT = 8000
@@ -26,6 +27,8 @@ _FIELDS = (
     "latency",
     "max_connections",
     "rps",
+    "overrun",
+    "accept_delay",
     "idle_timeout",
     "gzip",
     "reply_form",
@@ -57,6 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_listening(parser)
     _add_speaking(parser)
     _add_limits(parser)
+    _add_manners(parser)
     _add_faults(parser)
     parser.set_defaults(run=run)
 
@@ -65,7 +69,11 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; return the exit code."""
     try:
         config = ServerConfig(
-            faults=_read_faults(args.fault), **{name: getattr(args, name) for name in _FIELDS}
+            faults=_read_faults(args.fault),
+            outages=[_read_outage(option) for option in args.outage],
+            shortages=[_read_shortage(option) for option in args.shortage],
+            echo=not args.no_echo,
+            **{name: getattr(args, name) for name in _FIELDS},
         )
     except ValueError as error:
         return _complain(str(error))
@@ -191,6 +199,23 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
 
 
+def _add_manners(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how it refuses and accepts")
+    group.add_argument(
+        "--overrun",
+        choices=OVERRUNS,
+        default=_DEFAULTS.overrun,
+        help="status beyond these limits of connections and calls; auto: 503 and 429",
+    )
+    group.add_argument(
+        "--accept-delay",
+        type=float,
+        default=_DEFAULTS.accept_delay,
+        metavar="SECONDS",
+        help="let a new connection wait before anything is read from it",
+    )
+
+
 def _add_faults(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("faults")
     group.add_argument(
@@ -200,6 +225,24 @@ def _add_faults(parser: argparse.ArgumentParser) -> None:
         metavar="NAME:PROBABILITY",
         help="inject a fault into this share of the batches, such as status-500:0.01; "
         "repeatable; an unknown name lists the known ones",
+    )
+    group.add_argument(
+        "--outage",
+        action="append",
+        default=[],
+        metavar="START:SECONDS[:FAULT]",
+        help="from this second on, for so long, every call meets the fault; without one, and with "
+        "refuse, nobody listens; repeatable",
+    )
+    group.add_argument(
+        "--shortage",
+        action="append",
+        default=[],
+        metavar="START:SECONDS:SHARE",
+        help="from this second on, for so long, grant only this share of --rps; repeatable",
+    )
+    group.add_argument(
+        "--no-echo", action="store_true", help="send no hash of the text beside its audio"
     )
     group.add_argument(
         "--seed", type=int, default=None, metavar="N", help="make the faults repeatable"
@@ -218,6 +261,28 @@ def _read_faults(options: Sequence[str]) -> dict[str, float]:
                 f"--fault {option}: write NAME:PROBABILITY, as in reset:0.01"
             ) from None
     return faults
+
+
+def _read_outage(option: str) -> Outage:
+    """Read START:SECONDS[:FAULT]. Raises ValueError."""
+    start, _, rest = option.partition(":")
+    seconds, _, fault = rest.partition(":")
+    try:
+        numbers = float(start), float(seconds)
+    except ValueError:
+        raise ValueError(
+            f"--outage {option}: write START:SECONDS or START:SECONDS:FAULT, as in 20:20:stall"
+        ) from None
+    return Outage(start=numbers[0], seconds=numbers[1], fault=fault or REFUSE)
+
+
+def _read_shortage(option: str) -> Shortage:
+    """Read START:SECONDS:SHARE. Raises ValueError."""
+    try:
+        start, seconds, share = map(float, option.split(":"))
+    except ValueError:
+        raise ValueError(f"--shortage {option}: write START:SECONDS:SHARE, as 10:5:0.3") from None
+    return Shortage(start=start, seconds=seconds, share=share)
 
 
 def _announce(url: str) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain, islice
 
 from cosy_sync import CosyClient, CosyError, Outcome
 from cosy_sync.cli.console import Screen
-from cosy_sync.cli.exits import CODES, Exit, Stop, is_hopeless, meaning, refuses_key
+from cosy_sync.cli.exits import (
+    CODES,
+    Exit,
+    Stop,
+    is_hopeless,
+    meaning,
+    refuses_key,
+    uninterrupted,
+)
 from cosy_sync.cli.options import add_service_options, make_client
 from cosy_sync.cli.source import Source, count_lines
 from cosy_sync.cli.tally import Tally
@@ -168,20 +172,3 @@ class Synthesis:
             words += f"; {tally.half_way(str(self._target))}"
             code = Exit.FAILED if code == Exit.USAGE else code
         return Stop(words, code)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until what has begun is finished: a file must not be written uncounted."""
-    pressed: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if pressed:
-        raise KeyboardInterrupt

@@ -15,7 +15,17 @@ from cosy_sync.cli.console import emit_bytes
 from cosy_sync.cli.exits import Stop, because
 from cosy_sync.cli.source import Item
 
-__all__ = ["Folder", "OneFile", "Pipe", "Target", "check_template", "make_folder", "open_target"]
+__all__ = [
+    "Folder",
+    "OneFile",
+    "Pipe",
+    "Target",
+    "check_template",
+    "make_folder",
+    "open_target",
+    "try_writing",
+    "write_whole",
+]
 
 ENDINGS = (".wav", ".pcm", ".raw")
 _OTHER_SOUND = (".mp3", ".ogg", ".opus", ".flac", ".m4a", ".aac", ".webm")
@@ -147,6 +157,17 @@ def try_writing(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise Stop(f"cannot write to the directory {folder}: {because(error)}") from error
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Write a text file; it appears whole or not at all. Raises OSError."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_text(content, encoding="utf-8")
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def check_template(template: str) -> str:

@@ -3,18 +3,24 @@
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .client import ClientConfig, Settings
 from .endpoint import Endpoint
-from .survival import BreakerConfig, EjectionConfig, RetryConfig, VerifyConfig
+from .interactive import CoalesceConfig, HedgeConfig
+from .sharing import SharingConfig
+from .survival import BreakerConfig, EjectionConfig, OverloadConfig, RetryConfig, VerifyConfig
 
 __all__ = [
     "BatchConfig",
     "BreakerConfig",
     "ClientConfig",
+    "CoalesceConfig",
     "EjectionConfig",
     "Endpoint",
+    "HedgeConfig",
     "LimitConfig",
+    "OverloadConfig",
     "PoolConfig",
     "RetryConfig",
     "Settings",
+    "SharingConfig",
     "TimeoutConfig",
     "VerifyConfig",
 ]

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..checks import check, count, flag, not_negative, positive
+from ..errors import ConfigError
+from .load import Load
 
 if TYPE_CHECKING:
     import ssl
+
+    from typing_extensions import Self
+
+ON_FULL = ("block", "shed")
 
 __all__ = ["BatchConfig", "LimitConfig", "PoolConfig", "TimeoutConfig"]
 
@@ -26,6 +32,9 @@ class BatchConfig:
     # How many batches are sorted by length together. More makes batches more even, and the first
     # audio of an endless input come later.
     sort_window: int = 4
+    # Halve a batch that the service refuses as a whole, to find the text that it means: up to twice
+    # as many requests as the batch has texts. False fails all of them, each sent once.
+    halve_refused: bool = True
     # Compress request bodies from this many bytes on; 0 never. Saves little for short texts.
     gzip_above: int = 0
     # Ask for compressed replies: worth it for JSON and PCM over slow links; costs CPU.
@@ -36,7 +45,7 @@ class BatchConfig:
             self,
             count("max_texts", "max_chars", "max_text_chars", "sort_window")
             + not_negative("gzip_above")
-            + flag("gzip_replies"),
+            + flag("halve_refused", "gzip_replies"),
         )
 
 
@@ -73,6 +82,23 @@ class PoolConfig:
             + flag("verify_tls", "trust_env"),
         )
 
+    @classmethod
+    def for_load(cls, requests_per_second: float, latency: float, **settings: Any) -> Self:
+        """Return a pool that carries this load: rate x latency (Little's law), and head-room.
+
+        It bounds all endpoints together; each has limits of its own as well, which
+        `Endpoint.for_load` sizes. `Load` has the formula. Raises ConfigError.
+
+        Args:
+            requests_per_second: Of all endpoints together.
+            latency: Mean seconds from sending a request to the end of its reply.
+            settings: Other fields.
+        """
+        if "max_connections" in settings:
+            raise ConfigError("max_connections: for_load works it out; leave one of them out")
+        connections = Load(requests_per_second, latency).connections
+        return cls(max_connections=connections, **settings)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TimeoutConfig:
@@ -99,9 +125,12 @@ class LimitConfig:
     max_bytes_waiting: int = 8 << 20
     # Bytes of one reply, after decompression. A larger one is refused while it is read.
     max_reply_bytes: int = 256 << 20
-    # Texts given to `submit` and not finished; more make `submit` wait.
+    # Texts given to `submit` and not finished. Each costs some 7 KB while it waits.
     max_submitted: int = 10_000
+    # What happens to more: `block` lets `submit` wait, up to the deadline; `shed` refuses them at
+    # once, but an interactive text takes the place of the latest bulk one that has not begun.
+    on_full: str = "block"
 
     def __post_init__(self) -> None:
         names = ["max_bytes_in_flight", "max_bytes_waiting", "max_reply_bytes", "max_submitted"]
-        check(self, count(*names))
+        check(self, (*count(*names), ("on_full", ON_FULL.__contains__, "one of block, shed")))

@@ -20,7 +20,9 @@ from ..checks import (
 from ..errors import ConfigError
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
-from .survival import BreakerConfig, EjectionConfig, RetryConfig, VerifyConfig
+from .interactive import CoalesceConfig, HedgeConfig
+from .sharing import SharingConfig
+from .survival import BreakerConfig, EjectionConfig, OverloadConfig, RetryConfig, VerifyConfig
 
 __all__ = ["ClientConfig", "Settings"]
 
@@ -82,8 +84,12 @@ class ClientConfig:
     retry: RetryConfig = RetryConfig()
     breaker: BreakerConfig = BreakerConfig()
     ejection: EjectionConfig = EjectionConfig()
+    overload: OverloadConfig = OverloadConfig()
     limits: LimitConfig = LimitConfig()
+    sharing: SharingConfig = SharingConfig()
     verify: VerifyConfig = VerifyConfig()
+    coalesce: CoalesceConfig = CoalesceConfig()
+    hedge: HedgeConfig = HedgeConfig()
 
     def __post_init__(self) -> None:
         if isinstance(self.voice, str):
@@ -118,8 +124,12 @@ class Settings(TypedDict, total=False):
     retry: RetryConfig
     breaker: BreakerConfig
     ejection: EjectionConfig
+    overload: OverloadConfig
     limits: LimitConfig
+    sharing: SharingConfig
     verify: VerifyConfig
+    coalesce: CoalesceConfig
+    hedge: HedgeConfig
 
 
 GROUPS: Mapping[str, type] = MappingProxyType(
@@ -130,7 +140,11 @@ GROUPS: Mapping[str, type] = MappingProxyType(
         "retry": RetryConfig,
         "breaker": BreakerConfig,
         "ejection": EjectionConfig,
+        "overload": OverloadConfig,
         "limits": LimitConfig,
+        "sharing": SharingConfig,
         "verify": VerifyConfig,
+        "coalesce": CoalesceConfig,
+        "hedge": HedgeConfig,
     }
 )

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..checks import check, checked_url, count, flag, positive
+from ..errors import ConfigError
+from .load import Load
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Endpoint"]
 
@@ -32,6 +38,27 @@ class Endpoint:
     def __post_init__(self) -> None:
         checked_url("url", self.url)
         check(self, count("max_connections") + positive("rate", "weight") + flag("per_address"))
+
+    @classmethod
+    def for_load(
+        cls, url: str, requests_per_second: float, latency: float, **settings: Any
+    ) -> Self:
+        """Return an endpoint that carries this load, if its service allows as much.
+
+        Connections are rate x latency (Little's law), and head-room; `Load` has the formula.
+        `rate` is the load itself, never exceeded, unless it is given. Raises ConfigError.
+
+        Args:
+            url: The whole URL that requests are sent to.
+            requests_per_second: Of this endpoint.
+            latency: Mean seconds from sending a request to the end of its reply.
+            settings: Other fields.
+        """
+        if "max_connections" in settings:
+            raise ConfigError("max_connections: for_load works it out; leave one of them out")
+        connections = Load(requests_per_second, latency).connections
+        limits = {"rate": requests_per_second, **settings}
+        return cls(url, max_connections=connections, **limits)
 
     def __repr__(self) -> str:
         return (

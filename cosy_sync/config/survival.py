@@ -1,14 +1,16 @@
-"""What the client does when the service fails: retries, breaker, ejection, verification."""
+"""What the client does when the service fails: retries, breaker, ejection, overload, checks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..checks import Rule, check, count, flag, not_negative, positive, whole
+from ..errors import ConfigError
 from ..models import Audio
 
-__all__ = ["BreakerConfig", "EjectionConfig", "RetryConfig", "VerifyConfig"]
+__all__ = ["BreakerConfig", "EjectionConfig", "OverloadConfig", "RetryConfig", "VerifyConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,9 @@ class RetryConfig:
 _RATIO_RULES: tuple[Rule, ...] = (("failure_ratio", lambda v: v <= 1, "at most 1"),)
 _BREAKER_RULES: tuple[Rule, ...] = (
     *_RATIO_RULES,
+    ("slow_ratio", lambda v: v <= 1, "at most 1"),
     ("jitter", lambda v: v < 1, "below 1"),
+    ("storage", lambda v: v is None or callable(v), "a function (endpoint) -> pybreaker storage"),
 )
 
 
@@ -41,26 +45,99 @@ class BreakerConfig:
 
     # Share of failures that opens the breaker.
     failure_ratio: float = 0.5
-    # Seconds over which the share is counted.
+    # Seconds from which on a call counts as slow, whether it succeeds or fails; None never.
+    slow_call: float | None = None
+    # Share of slow calls that opens the breaker.
+    slow_ratio: float = 0.5
+    # Seconds over which the shares are counted.
     window: float = 10.0
     # Calls in the window below which it never opens.
     min_calls: int = 20
     # Seconds that it stays open; `jitter` is a share of them, so that clients do not return as one.
     open_for: float = 30.0
     jitter: float = 0.1
-    # Calls let through afterwards; all of them must succeed to close it.
+    # Calls let through afterwards; all of them must succeed, and none be slow, to close it.
     probes: int = 5
     # Seconds after which a probe that never reported gives its place to another.
     probe_lease: float = 60.0
+    # pybreaker listeners, told of changes and of calls on the threads where they happen: be quick.
+    listeners: Sequence[Any] = field(default=(), repr=False)
+    # Makes the pybreaker storage for an endpoint, given its address, in which the state is shared
+    # with others. Called and used on a thread of its own, two or three times a second.
+    storage: Callable[[str], Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "listeners", _listeners(self.listeners))
         check(
             self,
-            positive("failure_ratio", "window", "open_for", "probe_lease")
+            positive("failure_ratio", "slow_ratio", "window", "open_for", "probe_lease")
+            + (positive("slow_call") if self.slow_call is not None else ())
             + count("min_calls", "probes")
             + not_negative("jitter")
             + _BREAKER_RULES,
         )
+
+
+_OVERLOAD_RULES: tuple[Rule, ...] = (
+    ("retry_share", lambda v: v <= 1, "at most 1"),
+    ("throttle_factor", lambda v: v >= 1, "1 or more"),
+    ("throttle_cap", lambda v: v < 1, "below 1"),
+    ("decrease", lambda v: v < 1, "below 1"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverloadConfig:
+    """How the client holds back when the service has too much to do."""
+
+    # Retries of interactive calls, as a share of the interactive texts sent in the latest seconds,
+    # `retry_window`. More saves more calls from single failures, and adds as much traffic when
+    # everything fails; a longer window lets more of it come at once.
+    retry_share: float = 0.1
+    retry_window: float = 10.0
+    # Retries per second that are allowed in any case: a quiet client has no texts to take a
+    # share of.
+    retry_floor: float = 1.0
+    # Calls are held back once the service accepts less than one in so many, in the latest
+    # seconds, `throttle_window`. A longer window is steadier; one that is not much shorter than
+    # the breaker's leaves nothing to do before the breaker opens.
+    throttle_factor: float = 2.0
+    throttle_window: float = 3.0
+    # The largest share that is held back; 0 for none. The rest finds out when the service is back.
+    throttle_cap: float = 0.8
+    # Calls in the window below which none is held back.
+    throttle_min_calls: int = 20
+    # What the rate (after 429s) and the requests in flight (after 429, 503 and time-outs) are
+    # multiplied with, at most once in a round trip. Smaller gives way faster and wastes more.
+    decrease: float = 0.7
+    # Seconds in which the rate is back after one decrease. Shorter probes the limit more often.
+    recovery: float = 5.0
+    # Seconds that an interactive call waits for its turn while the rate is lowered; bulk work
+    # waits as long as its deadline allows. More serves more calls, later, and their queue is sent
+    # on top of the new calls once the service has recovered.
+    patience: float = 1.0
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            positive("retry_window", "throttle_factor", "throttle_window", "decrease", "recovery")
+            + not_negative("retry_share", "retry_floor", "throttle_cap", "patience")
+            + count("throttle_min_calls")
+            + _OVERLOAD_RULES,
+        )
+
+
+def _listeners(given: Any) -> tuple[Any, ...]:
+    # Classes of pybreaker's own, which is not imported here.
+    calls = ("state_change", "success", "failure")
+    good = isinstance(given, (list, tuple)) and all(
+        callable(getattr(each, name, None)) and not isinstance(each, type)
+        for each in given
+        for name in calls
+    )
+    if not good:
+        raise ConfigError("listeners: must be a list of pybreaker listeners (objects, not classes)")
+    return tuple(given)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +177,8 @@ class VerifyConfig:
     # Seconds that every text may last longer: pauses at both ends.
     slack: float = 2.0
     # The caller's own check, (text, audio) -> bool, on a worker thread; False refuses the audio.
-    check: Callable[[str, Audio], bool] | None = None
+    # Not part of the hash, so that any object may be given.
+    check: Callable[[str, Audio], bool] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         check(

@@ -5,14 +5,22 @@ from __future__ import annotations
 import itertools
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..audio import Verifier, read_audio
 from ..clock import Clock
-from ..errors import ClosedError, CosyError, RateLimitedError, RefusedError, ReplyTimeout
-from ..events import AttemptFinished, Observer
+from ..errors import (
+    BadAudioError,
+    ClosedError,
+    CosyError,
+    RateLimitedError,
+    RefusedError,
+    ReplyTimeout,
+)
+from ..events import AttemptFinished, AudioRefused, Observer
 from ..messages import Payload, Reply, Request
 from ..models import Audio, Timing, Utterance
 from ..wires.base import Wire
@@ -22,7 +30,7 @@ from .room import Room
 from .sizes import ReplyBounds
 from .station import Station
 
-__all__ = ["Attempter", "Result", "Sender", "sleep"]
+__all__ = ["Attempter", "Attempts", "Result", "Sender", "sleep"]
 
 # A time-out of an attempt that had less than so many seconds tells of the caller's haste, not of
 # the endpoint.
@@ -42,6 +50,21 @@ class Sender(Protocol):
         Before the reply's body is read, make_room is called with its size in bytes, 0 where the
         service does not say it; it may wait.
         """
+        ...
+
+
+class Attempts(Protocol):
+    """What makes attempts for a caller."""
+
+    @property
+    def wires(self) -> Mapping[str, Wire]:
+        """Return each endpoint's wire, by its URL."""
+        ...
+
+    def attempt(
+        self, job: Job, texts: Sequence[Utterance], station: Station, number: int
+    ) -> Sequence[Result]:
+        """Send texts to an endpoint and return audio or an error for each."""
         ...
 
 
@@ -82,9 +105,12 @@ class Attempter:
         now = started = clock.now()
         admission = breaker.admit(now)
         verdict: CosyError | None = RefusedError("not sent")
+        seconds = 0.0
         results: Sequence[Result] = ()
         station.join(now)
         try:
+            if not admission.probe:  # the breaker's probes are few, and must get through
+                station.governor.admit(job.interactive, clock.now())
             self._enter(job, station)
             started = clock.now()
             try:
@@ -95,10 +121,12 @@ class Attempter:
                 raise
             finally:
                 self._give_slot(station)
+                seconds = clock.now() - started
+                station.governor.record(verdict, started, started + seconds)
         finally:
             now = clock.now()
             station.leave(now)
-            breaker.record(admission, verdict, now)
+            breaker.record(admission, verdict, now, seconds)
             if station.company is not None:
                 station.judge(texts, results, verdict, started, now)
         return results
@@ -148,6 +176,7 @@ class Attempter:
     def _send(
         self, job: Job, utterances: Sequence[Utterance], station: Station, number: int
     ) -> Sequence[Result]:
+        job.depart()
         texts = [utterance.text for utterance in utterances]
         request_id = f"{self.run_id}-{next(self.numbers)}"
         wire = self.wires[station.endpoint.url]
@@ -167,10 +196,14 @@ class Attempter:
             timing = self._timing(job, station, started, reply, request_id, number)
             self._tell(timing, texts, reply, failure)
             if failure is not None:
+                self._tell_refused(timing, [failure] * len(texts))
                 raise failure
             results = [self._open(payload, timing) for payload in payloads]
             results = self.verifier.check(texts, results)
-            room.keep(sum(len(r.data) for r in results if isinstance(r, Audio)))
+            good = [result for result in results if isinstance(result, Audio)]
+            if len(good) < len(results):
+                self._tell_refused(timing, results)
+            room.keep(sum(len(audio.data) for audio in good))
             return results
         finally:
             room.leave()
@@ -216,14 +249,21 @@ class Attempter:
             )
         )
 
+    def _tell_refused(self, timing: Timing, results: Sequence[Result]) -> None:
+        reasons = Counter(r.reason for r in results if isinstance(r, BadAudioError))
+        for reason, texts in reasons.items():
+            self.observer.on_event(AudioRefused(timing.endpoint, timing.request_id, texts, reason))
+
 
 def _no_turn(job: Job, station: Station, now: float) -> RateLimitedError:
     pause = station.limiter.paused_until - now
     if pause > 0:
         why = f"the service asked to be left alone for {pause:.1f} s more (Retry-After)"
     else:
-        rate = station.endpoint.rate
-        why = f"the rate limit of {rate:g} requests/s is booked out; send less or raise its rate"
+        rate, full = station.governor.limits(now)[0], station.endpoint.rate
+        why = f"the rate limit of {full:g} requests/s is booked out; send less or raise its rate"
+        if rate < full:
+            why = f"after refusals (429) only {rate:.3g} of {full:g} requests/s are sent; send less"
     return RateLimitedError(
         f"no turn within the deadline of {job.deadline.seconds:g} s: {why}",
         endpoint=station.label,

@@ -35,7 +35,10 @@ class Permits:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        # Guards: _free, both _queues, every waiter's `granted`, _closed.
+        # What a cost counts as at most. It never changes, so what is given back is what was taken.
+        self._most = limit
+        # Guards: limit, _free (below 0 after the limit fell, until enough came back), both
+        # _queues, every waiter's `granted`, _closed.
         self._lock = threading.Lock()
         self._free = limit
         self._urgent: _Queues = OrderedDict()
@@ -54,11 +57,11 @@ class Permits:
 
         Raises ClosedError when closed, also while waiting.
         """
-        cost = min(cost, self.limit)
+        cost = min(cost, self._most)
         with self._lock:
             if self._closed:
                 raise ClosedError("the client is closed")
-            if self._free >= cost and not self._urgent and (urgent or not self._normal):
+            if self._fits(cost) and not self._urgent and (urgent or not self._normal):
                 self._free -= cost
                 return True
             if seconds <= 0:
@@ -71,7 +74,19 @@ class Permits:
     def release(self, cost: int = 1) -> None:
         """Give permits back and hand them to whoever is next."""
         with self._lock:
-            self._free += min(cost, self.limit)
+            self._free += min(cost, self._most)
+            woken = self._grant()
+        for waiter in woken:
+            waiter.gate.release()
+
+    def resize(self, limit: int) -> None:
+        """Change the limit, between 1 and the one it was made with.
+
+        What is taken stays taken: after the limit fell nothing is granted until it is kept again.
+        """
+        with self._lock:
+            self._free += limit - self.limit
+            self.limit = limit
             woken = self._grant()
         for waiter in woken:
             waiter.gate.release()
@@ -114,13 +129,16 @@ class Permits:
             other.gate.release()
         return waiter.granted
 
+    def _fits(self, cost: int) -> bool:
+        return self._free >= cost or self._free == self.limit  # alone it always fits
+
     def _grant(self) -> list[_Waiter]:
         woken: list[_Waiter] = []
         for queues in (self._urgent, self._normal):
             while queues:
                 key, line = next(iter(queues.items()))
                 waiter = line[0]
-                if waiter.cost > self._free:
+                if not self._fits(waiter.cost):
                     return woken
                 self._free -= waiter.cost
                 waiter.granted = True

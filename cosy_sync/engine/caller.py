@@ -15,10 +15,17 @@ from ..errors import (
     ServerError,
     TransportError,
 )
-from ..events import Observer, RetryPlanned, TextFailed, TextsFinished
+from ..events import (
+    CallRefused,
+    Observer,
+    RetryPlanned,
+    RetrySuppressed,
+    TextFailed,
+    TextsFinished,
+)
 from ..models import Audio, Utterance
-from ..policies import RetryPolicy
-from .attempt import Attempter, Result, sleep
+from ..policies import RetryBudget, RetryPolicy
+from .attempt import Attempts, Result, sleep
 from .cluster import Cluster
 from .job import Job
 from .station import Station
@@ -43,17 +50,19 @@ class Caller:
 
     def __init__(
         self,
-        attempter: Attempter,
+        attempter: Attempts,
         cluster: Cluster,
         retry: RetryPolicy,
         observer: Observer,
         clock: Clock,
+        budget: RetryBudget,
     ) -> None:
         self._attempter = attempter
         self._cluster = cluster
         self._retry = retry
         self._observer = observer
         self._clock = clock
+        self._budget = budget
 
     def run(self, job: Job) -> None:
         """Bring every text of the job to an outcome; blocks until then."""
@@ -76,9 +85,12 @@ class Caller:
         results: Sequence[Result]
         try:
             station = self._cluster.choose(job, group.avoid, now)
+        except (RefusedError, DeadlineError) as error:
+            return self._refused(job, group, error, None)
+        try:
             results = self._attempter.attempt(job, group.texts, station, group.attempt)
         except (RefusedError, DeadlineError) as error:
-            return self._refused(job, group, error)
+            return self._refused(job, group, error, station)
         except ClosedError:
             raise
         except CosyError as error:
@@ -91,9 +103,20 @@ class Caller:
         return self._settle(job, group, station, results)
 
     def _refused(
-        self, job: Job, group: _Group, error: RefusedError | DeadlineError
+        self,
+        job: Job,
+        group: _Group,
+        error: RefusedError | DeadlineError,
+        station: Station | None,
     ) -> list[_Group]:
-        """Treat a refusal of our own: it is no attempt. Bulk work waits, interactive work ends."""
+        """Treat a refusal of our own: it is no attempt. Where no other endpoint is ready, bulk work
+        waits and interactive work ends."""
+        if isinstance(error, RefusedError):
+            self._observer.on_event(CallRefused(error.endpoint or "", len(group.texts), error))
+        if station is not None and error.retryable:
+            avoid = (*group.avoid, station)
+            if self._cluster.elsewhere(avoid, self._clock.now()):
+                return [_Group(group.texts, avoid, group.attempt)]
         pause = getattr(error, "retry_after", None)
         if job.interactive or not error.retryable or pause is None:
             self._fail(job, group.texts, error)
@@ -110,6 +133,8 @@ class Caller:
         self, job: Job, group: _Group, station: Station, results: Sequence[Result]
     ) -> list[_Group]:
         """Note what came; wait, and return the texts that deserve another attempt."""
+        if job.interactive and group.attempt == 1:
+            self._budget.deposit(len(results), self._clock.now())
         again: list[Utterance] = []
         finished: list[Audio] = []
         chars = 0
@@ -124,13 +149,14 @@ class Caller:
                 result.endpoint = station.label
             elsewhere = self._cluster.elsewhere((*group.avoid, station), self._clock.now())
             wait = self._retry.wait(job.note(utterance, result), elsewhere=elsewhere)
-            if wait is None or not self._fits(job, wait):
+            if wait is None or not self._may_repeat(job, utterance, result, wait):
                 self._fail(job, [utterance], self._last_word(job, result))
             else:
                 again.append(utterance)
                 longest = max(longest, wait)
         if finished:
             self._tell_finished(finished, chars)
+        job.deliver()
         if not again:
             return []
         newest = job.tries[again[0].index][-1]
@@ -144,8 +170,17 @@ class Caller:
             return []
         return [_Group(again, (*group.avoid, station), group.attempt + 1)]
 
-    def _fits(self, job: Job, wait: float) -> bool:
-        return wait < job.deadline.remaining(self._clock.now())
+    def _may_repeat(self, job: Job, text: Utterance, error: CosyError, wait: float) -> bool:
+        """Return whether a retry fits into the deadline and, if interactive, is paid for."""
+        now = self._clock.now()
+        if wait >= job.deadline.remaining(now):
+            reason = "deadline"
+        elif job.interactive and not self._budget.withdraw(1, now):
+            reason = "budget"
+        else:
+            return True
+        self._observer.on_event(RetrySuppressed(error.endpoint or "", text.hash, reason, error))
+        return False
 
     def _last_word(self, job: Job, error: CosyError) -> CosyError:
         """Return the error that ends a text: the deadline where that is what cut the attempt."""

@@ -35,6 +35,9 @@ _LOOK = 0.01
 # Looks in a row that must find nothing: an attempt that had just been given the station shows then.
 _LOOKS = 5
 
+# Seconds to wait for each thread that shares limits: it may be asking a server that is gone.
+_MOMENT = 1.0
+
 _Key = tuple[str, str | None]
 
 
@@ -74,7 +77,8 @@ class Cluster:
         self._directory = Directory(
             names, ways, config.pool, clock, self._take_answer, self._note_failure
         )
-        self._alone = len(endpoints) == 1 and not names
+        # Whether there is one station, and will never be another.
+        self.alone = len(endpoints) == 1 and not names
         # Whether there may be more stations than endpoints.
         self.grows = bool(names)
         # Guards everything below; `stations` may be read without it, it only changes as a whole.
@@ -114,6 +118,15 @@ class Cluster:
         return len(stations) > 1 and any(
             station not in avoid and station.wait(now) <= SOON for station in stations
         )
+
+    def another(self, first: Station, now: float) -> Station | None:
+        """Pick a station beside the first one that takes a request now; None when none does."""
+        others = [
+            station
+            for station in self.stations
+            if station is not first and not station.health.ejected and station.wait(now) <= 0
+        ]
+        return pick(others, (), now, random.random) if others else None
 
     def _await_stations(self, job: Job) -> tuple[Station, ...]:
         directory, clock = self._directory, self._clock
@@ -224,8 +237,10 @@ class Cluster:
         self._tell_back(back)
 
     def close(self, seconds: float) -> None:
-        """Look nothing up any more; wait at most so long for a look-up under way."""
+        """Look nothing up and share nothing any more; wait at most so long for a look-up."""
         self._directory.close(seconds)
+        for station in self.everybody():
+            station.close(_MOMENT)
 
     def _check(self, url: str) -> None:
         if url not in self._endpoints:
@@ -246,10 +261,12 @@ class Cluster:
             back = self._publish()
             forgotten = [k for k, at in self._left.items() if self._is_over(k, at, now)]
             for key in forgotten:
-                del self._left[key], self._known[key]
-        for where, address in forgotten:
-            assert address is not None
-            self._ways.forget(where, address)
+                del self._left[key]
+            over = [self._known.pop(key) for key in forgotten]
+        for station in over:
+            assert station.address is not None
+            self._ways.forget(station.endpoint.url, station.address)
+            station.close(_MOMENT)
         if joined or left:
             self._observer.on_event(AddressesChanged(endpoint.label, joined, left))
         self._tell_back(back)
@@ -285,10 +302,11 @@ class Cluster:
         if station is None:
             station = self._known[key] = Station(
                 self._endpoints[url],
-                self._config.breaker,
+                self._config,
                 self._observer,
+                self._clock,
                 address=address,
-                company=None if self._alone else self,
+                company=None if self.alone else self,
             )
         return station
 

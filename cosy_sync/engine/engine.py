@@ -10,29 +10,32 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, cast
+from typing import Protocol
 
 from ..audio import Verifier
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint
-from ..errors import ClosedError, ConfigError, ShedError
+from ..errors import ClosedError, ConfigError
 from ..events import Observer
 from ..models import Audio, Outcome, Utterance
-from ..policies import Deadline, RetryPolicy
+from ..policies import Deadline, HedgePolicy, RetryBudget, RetryPolicy
 from ..wires.base import Wire
-from .attempt import Attempter, Sender
+from .alarms import Alarms
+from .attempt import Attempter, Attempts, Sender
 from .budget import Permits
 from .caller import Caller
 from .cluster import Cluster, Ways
+from .coalescer import Crew
 from .dispatcher import Dispatcher, Terms
 from .executor import SerialExecutor, ThreadExecutor
 from .gate import Gate
-from .job import Job
+from .hedger import Hedger
+from .interactive import Interactive, Lookups
+from .parked import ParkedExecutor
+from .seats import Seats
 from .sizes import ReplyBounds
 
 __all__ = ["Engine", "Network", "Supplies"]
-
-T = TypeVar("T")
 
 # Seconds that running work gets to notice that it was cut off.
 _GRACE = 5.0
@@ -84,18 +87,24 @@ class Engine:
         self.cluster = Cluster(
             supplies.endpoints, config, supplies.network, supplies.observer, supplies.clock
         )
+        self.budget = RetryBudget(config.overload)
         places = sum(endpoint.max_connections for endpoint in supplies.endpoints)
         most = config.pool.max_connections
         grows = self.cluster.grows
         # Only where the endpoints together may open more than the pool has.
         self._connections = Permits(most) if grows or places > most else None
-        workers = most if grows else min(places, most)
-        make = SerialExecutor if config.serial else functools.partial(ThreadExecutor, workers)
+        self.workers = most if grows else min(places, most)
+        serial = config.serial
+        make = SerialExecutor if serial else functools.partial(ThreadExecutor, self.workers)
         # Bulk batches may sleep on their workers; single texts have workers of their own, and so
-        # has the main thread, which Ctrl-C could otherwise hit while it holds permits.
-        self._bulk, self._single, self._main = make(), make(), make()
+        # have the callbacks of users, which may take their time.
+        self._bulk, self._calls = make(), make()
+        self._single = SerialExecutor() if serial else ParkedExecutor(self.workers)
+        # Of two attempts of a late call one is left behind, so both run on workers of their own.
+        self._legs = ParkedExecutor(2 * self.workers)
         self._memory = Permits(config.limits.max_bytes_in_flight)
-        self._submitted = Permits(config.limits.max_submitted)
+        limits = config.limits
+        self._submitted = Seats(limits.max_submitted, sheds=limits.on_full == "shed")
         # Guards: _callers, _gates, _stops, _closed.
         self._lock = threading.Lock()
         self._callers: dict[object, Caller] = {}
@@ -104,6 +113,11 @@ class Engine:
         self._gates: dict[str, Gate] = {}
         self._stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
         self._closed = False
+        crew = Crew(
+            workers=self._single, alarms=Alarms(), clock=self._clock, observer=supplies.observer
+        )
+        lookups = Lookups(caller=self._caller, caller_key=_caller_key, gate=self._gate)
+        self._interactive = Interactive(crew, self._bulk, self._calls, lookups, self._submitted)
 
     # -- work -----------------------------------------------------------------------------------
 
@@ -146,88 +160,17 @@ class Engine:
         return self._bulk.busy()
 
     def run_one(self, utterance: Utterance, config: ClientConfig) -> Outcome:
-        """Bring one text to its outcome, on this very thread unless it is the main one."""
-        job = self._job(utterance, config)
-        if threading.current_thread() is not threading.main_thread() or config.serial:
-            with self._single.busy():
-                return self._run_gated(job, config)
-        future: Future[Outcome] = Future()
-        self._main.submit(lambda: _fulfil(future, lambda: self._run_gated(job, config)))
-        try:
-            return future.result()
-        except KeyboardInterrupt:
-            job.stop.set()
-            raise
+        """Bring one text to its outcome; see Interactive."""
+        return self._interactive.run_one(utterance, config)
 
-    def submit(self, utterance: Utterance, config: ClientConfig) -> Future[Audio]:
-        """Bring one text to its outcome on a worker.
-
-        Waits, up to the deadline, while too many are submitted already: then ShedError.
-        """
-        job, gate = self._job(utterance, config), self._gate(config)
-        seconds = 0.0 if self._single.is_inside() else config.deadline  # a worker must not wait
-        if not self._submitted.acquire(seconds=seconds):
-            raise ShedError(
-                f"{self._submitted.limit} texts are submitted and not finished; wait for some, "
-                "use synth_many, or raise LimitConfig(max_submitted)"
-            )
-        future: Future[Audio] = Future()
-
-        def work() -> None:
-            _fulfil(future, lambda: self._speak(job, config), self._submitted.release, gate)
-
-        if gate is None:
-            self._hand_over(work, future)
-        else:
-            gate.enter_later(lambda: self._hand_over(work, future))
-        return future
-
-    def _hand_over(self, work: Callable[[], None], future: Future[Audio]) -> None:
-        try:
-            self._single.submit(work)
-        except ClosedError as error:
-            self._submitted.release()
-            if future.set_running_or_notify_cancel():
-                future.set_exception(error)
-
-    def _speak(self, job: Job, config: ClientConfig) -> Audio:
-        self._run(job, config)
-        outcome = job.outcomes[0]
-        if outcome.audio is None:
-            assert outcome.error is not None
-            raise outcome.error
-        return outcome.audio
-
-    def _job(self, utterance: Utterance, config: ClientConfig) -> Job:
-        job = Job(
-            [utterance],
-            Deadline(self._clock.now(), config.deadline),
-            interactive=config.priority != "bulk",
-            tenant=config.tenant or "",
-            stop=threading.Event(),
-        )
-        self._watch(job.stop)
-        return job
-
-    def _run_gated(self, job: Job, config: ClientConfig) -> Outcome:
-        gate = self._gate(config)
-        left = job.deadline.remaining(self._clock.now())
-        if gate is not None and not gate.acquire(urgent=job.interactive, seconds=left):
-            error = job.deadline.error(f"waiting for one of the tenant's {gate.limit} places")
-            job.fail(job.texts[0], error)
-            return job.outcomes[0]
-        try:
-            self._run(job, config)
-        finally:
-            if gate is not None:
-                gate.release()
-        return job.outcomes[0]
-
-    def _run(self, job: Job, config: ClientConfig) -> None:
-        try:
-            self._caller(config).run(job)
-        except (Exception, SystemExit) as error:
-            job.end(error)
+    def submit(
+        self,
+        utterance: Utterance,
+        config: ClientConfig,
+        callback: Callable[[Future[Audio]], object] | None = None,
+    ) -> Future[Audio]:
+        """Bring one text to its outcome on a worker; see Interactive."""
+        return self._interactive.submit(utterance, config, callback)
 
     # -- what callers share ---------------------------------------------------------------------
 
@@ -249,7 +192,7 @@ class Engine:
 
     def _make_caller(self, config: ClientConfig) -> Caller:
         supplies = self._supplies
-        attempter = Attempter(
+        plain = Attempter(
             wires={e.url: supplies.wire(e, config) for e in supplies.endpoints},
             sender=self.network,
             memory=self._memory,
@@ -260,8 +203,20 @@ class Engine:
             clock=self._clock,
             sample_rate=config.sample_rate,
         )
+        attempter = self._hedged(plain, config)
         retry = RetryPolicy(config.retry)
-        return Caller(attempter, self.cluster, retry, supplies.observer, self._clock)
+        return Caller(attempter, self.cluster, retry, supplies.observer, self._clock, self.budget)
+
+    def _hedged(self, attempter: Attempter, config: ClientConfig) -> Attempts:
+        if not config.hedge.enabled or self.cluster.alone or config.serial:
+            return attempter
+        return Hedger(
+            attempter=attempter,
+            cluster=self.cluster,
+            policy=HedgePolicy(config.hedge),
+            budget=self.budget,
+            legs=self._legs,
+        )
 
     def _gate(self, config: ClientConfig) -> Gate | None:
         limit = config.max_in_flight
@@ -293,12 +248,14 @@ class Engine:
         """
         with self._lock:
             self._closed = True
+        self._interactive.close()
         try:
             self.drain(seconds)
         finally:
             self.cut()
             self.drain(_GRACE)
-            for executor in (self._bulk, self._single, self._main):
+            self._legs.drain(_GRACE)
+            for executor in (self._bulk, self._single, self._calls, self._legs):
                 executor.close()
             self.cluster.close(_GRACE)
             self.network.close()
@@ -306,7 +263,8 @@ class Engine:
     def drain(self, seconds: float) -> None:
         """Wait until nothing is queued or running, at most so many seconds."""
         until = time.monotonic() + seconds
-        for executor in (self._bulk, self._single, self._main):
+        # Outcomes lead to callbacks, and a callback may have begun something before the close.
+        for executor in (self._bulk, self._single, self._calls, self._bulk, self._single):
             executor.drain(max(0.0, until - time.monotonic()))
 
     def cut(self) -> None:
@@ -316,6 +274,7 @@ class Engine:
             stops, gates = list(self._stops), list(self._gates.values())
         for stop in stops:
             stop.set()
+        self._interactive.cut()
         for permits in (self._memory, self._submitted, self._connections):
             if permits is not None:
                 permits.close()
@@ -331,38 +290,10 @@ class Engine:
         return sum(station.slots.used for station in self.cluster.everybody())
 
 
-def _fulfil(
-    future: Future[T],
-    work: Callable[[], T],
-    after: Callable[[], None] | None = None,
-    gate: Gate | None = None,
-) -> None:
-    """Do the work and tell its future, once what it held is given back: callbacks may go on."""
-    result: T | None = None
-    failure: BaseException | None = None
-    wanted = future.set_running_or_notify_cancel()
-    try:
-        if wanted:
-            result = work()
-    except BaseException as error:
-        failure = error
-    finally:
-        if after is not None:
-            after()
-        if gate is not None:
-            gate.release()
-    if failure is not None:
-        future.set_exception(failure)
-        if isinstance(failure, KeyboardInterrupt):  # on the caller's own thread, when serial
-            raise failure
-    elif wanted:
-        future.set_result(cast(T, result))
-
-
 def _caller_key(config: ClientConfig) -> object:
     """Return what a caller depends on; the rest of a configuration belongs to the single call."""
     return (
         *(config.wire, config.voice, config.model, config.format, config.sample_rate),
         *(config.speed, config.api_key, tuple(sorted(config.headers.items()))),
-        *(config.batch, config.retry, config.verify, config.limits),
+        *(config.batch, config.retry, config.verify, config.limits, config.hedge),
     )

@@ -16,7 +16,8 @@ class Gate:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._permits = Permits(limit)
-        self._line: deque[Callable[[], None]] = deque()
+        self._urgent: deque[Callable[[], None]] = deque()
+        self._normal: deque[Callable[[], None]] = deque()
 
     def acquire(self, *, urgent: bool = False, seconds: float = 0.0) -> bool:
         """Enter, waiting at most so many seconds; return whether that worked.
@@ -25,9 +26,12 @@ class Gate:
         """
         return self._permits.acquire(urgent=urgent, seconds=seconds)
 
-    def enter_later(self, task: Callable[[], None]) -> None:
-        """Call the task as soon as it may be inside: now, or on the thread of one who leaves."""
-        self._line.append(task)
+    def enter_later(self, task: Callable[[], None], *, urgent: bool = False) -> None:
+        """Call the task as soon as it may be inside: now, or on the thread of one who leaves.
+
+        Urgent ones go before the others.
+        """
+        (self._urgent if urgent else self._normal).append(task)
         self._advance()
 
     def release(self) -> None:
@@ -38,22 +42,29 @@ class Gate:
     def close(self) -> list[Callable[[], None]]:
         """Wake those who wait; return those in line, who will not come in."""
         self._permits.close()
-        left = list(self._line)
-        self._line.clear()
+        left = [*self._urgent, *self._normal]
+        self._urgent.clear()
+        self._normal.clear()
         return left
 
     def _advance(self) -> None:
         # Whoever joins the line tries the door afterwards, and whoever leaves looks at the line
         # afterwards: of two who do so at the same time one sees the other.
-        while self._line:
+        while self._urgent or self._normal:
             try:
                 if not self._permits.acquire():
                     return
             except Exception:  # closed: close() has the line
                 return
-            try:
-                task = self._line.popleft()
-            except IndexError:
+            task = _first(self._urgent) or _first(self._normal)
+            if task is None:
                 self._permits.release()
                 continue
             task()
+
+
+def _first(line: deque[Callable[[], None]]) -> Callable[[], None] | None:
+    try:
+        return line.popleft()
+    except IndexError:
+        return None

@@ -99,6 +99,12 @@ class Job:
         errors.append(error)
         return errors
 
+    def depart(self) -> None:
+        """Note that the texts are sent now: they have their connection and their turn."""
+
+    def deliver(self) -> None:
+        """Hand out the outcomes so far: the job goes on to wait for the others."""
+
 
 def failed(utterance: Utterance, error: CosyError) -> Outcome:
     """Return the outcome of a text that ended with an error."""

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..config import BreakerConfig, Endpoint
+from ..clock import Clock
+from ..config import BreakerConfig, ClientConfig, Endpoint, SharingConfig
 from ..errors import BadAudioError, ConnectError, CosyError, ReplyTimeout
-from ..events import BreakerChanged, Observer
+from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
-from ..policies import Breaker, Health, Pace, RateLimiter
+from ..policies import Breaker, Health, RateLimiter, Tempo
 from ..policies.balancer import SOON
+from ..shared import BreakerLink, Limiter, RedisBook, SharedLimiter
 from .budget import Permits
+from .governor import Governor
 
 __all__ = ["Company", "Station"]
 
@@ -42,8 +46,9 @@ class Station:
     def __init__(
         self,
         endpoint: Endpoint,
-        breaker: BreakerConfig,
+        config: ClientConfig,
         observer: Observer,
+        clock: Clock,
         *,
         address: str | None = None,
         company: Company | None = None,
@@ -55,15 +60,21 @@ class Station:
         self.company = company
         self._observer = observer
         self.slots = Permits(endpoint.max_connections)
-        self.limiter = RateLimiter(endpoint.rate)
-        self.breaker = Breaker(breaker, self.label, on_change=self._tell)
+        self.limiter = self._limiter(config.sharing, clock)
+        self.breaker = Breaker(
+            config.breaker, self.label, on_change=self._tell, listeners=config.breaker.listeners
+        )
+        self._link = self._link_breaker(config.breaker, clock)
+        self.governor = Governor(
+            endpoint, config.overload, self.slots, self.limiter, observer, label=self.label
+        )
         # Its fields belong to the ejector.
         self.health = Health()
 
-        # Guards: the changes of busy (attempts in flight or waiting for their turn) and _pace.
+        # Guards: the changes of busy (attempts in flight or waiting for their turn) and _tempo.
         self._lock = threading.Lock()
         self.busy = 0
-        self._pace = Pace()
+        self._tempo = Tempo()
 
     @property
     def places(self) -> int:
@@ -72,15 +83,17 @@ class Station:
 
     def join(self, now: float) -> None:
         """Note that an attempt begins."""
+        if self._link is not None:
+            self._link.start()
         with self._lock:
             if not self.busy:
-                self._pace.progress = now
+                self._tempo.progress = now
             self.busy += 1
 
     def leave(self, now: float) -> None:
         """Note that an attempt ended."""
         with self._lock:
-            self._pace.progress = now
+            self._tempo.progress = now
             self.busy -= 1
 
     def judge(
@@ -96,7 +109,7 @@ class Station:
         if error is None or isinstance(error, ReplyTimeout):
             chars = sum([len(utterance.text) for utterance in texts])
             with self._lock:
-                self._pace.add(now - sent, chars, now)
+                self._tempo.add(now - sent, chars, now)
         if error is None:
             bad = [result for result in results if isinstance(result, BadAudioError)]
             self.company.judge(self, len(bad) / len(results), sent, now)
@@ -117,7 +130,7 @@ class Station:
 
     def pace(self, now: float) -> float | None:
         """Return the seconds per character that it takes lately, None when not known."""
-        return self._pace.per_char(now, self.busy)
+        return self._tempo.per_char(now, self.busy)
 
     def obey(self, error: CosyError, now: float) -> None:
         """Pause when the service said when to come back, but not for ever."""
@@ -125,5 +138,36 @@ class Station:
         if retry_after is not None and retry_after > 0:
             self.limiter.pause(now + min(retry_after, _LONGEST_PAUSE))
 
+    def close(self, seconds: float) -> None:
+        """End what shares limiter and breaker with others; wait at most so many seconds."""
+        if isinstance(self.limiter, SharedLimiter):
+            self.limiter.close(seconds)
+        if self._link is not None:
+            self._link.close(seconds)
+
+    def _limiter(self, sharing: SharingConfig, clock: Clock) -> Limiter:
+        rate = self.endpoint.rate
+        if sharing.redis_url is None:
+            return RateLimiter(rate)
+        book = RedisBook(sharing, self.label, rate)
+        tell = functools.partial(self._tell_sharing, "rate limit")
+        return SharedLimiter(rate, book, RateLimiter, clock, tell, sharing.clients)
+
+    def _link_breaker(self, config: BreakerConfig, clock: Clock) -> BreakerLink | None:
+        if config.storage is None:
+            return None
+        breaker = self.breaker
+        return BreakerLink(
+            config.storage,
+            self.label,
+            lambda state, age: breaker.follow(state, clock.now(), age),
+            functools.partial(self._tell_sharing, "breaker"),
+        )
+
     def _tell(self, old: str, new: str) -> None:
+        if self._link is not None:
+            self._link.publish(new)
         self._observer.on_event(BreakerChanged(self.label, old, new))
+
+    def _tell_sharing(self, what: str, shared: bool, reason: str) -> None:
+        self._observer.on_event(SharingChanged(self.label, what, shared, reason))

@@ -1,20 +1,30 @@
 """Decide whether, when and how often: pure functions of (state, now) that never wait."""
 
-from .balancer import Pace, pick
+from .balancer import Tempo, pick
 from .breaker import Admission, Breaker
+from .concurrency import Concurrency
 from .deadline import Deadline
 from .ejection import Ejector, Health
+from .hedge import HedgePolicy
+from .pace import Pace
 from .ratelimit import RateLimiter
 from .retry import RetryPolicy
+from .retry_budget import RetryBudget
+from .throttle import Throttle
 
 __all__ = [
     "Admission",
     "Breaker",
+    "Concurrency",
     "Deadline",
     "Ejector",
     "Health",
+    "HedgePolicy",
     "Pace",
     "RateLimiter",
+    "RetryBudget",
     "RetryPolicy",
+    "Tempo",
+    "Throttle",
     "pick",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections import deque
@@ -32,7 +33,7 @@ class Admission:
 
 
 class Breaker:
-    """Opens when too many calls of the last seconds failed, then lets probes try before it closes.
+    """Opens when too many calls of the last seconds failed, or were slow, then lets probes try.
 
     Admit first, make the call outside, then record what became of it: nothing is held meanwhile.
 
@@ -71,6 +72,7 @@ class Breaker:
             CLOSED: self.ledger.close,
         }
         self._ticks_per_second = _BUCKETS / config.window
+        self._slow_call = math.inf if config.slow_call is None else config.slow_call
         # How soon a caller should ask again while all probes are under way.
         self._peek = config.open_for / 60
         # Guards everything below.
@@ -98,15 +100,26 @@ class Breaker:
         ticket = self._ticket
         return ticket if ticket is not None else self._admit_probe(now)
 
-    def record(self, admission: Admission, error: CosyError | None, now: float) -> None:
+    def record(
+        self, admission: Admission, error: CosyError | None, now: float, seconds: float = 0.0
+    ) -> None:
         """Count what became of a call: success, failure (`error.trips`) or neither.
 
         Results of calls from before the last change of state count for nothing.
+
+        Args:
+            admission: What `admit` returned for the call.
+            error: None for a success.
+            now: The instant.
+            seconds: How long the service took, for the share of slow calls.
         """
         if error is None:
-            counted = self._succeeded(admission, now)
+            if seconds < self._slow_call:
+                counted = self._succeeded(admission, now)
+            else:
+                counted = self._troubled(admission, now, 0, 1)
         elif error.trips:
-            counted = self._failed(admission, now)
+            counted = self._troubled(admission, now, 1, int(seconds >= self._slow_call))
         else:
             # Says nothing about the endpoint's health: a probe only gives its place back.
             if admission.probe:
@@ -124,6 +137,23 @@ class Breaker:
             return 0.0
         with self._lock:
             return self._wait(now)
+
+    def follow(self, state: str, now: float, age: float = 0.0) -> None:
+        """Obey a change that was decided elsewhere `age` seconds ago.
+
+        It opens for what is left of its own open time, and closes. While others let their probes
+        through, a closed one lets only its own through; an open one waits for its own time.
+        """
+        pause = self._draw_pause()
+        with self._lock:
+            if state == CLOSED and self._state != CLOSED:
+                self._close()
+            elif state == HALF_OPEN and self._state == CLOSED:
+                self._half_open()
+            elif state == OPEN and self._state != OPEN:
+                self._open(now + max(0.0, pause - age), "troubles that another process had")
+        if self._changes:
+            self._announce()
 
     def _admit_probe(self, now: float) -> Admission:
         with self._lock:
@@ -169,7 +199,7 @@ class Breaker:
             if admission.generation != self._generation:
                 return False
             if not admission.probe:
-                self._window.add(tick, 0)
+                self._window.add(tick, 0, 0)
                 return True
             if self._leases.pop(admission, None) is None:
                 return False
@@ -178,33 +208,41 @@ class Breaker:
                 self._close()
             return True
 
-    def _failed(self, admission: Admission, now: float) -> bool:
+    def _troubled(self, admission: Admission, now: float, failed: int, slow: int) -> bool:
         tick = int(now * self._ticks_per_second)
         pause = self._draw_pause()
         with self._lock:
             if admission.generation != self._generation:
                 return False
             if not admission.probe:
-                window = self._window
-                window.add(tick, 1)
-                if window.calls >= self._config.min_calls:
-                    # A quotient, not a product: 0.55 * 20 is above 11.
-                    ratio = window.failures / window.calls
-                    if ratio >= self._config.failure_ratio:
-                        self._open(now + pause, self._describe(window))
+                self._window.add(tick, failed, slow)
+                cause = self._cause(failed, slow)
+                if cause:
+                    self._open(now + pause, cause)
                 return True
             if self._leases.pop(admission, None) is None:
                 return False
-            self._open(now + pause, "a probe failed")
+            self._open(now + pause, "a probe failed" if failed else "a probe was slow")
             return True
 
     def _draw_pause(self) -> float:
         # Before the lock is taken: the source of randomness may be the user's.
         return self._config.open_for * (1.0 + self._config.jitter * (2.0 * self._random() - 1.0))
 
-    def _describe(self, window: _Window) -> str:
-        share = 100 * window.failures / window.calls
-        return f"{share:.0f} % of {window.calls} calls failed in {self._config.window:g} s"
+    def _cause(self, failed: int, slow: int) -> str:
+        """Return why this call opens the breaker, or nothing."""
+        config, calls = self._config, self._window.calls
+        if calls < config.min_calls:
+            return ""
+        # Quotients, not products: 0.55 * 20 is above 11.
+        share = self._window.failures / calls
+        if failed and share >= config.failure_ratio:
+            return f"{100 * share:.0f} % of {calls} calls failed in {config.window:g} s"
+        share = self._window.slow / calls
+        if slow and share >= config.slow_ratio:
+            took = f"took {config.slow_call:g} s or longer"
+            return f"{100 * share:.0f} % of {calls} calls {took} in {config.window:g} s"
+        return ""
 
     def _open(self, until: float, cause: str) -> None:
         self._change(OPEN)
@@ -263,34 +301,42 @@ class Breaker:
 
 
 class _Window:
-    """Calls and failures of the last seconds, in a ring of buckets. Its owner's lock guards it."""
+    """Calls of the last seconds, and how many of them failed or were slow, in a ring of buckets.
 
-    __slots__ = ("_bucket", "_ring", "_tick", "calls", "failures")
+    Its owner's lock guards it.
+    """
+
+    __slots__ = ("_bucket", "_ring", "_tick", "calls", "failures", "slow")
 
     def __init__(self) -> None:
         self.calls = 0
         self.failures = 0
-        self._ring = [[0, 0] for _ in range(_BUCKETS)]
+        self.slow = 0
+        self._ring = [[0, 0, 0] for _ in range(_BUCKETS)]
         self._tick = 0
         self._bucket = self._ring[0]
 
-    def add(self, tick: int, failures: int) -> None:
+    def add(self, tick: int, failed: int, slow: int) -> None:
         """Count one call in the bucket of a tick; a tick that has passed counts as the last."""
         if tick > self._tick:
             self._turn(tick)
         bucket = self._bucket
         bucket[0] += 1
         self.calls += 1
-        if failures:
-            bucket[1] += failures
-            self.failures += failures
+        if failed:
+            bucket[1] += 1
+            self.failures += 1
+        if slow:
+            bucket[2] += 1
+            self.slow += 1
 
     def _turn(self, tick: int) -> None:
         for passed in range(max(self._tick, tick - _BUCKETS) + 1, tick + 1):
             bucket = self._ring[passed % _BUCKETS]
             self.calls -= bucket[0]
             self.failures -= bucket[1]
-            bucket[0] = bucket[1] = 0
+            self.slow -= bucket[2]
+            bucket[:] = (0, 0, 0)
         self._tick = tick
         self._bucket = self._ring[tick % _BUCKETS]
 

@@ -9,7 +9,7 @@ from array import array
 __all__ = ["RateLimiter"]
 
 # Seconds by which requests may come closer together on their way to the server.
-_JITTER = 0.006
+_JITTER = 0.008
 # Seconds by which threads that were booked apart may wake closer together, as a rule.
 _WAKING = 0.0015
 # Seconds by which a sum of instants may be off.
@@ -42,6 +42,7 @@ class RateLimiter:
         "_log",
         "_oldest",
         "_paused_until",
+        "_rate",
         "_span",
         "_tat",
         "_tolerance",
@@ -50,6 +51,7 @@ class RateLimiter:
     )
 
     def __init__(self, rate: float) -> None:
+        self._rate = rate
         count = max(1, math.floor(rate))
         span = 1.0 if rate >= 1 else 1.0 / rate
         self.burst = max(1, count // 20)
@@ -104,6 +106,16 @@ class RateLimiter:
         with self._lock:
             if until > self._paused_until:
                 self._paused_until = until
+
+    def set_rate(self, rate: float) -> None:
+        """Space what is booked from now on for another rate, at most the one it was made with.
+
+        What is booked already stays where it is.
+        """
+        burst = max(1, math.floor(rate) // 20)
+        with self._lock:
+            self._interval = self._rate / rate / self.sustained
+            self._tolerance = (burst - 1) * self._interval + _ROUNDING
 
     def next_free(self, now: float) -> float:
         """Return the instant that `reserve` would book, without booking it."""

@@ -11,6 +11,7 @@ from .config import ServerConfig
 from .errors import MissingExtraError
 from .faults import FAULTS
 from .runner import Server, serve_forever
+from .schedule import Outage, Shortage
 from .tone import ToneEngine, tone_wav
 from .voices import DEFAULT_VOICE
 
@@ -18,8 +19,10 @@ __all__ = [
     "DEFAULT_VOICE",
     "FAULTS",
     "MissingExtraError",
+    "Outage",
     "Server",
     "ServerConfig",
+    "Shortage",
     "ToneEngine",
     "serve_forever",
     "tone_wav",

@@ -49,6 +49,8 @@ class Part:
     index: int | None
     content: Clip | Failure
     media_type: str
+    # Hash of the text that was spoken; empty: none is sent.
+    echo: str = ""
     # Stands in place of the content's base64 where a fault wants it broken.
     base64: bytes | None = None
 
@@ -181,7 +183,8 @@ def _write_multipart(parts: Sequence[Part]) -> list[Piece]:
             head = f"application/json\r\n{index}X-Status: error"
         else:
             clip = part.content
-            head = f"{part.media_type}\r\n{index}X-Status: success"
+            echo = f"X-Text-SHA256: {part.echo}\r\n" if part.echo else ""
+            head = f"{part.media_type}\r\n{index}{echo}X-Status: success"
         pieces.append(
             f"--{_BOUNDARY}\r\nContent-Type: {head}\r\nContent-Length: {clip.size}\r\n\r\n".encode()
         )
@@ -208,6 +211,8 @@ def _write_results(parts: Sequence[Part]) -> list[Piece]:
             pieces.append(b'"status":"error","error":%b}' % message)
         else:
             kind = part.media_type.encode()
+            if part.echo:
+                pieces.append(b'"text_sha256":"%b",' % part.echo.encode())
             pieces.append(b'"status":"success","audio_data":"')
             pieces += (_base64(part, part.content), b'","media_type":"%b"}' % kind)
     failed = sum(isinstance(part.content, Failure) for part in parts)

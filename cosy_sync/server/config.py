@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from .faults import check_fault
+from .schedule import Outage, Shortage
 from .tone import MIN_AUDIO_BYTES, SECONDS_PER_CHAR
 
 ENGINES = ("tone", "espeak")
+OVERRUNS = ("auto", "502", "503")
 GZIP_MODES = ("auto", "always", "never")
 REPLY_FORMS = ("auto", "multipart", "results", "array")
 
@@ -39,6 +41,10 @@ class ServerConfig:
     max_connections: int = 50
     # Calls from one address in any sliding second; what is beyond is answered 429.
     rps: int = 100
+    # Status of what is beyond these two limits; `auto` is 503 and 429, as said there.
+    overrun: str = "auto"
+    # Seconds before the first bytes of a new connection are read.
+    accept_delay: float = 0.0
     # Seconds before an idle connection is closed; 0 closes after each reply.
     idle_timeout: float = 60.0
     # `auto` compresses JSON only: audio shrinks little and costs the processor much.
@@ -47,6 +53,12 @@ class ServerConfig:
     reply_form: str = "auto"
     # Name of a fault -> its probability for each batch; together at most 1.
     faults: Mapping[str, float] = field(default_factory=dict)
+    # Spans in which every call meets one fault, or nobody listens.
+    outages: Sequence[Outage] = ()
+    # Spans in which only a share of `rps` is granted.
+    shortages: Sequence[Shortage] = ()
+    # Send a hash of the text beside its audio, so that a client sees when places are mixed up.
+    echo: bool = True
     # Makes the faults the same in every run.
     seed: int | None = None
     # Largest request body, also after decompression, in bytes.
@@ -63,11 +75,14 @@ class ServerConfig:
         self._check_faults()
         # A caller's later change of its own dict must not reach a running server.
         object.__setattr__(self, "faults", MappingProxyType(dict(self.faults)))
+        object.__setattr__(self, "outages", tuple(self.outages))
+        object.__setattr__(self, "shortages", tuple(self.shortages))
 
     def _check_choices(self) -> None:
         for name, choices in (
             ("engine", ENGINES),
             ("gzip", GZIP_MODES),
+            ("overrun", OVERRUNS),
             ("reply_form", REPLY_FORMS),
         ):
             value = getattr(self, name)
@@ -82,6 +97,7 @@ class ServerConfig:
             ("latency", 0, 3600),
             ("max_connections", 0, 1_000_000),
             ("rps", 0, 1_000_000),
+            ("accept_delay", 0, 3600),
             ("idle_timeout", 0, 86_400),
             ("max_body_bytes", 1, 1_000_000_000),
             ("max_texts", 1, 100_000),
@@ -106,3 +122,5 @@ class ServerConfig:
                 raise ValueError(f"faults[{name!r}] is {probability}: use a number from 0 to 1")
         if sum(self.faults.values()) > 1 + 1e-9:
             raise ValueError("faults add up to more than 1: lower some probabilities")
+        if self.shortages and not self.rps:
+            raise ValueError("shortages: without rps there is nothing to lower")

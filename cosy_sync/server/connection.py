@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._is_faulty = False
         self._is_lingering = False
         self._owes_continue = False
+        self._early: bytearray | None = None
 
     # asyncio calls these.
 
@@ -65,11 +66,19 @@ class Connection(asyncio.Protocol):
         self._members.add(self)
         self._service.enter(self._address)
         self._is_counted = True
-        self._wind_up(self._service.config.idle_timeout or _FIRST_REQUEST_SECONDS)
+        delay = self._service.config.accept_delay
+        if delay:
+            # Kept aside, not left unread: pausing does not hold before this method returns.
+            self._early = bytearray()
+            self._loop.call_later(delay, self._read_early)
+        self._wind_up((self._service.config.idle_timeout or _FIRST_REQUEST_SECONDS) + delay)
 
     def data_received(self, data: bytes) -> None:
         """Pass the bytes to the parser."""
-        self._reader.feed(data)
+        if self._early is None:
+            self._reader.feed(data)
+        else:
+            self._early += data
 
     def eof_received(self) -> bool:
         """Close: a client that has closed looks the same as one that only stopped sending."""
@@ -132,6 +141,11 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     # From here on: one request's way.
+
+    def _read_early(self) -> None:
+        early, self._early = self._early, None
+        if early and not self._is_leaving:
+            self._reader.feed(bytes(early))
 
     def _head(self, request: Request) -> None:
         if request.headers.get("expect", "").lower() != "100-continue":

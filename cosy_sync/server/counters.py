@@ -32,6 +32,7 @@ class Counters:
         self.connections_now = 0
         self.connections_peak = 0
         self.refused_connections = 0
+        self.overrun = 0
         self.posts = PeakMeter()
         self._status: dict[int, int] = Counter()
         self._faults: dict[str, int] = Counter()
@@ -59,5 +60,6 @@ class Counters:
             "status": {str(code): status[code] for code in sorted(status)},
             "throttled": status.get(429, 0),
             "refused": self.refused_connections,
+            "overrun": self.overrun,
             "faults": {name: faults[name] for name in sorted(faults)},
         }

@@ -12,6 +12,9 @@ from .sound import Piece
 _DRIP_SECONDS = 0.05
 # Long enough for the first half to reach the reader before the reset overtakes it.
 _BEFORE_RESET_SECONDS = 0.05
+_LATE_SECONDS = 1.0
+# Bytes by which a Content-Length is wrong.
+_LENGTH_ERROR = 20
 _RUBBISH = b"\x00rubbish that nobody has asked for\r\n"
 
 
@@ -62,7 +65,7 @@ async def _cut(reply: Reply, outlet: Outlet) -> None:
 
 
 async def _cut_chunked(reply: Reply, outlet: Outlet) -> None:
-    await outlet.send([write_head(reply, chunked=True)])
+    await outlet.send([write_head(reply, framing="Transfer-Encoding: chunked")])
     for piece in first_bytes(reply.pieces, reply.size // 2):
         if piece:
             await outlet.send([b"%x\r\n" % len(piece), piece, b"\r\n"])
@@ -94,6 +97,34 @@ async def _extra_after(reply: Reply, outlet: Outlet) -> None:
         outlet.close()
 
 
+async def _late(reply: Reply, outlet: Outlet) -> None:
+    await asyncio.sleep(_LATE_SECONDS)
+    await _whole(reply, outlet)
+
+
+async def _length_long(reply: Reply, outlet: Outlet) -> None:
+    # The connection stays open: the reader waits for bytes that never come.
+    await _with_length(reply, outlet, reply.size + _LENGTH_ERROR)
+    await _for_ever()
+
+
+async def _length_short(reply: Reply, outlet: Outlet) -> None:
+    await _with_length(reply, outlet, max(0, reply.size - _LENGTH_ERROR))
+    if reply.close:
+        outlet.close()
+
+
+async def _length_twice(reply: Reply, outlet: Outlet) -> None:
+    await _with_length(reply, outlet, reply.size, reply.size + _LENGTH_ERROR)
+    if reply.close:
+        outlet.close()
+
+
+async def _with_length(reply: Reply, outlet: Outlet, *lengths: int) -> None:
+    framing = "\r\n".join(f"Content-Length: {length}" for length in lengths)
+    await outlet.send([write_head(reply, framing=framing), *reply.pieces])
+
+
 async def _for_ever() -> None:
     # Ends when the client leaves or the server stops: both cancel it.
     await asyncio.get_running_loop().create_future()
@@ -115,6 +146,10 @@ _DELIVERIES: dict[str, Callable[[Reply, Outlet], Awaitable[None]]] = {
     "cut-chunked": _cut_chunked,
     "drip": _drip,
     "extra-after": _extra_after,
+    "late": _late,
+    "length-long": _length_long,
+    "length-short": _length_short,
+    "length-twice": _length_twice,
     "reset": _reset,
     "reset-mid": _reset_mid,
     "stall": _stall,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import random
+from collections import deque
 from collections.abc import Mapping
 
 # Answers given in place of the audio.
@@ -17,6 +18,8 @@ REPLY_FAULTS = (
     "status-504",
     "throttle",
     "throttle-bare",
+    "throttle-date",
+    "throttle-ms",
 )
 # Well-formed replies with wrong contents.
 CONTENT_FAULTS = (
@@ -29,24 +32,34 @@ CONTENT_FAULTS = (
     "same-audio",
     "short-audio",
     "silent-audio",
+    "swapped-audio",
     "swapped-type",
     "text-error",
     "too-few",
     "too-many",
 )
+# Right replies to other texts.
+TEXT_FAULTS = ("foreign-audio",)
 # Right replies that do not arrive as they should.
 DELIVERY_FAULTS = (
     "cut",
     "cut-chunked",
     "drip",
     "extra-after",
+    "late",
+    "length-long",
+    "length-short",
+    "length-twice",
     "reset",
     "reset-mid",
     "stall",
     "stall-mid",
 )
 
-FAULTS = tuple(sorted(REPLY_FAULTS + CONTENT_FAULTS + DELIVERY_FAULTS))
+FAULTS = tuple(sorted(REPLY_FAULTS + CONTENT_FAULTS + TEXT_FAULTS + DELIVERY_FAULTS))
+
+# Of an outage only: the server does not listen.
+REFUSE = "refuse"
 
 
 def check_fault(name: str) -> str:
@@ -59,7 +72,7 @@ def check_fault(name: str) -> str:
 
 
 class FaultPlan:
-    """Draws the fault of each batch; not safe for several threads."""
+    """Draws the fault of each batch, on one thread."""
 
     def __init__(self, probabilities: Mapping[str, float], seed: int | None) -> None:
         """Take over the odds.
@@ -70,9 +83,17 @@ class FaultPlan:
         """
         self.random = random.Random(seed)
         self._probabilities = tuple(probabilities.items())
+        # Adding and taking are atomic: any thread may add.
+        self._next: deque[str] = deque()
+
+    def add(self, name: str, times: int) -> None:
+        """Let the next batches meet this fault, so many of them; safe from any thread."""
+        self._next.extend([check_fault(name)] * times)
 
     def draw(self) -> str:
         """Give a fault's name, or nothing: an empty name."""
+        if self._next:
+            return self._next.popleft()
         if not self._probabilities:
             return ""
         point = self.random.random()

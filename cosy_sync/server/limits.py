@@ -18,13 +18,19 @@ class SlidingWindow:
         self._limit = limit
         self._times: deque[float] = deque()
 
-    def admit(self, now: float) -> float:
-        """Count the event and give 0, or refuse it and give the seconds until one is free."""
+    def admit(self, now: float, share: float = 1.0) -> float:
+        """Count the event and give 0, or refuse it and give the seconds until one is free.
+
+        Args:
+            now: seconds, monotonic.
+            share: of the limit that is granted now, above 0; one event always is.
+        """
         self._forget(now)
-        if len(self._times) < self._limit:
+        limit = max(1, round(self._limit * share))
+        if len(self._times) < limit:
             self._times.append(now)
             return 0.0
-        return self._times[0] + 1.0 - now
+        return self._times[-limit] + 1.0 - now
 
     def is_quiet(self, now: float) -> bool:
         """Tell whether no event lies within the last second."""
@@ -45,15 +51,15 @@ class CallLimit:
         self._limit = limit
         self._windows: dict[str, SlidingWindow] = {}
 
-    def admit(self, address: str, now: float) -> float:
-        """Give 0 when admitted, otherwise the seconds to wait."""
+    def admit(self, address: str, now: float, share: float = 1.0) -> float:
+        """Give 0 when admitted, otherwise the seconds to wait; `share` as in SlidingWindow."""
         if not self._limit:
             return 0.0
         window = self._windows.get(address)
         if window is None:
             self._prune(now)
             window = self._windows[address] = SlidingWindow(self._limit)
-        return window.admit(now)
+        return window.admit(now, share)
 
     def _prune(self, now: float) -> None:
         if len(self._windows) >= _FORGET_ABOVE:

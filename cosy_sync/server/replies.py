@@ -47,14 +47,18 @@ def error_reply(error: RequestError) -> Reply:
     return json_reply(error.status, value, error.headers)
 
 
-def write_head(reply: Reply, *, chunked: bool = False) -> bytes:
-    """Write the status line and the headers, with the blank line that ends them."""
-    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {reply.size}"
+def write_head(reply: Reply, *, framing: str = "") -> bytes:
+    """Write the status line and the headers, with the blank line that ends them.
+
+    Args:
+        reply: whose head it is.
+        framing: headers in place of the right Content-Length.
+    """
     lines = [
         f"HTTP/1.1 {reply.status} {_reason(reply.status)}",
         f"Date: {_date(int(time.time()))}",
         f"Content-Type: {reply.content_type}",
-        framing,
+        framing or f"Content-Length: {reply.size}",
         f"Connection: {'close' if reply.close else 'keep-alive'}",
         *(f"{name}: {value}" for name, value in reply.headers),
     ]

@@ -15,11 +15,10 @@ from typing import Any
 from .config import ServerConfig
 from .engines import open_engine
 from .errors import MissingExtraError
+from .faults import REFUSE
+from .listening import Listener
 from .service import BATCH_PATH, Service
 
-# Connections that the kernel completes before the loop accepts them: a client may open all its
-# connections at the same moment.
-_BACKLOG = 1024
 # How long replies under way may take to end when the server stops, in seconds.
 _DRAIN_SECONDS = 2.0
 _POLL_SECONDS = 0.01
@@ -111,9 +110,21 @@ class Server:
 
     def stats(self) -> dict[str, object]:
         """Give what GET /stats gives; the last numbers after close()."""
+        return self._started_service().counters.snapshot()
+
+    def inject(self, fault: str, times: int = 1) -> None:
+        """Let the next batches meet this fault, before any that is drawn at random.
+
+        Args:
+            fault: one of FAULTS.
+            times: how many batches.
+        """
+        self._started_service().faults.add(fault, times)
+
+    def _started_service(self) -> Service:
         if self._service is None:
-            raise RuntimeError("the server has no numbers before start()")
-        return self._service.counters.snapshot()
+            raise RuntimeError("the server was not started: use it as a context manager")
+        return self._service
 
     def _run(self) -> None:
         try:
@@ -178,15 +189,15 @@ async def listen(config: ServerConfig, stop: asyncio.Event, on_ready: _OnReady) 
     connect = _connection_class()
     service = Service(config, open_engine(config))
     members: set[Any] = set()
+    listener = Listener(lambda: connect(service, members))
     try:
-        server = await asyncio.get_running_loop().create_server(
-            lambda: connect(service, members), config.host, config.port, backlog=_BACKLOG
-        )
+        base_url = await listener.open(config.host, config.port)
         try:
-            on_ready(_base_url(server), service)
+            on_ready(base_url, service)
+            await _follow_schedule(service, listener, members, stop)
             await stop.wait()
         finally:
-            server.close()
+            listener.close()
             await _drain(members)
     finally:
         service.close()
@@ -226,9 +237,27 @@ def _connection_class() -> Callable[..., asyncio.Protocol]:
     return Connection
 
 
-def _base_url(server: asyncio.AbstractServer) -> str:
-    host, port = server.sockets[0].getsockname()[:2]  # type: ignore[attr-defined]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+async def _follow_schedule(
+    service: Service, listener: Listener, members: set[Any], stop: asyncio.Event
+) -> None:
+    """Stop listening and start again as the outages say, until the last of them or the stop."""
+    for instant in service.schedule.closures():
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(stop.wait(), max(0.0, instant - service.age))
+        if stop.is_set():
+            return
+        if service.schedule.fault(instant) == REFUSE:
+            await listener.shut()
+            for member in tuple(members):
+                member.reset()
+        else:
+            await listener.reopen()
+
+
+async def _is_set(stop: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(stop.wait(), max(0.0, seconds))
+    return stop.is_set()
 
 
 async def _drain(members: set[Any]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
 import logging
 import math
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 
 from .batch import (
     Call,
@@ -22,10 +25,11 @@ from .config import REPLY_FORMS, ServerConfig
 from .counters import Counters
 from .engines import Engine
 from .errors import RequestError, bad_request
-from .faults import DELIVERY_FAULTS, REPLY_FAULTS, FaultPlan, check_fault
+from .faults import DELIVERY_FAULTS, REFUSE, REPLY_FAULTS, TEXT_FAULTS, FaultPlan, check_fault
 from .limits import CallLimit, ConnectionLimit
 from .reader import Request
-from .replies import Reply, error_reply, json_reply
+from .replies import Header, Reply, error_reply, json_reply
+from .schedule import Schedule
 from .sound import Clip, Failure, encode_clip, media_type
 from .spoil import spoil
 
@@ -38,6 +42,10 @@ STATS_PATH = "/stats"
 # Texts with these marks fail: alone, or with the whole call.
 FAIL_MARK = "[fail]"
 REFUSE_MARK = "[refuse]"
+
+# Faults that leave a call without any reply, and how: who was connected before an outage of
+# `refuse` began may still ask.
+_DOWN = {"reset": "reset", "stall": "stall", REFUSE: "reset"}
 
 _METHODS = {BATCH_PATH: "POST", HEALTH_PATH: "GET", STATS_PATH: "GET"}
 # Smaller bodies are compressed on the loop: a thread's hand-over costs more.
@@ -55,7 +63,9 @@ class Service:
         self._rules = CallRules(engine.voices, config.max_texts, config.max_text_chars)
         self._connections = ConnectionLimit(config.max_connections)
         self._calls = CallLimit(config.rps)
-        self._faults = FaultPlan(config.faults, config.seed)
+        self.faults = FaultPlan(config.faults, config.seed)
+        self.schedule = Schedule(config.outages, config.shortages)
+        self._started = time.monotonic()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="cosy-server-gzip")
 
     def close(self) -> None:
@@ -81,9 +91,15 @@ class Service:
             return None
         counters.refused_connections += 1
         message = f"more than {self.config.max_connections} connections from one address"
-        reply = error_reply(RequestError(503, "too_many_connections", message))
+        status = 503 if self.config.overrun == "auto" else int(self.config.overrun)
+        reply = error_reply(RequestError(status, "too_many_connections", message))
         reply.close = True
         return reply
+
+    @property
+    def age(self) -> float:
+        """Seconds since the start, as the schedule counts them."""
+        return time.monotonic() - self._started
 
     def note_arrival(self, request: Request) -> None:
         """Count a request at the moment when its last byte is here."""
@@ -115,14 +131,18 @@ class Service:
             raise RequestError(405, "bad_method", f"{request.path} takes {method}", allow)
         if request.path == STATS_PATH:
             return json_reply(200, self.counters.snapshot())
+        outage = self.schedule.fault(self.age)
+        if outage in _DOWN or outage in REPLY_FAULTS:
+            self.counters.count_fault(outage)
+            return await self._no_reply(outage)
         if request.path == HEALTH_PATH:
             return json_reply(200, {"status": "ok"})
-        return await self._answer_batch(request, address)
+        return await self._answer_batch(request, address, outage)
 
-    async def _answer_batch(self, request: Request, address: str) -> Reply:
+    async def _answer_batch(self, request: Request, address: str, outage: str) -> Reply:
         self._check_key(request)
         self._check_rate(request, address)
-        fault = self._choose_fault(request)
+        fault = outage or self._choose_fault(request)
         form = self._choose_form(request, fault)
         call = read_call(self._body_of(request), self._rules)
         self._count_batch(call, fault)
@@ -135,10 +155,8 @@ class Service:
 
     async def _perform(self, call: Call, form: str, fault: str, request: Request) -> Reply:
         """Do what an admitted call asks for, or what its fault wants instead."""
-        if fault in ("reset", "stall"):
-            return Reply(200, "", [], fault=fault)
-        if fault in REPLY_FAULTS:
-            return await self._wrong_reply(fault)
+        if fault in _DOWN or fault in REPLY_FAULTS:
+            return await self._no_reply(fault)
         reply = await self._right_reply(call, form, fault)
         await self._pack(reply, request)
         return reply
@@ -147,26 +165,37 @@ class Service:
         """Synthesize, spoil as the fault says, and write."""
         if any(REFUSE_MARK in text for text in call.texts):
             raise bad_request("a text of this call is not allowed")
-        parts = await self._speak(call)
-        spoil(fault, parts, call.sample_rate, self._faults.random)
+        texts = self._mix_up(call.texts) if fault in TEXT_FAULTS else call.texts
+        parts = await self._speak(call, texts)
+        spoil(fault, parts, call.sample_rate, self.faults.random)
         self.counters.audio_bytes += sum(
             part.content.size for part in parts if isinstance(part.content, Clip)
         )
         content_type, pieces = write_reply(parts, form)
         return Reply(200, content_type, pieces, fault=fault if fault in DELIVERY_FAULTS else "")
 
-    async def _speak(self, call: Call) -> list[Part]:
-        contents = await self._engine.synthesize(
-            call.texts, call.voice, call.sample_rate, call.speed
-        )
+    def _mix_up(self, texts: Sequence[str]) -> list[str]:
+        """Put another text in the place of one: as long, so that only a listener can tell."""
+        mixed = list(texts)
+        place = self.faults.random.randrange(len(mixed))
+        text = mixed[place]
+        other = text[::-1]
+        if other == text:
+            other = text[1:] + ("啊" if text[0] != "啊" else "喔")
+        mixed[place] = other
+        return mixed
+
+    async def _speak(self, call: Call, texts: Sequence[str]) -> list[Part]:
+        contents = await self._engine.synthesize(texts, call.voice, call.sample_rate, call.speed)
         kind = media_type(call.audio_format, call.sample_rate)
         parts = []
-        for index, (text, content) in enumerate(zip(call.texts, contents, strict=True)):
+        for index, (text, content) in enumerate(zip(texts, contents, strict=True)):
             if FAIL_MARK in text:
                 content = Failure("synthesis_failed", "the text cannot be spoken")
             if isinstance(content, Clip):
                 content = encode_clip(content, call.audio_format, call.sample_rate)
-            parts.append(Part(index, content, kind))
+            echo = hashlib.sha256(text.encode()).hexdigest() if self.config.echo else ""
+            parts.append(Part(index, content, kind, echo))
         return parts
 
     def _count_batch(self, call: Call, fault: str) -> None:
@@ -185,15 +214,19 @@ class Service:
             raise RequestError(401, "unauthorized", "wrong or missing API key", challenge)
 
     def _check_rate(self, request: Request, address: str) -> None:
-        wait = self._calls.admit(address, request.arrived)
-        if wait:
-            message = f"more than {self.config.rps} requests a second from one address"
-            raise _throttled(message, math.ceil(wait))
+        wait = self._calls.admit(address, request.arrived, self.schedule.share(self.age))
+        if not wait:
+            return
+        self.counters.overrun += 1
+        message = f"more than {self.config.rps} requests a second from one address"
+        if self.config.overrun != "auto":
+            raise RequestError(int(self.config.overrun), "overrun", message)
+        raise _throttled(("Retry-After", str(max(math.ceil(wait), 1))), message=message)
 
     def _choose_fault(self, request: Request) -> str:
         asked = request.headers.get("x-cosy-fault")
         if asked is None:
-            return self._faults.draw()
+            return self.faults.draw()
         try:
             return check_fault(asked)
         except ValueError as error:
@@ -220,8 +253,10 @@ class Service:
             raise RequestError(415, "bad_encoding", "Content-Encoding may be gzip or identity")
         return request.body
 
-    async def _wrong_reply(self, fault: str) -> Reply:
-        """Give the reply that stands in place of the audio."""
+    async def _no_reply(self, fault: str) -> Reply:
+        """Give what stands in place of the audio: nothing at all, or another reply."""
+        if fault in _DOWN:
+            return Reply(200, "", [], fault=_DOWN[fault])
         if fault == "gzip-bomb":
             loop = asyncio.get_running_loop()
             body = await loop.run_in_executor(self._threads, gzip_bomb)
@@ -231,10 +266,8 @@ class Service:
             return Reply(200, "text/html; charset=utf-8", [page])
         if fault == "json-object":
             return json_reply(200, {"error": {"code": "internal", "message": "out of memory"}})
-        if fault == "throttle":
-            raise _throttled("injected fault", 1)
-        if fault == "throttle-bare":
-            raise RequestError(429, "throttled", "injected fault")
+        if fault.startswith("throttle"):
+            raise _throttled(*_retry_headers(fault))
         raise RequestError(int(fault.removeprefix("status-")), "injected", "injected fault")
 
     async def _pack(self, reply: Reply, request: Request) -> None:
@@ -259,5 +292,18 @@ class Service:
             await asyncio.sleep(wait)
 
 
-def _throttled(message: str, retry_after: int) -> RequestError:
-    return RequestError(429, "throttled", message, (("Retry-After", str(max(retry_after, 1))),))
+def _throttled(*headers: Header, message: str = "injected fault") -> RequestError:
+    return RequestError(429, "throttled", message, headers)
+
+
+def _retry_headers(fault: str) -> tuple[Header, ...]:
+    """Say when to come back, in the words of the fault."""
+    if fault == "throttle-bare":
+        return ()
+    if fault == "throttle-ms":
+        # The more exact one counts where both are there.
+        return ("Retry-After", "1"), ("Retry-After-Ms", "250")
+    if fault == "throttle-date":
+        # Whole seconds: so that at least one is left of them.
+        return (("Retry-After", formatdate(time.time() + 2, usegmt=True)),)
+    return (("Retry-After", "1"),)

@@ -1,11 +1,12 @@
 """Content faults: well-formed replies with wrong contents.
 
 A fault meets one text of the batch, drawn at random, so that a client must save the others;
-`same-audio` meets all.
+`swapped-audio` meets two of them, `same-audio` all.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from base64 import b64encode
 from collections.abc import Callable
@@ -103,18 +104,27 @@ def _bad_base64(parts: list[Part], _rate: int, random: Random) -> None:
     part.base64 = encoded[:middle] + b"*" + encoded[middle:]
 
 
+def _swapped_audio(parts: list[Part], _rate: int, random: Random) -> None:
+    # Each recording keeps the hash of its own text, as it does where a service mixes up the
+    # places of what it has made.
+    if len(parts) > 1:
+        first, second = random.sample(parts, 2)
+        first.content, second.content = second.content, first.content
+        first.echo, second.echo = second.echo, first.echo
+
+
 def _too_few(parts: list[Part], _rate: int, random: Random) -> None:
     parts.remove(random.choice(parts))
 
 
 def _too_many(parts: list[Part], _rate: int, random: Random) -> None:
     part = random.choice(parts)
-    parts.append(Part(len(parts), part.content, part.media_type))
+    parts.append(dataclasses.replace(part, index=len(parts)))
 
 
 def _double_index(parts: list[Part], _rate: int, random: Random) -> None:
     if len(parts) == 1:
-        parts.append(Part(parts[0].index, parts[0].content, parts[0].media_type))
+        parts.append(dataclasses.replace(parts[0]))
         return
     first, second = random.sample(parts, 2)
     second.index = first.index
@@ -134,6 +144,7 @@ _SPOILERS: dict[str, _Spoiler] = {
     "same-audio": _same_audio,
     "short-audio": _short_audio,
     "silent-audio": _silent_audio,
+    "swapped-audio": _swapped_audio,
     "swapped-type": _swapped_type,
     "text-error": _text_error,
     "too-few": _too_few,

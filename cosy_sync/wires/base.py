@@ -35,6 +35,7 @@ class SpeechOptions:
     headers: Mapping[str, str] = field(repr=False)
     gzip_above: int
     gzip_replies: bool
+    halve_refused: bool
 
     @classmethod
     def from_config(cls, config: ClientConfig) -> SpeechOptions:
@@ -49,6 +50,7 @@ class SpeechOptions:
             headers=config.headers,
             gzip_above=config.batch.gzip_above,
             gzip_replies=config.batch.gzip_replies,
+            halve_refused=config.batch.halve_refused,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ class BatchWire:
         self._after_texts = _fixed_fields(options)
         self._gzip_above = options.gzip_above
         self._media_type = _MEDIA_TYPES[options.format]
+        self._halves = options.halve_refused
 
     def __repr__(self) -> str:
         return f"<BatchWire {self._url.partition('?')[0]}>"
@@ -79,11 +81,13 @@ class BatchWire:
             claims = self._read_json(reply, texts)
         else:
             raise _bad("not_audio", without_texts(kind, texts, 60) or "an unknown media type")
-        return place(claims, len(texts))
+        results = place(claims, len(texts))
+        _check_echoes(results, texts)
+        return results
 
     def splits(self, error: ServerError) -> bool:
         """Return whether one text may be to blame for the refusal of the whole call."""
-        return error.status in _SPLIT
+        return self._halves and error.status in _SPLIT
 
     def _read_part(self, part: Part, reply: Reply, texts: Sequence[str]) -> Payload | CosyError:
         headers = part.headers
@@ -95,7 +99,7 @@ class BatchWire:
             if name in headers and headers[name].lower() not in _BINARY:
                 # Bare samples that are really gzip or base64 would be played as noise.
                 return _bad("header", f"a part with a {name.title()} that is not supported")
-        return Payload(part.body, media_type)
+        return Payload(part.body, media_type, headers.get("x-text-sha256", ""))
 
     def _read_json(
         self, reply: Reply, texts: Sequence[str]
@@ -128,10 +132,26 @@ class BatchWire:
             return text_error(item, reply, texts)
         if item.get("audio_data") is None:
             return _bad("missing", "a success without audio_data")
-        media_type = item.get("media_type")
-        return _from_base64(
+        media_type, echo = item.get("media_type"), item.get("text_sha256")
+        payload = _from_base64(
             item["audio_data"], media_type if isinstance(media_type, str) else self._media_type
         )
+        if echo is not None and isinstance(payload, Payload):
+            payload.echo = str(echo)
+        return payload
+
+
+def _check_echoes(results: list[Payload | CosyError], texts: Sequence[str]) -> None:
+    """Refuse audio that the service itself says is another text's."""
+    for index, result in enumerate(results):
+        if not isinstance(result, Payload) or not result.echo:
+            continue
+        if result.echo.lower() != hashlib.sha256(texts[index].encode()).hexdigest():
+            results[index] = BadAudioError(
+                "the service says that this audio speaks another text (X-Text-SHA256, "
+                "text_sha256); try again, and look at the service if it stays",
+                reason="misplaced",
+            )
 
 
 def _fixed_headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cosy_sync.testing import FAULTS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -14,8 +16,8 @@ def examples(document: str) -> list[str]:
 
 
 def test_the_tests_of_the_testing_page_pass(tmp_path: Path) -> None:
-    blocks = examples("docs/testing.md")
-    (tmp_path / "test_page.py").write_text("\n\n".join(blocks), "utf-8")
+    page = "\n\n".join(examples("docs/testing.md"))
+    (tmp_path / "test_page.py").write_text(page, "utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_page.py"]
     done = subprocess.run(
         command,
@@ -25,9 +27,77 @@ def test_the_tests_of_the_testing_page_pass(tmp_path: Path) -> None:
         text=True,
         timeout=100,
     )
-    assert f"{len(blocks)} passed" in done.stdout, done.stdout
+    count = len(re.findall("^def test_", page, re.MULTILINE))
+    assert f"{count} passed" in done.stdout, done.stdout
 
 
 def test_the_readmes_mock_works() -> None:
     (block,) = [block for block in examples("README.md") if "respx" in block]
     subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
+
+
+def test_the_examples_of_the_overload_page_run() -> None:
+    for block in examples("docs/overload.md"):
+        subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
+
+
+def test_the_testing_page_names_every_fault() -> None:
+    page = (ROOT / "docs/testing.md").read_text("utf-8")
+    assert [fault for fault in FAULTS if f"`{fault}`" not in page] == []
+
+
+def test_the_example_of_priorities_works() -> None:
+    (block,) = examples("docs/priorities.md")
+    subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
+
+
+def test_the_examples_of_sizing_work() -> None:
+    blocks = examples("docs/bench.md")
+    assert len(blocks) == 2
+    for block in blocks:
+        subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
+
+
+def test_the_bench_page_tells_the_defaults() -> None:
+    page = (ROOT / "docs/bench.md").read_text("utf-8")
+    told = subprocess.run(
+        [sys.executable, "-m", "cosy_sync", "bench", "--help"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+    for option, default in (("--max-texts", 1000), ("--rate", 100), ("--connections", 50)):
+        assert re.search(rf"{option} N\s[^-]*\(default:\s+{default}\)", told)
+        assert re.search(rf"`{option}` \({default:,}", page)
+
+
+def test_the_examples_of_shared_limits_work(redis_server) -> None:
+    use = "client.synth('你好'); client.close()\n"
+    front = (
+        "import httpx, functools, cosy_sync\n"
+        "from cosy_sync.testing import FakeService\n"
+        "cosy_sync.CosyClient = functools.partial(\n"
+        "    cosy_sync.CosyClient, http_client=lambda: httpx.Client(transport=FakeService())\n)\n"
+    )
+    blocks = examples("docs/shared-limits.md")
+    assert len(blocks) == 4
+    code = front + "".join(block + use for block in blocks)
+    code = code.replace("redis://localhost:6379/0", redis_server.url)
+    code = code.replace("redis.Redis(", f"redis.Redis(port={redis_server.port}, ")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    keys = redis_server.client().keys()
+    assert b"cosy_sync:{http://tts.test/batch}:log" in keys
+    assert b"http://tts.test/batch:pybreaker:state" in keys
+
+
+def test_the_examples_of_the_interactive_page_work() -> None:
+    blocks = examples("docs/interactive.md")
+    assert len(blocks) == 2
+    for block in blocks:
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", block], check=True, timeout=60, env=env)

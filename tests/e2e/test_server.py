@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import gzip
+import hashlib
 import json
 import os
 import signal
@@ -14,12 +15,13 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cosy_sync.server import FAULTS, Server, tone_wav
+from cosy_sync.server import FAULTS, Outage, Server, Shortage, tone_wav
 
 ROOT = Path(__file__).parents[2]
 # A guard against hanging, never a measure.
@@ -332,12 +334,124 @@ def faulty(server: Server, fault: str, **headers: str) -> Answer:
     return ask(server, post({"texts": TEXTS}, {"X-Cosy-Fault": fault, **headers}))
 
 
+class TestTheLimitsWhenOverrun:
+    @pytest.mark.parametrize("status", ["502", "503"])
+    def test_calls_and_connections_beyond_are_answered_as_asked(self, status: str) -> None:
+        with Server(latency=0, rps=1, max_connections=1, overrun=status) as server:
+            with connect(server) as sock:
+                for expected in (200, int(status)):
+                    sock.sendall(post({"texts": ["a"]}))
+                    answer = Answer(sock)
+                    assert answer.status == expected
+                assert "retry-after" not in answer.headers
+                assert ask(server, get("/health")).status == int(status)
+            assert server.stats()["overrun"] == server.stats()["refused"] == 1
+
+    def test_a_shortage_grants_a_share_of_the_calls(self) -> None:
+        shortage = Shortage(start=0, seconds=1000, share=0.5)
+        with Server(latency=0, rps=4, shortages=[shortage]) as server:
+            asked = [ask(server, post({"texts": ["a"]})).status for _ in range(4)]
+        assert asked == [200, 200, 429, 429]
+
+    def test_a_new_connection_may_wait_before_it_is_read(self) -> None:
+        with Server(latency=0, accept_delay=0.3) as server, connect(server) as sock:
+            for least in (0.3, 0.0):
+                start = time.monotonic()
+                sock.sendall(post({"texts": ["a"]}))
+                assert Answer(sock).status == 200
+                assert time.monotonic() - start >= least
+
+
+def until_served(server: Server) -> None:
+    """Ask until the server answers, in vain for a while."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with contextlib.suppress(OSError, EOFError):
+            if ask(server, get("/health")).status == 200:
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+class TestTheOutages:
+    @pytest.mark.parametrize("path", ["/batch", "/health"])
+    def test_every_call_meets_the_fault_of_an_outage(self, path: str) -> None:
+        outage = Outage(start=0, seconds=1000, fault="status-503")
+        request = get(path) if path == "/health" else post({"texts": ["a"]})
+        with Server(latency=0, outages=[outage]) as server:
+            assert ask(server, request).status == 503
+            assert ask(server, get("/stats")).status == 200
+            assert server.stats()["faults"] == {"status-503": 1}
+
+    def test_an_outage_may_reset_or_stall_or_spoil(self) -> None:
+        spans = {"reset": 0.0, "stall": 1000.0, "silent-audio": 2000.0}
+        outages = [Outage(start=at, seconds=1000, fault=name) for name, at in spans.items()]
+        with Server(latency=0, outages=outages) as server:
+            with connect(server) as sock:
+                sock.sendall(get("/health"))
+                assert drain(sock) == b""
+            assert server._service is not None
+            server._service._started -= 1000
+            with connect(server) as sock:
+                sock.settimeout(0.3)
+                sock.sendall(post({"texts": TEXTS}))
+                with pytest.raises(TimeoutError):
+                    sock.recv(1)
+            server._service._started -= 1000
+            audios = ask(server, post({"texts": TEXTS})).audios
+            assert sum(audio not in map(tone_wav, TEXTS) for audio in audios) == 1
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+    def test_nobody_listens_while_it_refuses_and_then_on_the_same_port(self, host: str) -> None:
+        outages = [Outage(start=0.3, seconds=0.3), Outage(start=0.8, seconds=0.3)]
+        with Server(latency=0, host=host, outages=outages) as server:
+            address = server.base_url.removeprefix("http://").rpartition(":")
+            place = (address[0].strip("[]"), int(address[2]))
+            for _ in outages:
+                with socket.create_connection(place, timeout=PATIENCE) as sock:
+                    sock.sendall(get("/health"))
+                    assert Answer(sock).status == 200
+                    # Who is connected when it begins is thrown out.
+                    with pytest.raises(ConnectionResetError):
+                        sock.recv(1)
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(place, timeout=PATIENCE)
+                deadline = time.monotonic() + PATIENCE
+                while True:
+                    with contextlib.suppress(ConnectionRefusedError):
+                        socket.create_connection(place, timeout=PATIENCE).close()
+                        break
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+
+    def test_a_server_may_begin_with_an_outage_and_be_closed_within_one(self) -> None:
+        with Server(latency=0, outages=[Outage(start=0, seconds=0.2)]) as server:
+            until_served(server)
+        with Server(latency=0, outages=[Outage(start=0, seconds=1000)]) as server:
+            port = int(server.base_url.rpartition(":")[2])
+            deadline = time.monotonic() + PATIENCE
+            with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
+                while time.monotonic() < deadline:
+                    ask(server, get("/health"))
+        with Server(port=port):  # the port was given back
+            pass
+
+
 class TestTheFaults:
     @pytest.mark.parametrize("status", [500, 502, 503, 504])
     def test_a_status_is_sent(self, server: Server, status: int) -> None:
         answer = faulty(server, f"status-{status}")
         assert answer.status == status
         assert answer.json["error"]["code"] == "injected"
+
+    def test_throttling_may_name_a_date(self, server: Server) -> None:
+        headers = faulty(server, "throttle-date").headers
+        named, sent = (parsedate_to_datetime(headers[name]) for name in ("retry-after", "date"))
+        assert 1 <= (named - sent).total_seconds() <= 2
+
+    def test_throttling_may_name_milliseconds(self, server: Server) -> None:
+        headers = faulty(server, "throttle-ms").headers
+        assert (headers["retry-after"], headers["retry-after-ms"]) == ("1", "250")
 
     @pytest.mark.parametrize(("fault", "after"), [("throttle", "1"), ("throttle-bare", None)])
     def test_throttling_says_when_to_return_or_not(
@@ -378,6 +492,39 @@ class TestTheFaults:
         size, _, rest = data.partition(b"\r\n")
         assert int(size, 16) < len(rest)
         assert not data.endswith(b"0\r\n\r\n")
+
+    @pytest.mark.parametrize(("fault", "error"), [("length-long", 20), ("length-short", -20)])
+    def test_a_wrong_length_is_said_of_a_whole_body(
+        self, server: Server, fault: str, error: int
+    ) -> None:
+        right = ask(server, post({"texts": TEXTS})).body
+        with connect(server) as sock:
+            sock.sendall(post({"texts": TEXTS}, {"X-Cosy-Fault": fault}))
+            data = b""
+            while not data.endswith(b"--\r\n"):
+                data += sock.recv(65_536)
+            sock.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                sock.recv(1)
+        head, _, body = data.partition(b"\r\n\r\n")
+        assert body == right
+        assert b"Content-Length: %d\r\n" % (len(right) + error) in head + b"\r\n"
+
+    def test_a_length_may_be_said_twice(self, server: Server) -> None:
+        with connect(server) as sock:
+            sock.sendall(post({"texts": TEXTS}, {"X-Cosy-Fault": "length-twice"}))
+            data = b""
+            while not data.endswith(b"--\r\n"):
+                data += sock.recv(65_536)
+        head = data.partition(b"\r\n\r\n")[0].split(b"\r\n")
+        lengths = {line for line in head if line.startswith(b"Content-Length: ")}
+        assert len(lengths) == 2
+
+    def test_late_is_a_right_reply_a_second_later(self, server: Server) -> None:
+        start = time.monotonic()
+        answer = faulty(server, "late")
+        assert answer.audios == [tone_wav(text) for text in TEXTS]
+        assert time.monotonic() - start >= 1.0
 
     @pytest.mark.parametrize("fault", ["stall", "stall-mid"])
     def test_a_stall_ends_with_the_client(self, server: Server, fault: str) -> None:
@@ -474,6 +621,52 @@ class TestTheFaults:
         assert len(set(audios)) == 1
         assert audios[0] in [tone_wav(text) for text in TEXTS]
 
+    @pytest.mark.parametrize("form", ["multipart", "results", "array"])
+    def test_swapped_audio_stands_in_the_place_of_the_other(
+        self, server: Server, form: str
+    ) -> None:
+        answer = faulty(server, "swapped-audio", **{"X-Cosy-Reply": form})
+        right = [tone_wav(text) for text in TEXTS]
+        if form == "multipart":
+            audios: list[bytes | None] = answer.audios
+        else:
+            items = answer.json if form == "array" else answer.json["results"]
+            texts = [item if form == "array" else item["audio_data"] for item in items]
+            audios = [base64.b64decode(text) for text in texts]
+        assert sorted(audios) == sorted(right)  # type: ignore[type-var]
+        assert sum(one != other for one, other in zip(audios, right, strict=True)) == 2
+
+    @pytest.mark.parametrize("texts", [TEXTS, ["啊啊"]])
+    def test_foreign_audio_is_as_long_as_the_right_one(
+        self, server: Server, texts: list[str]
+    ) -> None:
+        answer = ask(server, post({"texts": texts}, {"X-Cosy-Fault": "foreign-audio"}))
+        right = [tone_wav(text) for text in texts]
+        [wrong] = [audio for audio in answer.audios if audio not in right]
+        assert wrong is not None
+        assert len(wrong) == len(right[0])
+        assert wrong[44:] != bytes(len(wrong) - 44)
+
+    def test_the_hash_of_each_text_goes_with_its_audio(self, server: Server) -> None:
+        hashes = [hashlib.sha256(text.encode()).hexdigest() for text in TEXTS]
+        body = ask(server, post({"texts": TEXTS})).body
+        said = [line for line in body.split(b"\r\n") if line.startswith(b"X-Text-SHA256: ")]
+        assert said == [f"X-Text-SHA256: {each}".encode() for each in hashes]
+        answer = ask(server, post({"texts": TEXTS}, {"X-Cosy-Reply": "results"}))
+        assert [item["text_sha256"] for item in answer.json["results"]] == hashes
+
+    def test_a_swap_is_seen_in_the_hashes(self, server: Server) -> None:
+        answer = faulty(server, "swapped-audio", **{"X-Cosy-Reply": "results"})
+        said = [item["text_sha256"] for item in answer.json["results"]]
+        right = [hashlib.sha256(text.encode()).hexdigest() for text in TEXTS]
+        assert sorted(said) == sorted(right) and said != right
+
+    @pytest.mark.parametrize("form", ["multipart", "results"])
+    def test_without_echo_there_is_no_hash(self, form: str) -> None:
+        with Server(latency=0, echo=False, reply_form=form) as server:
+            body = ask(server, post({"texts": TEXTS})).body
+        assert b"sha256" not in body.lower()
+
     def test_swapped_type_is_an_error_that_is_called_audio(self, server: Server) -> None:
         audios = faulty(server, "swapped-type").audios
         assert sum(audio is not None and audio.startswith(b'{"error"') for audio in audios) == 1
@@ -493,6 +686,15 @@ class TestTheFaults:
             assert ask(server, post({"texts": ["a"]})).status == 500
             assert ask(server, get("/health")).status == 200
             assert server.stats()["faults"] == {"status-500": 1}
+
+    def test_injected_faults_come_next_and_in_order(self) -> None:
+        with Server(latency=0, rps=0, faults={"status-500": 1.0}) as server:
+            server.inject("status-502", times=2)
+            server.inject("status-503")
+            asked = [ask(server, post({"texts": ["a"]})).status for _ in range(4)]
+            assert asked == [502, 502, 503, 500]
+            with pytest.raises(ValueError, match="did you mean 'reset'"):
+                server.inject("rest")
 
 
 class TestTheEnd:
@@ -571,6 +773,11 @@ class TestTheCommand:
             (["--fault", "rest:0.1"], "did you mean 'reset'"),
             (["--fault", "reset"], "NAME:PROBABILITY"),
             (["--audio-bytes", "3"], "audio_bytes"),
+            (["--outage", "20"], "START:SECONDS:FAULT"),
+            (["--outage", "20:20:rest"], "did you mean 'reset'"),
+            (["--outage", "20:0"], "length above 0"),
+            (["--shortage", "10:5"], "START:SECONDS:SHARE"),
+            (["--shortage", "10:5:2"], "share is 2.0"),
         ],
     )
     def test_a_wrong_option_ends_it_with_2(self, options: list[str], words: str) -> None:

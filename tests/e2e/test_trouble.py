@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 import cosy_sync
-from cosy_sync import CosyClient, Outcome, RetryConfig, TimeoutConfig
-from cosy_sync.server import FAULTS, Server, ServerConfig
+from cosy_sync import CosyClient, Endpoint, Outcome, RetryConfig, TimeoutConfig
+from cosy_sync.server import FAULTS, Server, ServerConfig, tone_wav
 
 TEXTS = [f"前方第{number}个路口请向左转弯" for number in range(8)]
 
@@ -39,12 +39,18 @@ WHOLE = {
     "status-504": cosy_sync.UnavailableError,
     "throttle": cosy_sync.ThrottledError,
     "throttle-bare": cosy_sync.ThrottledError,
+    "throttle-date": cosy_sync.ThrottledError,
+    "throttle-ms": cosy_sync.ThrottledError,
     "reset": cosy_sync.CutError,
     "reset-mid": cosy_sync.CutError,
     "cut": cosy_sync.CutError,
     "cut-chunked": cosy_sync.CutError,
     "stall": cosy_sync.ReplyTimeout,
     "stall-mid": cosy_sync.ReplyTimeout,
+    # All of it comes, but more is announced, or less, or two things at once.
+    "length-long": cosy_sync.ReplyTimeout,
+    "length-short": cosy_sync.BadAudioError,
+    "length-twice": cosy_sync.TransportError,
     "not-json": cosy_sync.BadAudioError,
     "json-object": cosy_sync.ServerError,
     "too-many": cosy_sync.BadAudioError,
@@ -81,9 +87,11 @@ PARTIAL = {
     "bad-wav": cosy_sync.BadAudioError,
     "double-index": cosy_sync.BadAudioError,
     "empty-audio": cosy_sync.BadAudioError,
+    "foreign-audio": cosy_sync.BadAudioError,
     "odd-audio": cosy_sync.BadAudioError,
     "short-audio": cosy_sync.BadAudioError,
     "silent-audio": cosy_sync.BadAudioError,
+    "swapped-audio": cosy_sync.BadAudioError,
     "swapped-type": cosy_sync.CosyError,
     "text-error": cosy_sync.ServerError,
     "too-few": cosy_sync.BadAudioError,
@@ -130,8 +138,80 @@ def test_rubbish_after_a_reply_is_never_read_as_the_next_one(server) -> None:
         assert healthy.stats().connects == 1
 
 
+@pytest.mark.parametrize("fault", ["length-short", "length-twice"])
+def test_what_a_wrong_length_leaves_behind_is_never_read_as_the_next_reply(fault) -> None:
+    with (
+        Server(latency=0) as server,
+        CosyClient(server.url, retry=RetryConfig(base=0.01)) as client,
+    ):
+        for text in TEXTS:
+            server.inject(fault)
+            assert client.synth(text).data == tone_wav(text)
+
+
 def test_every_fault_of_the_server_is_tested_here() -> None:
-    assert set(WHOLE) | set(PARTIAL) | {"drip", "extra-after"} == set(FAULTS)
+    assert set(WHOLE) | set(PARTIAL) | {"drip", "extra-after", "late"} == set(FAULTS)
+
+
+def test_a_late_reply_is_as_good_as_any(server) -> None:
+    patient = TimeoutConfig(first_byte=20)
+    outcomes = speak(server, "late", timeouts=patient, deadline=30.0)
+    assert [outcome.audio.data for outcome in outcomes] == [tone_wav(text) for text in TEXTS]
+
+
+# Wrong audio, and the reason by which it is counted.
+REASONS = {
+    "bad-base64": "base64",
+    "bad-wav": "cut",
+    "double-index": "index",
+    "empty-audio": "empty",
+    "foreign-audio": "misplaced",
+    "length-short": "cut",
+    "missing-index": "index",
+    "not-json": "not_audio",
+    "same-audio": "identical",
+    "short-audio": "short",
+    "silent-audio": "silent",
+    "swapped-audio": "misplaced",
+    "swapped-type": "not_audio",
+    "too-few": "missing",
+    "too-many": "index",
+}
+
+
+@pytest.mark.parametrize(("fault", "reason"), REASONS.items(), ids=list(REASONS))
+def test_wrong_audio_is_counted_by_its_reason_and_spoken_again_elsewhere(
+    server, fault, reason
+) -> None:
+    with Server(ServerConfig(latency=0, faults={fault: 1.0})) as broken:
+        # Of two idle ones the heavier is asked first.
+        endpoints = [Endpoint(broken.url, weight=1e9), Endpoint(server.url, weight=1e-9)]
+        with CosyClient(endpoints, retry=RetryConfig(base=0.01), deadline=30.0) as client:
+            audios = client.synth_many(TEXTS)
+            stats = client.stats()
+    assert [audio.data for audio in audios] == [tone_wav(text) for text in TEXTS]
+    again = [audio for audio in audios if audio.timing.endpoint == server.url]
+    assert again and all(audio.timing.attempts == 2 for audio in again)
+    assert stats.bad_audio[reason] >= 1
+    assert sum(stats.bad_audio.values()) == len(again)
+    assert (stats.retries, stats.texts_ok, stats.texts_failed) == (1, len(TEXTS), 0)
+
+
+def test_two_equally_long_recordings_exchanged_pass_where_the_service_says_no_hash() -> None:
+    # What only a listener can find: the reason for VerifyConfig(check=...).
+    def listens(text: str, audio: cosy_sync.Audio) -> bool:
+        return audio.data == tone_wav(text)
+
+    config = ServerConfig(latency=0, faults={"swapped-audio": 1.0}, echo=False)
+    with Server(config) as server:
+        with CosyClient(server.url) as client:
+            passed = client.synth_many(TEXTS)
+        listening = cosy_sync.VerifyConfig(check=listens)
+        with CosyClient(server.url, verify=listening, retry=RetryConfig(max_retries=0)) as client:
+            outcomes = client.synth_many(TEXTS, on_error="return")
+    assert sum(audio.data != tone_wav(t) for audio, t in zip(passed, TEXTS, strict=True)) == 2
+    reasons = [outcome.error.reason for outcome in outcomes if not outcome.ok]
+    assert reasons == ["check", "check"]
 
 
 @pytest.mark.parametrize("form", ["multipart", "results", "array"])

@@ -110,7 +110,7 @@ class Sending(RuleBasedStateMachine):
         ready = sorted(at for at in self.booked if at <= self.now)
         for at in ready:
             wait = self.limiter.go(self.now)
-            assert 0.0 <= wait <= max(1.0, 1 / self.rate) + 0.007
+            assert 0.0 <= wait <= max(1.0, 1 / self.rate) + 0.009
             if wait == 0.0:
                 self.booked.remove(at)
                 self.left.append(self.now)
@@ -191,9 +191,12 @@ def test_a_text_is_sent_again_at_most_max_retries_times(config, errors, draw):
 
 # Breaker
 
-CONFIG = BreakerConfig(min_calls=4, window=10.0, open_for=30.0, probes=3, probe_lease=60.0)
+CONFIG = BreakerConfig(
+    min_calls=4, window=10.0, open_for=30.0, probes=3, probe_lease=60.0, slow_call=2.0
+)
 DOWN = UnavailableError("down")
 OTHER = ThrottledError("too many")
+SECONDS = st.sampled_from([0.0, 1.9, 2.0, 60.0])
 
 
 class BreakerMachine(RuleBasedStateMachine):
@@ -208,8 +211,22 @@ class BreakerMachine(RuleBasedStateMachine):
         self.told: list[tuple[str, str]] = []
         self.breaker = Breaker(CONFIG, "tts", on_change=self.changed, random=lambda: self.draw)
         self.until = 0.0  # when the open time ends
+        self.age = 0.0  # how long ago others decided it
         self.generation = 0
         self.leases: dict[Admission, float] = {}
+
+    @rule(state=st.sampled_from(["closed", "open", "half-open"]), age=st.floats(0.0, 60.0))
+    def others_decide(self, state, age):
+        before, until = self.breaker.state, self.until
+        self.age = age
+        self.breaker.follow(state, self.now, age)
+        self.age = 0.0
+        if before == "open" and state != "closed":
+            assert (self.breaker.state, self.until) == ("open", until)
+        else:
+            probing = before == state == "half-open"
+            joins = (before, state) == ("closed", "half-open")
+            assert self.breaker.state == ("half-open" if probing or joins else state)
 
     def changed(self, old: str, new: str) -> None:
         assert old == (self.told[-1][1] if self.told else "closed")
@@ -217,7 +234,8 @@ class BreakerMachine(RuleBasedStateMachine):
         self.generation += 1
         self.leases.clear()
         if new == "open":
-            self.until = self.now + CONFIG.open_for * (1 + CONFIG.jitter * (2 * self.draw - 1))
+            pause = CONFIG.open_for * (1 + CONFIG.jitter * (2 * self.draw - 1))
+            self.until = self.now + max(0.0, pause - self.age)
 
     @rule(seconds=st.one_of(st.floats(0.0, 2.0), st.sampled_from([9.9, 10.0, 29.9, 33.0, 60.0])))
     def time_passes(self, seconds):
@@ -250,10 +268,14 @@ class BreakerMachine(RuleBasedStateMachine):
             self.leases[admission] = self.now + CONFIG.probe_lease
         return admission
 
-    @rule(admission=consumes(admissions), error=st.sampled_from([None, None, DOWN, DOWN, OTHER]))
-    def end(self, admission, error):
+    @rule(
+        admission=consumes(admissions),
+        error=st.sampled_from([None, None, DOWN, DOWN, OTHER]),
+        seconds=SECONDS,
+    )
+    def end(self, admission, error, seconds):
         if admission is not None:
-            self.report(admission, error)
+            self.report(admission, error, seconds)
 
     @rule(admission=admissions, error=st.sampled_from([None, DOWN, OTHER]))
     def end_twice(self, admission, error):
@@ -261,24 +283,30 @@ class BreakerMachine(RuleBasedStateMachine):
             self.report(admission, error)
             self.report(admission, error)
 
-    @rule(errors=st.lists(st.sampled_from([None, DOWN, DOWN]), max_size=8))
-    def calls_that_end_at_once(self, errors):
+    @rule(errors=st.lists(st.sampled_from([None, DOWN, DOWN]), max_size=8), seconds=SECONDS)
+    def calls_that_end_at_once(self, errors, seconds):
         for error in errors:
             admission = self.knock()
             if admission is not None:
-                self.report(admission, error)
+                self.report(admission, error, seconds)
 
-    def report(self, admission: Admission, error: CosyError | None) -> None:
+    def report(self, admission: Admission, error: CosyError | None, seconds: float = 0.0) -> None:
         late = admission.generation != self.generation
         before = self.seen()
+        leased = admission in self.leases
         self.leases.pop(admission, None)
-        self.breaker.record(admission, error, self.now)
+        self.breaker.record(admission, error, self.now, seconds)
         if late or (error is OTHER and not admission.probe):
             assert self.seen() == before
+        elif leased and (error is DOWN or (error is None and seconds >= 2.0)):
+            # Whose lease has ended may have lost its place.
+            assert self.breaker.state == "open" or before == self.seen()
 
     def seen(self) -> tuple[object, ...]:
         breaker = self.breaker
-        return breaker.state, breaker.remaining(self.now), breaker._window.calls, len(self.told)
+        window = breaker._window
+        counts = window.calls, window.failures, window.slow
+        return breaker.state, breaker.remaining(self.now), counts, len(self.told)
 
     @invariant()
     def no_more_leases_than_probes(self):

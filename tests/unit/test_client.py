@@ -10,7 +10,7 @@ import pytest
 import respx
 
 import cosy_sync
-from cosy_sync import CosyClient, Endpoint, VerifyConfig, Voice
+from cosy_sync import CosyClient, Endpoint, RetryConfig, VerifyConfig, Voice
 from cosy_sync.testing import FakeService
 
 URL = "http://tts.test/batch"
@@ -179,6 +179,7 @@ def test_synth_many_sends_nothing_when_its_generator_raises(client, service) -> 
         {"api_key": "sk\n"},
         {"api_key": ""},
         {"pool": {"max_connections": 5}},
+        {"verify": {"enabled": False}},
         {"serial": "yes"},
         {"batch_size": 65},
         {"voice": "half \ud83d pair"},
@@ -249,12 +250,76 @@ def test_a_check_that_wants_to_exit_ends_only_its_text(service) -> None:
 # -- verification ---------------------------------------------------------------------------------
 
 
-def test_the_callers_own_check_refuses_audio(service) -> None:
-    verify = VerifyConfig(check=lambda text, audio: "坏" not in text)
-    with CosyClient(URL, http_client=httpx.Client(transport=service), verify=verify) as client:
-        outcomes = client.synth_many(["这句好听", "这句坏了"], on_error="return")
-    assert [outcome.ok for outcome in outcomes] == [True, False]
-    assert outcomes[1].error.reason == "check"
+class Listener:
+    """A check that is an object: it can be compared, and so it has no hash."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Listener)
+
+    def __call__(self, text: str, audio: cosy_sync.Audio) -> bool:
+        self.heard.append(text)
+        return "坏" not in text
+
+
+def synth(client: CosyClient, texts: list[str]) -> list[object]:
+    return [caught(lambda text=text: client.synth(text)) for text in texts]
+
+
+def submit(client: CosyClient, texts: list[str]) -> list[object]:
+    return [caught(client.submit(text).result) for text in texts]
+
+
+def synth_many(client: CosyClient, texts: list[str]) -> list[object]:
+    return [o.audio or o.error for o in client.synth_many(texts, on_error="return")]
+
+
+def synth_iter(client: CosyClient, texts: list[str]) -> list[object]:
+    return [o.audio or o.error for o in client.synth_iter(texts)]
+
+
+def caught(call) -> object:
+    try:
+        return call()
+    except cosy_sync.CosyError as error:
+        return error
+
+
+@pytest.mark.parametrize("serial", [False, True])
+@pytest.mark.parametrize("way", [synth, submit, synth_many, synth_iter])
+@pytest.mark.parametrize("view", [False, True])
+def test_the_callers_own_check_refuses_audio_on_every_way(service, serial, way, view) -> None:
+    verify = VerifyConfig(check=Listener())
+    given = {} if view else {"verify": verify}
+    retry = RetryConfig(max_bad_audio=1, base=0.001)
+    with CosyClient(
+        URL, http_client=httpx.Client(transport=service), serial=serial, retry=retry, **given
+    ) as client:
+        used = client.with_options(verify=verify) if view else client
+        good, bad = way(used, ["这句好听", "这句坏了"])
+        stats = client.stats()
+    assert isinstance(good, cosy_sync.Audio)
+    assert isinstance(bad, cosy_sync.BadAudioError)
+    assert (bad.reason, len(bad.attempts)) == ("check", 1)
+    assert sorted(verify.check.heard) == ["这句坏了", "这句坏了", "这句好听"]
+    assert stats.bad_audio == {"check": 2}
+
+
+def test_configurations_differ_by_their_checks() -> None:
+    first, second = VerifyConfig(check=lambda *_: True), VerifyConfig(check=lambda *_: True)
+    assert first != second
+    assert hash(VerifyConfig(check=Listener())) == hash(VerifyConfig())
+
+
+def test_refused_audio_is_counted_by_reason_and_text(client, service) -> None:
+    texts = ["第一句话在这里", "第二句话在那里"]
+    service.answer(service.speak([texts[0]] * 2), httpx.Response(200, content=b""))
+    assert [audio.data for audio in client.synth_many(texts)] == [service.wav(t) for t in texts]
+    stats = client.stats()
+    assert stats.bad_audio == {"identical": 2, "empty": 2}
+    assert stats.errors == {"BadAudioError": 1}  # the attempt that failed as a whole
 
 
 def test_one_recording_for_different_texts_is_never_returned(client, service) -> None:

@@ -68,6 +68,17 @@ def test_what_happens_to_endpoints_is_logged(caplog: pytest.LogCaptureFixture) -
     ]
 
 
+def test_refused_audio_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    texts = ["第一句话在这里", "第二句话在那里"]
+    service = FakeService().answer(FakeService.speak([texts[0]] * 2))
+    http_client = httpx.Client(transport=service)
+    with CosyClient(URL, http_client=http_client, clock=FakeClock(), serial=True) as client:
+        client.synth_many(texts)
+    [line] = [line for line in caplog.messages if "refused" in line]
+    assert line.endswith(" http://tts.test/batch: audio of 2 texts refused: identical")
+
+
 def test_nothing_is_printed_without_a_handler(capfd: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("cosy_sync")
     assert any(isinstance(handler, logging.NullHandler) for handler in logger.handlers)

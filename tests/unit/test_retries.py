@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 import cosy_sync
-from cosy_sync import CosyClient, Endpoint, RetryConfig
+from cosy_sync import BatchConfig, CosyClient, Endpoint, OverloadConfig, RetryConfig
 from cosy_sync.testing import FakeClock, FakeService
 
 URL = "http://tts.test/batch"
@@ -122,6 +122,14 @@ def test_one_bad_text_is_found_by_halving_the_batch(client, service) -> None:
     assert len(service.calls) == 1 + 2 * 6
 
 
+def test_a_batch_that_must_not_be_halved_fails_as_a_whole(service, clock) -> None:
+    with make(service, clock, batch=BatchConfig(halve_refused=False)) as client:
+        service.fail(400)
+        outcomes = client.synth_many(["早上好", "晚上好"], on_error="return")
+    assert {type(o.error) for o in outcomes} == {cosy_sync.BadRequestError}
+    assert len(service.calls) == 1
+
+
 def test_a_wrong_path_is_not_halved(client, service) -> None:
     service.fail(404, times=100)
     outcomes = client.synth_many(["早上好"] * 1 + ["晚上好"], on_error="return")
@@ -210,7 +218,8 @@ def test_a_breaker_that_opens_beyond_the_deadline_is_not_waited_for(service, clo
 
 
 def test_throttling_does_not_open_the_breaker(service, clock) -> None:
-    with make(service, clock, retry=RetryConfig(max_retries=0)) as client:
+    never = OverloadConfig(throttle_cap=0)
+    with make(service, clock, retry=RetryConfig(max_retries=0), overload=never) as client:
         service.fail(429, times=40)
         for _ in range(40):
             with pytest.raises(cosy_sync.ThrottledError):
@@ -254,9 +263,29 @@ def test_a_failed_endpoint_is_avoided_on_the_next_attempt(clock) -> None:
 
     http_client = httpx.Client(transport=httpx.MockTransport(handle))
     urls = ["http://bad.test/batch", "http://good.test/batch"]
-    with CosyClient(urls, http_client=http_client, clock=clock, serial=True) as client:
+    settings = {"serial": True, "overload": OverloadConfig(retry_floor=5)}
+    with CosyClient(urls, http_client=http_client, clock=clock, **settings) as client:  # type: ignore[arg-type]
         for number in range(20):
             client.synth(f"这是第{number}句话")
     assert "bad.test" in hosts
     pairs = itertools.pairwise(hosts)
     assert all(after == "good.test" for host, after in pairs if host == "bad.test")
+
+
+def test_a_call_that_one_endpoint_is_spared_goes_to_another(
+    service: FakeService, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(urgent: bool, now: float) -> None:
+        raise cosy_sync.OverloadError("held back", retry_after=1.0)
+
+    urls = ["http://one.test/batch", "http://two.test/batch"]
+    http_client = httpx.Client(transport=service)
+    with CosyClient(urls, http_client=http_client, clock=clock, serial=True) as client:
+        one, two = client._core.engine().cluster.stations
+        monkeypatch.setattr(one.governor, "admit", refuse)
+        for _ in range(20):
+            assert client.synth("早上好").timing.endpoint == two.label  # type: ignore[union-attr]
+        assert clock.waits == []
+        monkeypatch.setattr(two.governor, "admit", refuse)
+        with pytest.raises(cosy_sync.OverloadError):
+            client.synth("早上好")

@@ -4,7 +4,15 @@ import dataclasses
 
 import pytest
 
-from cosy_sync import ClientConfig, ConfigError, CosyClient, Endpoint, PoolConfig, RetryConfig
+from cosy_sync import (
+    ClientConfig,
+    ConfigError,
+    CosyClient,
+    Endpoint,
+    LimitConfig,
+    PoolConfig,
+    RetryConfig,
+)
 from cosy_sync.config import Settings
 from cosy_sync.config.client import GROUPS
 from cosy_sync.settings import endpoints_from_environment, load_config
@@ -59,6 +67,13 @@ def test_groups_given_by_variables_keep_their_other_defaults() -> None:
 def test_a_wrong_variable_is_named_with_its_fix(environ, message) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, {}, environ)
+
+
+@pytest.mark.parametrize("on_full", ["drop", "", None, ["block"]])
+def test_a_queue_blocks_or_sheds_and_nothing_else(on_full) -> None:
+    with pytest.raises(ConfigError, match="on_full: must be one of block, shed"):
+        LimitConfig(on_full=on_full)
+    assert load_config(None, {}, {"COSY_SYNC_LIMITS_ON_FULL": "shed"}).limits.on_full == "shed"
 
 
 def test_a_key_from_the_environment_is_never_shown() -> None:

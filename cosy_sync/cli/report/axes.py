@@ -50,7 +50,10 @@ def place(value: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """The plot area between two axes; `xs` and `ys` are their ticks, or empty for none."""
+    """The plot area between two axes; `xs` and `ys` are their ticks, or empty for none.
+
+    `names` are written below the ticks from left to right in place of their values.
+    """
 
     xs: Sequence[float]
     ys: Sequence[float]
@@ -58,6 +61,7 @@ class Frame:
     y_title: str
     left: float = LEFT
     right: float = RIGHT
+    names: Sequence[str] = ()
 
     @property
     def bottom(self) -> float:
@@ -92,7 +96,8 @@ class Frame:
 
     def _columns(self) -> list[str]:
         parts = [line((self.left, self.bottom), (WIDTH - self.right, self.bottom), "axis")]
-        for value, label in zip(self.xs, labels(self.xs) if self.xs else [], strict=True):
+        names = self.names or (labels(self.xs) if self.xs else [])
+        for value, label in zip(self.xs, names, strict=True):
             x = self.x(value)
             parts.append(line((x, self.bottom), (x, self.bottom + 4), "axis"))
             parts.append(text(x, self.bottom + 19, label, "tick", "middle"))

@@ -1,8 +1,9 @@
 """Numbers as people read them: durations, counts, sizes, ratios."""
 
 import math
+from collections.abc import Sequence
 
-__all__ = ["count", "duration", "number", "ratio", "speech", "time_unit"]
+__all__ = ["count", "duration", "number", "quantile", "ratio", "speech", "time_unit"]
 
 NOTHING = "–"
 
@@ -56,3 +57,10 @@ def time_unit(top: float) -> tuple[float, str]:
     Returns: factor from seconds, and the unit's name.
     """
     return (1000.0, "ms") if top < 1.5 else (1.0, "s")
+
+
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Return the value below which this share of the sorted values lies; 0 without values."""
+    if not ordered:
+        return 0.0
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]

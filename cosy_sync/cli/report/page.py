@@ -14,7 +14,7 @@ from cosy_sync.cli.report.charts import Span
 from cosy_sync.cli.report.figures import count, duration, number, ratio, speech
 from cosy_sync.cli.report.run import Row, Summary
 
-__all__ = ["render"]
+__all__ = ["figure", "part", "render", "tile"]
 
 CATEGORY_NAMES = {
     "navigation": "导航提示",
@@ -27,9 +27,9 @@ CATEGORY_NAMES = {
 def render(rows: Sequence[Row], summary: Summary) -> str:
     """Build the whole page: one HTML text that loads nothing but the WAV files beside it."""
     spans = _spans(rows)
-    page = Template(_part("page.html")).substitute(
-        css=_part("page.css"),
-        js=_part("page.js"),
+    page = Template(part("page.html")).substitute(
+        css=part("base.css") + part("page.css"),
+        js=part("page.js"),
         data=_data(rows),
         headline=escape(_headline(summary)),
         lead=_lead(summary),
@@ -41,7 +41,8 @@ def render(rows: Sequence[Row], summary: Summary) -> str:
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
-def _part(name: str) -> str:
+def part(name: str) -> str:
+    """Return a file that pages are made of."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
@@ -113,10 +114,11 @@ def _tiles(summary: Summary) -> str:
         ("Peak connections", count(summary.connections_peak), "open at once", ""),
         ("429 replies", count(summary.throttled), peak_rate, "warn" if summary.throttled else ""),
     ]
-    return "".join(_tile(*tile) for tile in tiles)
+    return "".join(tile(*each) for each in tiles)
 
 
-def _tile(name: str, figure: str, note: str, kind: str) -> str:
+def tile(name: str, figure: str, note: str, kind: str) -> str:
+    """Return a figure of the page's head, with its name and a note."""
     return (
         f'<div class="tile {kind}"><dt>{escape(name)}</dt>'
         f"<dd><b>{escape(figure)}</b><span>{escape(note)}</span></dd></div>"
@@ -152,7 +154,7 @@ def _charts(rows: Sequence[Row], spans: Sequence[Span], summary: Summary) -> str
         ("Texts finished", charts.throughput(finished), "Bars: each moment. Line: the total."),
         ("Latency", charts.latency_histogram(latencies, summary.p50, summary.p99), _waits(summary)),
     ]
-    return "".join(_figure(*picture) for picture in pictures)
+    return "".join(figure(*each) for each in pictures)
 
 
 def _waits(summary: Summary) -> str:
@@ -170,7 +172,8 @@ def _compared(summary: Summary) -> str:
     return f"synth_many spoke {ratio(summary.speedup)} as many texts per second."
 
 
-def _figure(title: str, picture: str, caption: str) -> str:
+def figure(title: str, picture: str, caption: str) -> str:
+    """Return a picture in its frame."""
     head = f"<h3>{escape(title)}</h3><figcaption>{escape(caption)}</figcaption>"
     return f'<figure class="card">{head}{picture}</figure>'
 

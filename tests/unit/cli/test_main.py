@@ -11,7 +11,7 @@ from cosy_sync import __version__ as version
 from cosy_sync.cli import main, synth
 from cosy_sync.cli.exits import Stop, because, code_for, is_hopeless
 
-COMMANDS = ("synth", "serve", "demo")
+COMMANDS = ("synth", "serve", "demo", "bench")
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -44,7 +44,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert f"usage: cosy-sync {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["synth", "demo"])
+@pytest.mark.parametrize("command", ["synth", "demo", "bench"])
 def test_help_has_examples_and_exit_codes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main([command, "--help"])

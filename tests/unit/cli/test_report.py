@@ -268,4 +268,5 @@ def test_figures_read_as_people_write_them() -> None:
 def test_the_parts_of_the_page_cannot_close_their_own_element() -> None:
     folder = Path(charts.__file__).parent
     assert "</script" not in (folder / "page.js").read_text(encoding="utf-8")
-    assert "</style" not in (folder / "page.css").read_text(encoding="utf-8")
+    for name in ("base.css", "page.css"):
+        assert "</style" not in (folder / name).read_text(encoding="utf-8")

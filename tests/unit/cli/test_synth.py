@@ -19,9 +19,9 @@ import pytest
 from cosy_sync import Audio, CosyClient, InvalidTextError
 from cosy_sync.cli import main
 from cosy_sync.cli.console import Screen, emit, say
-from cosy_sync.cli.exits import Stop
+from cosy_sync.cli.exits import Stop, uninterrupted
 from cosy_sync.cli.source import Source, count_lines
-from cosy_sync.cli.synth import Synthesis, uninterrupted
+from cosy_sync.cli.synth import Synthesis
 from cosy_sync.cli.tally import Tally
 from cosy_sync.cli.target import Folder, check_template, open_target
 from cosy_sync.server import Server, tone_wav
@@ -114,6 +114,7 @@ def test_an_item_has_the_hash_that_errors_have(url: str) -> None:
         (["-f", "blank.txt", "-o", "x.wav"], "the input is empty"),
         (["x", "--speed", "9"], "speed: must be 0.25 to 4"),
         (["x", "--rate", "0"], "rate: must be a number above 0"),
+        (["x", "--wire", "smoke"], "wire: there is no 'smoke'; known: batch"),
         (["x", "--api-key-file", "missing"], "cannot read the key from missing"),
         (["x", "--api-key-file", "two.txt"], "the key and nothing else"),
         (["x", "--api-key-file", "latin.txt"], "it is not text"),

@@ -116,6 +116,17 @@ def test_another_endpoint_is_elsewhere_only_when_it_is_soon_ready() -> None:
     assert not scene.cluster.elsewhere((one,), now)
 
 
+def test_beside_the_first_only_one_that_is_ready_now_is_taken() -> None:
+    scene = Scene(A, B, C)
+    first, paused, other = scene.cluster.stations
+    now = scene.clock.now()
+    assert {scene.cluster.another(first, now) for _ in range(60)} == {paused, other}
+    paused.limiter.pause(now + 0.1)
+    assert {scene.cluster.another(first, now) for _ in range(20)} == {other}
+    other.health.ejected = True  # a probe is one request, and no second one
+    assert scene.cluster.another(first, now) is None
+
+
 # -- ejection -------------------------------------------------------------------------------------
 
 

@@ -1,19 +1,32 @@
-"""Both executors keep the same promises."""
+"""All executors keep the same promises."""
 
 import threading
+import time
 
 import pytest
 
 from cosy_sync.engine import SerialExecutor, ThreadExecutor
 from cosy_sync.engine.executor import Executor
+from cosy_sync.engine.parked import ParkedExecutor
 from cosy_sync.errors import ClosedError
 
+KINDS = {
+    "threads": lambda: ThreadExecutor(4),
+    "parked": lambda: ParkedExecutor(4),
+    "serial": SerialExecutor,
+}
 
-@pytest.fixture(params=["threads", "serial"])
+
+@pytest.fixture(params=KINDS)
 def executor(request: pytest.FixtureRequest):
-    made: Executor = ThreadExecutor(4) if request.param == "threads" else SerialExecutor()
+    made: Executor = KINDS[request.param]()
     yield made
     made.close()
+
+
+@pytest.fixture(params=[ThreadExecutor, ParkedExecutor])
+def threaded(request: pytest.FixtureRequest):
+    return request.param
 
 
 def test_every_task_runs(executor: Executor) -> None:
@@ -36,8 +49,8 @@ def test_draining_waits_for_busy_callers_too(executor: Executor) -> None:
     assert executor.drain(0.02)
 
 
-def test_draining_waits_for_running_tasks_but_not_for_ever() -> None:
-    executor, go = ThreadExecutor(1), threading.Event()
+def test_draining_waits_for_running_tasks_but_not_for_ever(threaded) -> None:
+    executor, go = threaded(1), threading.Event()
     executor.submit(lambda: go.wait(30))
     assert not executor.drain(0.01)
     go.set()
@@ -45,15 +58,70 @@ def test_draining_waits_for_running_tasks_but_not_for_ever() -> None:
     executor.close()
 
 
-def test_a_task_may_close_its_own_executor() -> None:
-    executor = ThreadExecutor(1)
+def test_a_task_may_close_its_own_executor(threaded) -> None:
+    executor = threaded(1)
     executor.submit(lambda: executor.drain(10) and executor.close())
     assert executor.drain(10)
     executor.close()
 
 
-def test_closing_does_not_wait_for_a_task_that_hangs() -> None:
-    executor, go = ThreadExecutor(1), threading.Event()
+def test_closing_does_not_wait_for_a_task_that_hangs(threaded) -> None:
+    executor, go = threaded(1), threading.Event()
     executor.submit(lambda: go.wait(30))
     executor.close()
     go.set()
+
+
+def test_no_more_tasks_run_at_once_than_there_are_workers_and_none_is_lost(threaded) -> None:
+    executor, lock, now, most, done = threaded(3), threading.Lock(), [0], [0], [0]
+
+    def task() -> None:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.005)
+        with lock:
+            now[0] -= 1
+            done[0] += 1
+
+    for _ in range(30):
+        executor.submit(task)
+    assert executor.drain(20)
+    executor.close()
+    assert most[0] == 3 and done[0] == 30
+
+
+def test_a_parked_thread_is_used_again() -> None:
+    executor, idents = ParkedExecutor(4), set()
+    for _ in range(20):
+        done = threading.Event()
+        executor.submit(lambda done=done: (idents.add(threading.get_ident()), done.set()))
+        assert done.wait(10)
+        limit = time.monotonic() + 10
+        while not executor._parked:
+            assert time.monotonic() < limit
+    executor.close()
+    assert len(idents) == 1
+
+
+def test_a_task_knows_that_it_is_inside(threaded) -> None:
+    executor, seen = threaded(1), []
+    executor.submit(lambda: seen.append(executor.is_inside()))
+    assert executor.drain(10)
+    executor.close()
+    assert seen == [True] and not executor.is_inside()
+
+
+def test_without_threads_the_one_that_asks_does_the_work(threaded, monkeypatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    executor, idents = threaded(2), []
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    executor.submit(lambda: idents.append(threading.get_ident()))
+    monkeypatch.undo()
+    assert idents == [threading.get_ident()]
+    executor.submit(lambda: idents.append(threading.get_ident()))
+    assert executor.drain(10)
+    executor.close()
+    assert len(idents) == 2

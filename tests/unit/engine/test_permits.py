@@ -114,6 +114,75 @@ def test_one_who_gives_up_lets_those_behind_pass() -> None:
     assert permits.used == 2
 
 
+def test_a_lower_limit_grants_nothing_until_enough_came_back() -> None:
+    permits = Permits(3)
+    assert permits.acquire() and permits.acquire() and permits.acquire()
+    permits.resize(1)
+    assert permits.used == 3
+    for used in (2, 1):
+        permits.release()
+        assert permits.used == used
+        assert not permits.acquire()
+    permits.release()
+    assert permits.acquire()
+    assert not permits.acquire()
+
+
+def test_a_higher_limit_lets_in_those_who_wait_in_their_order() -> None:
+    permits = Permits(3)
+    permits.resize(1)
+    permits.acquire()
+    order: list[str] = []
+
+    def join(name: str, urgent: bool):
+        def call() -> None:
+            assert permits.acquire(seconds=10, urgent=urgent)
+            order.append(name)
+
+        return call
+
+    threads = []
+    for count, (name, urgent) in enumerate([("bulk", False), ("urgent", True)], start=1):
+        threads += in_thread(join(name, urgent))
+        wait_until(lambda count=count: waiting(permits) == count)
+    permits.resize(2)
+    wait_until(lambda: order == ["urgent"])
+    permits.resize(3)
+    for thread in threads:
+        thread.join(10)
+    assert order == ["urgent", "bulk"]
+    assert permits.used == 3
+
+
+def test_a_lower_limit_gives_nothing_to_those_who_wait() -> None:
+    permits = Permits(3)
+    permits.acquire(3)
+    (thread,) = in_thread(lambda: permits.acquire(seconds=10))
+    wait_until(lambda: waiting(permits) == 1)
+    permits.resize(2)
+    permits.release(1)
+    assert permits.used == 2 and waiting(permits) == 1
+    permits.release(1)
+    thread.join(10)
+    assert permits.used == 2 and waiting(permits) == 0
+
+
+def test_a_cost_above_a_lowered_limit_goes_alone_and_all_of_it_comes_back() -> None:
+    permits = Permits(10)
+    permits.resize(4)
+    permits.acquire(1)
+    assert not permits.acquire(8)
+    (thread,) = in_thread(lambda: permits.acquire(8, seconds=10))
+    wait_until(lambda: waiting(permits) == 1)
+    permits.release(1)
+    thread.join(10)
+    assert permits.used == 8
+    assert not permits.acquire(1)
+    permits.resize(10)
+    permits.release(8)
+    assert permits.used == 0
+
+
 def test_closing_wakes_all_who_wait() -> None:
     permits = Permits(1)
     permits.acquire()
@@ -204,6 +273,26 @@ def test_a_gate_calls_those_in_line_as_others_leave() -> None:
     gate.release()
     assert entered == [0, 1, 2]
     assert len(gate.close()) == 2
+
+
+def test_urgent_ones_in_a_gates_line_go_first() -> None:
+    gate, entered = Gate(1), []
+    for number, urgent in enumerate([False, False, True, False, True]):
+        gate.enter_later(lambda number=number: entered.append(number), urgent=urgent)
+    for _ in range(4):
+        gate.release()
+    assert entered == [0, 2, 4, 1, 3]
+
+
+def test_closing_a_gate_returns_all_in_line_the_urgent_first() -> None:
+    gate, entered = Gate(1), []
+    for number, urgent in enumerate([False, False, True]):
+        gate.enter_later(lambda number=number: entered.append(number), urgent=urgent)
+    for task in gate.close():
+        task()
+    assert entered == [0, 2, 1]
+    gate.release()
+    assert entered == [0, 2, 1]
 
 
 def test_a_gate_never_lets_more_in_than_its_limit_nor_forgets_one() -> None:

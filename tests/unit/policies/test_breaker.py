@@ -155,6 +155,15 @@ def test_calls_stay_in_the_window_for_nine_tenths_of_its_length():
     assert subject.state == "open"
 
 
+@pytest.mark.parametrize(("later", "calls_left"), [(4.5, 2), (5.0, 1)])
+@pytest.mark.parametrize("error", [None, DOWN])
+def test_the_window_may_have_another_length(later, calls_left, error):
+    subject = breaker(window=5.0)
+    for now in (START, START + later):
+        subject.record(subject.admit(now), error, now)
+    assert subject._window.calls == calls_left
+
+
 def test_the_window_slides_bucket_by_bucket():
     subject = breaker(min_calls=20)
     for second in range(60):  # 10 calls of which 2 failed in any 10 seconds: then it gets worse
@@ -296,6 +305,13 @@ def test_the_other_probes_of_a_failed_round_count_for_nothing():
     assert subject.state == "closed"
 
 
+def test_a_lost_place_is_given_away_beside_probes_that_succeeded():
+    subject, probes = probing(probes=2)
+    subject.record(probes[0], None, START + 31.0)
+    assert subject.admit(START + 90.0).probe
+    refusal(subject, START + 90.0)
+
+
 def test_a_throttled_probe_gives_its_place_back():
     subject, probes = probing()
     subject.record(probes[0], THROTTLED, START + 31.0)
@@ -356,6 +372,190 @@ def test_remaining_asks_again_under_the_lock():
     assert subject.remaining(START) == 0.0
 
 
+# Slow calls
+
+
+def slow_calls(subject: Breaker, quick: int, slow: int, seconds: float = 2.0) -> None:
+    for each in [1.9] * quick + [seconds] * slow:
+        subject.record(subject.admit(START), None, START, each)
+
+
+def test_slow_calls_count_only_when_asked_for():
+    subject = breaker()
+    slow_calls(subject, 0, 100, seconds=3_600.0)
+    assert subject.state == "closed"
+
+
+def test_it_opens_at_the_share_of_slow_calls_exactly_and_says_so():
+    subject = breaker(slow_call=2.0, slow_ratio=0.55)
+    slow_calls(subject, 9, 10)
+    assert subject.state == "closed"
+    slow_calls(subject, 0, 1)
+    assert subject.state == "open"
+    assert refusal(subject, START).message == (
+        "breaker open after 55 % of 20 calls took 2 s or longer in 10 s; "
+        "it lets probes through in 30.0 s"
+    )
+
+
+def test_half_of_the_calls_slow_is_enough_unless_said_otherwise():
+    subject = breaker(slow_call=2.0)
+    slow_calls(subject, 11, 10)
+    assert subject.state == "closed"
+    slow_calls(subject, 0, 1)
+    assert subject.state == "open"
+
+
+def test_slow_calls_never_open_it_below_min_calls():
+    subject = breaker(slow_call=2.0)
+    slow_calls(subject, 0, 19)
+    assert subject.state == "closed"
+
+
+def test_only_a_slow_call_opens_it_for_slowness():
+    subject = breaker(slow_call=2.0)
+    slow_calls(subject, 0, 19)
+    slow_calls(subject, 1, 0)
+    assert subject.state == "closed"
+
+
+def test_a_slow_failure_counts_as_both():
+    subject = breaker(slow_call=2.0, failure_ratio=1.0)
+    slow_calls(subject, 10, 0)
+    for _ in range(10):
+        subject.record(subject.admit(START), DOWN, START, 2.0)
+    assert refusal(subject, START).message.startswith("breaker open after 50 % of 20 calls took")
+    subject = breaker(slow_call=2.0, slow_ratio=1.0)
+    slow_calls(subject, 10, 0)
+    for _ in range(10):
+        subject.record(subject.admit(START), DOWN, START, 2.0)
+    assert "50 % of 20 calls failed" in refusal(subject, START).message
+
+
+def test_a_quick_failure_is_not_slow():
+    subject = breaker(slow_call=2.0, failure_ratio=1.0)
+    slow_calls(subject, 10, 0)
+    for _ in range(10):
+        subject.record(subject.admit(START), DOWN, START, 1.9)
+    assert (subject.state, subject._window.slow) == ("closed", 0)
+
+
+def test_what_does_not_trip_is_not_slow_either():
+    subject = breaker(slow_call=2.0)
+    for _ in range(30):
+        subject.record(subject.admit(START), THROTTLED, START, 9.0)
+    assert (subject._window.calls, subject._window.slow) == (0, 0)
+
+
+def test_slow_calls_leave_the_window():
+    subject = breaker(slow_call=2.0)
+    slow_calls(subject, 0, 19)
+    subject.record(subject.admit(START + 10.0), None, START + 10.0, 1.0)
+    assert (subject._window.calls, subject._window.slow) == (1, 0)
+
+
+def test_a_slow_probe_opens_it_afresh():
+    subject, probes = probing(slow_call=2.0)
+    subject.record(probes[0], None, START + 31.0, 1.9)
+    assert subject.state == "half-open"
+    subject.record(probes[1], None, START + 32.0, 2.0)
+    error = refusal(subject, START + 32.0)
+    assert error.message == "breaker open after a probe was slow; it lets probes through in 30.0 s"
+
+
+def test_a_slow_success_is_a_success_to_listeners():
+    diary = Diary()
+    subject = breaker(listeners=(diary,), slow_call=2.0)
+    slow_calls(subject, 0, 1)
+    assert diary.entries == ["success"]
+
+
+# What others decided
+
+
+@pytest.mark.parametrize(("age", "left"), [(0.0, 30.0), (12.0, 18.0), (30.0, 0.0), (99.0, 0.0)])
+def test_it_opens_with_others_for_what_is_left(age, left):
+    subject = breaker()
+    subject.follow("open", START, age)
+    assert subject.state == "open"
+    assert subject.remaining(START) == left
+
+
+def test_the_refusal_says_that_others_had_troubles():
+    subject = breaker()
+    subject.follow("open", START, 18.0)
+    assert refusal(subject, START).message == (
+        "breaker open after troubles that another process had; it lets probes through in 12.0 s"
+    )
+
+
+def test_following_draws_an_open_time_of_its_own():
+    subject = breaker(draw=1.0)
+    subject.follow("open", START, 1.0)
+    assert subject.remaining(START) == pytest.approx(32.0)
+
+
+@pytest.mark.parametrize("state", ["open", "half-open"])
+def test_an_open_breaker_keeps_its_own_time_whatever_others_do(state):
+    subject = opened()
+    subject.follow(state, START + 20.0)
+    assert subject.state == "open"
+    assert subject.remaining(START + 20.0) == 10.0
+
+
+def test_a_half_open_breaker_opens_with_others_and_forgets_its_probes():
+    subject, probes = probing()
+    subject.follow("open", START + 31.0)
+    assert subject.remaining(START + 31.0) == 30.0
+    subject.record(probes[0], DOWN, START + 40.0)
+    assert subject.remaining(START + 40.0) == 21.0
+
+
+def test_a_half_open_breaker_goes_on_probing_while_others_probe():
+    subject, probes = probing()
+    subject.follow("half-open", START + 31.0)
+    refusal(subject, START + 31.0)
+    for probe in probes:
+        subject.record(probe, None, START + 31.0)
+    assert subject.state == "closed"
+
+
+def test_a_closed_breaker_only_probes_while_others_probe():
+    subject = breaker(probes=2)
+    before = subject.admit(START)
+    subject.follow("half-open", START)
+    probes = [subject.admit(START), subject.admit(START)]
+    assert all(probe.probe for probe in probes)
+    refusal(subject, START)
+    subject.record(before, DOWN, START)
+    assert subject.state == "half-open"
+
+
+@pytest.mark.parametrize("make", [opened, lambda: probing()[0]], ids=["open", "half-open"])
+def test_it_closes_with_others_and_has_forgotten_the_old_failures(make):
+    subject = make()
+    subject.follow("closed", START)
+    assert (subject.state, subject._window.calls) == ("closed", 0)
+    assert not subject.admit(START).probe
+
+
+def test_a_closed_breaker_stays_as_it_is_when_others_close():
+    told: list[tuple[str, str]] = []
+    subject = breaker(on_change=lambda old, new: told.append((old, new)))
+    calls(subject, 0, 19)
+    subject.follow("closed", START)
+    assert (subject._window.calls, told) == (19, [])
+
+
+def test_what_is_followed_is_told_like_every_change():
+    told: list[tuple[str, str]] = []
+    subject = breaker(on_change=lambda old, new: told.append((old, new)))
+    subject.follow("open", START)
+    subject.follow("closed", START)
+    assert told == [("closed", "open"), ("open", "closed")]
+    assert subject.ledger.current_state == "closed"
+
+
 # Ledger and listeners
 
 
@@ -404,6 +604,26 @@ def test_listeners_hear_of_changes_and_of_calls_that_counted():
         "open -> half-open",
         "success",
         "half-open -> closed",
+    ]
+
+
+def test_listeners_hear_of_a_failed_probe_and_of_no_late_failure():
+    diary = Diary()
+    subject = breaker(listeners=(diary,), min_calls=1, probes=1)
+    late = subject.admit(START)
+    calls(subject, 0, 1)
+    subject.record(late, DOWN, START)
+    lost = subject.admit(START + 30.0)
+    probe = subject.admit(START + 90.0)  # takes the place of the lost one
+    for error in (None, DOWN):
+        subject.record(lost, error, START + 90.0)
+    subject.record(probe, DOWN, START + 90.0)
+    assert diary.entries == [
+        "failure down",
+        "closed -> open",
+        "open -> half-open",
+        "failure down",
+        "half-open -> open",
     ]
 
 

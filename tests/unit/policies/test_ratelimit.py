@@ -4,6 +4,7 @@ import heapq
 import math
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -11,7 +12,7 @@ from cosy_sync.policies import RateLimiter
 
 START = 1_000.0
 # Seconds between two of 100 requests per second when they flow evenly.
-GAP = 1.0075 / 100
+GAP = 1.0095 / 100
 
 
 def book(limiter: RateLimiter, count: int, now: float = START) -> list[float]:
@@ -31,8 +32,13 @@ def busiest(instants: list[float], length: float = 1.0) -> int:
 
 
 def send_all(limiter: RateLimiter, count: int, late: Callable[[int], float]) -> list[float]:
-    """Return when so many requests leave, each waking `late(n)` seconds too late."""
-    line = [(at + late(n), n) for n, at in enumerate(book(limiter, count))]
+    """Return when so many requests leave, waking `late(n)` seconds too late."""
+    return send(limiter, [at + late(n) for n, at in enumerate(book(limiter, count))])
+
+
+def send(limiter: RateLimiter, instants: list[float]) -> list[float]:
+    """Return when those leave who ask at these instants, and again when they are told to."""
+    line = [(at, n) for n, at in enumerate(instants)]
     heapq.heapify(line)
     left = []
     while line:
@@ -48,12 +54,12 @@ def send_all(limiter: RateLimiter, count: int, late: Callable[[int], float]) -> 
 @pytest.mark.parametrize(
     ("rate", "burst", "sustained"),
     [
-        (100, 5, 100 / 1.0075),
-        (1, 1, 1 / 1.0075),
-        (39, 1, 39 / 1.0075),
-        (40, 2, 40 / 1.0075),
-        (60.9, 3, 60 / 1.0075),
-        (0.5, 1, 1 / 2.0075),
+        (100, 5, 100 / 1.0095),
+        (1, 1, 1 / 1.0095),
+        (39, 1, 39 / 1.0095),
+        (40, 2, 40 / 1.0095),
+        (60.9, 3, 60 / 1.0095),
+        (0.5, 1, 1 / 2.0095),
     ],
 )
 def test_5_percent_of_the_rate_are_burst_and_the_rest_is_spaced(rate, burst, sustained):
@@ -76,7 +82,7 @@ def test_a_flood_never_exceeds_the_rate_and_wastes_little(rate, late):
     count = int(2.5 * rate) + 3
     left = send_all(RateLimiter(rate), count, late)
     assert len(left) == count
-    assert busiest(left, length=1.006 - 1e-6) <= max(rate, 1)
+    assert busiest(left, length=1.008 - 1e-6) <= max(rate, 1)
     even = count / min(rate, math.floor(rate) or rate)
     assert left[-1] - left[0] <= even * 1.02 + 0.4
 
@@ -85,18 +91,18 @@ def test_who_wakes_late_does_not_leave_together_with_the_next():
     limiter = RateLimiter(2.0)
     assert limiter.go(START + 0.4) == 0.0  # booked for START
     assert limiter.go(START + 0.5) == 0.0
-    assert limiter.go(START + 1.1) == pytest.approx(0.306)
-    assert limiter.go(START + 1.406 - 1e-6) > 0.0
-    assert limiter.go(START + 1.406 + 1e-6) == 0.0
-    assert limiter.go(START + 1.407) == pytest.approx(0.099)
+    assert limiter.go(START + 1.1) == pytest.approx(0.308)
+    assert limiter.go(START + 1.408 - 1e-6) > 0.0
+    assert limiter.go(START + 1.408 + 1e-6) == 0.0
+    assert limiter.go(START + 1.409) == pytest.approx(0.099)
 
 
 def test_a_refusal_to_go_is_no_departure():
     limiter = RateLimiter(1.0)
     assert limiter.go(START) == 0.0
     for _ in range(5):
-        assert limiter.go(START + 0.5) == pytest.approx(0.506)
-    assert limiter.go(START + 1.0061) == 0.0
+        assert limiter.go(START + 0.5) == pytest.approx(0.508)
+    assert limiter.go(START + 1.0081) == 0.0
 
 
 def test_a_rate_below_1_spaces_by_more_than_a_second():
@@ -191,3 +197,36 @@ def test_threads_never_share_a_place():
     for thread in threads:
         thread.join(10)
     assert sorted(booked) == book(RateLimiter(100.0), 800)
+
+
+def test_a_lowered_rate_spaces_what_is_booked_from_now_on():
+    limiter = RateLimiter(100.0)
+    assert book(limiter, 5) == [START] * 5
+    limiter.set_rate(50.0)
+    later = book(limiter, 20, now=START + 10)
+    assert later[:2] == [START + 10] * 2  # the burst of a limiter for 50 per second
+    spaces = [b - a for a, b in pairwise(later[1:])]
+    assert spaces == pytest.approx([1.0095 / 50] * 18, abs=1e-5)
+
+
+def test_a_lowered_rate_leaves_what_is_booked_where_it_is():
+    limiter = RateLimiter(100.0)
+    booked = book(limiter, 50)
+    limiter.set_rate(10.0)
+    assert limiter.next_free(START) > booked[-1]
+    assert book(limiter, 2)[1] == pytest.approx(limiter.next_free(START) - 1.0095 / 10, abs=1e-5)
+
+
+@pytest.mark.parametrize("low", [1.0, 10.0, 19.0, 50.0, 99.0])
+def test_no_second_exceeds_the_first_rate_however_often_it_changes(low):
+    limiter, booked = RateLimiter(100.0), []
+    for step in range(40):
+        limiter.set_rate(100.0 if step % 2 else low)
+        booked += book(limiter, 7, now=START + step * 0.05)
+    assert busiest(send(limiter, booked)) <= 100
+
+
+def test_a_limiter_set_to_its_own_rate_is_as_new():
+    limiter, other = RateLimiter(100.0), RateLimiter(100.0)
+    limiter.set_rate(100.0)
+    assert book(limiter, 300) == pytest.approx(book(other, 300))

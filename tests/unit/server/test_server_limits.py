@@ -23,6 +23,20 @@ def test_a_window_slides_and_does_not_start_anew_each_second() -> None:
     assert window.admit(1.92) > 0
 
 
+@pytest.mark.parametrize(("share", "granted"), [(1.0, 100), (0.3, 30), (0.29, 29), (0.001, 1)])
+def test_a_share_of_the_limit_is_granted_and_never_nothing(share: float, granted: int) -> None:
+    window = SlidingWindow(100)
+    assert [window.admit(5.0, share) for _ in range(101)].count(0.0) == granted
+
+
+def test_a_lower_share_waits_for_so_many_to_leave_the_window() -> None:
+    window = SlidingWindow(4)
+    for now in (0.0, 0.1, 0.2, 0.3):
+        assert window.admit(now) == 0
+    assert window.admit(0.5, 0.5) == pytest.approx(0.7)
+    assert window.admit(1.2, 0.5) == 0
+
+
 def test_a_refused_event_takes_no_place() -> None:
     window = SlidingWindow(1)
     window.admit(0.0)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cosy_sync.server import Server, ServerConfig
+from cosy_sync.server import Outage, Server, ServerConfig, Shortage
 from cosy_sync.server.compression import accepts_gzip, compress, gzip_bomb, inflate
 from cosy_sync.server.errors import RequestError
 
@@ -24,6 +24,9 @@ from cosy_sync.server.errors import RequestError
         ({"speakers": 0}, "speakers"),
         ({"audio_bytes": 16_385}, "audio_bytes is 16385: use an even number"),
         ({"audio_bytes": 2}, "audio_bytes"),
+        ({"overrun": "429"}, "overrun is '429': use one of auto, 502, 503"),
+        ({"accept_delay": -1}, "accept_delay"),
+        ({"shortages": [Shortage(start=0, seconds=1, share=0.5)], "rps": 0}, "shortages: without"),
         ({"faults": {"rest": 0.1}}, "did you mean 'reset'"),
         ({"faults": {"reset": 1.5}}, "faults['reset'] is 1.5"),
         ({"faults": {"reset": 0.6, "cut": 0.6}}, "more than 1"),
@@ -46,10 +49,21 @@ def test_a_later_change_of_the_callers_dict_changes_nothing() -> None:
     assert dict(config.faults) == {"cut": 0.1}
 
 
+def test_a_later_change_of_the_callers_list_changes_nothing() -> None:
+    outages = [Outage(start=0, seconds=1)]
+    config = ServerConfig(outages=outages)
+    outages.clear()
+    assert config.outages == (Outage(start=0, seconds=1),)
+
+
 def test_a_server_that_was_not_started_has_no_address() -> None:
     server = Server()
     with pytest.raises(RuntimeError, match="start"):
         _ = server.url
+    with pytest.raises(RuntimeError, match="start"):
+        server.inject("cut")
+    with pytest.raises(RuntimeError, match="start"):
+        server.stats()
     server.close()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from cosy_sync.config import ClientConfig
+from cosy_sync.config import BatchConfig, ClientConfig
 from cosy_sync.errors import (
     BadAudioError,
     BadRequestError,
@@ -366,6 +367,12 @@ def test_only_refusals_that_one_text_may_cause_are_split(status: int, splits: bo
     assert WIRE.splits(ServerError("no", status=status)) is splits
 
 
+def test_halving_can_be_declined() -> None:
+    config = ClientConfig(batch=BatchConfig(halve_refused=False))
+    wire = BatchWire("http://tts.test/batch", SpeechOptions.from_config(config))
+    assert not any(wire.splits(ServerError("no", status=status)) for status in (400, 413, 422))
+
+
 def test_no_error_shows_a_text() -> None:
     secret = "我的密码是一二三四"
     said = {"code": f"bad:{secret}", "message": f"cannot speak {secret}!"}
@@ -384,3 +391,49 @@ def test_no_error_shows_a_text() -> None:
             error = raised
         assert isinstance(error, CosyError)
         assert "密码" not in str(error) + repr(error.__dict__)
+
+
+# --- the hash of the text beside its audio
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def echoed(form: str, *hashes: object) -> Reply:
+    """Write a reply with two recordings in their places, and beside each the hash given."""
+    if form == "multipart":
+        return mixed(
+            ({"X-Index": 0, "X-Text-SHA256": hashes[0]}, ONE),
+            ({"X-Index": 1, "X-Text-SHA256": hashes[1]}, TWO),
+        )
+    items = [
+        {"index": index, "audio_data": b64(data), "text_sha256": hashes[index]}
+        for index, data in enumerate((ONE, TWO))
+    ]
+    return reply({"results": items})
+
+
+@pytest.mark.parametrize("form", ["multipart", "results"])
+def test_audio_with_the_hash_of_its_text_is_good(form: str) -> None:
+    assert decoded(echoed(form, sha(TEXTS[0]), sha(TEXTS[1]).upper())) == [ONE, TWO]
+
+
+@pytest.mark.parametrize("form", ["multipart", "results"])
+def test_audio_with_the_hash_of_another_text_is_misplaced(form: str) -> None:
+    misplaced = ("BadAudioError", "misplaced")
+    assert decoded(echoed(form, sha(TEXTS[1]), sha(TEXTS[0]))) == [misplaced, misplaced]
+    assert decoded(echoed(form, sha(TEXTS[0]), sha(TEXTS[0]))) == [ONE, misplaced]
+    assert decoded(echoed(form, "no hash", sha(TEXTS[1]))) == [misplaced, TWO]
+
+
+def test_a_hash_of_null_or_nothing_is_none() -> None:
+    assert decoded(echoed("results", None, sha(TEXTS[1]))) == [ONE, TWO]
+    assert decoded(echoed("multipart", "", sha(TEXTS[1]))) == [ONE, TWO]
+
+
+def test_the_hash_beside_an_error_is_not_looked_at() -> None:
+    item = {"index": 1, "status": "error", "error": "no", "text_sha256": sha("another")}
+    answer = reply({"results": [{"index": 0, "audio_data": b64(ONE)}, item]})
+    [first, second] = WIRE.decode(answer, TEXTS)
+    assert isinstance(first, Payload) and isinstance(second, TextError)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cosy_sync.config import BreakerConfig, Endpoint
+from cosy_sync.config import ClientConfig, Endpoint
 from cosy_sync.engine.station import Station
 from cosy_sync.errors import (
     BadAudioError,
@@ -18,6 +18,7 @@ from cosy_sync.errors import (
 )
 from cosy_sync.events import Observers
 from cosy_sync.models import Audio, Utterance
+from cosy_sync.testing import FakeClock
 
 NOW = 1000.0
 TEXTS = [Utterance(0, "一二三四"), Utterance(1, "五六七八九十")]
@@ -44,7 +45,7 @@ def company() -> Company:
 @pytest.fixture
 def station(company: Company) -> Station:
     endpoint = Endpoint("http://a.test/", weight=3, max_connections=7)
-    return Station(endpoint, BreakerConfig(), Observers([]), company=company)
+    return Station(endpoint, ClientConfig(), Observers([]), FakeClock(), company=company)
 
 
 def learn(station: Station, error: CosyError | None, *results: Audio | CosyError) -> None:
@@ -65,7 +66,7 @@ def test_it_shows_what_a_choice_needs(station: Station) -> None:
 
 def test_an_address_stands_in_the_label() -> None:
     endpoint = Endpoint("http://a.test/batch")
-    station = Station(endpoint, BreakerConfig(), Observers([]), address="::1")
+    station = Station(endpoint, ClientConfig(), Observers([]), FakeClock(), address="::1")
     assert station.label == "http://a.test/batch (::1)"
 
 

@@ -1,0 +1,250 @@
+"""`cosy-sync bench`: how much an endpoint gives, at how many calls in flight."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timezone
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cosy_sync import BatchConfig, ClientConfig, CosyError, Endpoint, PoolConfig, __version__
+from cosy_sync.cli.console import emit, say
+from cosy_sync.cli.exits import CODES, Exit, Stop, because, meaning, uninterrupted
+from cosy_sync.cli.options import add_service_options, endpoints, make_client, number
+from cosy_sync.cli.report.figures import count
+from cosy_sync.cli.source import read_lines
+from cosy_sync.cli.target import try_writing, write_whole
+
+if TYPE_CHECKING:
+    from cosy_sync.cli.bench_results import BenchResults
+    from cosy_sync.cli.bench_sweep import Plan, Sweep
+
+__all__ = ["add_parser", "run"]
+
+_EXAMPLES = """\
+examples:
+  cosy-sync bench                                     try it, with a server of its own
+  cosy-sync bench --url https://tts.example.com/batch --api-key-file key
+  cosy-sync bench --url URL --batch-size 64 --max-texts 20000 --texts sentences.txt
+
+Each step keeps more calls in flight: 1, 2, 4, 8 ... It never exceeds --rate and --connections, says
+before it starts how much it sends at most, sends no text again that failed, and stops by itself at
+the first refusal (429, 5xx, no connection), when texts fail, and when more calls in flight bring no
+more. Services cost money: --max-texts is the bound. Ctrl-C keeps what was measured.
+"""
+_TEXTS = 1000
+_SECONDS = 2.0
+_FAILED = {"refused": Exit.FAILED, "errors": Exit.FAILED, "interrupted": Exit.INTERRUPTED}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the sub-command."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure how much a service gives, and say what to configure",
+        description="Keep more and more calls in flight to an endpoint, measure what it gives, "
+        "and say what to configure.",
+        epilog=f"{_EXAMPLES}\n{CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        default="cosy-bench.html",
+        help="the page with the pictures; the figures go into a .json beside it, and older ones "
+        "are replaced (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--texts",
+        metavar="FILE",
+        help="a UTF-8 file with a text on each line; - for stdin (default: 1,000 sentences)",
+    )
+    # A service that counts requests per second shows it only to steps of a whole second.
+    for name, low, high, default, words in (
+        ("--max-texts", 1, 10_000_000, _TEXTS, "texts to send at most, in all"),
+        ("--seconds", 1.0, 600.0, _SECONDS, "seconds for each step, or longer for 8 calls"),
+        ("--max-in-flight", 1, 10_000, None, "calls in flight at most (default: --connections)"),
+    ):
+        kind = number(type(low), low, high)
+        words += "" if default is None else f" (default: {default:g})"
+        parser.add_argument(name, type=kind, metavar="N", default=default, help=words)
+    url = "its address (default: a server of its own, on this machine)"
+    add_service_options(parser, url=url, batch_size=1)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the bench; return the exit code. Raises Stop and CosyError."""
+    from cosy_sync.cli.bench_results import line_of
+    from cosy_sync.cli.bench_sweep import Sweep
+
+    if args.url and len(args.url) > 1:
+        raise Stop("bench measures one endpoint: give --url once")
+    page = _page(args.output)
+    with _service(args) as (endpoint, config):
+        plan = _plan(args, endpoint, config)
+        sweep = Sweep(endpoint, config, plan, lambda step: say(line_of(step)))
+        _announce(endpoint, plan)
+        _run(sweep)
+        with uninterrupted():
+            results = _results(sweep, plan, endpoint, config)
+            _keep(results, page)
+    if results.end.kind in _FAILED:
+        raise Stop(results.end.words, _FAILED[results.end.kind])
+    return Exit.DONE
+
+
+# -- before it starts -----------------------------------------------------------------------------
+
+
+def _page(output: str) -> Path:
+    page = Path(output)
+    if page.suffix.lower() not in (".html", ".htm"):
+        raise Stop(f"cannot write {page}: use a name that ends in .html")
+    for path in (page, page.with_suffix(".json")):
+        if path.is_dir():
+            raise Stop(f"cannot write {path}: it is a directory")
+    try_writing(page.parent)
+    return page
+
+
+@contextlib.contextmanager
+def _service(args: argparse.Namespace) -> Iterator[tuple[Endpoint, ClientConfig]]:
+    """Give what to measure; run a server meanwhile if there is no address."""
+    if args.url:
+        yield _endpoint(args), make_client(args).config
+        return
+    from cosy_sync.cli.demo_server import run_server
+
+    with run_server(["--engine", "tone"]) as server:
+        say("no --url, so a server of its own: 200 ms a call, 50 connections, 100 requests/s")
+        args.url = [server.url]
+        # The user's own variables and proxies are for the user's own service.
+        config = ClientConfig(pool=PoolConfig(trust_env=False))
+        yield _endpoint(args), make_client(args, config).config
+
+
+def _endpoint(args: argparse.Namespace) -> Endpoint:
+    found = endpoints(args)
+    assert found is not None, "an address was given, or is that of our own server"
+    return found[0]
+
+
+def _plan(args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig) -> Plan:
+    from cosy_sync.cli.bench_steps import ladder
+    from cosy_sync.cli.bench_sweep import FEWEST, Plan
+
+    plan = Plan(
+        texts=_texts(args, config.batch),
+        batch_size=config.batch.max_texts,
+        ladder=ladder(_top(args, endpoint, config)),
+        seconds=args.seconds,
+        rate=endpoint.rate,
+        max_texts=args.max_texts,
+    )
+    fewest = (1 + FEWEST) * plan.batch_size
+    if args.max_texts < fewest:
+        raise Stop(
+            f"--max-texts {args.max_texts} is too little: a request takes {plan.batch_size}, and "
+            f"the first step {FEWEST} of them after one alone; give {fewest} at least"
+        )
+    return plan
+
+
+def _top(args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig) -> int:
+    allowed = min(endpoint.max_connections, config.pool.max_connections)
+    top: int = args.max_in_flight or allowed
+    if top > allowed:
+        raise Stop(
+            f"--max-in-flight {top} is more than the {allowed} connections of the endpoint; "
+            "raise --connections if the service allows it"
+        )
+    return top
+
+
+def _texts(args: argparse.Namespace, limits: BatchConfig) -> list[str]:
+    if args.texts is None:
+        from cosy_sync.cli.corpus import load_sentences
+
+        return [sentence.text for sentence in load_sentences()]
+    texts = []
+    for line, text in islice(read_lines(args.texts), args.max_texts):
+        if len(text) > limits.max_text_chars:
+            long = f"{len(text)} characters, more than {limits.max_text_chars}"
+            raise Stop(f"{args.texts}: line {line} has {long}; split it")
+        texts.append(text)
+    if not texts:
+        raise Stop(f"no texts: there is nothing in {args.texts}")
+    return texts
+
+
+def _announce(endpoint: Endpoint, plan: Plan) -> None:
+    most = plan.requests * plan.batch_size
+    limits = f"{endpoint.rate:g} requests/s and {plan.ladder[-1]} in flight"
+    say(
+        f"bench of {endpoint.label}: at most {count(plan.requests)} requests with {count(most)} "
+        f"texts in all, at most {limits}; {plan.seconds:g} s a step"
+    )
+    if most > len(plan.texts):
+        say(
+            f"the texts repeat after {count(len(plan.texts))}: a service that remembers what it "
+            "spoke looks faster than it is"
+        )
+
+
+def _run(sweep: Sweep) -> None:
+    try:
+        sweep.run()
+    except CosyError as error:
+        code, words = meaning(error)
+        words = f"the first request failed, so nothing was measured: {words}"
+        raise Stop(words, code) from error
+    except KeyboardInterrupt:
+        # After its last step, what was measured is there all the same.
+        if sweep.end is None:
+            raise
+        sweep.end = replace(sweep.end, kind="interrupted")
+
+
+# -- afterwards -----------------------------------------------------------------------------------
+
+
+def _results(sweep: Sweep, plan: Plan, endpoint: Endpoint, config: ClientConfig) -> BenchResults:
+    from cosy_sync.cli.bench_results import BenchResults
+
+    assert sweep.end is not None
+    return BenchResults(
+        steps=sweep.steps,
+        end=sweep.end,
+        endpoint=endpoint.label,
+        wire=config.wire,
+        batch_size=plan.batch_size,
+        seconds=plan.seconds,
+        rate=endpoint.rate,
+        max_connections=endpoint.max_connections,
+        requests=sweep.requests,
+        version=__version__,
+        created=datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
+    )
+
+
+def _keep(results: BenchResults, page: Path) -> None:
+    """Write page and figures, and tell them. The table is told also when nothing can be written."""
+    from cosy_sync.cli.bench_page import page_of
+    from cosy_sync.cli.bench_results import json_of, table_of
+
+    figures = page.with_suffix(".json")
+    places = [("picture", page.resolve().as_uri()), ("figures", str(figures))]
+    try:
+        write_whole(page, page_of(results))
+        write_whole(figures, json_of(results))
+    except OSError as error:
+        emit(table_of(results, []))
+        words = f"cannot write {error.filename or page}: {because(error)}"
+        raise Stop(words, Exit.FAILED) from error
+    emit(table_of(results, places))

@@ -1,0 +1,170 @@
+"""What a bench leaves behind: the figures of its steps, as a table, as JSON, as Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from cosy_sync import ClientConfig
+from cosy_sync.cli.bench_steps import Advice, End, Step, advise, knee
+from cosy_sync.cli.report.figures import NOTHING, count, duration, number
+
+__all__ = [
+    "BenchResults",
+    "cells_of",
+    "code_of",
+    "json_of",
+    "line_of",
+    "notes_of",
+    "table_of",
+]
+
+COLUMNS = (
+    *("in flight", "requests/s", "texts/s", "speech s/s", "p50", "p99"),
+    *("errors", "throttled"),
+)
+# Share of a core from which the client itself may be what is slow.
+_BUSY = 0.85
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchResults:
+    """A sweep that ended. `seconds` for each step; `rate` in requests per second."""
+
+    steps: Sequence[Step]
+    end: End
+    endpoint: str
+    wire: str
+    batch_size: int
+    seconds: float
+    rate: float
+    max_connections: int
+    requests: int
+    version: str
+    # ISO 8601.
+    created: str
+
+    @property
+    def texts(self) -> int:
+        """Return how many texts were sent."""
+        return self.requests * self.batch_size
+
+    @property
+    def best(self) -> Step | None:
+        """Return the first step that brought as good as the best throughput."""
+        return knee(self.steps)
+
+    @property
+    def mark(self) -> str:
+        """Say what the best step is: the knee, if throughput is known not to grow beyond it."""
+        return "knee" if self.end.kind in ("knee", "rate") else "best"
+
+    @property
+    def advice(self) -> Advice | None:
+        """Return the settings that fit."""
+        return advise(self.steps, self.end, self.rate, self.max_connections)
+
+
+def cells_of(step: Step) -> tuple[str, ...]:
+    """Return a step's row of the table."""
+    measured = (
+        number(step.requests_per_second),
+        number(step.texts_per_second),
+        number(step.speech_per_second),
+        duration(step.p50),
+        duration(step.p99),
+    )
+    figures = measured if step.latency else (NOTHING,) * len(measured)
+    return count(step.in_flight), *figures, count(step.errors), count(step.throttled)
+
+
+def line_of(step: Step) -> str:
+    """Tell of a step in a line."""
+    words = [f"{number(step.requests_per_second)} requests/s"]
+    if step.latency:
+        words.append(f"p50 {duration(step.p50)}, p99 {duration(step.p99)}")
+    if step.errors:
+        words.append(f"{count(step.errors)} failed")
+    return f"{count(step.in_flight)} in flight: {', '.join(words)}"
+
+
+def table_of(results: BenchResults, places: Sequence[tuple[str, str]]) -> str:
+    """Write the figures of all steps, the knee and what to configure, for people.
+
+    Args:
+        places: names and addresses of what was written.
+    """
+    rows = [COLUMNS, *(cells_of(step) for step in results.steps)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + mark
+        for row, mark in zip(rows, ["", *(_mark(results, s) for s in results.steps)], strict=True)
+    ]
+    facts = [
+        (results.mark, _best_of(results)),
+        ("ended", results.end.words),
+        ("sent", f"{count(results.requests)} requests with {count(results.texts)} texts"),
+        *(("note", note) for note in notes_of(results)),
+        *places,
+    ]
+    lines += ["", *(f"{name:<7}  {words}" for name, words in facts)]
+    code = code_of(results)
+    lines += ["", "configure:", "", code] if code else []
+    return "\n".join(["", *(f"  {line}".rstrip() for line in "\n".join(lines).split("\n")), ""])
+
+
+def _mark(results: BenchResults, step: Step) -> str:
+    if not step.whole:
+        return "  cut short"
+    return f"  <- {results.mark}" if step is results.best else ""
+
+
+def _best_of(results: BenchResults) -> str:
+    best = results.best
+    if best is None:
+        return "not found: no step had its time"
+    words = f"{count(best.in_flight)} in flight: {number(best.requests_per_second)} requests/s"
+    return f"{words}, {number(best.texts_per_second)} texts/s, p99 {duration(best.p99)}"
+
+
+def notes_of(results: BenchResults) -> list[str]:
+    """Say what a reader of the figures should know."""
+    busy = [step for step in results.steps if step.whole and step.cpu >= _BUSY]
+    if not busy:
+        return []
+    words = f"from {busy[0].in_flight} in flight on, this client kept a core "
+    words += f"{100 * busy[0].cpu:.0f} % busy: the service may be able to do more"
+    return [words]
+
+
+def code_of(results: BenchResults) -> str:
+    """Write the client that fits what was measured; nothing when nothing was."""
+    advice = results.advice
+    if advice is None:
+        return ""
+    load = f"{advice.requests_per_second:.12g}, {advice.latency:.12g}"
+    limits = f"max_connections={advice.max_connections}, rate={advice.rate:g}"
+    endpoint = f"Endpoint({json.dumps(results.endpoint)}, {limits})"
+    lines = [f"{endpoint},", f"pool=PoolConfig.for_load({load}),"]
+    if results.batch_size != ClientConfig().batch.max_texts:
+        lines.append(f"batch_size={results.batch_size},")
+    if results.wire != ClientConfig.wire:
+        lines.append(f"wire={json.dumps(results.wire)},")
+    return "\n".join(["CosyClient(", *(f"    {line}" for line in lines), ")"])
+
+
+def json_of(results: BenchResults) -> str:
+    """Write everything for programs."""
+    fields = asdict(results)
+    best, advice = results.best, results.advice
+    at = None if best is None else best.in_flight
+    fields |= {
+        "texts": results.texts,
+        "best": at,
+        "knee": at if results.mark == "knee" else None,
+        "advice": None if advice is None else asdict(advice),
+        "code": code_of(results),
+        "notes": notes_of(results),
+    }
+    return json.dumps(fields, indent=2, allow_nan=False) + "\n"

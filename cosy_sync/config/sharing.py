@@ -1,0 +1,50 @@
+"""What several processes and hosts share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..checks import check, count, positive
+from ..errors import ConfigError
+
+__all__ = ["SharingConfig"]
+
+_SCHEMES = ("redis", "rediss", "unix")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharingConfig:
+    """One rate limit for each endpoint, kept in Redis by all who use the same one."""
+
+    # Where Redis is, as redis://, rediss:// or unix://; never shown or logged. None shares nothing.
+    redis_url: str | None = field(default=None, repr=False)
+    # How the keys in Redis begin. Clients share an endpoint's limit when this is equal.
+    prefix: str = "cosy_sync"
+    # Seconds that Redis may take for an answer. A longer time lets callers wait longer when it is
+    # gone; a shorter one takes a busy Redis for a lost one.
+    timeout: float = 0.1
+    # Clients that are assumed to share the limit when Redis cannot be asked from the start.
+    clients: int = 1
+
+    def __post_init__(self) -> None:
+        if self.redis_url is not None:
+            _check_url(self.redis_url)
+        good = isinstance(self.prefix, str) and bool(self.prefix) and not set("{}") & {*self.prefix}
+        if not good:
+            raise ConfigError(f"prefix: must be a name without braces, got {self.prefix!r}")
+        check(self, positive("timeout") + count("clients"))
+
+
+def _check_url(url: Any) -> None:
+    # There may be a password in it: what is wrong is said without showing it.
+    try:
+        good = urlsplit(url).scheme in _SCHEMES and bool(urlsplit(url).port or True)
+    except (AttributeError, TypeError, ValueError):
+        good = False
+    if not good:
+        raise ConfigError("redis_url: expected redis://HOST:PORT/0, rediss://... or unix://PATH")
+    if find_spec("redis") is None:
+        raise ConfigError("redis_url: needs the package redis; pip install 'cosy-sync[redis]'")

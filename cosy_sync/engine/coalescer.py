@@ -1,0 +1,394 @@
+"""Texts of concurrent callers share batches: sent at once when idle, gathered while busy.
+
+A text that finds nothing under way is sent by its caller's own thread. The others stand in line,
+and one worker at a time stands at the door for them: it gives them their linger, waits for a
+connection and a turn in the rate limit, and takes as many along as a batch holds only when it
+leaves. So nobody waits for company while the way is free, and whoever has to wait anyway waits in
+company. Callers only wait; each leaves when its own time is up, and the batch goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..clock import Clock
+from ..errors import ClosedError, CosyError
+from ..events import Observer, TextFailed, TextsShared
+from ..models import Outcome, Utterance, text_hash
+from ..policies import Deadline
+from .alarms import Alarms
+from .caller import Caller
+from .executor import Executor
+from .gate import Gate
+from .job import Job, failed
+from .line import Line, Packing, SharedJob
+from .singleflight import Flight, Ticket, Waiter, outlasting, share
+
+__all__ = ["Coalescer", "Crew"]
+
+# Seconds that a caller whose time is up gives its batch to say why.
+_LAST_WORD = 0.05
+
+
+@dataclass(eq=False, kw_only=True)
+class Crew:
+    """What all coalescers of an engine share.
+
+    `workers` send, and never run the user's callbacks. Once `cut` is set, nothing is sent; `stops`
+    end what is under way by then. Adding to that set and discarding from it are atomic.
+    """
+
+    workers: Executor
+    alarms: Alarms
+    clock: Clock
+    observer: Observer
+    stops: set[threading.Event] = field(default_factory=set)
+    cut: threading.Event = field(default_factory=threading.Event)
+
+
+class Coalescer:
+    """The line of those who may share a batch: same settings, same tenant, same priority."""
+
+    def __init__(self, packing: Packing, crew: Crew, caller: Caller, gate: Gate | None) -> None:
+        self._packing = packing
+        self._gathers = packing.max_texts > 1
+        self._crew = crew
+        self._caller = caller
+        self._gate = gate
+        # Guards everything below, and of every flight its tickets and its job.
+        self._lock = threading.Lock()
+        # Every flight that others may join, by its key.
+        self._flights: dict[object, Flight] = {}
+        self._line = Line(packing.max_texts, packing.max_chars)
+        # Texts on their callers' own threads, and batches with texts that have no outcome.
+        self._flying = 0
+        # A worker stands at the door, or is on its way there.
+        self._attended = False
+        # Ends the linger of the worker at the door.
+        self._bell: threading.Event | None = None
+        self._rings_at = math.inf
+
+    # -- callers --------------------------------------------------------------------------------
+
+    def take_off(self, utterance: Utterance) -> Flight | None:
+        """Let the caller's own thread send a text when nothing is under way; None otherwise.
+
+        Whoever gets a flight must end it with `touch_down`.
+        """
+        key = utterance.text
+        with self._lock:
+            if (self._flying and self._gathers) or key in self._flights:
+                return None
+            flight = Flight(utterance, key, [])
+            if self._packing.single_flight:
+                self._flights[key] = flight
+            self._flying += 1
+        return flight
+
+    def touch_down(self, flight: Flight, deadline: Deadline, outcome: Outcome | None) -> None:
+        """End a text that its caller's own thread sent; without an outcome another one sends it."""
+        with self._lock:
+            self._flying -= 1
+            tickets = self._end(flight, deadline, outcome)
+            asks = self._asks()
+        if tickets and outcome is not None:
+            self._tell(outcome, tickets)
+        if asks:
+            self._call_worker()
+
+    def join(self, utterance: Utterance, ticket: Ticket) -> None:
+        """Stand in line with a text, or wait for the same text, which is under way already.
+
+        Ctrl-C may end this anywhere, but nobody else may then wait for a text that is not in
+        line, or for a worker that was not called.
+        """
+        try:
+            self._join(utterance, ticket)
+        except BaseException:
+            self._clear_door()
+            raise
+
+    def _join(self, utterance: Utterance, ticket: Ticket) -> None:
+        key: object = utterance.text if self._packing.single_flight else ticket
+        at = math.inf if ticket.attended else ticket.deadline.at
+        with self._lock:
+            flight = self._flights.get(key)
+            new = flight is None
+            if flight is None:
+                flight = Flight(utterance, key, [ticket])
+                self._line.append(flight)
+                self._flights[key] = flight
+            else:
+                ticket.flight = flight
+                flight.tickets.append(ticket)
+            rings = at < self._rings_at
+            if rings:
+                self._rings_at = at
+            bell = self._bell if self._line.full else None
+            asks = self._asks(new)
+        if asks:
+            self._call_worker()
+        if bell is not None:
+            bell.set()
+        if rings:
+            self._set_alarm(at)
+
+    def wait(self, utterance: Utterance, waiter: Waiter) -> Outcome:
+        """Wait for the outcome; leave when the time is up."""
+        left = waiter.deadline.remaining(self._crew.clock.now())
+        if not waiter.wait(left + _LAST_WORD):
+            if waiter.flight is None:  # a worker has the text all alone, or will have it: it counts
+                return failed(utterance, waiter.deadline.error("waiting for the service"))
+            if self.leave(waiter):
+                return self._late(waiter)
+            waiter.wait(threading.TIMEOUT_MAX)  # it is being told just now
+        if waiter.error is not None:
+            raise waiter.error
+        assert waiter.outcome is not None
+        return waiter.outcome
+
+    def leave(self, ticket: Ticket) -> bool:
+        """Stop waiting; return False when the outcome is being told just now."""
+        with self._lock:
+            flight = ticket.flight
+            if flight is None or ticket not in flight.tickets:
+                return False
+            idle = self._abandon(flight, ticket)
+        if idle is not None:
+            idle.stop.set()
+        return True
+
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Stop waiting if the text is not on its way yet; return whether it is not."""
+        with self._lock:
+            flight = ticket.flight
+            if flight is None or ticket not in flight.tickets or _on_its_way(flight):
+                return False
+            idle = self._abandon(flight, ticket)
+        if idle is not None:
+            idle.stop.set()
+        return True
+
+    def _late(self, ticket: Ticket) -> Outcome:
+        """Return the outcome of a ticket that left because its time was up."""
+        flight = ticket.flight
+        assert flight is not None
+        utterance, job = flight.utterance, flight.job
+        on_its_way = _on_its_way(flight)
+        phase = "waiting for the service" if on_its_way else "waiting for its turn in a batch"
+        error = ticket.deadline.error(phase)
+        if job is not None:
+            error = error.with_details(attempts=tuple(job.tries.get(utterance.index, ())))
+        outcome = failed(Utterance(0, utterance.text), error)
+        self._count(outcome)
+        return outcome
+
+    # -- batches --------------------------------------------------------------------------------
+
+    def depart(self, job: SharedJob) -> bool:
+        """Fill up a batch that leaves, without unwanted texts; return whether it holds any."""
+        with self._lock:
+            job.departed = True
+            self._attended = False
+            stay = [flight for flight in job.flights if flight.tickets]
+            if not stay:
+                job.open = 0
+                self._flying -= 1
+            elif self._line or len(stay) < job.open:
+                job.load(stay + self._line.take(stay))
+            asks = self._asks()
+        if asks:
+            self._call_worker()
+        return bool(stay)
+
+    def land(self, job: SharedJob, news: Sequence[tuple[Flight, Outcome]]) -> None:
+        """Tell everybody who waits for these texts."""
+        with self._lock:
+            job.open -= len(news)
+            if not job.open:
+                self._flying -= 1
+            told = [(outcome, self._end(flight, job.deadline, outcome)) for flight, outcome in news]
+            asks = self._asks()
+        if asks:
+            self._call_worker()
+        for outcome, tickets in told:
+            if len(tickets) > 1:
+                self._tell(outcome, tickets[1:])  # the job has counted the text once
+            if tickets:
+                tickets[0].tell(share(outcome, tickets[0]))
+
+    def _attend(self) -> None:
+        """On a worker: bring the texts that stand in line to their outcomes, as one batch."""
+        job: SharedJob | None = None
+        try:
+            if self._flying:
+                self._wait_for_company()
+            job = self._board()
+            if job is not None:
+                self._run(job)
+        finally:
+            if self._gate is not None:
+                self._gate.release()
+            if job is None or not job.departed:
+                self._clear_door()
+
+    def _clear_door(self) -> None:
+        with self._lock:
+            self._attended = False
+            asks = self._asks()
+        if asks:
+            self._call_worker()
+
+    def _run(self, job: SharedJob) -> None:
+        crew = self._crew
+        crew.stops.add(job.stop)
+        if crew.cut.is_set():  # too late for the one who sets all stops
+            job.stop.set()
+        try:
+            self._caller.run(job)
+        except (Exception, SystemExit) as error:
+            job.end(error)
+        finally:
+            crew.stops.discard(job.stop)
+            job.deliver()
+
+    def _wait_for_company(self) -> None:
+        now = self._crew.clock.now()
+        with self._lock:
+            if not self._line or self._line.full:
+                return
+            left = self._line.oldest + self._packing.linger - now
+            if left <= 0:
+                return
+            bell = self._bell = threading.Event()
+        self._crew.clock.wait(bell, left)
+
+    def _board(self) -> SharedJob | None:
+        with self._lock:
+            self._bell = None
+            flights = self._line.take([])
+            if not flights:
+                return None
+            self._flying += 1
+            return SharedJob(self, flights, self._packing)
+
+    def _refuse(self, error: CosyError) -> None:
+        """Fail whoever stands in line."""
+        with self._lock:
+            flights = self._line.clear()
+            ends = [(flight.utterance, flight.tickets) for flight in flights]
+            for flight in flights:
+                self._forget(flight)
+                flight.tickets = []
+        for utterance, tickets in ends:
+            self._tell(failed(utterance, error), tickets)
+
+    # -- under the lock -------------------------------------------------------------------------
+
+    def _asks(self, new: bool = False) -> bool:
+        """Return whether a worker must be called; the one that is called counts as there."""
+        if not self._line or (self._attended and (self._gathers or not new)):
+            return False
+        self._attended = True
+        return True
+
+    def _end(self, flight: Flight, deadline: Deadline, outcome: Outcome | None) -> list[Ticket]:
+        """Take a flight off; return those who are told. Who has time left stands in line again."""
+        self._forget(flight)
+        tickets, flight.tickets = flight.tickets, []
+        if not tickets:
+            return tickets
+        rest = outlasting(tickets, deadline, outcome)
+        if not rest:
+            return tickets
+        text = flight.utterance.text
+        again = Flight(Utterance(0, text), flight.key, rest)
+        self._line.append(again)
+        self._flights[again.key] = again
+        return [ticket for ticket in tickets if ticket not in rest]
+
+    def _abandon(self, flight: Flight, ticket: Ticket) -> Job | None:
+        """Take a ticket back; return the flight's job when that was the last one of all its texts.
+
+        A flight that nobody waits for is not joined any more.
+        """
+        flight.tickets.remove(ticket)
+        if flight.tickets or flight.led:
+            return None
+        self._forget(flight)
+        job = flight.job
+        if not isinstance(job, SharedJob) or any(each.tickets for each in job.flights):
+            return None
+        return job
+
+    def _forget(self, flight: Flight) -> None:
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+
+    # -- outside of it --------------------------------------------------------------------------
+
+    def _call_worker(self) -> None:
+        if self._gate is None:
+            self._start()
+        else:
+            self._gate.enter_later(self._start, urgent=self._packing.interactive)
+
+    def _start(self) -> None:
+        try:
+            self._crew.workers.submit(self._attend)
+        except ClosedError as error:
+            self._attended = False
+            if self._gate is not None:
+                self._gate.release()
+            self._refuse(error)
+
+    def _set_alarm(self, at: float) -> None:
+        left = max(0.0, at - self._crew.clock.now())
+        self._crew.alarms.after(left + _LAST_WORD, self._expire)
+
+    def _expire(self) -> None:
+        """Fail the futures whose time is up: no thread waits for them that could leave."""
+        now = self._crew.clock.now()
+        idle: list[Job | None] = []
+        with self._lock:
+            waiting = [
+                ticket
+                for flight in self._flights.values()
+                for ticket in flight.tickets
+                if not ticket.attended
+            ]
+            due = [ticket for ticket in waiting if ticket.deadline.at <= now]
+            later = [ticket.deadline.at for ticket in waiting if ticket.deadline.at > now]
+            for ticket in due:
+                assert ticket.flight is not None
+                idle.append(self._abandon(ticket.flight, ticket))
+            at = self._rings_at = min(later, default=math.inf)
+        for job in idle:
+            if job is not None:
+                job.stop.set()
+        for ticket in due:
+            ticket.tell(self._late(ticket))
+        if at < math.inf:
+            self._set_alarm(at)
+
+    def _tell(self, outcome: Outcome, tickets: Sequence[Ticket]) -> None:
+        """Tell those whom no job has counted."""
+        for ticket in tickets:
+            own = share(outcome, ticket)
+            self._count(own)
+            ticket.tell(own)
+
+    def _count(self, outcome: Outcome) -> None:
+        chars = len(outcome.text)
+        if outcome.error is None:
+            self._crew.observer.on_event(TextsShared(1, chars))
+        else:
+            event = TextFailed(text_hash(outcome.text), chars, outcome.error)
+            self._crew.observer.on_event(event)
+
+
+def _on_its_way(flight: Flight) -> bool:
+    return flight.led or (isinstance(flight.job, SharedJob) and flight.job.departed)

@@ -1,0 +1,111 @@
+"""What one endpoint bears: watches its answers, and holds back what would only add to overload."""
+
+from __future__ import annotations
+
+from ..config import Endpoint, OverloadConfig
+from ..errors import CosyError, OverloadError, ReplyTimeout, ThrottledError
+from ..events import LimitsLowered, Observer
+from ..policies import Concurrency, Pace, Throttle
+from ..shared import Limiter
+from .budget import Permits
+
+__all__ = ["Governor"]
+
+# Seconds after which a call that was held back may ask again.
+_PAUSE = 1.0
+# The service says that it has too much to do; 504 is the time-out of a gateway before it.
+_OVERLOAD_STATUSES = (429, 503, 504)
+
+
+class Governor:
+    """Turns an endpoint's answers into its limits: slots, rate, and a share that is refused.
+
+    Three signs, three answers. 429s close together lower the rate (Pace). 429, 503 and time-outs
+    lower the requests in flight (Concurrency). Where the endpoint accepts less than half of the
+    calls, most are not sent at all (Throttle).
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        config: OverloadConfig,
+        slots: Permits,
+        limiter: Limiter,
+        observer: Observer,
+        *,
+        label: str | None = None,
+    ) -> None:
+        self._label = label or endpoint.label
+        self._slots = slots
+        self._limiter = limiter
+        self._observer = observer
+        self._patience = config.patience
+        self._throttle = Throttle(config)
+        self._concurrency = Concurrency(endpoint.max_connections, config.decrease)
+        self._pace = Pace(endpoint.rate, config.decrease, config.recovery)
+
+    def admit(self, urgent: bool, now: float) -> None:
+        """Let a call pass, at the rate of this instant. Raises OverloadError.
+
+        An urgent call does not join a long queue for a service that is refusing calls.
+        """
+        if self._throttle.refuses(now):
+            share = self._throttle.share(now)
+            raise OverloadError(
+                f"the service accepts too few calls, so {100 * share:.0f} % of them are held back "
+                "until it recovers: try again in a few seconds; bulk calls (synth_many) wait",
+                endpoint=self._label,
+                retry_after=_PAUSE,
+            )
+        if not self._pace.lowered:
+            return
+        rate = self._pace.rate(now)
+        self._limiter.set_rate(rate)
+        wait = self._limiter.next_free(now) - now
+        if urgent and wait > self._patience:
+            raise OverloadError(
+                f"the service refused calls (429), so only {rate:.3g} requests/s are sent, and the "
+                f"next turn is {wait:.1f} s away: send less; bulk calls (synth_many) wait",
+                endpoint=self._label,
+                retry_after=wait,
+            )
+
+    def record(self, error: CosyError | None, started: float, now: float) -> None:
+        """Learn from what became of a call that was sent at that instant.
+
+        Errors that say nothing about the endpoint (`accepted` is None) count for nothing.
+        """
+        if error is None:
+            self._throttle.record(True, now)
+            if self._concurrency.succeed(self._in_flight(), started, now):
+                self._resize()
+            return
+        if error.accepted is None:
+            return
+        self._throttle.record(error.accepted, now)
+        status = getattr(error, "status", None)
+        if status not in _OVERLOAD_STATUSES and not isinstance(error, ReplyTimeout):
+            return
+        fewer = self._concurrency.overload(self._in_flight(), started, now)
+        slower = False
+        if isinstance(error, ThrottledError):
+            slower = self._pace.refuse(started, now, error.retry_after or 0.0)
+        if fewer:
+            self._resize()
+        if slower:
+            self._limiter.set_rate(self._pace.rate(now))
+        if fewer or slower:
+            rate, in_flight = self.limits(now)
+            self._observer.on_event(LimitsLowered(self._label, rate, in_flight, error))
+
+    def limits(self, now: float) -> tuple[float, int]:
+        """Return the requests per second and the requests in flight that it allows now."""
+        return self._pace.rate(now), self._concurrency.limit
+
+    def _in_flight(self) -> int:
+        return self._slots.used + 1  # the call that is recorded has given its slot back
+
+    def _resize(self) -> None:
+        # Two threads may come in the wrong order: whoever sets the slots looks once more.
+        while self._slots.limit != (limit := self._concurrency.limit):
+            self._slots.resize(limit)

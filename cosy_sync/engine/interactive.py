@@ -1,0 +1,297 @@
+"""Calls of one text: `synth` on the caller's thread or in a batch with others, and `submit`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+
+from ..config import ClientConfig
+from ..errors import ClosedError, ShedError
+from ..events import TextFailed
+from ..models import Audio, Outcome, Utterance
+from ..policies import Deadline
+from .caller import Caller
+from .coalescer import Coalescer, Crew
+from .executor import Executor
+from .gate import Gate
+from .job import Job, failed
+from .line import Packing
+from .seats import Seat, Seats
+from .singleflight import Flight, Promise, TextFuture, Waiter
+
+__all__ = ["Interactive", "Lookups"]
+
+# Lines that are kept. A program that makes more (headers of its own for each request, say) must
+# not grow for ever.
+_MOST_LINES = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookups:
+    """What belongs to a configuration: its caller, what that depends on, its tenant's gate."""
+
+    caller: Callable[[ClientConfig], Caller]
+    caller_key: Callable[[ClientConfig], object]
+    gate: Callable[[ClientConfig], Gate | None]
+
+
+class Interactive:
+    """Brings single texts to their outcomes.
+
+    Args:
+        crew: What sends batches; its workers never run the user's code.
+        bulk: Workers for texts that are not interactive: they may sleep there.
+        calls: Workers for the user's callbacks, which may take their time.
+        lookups: What belongs to a configuration.
+        submitted: Bound the texts of `submit`.
+    """
+
+    def __init__(
+        self, crew: Crew, bulk: Executor, calls: Executor, lookups: Lookups, submitted: Seats
+    ) -> None:
+        self._crew = crew
+        self._bulk = bulk
+        self._calls = calls
+        self._lookups = lookups
+        self._submitted = submitted
+        # Guards: _coalescers.
+        self._lock = threading.Lock()
+        self._coalescers: dict[object, Coalescer] = {}
+        # Written as a whole, without the lock: whichever thread's pair it is, it is a right one.
+        self._latest: tuple[ClientConfig, Coalescer] | None = None
+        self._closed = False
+
+    def run_one(self, utterance: Utterance, config: ClientConfig) -> Outcome:
+        """Bring one text to its outcome; waits at most until its deadline."""
+        deadline = self._deadline(config)
+        if config.serial:
+            return self._run_here(utterance, config, deadline)
+        coalescer = self._coalescer(config)
+        if threading.current_thread() is threading.main_thread():
+            return self._run_elsewhere(utterance, config, deadline)
+        flight = coalescer.take_off(utterance)
+        if flight is not None:
+            return self._lead(coalescer, flight, config, deadline)
+        if self._crew.workers.is_inside():  # in a check of the user's, say: it must not wait
+            return self._run_here(utterance, config, deadline)
+        waiter = Waiter(deadline)
+        try:
+            coalescer.join(utterance, waiter)
+            return coalescer.wait(utterance, waiter)
+        except BaseException:
+            coalescer.leave(waiter)
+            raise
+
+    def submit(
+        self,
+        utterance: Utterance,
+        config: ClientConfig,
+        callback: Callable[[Future[Audio]], object] | None = None,
+    ) -> Future[Audio]:
+        """Bring one text to its outcome on a worker.
+
+        Waits, up to the deadline, while too many are submitted already, unless on_full="shed".
+        Raises ShedError.
+        """
+        deadline = self._deadline(config)
+        promise = Promise(deadline, TextFuture(), self._calls)
+        coalescer = None if config.serial else self._coalescer(config)
+        seat = self._take_seat(utterance, config, promise, coalescer)
+        future = promise.future
+
+        def ended(_: Future[Audio]) -> None:
+            self._submitted.leave(seat)
+            if future.cancelled() and coalescer is not None and coalescer.leave(promise):
+                future.set_running_or_notify_cancel()  # tell those who wait for several futures
+
+        future.when_ended(ended)
+        if callback is not None:
+            future.add_done_callback(callback)
+        if coalescer is None:
+            promise.tell(self._run_here(utterance, config, deadline))
+        else:
+            coalescer.join(utterance, promise)
+        return future
+
+    def _take_seat(
+        self,
+        utterance: Utterance,
+        config: ClientConfig,
+        promise: Promise,
+        coalescer: Coalescer | None,
+    ) -> Seat:
+        def give_up(error: ShedError) -> bool:
+            if coalescer is None or not coalescer.withdraw(promise):
+                return False
+            self._submitted.leave(seat)
+            promise.tell(self._failed(utterance, error))
+            return True
+
+        urgent = config.priority != "bulk"
+        seat = Seat(give_up, tenant=config.tenant or "", urgent=urgent)
+        # A worker must not wait.
+        inside = any(each.is_inside() for each in (self._calls, self._crew.workers, self._bulk))
+        try:
+            self._submitted.take(seat, 0.0 if inside else config.deadline)
+        except ShedError as error:
+            final = self._failed(utterance, error).error
+            assert final is not None
+            raise final from None
+        return seat
+
+    def _failed(self, utterance: Utterance, error: ShedError) -> Outcome:
+        """Return the outcome of a text that was not taken on, or lost its seat; tell of it."""
+        outcome = failed(utterance, error)
+        assert outcome.error is not None
+        event = TextFailed(utterance.hash, len(utterance.text), outcome.error)
+        self._crew.observer.on_event(event)
+        return outcome
+
+    def close(self) -> None:
+        """Take up nothing more."""
+        self._closed = True
+
+    def cut(self) -> None:
+        """End what is under way, as far as it waits for anything but the network."""
+        self._closed = True
+        crew = self._crew
+        crew.cut.set()
+        crew.alarms.close()
+        for stop in list(crew.stops):
+            stop.set()
+
+    # -- one text -------------------------------------------------------------------------------
+
+    def _deadline(self, config: ClientConfig) -> Deadline:
+        if self._closed:
+            raise ClosedError("the client is closed; make a new one")
+        return Deadline(self._crew.clock.now(), config.deadline)
+
+    def _lead(
+        self,
+        coalescer: Coalescer,
+        flight: Flight,
+        config: ClientConfig,
+        deadline: Deadline,
+        stop: threading.Event | None = None,
+    ) -> Outcome:
+        """Send a text for which the coalescer let this thread take off."""
+        outcome = None
+        with self._crew.workers.busy():
+            try:
+                outcome = self._send(flight.utterance, config, deadline, stop)
+            finally:
+                coalescer.touch_down(flight, deadline, outcome)
+        return outcome
+
+    def _run_here(self, utterance: Utterance, config: ClientConfig, deadline: Deadline) -> Outcome:
+        """Send a text on this thread, whatever the others do."""
+        with self._crew.workers.busy():
+            return self._send(utterance, config, deadline)
+
+    def _run_elsewhere(
+        self, utterance: Utterance, config: ClientConfig, deadline: Deadline
+    ) -> Outcome:
+        """Let a worker do what another thread does itself.
+
+        Ctrl-C comes to the main thread, at any line: it must find it without permits, and never
+        half-way through what others rely on.
+        """
+        coalescer, waiter, stop = self._coalescer(config), Waiter(deadline), threading.Event()
+
+        def take_up() -> None:
+            if stop.is_set():
+                return
+            flight = coalescer.take_off(utterance)
+            if flight is None:
+                coalescer.join(utterance, waiter)
+                return
+            self._crew.stops.add(stop)
+            try:
+                waiter.tell(self._lead(coalescer, flight, config, deadline, stop))
+            except BaseException as error:
+                waiter.break_off(error)
+            finally:
+                self._crew.stops.discard(stop)
+
+        try:
+            self._crew.workers.submit(take_up)
+            return coalescer.wait(utterance, waiter)
+        except BaseException:
+            stop.set()
+            coalescer.leave(waiter)
+            raise
+
+    def _send(
+        self,
+        utterance: Utterance,
+        config: ClientConfig,
+        deadline: Deadline,
+        stop: threading.Event | None = None,
+    ) -> Outcome:
+        job = Job(
+            [utterance],
+            deadline,
+            interactive=config.priority != "bulk",
+            tenant=config.tenant or "",
+            stop=stop or self._crew.cut,
+        )
+        gate = self._lookups.gate(config)
+        if gate is None:
+            self._run(job, config)
+            return job.outcomes[0]
+        left = deadline.remaining(self._crew.clock.now())
+        if not gate.acquire(urgent=job.interactive, seconds=left):
+            why = f"waiting for one of the tenant's {gate.limit} places"
+            job.fail(utterance, deadline.error(why))
+            return job.outcomes[0]
+        try:
+            self._run(job, config)
+        finally:
+            gate.release()
+        return job.outcomes[0]
+
+    def _run(self, job: Job, config: ClientConfig) -> None:
+        try:
+            self._lookups.caller(config).run(job)
+        except (Exception, SystemExit) as error:
+            job.end(error)
+
+    # -- what callers share ---------------------------------------------------------------------
+
+    def _coalescer(self, config: ClientConfig) -> Coalescer:
+        # A view always comes with the same object: comparing it is cheaper than its many fields.
+        known = self._latest
+        if known is not None and known[0] is config:
+            return known[1]
+        key = (
+            *(self._lookups.caller_key(config), config.coalesce, config.priority),
+            *(config.tenant, config.max_in_flight),
+        )
+        with self._lock:
+            coalescer = self._coalescers.get(key)
+        if coalescer is None:
+            made = self._make(config)
+            with self._lock:
+                if len(self._coalescers) >= _MOST_LINES:
+                    self._coalescers.clear()
+                coalescer = self._coalescers.setdefault(key, made)
+        self._latest = config, coalescer
+        return coalescer
+
+    def _make(self, config: ClientConfig) -> Coalescer:
+        sharing, batch = config.coalesce, config.batch
+        packing = Packing(
+            max_texts=batch.max_texts if sharing.enabled else 1,
+            max_chars=batch.max_chars,
+            linger=sharing.linger,
+            single_flight=sharing.single_flight,
+            interactive=config.priority != "bulk",
+            tenant=config.tenant or "",
+        )
+        lookups, crew = self._lookups, self._crew
+        if not packing.interactive:
+            crew = replace(crew, workers=self._bulk)
+        return Coalescer(packing, crew, lookups.caller(config), lookups.gate(config))

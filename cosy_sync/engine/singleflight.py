@@ -1,0 +1,183 @@
+"""One text on its way, and everybody who waits for it: identical texts are sent once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import cast
+
+from ..errors import ClosedError, DeadlineError, RateLimitedError
+from ..models import Audio, Outcome, Timing, Utterance
+from ..policies import Deadline
+from .executor import Executor
+from .job import Job, failed
+
+__all__ = ["Flight", "Promise", "TextFuture", "Ticket", "Waiter", "outlasting", "share"]
+
+# Seconds by which two times in the queue may differ and still be the same.
+_SAME = 1e-6
+
+
+class Ticket:
+    """One caller's wait for a text. Whoever takes it out of its flight's list tells it, once.
+
+    `attended`: a thread waits and leaves by itself when its time is up.
+    """
+
+    __slots__ = ("deadline", "flight")
+    attended = True
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self.flight: Flight | None = None
+
+    def tell(self, outcome: Outcome) -> None:
+        """Hand the outcome over."""
+        raise NotImplementedError
+
+
+class Waiter(Ticket):
+    """A thread that waits. What it gets is an outcome, or an error to raise."""
+
+    __slots__ = ("_gate", "error", "outcome")
+
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__(deadline)
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def tell(self, outcome: Outcome) -> None:
+        """Wake the thread."""
+        self.outcome = outcome
+        self._gate.release()
+
+    def break_off(self, error: BaseException) -> None:
+        """Wake the thread with an error."""
+        self.error = error
+        self._gate.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the outcome, at most so many seconds; return whether it came."""
+        return self._gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+
+
+class TextFuture(Future[Audio]):
+    """A future that knows whether somebody wants to be called back."""
+
+    calls_back = False
+
+    def add_done_callback(self, fn: Callable[[Future[Audio]], object]) -> None:
+        """Call the function when the future is done."""
+        self.calls_back = True
+        super().add_done_callback(fn)
+
+    def when_ended(self, fn: Callable[[Future[Audio]], object]) -> None:
+        """Call a function of ours, which is quick."""
+        super().add_done_callback(fn)
+
+
+class Promise(Ticket):
+    """A future. Its callbacks are the user's code: they run on a worker of `calls`."""
+
+    __slots__ = ("_calls", "future")
+    attended = False
+
+    def __init__(self, deadline: Deadline, future: TextFuture, calls: Executor) -> None:
+        super().__init__(deadline)
+        self.future = future
+        self._calls = calls
+
+    def tell(self, outcome: Outcome) -> None:
+        """Set the future's result or exception."""
+        if not self.future.calls_back:
+            self._resolve(outcome)
+            return
+        try:
+            self._calls.submit(lambda: self._resolve(outcome))
+        except ClosedError:
+            self._resolve(outcome)
+
+    def _resolve(self, outcome: Outcome) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if outcome.error is None:
+            self.future.set_result(cast(Audio, outcome.audio))
+        else:
+            self.future.set_exception(outcome.error)
+
+
+class Flight:
+    """A text from being taken up until it has an outcome. Its coalescer's lock guards it.
+
+    `key` is what it is known by, `job` the batch that it travels in, once it does. `led`: its
+    caller's own thread sends it, and has no ticket.
+    """
+
+    __slots__ = ("job", "key", "led", "taken_up", "tickets", "utterance")
+
+    def __init__(self, utterance: Utterance, key: object, tickets: list[Ticket]) -> None:
+        self.utterance = utterance
+        self.key = key
+        self.tickets = tickets
+        self.led = not tickets
+        self.taken_up = tickets[0].deadline.started if tickets else 0.0
+        self.job: Job | None = None
+        for ticket in tickets:
+            ticket.flight = self
+
+    def longest(self) -> Deadline:
+        """Return the longest of its deadlines."""
+        tickets = self.tickets
+        if len(tickets) == 1:
+            return tickets[0].deadline
+        return max((ticket.deadline for ticket in tickets), key=lambda deadline: deadline.at)
+
+
+def outlasting(tickets: list[Ticket], deadline: Deadline, outcome: Outcome | None) -> list[Ticket]:
+    """Return those with time left, if it was others' lack of time that ended their text.
+
+    Without an outcome the thread that led it was killed: then it is all of them.
+    """
+    if outcome is None:
+        return tickets
+    if not isinstance(outcome.error, (DeadlineError, RateLimitedError)):
+        return []
+    return [ticket for ticket in tickets if ticket.deadline.at > deadline.at]
+
+
+def share(outcome: Outcome, ticket: Ticket) -> Outcome:
+    """Return the outcome of a shared call as this caller's own: place, time and error."""
+    audio, error, deadline = outcome.audio, outcome.error, ticket.deadline
+    if audio is not None:
+        return Outcome(0, outcome.text, _timed(audio, deadline.started))
+    assert error is not None
+    if isinstance(error, DeadlineError) and error.deadline != deadline.seconds:
+        error = deadline.error(error.phase or "waiting for its turn").with_details(
+            endpoint=error.endpoint, attempts=error.attempts
+        )
+    return failed(Utterance(0, outcome.text), error)
+
+
+def _timed(audio: Audio, taken_up: float) -> Audio:
+    timing = audio.timing
+    if timing is None or abs(timing.started - timing.queued - taken_up) < _SAME:
+        return audio
+    # Who joined a call that was under way waited only for the rest of it.
+    late = max(0.0, taken_up - timing.started)
+    own = Timing(
+        started=timing.started + late,
+        queued=timing.started + late - taken_up,
+        connect=max(0.0, timing.connect - late),
+        first_byte=max(0.0, timing.first_byte - late),
+        total=timing.total - late,
+        attempts=timing.attempts,
+        endpoint=timing.endpoint,
+        request_id=timing.request_id,
+    )
+    return Audio(
+        *(audio.data, audio.format, audio.sample_rate, audio.channels),
+        *(audio.pcm_start, audio.pcm_size, own),
+    )

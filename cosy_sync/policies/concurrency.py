@@ -1,0 +1,81 @@
+"""Adaptive concurrency: how many requests may be in flight at an endpoint."""
+
+from __future__ import annotations
+
+import threading
+
+__all__ = ["Concurrency"]
+
+# Share of the requests in flight that may meet an overload within one round trip before it counts
+# as one: a stray 503 says nothing about the number of requests.
+_STRAY = 0.1
+
+
+class Concurrency:
+    """Additive increase, multiplicative decrease (Chiu and Jain 1989), between 1 and a ceiling.
+
+    It changes once in a round trip: not before a request that was sent after the latest change is
+    answered, for what was sent before knows nothing of it; and not faster than good replies take,
+    for refusals may come back at once while the requests before them are still under way.
+
+    Args:
+        ceiling: The most that may be in flight, and what it starts with.
+        decrease: What the limit is multiplied with when the endpoint is overloaded.
+    """
+
+    def __init__(self, ceiling: int, decrease: float) -> None:
+        self._ceiling = ceiling
+        self._decrease = decrease
+        # Guards everything below. The limit may be read without.
+        self._lock = threading.Lock()
+        self._limit = float(ceiling)
+        self._lowered_at = float("-inf")
+        self._raised_at = float("-inf")
+        self._round_trip = 0.0  # of the latest good reply; written without the lock
+        self._strays = 0
+        self._first_stray_at = float("-inf")
+
+    @property
+    def limit(self) -> int:
+        """Return how many requests may be in flight now."""
+        return int(self._limit)
+
+    def succeed(self, used: int, started: float, now: float) -> bool:
+        """Note a good reply; return whether the limit rose.
+
+        It rises by 1 in a round trip, and only while at least half of it is used: a limit that
+        nobody tries tells nothing.
+
+        Args:
+            used: Requests in flight, that of this reply included.
+            started: When the request was sent.
+            now: The time.
+        """
+        self._round_trip = now - started
+        if self._limit >= self._ceiling:  # almost always
+            return False
+        with self._lock:
+            if started < self._raised_at or 2 * used < int(self._limit):
+                return False
+            self._limit = min(self._limit + 1.0, self._ceiling)
+            self._raised_at = now
+            return True
+
+    def overload(self, used: int, started: float, now: float) -> bool:
+        """Note a 429, a 503 or a time-out; return whether the limit fell. Arguments as above."""
+        with self._lock:
+            if not self._is_over(self._lowered_at, started, now):
+                return False
+            if self._is_over(self._first_stray_at, started, now):
+                self._strays = 0
+                self._first_stray_at = now
+            self._strays += 1
+            if self._strays <= _STRAY * used or self._limit <= 1.0:
+                return False
+            self._limit = max(1.0, self._limit * self._decrease)
+            self._lowered_at = self._raised_at = now
+            return True
+
+    def _is_over(self, since: float, started: float, now: float) -> bool:
+        """Return whether a round trip has passed since then."""
+        return started >= since and now >= since + self._round_trip

@@ -1,0 +1,49 @@
+"""The retry budget: how many texts of interactive calls may be sent once more."""
+
+from __future__ import annotations
+
+import threading
+
+from ..config import OverloadConfig
+from .window import Window
+
+__all__ = ["RetryBudget"]
+
+
+class RetryBudget:
+    """Allows repetitions in proportion to the texts sent lately, and a few in any case.
+
+    Within the window, what is repeated is at most `retry_share` of what was sent for the first
+    time, or `retry_floor` a second where that is more. With 10 %, repetitions alone can never
+    raise the traffic to more than 1.1 times of what the callers ask for, whatever fails.
+    """
+
+    def __init__(self, config: OverloadConfig) -> None:
+        self._share = config.retry_share
+        self._least = config.retry_floor * config.retry_window
+        # Guards the window: texts sent for the first time, and texts repeated.
+        self._lock = threading.Lock()
+        self._texts = Window(config.retry_window)
+
+    def deposit(self, texts: int, now: float) -> None:
+        """Note texts that were sent for the first time."""
+        with self._lock:
+            self._texts.add(now, texts, 0)
+
+    def withdraw(self, texts: int, now: float) -> bool:
+        """Pay for sending texts once more, all or none; return whether the budget had as much."""
+        with self._lock:
+            self._texts.forget(now)
+            if texts > self._left():
+                return False
+            self._texts.add(now, 0, texts)
+            return True
+
+    def balance(self, now: float) -> float:
+        """Return how many texts may be sent once more."""
+        with self._lock:
+            self._texts.forget(now)
+            return max(0.0, self._left())
+
+    def _left(self) -> float:
+        return max(self._least, self._share * self._texts.all) - self._texts.some

@@ -1,0 +1,66 @@
+"""The adaptive throttle: holds calls back while the endpoint serves less than half of them."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+
+from ..config import OverloadConfig
+from .window import Window
+
+__all__ = ["Throttle"]
+
+
+class Throttle:
+    """Refuses a share of the calls that grows with the share that the endpoint did not accept.
+
+    Client-side throttling as in "Site Reliability Engineering" (Beyer et al. 2016, chapter 21,
+    "Handling Overload"): a call is refused with the probability
+    max(0, (requests - K x accepts) / (requests + 1)), where the requests of the window count
+    those that were refused here. So about K times as many calls are sent as are accepted. Never
+    more than `throttle_cap` of them are refused: the rest finds out when the endpoint is back.
+
+    Args:
+        config: The window, K, the cap and the fewest calls that it judges by.
+        random: Draws a number in [0, 1).
+    """
+
+    def __init__(self, config: OverloadConfig, random: Callable[[], float] = random.random) -> None:
+        self._factor = config.throttle_factor
+        self._cap = config.throttle_cap
+        self._fewest = config.throttle_min_calls
+        self._random = random
+        # Guards the window: calls wanted, calls accepted. Its counts may be read without.
+        self._lock = threading.Lock()
+        self._calls = Window(config.throttle_window)
+
+    def refuses(self, now: float) -> bool:
+        """Decide whether a call is held back, and count it if so."""
+        if self._share() <= 0.0:  # almost always: no lock, no draw
+            return False
+        draw = self._random()  # before the lock is taken: the source may be the user's
+        with self._lock:
+            self._calls.forget(now)
+            refused = draw < self._share()
+            if refused:
+                self._calls.add(now, 1, 0)
+        return refused
+
+    def record(self, accepted: bool, now: float) -> None:
+        """Count a call that was sent, and whether the endpoint accepted it."""
+        with self._lock:
+            self._calls.add(now, 1, accepted)
+
+    def share(self, now: float) -> float:
+        """Return the probability with which a call is refused now."""
+        with self._lock:
+            self._calls.forget(now)
+            return self._share()
+
+    def _share(self) -> float:
+        wanted = self._calls.all
+        if wanted < self._fewest:
+            return 0.0
+        share = (wanted - self._factor * self._calls.some) / (wanted + 1)
+        return min(self._cap, max(0.0, share))

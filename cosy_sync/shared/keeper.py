@@ -1,0 +1,71 @@
+"""A thread beside the calls that does one thing again and again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import weakref
+from collections.abc import Callable
+
+__all__ = ["Keeper"]
+
+# Seconds until the next step after one that broke.
+_AFTER_A_BUG = 1.0
+
+
+class Keeper:
+    """Calls `step` on a thread of its own; what it returns is the wait for the next, in seconds.
+
+    The thread starts with the first ring, and ends with `close` or with the owner of the step.
+    """
+
+    def __init__(self, step: Callable[[], float], name: str) -> None:
+        self._step = weakref.WeakMethod(step)
+        self._name = name
+        self._bell = threading.Event()
+        self._over = threading.Event()
+        # Guards: _thread, and that none starts after the end.
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def ring(self) -> None:
+        """Do the next step now, and once more when one is being done."""
+        self._bell.set()
+        if self._thread is None:
+            self._start()
+
+    def close(self, seconds: float) -> None:
+        """End the thread; wait for it at most so many seconds."""
+        with self._lock:
+            self._over.set()
+            thread = self._thread
+        self._bell.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(seconds)
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is not None or self._over.is_set():
+                return
+            # A daemon: a server that does not answer must not hold up the end of the program.
+            self._thread = threading.Thread(
+                target=_run, args=(self._step, self._bell, self._over), name=self._name, daemon=True
+            )
+            self._thread.start()
+
+
+def _run(
+    wanted: weakref.WeakMethod[Callable[[], float]], bell: threading.Event, over: threading.Event
+) -> None:
+    while True:
+        bell.clear()  # before the step: who rings during it gets another
+        step = wanted()
+        if over.is_set() or step is None:
+            return
+        try:
+            seconds = step()
+        except Exception:
+            logging.getLogger("cosy_sync").exception("a step of %s failed", step)
+            seconds = _AFTER_A_BUG
+        del step  # or its owner would live as long as this thread
+        bell.wait(seconds)

@@ -1,0 +1,218 @@
+"""The book of a shared rate limit, in Redis: who sends when, by Redis' own clock."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..config import SharingConfig
+
+__all__ = ["Answer", "Ask", "Book", "RedisBook"]
+
+# Seconds by which requests may come closer together on their way to the service.
+_JITTER = 0.015
+# Seconds that are booked ahead at most. What really happened is told in less time than is left of
+# the second, so that it counts for those who come a second later.
+HORIZON = 0.25
+# Seconds after its last word that a client counts as gone.
+_ALIVE = 3.5
+# Seconds that clients which reached the book again still go by their own shares: by then all have
+# noticed, and they return as one.
+_RETURN = 1.5
+
+# The generic cell rate algorithm (ITU-T I.371, virtual scheduling) spaces the turns, and a log of
+# the last `count` of them lets the next begin only a span after the one `count` before it. Each
+# turn enters the log as booked; when its request has left, the log is corrected. Instants in
+# microseconds. Answers: pause, clients, time until the return, the first free instant, and for
+# each turn its number and instant.
+_SCRIPT = """
+local state, log, clients = KEYS[1], KEYS[2], KEYS[3]
+local count, span = tonumber(ARGV[1]), tonumber(ARGV[2])
+local interval, slack = tonumber(ARGV[3]), tonumber(ARGV[4])
+local want, horizon = tonumber(ARGV[5]), tonumber(ARGV[6])
+local me, alive = ARGV[7], tonumber(ARGV[8])
+local rest, away = tonumber(ARGV[9]), tonumber(ARGV[10])
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local known = redis.call('HMGET', state, 'number', 'due', 'left', 'pause', 'back', 'now')
+local number, due = tonumber(known[1]) or 0, tonumber(known[2]) or 0
+-- left: the latest instant of those that are not in the log any more
+local left, pause = tonumber(known[3]) or 0, tonumber(known[4]) or 0
+local back = tonumber(known[5]) or 0
+if now < (tonumber(known[6]) or 0) - 1000000 then  -- Redis' clock was set back
+  redis.call('DEL', log)
+  due, left, pause, back = 0, 0, 0, 0
+end
+if rest > 0 then
+  pause = math.max(pause, now + rest)
+end
+if away > 0 and back < now then
+  back = now + away
+end
+
+local function text(x)
+  return string.format('%.0f', x)
+end
+
+local function note(at)
+  number = number + 1
+  redis.call('RPUSH', log, text(at))
+  while redis.call('LLEN', log) > count do
+    left = math.max(left, tonumber(redis.call('LPOP', log)))
+  end
+end
+
+for i = 11, #ARGV, 2 do
+  local which, at = tonumber(ARGV[i]), now - tonumber(ARGV[i + 1])
+  if which == 0 or which > number then
+    note(at)
+  elseif number - which < redis.call('LLEN', log) then
+    redis.call('LSET', log, which - number - 1, text(at))
+  else
+    left = math.max(left, at)
+  end
+end
+
+local turns, at = {}, 0
+while true do
+  local first = left
+  if redis.call('LLEN', log) >= count then
+    first = math.max(left, tonumber(redis.call('LINDEX', log, 0)))
+  end
+  at = math.max(now, due - slack, pause, first + span)
+  if #turns >= 2 * want or at > now + horizon then
+    break
+  end
+  note(at)
+  due = math.max(due, at) + interval
+  turns[#turns + 1] = number
+  turns[#turns + 1] = at - now
+end
+
+redis.call('ZADD', clients, text(now), me)
+redis.call('ZREMRANGEBYSCORE', clients, '-inf', text(now - alive))
+redis.call('HSET', state, 'number', text(number), 'due', text(due), 'left', text(left),
+           'pause', text(pause), 'back', text(back),
+           'now', text(now))
+local keep = math.ceil((60000000 + 2 * span + math.max(0, pause - now)) / 1000)
+for _, key in ipairs(KEYS) do
+  redis.call('PEXPIRE', key, keep)
+end
+return {math.max(0, pause - now), redis.call('ZCARD', clients), math.max(0, back - now), at - now,
+        unpack(turns)}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a client wants to know and to tell, in seconds from now.
+
+    Args:
+        want: Turns to book.
+        pause: How long nobody may send; 0 when there is nothing new.
+        away: Whether the book was out of reach until now.
+        sent: For each request that left: the number of its turn, 0 without one, and how long ago.
+    """
+
+    want: int
+    pause: float
+    away: bool
+    sent: Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the book says, in seconds from now.
+
+    Args:
+        pause: How long nobody may send.
+        clients: How many share the limit.
+        back: When all that were away share the limit again.
+        free: When the first turn comes that is not booked.
+        turns: Number and instant of each turn that was booked.
+    """
+
+    pause: float
+    clients: int
+    back: float
+    free: float
+    turns: Sequence[tuple[int, float]]
+
+
+class Book(Protocol):
+    """Where turns are booked. `timeout`: seconds that one exchange with it may take."""
+
+    timeout: float
+
+    def ask(self, ask: Ask) -> Answer:
+        """Tell and ask. Waits for the answer; raises whatever keeps it away."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+        ...
+
+
+class RedisBook:
+    """The book of one endpoint's limit. Connects when it is first asked. For a single thread.
+
+    Args:
+        sharing: Where Redis is.
+        name: The endpoint's label.
+        rate: Requests per second that all clients send together.
+    """
+
+    def __init__(self, sharing: SharingConfig, name: str, rate: float) -> None:
+        self._url = sharing.redis_url
+        self.timeout = sharing.timeout
+        # Braces make a Redis cluster keep the three together.
+        base = f"{sharing.prefix}:{{{name}}}"
+        self._keys = [f"{base}:state", f"{base}:log", f"{base}:clients"]
+        count = max(1, math.floor(rate))
+        span = (1.0 if rate >= 1 else 1.0 / rate) + _JITTER
+        interval = span / count
+        slack = (max(1, count // 20) - 1) * interval
+        self._terms = [count, *map(_micro, (span, interval, slack))]
+        self._me = [uuid.uuid4().hex, _micro(_ALIVE)]
+        self._redis: Any = None
+        self._script: Any = None
+
+    def ask(self, ask: Ask) -> Answer:
+        """Tell and ask, in one round trip. Raises what the Redis client raises."""
+        if self._redis is None:
+            self._connect()
+        told = [part for number, ago in ask.sent for part in (number, _micro(ago))]
+        away = _RETURN if ask.away else 0.0
+        now = [ask.want, _micro(HORIZON), *self._me, _micro(ask.pause), _micro(away)]
+        pause, clients, back, free, *turns = self._script(self._keys, [*self._terms, *now, *told])
+        booked = [(number, at / 1e6) for number, at in zip(turns[::2], turns[1::2], strict=True)]
+        return Answer(pause / 1e6, clients, back / 1e6, free / 1e6, booked)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._redis is not None:
+            self._redis.close()
+
+    def _connect(self) -> None:
+        # Not at the top: an optional package, and 80 ms of imports.
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        client: Any = redis.Redis
+        self._redis = client.from_url(
+            self._url,
+            socket_timeout=self.timeout,
+            socket_connect_timeout=self.timeout,
+            retry=Retry(NoBackoff(), 0),
+        )
+        # Sends the script's digest, and the script itself where Redis does not know it yet.
+        self._script = self._redis.register_script(_SCRIPT)
+
+
+def _micro(seconds: float) -> int:
+    return round(seconds * 1e6)

@@ -1,0 +1,163 @@
+"""A coalescer over a caller that answers as the test says, and threads that use it."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from cosy_sync.clock import SystemClock
+from cosy_sync.engine.alarms import Alarms
+from cosy_sync.engine.coalescer import Coalescer, Crew
+from cosy_sync.engine.job import Job
+from cosy_sync.engine.line import Packing
+from cosy_sync.engine.parked import ParkedExecutor
+from cosy_sync.engine.singleflight import Promise, TextFuture, Waiter
+from cosy_sync.errors import ClosedError, CosyError, RefusedError
+from cosy_sync.events import Event
+from cosy_sync.models import Audio, Outcome, Timing, Utterance
+from cosy_sync.policies import Deadline
+
+PACKING = {
+    "max_texts": 4,
+    "max_chars": 100,
+    "linger": 0.005,
+    "single_flight": True,
+    "interactive": True,
+    "tenant": "",
+}
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    limit = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.001)
+
+
+class Service:
+    """Runs jobs like a Caller: at the door until `open`, then under way until `reply`."""
+
+    def __init__(self) -> None:
+        self.open, self.reply = threading.Event(), threading.Event()
+        self.open.set()
+        self.reply.set()
+        self.jobs: list[Job] = []
+        self.sent: list[list[str]] = []
+        self.errors: dict[str, CosyError] = {}
+        self.refusal: CosyError | None = None
+
+    def run(self, job: Job) -> None:
+        self.jobs.append(job)
+        assert self.open.wait(20)
+        try:
+            if job.stop.is_set():
+                raise ClosedError("cancelled before it was sent")
+            if self.refusal is not None:
+                raise self.refusal
+            job.depart()
+        except (ClosedError, RefusedError) as error:
+            for utterance in job.texts:
+                job.fail(utterance, error)
+            return
+        started = time.monotonic()
+        self.sent.append([utterance.text for utterance in job.texts])
+        assert self.reply.wait(20)
+        for utterance in job.texts:
+            error = self.errors.get(utterance.text)
+            if error is not None:
+                job.fail(utterance, error)
+            else:
+                job.finish(utterance, audio_of(utterance.text, started - job.taken_up, started))
+        job.deliver()
+
+
+def audio_of(text: str, queued: float = 0.0, started: float = 0.0) -> Audio:
+    timing = Timing(
+        started=started,
+        queued=queued,
+        connect=0.01,
+        first_byte=0.1,
+        total=0.2,
+        attempts=1,
+        endpoint="e",
+        request_id="r",
+    )
+    return Audio(text.encode(), "pcm", 24_000, 1, 0, len(text.encode()), timing)
+
+
+class Lane:
+    """A coalescer with everything that it needs."""
+
+    def __init__(self, clock: object = None, gate: object = None, **packing: object) -> None:
+        self.service, self.events = Service(), []
+        self.workers, self.calls, self.alarms = ParkedExecutor(8), ParkedExecutor(8), Alarms()
+        self.crew = Crew(
+            workers=self.workers,
+            alarms=self.alarms,
+            clock=clock or SystemClock(),  # type: ignore[arg-type]
+            observer=self,
+        )
+        packed = Packing(**{**PACKING, **packing})  # type: ignore[arg-type]
+        self.coalescer = Coalescer(packed, self.crew, self.service, gate)  # type: ignore[arg-type]
+        self.outcomes: dict[str, list[Outcome]] = {}
+        self.threads: list[threading.Thread] = []
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def deadline(self, seconds: float = 20.0) -> Deadline:
+        return Deadline(self.crew.clock.now(), seconds)
+
+    def busy(self) -> Callable[[], None]:
+        """Have something under way; return what ends it."""
+        flight = self.coalescer.take_off(Utterance(0, "under way"))
+        assert flight is not None
+        deadline = self.deadline()
+        outcome = Outcome(0, "under way", audio_of("under way"))
+        return lambda: self.coalescer.touch_down(flight, deadline, outcome)
+
+    def ask(self, *texts: str, seconds: float = 20.0) -> list[Waiter]:
+        """Stand in line with texts, in this order, and wait on a thread each."""
+        return [self._ask(text, seconds) for text in texts]
+
+    def waiter(self, text: str) -> Waiter:
+        """Stand in line with a text, and do not wait."""
+        waiter = Waiter(self.deadline())
+        self.coalescer.join(Utterance(0, text), waiter)
+        return waiter
+
+    def _ask(self, text: str, seconds: float) -> Waiter:
+        waiter = Waiter(self.deadline(seconds))
+        self.coalescer.join(Utterance(0, text), waiter)
+
+        def wait() -> None:
+            outcome = self.coalescer.wait(Utterance(0, text), waiter)
+            self.outcomes.setdefault(text, []).append(outcome)
+
+        thread = threading.Thread(target=wait)
+        self.threads.append(thread)
+        thread.start()
+        return waiter
+
+    def promise(self, text: str, seconds: float = 20.0) -> TextFuture:
+        """Stand in line with a future, as `submit` does."""
+        future = TextFuture()
+        ticket = Promise(self.deadline(seconds), future, self.calls)
+        self.coalescer.join(Utterance(0, text), ticket)
+        return future
+
+    def outcome(self, text: str) -> Outcome:
+        """Wait for the one outcome of a text."""
+        eventually(lambda: text in self.outcomes)
+        (outcome,) = self.outcomes[text]
+        return outcome
+
+    def close(self) -> None:
+        self.service.open.set()
+        self.service.reply.set()
+        for thread in self.threads:
+            thread.join(20)
+            assert not thread.is_alive()
+        assert self.workers.drain(20) and self.calls.drain(20)
+        self.alarms.close()
+        self.workers.close()
+        self.calls.close()

@@ -1,0 +1,459 @@
+"""`bench`: what it refuses before it sends, and what it tells and draws of its figures."""
+
+import json
+import math
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from cosy_sync import (
+    BatchConfig,
+    ClientConfig,
+    CosyClient,
+    CutError,
+    Endpoint,
+    LimitConfig,
+    PoolConfig,
+    RetryConfig,
+    ThrottledError,
+    Timing,
+)
+from cosy_sync.cli import demo_server, main
+from cosy_sync.cli.bench_page import page_of
+from cosy_sync.cli.bench_results import BenchResults, code_of, json_of, line_of, table_of
+from cosy_sync.cli.bench_steps import End, Step
+from cosy_sync.cli.bench_sweep import Meter, Plan, careful
+from cosy_sync.cli.demo_server import DemoServer
+from cosy_sync.cli.report.axes import WIDTH
+from cosy_sync.cli.report.curves import Curve, Mark, Picture, curves
+from cosy_sync.events import AttemptFinished, BreakerChanged
+from cosy_sync.server import Server, ServerConfig
+
+Captured = pytest.CaptureFixture[str]
+
+NOWHERE = "http://127.0.0.1:1/batch"
+
+
+@pytest.fixture(autouse=True)
+def in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def bench(*argv: str) -> int:
+    return main(["bench", *argv])
+
+
+# -- before anything is sent --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["-o", "x.png"], "use a name that ends in .html"),
+        (["-o", "x.html"], "x.json: it is a directory"),
+        (["-o", "y.html"], "y.html: it is a directory"),
+        (["-o", "nowhere/x.html"], "cannot write to the directory nowhere"),
+        (["--url", "http://127.0.0.1:2/batch"], "give --url once"),
+        (["--texts", "missing.txt"], "cannot read missing.txt: No such file"),
+        (["--texts", "blank.txt"], "no texts: there is nothing in blank.txt"),
+        (["--texts", "latin.txt"], "latin.txt: line 2 is not UTF-8"),
+        (["--texts", "long.txt"], "line 2 has 5001 characters, more than 5000"),
+        (["--max-texts", "8"], "--max-texts 8 is too little: a request takes 1"),
+        (["--max-texts", "35", "--batch-size", "4"], "give 36 at least"),
+        (["--max-in-flight", "51"], "more than the 50 connections of the endpoint"),
+        (["--max-in-flight", "4", "--connections", "3"], "more than the 3 connections"),
+        (["--batch-size", "0"], "batch_size: must be a whole number above 0"),
+        (["--batch-size", "65"], "batch_size: the wire 'batch' takes 64 texts a call"),
+        (["--wire", "smoke"], "wire: there is no 'smoke'"),
+        (["--rate", "0"], "rate: must be a number above 0"),
+        (["--api-key-file", "missing"], "cannot read the key from missing"),
+    ],
+)
+def test_wrong_usage_ends_before_anything_is_sent(
+    argv: list[str], words: str, capsys: Captured
+) -> None:
+    Path("blank.txt").write_text("\n \n")
+    Path("latin.txt").write_bytes(b"good\n\xe9\xe8\n")
+    Path("long.txt").write_text(f"good\n{'x' * 5001}\n")
+    Path("x.json").mkdir()
+    Path("y.html").mkdir()
+    # Nobody listens there: what is sent would end with another code.
+    assert bench("--url", NOWHERE, *argv) == 2
+    told = capsys.readouterr().err
+    assert words in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(
+            "--seconds=nan",
+            "--seconds=0.9",
+            "--seconds=601",
+            "--max-in-flight=0",
+            "--max-texts=1.5",
+        ),
+        *("--max-text=9x", "--second=x", "--conections=5"),
+    ],
+)
+def test_mistyped_options_and_numbers_are_refused(option: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as end:
+        bench("--url", NOWHERE, option)
+    assert end.value.code == 2
+    assert option.partition("=")[0] in capsys.readouterr().err
+
+
+def test_an_address_that_is_none_is_refused(capsys: Captured) -> None:
+    assert bench("--url", "tts.example.com") == 2
+    assert "url: expected http" in capsys.readouterr().err
+
+
+def test_the_pool_bounds_it_as_well(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    monkeypatch.setenv("COSY_SYNC_POOL_MAX_CONNECTIONS", "3")
+    assert bench("--url", NOWHERE, "--max-in-flight", "4") == 2
+    assert "more than the 3 connections" in capsys.readouterr().err
+
+
+def test_what_it_sends_at_most_is_told_first(capsys: Captured) -> None:
+    Path("in.txt").write_text("一二三\n四五六\n")
+    argv = ("--texts", "in.txt", "--max-in-flight", "2", "--seconds", "1", "--rate", "30")
+    assert bench("--url", NOWHERE, "--batch-size", "4", *argv) == 3
+    first, second, last = capsys.readouterr().err.splitlines()
+    # One alone, then 30 in the first second and one more in flight, then 30 and two more.
+    assert f"bench of {NOWHERE}: at most 64 requests with 256 texts in all" in first
+    assert "30 requests/s and 2 in flight; 1 s a step" in first
+    assert second.startswith("the texts repeat after 2:")
+    assert "the first request failed, so nothing was measured: cannot connect" in last
+
+
+def test_the_texts_may_be_the_bound(capsys: Captured) -> None:
+    assert bench("--url", NOWHERE, "--batch-size", "4", "--max-texts", "43") == 3
+    told = capsys.readouterr().err
+    assert "at most 10 requests with 40 texts in all" in told and "repeat" not in told
+
+
+def test_a_plan_lets_a_step_make_eight_calls_however_low_the_rate() -> None:
+    plan = Plan(texts=["x"], batch_size=1, ladder=[1, 2], seconds=1.5, rate=0.5, max_texts=1000)
+    assert (plan.share(1), plan.share(2), plan.requests) == (9, 10, 20)
+    assert replace(plan, rate=100).share(2) == 202
+
+
+def test_a_batch_is_one_request_sent_once() -> None:
+    plan = Plan(
+        texts=["长" * 900], batch_size=32, ladder=[1], seconds=1.0, rate=100, max_texts=1000
+    )
+    mine = ClientConfig(
+        deadline=7.0,
+        serial=True,
+        batch=BatchConfig(gzip_above=5),
+        retry=RetryConfig(base=0.5),
+        limits=LimitConfig(max_bytes_in_flight=1 << 28),
+    )
+    config = careful(mine, plan)
+    assert config.batch == BatchConfig(
+        gzip_above=5, max_texts=32, max_chars=32 * 900, sort_window=1, halve_refused=False
+    )
+    assert config.retry == RetryConfig(base=0.5, max_retries=0)
+    # A reply that waits for those before it would seem slow.
+    assert config.limits.max_bytes_waiting == 1 << 28
+    assert (config.serial, config.deadline) == (False, 7.0)
+
+
+def test_without_an_address_it_has_a_server_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    calls = []
+
+    @contextmanager
+    def run(options: Sequence[str]) -> Iterator[DemoServer]:
+        calls.append(list(options))
+        with Server(ServerConfig(latency=0.0)) as server:
+            yield DemoServer(server.url, os.getpid())
+
+    monkeypatch.setattr(demo_server, "run_server", run)
+    # None of these is meant for a server on this machine.
+    monkeypatch.setenv("COSY_SYNC_URL", NOWHERE)
+    monkeypatch.setenv("COSY_SYNC_BATCH_SIZE", "64")
+    monkeypatch.setenv("HTTP_PROXY", NOWHERE)
+    assert bench("--seconds", "1", "--rate", "20", "--max-in-flight", "2") == 0
+    assert calls == [["--engine", "tone"]]
+    captured = capsys.readouterr()
+    assert "a server of its own: 200 ms a call, 50 connections, 100 requests/s" in captured.err
+    assert "the rate limit of 20 requests/s is reached" in captured.out
+    assert json.loads(Path("cosy-bench.json").read_text())["batch_size"] == 1
+
+
+def test_a_full_disk_is_told_after_the_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    def refuse(path: Path, content: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("cosy_sync.cli.bench.write_whole", refuse)
+    with Server(ServerConfig(latency=0.0)) as server:
+        argv = ("--seconds", "1", "--rate", "20", "--max-in-flight", "1")
+        assert bench("--url", server.url, *argv) == 1
+    captured = capsys.readouterr()
+    assert "cannot write cosy-bench.html: No space left on device" in captured.err
+    assert "in flight  requests/s" in captured.out and "picture" not in captured.out
+
+
+# -- the meter ----------------------------------------------------------------------------------
+
+
+def attempt(error: Exception | None = None) -> AttemptFinished:
+    timing = Timing(
+        started=1.0, queued=0.0, connect=0.0, first_byte=0.1, total=0.2,
+        attempts=1, endpoint="http://a.test/", request_id="r",
+    )  # fmt: skip
+    return AttemptFinished(timing, 1, 3, 100, error)  # type: ignore[arg-type]
+
+
+def test_the_first_refusal_is_passed_on_once() -> None:
+    told: list[str] = []
+    meter = Meter(lambda: told.append("now"))
+    meter.arm()
+    meter.on_event(attempt())
+    meter.on_event(attempt(ThrottledError("HTTP 429", status=429)))
+    meter.on_event(attempt(ThrottledError("HTTP 429 again", status=429)))
+    assert told == ["now"] and meter.refusal == "HTTP 429"
+
+
+def test_what_is_cut_off_after_a_refusal_is_no_failure_of_the_service() -> None:
+    meter = Meter(lambda: None)
+    meter.arm()
+    meter.on_event(attempt(CutError("before")))
+    meter.on_event(attempt(ThrottledError("HTTP 429", status=429)))
+    meter.on_event(attempt(CutError("we cut it")))
+    meter.on_event(attempt())
+    kinds = [type(call.error).__name__ for call in meter.take()]
+    assert kinds == ["CutError", "ThrottledError", "NoneType"]
+    assert meter.take() == []
+
+
+def test_nothing_counts_before_it_is_armed() -> None:
+    meter = Meter(lambda: pytest.fail("too early"))
+    meter.on_event(attempt(ThrottledError("HTTP 429", status=429)))
+    meter.arm()
+    assert meter.refusal is None and meter.take() == []
+
+
+def test_a_breaker_that_opens_is_a_refusal() -> None:
+    told = threading.Event()
+    meter = Meter(told.set)
+    meter.arm()
+    meter.on_event(BreakerChanged("http://a.test/", "open", "half-open"))
+    assert not told.is_set()
+    meter.on_event(BreakerChanged("http://a.test/", "closed", "open"))
+    assert told.is_set() and "breaker" in (meter.refusal or "")
+
+
+# -- the results --------------------------------------------------------------------------------
+
+
+def step(in_flight: int, rate: float, **changes: object) -> Step:
+    made = Step(
+        in_flight=in_flight,
+        seconds=2.0,
+        requests=int(2 * rate),
+        requests_per_second=rate,
+        texts_per_second=rate * 4,
+        speech_per_second=rate * 12,
+        latency=0.2,
+        p50=0.2,
+        p99=0.31,
+        errors=0,
+        throttled=0,
+        cpu=0.1,
+        whole=True,
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+NOT_DONE = step(8, 0.0, latency=0.0, p50=0.0, p99=0.0, errors=4, throttled=1, whole=False)
+RESULTS = BenchResults(
+    steps=[step(1, 5), step(2, 10), step(4, 20), step(8, 20.5)],
+    end=End("knee", "4 to 8 in flight brought 2 % more requests/s"),
+    endpoint="http://tts.test/batch",
+    wire="batch",
+    batch_size=4,
+    seconds=2.0,
+    rate=100.0,
+    max_connections=50,
+    requests=112,
+    version="0.1.0",
+    created="2026-03-04T10:22:31+08:00",
+)
+REFUSED = replace(
+    RESULTS,
+    steps=[*RESULTS.steps[:3], NOT_DONE],
+    end=End("refused", "the service refuses at 8 in flight: <b>429</b>"),
+)
+NOTHING = replace(RESULTS, steps=[NOT_DONE], end=End("errors", "4 of 4 texts failed"))
+
+
+def test_the_table_shows_every_step_and_marks_the_knee() -> None:
+    table = table_of(RESULTS, [("picture", "file:///x.html")])
+    assert table.splitlines()[1:6] == [
+        "  in flight  requests/s  texts/s  speech s/s     p50     p99  errors  throttled",
+        "          1        5.00     20.0        60.0  200 ms  310 ms       0          0",
+        "          2        10.0     40.0         120  200 ms  310 ms       0          0",
+        "          4        20.0     80.0         240  200 ms  310 ms       0          0  <- knee",
+        "          8        20.5     82.0         246  200 ms  310 ms       0          0",
+    ]
+    for line in (
+        "knee     4 in flight: 20.0 requests/s, 80.0 texts/s, p99 310 ms",
+        "ended    4 to 8 in flight brought 2 % more requests/s",
+        "sent     112 requests with 448 texts",
+        "picture  file:///x.html",
+    ):
+        assert f"\n  {line}\n" in table
+
+
+def test_where_throughput_may_still_grow_there_is_no_knee() -> None:
+    table = table_of(REFUSED, [])
+    assert "<- best" in table and "knee" not in table
+    (last,) = [line for line in table.splitlines() if "cut short" in line]
+    assert last.split() == ["8", *"–––––", "4", "1", "cut", "short"]
+    assert json.loads(json_of(REFUSED))["knee"] is None
+    assert json.loads(json_of(REFUSED))["best"] == 4
+
+
+def test_without_a_whole_step_nothing_is_advised() -> None:
+    table = table_of(NOTHING, [])
+    assert "not found: no step had its time" in table and "configure" not in table
+    assert code_of(NOTHING) == "" and json.loads(json_of(NOTHING))["advice"] is None
+
+
+def test_the_code_makes_the_client_that_was_measured() -> None:
+    made: CosyClient = eval(
+        code_of(RESULTS), {"CosyClient": CosyClient, "Endpoint": Endpoint, "PoolConfig": PoolConfig}
+    )
+    with made as client:
+        assert client.config.batch.max_texts == 4
+        assert client.config.pool == PoolConfig.for_load(20, 0.2)
+    assert 'Endpoint("http://tts.test/batch", max_connections=4, rate=100)' in code_of(RESULTS)
+
+
+def test_defaults_are_not_repeated_in_the_code() -> None:
+    assert "batch_size" not in code_of(replace(RESULTS, batch_size=64))
+    assert "wire" not in code_of(RESULTS)
+    assert 'wire="other",' in code_of(replace(RESULTS, wire="other"))
+
+
+def test_a_busy_client_is_told_of() -> None:
+    busy = [step(1, 5, cpu=0.84), step(2, 10, cpu=0.85), step(4, 20, cpu=0.99)]
+    table = table_of(replace(RESULTS, steps=busy), [])
+    assert "note     from 2 in flight on, this client kept a core 85 % busy" in table
+    cut = [step(1, 5), step(2, 10, cpu=2.0, whole=False)]
+    assert "note" not in table_of(replace(RESULTS, steps=cut), [])
+
+
+def test_the_json_has_every_figure() -> None:
+    fields = json.loads(json_of(RESULTS))
+    assert [each["in_flight"] for each in fields["steps"]] == [1, 2, 4, 8]
+    assert (fields["knee"], fields["best"], fields["texts"]) == (4, 4, 448)
+    assert fields["end"]["kind"] == "knee" and fields["code"] == code_of(RESULTS)
+    assert fields["advice"]["requests_per_second"] == 20.0
+
+
+def test_a_step_is_told_in_a_line() -> None:
+    assert line_of(step(4, 20)) == "4 in flight: 20.0 requests/s, p50 200 ms, p99 310 ms"
+    assert line_of(NOT_DONE) == "8 in flight: 0 requests/s, 4 failed"
+
+
+# -- the page -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("results", [RESULTS, REFUSED, NOTHING, replace(NOTHING, steps=[])])
+def test_the_page_is_one_well_formed_text_that_loads_nothing(results: BenchResults) -> None:
+    page = page_of(results)
+    assert "$" not in page and "<b>429" not in page
+    assert "src=" not in page and "http-equiv" in page and "@import" not in page
+    assert page.count("href=") == 1 and '<link rel="icon" href="data:,">' in page
+    closed = page.replace("<!DOCTYPE html>", "").replace('href="data:,">', 'href="data:,"/>')
+    closed = closed.replace('charset="utf-8">', 'charset="utf-8"/>')
+    for name in ('initial-scale=1">', 'light dark">', 'data:">'):
+        closed = closed.replace(name, f"{name[:-1]}/>")
+    ElementTree.fromstring(closed)
+
+
+def test_the_page_shows_what_the_table_shows() -> None:
+    page = page_of(REFUSED)
+    assert "20.0 requests/s with 4 calls in flight" in page
+    assert "The service refuses at 8 in flight: &lt;b&gt;429" in page
+    assert page.count("<tr") == 1 + 4 and 'class="best"' in page and "cut short" in page
+    assert "PoolConfig.for_load(20, 0.2)" in page
+    assert "Nothing was measured in full" in page_of(NOTHING)
+
+
+# -- the pictures -------------------------------------------------------------------------------
+
+
+def picture(**changes: object) -> Picture:
+    made = Picture(
+        name="p",
+        title="Requests per second",
+        unit="requests/s",
+        description="d",
+        in_flight=[1, 2, 4],
+        curves=[Curve(name="", values=[5.0, 10.0, 12.0])],
+    )
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def shapes(drawn: str, kind: str) -> list[ElementTree.Element]:
+    return [each for each in ElementTree.fromstring(drawn).iter() if each.get("class") == kind]
+
+
+def names(drawn: str, kind: str = "tick") -> list[str]:
+    return [each.text or "" for each in shapes(drawn, kind)]
+
+
+def test_each_doubling_is_as_wide_as_the_others() -> None:
+    drawn = curves(picture())
+    at = [float(dot.get("cx") or "nan") for dot in shapes(drawn, "dot")]
+    assert at[1] - at[0] == pytest.approx(at[2] - at[1], abs=0.02)
+    heights = [float(dot.get("cy") or "nan") for dot in shapes(drawn, "dot")]
+    assert heights == sorted(heights, reverse=True)
+    assert {"1", "2", "4"} <= set(names(drawn))
+
+
+def test_a_single_step_stands_alone_and_no_step_says_so() -> None:
+    (dot,) = shapes(curves(picture(in_flight=[1], curves=[Curve(name="", values=[5.0])])), "dot")
+    assert math.isfinite(float(dot.get("cx") or "nan"))
+    assert "No step was measured" in curves(picture(in_flight=[], curves=[]))
+
+
+def test_names_that_would_touch_are_left_out_but_never_the_last() -> None:
+    places = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 800]
+    drawn = curves(picture(in_flight=places, curves=[Curve(name="", values=[1.0] * 11)]))
+    assert "256" in names(drawn) and "800" in names(drawn) and "512" not in names(drawn)
+
+
+@pytest.mark.parametrize(("limit", "shown"), [(24.0, True), (24.1, False)])
+def test_a_limit_is_drawn_when_it_is_near(limit: float, shown: bool) -> None:
+    drawn = curves(picture(limit=(limit, "rate limit")))
+    assert bool(shapes(drawn, "limit")) is shown
+
+
+def test_a_mark_beyond_the_curves_has_its_place() -> None:
+    marks = [Mark(at=4, name="best"), Mark(at=8, name="refused", kind="bad")]
+    drawn = curves(picture(marks=marks))
+    (best,), (refused,) = shapes(drawn, "mark"), shapes(drawn, "mark bad")
+    assert float(best.get("x1") or 0) < float(refused.get("x1") or 0) < WIDTH
+    assert "8" in names(drawn) and names(drawn, "mark-label bad") == ["refused"]
+
+
+def test_curves_that_end_together_have_their_names_apart() -> None:
+    pair = [Curve(name="p50", values=[1, 1, 1]), Curve(name="p99", values=[1, 1, 1], kind="second")]
+    drawn = curves(picture(curves=pair))
+    (first,), (second,) = shapes(drawn, "curve-label"), shapes(drawn, "curve-label second")
+    assert float(second.get("y") or 0) - float(first.get("y") or 0) >= 16
+    assert len(shapes(drawn, "curve second")) == 1

@@ -1,0 +1,223 @@
+"""One endpoint's answers become its limits: which sign moves what."""
+
+import pytest
+
+from cosy_sync import Endpoint, OverloadConfig
+from cosy_sync.engine.budget import Permits
+from cosy_sync.engine.governor import Governor
+from cosy_sync.errors import (
+    AuthError,
+    BadAudioError,
+    BadRequestError,
+    ClosedError,
+    ConnectError,
+    CosyError,
+    CutError,
+    DeadlineError,
+    OverloadError,
+    RefusedError,
+    ReplyTimeout,
+    server_error,
+)
+from cosy_sync.events import Event, LimitsLowered
+from cosy_sync.policies import RateLimiter
+
+START = 1_000.0
+URL = "http://tts.test/batch"
+
+
+class Rig:
+    """A governor with what it governs."""
+
+    def __init__(self, **overload: float) -> None:
+        self.slots = Permits(10)
+        self.limiter = RateLimiter(100.0)
+        self.events: list[Event] = []
+        endpoint = Endpoint(URL, max_connections=10, rate=100.0)
+        config = OverloadConfig(**overload)  # type: ignore[arg-type]
+        self.governor = Governor(endpoint, config, self.slots, self.limiter, self)
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def feed(self, error: CosyError | None, count: int, now: float = START) -> None:
+        for _ in range(count):
+            self.governor.record(error, now, now)
+
+    def share(self, now: float = START) -> float:
+        return self.governor._throttle.share(now)
+
+    def interval(self) -> float:
+        """Return the seconds between two sends of a flood."""
+        self.limiter.reserve(START + 100, float("inf"))
+        booked = [self.limiter.reserve(START + 100, float("inf")) for _ in range(20)]
+        return booked[-1] - booked[-2]
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        BadRequestError("bad", status=400),
+        AuthError("key", status=401),
+        BadAudioError("silent"),
+        server_error(302, "moved"),
+    ],
+)
+def test_an_answer_counts_as_accepted(rig, error):
+    rig.feed(error, 50)
+    rig.feed(ConnectError("refused"), 50)
+    assert rig.share() == 0.0
+    rig.feed(ConnectError("refused"), 1)
+    assert rig.share() > 0.0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        server_error(429, "slow"),
+        server_error(500, "oops"),
+        server_error(502, "gateway"),
+        server_error(503, "full"),
+        ReplyTimeout("late"),
+        ConnectError("refused"),
+        CutError("cut"),
+    ],
+)
+def test_a_failure_counts_as_not_accepted(rig, error):
+    rig.feed(error, 30)
+    assert rig.share() == 0.8
+
+
+@pytest.mark.parametrize(
+    "error", [RefusedError("not sent"), DeadlineError("late"), ClosedError("cancelled")]
+)
+def test_what_says_nothing_about_the_endpoint_counts_for_nothing(rig, error):
+    rig.feed(error, 50)
+    assert rig.share() == 0.0
+    assert rig.slots.limit == 10
+    assert rig.events == []
+
+
+@pytest.mark.parametrize(
+    ("error", "in_flight"),
+    [
+        (server_error(429, "slow"), 7),
+        (server_error(503, "full"), 7),
+        (server_error(504, "late"), 7),
+        (ReplyTimeout("late"), 7),
+        (server_error(500, "oops"), 10),
+        (server_error(502, "gateway"), 10),
+        (ConnectError("refused"), 10),
+        (CutError("cut"), 10),
+        (BadAudioError("silent"), 10),
+    ],
+)
+def test_only_signs_of_overload_lower_the_requests_in_flight(rig, error, in_flight):
+    rig.governor.record(error, START, START)
+    assert rig.slots.limit == in_flight
+    assert rig.governor.limits(START) == (100.0, in_flight)
+
+
+def test_requests_in_flight_count_with_the_one_that_ended(rig):
+    rig.slots.acquire(9)
+    rig.governor.record(server_error(503, "full"), START, START)
+    assert rig.slots.limit == 10  # one of ten: a stray
+    rig.governor.record(server_error(503, "full"), START - 1, START)
+    assert rig.slots.limit == 7
+
+
+def test_good_replies_raise_the_requests_in_flight_again(rig):
+    rig.governor.record(server_error(503, "full"), START, START)
+    rig.slots.acquire(7)
+    rig.governor.record(None, START, START + 1)
+    assert rig.slots.limit == 8
+    assert rig.slots.used == 7
+
+
+def test_429s_lower_the_rate_and_time_brings_it_back(rig):
+    rig.feed(server_error(429, "slow"), 2)
+    assert rig.governor.limits(START)[0] == pytest.approx(70.0)
+    assert rig.interval() == pytest.approx(1.0095 / 70)
+    rig.governor.admit(False, START + 1)
+    assert rig.interval() == pytest.approx(1.0095 / 84.64)
+    rig.governor.admit(False, START + 6)
+    assert rig.interval() == pytest.approx(1.0095 / 100)
+    assert rig.governor.limits(START + 6) == (100.0, 4)
+
+
+def test_503s_leave_the_rate_alone(rig):
+    rig.feed(server_error(503, "full"), 5)
+    assert rig.governor.limits(START)[0] == 100.0
+    assert rig.interval() == pytest.approx(1.0095 / 100)
+
+
+def test_seconds_that_the_service_asked_for_do_not_set_429s_apart(rig):
+    rig.governor.record(server_error(429, "slow", retry_after=9.0), START, START)
+    rig.governor.record(server_error(429, "slow", retry_after=9.0), START + 10, START + 10)
+    assert rig.governor.limits(START + 10)[0] == pytest.approx(70.0)
+
+
+def test_each_decrease_is_told_with_the_new_limits(rig):
+    error = server_error(429, "slow")
+    rig.feed(error, 2)
+    assert rig.events == [
+        LimitsLowered(URL, 100.0, 7, error),
+        LimitsLowered(URL, pytest.approx(70.0), 4, error),  # type: ignore[arg-type]
+    ]
+
+
+def test_the_share_held_back_is_an_error_that_says_what_to_do(rig):
+    rig.feed(ConnectError("refused"), 30)
+    errors = []
+    for _ in range(100):
+        try:
+            rig.governor.admit(True, START)
+        except OverloadError as error:
+            errors.append(error)
+    assert 50 < len(errors) < 100
+    assert "80 % of them are held back" in errors[0].message
+    assert "try again" in errors[0].message and "synth_many" in errors[0].message
+    assert errors[0].endpoint == URL
+    assert errors[0].retry_after == 1.0
+    assert errors[0].retryable and not errors[0].sent and not errors[0].trips
+
+
+def test_bulk_calls_are_held_back_as_well(rig):
+    rig.feed(ConnectError("refused"), 30)
+    with pytest.raises(OverloadError):
+        for _ in range(100):
+            rig.governor.admit(False, START)
+
+
+def test_an_urgent_call_does_not_join_a_long_queue_at_a_lowered_rate():
+    rig = Rig(throttle_cap=0.0)
+    rig.feed(server_error(429, "slow"), 2)
+    while rig.limiter.next_free(START) <= START + 1.0:
+        rig.governor.admit(True, START)
+        rig.limiter.reserve(START, float("inf"))
+    with pytest.raises(OverloadError, match=r"only 70 requests/s are sent") as caught:
+        rig.governor.admit(True, START)
+    assert 1.0 < caught.value.retry_after < 1.1
+    rig.governor.admit(False, START)  # bulk waits
+    rig.governor.admit(True, START + 0.1)  # and the queue grows shorter
+
+
+def test_patience_is_a_setting():
+    rig = Rig(throttle_cap=0.0, patience=0.0)
+    rig.feed(server_error(429, "slow"), 2)
+    while rig.limiter.next_free(START) <= START:
+        rig.limiter.reserve(START, float("inf"))
+    with pytest.raises(OverloadError):
+        rig.governor.admit(True, START)
+
+
+def test_at_the_full_rate_an_urgent_call_joins_any_queue(rig):
+    for _ in range(500):
+        rig.limiter.reserve(START, float("inf"))
+    rig.governor.admit(True, START)

@@ -1,0 +1,129 @@
+"""Many callers at once in virtual time: threads that run one at a time, and sleep on a heap."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections.abc import Callable
+
+# Real seconds after which a simulation that stands still is given up.
+_STUCK = 30.0
+
+
+class Baton:
+    """What a sleeping thread waits for. Handed over once, whoever planned it how often."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.used = False
+
+    def hand_over(self) -> None:
+        self.used = True
+        self._lock.release()
+
+    def wait(self) -> None:
+        if not self._lock.acquire(timeout=_STUCK):
+            raise AssertionError("the simulation stands still")
+
+
+class World:
+    """A clock, a source of locks and the scheduler of the threads that use them.
+
+    Exactly one thread runs at any time, so a run with seeded randomness always goes the same way.
+    """
+
+    def __init__(self) -> None:
+        self._now = 1_000.0
+        self._numbers = itertools.count()
+        self._heap: list[tuple[float, int, Baton]] = []
+        self._turn = threading.Lock()  # the scheduler's, locked while a thread runs
+        self._turn.acquire()
+        self.failures: list[BaseException] = []
+
+    # -- what the code under test sees ------------------------------------------------------------
+
+    def now(self) -> float:
+        return self._now
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        if not event.is_set():
+            self.sleep(seconds)
+        return event.is_set()
+
+    def lock(self) -> Gate:
+        return Gate(self)
+
+    # -- what the simulation uses -----------------------------------------------------------------
+
+    def sleep(self, seconds: float) -> None:
+        self.wait_for(self.plan(self._now + seconds))
+
+    def plan(self, at: float, baton: Baton | None = None) -> Baton:
+        baton = baton or Baton()
+        heapq.heappush(self._heap, (at, next(self._numbers), baton))
+        return baton
+
+    def wait_for(self, baton: Baton) -> None:
+        self._turn.release()
+        baton.wait()
+
+    def start(self, at: float, work: Callable[[], object]) -> None:
+        baton = self.plan(at)
+
+        def run() -> None:
+            baton.wait()
+            try:
+                work()
+            except BaseException as error:
+                self.failures.append(error)
+            finally:
+                self._turn.release()
+
+        threading.Thread(target=run, daemon=True).start()
+
+    def run(self, until: float = float("inf")) -> None:
+        """Let everything happen that is planned before that instant."""
+        while self._heap and self._heap[0][0] <= until:
+            at, _, baton = heapq.heappop(self._heap)
+            if baton.used:  # a gate that opened before its time was up
+                continue
+            self._now = max(self._now, at)
+            baton.hand_over()
+            if not self._turn.acquire(timeout=_STUCK):
+                raise AssertionError("a thread waits for something outside of the simulation")
+        if self.failures:
+            raise self.failures[0]
+
+
+class Gate:
+    """A lock whose waiter sleeps in virtual time; stands in for threading.Lock in Permits."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._locked = False
+        self._waiter: Baton | None = None
+
+    def acquire(self, timeout: float = -1) -> bool:
+        if self._locked:
+            assert timeout >= 0, "a guarding lock was contended, but only one thread runs"
+            until = self._world.now() + timeout
+            baton = self._waiter = self._world.plan(until)
+            self._world.wait_for(baton)
+            self._waiter = None
+            if self._locked:
+                return False
+        self._locked = True
+        return True
+
+    def release(self) -> None:
+        self._locked = False
+        if self._waiter is not None:
+            self._world.plan(self._world.now(), self._waiter)
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()

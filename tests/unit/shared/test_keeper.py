@@ -1,0 +1,147 @@
+"""The thread beside the calls: started by a ring, ended by close or with its owner."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from cosy_sync.shared.keeper import Keeper
+
+
+class Owner:
+    def __init__(self, step: Callable[[], float], name: str = "cosy-test") -> None:
+        self.work = step
+        self.keeper = Keeper(self.step, name)
+
+    def step(self) -> float:
+        return self.work()
+
+
+class Steps:
+    """Counts steps; each lasts until the next is waited for at most."""
+
+    def __init__(self, wait: float = 60.0) -> None:
+        self.count, self.wait = 0, wait
+        self.done = threading.Semaphore(0)
+        self.threads: set[threading.Thread] = set()
+
+    def __call__(self) -> float:
+        self.count += 1
+        self.threads.add(threading.current_thread())
+        self.done.release()
+        return self.wait
+
+    def expect(self, count: int) -> None:
+        for _ in range(count):
+            assert self.done.acquire(timeout=20)
+
+
+def test_nothing_runs_before_the_first_ring_and_one_thread_after_it() -> None:
+    steps = Steps()
+    owner = Owner(steps)
+    assert steps.count == 0
+    for _ in range(3):
+        owner.keeper.ring()
+        steps.expect(1)
+    owner.keeper.close(20)
+    assert [thread.name for thread in steps.threads] == ["cosy-test"]
+    assert not any(thread.is_alive() for thread in steps.threads)
+
+
+def test_a_step_says_when_the_next_one_is_due() -> None:
+    steps = Steps(wait=0.001)
+    owner = Owner(steps)
+    owner.keeper.ring()
+    steps.expect(5)
+    owner.keeper.close(20)
+
+
+def test_a_ring_during_a_step_brings_another() -> None:
+    steps, entered, leave = Steps(), threading.Event(), threading.Event()
+
+    def step() -> float:
+        if steps.count == 0:
+            entered.set()
+            assert leave.wait(20)
+        return steps()
+
+    owner = Owner(step)
+    owner.keeper.ring()
+    assert entered.wait(20)
+    owner.keeper.ring()
+    leave.set()
+    steps.expect(2)
+    owner.keeper.close(20)
+
+
+def test_nothing_starts_after_the_end() -> None:
+    steps = Steps()
+    owner = Owner(steps)
+    owner.keeper.close(20)
+    owner.keeper.ring()
+    assert threading.active_count() == 1 and steps.count == 0
+
+
+def test_closing_does_not_wait_for_ever_for_a_step_that_hangs() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def step() -> float:
+        entered.set()
+        assert leave.wait(20)
+        return 0.0
+
+    owner = Owner(step)
+    owner.keeper.ring()
+    assert entered.wait(20)
+    owner.keeper.close(0.01)
+    leave.set()
+    owner.keeper.close(20)
+
+
+def test_a_step_may_close_its_keeper() -> None:
+    steps = Steps(wait=0.0)
+
+    def step() -> float:
+        owner.keeper.close(20)
+        return steps()
+
+    owner = Owner(step)
+    owner.keeper.ring()
+    steps.expect(1)
+    (thread,) = steps.threads
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_the_thread_ends_with_its_owner() -> None:
+    steps = Steps(wait=0.01)
+    owner = Owner(steps)
+    owner.keeper.ring()
+    steps.expect(1)
+    (thread,) = steps.threads
+    del owner
+    gc.collect()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_step_that_breaks_is_logged_and_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    steps = Steps()
+
+    def step() -> float:
+        if steps() and steps.count == 1:
+            raise ValueError("a bug")
+        return 60.0
+
+    owner = Owner(step)
+    with caplog.at_level(logging.ERROR, logger="cosy_sync"):
+        owner.keeper.ring()
+        steps.expect(1)
+        owner.keeper.ring()
+        steps.expect(1)
+    owner.keeper.close(20)
+    assert "a bug" in caplog.text

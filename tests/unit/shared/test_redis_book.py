@@ -1,0 +1,167 @@
+"""The script that books turns, on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import pytest
+
+from cosy_sync.config import SharingConfig
+from cosy_sync.shared import RedisBook
+from cosy_sync.shared.redis_book import _SCRIPT, HORIZON, Answer, Ask
+
+Make = Callable[..., RedisBook]
+NAME = "http://tts.test/batch"
+STATE, LOG, CLIENTS = (f"cosy_sync:{{{NAME}}}:{part}" for part in ("state", "log", "clients"))
+
+
+@pytest.fixture
+def make(redis_server) -> Iterator[Make]:
+    made: list[RedisBook] = []
+
+    def build(rate: float = 100.0, name: str = NAME, prefix: str = "cosy_sync") -> RedisBook:
+        sharing = SharingConfig(redis_url=redis_server.url, prefix=prefix, timeout=5.0)
+        made.append(RedisBook(sharing, name, rate))
+        return made[-1]
+
+    yield build
+    for book in made:
+        book.close()
+
+
+def ask(
+    book: RedisBook,
+    want: int = 0,
+    pause: float = 0.0,
+    away: bool = False,
+    sent=(),
+) -> Answer:
+    return book.ask(Ask(want, pause, away, list(sent)))
+
+
+def test_the_first_turns_are_a_burst_and_the_rest_is_spaced_up_to_the_horizon(make) -> None:
+    answer = ask(make(), want=100)
+    instants = [at for _, at in answer.turns]
+    assert instants[:5] == [0.0] * 5
+    gaps = [b - a for a, b in pairwise(instants[4:])]
+    assert gaps == pytest.approx([1.015 / 100] * len(gaps), abs=2e-6)
+    assert instants[-1] <= HORIZON < answer.free == pytest.approx(instants[-1] + 1.015 / 100)
+    assert [number for number, _ in answer.turns] == list(range(1, len(instants) + 1))
+
+
+def test_as_many_turns_are_booked_as_are_wanted(make) -> None:
+    book = make()
+    assert len(ask(book, want=3).turns) == 3
+    assert ask(book).turns == []
+    assert [number for number, _ in ask(book, want=2).turns] == [4, 5]
+
+
+def test_clients_with_one_name_share_their_turns_and_others_do_not(make) -> None:
+    ask(make(), want=100)
+    assert ask(make(), want=5).turns == []
+    assert len(ask(make(name="http://other.test/batch"), want=5).turns) == 5
+    assert len(ask(make(prefix="other"), want=5).turns) == 5
+
+
+def test_a_log_of_the_last_turns_keeps_the_next_away(make, redis_server) -> None:
+    book, redis = make(rate=10.0), redis_server.client()
+    told = ask(book, sent=[(0, 0.05)] * 9)  # nine left lately, told by those who were away
+    assert told.turns == [] and redis.llen(LOG) == 9
+    assert len(ask(book, want=1).turns) == 1
+    answer = ask(book, want=1)  # the tenth fills the second
+    assert answer.turns == []
+    assert 0.8 < answer.free <= 1.015 - 0.05
+
+
+def test_what_left_late_keeps_those_away_who_come_a_second_later(make, redis_server) -> None:
+    book, redis = make(rate=2.0), redis_server.client()
+    numbers = [number for number, _ in ask(book, want=1).turns]
+    (booked,) = map(int, redis.lrange(LOG, 0, -1))
+    ask(book, sent=[(numbers[0], 0.0)])
+    (left,) = map(int, redis.lrange(LOG, 0, -1))
+    assert numbers == [1] and left > booked
+    ask(book, sent=[(0, 0.0), (0, 0.0)])  # so that the first is out of the log
+    ask(book, sent=[(1, -0.5)])
+    assert float(redis.hget(STATE, "left")) > left
+    assert ask(book, want=1).free > 1.2
+
+
+def test_numbers_of_another_life_are_noted_as_new(make, redis_server) -> None:
+    ask(make(), sent=[(77, 0.01)])
+    assert redis_server.client().llen(LOG) == 1
+
+
+def test_a_shorter_log_keeps_the_latest(make, redis_server) -> None:
+    ask(make(rate=100.0), sent=[(0, 0.5), (0, 0.1), (0, 0.3)])
+    ask(make(rate=1.0))
+    ask(make(rate=1.0), sent=[(0, 0.2)])
+    assert redis_server.client().llen(LOG) == 1
+    assert 0.8 < ask(make(rate=1.0), want=1).free <= 1.015 - 0.1
+
+
+def test_a_pause_holds_for_all_and_the_longest_counts(make) -> None:
+    assert ask(make(), pause=5.0).pause == pytest.approx(5.0)
+    ask(make(), pause=1.0)
+    answer = ask(make(), want=1)
+    assert answer.turns == []
+    assert 3.0 < answer.pause <= 5.0
+    assert answer.free == pytest.approx(answer.pause)
+
+
+def test_clients_are_counted_while_they_are_heard_of(make, redis_server) -> None:
+    first, second, redis = make(), make(), redis_server.client()
+    assert [ask(first).clients, ask(second).clients, ask(first).clients] == [1, 2, 2]
+    for name in redis.zrange(CLIENTS, 0, -1):
+        redis.zincrby(CLIENTS, -4_000_000, name)
+    assert ask(second).clients == 1
+
+
+def test_those_who_were_away_return_together(make) -> None:
+    assert ask(make()).back == 0.0
+    back = ask(make(), away=True).back
+    assert back == pytest.approx(1.5)
+    assert 0.0 < ask(make(), away=True).back < 1.5
+    assert 0.0 < ask(make()).back < 1.5
+
+
+def test_a_clock_that_was_set_back_does_not_stop_everything(make, redis_server) -> None:
+    book, redis = make(), redis_server.client()
+    ask(book, want=100, pause=100.0)
+    for field in ("due", "left", "pause"):
+        redis.hset(STATE, field, int(redis.hget(STATE, "now")) + 3_600_000_000)
+    assert ask(book, want=5).turns == []
+    redis.hincrby(STATE, "now", 3_600_000_000)
+    assert len(ask(book, want=5).turns) == 5
+
+
+def test_the_script_is_sent_again_when_the_server_forgot_it(make, redis_server) -> None:
+    book, redis = make(), redis_server.client()
+    ask(book)
+    redis.script_flush()
+    assert ask(book, want=1).turns[0][0] == 1
+    assert redis.script_exists(redis.script_load(_SCRIPT)) == [True]
+
+
+def test_keys_expire(make, redis_server) -> None:
+    ask(make(), pause=100.0, sent=[(0, 0.1)])
+    redis = redis_server.client()
+    assert {160 < redis.ttl(key) < 170 for key in (STATE, LOG, CLIENTS)} == {True}
+
+
+def test_a_rate_below_1_spaces_by_more_than_a_second(make) -> None:
+    answer = ask(make(rate=0.5), want=2)
+    assert [at for _, at in answer.turns] == [0.0]
+    assert answer.free == pytest.approx(2.015)
+
+
+def test_a_server_that_is_gone_is_an_error_and_one_that_is_back_is_asked_again(
+    make, redis_server
+) -> None:
+    redis, book = pytest.importorskip("redis"), make()
+    ask(book, want=5)
+    redis_server.stop()
+    with pytest.raises(redis.ConnectionError):
+        ask(book)
+    redis_server.start()
+    assert len(ask(book, want=5).turns) == 5

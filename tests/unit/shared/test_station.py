@@ -1,0 +1,203 @@
+"""How an endpoint's limiter and breaker are chosen and shared, seen through the client."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pybreaker
+import pytest
+
+import cosy_sync
+from cosy_sync import BreakerConfig, ConfigError, CosyClient, SharingConfig
+from cosy_sync.events import Event, SharingChanged
+from cosy_sync.policies import RateLimiter
+from cosy_sync.shared import SharedLimiter
+from cosy_sync.testing import FakeService
+
+URL = "http://tts.test/batch"
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.events: list[SharingChanged] = []
+
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, SharingChanged):
+            self.events.append(event)
+
+
+def over(service: FakeService, **settings: Any) -> CosyClient:
+    return CosyClient(URL, http_client=httpx.Client(transport=service), **settings)
+
+
+def limiter(client: CosyClient) -> object:
+    return client._core.engine().cluster.stations[0].limiter
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
+
+
+def test_without_redis_the_limit_is_the_clients_own() -> None:
+    with over(FakeService()) as client:
+        assert isinstance(limiter(client), RateLimiter)
+
+
+def test_calls_go_through_a_limit_in_redis(redis_server) -> None:
+    sharing = SharingConfig(redis_url=redis_server.url, timeout=5.0)
+    with over(FakeService(), sharing=sharing) as client:
+        assert isinstance(limiter(client), SharedLimiter)
+        for _ in range(3):
+            assert client.synth("你好").duration > 0
+    redis = redis_server.client()
+    assert redis.llen(f"cosy_sync:{{{URL}}}:log") == 3
+
+
+def test_calls_go_through_without_redis_and_it_is_said(
+    redis_server, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_server.stop()
+    watcher = Watcher()
+    url = redis_server.url.replace("redis://", "redis://tts:a-secret@")
+    sharing = SharingConfig(redis_url=url, clients=4)
+    with (
+        caplog.at_level(logging.DEBUG, "cosy_sync"),
+        over(FakeService(), sharing=sharing, observers=[watcher]) as client,
+    ):
+        assert client.synth("你好").duration > 0
+        assert client.stats().texts_ok == 1
+        redis_server.start()
+    (event,) = watcher.events
+    assert (event.endpoint, event.what, event.shared) == (URL, "rate limit", False)
+    assert "25 requests/s" in event.reason
+    assert f"rate limit of {URL} not shared any more: ConnectionError" in caplog.text
+    for shown in (caplog.text, repr(client.config), repr(event)):
+        assert "a-secret" not in shown
+
+
+def test_a_wrong_password_fails_no_call_and_is_not_shown(redis_server) -> None:
+    redis_server.client().config_set("requirepass", "another")
+    watcher = Watcher()
+    sharing = SharingConfig(redis_url=redis_server.url.replace("//", "//:a-secret@"), timeout=5.0)
+    with over(FakeService(), sharing=sharing, observers=[watcher]) as client:
+        assert client.synth("你好").duration > 0
+        until(lambda: bool(watcher.events))
+    assert "AuthenticationError" in watcher.events[0].reason
+    assert "a-secret" not in watcher.events[0].reason
+
+
+def test_two_clients_share_an_open_breaker_and_listeners_hear_of_it() -> None:
+    class Diary(pybreaker.CircuitBreakerListener):
+        def __init__(self) -> None:
+            self.changes: list[str] = []
+
+        def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None:
+            self.changes.append(f"{cb.name} {new_state.name}")
+
+    storages: dict[str, pybreaker.CircuitMemoryStorage] = {}
+
+    def storage(name: str) -> pybreaker.CircuitMemoryStorage:
+        return storages.setdefault(name, pybreaker.CircuitMemoryStorage("closed"))
+
+    diary = Diary()
+    service = FakeService()
+    config = BreakerConfig(min_calls=1, storage=storage, listeners=[diary])
+    no_retry = cosy_sync.RetryConfig(max_retries=0)
+    one = over(service, breaker=BreakerConfig(min_calls=1, storage=storage), retry=no_retry)
+    other = over(FakeService(), breaker=config)
+    with one, other:
+        assert other.synth("你好").duration > 0
+        service.fail(503)
+        with pytest.raises(cosy_sync.UnavailableError):
+            one.synth("你好")
+        until(lambda: other.stats().breakers[URL] == "open")
+        with pytest.raises(cosy_sync.BreakerOpenError):
+            other.synth("你好")
+    assert storages[URL].state == "open"
+    assert diary.changes == [f"{URL} open"]
+
+
+def test_a_storage_that_cannot_be_made_fails_no_call(caplog: pytest.LogCaptureFixture) -> None:
+    def storage(name: str) -> Any:
+        raise OSError("no such storage")
+
+    watcher = Watcher()
+    config = BreakerConfig(storage=storage)
+    with over(FakeService(), breaker=config, observers=[watcher]) as client:
+        assert client.synth("你好").duration > 0
+        until(lambda: bool(watcher.events))
+    assert watcher.events == [SharingChanged(URL, "breaker", False, "OSError: no such storage")]
+    assert f"breaker of {URL} not shared any more: OSError: no such storage" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"redis_url": "http://:a-secret@host"}, "redis_url: expected redis://"),
+        ({"redis_url": "redis://:a-secret@host:99999999"}, "redis_url: expected redis://"),
+        ({"redis_url": 7}, "redis_url: expected redis://"),
+        ({"prefix": ""}, "prefix: must be"),
+        ({"prefix": "a{b"}, "prefix: must be"),
+        ({"timeout": 0}, "timeout: must be"),
+        ({"clients": 0}, "clients: must be"),
+    ],
+)
+def test_what_cannot_be_is_refused_without_showing_the_url(settings, message) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        SharingConfig(**settings)
+    assert "a-secret" not in str(caught.value)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosy_sync.config.sharing.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"cosy-sync\[redis\]"):
+        SharingConfig(redis_url="redis://localhost")
+    assert SharingConfig().redis_url is None
+
+
+@pytest.mark.parametrize("url", ["redis://h", "rediss://h:6379/1", "unix:///run/redis.sock"])
+def test_addresses_of_redis_never_show(url) -> None:
+    pytest.importorskip("redis")
+    assert url not in repr(SharingConfig(redis_url=url))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"listeners": [pybreaker.CircuitBreakerListener]},
+        {"listeners": [object()]},
+        {"listeners": pybreaker.CircuitBreakerListener()},
+        {"storage": "redis"},
+        {"slow_call": 0},
+        {"slow_ratio": 0},
+        {"slow_ratio": 1.1},
+    ],
+)
+def test_breaker_options_that_cannot_be_are_refused(settings) -> None:
+    (name,) = settings
+    with pytest.raises(ConfigError, match=f"{name}: must be"):
+        BreakerConfig(**settings)
+
+
+def test_breaker_options_that_can_be() -> None:
+    listener = pybreaker.CircuitBreakerListener()
+    config = BreakerConfig(listeners=[listener], slow_call=2, slow_ratio=1)
+    assert config.listeners == (listener,)
+
+
+def test_sharing_is_set_by_environment_and_belongs_to_the_whole_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("redis")
+    monkeypatch.setenv("COSY_SYNC_SHARING_REDIS_URL", "redis://localhost:1")
+    with over(FakeService()) as client:
+        assert client.config.sharing.redis_url == "redis://localhost:1"
+        with pytest.raises(ConfigError, match="sharing: belongs to the whole client"):
+            client.with_options(sharing=SharingConfig())

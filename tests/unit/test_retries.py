@@ -278,7 +278,7 @@ def test_a_call_that_one_endpoint_is_spared_goes_to_another(
     def refuse(urgent: bool, now: float) -> None:
         raise cosy_sync.OverloadError("held back", retry_after=1.0)
 
-    urls = ["http://one.test/batch", "http://two.test/batch"]
+    urls = [Endpoint(f"http://{host}.test/batch", rate=10_000) for host in ("one", "two")]
     http_client = httpx.Client(transport=service)
     with CosyClient(urls, http_client=http_client, clock=clock, serial=True) as client:
         one, two = client._core.engine().cluster.stations

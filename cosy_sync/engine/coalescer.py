@@ -177,8 +177,11 @@ class Coalescer:
         flight = ticket.flight
         assert flight is not None
         utterance, job = flight.utterance, flight.job
-        on_its_way = _on_its_way(flight)
-        phase = "waiting for the service" if on_its_way else "waiting for its turn in a batch"
+        phase = "waiting for its turn in a batch"
+        if _on_its_way(flight):
+            phase = "waiting for the service"
+        elif self._gate is not None and job is None:
+            phase = f"waiting for one of the tenant's {self._gate.limit} places"
         error = ticket.deadline.error(phase)
         if job is not None:
             error = error.with_details(attempts=tuple(job.tries.get(utterance.index, ())))

@@ -11,14 +11,12 @@ from .errors import ThrottledError
 from .events import (
     AttemptFinished,
     AudioRefused,
-    BreakerChanged,
     CallRefused,
     Event,
     HedgeFinished,
     LimitsLowered,
     RetryPlanned,
     RetrySuppressed,
-    SharingChanged,
     TextFailed,
     TextsFinished,
     TextsShared,
@@ -96,15 +94,14 @@ class StatsObserver:
             TextFailed: self._failed,
             TextsShared: self._shared,
             HedgeFinished: self._hedge,
-            BreakerChanged: lambda event: None,
-            SharingChanged: lambda event: None,
         }
 
     def on_event(self, event: Event) -> None:
         """Count an event."""
-        taker = self._takers[type(event)]
-        with self._lock:
-            taker(event)
+        taker = self._takers.get(type(event))
+        if taker is not None:
+            with self._lock:
+                taker(event)
 
     def snapshot(
         self,

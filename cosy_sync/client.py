@@ -30,7 +30,10 @@ __all__ = ["CosyClient"]
 
 Target = str | Endpoint
 # What belongs to the client as a whole, and so cannot differ between its views.
-_SHARED = ("wire", "pool", "timeouts", "breaker", "overload", "serial", "limits", "sharing")
+_SHARED = (
+    *("wire", "pool", "timeouts", "breaker", "ejection", "overload"),
+    *("serial", "limits", "sharing"),
+)
 
 
 class CosyClient:
@@ -161,8 +164,8 @@ class CosyClient:
     def with_options(self, **settings: Unpack[Settings]) -> CosyClient:
         """Return a view of this client with other numbers: same connections, limits and breakers.
 
-        What belongs to the client as a whole (pool, timeouts, breaker, overload, limits, sharing,
-        wire, serial) cannot differ. Closing a view closes the client.
+        What belongs to the client as a whole (pool, timeouts, breaker, ejection, overload, limits,
+        sharing, wire, serial) cannot differ. Closing a view closes the client.
         """
         for name in _SHARED:
             if name in settings:
@@ -175,6 +178,21 @@ class CosyClient:
     def stats(self) -> Stats:
         """Return a frozen snapshot of the client's counters."""
         return self._core.stats()
+
+    def drain(self, url: str, timeout: float = 30.0) -> bool:
+        """Send nothing more to one of several endpoints, and wait for what is under way there.
+
+        Returns whether all of it ended within `timeout` seconds; if not, it goes on, and a further
+        call waits for it again. What fails there meanwhile is repeated elsewhere, so no text is
+        lost. `resume` brings the endpoint back.
+
+        Raises ConfigError for a URL that is not an endpoint's, or the last one's.
+        """
+        return self._core.drain(url, timeout)
+
+    def resume(self, url: str) -> None:
+        """Send to a drained endpoint again. Raises ConfigError for a URL that is no endpoint's."""
+        self._core.resume(url)
 
     @property
     def closed(self) -> bool:

@@ -44,9 +44,11 @@ class Core:
         self._observers = observers
         self.clock = clock
         self._pid = os.getpid()
-        # Guards: _engine, _stats, closed.
+        # Guards: _engine, _stats, _drained, closed.
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        # URLs of the endpoints that are left out, also in a forked child.
+        self._drained: set[str] = set()
         self._stats = StatsObserver()
         self.closed = False
         for endpoint in endpoints:
@@ -74,6 +76,7 @@ class Core:
                 self._engine = made
             engine = self._engine
         if engine is not made:
+            made.cluster.close(0.0)
             made.network.close()
         if engine is None:
             raise ClosedError("the client is closed; make a new one")
@@ -86,14 +89,27 @@ class Core:
             return self._stats.snapshot(
                 in_flight=0, connections=(0, 0), breakers={}, limits={}, retry_budget=0.0
             )
-        now = self.clock.now()
+        now, stations = self.clock.now(), engine.cluster.stations
         return self._stats.snapshot(
             in_flight=engine.in_flight(),
             connections=engine.network.connections(),
-            breakers={station.label: station.breaker.state for station in engine.stations},
-            limits={station.label: station.governor.limits(now) for station in engine.stations},
+            breakers={station.label: station.breaker.state for station in stations},
+            limits={station.label: station.governor.limits(now) for station in stations},
             retry_budget=engine.budget.balance(now),
         )
+
+    def drain(self, url: str, seconds: float) -> bool:
+        """Leave an endpoint out; return whether what is in flight there ended in time."""
+        empty = self.engine().cluster.drain(url, seconds)
+        with self._lock:
+            self._drained.add(url)
+        return empty
+
+    def resume(self, url: str) -> None:
+        """Send to a drained endpoint again."""
+        self.engine().cluster.resume(url)
+        with self._lock:
+            self._drained.discard(url)
 
     def close(self, seconds: float) -> None:
         """Drain for so many seconds, then cut."""
@@ -119,7 +135,7 @@ class Core:
             engine.network.abandon()
 
     def _build(self) -> Engine:
-        return Engine(
+        engine = Engine(
             Supplies(
                 endpoints=self.endpoints,
                 config=self.config,
@@ -129,6 +145,9 @@ class Core:
                 clock=self.clock,
             )
         )
+        for url in self._drained:
+            engine.cluster.leave_out(url)
+        return engine
 
     def _network(self) -> Sender:
         # httpx and urllib3 take 60 ms to import; `import cosy_sync` should not cost that.

@@ -9,6 +9,7 @@ CosyError
     BreakerOpenError            the endpoint failed too often lately
     RateLimitedError            our own rate limit could not let it through in time
     OverloadError               the endpoint accepts too few calls; most are held back
+    NoEndpointError             the name of the service has no address now
   DeadlineError(TimeoutError)   the caller's time ran out
   TransportError                the network failed
     ConnectError                no connection: surely not received
@@ -54,6 +55,7 @@ __all__ = [
     "DeadlineError",
     "InterruptedBatch",
     "InvalidTextError",
+    "NoEndpointError",
     "OverloadError",
     "RateLimitedError",
     "RefusedError",
@@ -153,6 +155,10 @@ class BreakerOpenError(RefusedError):
 
 class RateLimitedError(RefusedError):
     """Our own rate limit has no room before the deadline."""
+
+
+class NoEndpointError(RefusedError):
+    """There is no endpoint to send to: its name has no address now."""
 
 
 class OverloadError(RefusedError):

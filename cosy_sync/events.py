@@ -11,13 +11,17 @@ from .errors import CosyError, RefusedError
 from .models import Timing
 
 __all__ = [
+    "AddressesChanged",
     "AttemptFinished",
     "AudioRefused",
     "BreakerChanged",
     "CallRefused",
+    "EndpointEjected",
+    "EndpointReadmitted",
     "Event",
     "HedgeFinished",
     "LimitsLowered",
+    "LookupFailed",
     "Observer",
     "RetryPlanned",
     "RetrySuppressed",
@@ -103,6 +107,43 @@ class BreakerChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointEjected:
+    """One of several endpoints is left out for so many seconds; then a probe decides.
+
+    `failures`: the share of its latest calls that failed.
+    """
+
+    endpoint: str
+    seconds: float
+    failures: float
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointReadmitted:
+    """An ejected endpoint takes part again."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesChanged:
+    """The name of an endpoint with `per_address` leads to other addresses than before."""
+
+    endpoint: str
+    joined: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookupFailed:
+    """The name of an endpoint could not be looked up; `kept` addresses go on in use."""
+
+    endpoint: str
+    kept: int
+    error: CosyError
+
+
+@dataclass(frozen=True, slots=True)
 class SharingChanged:
     """What is shared with other processes can be reached no longer, or again.
 
@@ -161,6 +202,10 @@ Event = (
     | LimitsLowered
     | BreakerChanged
     | SharingChanged
+    | EndpointEjected
+    | EndpointReadmitted
+    | AddressesChanged
+    | LookupFailed
     | TextsFinished
     | TextsShared
     | HedgeFinished

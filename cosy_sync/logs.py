@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 
 from .events import (
+    AddressesChanged,
     AttemptFinished,
     AudioRefused,
     BreakerChanged,
     CallRefused,
+    EndpointEjected,
+    EndpointReadmitted,
     Event,
     LimitsLowered,
+    LookupFailed,
     RetryPlanned,
     RetrySuppressed,
     SharingChanged,
     TextFailed,
+    TextsFinished,
 )
 
 __all__ = ["LogObserver", "logger"]
@@ -64,6 +69,25 @@ class LogObserver:
         elif isinstance(event, TextFailed):
             name = type(event.error).__name__
             logger.info("text #%s of %d characters: %s", event.text_hash, event.chars, name)
+        elif not isinstance(event, TextsFinished):
+            _endpoint(event)
+
+
+def _endpoint(event: Event) -> None:
+    if isinstance(event, EndpointEjected):
+        logger.warning(
+            "%s is left out for %.0f s: %.0f %% of its latest calls failed",
+            *(event.endpoint, event.seconds, 100 * event.failures),
+        )
+    elif isinstance(event, EndpointReadmitted):
+        logger.warning("%s takes part again", event.endpoint)
+    elif isinstance(event, AddressesChanged):
+        logger.info(
+            "%s: new addresses: %s; gone: %s",
+            *(event.endpoint, ", ".join(event.joined) or "-", ", ".join(event.left) or "-"),
+        )
+    elif isinstance(event, LookupFailed):
+        logger.warning("%s: %s; %d addresses kept", event.endpoint, event.error, event.kept)
 
 
 def _attempt(event: AttemptFinished) -> None:

@@ -10,11 +10,15 @@ __all__ = ["Payload", "Reply", "Request"]
 
 @dataclass(slots=True)
 class Request:
-    """One POST: `headers` as (name, value) pairs beside Host and Content-Length, `body` as sent."""
+    """One POST: `headers` as (name, value) pairs beside Host and Content-Length, `body` as sent.
+
+    `address` is the one of the host's addresses to send it to, None any.
+    """
 
     url: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    address: str | None = None
 
 
 @dataclass(slots=True)

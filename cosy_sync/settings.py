@@ -15,7 +15,7 @@ from .errors import ConfigError
 __all__ = ["endpoints_from_environment", "load_config"]
 
 ENV_PREFIX = "COSY_SYNC_"
-_ENDPOINT_HINTS = {"max_connections": "int", "rate": "float"}
+_ENDPOINT_HINTS = {"max_connections": "int", "rate": "float", "per_address": "bool"}
 _C = TypeVar("_C")
 
 

@@ -11,14 +11,12 @@ from .errors import ThrottledError
 from .events import (
     AttemptFinished,
     AudioRefused,
-    BreakerChanged,
     CallRefused,
     Event,
     HedgeFinished,
     LimitsLowered,
     RetryPlanned,
     RetrySuppressed,
-    SharingChanged,
     TextFailed,
     TextsFinished,
     TextsShared,
@@ -60,13 +58,13 @@ class Stats:
     latency_p50: float
     latency_p99: float
     errors: Mapping[str, int] = field(default_factory=dict)
-    texts_shared: int = 0
-    hedges: int = 0
-    hedges_won: int = 0
     suppressed: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     lowered: int = 0
     bad_audio: Mapping[str, int] = field(default_factory=dict)
+    texts_shared: int = 0
+    hedges: int = 0
+    hedges_won: int = 0
     breakers: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     retry_budget: float = 0.0
@@ -96,15 +94,14 @@ class StatsObserver:
             TextFailed: self._failed,
             TextsShared: self._shared,
             HedgeFinished: self._hedge,
-            BreakerChanged: lambda event: None,
-            SharingChanged: lambda event: None,
         }
 
     def on_event(self, event: Event) -> None:
         """Count an event."""
-        taker = self._takers[type(event)]
-        with self._lock:
-            taker(event)
+        taker = self._takers.get(type(event))
+        if taker is not None:
+            with self._lock:
+                taker(event)
 
     def snapshot(
         self,
@@ -137,13 +134,13 @@ class StatsObserver:
             latency_p50=quantile(latencies, 0.5),
             latency_p99=quantile(latencies, 0.99),
             errors=errors,
-            texts_shared=counts["texts_shared"],
-            hedges=counts["hedges"],
-            hedges_won=counts["hedges_won"],
             suppressed=suppressed,
             refused=refused,
             lowered=counts["lowered"],
             bad_audio=bad_audio,
+            texts_shared=counts["texts_shared"],
+            hedges=counts["hedges"],
+            hedges_won=counts["hedges_won"],
             breakers=dict(breakers),
             limits=dict(limits),
             retry_budget=retry_budget,

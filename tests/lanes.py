@@ -93,7 +93,6 @@ class Lane:
         self.workers, self.calls, self.alarms = ParkedExecutor(8), ParkedExecutor(8), Alarms()
         self.crew = Crew(
             workers=self.workers,
-            bulk=self.workers,
             alarms=self.alarms,
             free=lambda: self.free,
             clock=clock or SystemClock(),  # type: ignore[arg-type]
@@ -143,9 +142,10 @@ class Lane:
 
     def promise(self, text: str, seconds: float = 20.0) -> TextFuture:
         """Stand in line with a future, as `submit` does."""
-        promise = Promise(self.deadline(seconds), self.calls)
-        self.coalescer.join(Utterance(0, text), promise)
-        return promise.future
+        future = TextFuture()
+        ticket = Promise(self.deadline(seconds), future, self.calls)
+        self.coalescer.join(Utterance(0, text), ticket)
+        return future
 
     def outcome(self, text: str) -> Outcome:
         """Wait for the one outcome of a text."""

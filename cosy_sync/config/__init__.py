@@ -5,13 +5,14 @@ from .client import ClientConfig, Settings
 from .endpoint import Endpoint
 from .interactive import CoalesceConfig, HedgeConfig
 from .sharing import SharingConfig
-from .survival import BreakerConfig, OverloadConfig, RetryConfig, VerifyConfig
+from .survival import BreakerConfig, EjectionConfig, OverloadConfig, RetryConfig, VerifyConfig
 
 __all__ = [
     "BatchConfig",
     "BreakerConfig",
     "ClientConfig",
     "CoalesceConfig",
+    "EjectionConfig",
     "Endpoint",
     "HedgeConfig",
     "LimitConfig",

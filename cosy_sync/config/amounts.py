@@ -57,6 +57,15 @@ class PoolConfig:
     max_connections: int = 800
     # Seconds after which an idle connection is closed. Keep it below the server's own.
     idle_expiry: float = 5.0
+    # Seconds after which a connection is replaced, up to a fifth earlier so that they do not all
+    # go at once, and never during a request: a host name that moved is then followed. Less costs
+    # more connecting.
+    max_age: float = 300.0
+    # Endpoints with `per_address`: seconds between two look-ups of the name, and the seconds that
+    # an address stays after the last answer that had it. Give `dns_keep` some minutes where the
+    # name server answers with one address out of many.
+    dns_refresh: float = 30.0
+    dns_keep: float = 0.0
     # Check the server's certificate. False invites anybody on the way to listen and answer.
     verify_tls: bool = True
     # A TLS context of your own: private CA, client certificate. Overrules verify_tls.
@@ -67,7 +76,10 @@ class PoolConfig:
     def __post_init__(self) -> None:
         check(
             self,
-            count("max_connections") + positive("idle_expiry") + flag("verify_tls", "trust_env"),
+            count("max_connections")
+            + positive("idle_expiry", "max_age", "dns_refresh")
+            + not_negative("dns_keep")
+            + flag("verify_tls", "trust_env"),
         )
 
     @classmethod

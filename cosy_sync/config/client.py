@@ -22,7 +22,7 @@ from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .interactive import CoalesceConfig, HedgeConfig
 from .sharing import SharingConfig
-from .survival import BreakerConfig, OverloadConfig, RetryConfig, VerifyConfig
+from .survival import BreakerConfig, EjectionConfig, OverloadConfig, RetryConfig, VerifyConfig
 
 __all__ = ["ClientConfig", "Settings"]
 
@@ -83,6 +83,7 @@ class ClientConfig:
     timeouts: TimeoutConfig = TimeoutConfig()
     retry: RetryConfig = RetryConfig()
     breaker: BreakerConfig = BreakerConfig()
+    ejection: EjectionConfig = EjectionConfig()
     overload: OverloadConfig = OverloadConfig()
     limits: LimitConfig = LimitConfig()
     sharing: SharingConfig = SharingConfig()
@@ -122,6 +123,7 @@ class Settings(TypedDict, total=False):
     timeouts: TimeoutConfig
     retry: RetryConfig
     breaker: BreakerConfig
+    ejection: EjectionConfig
     overload: OverloadConfig
     limits: LimitConfig
     sharing: SharingConfig
@@ -137,6 +139,7 @@ GROUPS: Mapping[str, type] = MappingProxyType(
         "timeouts": TimeoutConfig,
         "retry": RetryConfig,
         "breaker": BreakerConfig,
+        "ejection": EjectionConfig,
         "overload": OverloadConfig,
         "limits": LimitConfig,
         "sharing": SharingConfig,

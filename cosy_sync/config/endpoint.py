@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..checks import check, checked_url, count, positive
+from ..checks import check, checked_url, count, flag, positive
 from ..errors import ConfigError
 from .load import Load
 
@@ -25,16 +25,19 @@ class Endpoint:
         max_connections: Connections, and so requests in flight, at the same time.
         rate: Requests per second; no sliding second exceeds it.
         weight: Share of the traffic when there are several endpoints.
+        per_address: True where each address of the host name has these limits for itself; each
+            then counts as an endpoint. False takes them as the limits of the name.
     """
 
     url: str = field(repr=False)
     max_connections: int = field(default=50, kw_only=True)
     rate: float = field(default=100.0, kw_only=True)
     weight: float = field(default=1.0, kw_only=True)
+    per_address: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         checked_url("url", self.url)
-        check(self, count("max_connections") + positive("rate", "weight"))
+        check(self, count("max_connections") + positive("rate", "weight") + flag("per_address"))
 
     @classmethod
     def for_load(
@@ -60,7 +63,7 @@ class Endpoint:
     def __repr__(self) -> str:
         return (
             f"Endpoint({self.label!r}, max_connections={self.max_connections}, "
-            f"rate={self.rate:g}, weight={self.weight:g})"
+            f"rate={self.rate:g}, weight={self.weight:g}, per_address={self.per_address})"
         )
 
     @property

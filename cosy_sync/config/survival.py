@@ -1,4 +1,4 @@
-"""What the client does when the service fails: retries, breaker, overload, verification."""
+"""What the client does when the service fails: retries, breaker, ejection, overload, checks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..checks import Rule, check, count, flag, not_negative, positive, whole
 from ..errors import ConfigError
 from ..models import Audio
 
-__all__ = ["BreakerConfig", "OverloadConfig", "RetryConfig", "VerifyConfig"]
+__all__ = ["BreakerConfig", "EjectionConfig", "OverloadConfig", "RetryConfig", "VerifyConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,9 @@ class RetryConfig:
         check(self, whole("max_retries", "max_bad_audio") + positive("base", "max_wait"))
 
 
+_RATIO_RULES: tuple[Rule, ...] = (("failure_ratio", lambda v: v <= 1, "at most 1"),)
 _BREAKER_RULES: tuple[Rule, ...] = (
-    ("failure_ratio", lambda v: v <= 1, "at most 1"),
+    *_RATIO_RULES,
     ("slow_ratio", lambda v: v <= 1, "at most 1"),
     ("jitter", lambda v: v < 1, "below 1"),
     ("storage", lambda v: v is None or callable(v), "a function (endpoint) -> pybreaker storage"),
@@ -50,7 +51,8 @@ class BreakerConfig:
     slow_ratio: float = 0.5
     # Seconds over which the shares are counted.
     window: float = 10.0
-    # Calls in the window below which it never opens.
+    # Calls in the window below which it never opens. So many failures in a row open it at once,
+    # however many calls were well before.
     min_calls: int = 20
     # Seconds that it stays open; `jitter` is a share of them, so that clients do not return as one.
     open_for: float = 30.0
@@ -137,6 +139,31 @@ def _listeners(given: Any) -> tuple[Any, ...]:
     if not good:
         raise ConfigError("listeners: must be a list of pybreaker listeners (objects, not classes)")
     return tuple(given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EjectionConfig:
+    """When one of several endpoints is left out because its calls fail. Never over half of them."""
+
+    # Share of its latest calls that failed, wrong audio included, at which an endpoint is left out.
+    failure_ratio: float = 0.6
+    # Calls that the share is a moving average over. Fewer is quicker: of 32, 15 failures in a row
+    # suffice; but chance then also ejects an endpoint when all of them fail now and then.
+    calls: int = 32
+    # Seconds of the first ejection; twice as many each time that the probe after it fails or the
+    # endpoint is soon left out again, up to `longest`.
+    base: float = 5.0
+    longest: float = 300.0
+    # Seconds after which a probe that never reported gives its place to another.
+    probe_lease: float = 60.0
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            positive("failure_ratio", "base", "longest", "probe_lease")
+            + count("calls")
+            + _RATIO_RULES,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

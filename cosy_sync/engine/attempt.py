@@ -57,8 +57,8 @@ class Attempts(Protocol):
     """What makes attempts for a caller."""
 
     @property
-    def wires(self) -> Mapping[Station, Wire]:
-        """Return each endpoint's wire."""
+    def wires(self) -> Mapping[str, Wire]:
+        """Return each endpoint's wire, by its URL."""
         ...
 
     def attempt(
@@ -81,7 +81,7 @@ def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
 class Attempter:
     """Makes single attempts. All of it is shared by every thread."""
 
-    wires: Mapping[Station, Wire]
+    wires: Mapping[str, Wire]  # by the endpoint's URL
     sender: Sender
     memory: Permits
     connections: Permits | None
@@ -102,9 +102,12 @@ class Attempter:
         failed for all of them: RefusedError or DeadlineError before sending, else what came.
         """
         clock, breaker = self.clock, station.breaker
-        admission = breaker.admit(clock.now())
+        now = started = clock.now()
+        admission = breaker.admit(now)
         verdict: CosyError | None = RefusedError("not sent")
-        station.join()
+        seconds = 0.0
+        results: Sequence[Result] = ()
+        station.join(now)
         try:
             if not admission.probe:  # the breaker's probes are few, and must get through
                 station.governor.admit(job.interactive, clock.now())
@@ -118,10 +121,14 @@ class Attempter:
                 raise
             finally:
                 self._give_slot(station)
-                station.governor.record(verdict, started, clock.now())
+                seconds = clock.now() - started
+                station.governor.record(verdict, started, started + seconds)
         finally:
-            station.leave()
-            breaker.record(admission, verdict, clock.now())
+            now = clock.now()
+            station.leave(now)
+            breaker.record(admission, verdict, now, seconds)
+            if station.company is not None:
+                station.judge(texts, results, verdict, started, now)
         return results
 
     # -- before it is sent ----------------------------------------------------------------------
@@ -172,8 +179,9 @@ class Attempter:
         job.depart()
         texts = [utterance.text for utterance in utterances]
         request_id = f"{self.run_id}-{next(self.numbers)}"
-        wire = self.wires[station]
+        wire = self.wires[station.endpoint.url]
         request = wire.encode(texts, request_id)
+        request.address = station.address
         started = self.clock.now()
         left = job.deadline.remaining(started)
         reply: Reply | None = None

@@ -26,8 +26,9 @@ from ..events import (
 from ..models import Audio, Utterance
 from ..policies import RetryBudget, RetryPolicy
 from .attempt import Attempts, Result, sleep
+from .cluster import Cluster
 from .job import Job
-from .station import Station, choose
+from .station import Station
 
 __all__ = ["Caller"]
 
@@ -37,7 +38,7 @@ _BREAKER_NAP = 0.1
 
 @dataclass(slots=True)
 class _Group:
-    """Texts of a job that are sent together, and the endpoint where they failed before."""
+    """Texts of a job that are sent together, and the endpoints where they failed before."""
 
     texts: Sequence[Utterance]
     avoid: tuple[Station, ...] = ()
@@ -50,15 +51,14 @@ class Caller:
     def __init__(
         self,
         attempter: Attempts,
-        stations: Sequence[Station],
+        cluster: Cluster,
         retry: RetryPolicy,
         observer: Observer,
         clock: Clock,
         budget: RetryBudget,
     ) -> None:
         self._attempter = attempter
-        self._stations = stations
-        self._elsewhere = len(stations) > 1
+        self._cluster = cluster
         self._retry = retry
         self._observer = observer
         self._clock = clock
@@ -82,12 +82,15 @@ class Caller:
         if job.deadline.expired(now):
             self._fail(job, group.texts, job.deadline.error("waiting for its turn"))
             return []
-        station = choose(self._stations, group.avoid, now)
         results: Sequence[Result]
+        try:
+            station = self._cluster.choose(job, group.avoid, now)
+        except (RefusedError, DeadlineError) as error:
+            return self._refused(job, group, error, None)
         try:
             results = self._attempter.attempt(job, group.texts, station, group.attempt)
         except (RefusedError, DeadlineError) as error:
-            return self._refused(job, group, error)
+            return self._refused(job, group, error, station)
         except ClosedError:
             raise
         except CosyError as error:
@@ -100,11 +103,20 @@ class Caller:
         return self._settle(job, group, station, results)
 
     def _refused(
-        self, job: Job, group: _Group, error: RefusedError | DeadlineError
+        self,
+        job: Job,
+        group: _Group,
+        error: RefusedError | DeadlineError,
+        station: Station | None,
     ) -> list[_Group]:
-        """Treat a refusal of our own: it is no attempt. Bulk work waits, interactive work ends."""
+        """Treat a refusal of our own: it is no attempt. Where no other endpoint is ready, bulk work
+        waits and interactive work ends."""
         if isinstance(error, RefusedError):
             self._observer.on_event(CallRefused(error.endpoint or "", len(group.texts), error))
+        if station is not None and error.retryable:
+            avoid = (*group.avoid, station)
+            if self._cluster.elsewhere(avoid, self._clock.now()):
+                return [_Group(group.texts, avoid, group.attempt)]
         pause = getattr(error, "retry_after", None)
         if job.interactive or not error.retryable or pause is None:
             self._fail(job, group.texts, error)
@@ -135,7 +147,8 @@ class Caller:
                 continue
             if result.endpoint is None:
                 result.endpoint = station.label
-            wait = self._retry.wait(job.note(utterance, result), elsewhere=self._elsewhere)
+            elsewhere = self._cluster.elsewhere((*group.avoid, station), self._clock.now())
+            wait = self._retry.wait(job.note(utterance, result), elsewhere=elsewhere)
             if wait is None or not self._may_repeat(job, utterance, result, wait):
                 self._fail(job, [utterance], self._last_word(job, result))
             else:
@@ -155,7 +168,7 @@ class Caller:
         except ClosedError as error:
             self._fail(job, again, error)
             return []
-        return [_Group(again, (station,), group.attempt + 1)]
+        return [_Group(again, (*group.avoid, station), group.attempt + 1)]
 
     def _may_repeat(self, job: Job, text: Utterance, error: CosyError, wait: float) -> bool:
         """Return whether a retry fits into the deadline and, if interactive, is paid for."""
@@ -182,7 +195,7 @@ class Caller:
         return (
             isinstance(error, ServerError)
             and len(group.texts) > 1
-            and self._attempter.wires[station].splits(error)
+            and self._attempter.wires[station.endpoint.url].splits(error)
         )
 
     def _fail(self, job: Job, texts: Sequence[Utterance], error: CosyError) -> None:

@@ -39,8 +39,6 @@ class Coalescer:
         self._crew = crew
         self._caller = caller
         self._gate = gate
-        # Interactive texts do not stand behind bulk ones.
-        self._workers = crew.workers if packing.interactive else crew.bulk
         # Guards everything below, and of every flight its tickets and its job.
         self._lock = threading.Lock()
         # Every flight that others may join, by its key.
@@ -144,18 +142,15 @@ class Coalescer:
             idle.stop.set()
         return True
 
-    def refuse(self, ticket: Ticket, error: CosyError) -> bool:
-        """End a text with this error, unless it was sent already; return whether it was ended."""
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Stop waiting if the text is not on its way yet; return whether it is not."""
         with self._lock:
             flight = ticket.flight
-            if flight is None or ticket not in flight.tickets or _departed(flight):
+            if flight is None or ticket not in flight.tickets or _on_its_way(flight):
                 return False
             idle = self._abandon(flight, ticket)
         if idle is not None:
             idle.stop.set()
-        outcome = failed(Utterance(0, flight.utterance.text), error)
-        self._count(outcome)
-        ticket.tell(outcome)
         return True
 
     def _late(self, ticket: Ticket) -> Outcome:
@@ -163,19 +158,17 @@ class Coalescer:
         flight = ticket.flight
         assert flight is not None
         utterance, job = flight.utterance, flight.job
-        error = ticket.deadline.error(f"waiting for {self._hold_up(flight)}")
+        phase = "waiting for its turn in a batch"
+        if _on_its_way(flight):
+            phase = "waiting for the service"
+        elif self._gate is not None and job is None:
+            phase = f"waiting for one of the tenant's {self._gate.limit} places"
+        error = ticket.deadline.error(phase)
         if job is not None:
             error = error.with_details(attempts=tuple(job.tries.get(utterance.index, ())))
         outcome = failed(Utterance(0, utterance.text), error)
         self._count(outcome)
         return outcome
-
-    def _hold_up(self, flight: Flight) -> str:
-        if _departed(flight):
-            return "the service"
-        if flight.job is None and self._gate is not None:
-            return f"one of the tenant's {self._gate.limit} places"
-        return "its turn in a batch"
 
     # -- batches --------------------------------------------------------------------------------
 
@@ -215,7 +208,7 @@ class Coalescer:
         """On a worker: bring the texts that stand in line to their outcomes, as one batch."""
         job: SharedJob | None = None
         try:
-            # Where it has to wait anyway, others join it meanwhile.
+            # Where it has to wait anyway, company comes by itself.
             if self._flying and self._crew.free():
                 self._wait_for_company()
             job = self._board()
@@ -330,7 +323,7 @@ class Coalescer:
 
     def _start(self) -> None:
         try:
-            self._workers.submit(self._attend)
+            self._crew.workers.submit(self._attend)
         except ClosedError as error:
             self._attended = False
             if self._gate is not None:
@@ -382,5 +375,5 @@ class Coalescer:
             self._crew.observer.on_event(event)
 
 
-def _departed(flight: Flight) -> bool:
+def _on_its_way(flight: Flight) -> bool:
     return flight.led or (isinstance(flight.job, SharedJob) and flight.job.departed)

@@ -18,14 +18,12 @@ __all__ = ["Crew"]
 class Crew:
     """What all coalescers of an engine share.
 
-    `workers` send what is interactive, and never run the user's callbacks; `bulk` are others, which
-    may sleep. `free` tells whether a request could leave right now. Once `cut` is set, nothing is
-    sent; `stops` end what is under way by then. Adding to that set and discarding from it are
-    atomic.
+    `workers` send, and never run the user's callbacks. `free` tells whether a request could leave
+    right now. Once `cut` is set, nothing is sent; `stops` end what is under way by then. Adding to
+    that set and discarding from it are atomic.
     """
 
     workers: Executor
-    bulk: Executor
     alarms: Alarms
     free: Callable[[], bool]
     clock: Clock

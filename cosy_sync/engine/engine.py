@@ -24,6 +24,7 @@ from .alarms import Alarms
 from .attempt import Attempter, Attempts, Sender
 from .budget import Permits
 from .caller import Caller
+from .cluster import Cluster, Ways
 from .crew import Crew
 from .dispatcher import Dispatcher, Terms
 from .executor import SerialExecutor, ThreadExecutor
@@ -33,20 +34,17 @@ from .interactive import Interactive, Lookups
 from .parked import ParkedExecutor
 from .seats import Seats
 from .sizes import ReplyBounds
-from .station import Station
 
 __all__ = ["Engine", "Network", "Supplies"]
 
 # Seconds that running work gets to notice that it was cut off.
 _GRACE = 5.0
-# Seconds to wait for each thread that shares limits: it may be asking a server that is gone.
-_MOMENT = 1.0
 # Configurations whose callers are kept. A program that makes more (headers of its own for each
 # request, say) must not grow for ever.
 _MOST_CALLERS = 256
 
 
-class Network(Sender, Protocol):
+class Network(Sender, Ways, Protocol):
     """The net, as the engine needs it."""
 
     def cut(self) -> None:
@@ -86,16 +84,16 @@ class Engine:
         self._supplies = supplies
         self._clock = supplies.clock
         self.network = supplies.network
-        self.stations = [
-            Station(endpoint, config, supplies.observer, self._clock)
-            for endpoint in supplies.endpoints
-        ]
+        self.cluster = Cluster(
+            supplies.endpoints, config, supplies.network, supplies.observer, supplies.clock
+        )
         self.budget = RetryBudget(config.overload)
         places = sum(endpoint.max_connections for endpoint in supplies.endpoints)
         most = config.pool.max_connections
-        self.workers = min(places, most)
+        grows = self.cluster.grows
         # Only where the endpoints together may open more than the pool has.
-        self._connections = Permits(most) if places > most else None
+        self._connections = Permits(most) if grows or places > most else None
+        self.workers = most if grows else min(places, most)
         serial = config.serial
         make = SerialExecutor if serial else functools.partial(ThreadExecutor, self.workers)
         # Bulk batches may sleep on their workers; single texts have workers of their own, and so
@@ -117,14 +115,13 @@ class Engine:
         self._closed = False
         crew = Crew(
             workers=self._single,
-            bulk=self._bulk,
             alarms=Alarms(),
             free=self._is_free,
             clock=self._clock,
             observer=supplies.observer,
         )
         lookups = Lookups(caller=self._caller, caller_key=_caller_key, gate=self._gate)
-        self._interactive = Interactive(crew, self._calls, lookups, self._submitted)
+        self._interactive = Interactive(crew, self._bulk, self._calls, lookups, self._submitted)
 
     # -- work -----------------------------------------------------------------------------------
 
@@ -143,15 +140,16 @@ class Engine:
         """
         limits = config.limits
         gate = self._gate(config)
+        places = self.cluster.places(min(config.deadline, config.timeouts.connect))
         terms = Terms(
             deadline=config.deadline,
             within=None if within is None else Deadline(self._clock.now(), within),
             interactive=config.priority == "interactive",
             lazy=lazy,
-            alone=len(self.stations) == 1,
+            alone=len(self._supplies.endpoints) == 1,
             tenant=config.tenant or "",
             gate=gate,
-            ahead=min(self.workers, gate.limit if gate else self.workers),
+            ahead=min(places, gate.limit if gate else places),
             # Serial work runs on the caller's thread: nobody could make room meanwhile.
             max_waiting=limits.max_bytes_waiting if lazy and not config.serial else None,
         )
@@ -193,12 +191,13 @@ class Engine:
                     self._callers.clear()
                 caller = self._callers[key] = self._make_caller(config)
         self._latest = config, caller
+        self.cluster.open()
         return caller
 
     def _make_caller(self, config: ClientConfig) -> Caller:
         supplies = self._supplies
         plain = Attempter(
-            wires={s: supplies.wire(s.endpoint, config) for s in self.stations},
+            wires={e.url: supplies.wire(e, config) for e in supplies.endpoints},
             sender=self.network,
             memory=self._memory,
             connections=self._connections,
@@ -210,14 +209,14 @@ class Engine:
         )
         attempter = self._hedged(plain, config)
         retry = RetryPolicy(config.retry)
-        return Caller(attempter, self.stations, retry, supplies.observer, self._clock, self.budget)
+        return Caller(attempter, self.cluster, retry, supplies.observer, self._clock, self.budget)
 
     def _hedged(self, attempter: Attempter, config: ClientConfig) -> Attempts:
-        if not config.hedge.enabled or len(self.stations) < 2 or config.serial:
+        if not config.hedge.enabled or self.cluster.alone or config.serial:
             return attempter
         return Hedger(
             attempter=attempter,
-            stations=self.stations,
+            cluster=self.cluster,
             policy=HedgePolicy(config.hedge),
             budget=self.budget,
             legs=self._legs,
@@ -262,8 +261,7 @@ class Engine:
             self._legs.drain(_GRACE)
             for executor in (self._bulk, self._single, self._calls, self._legs):
                 executor.close()
-            for station in self.stations:
-                station.close(_MOMENT)
+            self.cluster.close(_GRACE)
             self.network.close()
 
     def drain(self, seconds: float) -> None:
@@ -284,7 +282,7 @@ class Engine:
         for permits in (self._memory, self._submitted, self._connections):
             if permits is not None:
                 permits.close()
-        for station in self.stations:
+        for station in self.cluster.everybody():
             station.slots.close()
         for gate in gates:
             for task in gate.close():
@@ -292,12 +290,16 @@ class Engine:
         self.network.cut()
 
     def _is_free(self) -> bool:
+        """Return whether a request could leave right now."""
         now = self._clock.now()
-        return any(s.slots.used < s.slots.limit and s.wait(now) <= 0 for s in self.stations)
+        return any(
+            station.slots.used < station.slots.limit and station.wait(now) <= 0
+            for station in self.cluster.stations
+        )
 
     def in_flight(self) -> int:
         """Return how many requests are under way."""
-        return sum(station.slots.used for station in self.stations)
+        return sum(station.slots.used for station in self.cluster.everybody())
 
 
 def _caller_key(config: ClientConfig) -> object:

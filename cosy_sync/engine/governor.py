@@ -32,8 +32,10 @@ class Governor:
         slots: Permits,
         limiter: Limiter,
         observer: Observer,
+        *,
+        label: str | None = None,
     ) -> None:
-        self._label = endpoint.label
+        self._label = label or endpoint.label
         self._slots = slots
         self._limiter = limiter
         self._observer = observer

@@ -13,9 +13,10 @@ from ..models import Audio, Utterance
 from ..policies import HedgePolicy
 from ..wires.base import Wire
 from .attempt import Attempter, Result
+from .cluster import Cluster
 from .executor import Executor
 from .job import Job
-from .station import Station, choose
+from .station import Station
 
 __all__ = ["Budget", "Hedger"]
 
@@ -114,14 +115,14 @@ class Hedger:
     """
 
     attempter: Attempter
-    stations: Sequence[Station]
+    cluster: Cluster
     policy: HedgePolicy
-    budget: Budget
+    budget: Budget | None
     legs: Executor
 
     @property
-    def wires(self) -> Mapping[Station, Wire]:
-        """Return each endpoint's wire."""
+    def wires(self) -> Mapping[str, Wire]:
+        """Return each endpoint's wire, by its URL."""
         return self.attempter.wires
 
     def attempt(
@@ -133,7 +134,7 @@ class Hedger:
         """
         now = self.attempter.clock.now()
         single = job.interactive and job.backlog is None
-        if not single or self.policy.delay(1, now) is None:
+        if not single or self.budget is None or self.policy.delay(1, now) is None:
             results = self.attempter.attempt(job, texts, station, number)
             self._note(texts, results)
             return results
@@ -174,12 +175,12 @@ class Hedger:
 
     def _hedge(self, race: _Race) -> None:
         now = self.attempter.clock.now()
-        others = [s for s in self.stations if s is not race.first and s.wait(now) <= 0]
+        second = self.cluster.another(race.first, now)
         texts = list(race.texts)
-        if not others or not self.budget.withdraw(len(texts), now):
+        if second is None or self.budget is None or not self.budget.withdraw(len(texts), now):
             return
-        race.second = choose(others, (), now)
-        self._send(race, race.second, _Leg(race.job), texts)
+        race.second = second
+        self._send(race, second, _Leg(race.job), texts)
 
     def _send(self, race: _Race, station: Station, leg: _Leg, texts: Sequence[Utterance]) -> None:
         def work() -> None:

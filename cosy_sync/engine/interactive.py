@@ -6,10 +6,10 @@ import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config import ClientConfig
-from ..errors import ClosedError, CosyError, ShedError
+from ..errors import ClosedError, ShedError
 from ..events import TextFailed
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline
@@ -21,7 +21,7 @@ from .gate import Gate
 from .job import Job, failed
 from .line import Packing
 from .seats import Seat, Seats
-from .singleflight import Flight, Promise, Waiter
+from .singleflight import Flight, Promise, TextFuture, Waiter
 
 __all__ = ["Interactive", "Lookups"]
 
@@ -44,13 +44,17 @@ class Interactive:
 
     Args:
         crew: What sends batches; its workers never run the user's code.
+        bulk: Workers for texts that are not interactive: they may sleep there.
         calls: Workers for the user's callbacks, which may take their time.
         lookups: What belongs to a configuration.
-        submitted: Bounds the texts of `submit`.
+        submitted: Bound the texts of `submit`.
     """
 
-    def __init__(self, crew: Crew, calls: Executor, lookups: Lookups, submitted: Seats) -> None:
+    def __init__(
+        self, crew: Crew, bulk: Executor, calls: Executor, lookups: Lookups, submitted: Seats
+    ) -> None:
         self._crew = crew
+        self._bulk = bulk
         self._calls = calls
         self._lookups = lookups
         self._submitted = submitted
@@ -94,41 +98,66 @@ class Interactive:
         Raises ShedError.
         """
         deadline = self._deadline(config)
-        coalescer = self._coalescer(config)
-        promise = Promise(deadline, self._calls)
-        future, seats = promise.future, self._submitted
-        seat = Seat(
-            lambda error: coalescer.refuse(promise, error),
-            tenant=config.tenant or "",
-            urgent=config.priority != "bulk",
-        )
-        inside = any(
-            each.is_inside() for each in (self._calls, self._crew.workers, self._crew.bulk)
-        )
-        try:
-            seats.take(seat, 0.0 if inside else config.deadline)  # a worker must not wait
-        except ShedError as error:
-            raise self._shed(utterance, error) from None
-        promise.release = release = functools.partial(seats.leave, seat)
+        promise = Promise(deadline, TextFuture(), self._calls)
+        coalescer = None if config.serial else self._coalescer(config)
+        seat = self._take_seat(utterance, config, promise, coalescer)
+        # Before anybody is told: who gets the result may submit the next text at once.
+        promise.release = functools.partial(self._submitted.leave, seat)
+        future = promise.future
 
-        def cancelled() -> None:
-            if coalescer.leave(promise):
-                release()
+        def ended(_: Future[Audio]) -> None:
+            self._submitted.leave(seat)
+            if future.cancelled() and coalescer is not None and coalescer.leave(promise):
                 future.set_running_or_notify_cancel()  # tell those who wait for several futures
 
-        future.when_cancelled(cancelled)
+        future.when_ended(ended)
         if callback is not None:
             future.add_done_callback(callback)
         try:
-            if config.serial:
+            if coalescer is None:
                 promise.tell(self._run_here(utterance, config, deadline))
             else:
                 coalescer.join(utterance, promise)
         except BaseException:  # Ctrl-C
-            if promise.release is not None and (not promise.flight or coalescer.leave(promise)):
-                release()
+            if coalescer is not None:
+                coalescer.leave(promise)
+            self._submitted.leave(seat)
             raise
         return future
+
+    def _take_seat(
+        self,
+        utterance: Utterance,
+        config: ClientConfig,
+        promise: Promise,
+        coalescer: Coalescer | None,
+    ) -> Seat:
+        def give_up(error: ShedError) -> bool:
+            if coalescer is None or not coalescer.withdraw(promise):
+                return False
+            self._submitted.leave(seat)
+            promise.tell(self._failed(utterance, error))
+            return True
+
+        urgent = config.priority != "bulk"
+        seat = Seat(give_up, tenant=config.tenant or "", urgent=urgent)
+        # A worker must not wait.
+        inside = any(each.is_inside() for each in (self._calls, self._crew.workers, self._bulk))
+        try:
+            self._submitted.take(seat, 0.0 if inside else config.deadline)
+        except ShedError as error:
+            final = self._failed(utterance, error).error
+            assert final is not None
+            raise final from None
+        return seat
+
+    def _failed(self, utterance: Utterance, error: ShedError) -> Outcome:
+        """Return the outcome of a text that was not taken on, or lost its seat; tell of it."""
+        outcome = failed(utterance, error)
+        assert outcome.error is not None
+        event = TextFailed(utterance.hash, len(utterance.text), outcome.error)
+        self._crew.observer.on_event(event)
+        return outcome
 
     def close(self) -> None:
         """Take up nothing more."""
@@ -144,14 +173,6 @@ class Interactive:
             stop.set()
 
     # -- one text -------------------------------------------------------------------------------
-
-    def _shed(self, utterance: Utterance, error: ShedError) -> CosyError:
-        """Return the error of a text that was not taken on; tell of it."""
-        final = failed(utterance, error).error
-        assert final is not None
-        event = TextFailed(utterance.hash, len(utterance.text), final)
-        self._crew.observer.on_event(event)
-        return final
 
     def _deadline(self, config: ClientConfig) -> Deadline:
         if self._closed:
@@ -280,5 +301,7 @@ class Interactive:
             interactive=config.priority != "bulk",
             tenant=config.tenant or "",
         )
-        lookups = self._lookups
-        return Coalescer(packing, self._crew, lookups.caller(config), lookups.gate(config))
+        lookups, crew = self._lookups, self._crew
+        if not packing.interactive:
+            crew = replace(crew, workers=self._bulk)
+        return Coalescer(packing, crew, lookups.caller(config), lookups.gate(config))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from ..errors import ShedError
@@ -20,12 +21,17 @@ class Seat:
         urgent: Goes first, and may take the place of one that is not.
     """
 
-    __slots__ = ("give_up", "tenant", "urgent")
+    __slots__ = ("_taken", "give_up", "tenant", "urgent")
 
     def __init__(self, give_up: Callable[[ShedError], bool], *, tenant: str, urgent: bool) -> None:
         self.give_up: Callable[[ShedError], bool] | None = give_up
         self.tenant = tenant
         self.urgent = urgent
+        self._taken = threading.Lock()
+
+    def vacate(self) -> bool:
+        """Return whether this is the first time: who gives it up may meet who ends the text."""
+        return self._taken.acquire(blocking=False)
 
 
 class Seats:
@@ -67,7 +73,9 @@ class Seats:
             self._yielding[seat] = None
 
     def leave(self, seat: Seat) -> None:
-        """Give a seat back."""
+        """Give a seat back; a second time does nothing."""
+        if not seat.vacate():
+            return
         self._yielding.pop(seat, None)
         # It knows the seat, and the text's audio: a circle that only the collector would open.
         seat.give_up = None

@@ -74,9 +74,9 @@ class TextFuture(Future[Audio]):
         self.calls_back = True
         super().add_done_callback(fn)
 
-    def when_cancelled(self, fn: Callable[[], object]) -> None:
-        """Call a function of ours, which is quick, when the future is cancelled."""
-        super().add_done_callback(lambda future: fn() if future.cancelled() else None)
+    def when_ended(self, fn: Callable[[Future[Audio]], object]) -> None:
+        """Call a function of ours, which is quick."""
+        super().add_done_callback(fn)
 
 
 class Promise(Ticket):
@@ -88,19 +88,16 @@ class Promise(Ticket):
     __slots__ = ("_calls", "future", "release")
     attended = False
 
-    def __init__(
-        self, deadline: Deadline, calls: Executor, release: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, deadline: Deadline, future: TextFuture, calls: Executor) -> None:
         super().__init__(deadline)
-        self.future = TextFuture()
-        self.release = release
+        self.future = future
+        self.release: Callable[[], None] | None = None
         self._calls = calls
 
     def tell(self, outcome: Outcome) -> None:
         """Set the future's result or exception."""
-        release, self.release = self.release, None
-        if release is not None:
-            release()
+        if self.release is not None:
+            self.release()
         if not self.future.calls_back:
             self._resolve(outcome)
             return

@@ -1,39 +1,63 @@
-"""One endpoint as the engine sees it: its limits, its breaker, and who is in flight there."""
+"""One endpoint, or one address of it, as the engine sees it: limits, breaker, load, health."""
 
 from __future__ import annotations
 
 import functools
-import random
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from ..clock import Clock
 from ..config import BreakerConfig, ClientConfig, Endpoint, SharingConfig
-from ..errors import CosyError
+from ..errors import BadAudioError, ConnectError, CosyError, ReplyTimeout
 from ..events import BreakerChanged, Observer, SharingChanged
-from ..policies import Breaker, RateLimiter
+from ..models import Audio, Utterance
+from ..policies import Breaker, Health, RateLimiter, Tempo
+from ..policies.balancer import SOON
 from ..shared import BreakerLink, Limiter, RedisBook, SharedLimiter
 from .budget import Permits
 from .governor import Governor
 
-__all__ = ["Station", "choose"]
+__all__ = ["Company", "Station"]
 
 # Seconds of Retry-After that are obeyed at most: one odd reply must not disable an endpoint.
 _LONGEST_PAUSE = 600.0
-# An endpoint that takes requests within so many seconds is as good as free.
-_SOON = 1.0
-# Waits that differ by less than so many seconds are alike, and the load decides.
-_ALIKE = 0.05
+
+
+class Company(Protocol):
+    """The other stations, as one of several needs them."""
+
+    def judge(self, station: Station, failed: float, sent: float, now: float) -> None:
+        """Note a call, `failed` being the share of its texts that did."""
+        ...
+
+    def look_again(self, now: float) -> None:
+        """Look the addresses up soon: one of them does not answer."""
+        ...
 
 
 class Station:
-    """The state that all callers of one endpoint share."""
+    """The state that all callers of one endpoint, or of one of its addresses, share.
+
+    `company` is None where there is no other station and never will be: then nothing is measured
+    that only a choice needs.
+    """
 
     def __init__(
-        self, endpoint: Endpoint, config: ClientConfig, observer: Observer, clock: Clock
+        self,
+        endpoint: Endpoint,
+        config: ClientConfig,
+        observer: Observer,
+        clock: Clock,
+        *,
+        address: str | None = None,
+        company: Company | None = None,
     ) -> None:
         self.endpoint = endpoint
-        self.label = endpoint.label
+        self.weight = endpoint.weight
+        self.address = address
+        self.label = endpoint.label if address is None else f"{endpoint.label} ({address})"
+        self.company = company
         self._observer = observer
         self.slots = Permits(endpoint.max_connections)
         self.limiter = self._limiter(config.sharing, clock)
@@ -41,35 +65,72 @@ class Station:
             config.breaker, self.label, on_change=self._tell, listeners=config.breaker.listeners
         )
         self._link = self._link_breaker(config.breaker, clock)
-        self.governor = Governor(endpoint, config.overload, self.slots, self.limiter, observer)
+        self.governor = Governor(
+            endpoint, config.overload, self.slots, self.limiter, observer, label=self.label
+        )
+        # Its fields belong to the ejector.
+        self.health = Health()
 
-        # Guards: _busy, the attempts that are in flight or wait for their turn.
+        # Guards: the changes of busy (attempts in flight or waiting for their turn) and _tempo.
         self._lock = threading.Lock()
-        self._busy = 0
+        self.busy = 0
+        self._tempo = Tempo()
 
-    def join(self) -> None:
+    @property
+    def places(self) -> int:
+        """Return how many requests may be in flight at once."""
+        return self.slots.limit
+
+    def join(self, now: float) -> None:
         """Note that an attempt begins."""
         if self._link is not None:
             self._link.start()
         with self._lock:
-            self._busy += 1
+            if not self.busy:
+                self._tempo.progress = now
+            self.busy += 1
 
-    def leave(self) -> None:
+    def leave(self, now: float) -> None:
         """Note that an attempt ended."""
         with self._lock:
-            self._busy -= 1
+            self._tempo.progress = now
+            self.busy -= 1
+
+    def judge(
+        self,
+        texts: Sequence[Utterance],
+        results: Sequence[Audio | CosyError],
+        error: CosyError | None,
+        sent: float,
+        now: float,
+    ) -> None:
+        """Learn from an attempt how well and how fast this station speaks, for the next choice."""
+        assert self.company is not None
+        if error is None or isinstance(error, ReplyTimeout):
+            chars = sum([len(utterance.text) for utterance in texts])
+            with self._lock:
+                self._tempo.add(now - sent, chars, now)
+        if error is None:
+            bad = [result for result in results if isinstance(result, BadAudioError)]
+            self.company.judge(self, len(bad) / len(results), sent, now)
+        elif error.trips or isinstance(error, BadAudioError):
+            self.company.judge(self, 1.0, sent, now)
+            if isinstance(error, ConnectError):
+                self.company.look_again(now)
 
     def wait(self, now: float) -> float:
-        """Return the seconds until it takes a request: breaker, rate limit, Retry-After."""
-        return max(self.breaker.remaining(now), self.limiter.next_free(now) - now)
+        """Return the seconds until it takes a request: breaker, rate limit, Retry-After.
 
-    def load(self) -> float:
-        """Return how busy it is for its weight.
-
-        Between equals a draw decides: the least of exponential draws falls to each according to
-        its weight.
+        One that is ejected is never soon.
         """
-        return (self._busy + random.expovariate(1.0)) / self.endpoint.weight
+        wait = max(self.breaker.remaining(now), self.limiter.next_free(now) - now)
+        if self.health.ejected and (left := self.health.wait(now)) > 0:
+            return max(wait, left + SOON)
+        return wait
+
+    def pace(self, now: float) -> float | None:
+        """Return the seconds per character that it takes lately, None when not known."""
+        return self._tempo.per_char(now, self.busy)
 
     def obey(self, error: CosyError, now: float) -> None:
         """Pause when the service said when to come back, but not for ever."""
@@ -110,15 +171,3 @@ class Station:
 
     def _tell_sharing(self, what: str, shared: bool, reason: str) -> None:
         self._observer.on_event(SharingChanged(self.label, what, shared, reason))
-
-
-def choose(stations: Sequence[Station], avoid: Collection[Station], now: float) -> Station:
-    """Pick the endpoint for an attempt: ready soon, not the one that just failed, least busy."""
-    if len(stations) == 1:
-        return stations[0]
-
-    def rank(station: Station) -> tuple[bool, bool, int, float]:
-        wait = station.wait(now)
-        return wait > _SOON, station in avoid, int(wait / _ALIKE), station.load()
-
-    return min(stations, key=rank)

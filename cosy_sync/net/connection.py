@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import select
 import socket
 import ssl
 import time
+from collections import deque
 from typing import Protocol
 
 from .route import Route
 
-__all__ = ["Connection", "Stream"]
+__all__ = ["Connection", "Stack", "Stream"]
 
 _BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -34,7 +36,7 @@ class Connection:
     request costs one send, one poll and one receive: no `settimeout`, which is a system call too.
     """
 
-    __slots__ = ("_poller", "idle_since", "route", "sock", "tls")
+    __slots__ = ("_poller", "expires", "idle_since", "route", "sock", "stack", "tls")
 
     def __init__(self, route: Route, sock: Stream) -> None:
         self.route = route
@@ -42,6 +44,10 @@ class Connection:
         # TLS may hold decrypted bytes that no poll can see: there, read first and wait afterwards.
         self.tls = not isinstance(sock, socket.socket) or isinstance(sock, ssl.SSLSocket)
         self.idle_since = 0.0
+        # Where it waits while it is idle.
+        self.stack = Stack()
+        # The instant from which on it takes no further request.
+        self.expires = math.inf
         self._poller = select.poll()
         self._poller.register(sock.fileno(), select.POLLIN)
 
@@ -104,3 +110,10 @@ class Connection:
                 socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
             else:
                 self.sock.shutdown(socket.SHUT_RDWR)
+
+
+class Stack(deque[Connection]):
+    """The idle connections of one route, the one that came back last on top."""
+
+    # The route is not used any more: what still comes back is closed.
+    forgotten = False

@@ -19,6 +19,7 @@ from ..errors import ConnectError, TransportError
 from .connection import Connection, Stream
 from .exchange import Budget, exchange
 from .nested import NestedTls
+from .resolver import look_up
 from .route import Proxy, Route
 
 __all__ = ["default_ssl_context", "dial"]
@@ -45,11 +46,12 @@ def default_ssl_context(verify: bool) -> ssl.SSLContext:
 def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
     """Connect to the route's server, trying each of its addresses, until the instant `until`.
 
-    Only the system's look-up of a name cannot be bounded from here. Raises ConnectError; its
+    Only the system's look-up of a name cannot be bounded from here; a route that has an address
+    needs none. Raises ConnectError; its
     message says what to check.
     """
     first = route.proxy or route
-    found = _look_up(first.host, first.port)
+    found = [route.address] if route.address else look_up(first.host, first.port)
     failure: Exception = TimeoutError("no time left")
     for number, address in enumerate(found):
         left = until - time.monotonic()
@@ -62,18 +64,6 @@ def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
         except (OSError, ValueError, ConnectError) as error:
             failure = error
     raise _explain(route, failure) from failure
-
-
-def _look_up(host: str, port: int) -> list[str]:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ConnectError(
-            f"the name {host!r} has no address ({error}); check the host", phase="dns"
-        ) from error
-    # A scoped IPv6 address is only whole with its scope, which getnameinfo writes behind it.
-    flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
-    return [socket.getnameinfo(item[4], flags)[0] for item in found]
 
 
 def _connect(address: str, port: int, until: float) -> socket.socket:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import random
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable
 
 from ..errors import ClosedError, ShedError
-from .connection import Connection, Stream
+from .connection import Connection, Stack, Stream
 from .route import Route
 
 __all__ = ["ConnectionPool"]
+
+# Share of a connection's age by which it may go earlier.
+_SPREAD = 0.2
 
 Dial = Callable[[Route, float], Stream]
 
@@ -25,15 +29,25 @@ class ConnectionPool:
     here: how many requests are in flight is decided before.
     """
 
-    def __init__(self, dial: Dial, *, max_connections: int, idle_expiry: float) -> None:
+    def __init__(
+        self,
+        dial: Dial,
+        *,
+        max_connections: int,
+        idle_expiry: float,
+        max_age: float = math.inf,
+        random: Callable[[], float] = random.random,
+    ) -> None:
         self._dial = dial
         self._max = max_connections
         self._expiry = idle_expiry
+        self._max_age = max_age
+        self._random = random
         # Guards: _open, _opening, _stacks (its keys), _keeper, the setting of _closed.
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
         self._opening = 0
-        self._stacks: dict[Route, deque[Connection]] = {}
+        self._stacks: dict[Route, Stack] = {}
         self._closed = threading.Event()
         self._keeper: threading.Thread | None = None
         self.was_cut = False
@@ -46,7 +60,9 @@ class ConnectionPool:
                 connection = stack.pop()
             except IndexError:  # another thread was quicker
                 return None
-            if time.monotonic() - connection.idle_since < self._expiry and connection.is_quiet():
+            now = time.monotonic()
+            fresh = now - connection.idle_since < self._expiry and now < connection.expires
+            if fresh and connection.is_quiet():
                 return connection
             self.drop(connection)
         return None
@@ -62,6 +78,8 @@ class ConnectionPool:
         connection: Connection | None = None
         try:
             connection = Connection(route, self._dial(route, until))
+            age = self._max_age * (1.0 - _SPREAD * self._random())
+            connection.expires = time.monotonic() + age
         finally:
             keeper, late = self._enter(route, connection)
         if late:
@@ -74,7 +92,10 @@ class ConnectionPool:
     def give_back(self, connection: Connection) -> None:
         """Keep a connection whose reply was read to its end."""
         connection.idle_since = time.monotonic()
-        self._stacks[connection.route].append(connection)
+        stack = connection.stack
+        stack.append(connection)
+        if stack.forgotten:  # here or in forget(), whichever comes later
+            self._clear(stack)
         # close() may have emptied the stacks just before: what came later is ours to close.
         if self._closed.is_set():
             self.expire(float("inf"))
@@ -93,6 +114,14 @@ class ConnectionPool:
                     self.drop(stack.popleft())
             except IndexError:  # none is left, or another thread took the last one
                 continue
+
+    def forget(self, route: Route) -> None:
+        """Close the idle connections of a route that is not used any more."""
+        with self._lock:
+            stack = self._stacks.pop(route, None)
+        if stack is not None:
+            stack.forgotten = True
+            self._clear(stack)
 
     def count(self) -> tuple[int, int]:
         """Return how many connections are open, and how many of them are idle."""
@@ -166,7 +195,7 @@ class ConnectionPool:
             if connection is None or self._closed.is_set():
                 return None, connection is not None
             self._open.add(connection)
-            self._stacks.setdefault(route, deque())
+            connection.stack = self._stacks.setdefault(route, Stack())
             if self._keeper is not None:
                 return None, False
             args = (weakref.ref(self), self._closed, self._expiry)
@@ -183,6 +212,13 @@ class ConnectionPool:
             with self._lock:
                 self._keeper = None
 
+    def _clear(self, stack: Stack) -> None:
+        while stack:
+            try:
+                self.drop(stack.popleft())
+            except IndexError:  # take() was quicker
+                return
+
     def _is_done(self) -> bool:
         # Under the lock no connection can be entered, so none misses a keeper that ends here.
         with self._lock:
@@ -192,7 +228,7 @@ class ConnectionPool:
             return done
 
 
-def _idle_since(stack: deque[Connection]) -> float:
+def _idle_since(stack: Stack) -> float:
     try:
         return stack[0].idle_since
     except IndexError:

@@ -26,17 +26,23 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way to one server. Requests on equal routes share connections."""
+    """The way to one server. Requests on equal routes share connections.
+
+    `address` is the one of the host's addresses to connect to; None looks the host up.
+    """
 
     host: str
     port: int
     tls: bool
     proxy: Proxy | None
+    address: str | None = None
 
     @property
     def label(self) -> str:
         """Return the server's address as errors show it."""
         way = f" through the proxy {self.proxy.host}:{self.proxy.port}" if self.proxy else ""
+        if self.address is not None:
+            way = f" at {self.address}"
         return f"{'https' if self.tls else 'http'}://{self.netloc}{way}"
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from .exchange import Budget, MakeRoom, no_room_needed
 from .foreign import translate
 from .head import head_start, written
 from .inflate import Body, inflate, too_large
+from .resolver import is_name, look_up_all
 from .route import Route
 from .transport import PoolTransport
 
@@ -52,7 +54,7 @@ class Sender:
         elif client.is_closed:
             raise ConfigError("http_client: this httpx.Client is closed")
         self._client = client
-        self._addresses: dict[str, _Address] = {}
+        self._addresses: dict[str | tuple[str, str], _Address] = {}
 
     def post(
         self,
@@ -74,7 +76,7 @@ class Sender:
         budget = Budget(times.first_byte, times.idle, until, max_bytes, make_room)
         transport = self._transport
         if transport is not None:
-            address = self._address(transport, request.url)
+            address = self._address(transport, request)
             # httpx's own choice of a transport: mocks such as respx put theirs in its place.
             if self._client._transport_for_url(address.url) is transport:
                 return self._post_direct(transport, address, request, budget)
@@ -99,6 +101,34 @@ class Sender:
         """Return how many of our connections are open, and how many of them idle."""
         return self._transport.connections.count() if self._transport is not None else (0, 0)
 
+    # -- names and addresses ------------------------------------------------------------------
+
+    def resolves(self, url: str) -> bool:
+        """Return whether its host's addresses are ours to look up.
+
+        They are not for an address or this machine, nor where a proxy or a client that the caller
+        brought does it.
+        """
+        if self._transport is None:
+            return False
+        route = self._transport.route(httpx.URL(url))
+        return route.proxy is None and is_name(route.host)
+
+    def addresses(self, url: str) -> list[str]:
+        """Look up all addresses of a URL's host. Raises ConnectError.
+
+        Waits for the system's look-up, which nothing can bound or end.
+        """
+        assert self._transport is not None
+        route = self._transport.route(httpx.URL(url))
+        return look_up_all(route.host, route.port)
+
+    def forget(self, url: str, address: str) -> None:
+        """Close what is open to an address of a URL's host; it is not used any more."""
+        known = self._addresses.pop((url, address), None)
+        if known is not None and self._transport is not None:
+            self._transport.connections.forget(known.route)
+
     # -- the short way ------------------------------------------------------------------------
 
     def _post_direct(
@@ -110,13 +140,17 @@ class Sender:
         body = _inflated(raw.body, named, raw.status, budget.max_bytes)
         return Reply(raw.status, named, body, raw.connect, raw.first_byte, len(raw.body))
 
-    def _address(self, transport: PoolTransport, url: str) -> _Address:
-        found = self._addresses.get(url)
+    def _address(self, transport: PoolTransport, request: Request) -> _Address:
+        url, at = request.url, request.address
+        key = url if at is None else (url, at)
+        found = self._addresses.get(key)
         if found is None:
             parsed = httpx.URL(url)
             route = transport.route(parsed)
             start = head_start("POST", parsed.raw_path.decode("ascii"), route.netloc, route)
-            found = self._addresses[url] = _Address(parsed, route, start)
+            if at is not None:
+                route = dataclasses.replace(route, address=at)
+            found = self._addresses[key] = _Address(parsed, route, start)
         return found
 
     # -- through httpx --------------------------------------------------------------------------

@@ -37,7 +37,10 @@ class PoolTransport(httpx.BaseTransport):
         # Held while the TLS context is made, so that hundreds of first connections make only one.
         self._context_lock = threading.Lock()
         self.connections = ConnectionPool(
-            self._dial, max_connections=pool.max_connections, idle_expiry=pool.idle_expiry
+            self._dial,
+            max_connections=pool.max_connections,
+            idle_expiry=pool.idle_expiry,
+            max_age=pool.max_age,
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

@@ -1,8 +1,10 @@
 """Decide whether, when and how often: pure functions of (state, now) that never wait."""
 
+from .balancer import Tempo, pick
 from .breaker import Admission, Breaker
 from .concurrency import Concurrency
 from .deadline import Deadline
+from .ejection import Ejector, Health
 from .hedge import HedgePolicy
 from .pace import Pace
 from .ratelimit import RateLimiter
@@ -15,10 +17,14 @@ __all__ = [
     "Breaker",
     "Concurrency",
     "Deadline",
+    "Ejector",
+    "Health",
     "HedgePolicy",
     "Pace",
     "RateLimiter",
     "RetryBudget",
     "RetryPolicy",
+    "Tempo",
     "Throttle",
+    "pick",
 ]

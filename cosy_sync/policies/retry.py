@@ -42,18 +42,20 @@ class RetryPolicy:
         Args:
             errors: One text's failed attempts, newest last, at least one. Refusals of our own
                 are no attempts and do not belong here.
-            elsewhere: The next attempt may go to another endpoint, which asked for no pause.
+            elsewhere: Another endpoint takes requests, and the text has not failed there: no wait.
         """
         newest = errors[-1]
         if not newest.retryable or len(errors) > self._max_retries:
             return None
         if sum(isinstance(error, BadAudioError) for error in errors) > self._max_bad_audio:
             return None
+        if elsewhere:
+            return 0.0
         step = self._steps[min(len(errors), len(self._steps)) - 1]
         spread = step * (1.0 - self._random())  # in (0, step]: never 0
         wait = (step + spread) / 2
         retry_after: float | None = getattr(newest, "retry_after", None)
-        return wait if retry_after is None or elsewhere else max(wait, retry_after + spread)
+        return wait if retry_after is None else max(wait, retry_after + spread)
 
 
 def _steps(config: RetryConfig) -> tuple[float, ...]:

@@ -38,12 +38,12 @@ local rest, away = tonumber(ARGV[9]), tonumber(ARGV[10])
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local known = redis.call('HMGET', state, 'number', 'due', 'left', 'pause', 'back')
+local known = redis.call('HMGET', state, 'number', 'due', 'left', 'pause', 'back', 'now')
 local number, due = tonumber(known[1]) or 0, tonumber(known[2]) or 0
 -- left: the latest instant of those that are not in the log any more
 local left, pause = tonumber(known[3]) or 0, tonumber(known[4]) or 0
 local back = tonumber(known[5]) or 0
-if due > now + horizon + slack + interval + 1000000 then  -- Redis' clock was set back
+if now < (tonumber(known[6]) or 0) - 1000000 then  -- Redis' clock was set back
   redis.call('DEL', log)
   due, left, pause, back = 0, 0, 0, 0
 end
@@ -96,7 +96,8 @@ end
 redis.call('ZADD', clients, text(now), me)
 redis.call('ZREMRANGEBYSCORE', clients, '-inf', text(now - alive))
 redis.call('HSET', state, 'number', text(number), 'due', text(due), 'left', text(left),
-           'pause', text(pause), 'back', text(back))
+           'pause', text(pause), 'back', text(back),
+           'now', text(now))
 local keep = math.ceil((60000000 + 2 * span + math.max(0, pause - now)) / 1000)
 for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, keep)

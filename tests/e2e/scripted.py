@@ -83,11 +83,12 @@ class Scripted:
         *scripts: Sequence[Step],
         context: ssl.SSLContext | None = None,
         address: str = "127.0.0.1",
+        port: int = 0,
     ) -> None:
         self._scripts = scripts
         self._context = context
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._listener = socket.create_server((address, 0), family=family, backlog=128)
+        self._listener = socket.create_server((address, port), family=family, backlog=128)
         self.port: int = self._listener.getsockname()[1]
         self.peers: list[Peer] = []
         self.stopped = threading.Event()

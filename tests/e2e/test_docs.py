@@ -36,14 +36,6 @@ def test_the_readmes_mock_works() -> None:
     subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
 
 
-def test_the_examples_of_the_interactive_page_work() -> None:
-    blocks = examples("docs/interactive.md")
-    assert len(blocks) == 2
-    for block in blocks:
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        subprocess.run([sys.executable, "-c", block], check=True, timeout=60, env=env)
-
-
 def test_the_examples_of_the_overload_page_run() -> None:
     for block in examples("docs/overload.md"):
         subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
@@ -101,3 +93,11 @@ def test_the_examples_of_shared_limits_work(redis_server) -> None:
     keys = redis_server.client().keys()
     assert b"cosy_sync:{http://tts.test/batch}:log" in keys
     assert b"http://tts.test/batch:pybreaker:state" in keys
+
+
+def test_the_examples_of_the_interactive_page_work() -> None:
+    blocks = examples("docs/interactive.md")
+    assert len(blocks) == 2
+    for block in blocks:
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, "-c", block], check=True, timeout=60, env=env)

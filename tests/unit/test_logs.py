@@ -7,6 +7,13 @@ import pytest
 
 import cosy_sync
 from cosy_sync import CosyClient
+from cosy_sync.events import (
+    AddressesChanged,
+    EndpointEjected,
+    EndpointReadmitted,
+    LookupFailed,
+)
+from cosy_sync.logs import LogObserver
 from cosy_sync.models import text_hash
 from cosy_sync.testing import FakeClock, FakeService
 
@@ -41,6 +48,24 @@ def test_the_breaker_warns_when_it_opens(caplog: pytest.LogCaptureFixture) -> No
         for _ in range(6):
             client.synth_many(["你好吗"], on_error="return")
     assert "breaker of http://tts.test/batch: closed -> open" in caplog.messages
+
+
+def test_what_happens_to_endpoints_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "cosy_sync")
+    error = cosy_sync.ConnectError("no address")
+    for event in (
+        EndpointEjected("http://a.test/", 5.0, 0.61),
+        EndpointReadmitted("http://a.test/"),
+        AddressesChanged("http://a.test/", ("192.0.2.1", "192.0.2.2"), ()),
+        LookupFailed("http://a.test/", 2, error),
+    ):
+        LogObserver().on_event(event)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "http://a.test/ is left out for 5 s: 61 % of its latest calls failed"),
+        ("WARNING", "http://a.test/ takes part again"),
+        ("INFO", "http://a.test/: new addresses: 192.0.2.1, 192.0.2.2; gone: -"),
+        ("WARNING", "http://a.test/: no address; 2 addresses kept"),
+    ]
 
 
 def test_refused_audio_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:

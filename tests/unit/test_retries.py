@@ -270,3 +270,22 @@ def test_a_failed_endpoint_is_avoided_on_the_next_attempt(clock) -> None:
     assert "bad.test" in hosts
     pairs = itertools.pairwise(hosts)
     assert all(after == "good.test" for host, after in pairs if host == "bad.test")
+
+
+def test_a_call_that_one_endpoint_is_spared_goes_to_another(
+    service: FakeService, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(urgent: bool, now: float) -> None:
+        raise cosy_sync.OverloadError("held back", retry_after=1.0)
+
+    urls = [Endpoint(f"http://{host}.test/batch", rate=10_000) for host in ("one", "two")]
+    http_client = httpx.Client(transport=service)
+    with CosyClient(urls, http_client=http_client, clock=clock, serial=True) as client:
+        one, two = client._core.engine().cluster.stations
+        monkeypatch.setattr(one.governor, "admit", refuse)
+        for _ in range(20):
+            assert client.synth("早上好").timing.endpoint == two.label  # type: ignore[union-attr]
+        assert clock.waits == []
+        monkeypatch.setattr(two.governor, "admit", refuse)
+        with pytest.raises(cosy_sync.OverloadError):
+            client.synth("早上好")

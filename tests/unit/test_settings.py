@@ -92,6 +92,21 @@ def test_several_urls_have_commas_between() -> None:
     ]
 
 
+def test_the_endpoints_limits_come_from_the_environment() -> None:
+    environ = {
+        "COSY_SYNC_URL": "http://a.test/batch",
+        "COSY_SYNC_ENDPOINT_RATE": "5",
+        "COSY_SYNC_ENDPOINT_PER_ADDRESS": "true",
+    }
+    (endpoint,) = endpoints_from_environment(environ)
+    assert endpoint == Endpoint("http://a.test/batch", rate=5, per_address=True)
+    assert "per_address=True" in repr(endpoint)
+    with pytest.raises(ConfigError, match="COSY_SYNC_ENDPOINT_PER_ADDRESS"):
+        endpoints_from_environment({**environ, "COSY_SYNC_ENDPOINT_PER_ADDRESS": "2"})
+    with pytest.raises(ConfigError, match="per_address"):
+        Endpoint("http://a.test/batch", per_address=1)  # type: ignore[arg-type]
+
+
 def test_settings_are_the_fields_of_the_configuration_and_batch_size() -> None:
     fields = {field.name for field in dataclasses.fields(ClientConfig)}
     assert set(Settings.__annotations__) == fields | {"batch_size"}

@@ -209,10 +209,23 @@ def gathered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crowd]:
     return gather
 
 
+class Alone:
+    """A cluster of one station."""
+
+    def __init__(self, station: Station) -> None:
+        self._station = station
+
+    def choose(self, job: Job, avoid: object, now: float) -> Station:
+        return self._station
+
+    def elsewhere(self, avoid: object, now: float) -> bool:
+        return False
+
+
 def make_caller(crowd: Crowd, station: Station, overload: OverloadConfig) -> Caller:
     config = ClientConfig(verify=Verify(enabled=False))
     attempter = Attempter(
-        wires={station: Mute()},
+        wires={station.endpoint.url: Mute()},
         sender=crowd.service,
         memory=Permits(1 << 30),
         connections=None,
@@ -223,7 +236,7 @@ def make_caller(crowd: Crowd, station: Station, overload: OverloadConfig) -> Cal
         sample_rate=24_000,
     )
     retry, budget = RetryPolicy(RetryConfig()), RetryBudget(overload)
-    return Caller(attempter, [station], retry, crowd, crowd.world, budget)
+    return Caller(attempter, Alone(station), retry, crowd, crowd.world, budget)  # type: ignore[arg-type]
 
 
 def call(crowd: Crowd, caller: Caller, number: int, interactive: bool = True) -> None:

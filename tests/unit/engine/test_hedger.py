@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 from lanes import audio_of, eventually
+from naming import Names
 
 from cosy_sync import ClientConfig, Endpoint, HedgeConfig, errors
 from cosy_sync.clock import SystemClock
 from cosy_sync.engine.backlog import Unbounded
+from cosy_sync.engine.cluster import Cluster
 from cosy_sync.engine.hedger import Hedger
 from cosy_sync.engine.job import Job
 from cosy_sync.engine.parked import ParkedExecutor
-from cosy_sync.engine.station import Station
 from cosy_sync.events import HedgeFinished
 from cosy_sync.models import Utterance
 from cosy_sync.policies import Deadline, HedgePolicy
@@ -60,18 +61,15 @@ class Stand:
 
     def __init__(self, *, texts: int = 1, late: float = 0.0, paid: int = 10, **plan) -> None:
         self.attempts = Attempts({"a": [GOOD] * texts, "b": [GOOD] * texts, **plan})
-        self.stations = [
-            Station(
-                Endpoint(f"http://{host}/"), ClientConfig(), self.attempts.observer, SystemClock()
-            )
-            for host in self.attempts.plan
-        ]
+        endpoints = [Endpoint(f"http://{host}/") for host in self.attempts.plan]
+        cluster = Cluster(endpoints, ClientConfig(), Names(), self.attempts.observer, SystemClock())
+        self.stations = cluster.stations
         self.policy = HedgePolicy(HedgeConfig(enabled=True, min_samples=1))
         self.policy.note(late or 1e-9, 1, SystemClock.now())
         self.purse, self.legs = Purse(paid), ParkedExecutor(8)
         self.hedger = Hedger(
             attempter=self.attempts,  # type: ignore[arg-type]
-            stations=self.stations,
+            cluster=cluster,
             policy=self.policy,
             budget=self.purse,
             legs=self.legs,
@@ -171,6 +169,14 @@ def test_bulk_work_is_not_hedged(stand) -> None:
     assert it.attempt(it.make_job(1, interactive=False)) == [GOOD]
     assert it.attempt(it.make_job(1, backlog=Unbounded())) == [GOOD]
     assert hosts(it) == ["a", "a"]
+
+
+def test_without_a_budget_nothing_is_hedged(stand) -> None:
+    it = stand()
+    object.__setattr__(it.hedger, "budget", None)
+    it.attempts.go["a"].set()
+    assert it.attempt() == [GOOD]
+    assert hosts(it) == ["a"]
 
 
 def test_before_enough_calls_are_known_nothing_is_hedged_but_calls_are_counted(stand) -> None:

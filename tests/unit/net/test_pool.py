@@ -51,9 +51,16 @@ Make = Callable[..., ConnectionPool]
 def make(dialer: Dialer) -> Iterator[Make]:
     made: list[ConnectionPool] = []
 
-    def build(max_connections: int = 10, idle_expiry: float = 60.0) -> ConnectionPool:
+    def build(
+        max_connections: int = 10, idle_expiry: float = 60.0, **age: object
+    ) -> ConnectionPool:
         made.append(
-            ConnectionPool(dialer, max_connections=max_connections, idle_expiry=idle_expiry)
+            ConnectionPool(
+                dialer,
+                max_connections=max_connections,
+                idle_expiry=idle_expiry,
+                **age,  # type: ignore[arg-type]
+            )
         )
         return made[-1]
 
@@ -123,6 +130,47 @@ def test_a_connection_that_idled_too_long_is_not_taken(make: Make) -> None:
     assert pool.take(ONE) is None
     assert not is_open(old)
     pool.drop(new)
+
+
+@pytest.mark.parametrize(("draw", "age"), [(0.0, 300.0), (0.5, 270.0)])
+def test_a_connection_ages_from_its_opening_and_up_to_a_fifth_earlier(
+    draw: float, age: float, make: Make
+) -> None:
+    pool = make(max_age=300.0, random=lambda: draw)
+    before = time.monotonic()
+    (connection,) = returned(pool, ONE)
+    assert before + age <= connection.expires <= time.monotonic() + age
+
+
+def test_a_connection_that_is_too_old_ends_between_two_requests(make: Make) -> None:
+    pool = make(max_age=300.0)
+    old, new = returned(pool, ONE, ONE)
+    assert pool.take(ONE) is new
+    old.expires = new.expires = time.monotonic()
+    assert is_open(new)  # its request goes on
+    pool.give_back(new)
+    assert pool.take(ONE) is None
+    assert not is_open(old) and not is_open(new)
+    assert pool.count() == (0, 0)
+
+
+def test_what_a_forgotten_route_had_is_closed(pool: ConnectionPool) -> None:
+    (busy,) = opened(pool, ONE)
+    idle, other = returned(pool, ONE, TWO)
+    pool.forget(ONE)
+    assert (is_open(idle), is_open(busy), is_open(other)) == (False, True, True)
+    pool.give_back(busy)
+    assert not is_open(busy)
+    pool.forget(ONE)
+    assert pool.count() == (1, 1)
+
+
+def test_a_forgotten_route_may_be_used_again(pool: ConnectionPool) -> None:
+    returned(pool, ONE)
+    pool.forget(ONE)
+    (again,) = returned(pool, ONE)
+    assert pool.take(ONE) is again
+    pool.drop(again)
 
 
 def test_expire_closes_what_is_old_and_leaves_the_rest(pool: ConnectionPool) -> None:

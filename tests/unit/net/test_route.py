@@ -117,3 +117,10 @@ def test_a_proxy_that_cannot_be_used_is_a_config_error_without_its_password(
     with pytest.raises(ConfigError, match="trust_env=False") as caught:
         find_route("http://a.example/", trust_env=True)
     assert "secret" not in str(caught.value)
+
+
+def test_an_address_is_named_in_errors_and_parts_the_connections() -> None:
+    route = Route("a.example", 443, True, None, "192.0.2.1")
+    assert route.label == "https://a.example at 192.0.2.1"
+    assert route.netloc == "a.example"
+    assert len({route, Route("a.example", 443, True, None)}) == 2

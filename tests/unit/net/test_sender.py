@@ -334,3 +334,8 @@ def test_a_header_with_a_line_break_is_never_sent(own: Sender) -> None:
         with pytest.raises(ConfigError, match="headers"):
             own.post(Request(URL, ((name, value),), b""), 1.0, 10)
     assert own.connections() == (0, 0)
+
+
+def test_a_given_client_looks_its_names_up_itself() -> None:
+    with httpx.Client() as client:
+        assert not Sender(ClientConfig(), client).resolves(URL)

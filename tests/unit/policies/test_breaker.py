@@ -112,7 +112,9 @@ def test_it_never_opens_below_min_calls():
 
 def test_it_stays_closed_below_the_ratio():
     subject = breaker()
-    calls(subject, 500, 499)
+    calls(subject, 1, 0)
+    for _ in range(499):
+        calls(subject, 1, 1)
     assert subject.state == "closed"
 
 
@@ -153,6 +155,15 @@ def test_calls_stay_in_the_window_for_nine_tenths_of_its_length():
     calls(subject, 0, 19, now=START)
     calls(subject, 0, 1, now=START + 9.0)
     assert subject.state == "open"
+
+
+@pytest.mark.parametrize(("later", "calls_left"), [(4.5, 2), (5.0, 1)])
+@pytest.mark.parametrize("error", [None, DOWN])
+def test_the_window_may_have_another_length(later, calls_left, error):
+    subject = breaker(window=5.0)
+    for now in (START, START + later):
+        subject.record(subject.admit(now), error, now)
+    assert subject._window.calls == calls_left
 
 
 def test_the_window_slides_bucket_by_bucket():
@@ -294,6 +305,13 @@ def test_the_other_probes_of_a_failed_round_count_for_nothing():
     for admission in again:
         subject.record(admission, None, START + 61.0)
     assert subject.state == "closed"
+
+
+def test_a_lost_place_is_given_away_beside_probes_that_succeeded():
+    subject, probes = probing(probes=2)
+    subject.record(probes[0], None, START + 31.0)
+    assert subject.admit(START + 90.0).probe
+    refusal(subject, START + 90.0)
 
 
 def test_a_throttled_probe_gives_its_place_back():
@@ -591,6 +609,26 @@ def test_listeners_hear_of_changes_and_of_calls_that_counted():
     ]
 
 
+def test_listeners_hear_of_a_failed_probe_and_of_no_late_failure():
+    diary = Diary()
+    subject = breaker(listeners=(diary,), min_calls=1, probes=1)
+    late = subject.admit(START)
+    calls(subject, 0, 1)
+    subject.record(late, DOWN, START)
+    lost = subject.admit(START + 30.0)
+    probe = subject.admit(START + 90.0)  # takes the place of the lost one
+    for error in (None, DOWN):
+        subject.record(lost, error, START + 90.0)
+    subject.record(probe, DOWN, START + 90.0)
+    assert diary.entries == [
+        "failure down",
+        "closed -> open",
+        "open -> half-open",
+        "failure down",
+        "half-open -> open",
+    ]
+
+
 def test_a_listener_added_to_the_ledger_hears_of_changes():
     diary = Diary()
     subject = breaker()
@@ -759,5 +797,42 @@ def test_changes_by_many_threads_are_told_once_each_and_in_order():
 
 def test_counts_are_exact_under_threads():
     subject = breaker(failure_ratio=1.0)
-    together(8, lambda: calls(subject, 300, 200))
+    together(8, lambda: [calls(subject, 3, 2) for _ in range(100)])
     assert (subject._window.calls, subject._window.failures) == (4_000, 1_600)
+
+
+# In a row
+
+
+def test_so_many_failures_in_a_row_open_it_however_many_calls_were_well_before():
+    subject = breaker(min_calls=20)
+    calls(subject, 1000, 19)
+    assert subject.state == "closed"
+    calls(subject, 0, 1)
+    assert subject.state == "open"
+    assert "20 calls in a row failed" in str(refusal(subject, START))
+
+
+def test_a_success_between_ends_the_row():
+    subject = breaker(min_calls=20)
+    calls(subject, 1000, 19)
+    for _ in range(5):
+        calls(subject, 1, 19)
+    assert subject.state == "closed"
+
+
+def test_a_call_that_says_nothing_of_the_endpoint_leaves_the_row():
+    subject = breaker(min_calls=20)
+    calls(subject, 1000, 19)
+    subject.record(subject.admit(START), THROTTLED, START)
+    assert subject.state == "closed"
+    calls(subject, 0, 1)
+    assert subject.state == "open"
+
+
+def test_slow_calls_that_succeed_are_no_row():
+    subject = breaker(min_calls=20, slow_call=1.0, slow_ratio=1.0)
+    calls(subject, 1000, 0)
+    for _ in range(40):
+        subject.record(subject.admit(START), None, START, 2.0)
+    assert subject.state == "closed"

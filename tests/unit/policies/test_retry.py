@@ -115,3 +115,13 @@ def test_without_a_source_of_randomness_it_draws_its_own():
     drawn = {RetryPolicy(RetryConfig()).wait([DOWN]) for _ in range(20)}
     assert len(drawn) == 20
     assert all(0.1 < wait <= 0.2 for wait in drawn)
+
+
+def test_where_another_endpoint_is_ready_nothing_is_waited_for():
+    chosen = policy(max_retries=2)
+    throttled = ThrottledError("busy", retry_after=30.0)
+    assert chosen.wait([throttled], elsewhere=True) == 0.0
+    assert chosen.wait([throttled, throttled], elsewhere=True) == 0.0
+    assert chosen.wait([throttled] * 3, elsewhere=True) is None
+    assert chosen.wait([AuthError("no")], elsewhere=True) is None
+    assert chosen.wait([throttled]) > 30.0

@@ -30,7 +30,13 @@ def make(redis_server) -> Iterator[Make]:
         book.close()
 
 
-def ask(book: RedisBook, want: int = 0, pause: float = 0.0, away: bool = False, sent=()) -> Answer:
+def ask(
+    book: RedisBook,
+    want: int = 0,
+    pause: float = 0.0,
+    away: bool = False,
+    sent=(),
+) -> Answer:
     return book.ask(Ask(want, pause, away, list(sent)))
 
 
@@ -122,9 +128,10 @@ def test_those_who_were_away_return_together(make) -> None:
 def test_a_clock_that_was_set_back_does_not_stop_everything(make, redis_server) -> None:
     book, redis = make(), redis_server.client()
     ask(book, want=100, pause=100.0)
-    future = int(redis.hget(STATE, "due")) + 3_600_000_000
     for field in ("due", "left", "pause"):
-        redis.hset(STATE, field, future)
+        redis.hset(STATE, field, int(redis.hget(STATE, "now")) + 3_600_000_000)
+    assert ask(book, want=5).turns == []
+    redis.hincrby(STATE, "now", 3_600_000_000)
     assert len(ask(book, want=5).turns) == 5
 
 

@@ -35,7 +35,7 @@ def over(service: FakeService, **settings: Any) -> CosyClient:
 
 
 def limiter(client: CosyClient) -> object:
-    return client._core.engine().stations[0].limiter
+    return client._core.engine().cluster.stations[0].limiter
 
 
 def until(true: Callable[[], bool]) -> None:

@@ -1,0 +1,314 @@
+"""All stations of one client: which there are, and which of them takes the next attempt."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from ..clock import Clock
+from ..config import ClientConfig, Endpoint
+from ..errors import ClosedError, ConfigError, CosyError, NoEndpointError
+from ..events import (
+    AddressesChanged,
+    EndpointEjected,
+    EndpointReadmitted,
+    LookupFailed,
+    Observer,
+)
+from ..policies import Ejector, pick
+from ..policies.balancer import SOON
+from .directory import AGAIN, Directory, NameService
+from .job import Job
+from .station import Station
+
+__all__ = ["Cluster", "Ways"]
+
+# Seconds that an address which left is remembered with its limits, in case it comes back.
+_MEMORY = 60.0
+# Seconds after which a wait is interrupted to see whether it still makes sense.
+_GLANCE = 0.25
+# Seconds between two looks at what is still in flight.
+_LOOK = 0.01
+# Looks in a row that must find nothing: an attempt that had just been given the station shows then.
+_LOOKS = 5
+
+# Seconds to wait for each thread that shares limits: it may be asking a server that is gone.
+_MOMENT = 1.0
+
+_Key = tuple[str, str | None]
+
+
+class Ways(NameService, Protocol):
+    """The net, as far as it knows where a URL leads."""
+
+    def resolves(self, url: str) -> bool:
+        """Return whether its host's addresses are ours to look up."""
+        ...
+
+    def forget(self, url: str, address: str) -> None:
+        """Close what is open to an address of a URL's host."""
+        ...
+
+
+class Cluster:
+    """The stations: one for each endpoint, or for each address of its name.
+
+    `stations` are those that take requests. A station that left still ends what is in flight
+    there, and is the same one should it come back within a minute: its limits outlive its absence.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint],
+        config: ClientConfig,
+        ways: Ways,
+        observer: Observer,
+        clock: Clock,
+    ) -> None:
+        self._endpoints = {endpoint.url: endpoint for endpoint in endpoints}
+        self._config = config
+        self._ways = ways
+        self._observer = observer
+        self._clock = clock
+        names = [e.url for e in endpoints if e.per_address and ways.resolves(e.url)]
+        self._directory = Directory(
+            names, ways, config.pool, clock, self._take_answer, self._note_failure
+        )
+        # Whether there is one station, and will never be another.
+        self.alone = len(endpoints) == 1 and not names
+        # Whether there may be more stations than endpoints.
+        self.grows = bool(names)
+        # Guards everything below; `stations` may be read without it, it only changes as a whole.
+        self._lock = threading.Lock()
+        self._ejector = Ejector(config.ejection)
+        self._addresses: dict[str, tuple[str | None, ...]] = {}
+        self._known: dict[_Key, Station] = {}
+        self._left: dict[_Key, float] = {}  # when those that are known left
+        self._drained: set[str] = set()
+        self._failures: dict[str, CosyError] = {}  # of the latest look-ups
+        self.stations: tuple[Station, ...] = ()
+        for endpoint in endpoints:
+            self._addresses[endpoint.url] = () if endpoint.url in names else (None,)
+        self._publish()
+
+    # -- the choice -----------------------------------------------------------------------------
+
+    def choose(self, job: Job, avoid: Sequence[Station], now: float) -> Station:
+        """Pick the station for an attempt, not among those where the texts failed before.
+
+        Waits only for the first look-up of a name. Raises NoEndpointError when there is none,
+        DeadlineError, ClosedError.
+        """
+        stations = self.stations
+        if len(stations) == 1:
+            return stations[0]
+        if not stations:
+            stations = self._await_stations(job)
+        station = pick(stations, avoid, now, random.random)
+        if station.health.ejected and not self._take_probe(station, now):
+            station = pick(stations, avoid, now, random.random)  # somebody else probes it
+        return station
+
+    def elsewhere(self, avoid: Collection[Station], now: float) -> bool:
+        """Return whether a station that is not to be avoided takes a request soon."""
+        stations = self.stations
+        return len(stations) > 1 and any(
+            station not in avoid and station.wait(now) <= SOON for station in stations
+        )
+
+    def another(self, first: Station, now: float) -> Station | None:
+        """Pick a station beside the first one that takes a request now; None when none does."""
+        others = [
+            station
+            for station in self.stations
+            if station is not first and not station.health.ejected and station.wait(now) <= 0
+        ]
+        return pick(others, (), now, random.random) if others else None
+
+    def _await_stations(self, job: Job) -> tuple[Station, ...]:
+        directory, clock = self._directory, self._clock
+        while True:
+            # Asked first: the stations are there before the answer is noted.
+            answered = directory.answered.is_set()
+            if stations := self.stations:
+                return stations
+            if directory.closed or job.stop.is_set():
+                raise ClosedError("cancelled before it was sent")
+            if answered:
+                raise self._nowhere()
+            left = job.deadline.remaining(clock.now())
+            if left <= 0:
+                raise job.deadline.error("looking the service's name up")
+            directory.open()
+            clock.wait(directory.answered, min(left, _GLANCE))
+
+    def _nowhere(self) -> NoEndpointError:
+        with self._lock:
+            reasons = [e.message for url, e in self._failures.items() if url not in self._drained]
+        text = f"no endpoint to send to: {'; '.join(reasons)}"
+        return NoEndpointError(text, retry_after=AGAIN)
+
+    def _take_probe(self, station: Station, now: float) -> bool:
+        with self._lock:
+            return self._ejector.probe(station.health, now)
+
+    # -- what stations tell (Company) -----------------------------------------------------------
+
+    def judge(self, station: Station, failed: float, sent: float, now: float) -> None:
+        """Note a call, and eject or re-admit the station when that is due."""
+        if not self._ejector.fared(station.health, failed):
+            return
+        with self._lock:
+            changed = self._ejector.judge(station.health, failed, sent, now)
+            seconds, average = station.health.wait(now), station.health.average
+        if not changed:
+            return
+        if seconds > 0:
+            self._observer.on_event(EndpointEjected(station.label, seconds, average))
+        else:
+            self._observer.on_event(EndpointReadmitted(station.label))
+
+    def look_again(self, now: float) -> None:
+        """Look the addresses up soon."""
+        self._directory.look_soon(now)
+
+    # -- who is there ---------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Begin to look names up, where there are any."""
+        self._directory.open()
+
+    def everybody(self) -> list[Station]:
+        """Return all stations where something may be in flight, also those that left."""
+        with self._lock:
+            return list(self._known.values())
+
+    def places(self, seconds: float) -> int:
+        """Return how many requests may be in flight at all stations together.
+
+        Waits at most so many seconds for the first look-up.
+        """
+        self._directory.open()
+        self._directory.answered.wait(seconds)
+        count = sum(
+            max(1, len(self._addresses[url])) * endpoint.max_connections
+            for url, endpoint in self._endpoints.items()
+        )
+        return min(count, self._config.pool.max_connections)
+
+    def leave_out(self, url: str) -> None:
+        """Send nothing more to an endpoint. Raises ConfigError for an unknown one or the last."""
+        self._check(url)
+        with self._lock:
+            last = not set(self._endpoints) - self._drained - {url}
+            if not last:
+                self._drained.add(url)
+                back = self._publish()
+        if last:
+            raise ConfigError("url: this is the last endpoint; close the client instead")
+        self._tell_back(back)
+
+    def drain(self, url: str, seconds: float) -> bool:
+        """Leave an endpoint out and wait for what is in flight there, at most so long.
+
+        Returns whether nothing is left there.
+        """
+        self.leave_out(url)
+        until = time.monotonic() + seconds
+        looks = 0
+        while looks < _LOOKS:
+            late = time.monotonic() >= until
+            busy = any(s.busy for s in self.everybody() if s.endpoint.url == url)
+            if late:
+                return not busy
+            looks = 0 if busy else looks + 1
+            time.sleep(_LOOK)
+        return True
+
+    def resume(self, url: str) -> None:
+        """Send to a drained endpoint again. Raises ConfigError for an unknown one."""
+        self._check(url)
+        with self._lock:
+            self._drained.discard(url)
+            back = self._publish()
+        self._tell_back(back)
+
+    def close(self, seconds: float) -> None:
+        """Look nothing up and share nothing any more; wait at most so long for a look-up."""
+        self._directory.close(seconds)
+        for station in self.everybody():
+            station.close(_MOMENT)
+
+    def _check(self, url: str) -> None:
+        if url not in self._endpoints:
+            known = ", ".join(endpoint.label for endpoint in self._endpoints.values())
+            raise ConfigError(f"url: no such endpoint; the client has {known}")
+
+    # -- what the directory tells, on its thread ------------------------------------------------
+
+    def _take_answer(self, url: str, addresses: Sequence[str]) -> None:
+        now, endpoint = self._clock.now(), self._endpoints[url]
+        with self._lock:
+            before = self._addresses[url]
+            self._failures.pop(url, None)
+            self._addresses[url] = tuple(addresses)
+            joined = tuple(a for a in addresses if a not in before)
+            left = tuple(a for a in before if a is not None and a not in addresses)
+            self._left.update({(url, address): now for address in left})
+            back = self._publish()
+            forgotten = [k for k, at in self._left.items() if self._is_over(k, at, now)]
+            for key in forgotten:
+                del self._left[key]
+            over = [self._known.pop(key) for key in forgotten]
+        for station in over:
+            assert station.address is not None
+            self._ways.forget(station.endpoint.url, station.address)
+            station.close(_MOMENT)
+        if joined or left:
+            self._observer.on_event(AddressesChanged(endpoint.label, joined, left))
+        self._tell_back(back)
+
+    def _note_failure(self, url: str, error: CosyError) -> None:
+        with self._lock:
+            self._failures[url] = error
+            kept = len(self._addresses[url])
+        self._observer.on_event(LookupFailed(self._endpoints[url].label, kept, error))
+
+    def _tell_back(self, back: Sequence[Station]) -> None:
+        for station in back:
+            self._observer.on_event(EndpointReadmitted(station.label))
+
+    # -- under the lock -------------------------------------------------------------------------
+
+    def _publish(self) -> list[Station]:
+        """Set the stations that take requests; return those that must not stay ejected."""
+        stations = tuple(
+            self._station(url, address)
+            for url, addresses in self._addresses.items()
+            if url not in self._drained
+            for address in addresses
+        )
+        self.stations = stations
+        back = self._ejector.change([station.health for station in stations])
+        return [station for station in stations if station.health in back]
+
+    def _station(self, url: str, address: str | None) -> Station:
+        key = url, address
+        self._left.pop(key, None)
+        station = self._known.get(key)
+        if station is None:
+            station = self._known[key] = Station(
+                self._endpoints[url],
+                self._config,
+                self._observer,
+                self._clock,
+                address=address,
+                company=None if self.alone else self,
+            )
+        return station
+
+    def _is_over(self, key: _Key, left: float, now: float) -> bool:
+        return now - left >= _MEMORY and not self._known[key].busy

@@ -1,0 +1,142 @@
+"""A station learns from its attempts only what a choice among several needs."""
+
+from __future__ import annotations
+
+import pytest
+
+from cosy_sync.config import ClientConfig, Endpoint
+from cosy_sync.engine.station import Station
+from cosy_sync.errors import (
+    BadAudioError,
+    ConnectError,
+    CosyError,
+    RefusedError,
+    ReplyTimeout,
+    TextError,
+    ThrottledError,
+    UnavailableError,
+)
+from cosy_sync.events import Observers
+from cosy_sync.models import Audio, Utterance
+from cosy_sync.testing import FakeClock
+
+NOW = 1000.0
+TEXTS = [Utterance(0, "一二三四"), Utterance(1, "五六七八九十")]
+GOOD = Audio(b"\0\0" * 100, format="pcm", sample_rate=24_000)
+
+
+class Company:
+    def __init__(self) -> None:
+        self.judged: list[tuple[float, float, float]] = []
+        self.looked: list[float] = []
+
+    def judge(self, station: Station, failed: float, sent: float, now: float) -> None:
+        self.judged.append((failed, sent, now))
+
+    def look_again(self, now: float) -> None:
+        self.looked.append(now)
+
+
+@pytest.fixture
+def company() -> Company:
+    return Company()
+
+
+@pytest.fixture
+def station(company: Company) -> Station:
+    endpoint = Endpoint("http://a.test/", weight=3, max_connections=7)
+    return Station(endpoint, ClientConfig(), Observers([]), FakeClock(), company=company)
+
+
+def learn(station: Station, error: CosyError | None, *results: Audio | CosyError) -> None:
+    station.judge(TEXTS, results, error, NOW, NOW + 2)
+
+
+def test_it_shows_what_a_choice_needs(station: Station) -> None:
+    assert (station.weight, station.places, station.busy, station.label) == (
+        *(3, 7, 0),
+        "http://a.test/",
+    )
+    station.join(NOW)
+    station.join(NOW)
+    station.leave(NOW)
+    assert station.busy == 1
+    assert station.pace(NOW) is None
+
+
+def test_an_address_stands_in_the_label() -> None:
+    endpoint = Endpoint("http://a.test/batch")
+    station = Station(endpoint, ClientConfig(), Observers([]), FakeClock(), address="::1")
+    assert station.label == "http://a.test/batch (::1)"
+
+
+def test_a_success_tells_its_pace(station: Station, company: Company) -> None:
+    learn(station, None, GOOD, GOOD)
+    assert station.pace(NOW + 2) == pytest.approx(2 / 10)
+    assert company.judged == [(0.0, NOW, NOW + 2)]
+
+
+def test_wrong_audio_counts_for_its_share_and_a_refused_text_not_at_all(
+    station: Station, company: Company
+) -> None:
+    learn(station, None, GOOD, BadAudioError("silent"))
+    learn(station, None, GOOD, TextError("not this one"))
+    assert [failed for failed, _, _ in company.judged] == [0.5, 0.0]
+
+
+@pytest.mark.parametrize(
+    "error", [UnavailableError("down"), BadAudioError("no audio"), ConnectError("refused")]
+)
+def test_a_failure_counts_and_its_quickness_is_no_merit(
+    error: CosyError, station: Station, company: Company
+) -> None:
+    learn(station, error)
+    assert company.judged == [(1.0, NOW, NOW + 2)]
+    assert station.pace(NOW + 2) is None
+
+
+def test_a_timeout_tells_how_slow_it_is(station: Station, company: Company) -> None:
+    learn(station, ReplyTimeout("late"))
+    assert company.judged == [(1.0, NOW, NOW + 2)]
+    assert station.pace(NOW + 2) == pytest.approx(2 / 10)
+
+
+@pytest.mark.parametrize("error", [ThrottledError("busy"), RefusedError("not sent")])
+def test_what_says_nothing_about_its_health_does_not_count(
+    error: CosyError, station: Station, company: Company
+) -> None:
+    learn(station, error)
+    assert company.judged == []
+    assert station.pace(NOW + 2) is None
+
+
+def test_only_a_failed_connection_has_the_addresses_looked_up(
+    station: Station, company: Company
+) -> None:
+    learn(station, UnavailableError("down"))
+    assert company.looked == []
+    learn(station, ConnectError("refused"))
+    assert company.looked == [NOW + 2]
+
+
+def test_silence_counts_from_the_first_that_began_and_from_each_that_ended(
+    station: Station,
+) -> None:
+    learn(station, None, GOOD, GOOD)  # 2 s for 10 characters
+    station.join(NOW + 10)
+    station.join(NOW + 13)
+    assert station.pace(NOW + 15) == pytest.approx(0.5)
+    station.leave(NOW + 15)
+    station.judge(TEXTS, [GOOD, GOOD], None, NOW + 13, NOW + 15)
+    assert station.pace(NOW + 16) == pytest.approx(0.2)
+
+
+def test_one_that_is_ejected_is_never_soon(station: Station) -> None:
+    health = station.health
+    health.ejected, health.until = True, NOW + 0.5
+    assert station.wait(NOW) == 1.5
+    assert station.wait(NOW + 0.5) == 0.0
+    station.limiter.pause(NOW + 9)
+    assert station.wait(NOW) == 9.0
+    health.ejected = False
+    assert station.wait(NOW + 9) == 0.0

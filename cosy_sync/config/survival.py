@@ -51,8 +51,7 @@ class BreakerConfig:
     slow_ratio: float = 0.5
     # Seconds over which the shares are counted.
     window: float = 10.0
-    # Calls in the window below which it never opens. So many failures in a row open it at once,
-    # however many calls were well before.
+    # Calls in the window below which it never opens.
     min_calls: int = 20
     # Seconds that it stays open; `jitter` is a share of them, so that clients do not return as one.
     open_for: float = 30.0

@@ -234,9 +234,6 @@ class Breaker:
         config, calls = self._config, self._window.calls
         if calls < config.min_calls:
             return ""
-        # A busy endpoint that dies: its many successes would outweigh them for seconds.
-        if failed and self._window.in_a_row >= config.min_calls:
-            return f"{self._window.in_a_row} calls in a row failed"
         # Quotients, not products: 0.55 * 20 is above 11.
         share = self._window.failures / calls
         if failed and share >= config.failure_ratio:
@@ -309,12 +306,11 @@ class _Window:
     Its owner's lock guards it.
     """
 
-    __slots__ = ("_bucket", "_ring", "_tick", "calls", "failures", "in_a_row", "slow")
+    __slots__ = ("_bucket", "_ring", "_tick", "calls", "failures", "slow")
 
     def __init__(self) -> None:
         self.calls = 0
         self.failures = 0
-        self.in_a_row = 0  # the latest failures without anything else between
         self.slow = 0
         self._ring = [[0, 0, 0] for _ in range(_BUCKETS)]
         self._tick = 0
@@ -327,7 +323,6 @@ class _Window:
         bucket = self._bucket
         bucket[0] += 1
         self.calls += 1
-        self.in_a_row = self.in_a_row + 1 if failed else 0
         if failed:
             bucket[1] += 1
             self.failures += 1

@@ -112,9 +112,7 @@ def test_it_never_opens_below_min_calls():
 
 def test_it_stays_closed_below_the_ratio():
     subject = breaker()
-    calls(subject, 1, 0)
-    for _ in range(499):
-        calls(subject, 1, 1)
+    calls(subject, 500, 499)
     assert subject.state == "closed"
 
 
@@ -797,42 +795,5 @@ def test_changes_by_many_threads_are_told_once_each_and_in_order():
 
 def test_counts_are_exact_under_threads():
     subject = breaker(failure_ratio=1.0)
-    together(8, lambda: [calls(subject, 3, 2) for _ in range(100)])
+    together(8, lambda: calls(subject, 300, 200))
     assert (subject._window.calls, subject._window.failures) == (4_000, 1_600)
-
-
-# In a row
-
-
-def test_so_many_failures_in_a_row_open_it_however_many_calls_were_well_before():
-    subject = breaker(min_calls=20)
-    calls(subject, 1000, 19)
-    assert subject.state == "closed"
-    calls(subject, 0, 1)
-    assert subject.state == "open"
-    assert "20 calls in a row failed" in str(refusal(subject, START))
-
-
-def test_a_success_between_ends_the_row():
-    subject = breaker(min_calls=20)
-    calls(subject, 1000, 19)
-    for _ in range(5):
-        calls(subject, 1, 19)
-    assert subject.state == "closed"
-
-
-def test_a_call_that_says_nothing_of_the_endpoint_leaves_the_row():
-    subject = breaker(min_calls=20)
-    calls(subject, 1000, 19)
-    subject.record(subject.admit(START), THROTTLED, START)
-    assert subject.state == "closed"
-    calls(subject, 0, 1)
-    assert subject.state == "open"
-
-
-def test_slow_calls_that_succeed_are_no_row():
-    subject = breaker(min_calls=20, slow_call=1.0, slow_ratio=1.0)
-    calls(subject, 1000, 0)
-    for _ in range(40):
-        subject.record(subject.admit(START), None, START, 2.0)
-    assert subject.state == "closed"

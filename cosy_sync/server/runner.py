@@ -20,6 +20,8 @@ from .listening import Listener
 from .service import BATCH_PATH, Service
 
 # How long replies under way may take to end when the server stops, in seconds.
+# Steps of the loop from a connection's acceptance until it is a member.
+_ARRIVAL_STEPS = 10
 _DRAIN_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 _PARENT_POLL_SECONDS = 0.5
@@ -198,6 +200,7 @@ async def listen(config: ServerConfig, stop: asyncio.Event, on_ready: _OnReady) 
             await stop.wait()
         finally:
             listener.close()
+            await _let_arrive()
             await _drain(members)
     finally:
         service.close()
@@ -248,10 +251,17 @@ async def _follow_schedule(
             return
         if service.schedule.fault(instant) == REFUSE:
             await listener.shut()
+            await _let_arrive()
             for member in tuple(members):
                 member.reset()
         else:
             await listener.reopen()
+
+
+async def _let_arrive() -> None:
+    """Let connections that were accepted just before become members, so that they are closed."""
+    for _ in range(_ARRIVAL_STEPS):
+        await asyncio.sleep(0)
 
 
 async def _is_set(stop: asyncio.Event, seconds: float) -> bool:

@@ -19,9 +19,9 @@ from .faults import REFUSE
 from .listening import Listener
 from .service import BATCH_PATH, Service
 
-# How long replies under way may take to end when the server stops, in seconds.
 # Steps of the loop from a connection's acceptance until it is a member.
 _ARRIVAL_STEPS = 10
+# How long replies under way may take to end when the server stops, in seconds.
 _DRAIN_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 _PARENT_POLL_SECONDS = 0.5

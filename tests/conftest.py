@@ -1,6 +1,8 @@
 """What every test is promised: no network but loopback, clean settings, no thread left behind."""
 
+import contextlib
 import os
+import random
 import socket
 import threading
 import time
@@ -57,9 +59,7 @@ class RedisServer:
     """A Redis of the test's own, that can go away and come back at the same address, empty."""
 
     def __init__(self) -> None:
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = sock.getsockname()[1]
+        self.port = _quiet_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.start()
 
@@ -72,6 +72,15 @@ class RedisServer:
 
     def client(self, **options: object) -> "redis.Redis":
         return redis.Redis.from_url(self.url, **options)  # type: ignore[no-any-return]
+
+
+def _quiet_port() -> int:
+    """Find a free port that no outgoing connection is given while the server is away."""
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 @pytest.fixture

@@ -58,8 +58,9 @@ def test_as_many_turns_are_booked_as_are_wanted(make) -> None:
 
 
 def test_clients_with_one_name_share_their_turns_and_others_do_not(make) -> None:
-    ask(make(), want=100)
-    assert ask(make(), want=5).turns == []
+    last = ask(make(), want=100).turns[-1][1]
+    # Only what became free since.
+    assert all(wait > last - 0.1 for _, wait in ask(make(), want=5).turns)
     assert len(ask(make(name="http://other.test/batch"), want=5).turns) == 5
     assert len(ask(make(prefix="other"), want=5).turns) == 5
 

@@ -13,7 +13,7 @@ from .targets import judge
 
 __all__ = ["CASES", "write_report"]
 
-CASES = ("transport", "single", "texts", "paced", "coalesce", "policies", "million")
+CASES = ("transport", "single", "texts", "paced", "policies", "million")
 _PATH = Path(__file__).resolve().parent / "RESULTS.md"
 
 _READING = """\

@@ -12,6 +12,8 @@ from typing import cast
 _BACKLOG = 1024
 # Steps of the loop after which uvloop has really closed a socket.
 _CLOSING_STEPS = 100
+# Steps of the loop from a connection's acceptance until it has its protocol.
+_ARRIVAL_STEPS = 10
 
 _Connect = Callable[[], asyncio.Protocol]
 
@@ -49,7 +51,7 @@ class Listener:
             for server in self._servers
             for sock in _sockets(server)
         ]
-        self.close()
+        await self.close()
         for family, address in places:
             self._shut.append(await _hold(family, address))
 
@@ -62,8 +64,15 @@ class Listener:
                 await loop.create_server(self._connect, sock=sock, backlog=_BACKLOG)
             )
 
-    def close(self) -> None:
-        """Listen no more, and give the ports back."""
+    async def close(self) -> None:
+        """Listen no more, and give the ports back; who was accepted before is connected first."""
+        loop = asyncio.get_running_loop()
+        for server in self._servers:
+            for sock in _sockets(server):
+                loop.remove_reader(sock.fileno())
+        # asyncio loses connections, unclosed, that it accepted but did not yet hand to a protocol.
+        for _ in range(_ARRIVAL_STEPS):
+            await asyncio.sleep(0)
         for server in self._servers:
             server.close()
         for sock in self._shut:

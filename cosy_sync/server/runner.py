@@ -19,8 +19,6 @@ from .faults import REFUSE
 from .listening import Listener
 from .service import BATCH_PATH, Service
 
-# Steps of the loop from a connection's acceptance until it is a member.
-_ARRIVAL_STEPS = 10
 # How long replies under way may take to end when the server stops, in seconds.
 _DRAIN_SECONDS = 2.0
 _POLL_SECONDS = 0.01
@@ -199,8 +197,7 @@ async def listen(config: ServerConfig, stop: asyncio.Event, on_ready: _OnReady) 
             await _follow_schedule(service, listener, members, stop)
             await stop.wait()
         finally:
-            listener.close()
-            await _let_arrive()
+            await listener.close()
             await _drain(members)
     finally:
         service.close()
@@ -251,17 +248,10 @@ async def _follow_schedule(
             return
         if service.schedule.fault(instant) == REFUSE:
             await listener.shut()
-            await _let_arrive()
             for member in tuple(members):
                 member.reset()
         else:
             await listener.reopen()
-
-
-async def _let_arrive() -> None:
-    """Let connections that were accepted just before become members, so that they are closed."""
-    for _ in range(_ARRIVAL_STEPS):
-        await asyncio.sleep(0)
 
 
 async def _is_set(stop: asyncio.Event, seconds: float) -> bool:

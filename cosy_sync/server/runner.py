@@ -254,12 +254,6 @@ async def _follow_schedule(
             await listener.reopen()
 
 
-async def _is_set(stop: asyncio.Event, seconds: float) -> bool:
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(stop.wait(), max(0.0, seconds))
-    return stop.is_set()
-
-
 async def _drain(members: set[Any]) -> None:
     """Let replies under way end, cut the rest, and wait until all sockets are closed."""
     for member in tuple(members):

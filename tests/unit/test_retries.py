@@ -217,6 +217,21 @@ def test_a_breaker_that_opens_beyond_the_deadline_is_not_waited_for(service, clo
         assert isinstance(outcome.error, cosy_sync.BreakerOpenError)
 
 
+def test_slow_calls_open_the_breaker_when_they_count(service, clock) -> None:
+    def slow(request: httpx.Request) -> httpx.Response:
+        clock.advance(3.0)
+        return service.handle_request(request)
+
+    breaker = cosy_sync.BreakerConfig(slow_call=2.0, slow_ratio=1.0, min_calls=3)
+    http_client = httpx.Client(transport=httpx.MockTransport(slow))
+    settings = {"http_client": http_client, "clock": clock, "serial": True, "breaker": breaker}
+    with CosyClient(Endpoint(URL), **settings) as client:  # type: ignore[arg-type]
+        for number in range(3):
+            client.synth(f"第{number}句话说得很慢")
+        with pytest.raises(cosy_sync.BreakerOpenError, match="took 2 s or longer"):
+            client.synth("早上好")
+
+
 def test_throttling_does_not_open_the_breaker(service, clock) -> None:
     never = OverloadConfig(throttle_cap=0)
     with make(service, clock, retry=RetryConfig(max_retries=0), overload=never) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from .models import is_utf8
 __all__ = [
     "Rule",
     "check",
+    "checked_extra",
     "checked_headers",
     "checked_url",
     "count",
@@ -23,6 +25,9 @@ __all__ = [
     "positive",
     "whole",
 ]
+
+# Which of them a wire speaks, it says itself.
+_SCHEMES = ("http", "https", "ws", "wss", "grpc", "grpcs")
 
 Rule = tuple[str, Callable[[Any], bool], str]
 
@@ -118,8 +123,19 @@ def checked_headers(headers: Any) -> dict[str, str]:
     return dict(headers)
 
 
+def checked_extra(extra: Any) -> dict[str, Any]:
+    """Return a copy of the fields; raise ConfigError for what JSON cannot carry."""
+    if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
+        raise ConfigError("extra: expected a mapping of names to values")
+    try:
+        json.dumps(dict(extra), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"extra: every value must fit into JSON; {error}") from None
+    return dict(extra)
+
+
 def checked_url(name: str, url: Any) -> None:
-    """Raise ConfigError unless this is an http or https URL without a password in it."""
+    """Raise ConfigError unless this is the URL of a service, without a password in it."""
     # A key may stand in it: what is wrong is said without showing it.
     if not isinstance(url, str):
         raise ConfigError(f"{name}: expected a URL, got {type(url).__name__}")
@@ -132,6 +148,6 @@ def checked_url(name: str, url: Any) -> None:
         raise ConfigError(f"{name}: this is not a URL; check host and port") from None
     if parts.username or parts.password:
         raise ConfigError(f"{name}: give the key as api_key, not inside the URL")
-    if parts.scheme not in ("http", "https") or not parts.hostname or not good_port:
+    if parts.scheme not in _SCHEMES or not parts.hostname or not good_port:
         shown = f"{parts.scheme}://{parts.netloc}{parts.path}" if parts.scheme else parts.path
         raise ConfigError(f"{name}: expected http://HOST/PATH or https://HOST/PATH, got {shown!r}")

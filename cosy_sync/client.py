@@ -66,11 +66,10 @@ class CosyClient:
         # Most of the library is only imported now: `import cosy_sync` stays quick.
         from .core import Core
 
-        self.config = load_config(config, settings)
+        loaded = load_config(config, settings)
         endpoints = _endpoints(url)
-        self._core: Core = Core(
-            endpoints, self.config, http_client, observers, clock or SystemClock()
-        )
+        self._core: Core = Core(endpoints, loaded, http_client, observers, clock or SystemClock())
+        self.config = self._core.config
 
     # -- one text -------------------------------------------------------------------------------
 
@@ -171,8 +170,8 @@ class CosyClient:
             if name in settings:
                 raise ConfigError(f"{name}: belongs to the whole client; set it in CosyClient(...)")
         view = object.__new__(type(self))
-        view.config = load_config(self.config, settings)
         view._core = self._core
+        view.config = self._core.settled(load_config(self.config, settings))
         return view
 
     def stats(self) -> Stats:
@@ -193,6 +192,11 @@ class CosyClient:
     def resume(self, url: str) -> None:
         """Send to a drained endpoint again. Raises ConfigError for a URL that is no endpoint's."""
         self._core.resume(url)
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """Return the endpoints, with the limits that hold for them."""
+        return tuple(self._core.endpoints)
 
     @property
     def closed(self) -> bool:

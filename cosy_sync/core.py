@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import warnings
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .clock import Clock
-from .config import ClientConfig, Endpoint
+from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
 from .engine import Engine, Supplies
 from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
@@ -38,8 +39,13 @@ class Core:
         observers: Sequence[Observer],
         clock: Clock,
     ) -> None:
-        self.endpoints = endpoints
-        self.config = config
+        wires = [_wire(endpoint, config) for endpoint in endpoints]
+        self._capabilities = [wire.capabilities for wire in wires]
+        self.endpoints = [
+            endpoint.settled(can.max_connections, can.rate)
+            for endpoint, can in zip(endpoints, self._capabilities, strict=True)
+        ]
+        self.config = self.settled(config)
         self._http_client = http_client
         self._observers = observers
         self.clock = clock
@@ -51,17 +57,30 @@ class Core:
         self._drained: set[str] = set()
         self._stats = StatsObserver()
         self.closed = False
-        for endpoint in endpoints:
-            # What the wire cannot do is refused here, not at the first text.
-            most = _wire(endpoint, config).capabilities.max_texts_per_call
-            if config.batch.max_texts > most:
-                raise ConfigError(f"batch_size: the wire {config.wire!r} takes {most} texts a call")
         if not config.pool.verify_tls and config.pool.ssl_context is None:
             warnings.warn(
                 "verify_tls=False: anybody on the way can listen and answer in the service's place",
                 stacklevel=4,
             )
         _cores.add(self)
+
+    def settled(self, config: ClientConfig) -> ClientConfig:
+        """Return a view's settings with what they leave to the wire.
+
+        What the wire cannot do is refused here, not at the first text. Raises ConfigError.
+        """
+        for endpoint in self.endpoints:
+            _wire(endpoint, config)
+        most = min(can.max_texts_per_call for can in self._capabilities)
+        batch, pool = config.batch, config.pool
+        if batch.max_texts > most:
+            if batch.max_texts != BatchConfig.max_texts:
+                raise ConfigError(f"batch_size: the wire {config.wire!r} takes {most} texts a call")
+            batch = dataclasses.replace(batch, max_texts=most)
+        if pool.idle_expiry == PoolConfig.idle_expiry:
+            expiry = min(can.idle_expiry for can in self._capabilities)
+            pool = dataclasses.replace(pool, idle_expiry=expiry)
+        return dataclasses.replace(config, batch=batch, pool=pool)
 
     def engine(self) -> Engine:
         """Return the machines of this process. Raises ClosedError after close()."""

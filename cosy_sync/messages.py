@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-__all__ = ["Payload", "Reply", "Request"]
+__all__ = ["Conversation", "Incoming", "Parcel", "Payload", "Reply", "Request", "RpcRequest"]
 
 
 @dataclass(slots=True)
 class Request:
-    """One POST: `headers` as (name, value) pairs beside Host and Content-Length, `body` as sent.
+    """One HTTP request: `headers` as (name, value) pairs beside Host and Content-Length, `body`
+    as sent.
 
     `address` is the one of the host's addresses to send it to, None any.
     """
@@ -19,11 +21,91 @@ class Request:
     headers: tuple[tuple[str, str], ...]
     body: bytes
     address: str | None = None
+    method: str = "POST"
+
+
+@dataclass(slots=True)
+class RpcRequest:
+    """One gRPC call whose reply is a stream of messages: `path` is /package.Service/Method,
+    `message` the serialised request."""
+
+    url: str
+    path: str
+    message: bytes
+    metadata: tuple[tuple[str, str], ...] = ()
+    address: str | None = None
+
+
+class Conversation(Protocol):
+    """One task over a WebSocket as a state machine, without any I/O: used once, by one thread.
+
+    The net sends what `open` returns, gives every frame that comes to `receive`, sends what that
+    returns, and takes the audio with `take`, until `done`.
+    """
+
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    address: str | None
+
+    def open(self) -> Sequence[str | bytes]:
+        """Return the frames that begin the task."""
+        ...
+
+    def receive(self, frame: str | bytes) -> Sequence[str | bytes]:
+        """Take in a frame; return the frames that answer it. Raises CosyError."""
+        ...
+
+    def take(self) -> bytes:
+        """Return the audio that came since the last call."""
+        ...
+
+    def cancel(self) -> Sequence[str | bytes]:
+        """Return the frames that end the task early; none where the protocol has no such thing."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """Return whether the task has ended, in whatever way."""
+        ...
+
+    @property
+    def reusable(self) -> bool:
+        """Return whether the socket may now take another task."""
+        ...
+
+
+class Incoming(Protocol):
+    """A reply that is still coming: used by one thread, and closed by it.
+
+    `status` and `headers` as in Reply; `connect` in seconds.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    connect: float
+
+    def read(self) -> bytes:
+        """Wait for the next bytes (of a gRPC call: the next message), b"" at the end.
+
+        Raises ReplyTimeout, CutError, and what a conversation says.
+        """
+        ...
+
+    def close(self) -> None:
+        """Keep the connection for others if the reply came to its end; else hang up."""
+        ...
+
+
+# Whatever a wire may ask the net to carry.
+Parcel = Request | RpcRequest | Conversation
 
 
 @dataclass(slots=True)
 class Reply:
     """One whole reply: header names in lower case, `body` after decompression.
+
+    Of a gRPC call, `body` is its messages, each behind its length as gRPC frames them; of a
+    conversation, its audio; `status` is 200 in both.
 
     `connect` and `first_byte` in seconds (connect is 0 on a reused connection); `received` counts
     the body's bytes on the network.

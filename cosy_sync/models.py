@@ -1,4 +1,4 @@
-"""The nouns: Voice, Utterance, Audio, Timing, Outcome."""
+"""The nouns: Voice, Recording, Utterance, Audio, Timing, Outcome."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import hashlib
 import os
 import secrets
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import ConfigError, CosyError
 
-__all__ = ["Audio", "Outcome", "Timing", "Utterance", "Voice", "is_utf8", "text_hash"]
+__all__ = ["Audio", "Outcome", "Recording", "Timing", "Utterance", "Voice", "is_utf8", "text_hash"]
 
 
 def text_hash(text: str) -> str:
@@ -31,14 +31,54 @@ def is_utf8(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Voice:
-    """Who speaks: the name of a speaker that the service knows, such as 中文女."""
+class Recording:
+    """A checked reference recording: a whole WAV file, mono, 16-bit; `digest` is its SHA-256."""
 
-    name: str
+    wav: bytes = field(repr=False, compare=False)
+    sample_rate: int
+    duration: float
+    digest: str
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Who speaks, and how. Which of it a wire can say, its page in docs tells.
+
+    Args:
+        name: A speaker that the service knows, such as 中文女.
+        reference: A recording of the voice to imitate: a WAV file's path or bytes, or a
+            Recording. It is read and checked once, when a client is made with it.
+        transcript: What is said in the recording, word for word.
+        instruction: How to speak, such as 用四川话说这句话.
+    """
+
+    name: str | None = None
+    reference: Recording | str | os.PathLike[str] | bytes | None = field(
+        default=None, kw_only=True, repr=False
+    )
+    transcript: str | None = field(default=None, kw_only=True)
+    instruction: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip() or not is_utf8(self.name):
-            raise ConfigError("voice: expected the name of a speaker, such as Voice('中文女')")
+        for key in ("name", "transcript", "instruction"):
+            value = getattr(self, key)
+            if value is not None and not _sayable(value):
+                what = "the name of a speaker, such as Voice('中文女')"
+                raise ConfigError(f"voice: expected {what if key == 'name' else 'words'} as {key}")
+        if not self.asks:
+            raise ConfigError("voice: give a name, such as Voice('中文女'), or a reference")
+        if self.transcript is not None and self.reference is None:
+            raise ConfigError("voice: a transcript belongs to a reference recording; give both")
+
+    @property
+    def asks(self) -> tuple[str, ...]:
+        """Return which of name, reference and instruction it has."""
+        every = ("name", "reference", "instruction")
+        return tuple(key for key in every if getattr(self, key) is not None)
+
+
+def _sayable(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and is_utf8(value)
 
 
 @dataclass(slots=True)
@@ -104,6 +144,14 @@ class Audio:
         if self.format == "wav":
             return self.data
         return wav_header(self.sample_rate, self.channels, self.pcm_size) + self.pcm()
+
+    def as_format(self, format: str) -> Audio:
+        """Return it with `data` as a WAV file (`wav`) or as bare samples (`pcm`)."""
+        if self.format == format:
+            return self
+        data = self.wav() if format == "wav" else self.pcm()
+        start = len(data) - self.pcm_size
+        return replace(self, data=data, format=format, pcm_start=start)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the sound to a file: `.wav`, or `.pcm` / `.raw` for bare samples.

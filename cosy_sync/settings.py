@@ -82,7 +82,7 @@ def _from_environment(environ: Mapping[str, str]) -> ClientConfig:
     return _build(ClientConfig, values, {key: f"{ENV_PREFIX}{key}".upper() for key in values})
 
 
-_NOT_TEXT = ("headers", "check", "ssl_context", "listeners", "storage")
+_NOT_TEXT = ("headers", "extra", "check", "ssl_context", "listeners", "storage")
 
 
 def _paths() -> Iterable[tuple[str, ...]]:

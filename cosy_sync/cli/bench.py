@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cosy_sync import BatchConfig, ClientConfig, CosyError, Endpoint, PoolConfig, __version__
 from cosy_sync.cli.console import emit, say
 from cosy_sync.cli.exits import CODES, Exit, Stop, because, meaning, uninterrupted
-from cosy_sync.cli.options import add_service_options, endpoints, make_client, number
+from cosy_sync.cli.options import add_service_options, make_client, number
 from cosy_sync.cli.report.figures import count
 from cosy_sync.cli.source import read_lines
 from cosy_sync.cli.target import try_writing, write_whole
@@ -117,7 +117,7 @@ def _page(output: str) -> Path:
 def _service(args: argparse.Namespace) -> Iterator[tuple[Endpoint, ClientConfig]]:
     """Give what to measure; run a server meanwhile if there is no address."""
     if args.url:
-        yield _endpoint(args), make_client(args).config
+        yield _client(args)
         return
     from cosy_sync.cli.demo_server import run_server
 
@@ -126,13 +126,14 @@ def _service(args: argparse.Namespace) -> Iterator[tuple[Endpoint, ClientConfig]
         args.url = [server.url]
         # The user's own variables and proxies are for the user's own service.
         config = ClientConfig(pool=PoolConfig(trust_env=False))
-        yield _endpoint(args), make_client(args, config).config
+        yield _client(args, config)
 
 
-def _endpoint(args: argparse.Namespace) -> Endpoint:
-    found = endpoints(args)
-    assert found is not None, "an address was given, or is that of our own server"
-    return found[0]
+def _client(
+    args: argparse.Namespace, config: ClientConfig | None = None
+) -> tuple[Endpoint, ClientConfig]:
+    with make_client(args, config) as client:
+        return client.endpoints[0], client.config
 
 
 def _plan(args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig) -> Plan:

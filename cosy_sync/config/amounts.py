@@ -23,7 +23,7 @@ __all__ = ["BatchConfig", "LimitConfig", "PoolConfig", "TimeoutConfig"]
 class BatchConfig:
     """How texts are packed into calls."""
 
-    # Texts in one call. More texts, fewer round trips; the service takes 64.
+    # Texts in one call, where the wire takes as many. More texts, fewer round trips.
     max_texts: int = 64
     # Characters in one call. Bounds the size of a reply and the time that a call takes.
     max_chars: int = 12_000
@@ -55,7 +55,8 @@ class PoolConfig:
 
     # Open connections to all endpoints together, busy and idle.
     max_connections: int = 800
-    # Seconds after which an idle connection is closed. Keep it below the server's own.
+    # Seconds after which an idle connection is closed. Keep it below the server's own. A
+    # wire whose services are known to close earlier makes this default less.
     idle_expiry: float = 5.0
     # Seconds after which a connection is replaced, up to a fifth earlier so that they do not all
     # go at once, and never during a request: a host name that moved is then followed. Less costs

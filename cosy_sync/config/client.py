@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from ..checks import (
     Rule,
     check,
+    checked_extra,
     checked_headers,
     count_or_none,
     flag,
@@ -58,7 +59,7 @@ class ClientConfig:
     wire: str = "batch"
     # The model's name, where the service has several.
     model: str | None = None
-    # What the service sends: a WAV file, or bare samples (pcm).
+    # What `Audio.data` holds: a WAV file, or bare samples (pcm).
     format: str = "wav"
     # Hz. CosyVoice 1 speaks at 22 050 Hz, 2 and 3 at 24 000 Hz.
     sample_rate: int = 24_000
@@ -77,6 +78,8 @@ class ClientConfig:
     serial: bool = False
     # Sent with each request.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # Further fields for the service, sent as they are; docs say where each wire puts them.
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     batch: BatchConfig = BatchConfig()
     pool: PoolConfig = PoolConfig()
@@ -95,6 +98,7 @@ class ClientConfig:
         if isinstance(self.voice, str):
             object.__setattr__(self, "voice", Voice(self.voice))
         object.__setattr__(self, "headers", checked_headers(self.headers))
+        object.__setattr__(self, "extra", checked_extra(self.extra))
         check(self, _CLIENT_RULES)
         for name, cls in GROUPS.items():
             if not isinstance(getattr(self, name), cls):
@@ -117,6 +121,7 @@ class Settings(TypedDict, total=False):
     max_in_flight: int | None
     serial: bool
     headers: Mapping[str, str]
+    extra: Mapping[str, Any]
     batch_size: int
     batch: BatchConfig
     pool: PoolConfig

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -16,22 +16,31 @@ if TYPE_CHECKING:
 __all__ = ["Endpoint"]
 
 
+class _Count(int):
+    """A number that nobody gave: the wire may know a better one."""
+
+
+class _Rate(float):
+    """A rate that nobody gave."""
+
+
 @dataclass(frozen=True)
 class Endpoint:
     """One address of the service with the limits that it sets for one client.
 
     Args:
         url: The whole URL that requests are sent to, such as https://tts.example.com/batch.
-        max_connections: Connections, and so requests in flight, at the same time.
-        rate: Requests per second; no sliding second exceeds it.
+        max_connections: Connections, and so requests in flight, at the same time. Left out: what
+            services of the wire usually allow.
+        rate: Requests per second; no sliding second exceeds it. Left out: the same.
         weight: Share of the traffic when there are several endpoints.
         per_address: True where each address of the host name has these limits for itself; each
             then counts as an endpoint. False takes them as the limits of the name.
     """
 
     url: str = field(repr=False)
-    max_connections: int = field(default=50, kw_only=True)
-    rate: float = field(default=100.0, kw_only=True)
+    max_connections: int = field(default=_Count(50), kw_only=True)
+    rate: float = field(default=_Rate(100), kw_only=True)
     weight: float = field(default=1.0, kw_only=True)
     per_address: bool = field(default=False, kw_only=True)
 
@@ -59,6 +68,12 @@ class Endpoint:
         connections = Load(requests_per_second, latency).connections
         limits = {"rate": requests_per_second, **settings}
         return cls(url, max_connections=connections, **limits)
+
+    def settled(self, max_connections: int, rate: float) -> Self:
+        """Return it with these limits where it leaves them to the wire."""
+        if isinstance(self.max_connections, _Count):
+            self = replace(self, max_connections=max_connections)
+        return replace(self, rate=rate) if isinstance(self.rate, _Rate) else self
 
     def __repr__(self) -> str:
         return (

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from ..audio import Verifier, read_audio
 from ..clock import Clock
@@ -21,7 +22,7 @@ from ..errors import (
     ReplyTimeout,
 )
 from ..events import AttemptFinished, AudioRefused, Observer
-from ..messages import Payload, Reply, Request
+from ..messages import Parcel, Payload, Reply
 from ..models import Audio, Timing, Utterance
 from ..wires.base import Wire
 from .budget import Permits
@@ -43,9 +44,9 @@ class Sender(Protocol):
     """What moves a request: the net's sender, or a fake."""
 
     def post(
-        self, request: Request, seconds: float, max_bytes: int, make_room: Callable[[int], None]
+        self, parcel: Parcel, seconds: float, max_bytes: int, make_room: Callable[[int], None]
     ) -> Reply:
-        """Send the request and return the reply within so many seconds, or raise CosyError.
+        """Send the parcel and return the reply within so many seconds, or raise CosyError.
 
         Before the reply's body is read, make_room is called with its size in bytes, 0 where the
         service does not say it; it may wait.
@@ -90,6 +91,7 @@ class Attempter:
     observer: Observer
     clock: Clock
     sample_rate: int
+    format: str
     run_id: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1), init=False)
 
@@ -180,17 +182,22 @@ class Attempter:
         texts = [utterance.text for utterance in utterances]
         request_id = f"{self.run_id}-{next(self.numbers)}"
         wire = self.wires[station.endpoint.url]
-        request = wire.encode(texts, request_id)
-        request.address = station.address
         started = self.clock.now()
-        left = job.deadline.remaining(started)
         reply: Reply | None = None
         failure: CosyError | None = None
         room = Room(job, self.memory, self.clock)
+
+        def send(parcel: Parcel) -> Reply:
+            nonlocal reply
+            if station.address is not None and _same_host(parcel.url, station.endpoint.url):
+                parcel.address = station.address
+            left = job.deadline.remaining(self.clock.now())
+            reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
+            return reply
+
         try:
             try:
-                reply = self.sender.post(request, left, self.bounds.most(texts), room.make)
-                payloads = wire.decode(reply, texts)
+                payloads = wire.exchange(texts, send, request_id)
             except CosyError as error:
                 failure = error.with_details(endpoint=station.label)
             timing = self._timing(job, station, started, reply, request_id, number)
@@ -212,7 +219,8 @@ class Attempter:
         if isinstance(payload, CosyError):
             return payload
         try:
-            return read_audio(payload, sample_rate=self.sample_rate, timing=timing)
+            audio = read_audio(payload, sample_rate=self.sample_rate, timing=timing)
+            return audio.as_format(self.format)
         except CosyError as error:
             return error
 
@@ -253,6 +261,10 @@ class Attempter:
         reasons = Counter(r.reason for r in results if isinstance(r, BadAudioError))
         for reason, texts in reasons.items():
             self.observer.on_event(AudioRefused(timing.endpoint, timing.request_id, texts, reason))
+
+
+def _same_host(url: str, other: str) -> bool:
+    return urlsplit(url).netloc == urlsplit(other).netloc
 
 
 def _no_turn(job: Job, station: Station, now: float) -> RateLimitedError:

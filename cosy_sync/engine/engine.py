@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import threading
 import time
 import weakref
@@ -206,6 +207,7 @@ class Engine:
             observer=supplies.observer,
             clock=self._clock,
             sample_rate=config.sample_rate,
+            format=config.format,
         )
         attempter = self._hedged(plain, config)
         retry = RetryPolicy(config.retry)
@@ -307,5 +309,6 @@ def _caller_key(config: ClientConfig) -> object:
     return (
         *(config.wire, config.voice, config.model, config.format, config.sample_rate),
         *(config.speed, config.api_key, tuple(sorted(config.headers.items()))),
+        json.dumps(dict(config.extra), sort_keys=True),
         *(config.batch, config.retry, config.verify, config.limits, config.hedge),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import httpx
 
 from ..config import ClientConfig
 from ..errors import BadAudioError, ClosedError, ConfigError, ReplyTimeout
-from ..messages import Reply, Request
+from ..messages import Parcel, Reply, Request
+from .carrier import Carrier, create_carrier, kind_of
 from .exchange import Budget, MakeRoom, no_room_needed
 from .foreign import translate
 from .head import head_start, written
@@ -44,7 +46,12 @@ class Sender:
     def __init__(
         self, config: ClientConfig, client: httpx.Client | None = None, *, owned: bool = True
     ) -> None:
+        self._config = config
         self._timeouts = config.timeouts
+        # Guards: changes of _carriers (by kind), _was_cut.
+        self._lock = threading.Lock()
+        self._carriers: dict[str, Carrier] = {}
+        self._was_cut = False
         self._transport: PoolTransport | None = None
         self._owned = owned
         if client is None:
@@ -54,16 +61,16 @@ class Sender:
         elif client.is_closed:
             raise ConfigError("http_client: this httpx.Client is closed")
         self._client = client
-        self._addresses: dict[str | tuple[str, str], _Address] = {}
+        self._addresses: dict[tuple[str, str | None, str], _Address] = {}
 
     def post(
         self,
-        request: Request,
+        parcel: Parcel,
         seconds: float,
         max_bytes: int,
         make_room: MakeRoom = no_room_needed,
     ) -> Reply:
-        """Send the request and return the whole reply, decompressed.
+        """Send the parcel and return the whole reply, decompressed.
 
         Waits at most so many seconds. Calls `make_room` with the size of the reply's body, 0 if
         the server does not say it, before it reads that. Raises TransportError and its kin,
@@ -74,32 +81,54 @@ class Sender:
         times = self._timeouts
         until = time.monotonic() + seconds
         budget = Budget(times.first_byte, times.idle, until, max_bytes, make_room)
+        if not isinstance(parcel, Request):
+            return self._carrier(kind_of(parcel)).post(parcel, budget)
         transport = self._transport
         if transport is not None:
-            address = self._address(transport, request)
+            address = self._address(transport, parcel)
             # httpx's own choice of a transport: mocks such as respx put theirs in its place.
             if self._client._transport_for_url(address.url) is transport:
-                return self._post_direct(transport, address, request, budget)
-        return self._post_httpx(request, budget)
+                return self._post_direct(transport, address, parcel, budget)
+        return self._post_httpx(parcel, budget)
 
     def close(self) -> None:
         """Close the connections that are ours."""
         if self._owned:
             self._client.close()
+        for carrier in self._carriers.values():
+            carrier.close()
 
     def cut(self) -> None:
         """Wake every thread that waits for a reply; nothing can be sent afterwards."""
         if self._transport is not None:
             self._transport.connections.cut()
+        with self._lock:
+            self._was_cut = True
+        for carrier in self._carriers.values():
+            carrier.cut()
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's sockets."""
         if self._transport is not None:
             self._transport.connections.abandon()
+        for carrier in self._carriers.values():
+            carrier.abandon()
 
     def connections(self) -> tuple[int, int]:
         """Return how many of our connections are open, and how many of them idle."""
-        return self._transport.connections.count() if self._transport is not None else (0, 0)
+        counts = [carrier.connections() for carrier in self._carriers.values()]
+        if self._transport is not None:
+            counts.append(self._transport.connections.count())
+        return sum(count[0] for count in counts), sum(count[1] for count in counts)
+
+    def _carrier(self, kind: str) -> Carrier:
+        with self._lock:
+            if self._was_cut:
+                raise ClosedError("the client is closed; make a new one")
+            carrier = self._carriers.get(kind)
+            if carrier is None:
+                carrier = self._carriers[kind] = create_carrier(kind, self._config)
+            return carrier
 
     # -- names and addresses ------------------------------------------------------------------
 
@@ -125,7 +154,7 @@ class Sender:
 
     def forget(self, url: str, address: str) -> None:
         """Close what is open to an address of a URL's host; it is not used any more."""
-        known = self._addresses.pop((url, address), None)
+        known = self._addresses.pop((url, address, "POST"), None)
         if known is not None and self._transport is not None:
             self._transport.connections.forget(known.route)
 
@@ -142,12 +171,13 @@ class Sender:
 
     def _address(self, transport: PoolTransport, request: Request) -> _Address:
         url, at = request.url, request.address
-        key = url if at is None else (url, at)
+        method = request.method
+        key = (url, at, method)
         found = self._addresses.get(key)
         if found is None:
             parsed = httpx.URL(url)
             route = transport.route(parsed)
-            start = head_start("POST", parsed.raw_path.decode("ascii"), route.netloc, route)
+            start = head_start(method, parsed.raw_path.decode("ascii"), route.netloc, route)
             if at is not None:
                 route = dataclasses.replace(route, address=at)
             found = self._addresses[key] = _Address(parsed, route, start)
@@ -160,7 +190,7 @@ class Sender:
         left = max(budget.until - started, 0.001)
         connect = min(self._timeouts.connect, left)
         built = self._client.build_request(
-            "POST",
+            request.method,
             request.url,
             headers=list(request.headers),
             content=request.body,

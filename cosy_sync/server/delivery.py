@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 from .replies import Reply, write_head
@@ -15,6 +15,9 @@ _BEFORE_RESET_SECONDS = 0.05
 _LATE_SECONDS = 1.0
 # Bytes by which a Content-Length is wrong.
 _LENGTH_ERROR = 20
+_CHUNKED = "Transfer-Encoding: chunked"
+# Where a chunked body can be cut, the wrong lengths of others have no meaning of their own.
+_ENDS_EARLY = ("reset-mid", "cut", "cut-chunked", "length-long", "length-short", "length-twice")
 _RUBBISH = b"\x00rubbish that nobody has asked for\r\n"
 
 
@@ -36,11 +39,43 @@ class Outlet(Protocol):
 
 async def deliver(reply: Reply, outlet: Outlet) -> None:
     """Send one reply. A fault that stalls waits until it is cancelled."""
+    if reply.chunks is not None:
+        await _stream(reply, reply.chunks, outlet)
+        return
     await _DELIVERIES.get(reply.fault, _whole)(reply, outlet)
 
 
 async def _whole(reply: Reply, outlet: Outlet) -> None:
     await outlet.send([write_head(reply), *reply.pieces])
+    if reply.close:
+        outlet.close()
+
+
+async def _stream(reply: Reply, chunks: AsyncIterator[bytes], outlet: Outlet) -> None:
+    """Send a body as it comes; the faults strike after its first chunk."""
+    fault = reply.fault
+    if fault in ("reset", "stall"):
+        await _DELIVERIES[fault](reply, outlet)
+        return
+    if fault == "late":
+        await asyncio.sleep(_LATE_SECONDS)
+    await outlet.send([write_head(reply, framing=_CHUNKED)])
+    async for chunk in chunks:
+        if not chunk:
+            continue
+        await outlet.send([b"%x\r\n" % len(chunk), chunk, b"\r\n"])
+        if fault == "stall-mid":
+            await _for_ever()
+        if fault in _ENDS_EARLY:
+            await asyncio.sleep(_BEFORE_RESET_SECONDS)
+            if fault == "reset-mid":
+                outlet.reset()
+            else:
+                outlet.close()
+            return
+    await outlet.send([b"0\r\n\r\n"])
+    if fault == "extra-after":
+        await outlet.send([_RUBBISH])
     if reply.close:
         outlet.close()
 
@@ -65,7 +100,7 @@ async def _cut(reply: Reply, outlet: Outlet) -> None:
 
 
 async def _cut_chunked(reply: Reply, outlet: Outlet) -> None:
-    await outlet.send([write_head(reply, framing="Transfer-Encoding: chunked")])
+    await outlet.send([write_head(reply, framing=_CHUNKED)])
     for piece in first_bytes(reply.pieces, reply.size // 2):
         if piece:
             await outlet.send([b"%x\r\n" % len(piece), piece, b"\r\n"])

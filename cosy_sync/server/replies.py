@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
@@ -21,9 +21,12 @@ class Reply:
     """What goes back, and how."""
 
     status: int
+    # Empty: none is sent.
     content_type: str
     pieces: list[Piece]
     headers: list[Header] = field(default_factory=list)
+    # The body as it comes, sent chunked, in place of the pieces.
+    chunks: AsyncIterator[bytes] | None = None
     # Close the connection afterwards.
     close: bool = False
     # Name of a delivery fault; empty: deliver it as it should be.
@@ -54,10 +57,11 @@ def write_head(reply: Reply, *, framing: str = "") -> bytes:
         reply: whose head it is.
         framing: headers in place of the right Content-Length.
     """
+    kind = (f"Content-Type: {reply.content_type}",) if reply.content_type else ()
     lines = [
         f"HTTP/1.1 {reply.status} {_reason(reply.status)}",
         f"Date: {_date(int(time.time()))}",
-        f"Content-Type: {reply.content_type}",
+        *kind,
         framing or f"Content-Length: {reply.size}",
         f"Connection: {'close' if reply.close else 'keep-alive'}",
         *(f"{name}: {value}" for name, value in reply.headers),

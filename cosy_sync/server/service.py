@@ -8,7 +8,7 @@ import hmac
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 
@@ -29,6 +29,7 @@ from .faults import DELIVERY_FAULTS, REFUSE, REPLY_FAULTS, TEXT_FAULTS, FaultPla
 from .limits import CallLimit, ConnectionLimit
 from .reader import Request
 from .replies import Header, Reply, error_reply, json_reply
+from .routes import NOWHERE, Route
 from .schedule import Schedule
 from .sound import Clip, Failure, encode_clip, media_type
 from .spoil import spoil
@@ -47,7 +48,6 @@ REFUSE_MARK = "[refuse]"
 # `refuse` began may still ask.
 _DOWN = {"reset": "reset", "stall": "stall", REFUSE: "reset"}
 
-_METHODS = {BATCH_PATH: "POST", HEALTH_PATH: "GET", STATS_PATH: "GET"}
 # Smaller bodies are compressed on the loop: a thread's hand-over costs more.
 _THREAD_ABOVE_BYTES = 32_768
 _GZIP_ABOVE_BYTES = 512
@@ -59,19 +59,24 @@ class Service:
     def __init__(self, config: ServerConfig, engine: Engine) -> None:
         self.config = config
         self.counters = Counters()
-        self._engine = engine
-        self._rules = CallRules(engine.voices, config.max_texts, config.max_text_chars)
+        self.engine = engine
+        self.rules = CallRules(engine.voices, config.max_texts, config.max_text_chars)
         self._connections = ConnectionLimit(config.max_connections)
         self._calls = CallLimit(config.rps)
         self.faults = FaultPlan(config.faults, config.seed)
         self.schedule = Schedule(config.outages, config.shortages)
         self._started = time.monotonic()
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="cosy-server-gzip")
+        self._routes = {
+            BATCH_PATH: Route(("POST",), self._answer_batch),
+            HEALTH_PATH: Route(("GET",), self._answer_health),
+            STATS_PATH: Route(("GET",), self._answer_stats),
+        }
 
     def close(self) -> None:
         """Stop the engine and the threads."""
         self._threads.shutdown(wait=True, cancel_futures=True)
-        self._engine.close()
+        self.engine.close()
 
     def enter(self, address: str) -> None:
         """Count a connection that was accepted."""
@@ -111,55 +116,76 @@ class Service:
 
     async def answer(self, request: Request, address: str) -> Reply:
         """Give the reply to one request; never raises."""
+        route = self._routes.get(request.path, NOWHERE)
         try:
-            return await self._route(request, address)
+            return await self._follow(route, request, address)
         except RequestError as error:
-            return error_reply(error)
+            return route.write_error(error)
         except Exception as error:
             # The message may hold a user's text: only its kind is logged.
             logger.error("%s while answering a request", type(error).__name__)
-            return error_reply(RequestError(500, "internal", "the server has failed"))
+            return route.write_error(RequestError(500, "internal", "the server has failed"))
 
-    async def _route(self, request: Request, address: str) -> Reply:
+    async def _follow(self, route: Route, request: Request, address: str) -> Reply:
         if request.refusal is not None:
             raise request.refusal
-        method = _METHODS.get(request.path)
-        if method is None:
-            raise RequestError(404, "not_found", "known paths are " + ", ".join(_METHODS))
-        if request.method != method:
-            allow = (("Allow", method),)
-            raise RequestError(405, "bad_method", f"{request.path} takes {method}", allow)
+        if route is NOWHERE:
+            raise RequestError(404, "not_found", "known paths are " + ", ".join(self._routes))
+        if request.method not in route.methods:
+            methods = ", ".join(route.methods)
+            allow = (("Allow", methods),)
+            raise RequestError(405, "bad_method", f"{request.path} takes {methods}", allow)
         if request.path == STATS_PATH:
-            return json_reply(200, self.counters.snapshot())
+            return await route.answer(request, address)
         outage = self.schedule.fault(self.age)
         if outage in _DOWN or outage in REPLY_FAULTS:
             self.counters.count_fault(outage)
             return await self._no_reply(outage)
-        if request.path == HEALTH_PATH:
-            return json_reply(200, {"status": "ok"})
-        return await self._answer_batch(request, address, outage)
+        return await route.answer(request, address)
 
-    async def _answer_batch(self, request: Request, address: str, outage: str) -> Reply:
+    async def _answer_stats(self, _request: Request, _address: str) -> Reply:
+        return json_reply(200, self.counters.snapshot())
+
+    async def _answer_health(self, _request: Request, _address: str) -> Reply:
+        return json_reply(200, {"status": "ok"})
+
+    async def _answer_batch(self, request: Request, address: str) -> Reply:
+        fault = self.admit(request, address)
+        form = self._choose_form(request, fault)
+        call = read_call(self.body_of(request), self.rules)
+
+        async def speak() -> Reply:
+            reply = await self._right_reply(call, form, fault)
+            await self._pack(reply, request)
+            return reply
+
+        return await self.perform(request, len(call.texts), fault, speak)
+
+    def admit(self, request: Request, address: str) -> str:
+        """Judge a call by its key and the limits; return the fault that it meets, or nothing.
+
+        Raises RequestError.
+        """
+        outage = self.schedule.fault(self.age)
         self._check_key(request)
         self._check_rate(request, address)
-        fault = outage or self._choose_fault(request)
-        form = self._choose_form(request, fault)
-        call = read_call(self._body_of(request), self._rules)
-        self._count_batch(call, fault)
-        try:
-            reply = await self._perform(call, form, fault, request)
-        except RequestError as error:
-            reply = error_reply(error)
-        await self._wait_latency(request)
-        return reply
+        return outage or self._choose_fault(request)
 
-    async def _perform(self, call: Call, form: str, fault: str, request: Request) -> Reply:
-        """Do what an admitted call asks for, or what its fault wants instead."""
-        if fault in _DOWN or fault in REPLY_FAULTS:
-            return await self._no_reply(fault)
-        reply = await self._right_reply(call, form, fault)
-        await self._pack(reply, request)
-        return reply
+    async def perform(
+        self, request: Request, texts: int, fault: str, speak: Callable[[], Awaitable[Reply]]
+    ) -> Reply:
+        """Count an admitted call of so many texts, and do what it asks for, or what its fault
+        wants instead; the reply comes not before the latency is over. Raises RequestError."""
+        self.counters.batches += 1
+        self.counters.texts += texts
+        if fault:
+            self.counters.count_fault(fault)
+        try:
+            if fault in _DOWN or fault in REPLY_FAULTS:
+                return await self._no_reply(fault)
+            return await speak()
+        finally:
+            await self._wait_latency(request)
 
     async def _right_reply(self, call: Call, form: str, fault: str) -> Reply:
         """Synthesize, spoil as the fault says, and write."""
@@ -186,7 +212,7 @@ class Service:
         return mixed
 
     async def _speak(self, call: Call, texts: Sequence[str]) -> list[Part]:
-        contents = await self._engine.synthesize(texts, call.voice, call.sample_rate, call.speed)
+        contents = await self.engine.synthesize(texts, call.voice, call.sample_rate, call.speed)
         kind = media_type(call.audio_format, call.sample_rate)
         parts = []
         for index, (text, content) in enumerate(zip(texts, contents, strict=True)):
@@ -197,12 +223,6 @@ class Service:
             echo = hashlib.sha256(text.encode()).hexdigest() if self.config.echo else ""
             parts.append(Part(index, content, kind, echo))
         return parts
-
-    def _count_batch(self, call: Call, fault: str) -> None:
-        self.counters.batches += 1
-        self.counters.texts += len(call.texts)
-        if fault:
-            self.counters.count_fault(fault)
 
     def _check_key(self, request: Request) -> None:
         key = self.config.api_key
@@ -245,7 +265,8 @@ class Service:
             return "results"
         return form
 
-    def _body_of(self, request: Request) -> bytes:
+    def body_of(self, request: Request) -> bytes:
+        """Return a request's body, inflated. Raises RequestError."""
         encoding = request.headers.get("content-encoding", "identity").lower()
         if encoding in ("gzip", "x-gzip"):
             return inflate(request.body, self.config.max_body_bytes)

@@ -1,31 +1,63 @@
-"""What every wire is: texts to a request, a reply to one payload or error per text."""
+"""What every wire is: texts to requests, replies to one payload or error per text."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..config import ClientConfig
-from ..errors import CosyError, ServerError
-from ..messages import Payload, Reply, Request
+from ..errors import ConfigError, CosyError, ServerError
+from ..messages import Parcel, Payload, Reply, Request
+from ..models import Voice
 
-__all__ = ["Capabilities", "SpeechOptions", "Wire"]
+__all__ = ["Capabilities", "HttpWire", "Send", "SpeechOptions", "StreamReader", "Wire"]
+
+# Sends a parcel within the time and memory that the attempt has, and returns the whole reply.
+# Raises CosyError.
+Send = Callable[[Parcel], Reply]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Capabilities:
-    """What a wire can do."""
+    """What a wire can do, and what its services usually bear."""
 
-    # Texts that one call takes.
+    # Texts that one call takes, and characters that one text may have (None: not known).
     max_texts_per_call: int
+    max_text_chars: int | None = None
+    # What may stand in an endpoint's URL.
+    schemes: tuple[str, ...] = ("http", "https")
+    # Of ClientConfig.format, what the service itself can send; the client converts between them.
+    formats: tuple[str, ...] = ("wav", "pcm")
+    # Hz that can be asked for; None: any, or set by the service alone.
+    sample_rates: tuple[int, ...] | None = None
+    # Ways to say who speaks, of `VOICES`.
+    voices: frozenset[str] = frozenset({"name"})
+    # What else can be asked for, of `FEATURES`.
+    features: frozenset[str] = frozenset({"model", "speed"})
+    # Sound arrives while the text is still being spoken, and hanging up ends the work.
+    streaming: bool = False
+    cancellation: bool = False
+    # Limits that services usually have, for one client: requests in flight, requests a second.
+    max_connections: int = 50
+    rate: float = 100.0
+    # Seconds after which an idle connection is better closed by us than by the server.
+    idle_expiry: float = 5.0
+
+
+VOICES = {
+    "name": "a speaker's name",
+    "reference": "a reference recording",
+    "instruction": "an instruction",
+}
+FEATURES = {"model": "a model's name", "speed": "another speed"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpeechOptions:
     """What a wire says in each request beside the texts. ClientConfig explains the fields."""
 
-    voice: str | None
+    voice: Voice | None
     model: str | None
     format: str
     sample_rate: int
@@ -33,29 +65,85 @@ class SpeechOptions:
     api_key: str | None = field(repr=False)
     # May hold keys as well.
     headers: Mapping[str, str] = field(repr=False)
+    extra: Mapping[str, Any] = field(repr=False)
     gzip_above: int
     gzip_replies: bool
     halve_refused: bool
+    max_texts: int
 
     @classmethod
     def from_config(cls, config: ClientConfig) -> SpeechOptions:
         """Take what wires need out of a client's settings."""
         return cls(
-            voice=None if config.voice is None else config.voice.name,
+            voice=config.voice,
             model=config.model,
             format=config.format,
             sample_rate=config.sample_rate,
             speed=config.speed,
             api_key=config.api_key,
             headers=config.headers,
+            extra=config.extra,
             gzip_above=config.batch.gzip_above,
             gzip_replies=config.batch.gzip_replies,
             halve_refused=config.batch.halve_refused,
+            max_texts=config.batch.max_texts,
         )
+
+    def check(self, wire: str, capabilities: Capabilities) -> None:
+        """Raise ConfigError for what this wire cannot do, before anything is sent."""
+        for asked in self.voice.asks if self.voice is not None else ():
+            if asked not in capabilities.voices:
+                can = ", ".join(VOICES[each] for each in sorted(capabilities.voices)) or "none"
+                raise ConfigError(
+                    f"voice: the wire {wire!r} cannot take {VOICES[asked]}; it takes: {can}"
+                )
+        for name, given in (("model", self.model is not None), ("speed", self.speed != 1)):
+            if given and name not in capabilities.features:
+                raise ConfigError(f"{name}: the wire {wire!r} cannot set it; leave it out")
+        rates = capabilities.sample_rates
+        if rates is not None and self.sample_rate not in rates:
+            known = ", ".join(map(str, rates))
+            raise ConfigError(
+                f"sample_rate: the wire {wire!r} speaks at {known} Hz, not {self.sample_rate}"
+            )
+
+    def best_format(self, capabilities: Capabilities) -> str:
+        """Return what to ask the service for: the wanted format where it has that."""
+        return self.format if self.format in capabilities.formats else capabilities.formats[0]
+
+
+class StreamReader(Protocol):
+    """One text's sound out of a reply that is still coming: without I/O, used by one thread.
+
+    `sample_rate` (Hz) holds from the first sound on; the sound is signed 16-bit little-endian,
+    mono, in whole samples.
+    """
+
+    parcel: Parcel
+    sample_rate: int
+
+    def accept(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Return whether what follows this head is a stream of sound; if not, the reply is read
+        whole and given to `refuse`."""
+        ...
+
+    def refuse(self, reply: Reply) -> CosyError:
+        """Return the error that a whole reply means, which is not a stream of sound."""
+        ...
+
+    def feed(self, data: bytes) -> bytes:
+        """Take in the next bytes (of gRPC: the next message; of a conversation: audio); return
+        the sound that they complete, maybe none. Raises CosyError."""
+        ...
+
+    def end(self) -> bytes:
+        """Note that the reply ended as it should; return the sound still held. Raises CosyError
+        when the sound is not whole."""
+        ...
 
 
 class Wire(Protocol):
-    """One protocol spoken with one endpoint. Immutable: any number of threads may share it."""
+    """One protocol spoken with one endpoint. Any number of threads may share it."""
 
     @property
     def name(self) -> str:
@@ -67,9 +155,32 @@ class Wire(Protocol):
         """Return what it can do."""
         ...
 
+    def exchange(
+        self, texts: Sequence[str], send: Send, request_id: str
+    ) -> list[Payload | CosyError]:
+        """Ask for these texts; return one payload or error per text, in their order.
+
+        Raises CosyError when the reply as a whole is of no use, InvalidTextError for a text that
+        cannot be encoded.
+        """
+        ...
+
+    def splits(self, error: ServerError) -> bool:
+        """Return whether one text may be to blame for the refusal of the whole call."""
+        ...
+
+    def listen(self, text: str, send: Send, request_id: str) -> StreamReader:
+        """Return what asks for one text and reads its sound as it comes; only where the wire's
+        capabilities have streaming. `send` is for what must be asked before. Raises CosyError."""
+        ...
+
+
+class HttpWire:
+    """A wire of one request and one whole reply for each call."""
+
     def encode(self, texts: Sequence[str], request_id: str) -> Request:
         """Build the request for these texts. Raises InvalidTextError for one not encodable."""
-        ...
+        raise NotImplementedError
 
     def decode(self, reply: Reply, texts: Sequence[str]) -> list[Payload | CosyError]:
         """Return one payload or error per text, in their order.
@@ -77,8 +188,18 @@ class Wire(Protocol):
         The texts are only counted, and blanked out of what the service says, so that no error
         and no log shows them. Raises CosyError when the whole reply is of no use.
         """
-        ...
+        raise NotImplementedError
+
+    def exchange(
+        self, texts: Sequence[str], send: Send, request_id: str
+    ) -> list[Payload | CosyError]:
+        """Ask for these texts; see Wire."""
+        return self.decode(send(self.encode(texts, request_id)), texts)
 
     def splits(self, error: ServerError) -> bool:
-        """Return whether one text may be to blame for the refusal of the whole call."""
-        ...
+        """Return whether one text may be to blame: with one text a call that is never in doubt."""
+        return False
+
+    def listen(self, text: str, send: Send, request_id: str) -> StreamReader:
+        """Refuse: this wire does not stream."""
+        raise ConfigError(f"stream: the wire {type(self).__name__} sends whole replies only")

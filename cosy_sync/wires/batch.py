@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import BadAudioError, CosyError, InvalidTextError, ServerError, TextError
 from ..messages import Payload, Reply, Request
-from .base import Capabilities, SpeechOptions
+from .base import Capabilities, HttpWire, SpeechOptions
 from .coding import dump_json, from_base64, load_json
 from .multipart import Part, split_parts
 from .placing import index_of, place
@@ -31,7 +31,7 @@ _MEDIA_TYPES = {"wav": "audio/wav", "pcm": "audio/pcm"}
 _SPLIT = frozenset({400, 413, 422})
 
 
-class BatchWire:
+class BatchWire(HttpWire):
     """Speak the batch protocol with one endpoint."""
 
     name = "batch"
@@ -169,7 +169,8 @@ def _fixed_headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
 
 
 def _fixed_fields(options: SpeechOptions) -> bytes:
-    fields: dict[str, Any] = {"voice": options.voice, "model": options.model}
+    voice = None if options.voice is None else options.voice.name
+    fields: dict[str, Any] = {**options.extra, "voice": voice, "model": options.model}
     fields = {name: value for name, value in fields.items() if value is not None}
     fields |= {
         "format": options.format,

@@ -1,31 +1,66 @@
-"""The wires by name: to add one, write its file and its line here."""
+"""The wires by name: to add one here, write its file and its line; others bring an entry point."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
+from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
+from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from .base import SpeechOptions, Wire
-from .batch import BatchWire
 
-__all__ = ["create_wire", "known_wires"]
+__all__ = ["ENTRY_POINTS", "create_wire", "known_wires"]
 
-_FACTORIES: Mapping[str, Callable[[str, SpeechOptions], Wire]] = MappingProxyType(
+# The group in which other packages announce their wires: name = "package.module:factory".
+ENTRY_POINTS = "cosy_sync.wires"
+
+# Imported on first use: module and class.
+_BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        BatchWire.name: BatchWire,
+        "batch": ("batch", "BatchWire"),
     }
 )
 
+Factory = Callable[[str, SpeechOptions], Wire]
+
 
 def known_wires() -> tuple[str, ...]:
-    """Return the names of all wires, sorted."""
-    return tuple(sorted(_FACTORIES))
+    """Return the names of all wires, sorted; those of other packages too."""
+    return tuple(sorted({*_BUILT_IN, *(each.name for each in entry_points(group=ENTRY_POINTS))}))
 
 
 def create_wire(name: str, endpoint_url: str, options: SpeechOptions) -> Wire:
-    """Build the wire of this name for one endpoint. Raises ConfigError for an unknown name."""
-    factory = _FACTORIES.get(name)
-    if factory is None:
-        raise ConfigError(f"wire: there is no {name!r}; known: {', '.join(known_wires())}")
-    return factory(endpoint_url, options)
+    """Build the wire of this name for one endpoint.
+
+    Raises ConfigError for an unknown name, and for what the wire cannot do.
+    """
+    wire = _factory(name)(endpoint_url, options)
+    schemes, scheme = wire.capabilities.schemes, urlsplit(endpoint_url).scheme
+    if scheme not in schemes:
+        known = ", ".join(f"{each}://" for each in schemes)
+        raise ConfigError(f"url: the wire {name!r} needs {known}, not {scheme}://")
+    options.check(name, wire.capabilities)
+    return wire
+
+
+def _factory(name: str) -> Factory:
+    if name in _BUILT_IN:
+        module, cls = _BUILT_IN[name]
+        factory: Factory = getattr(importlib.import_module(f".{module}", __package__), cls)
+        return factory
+    for entry in entry_points(group=ENTRY_POINTS, name=name):
+        return _loaded(entry)
+    raise ConfigError(f"wire: there is no {name!r}; known: {', '.join(known_wires())}")
+
+
+def _loaded(entry: EntryPoint) -> Factory:
+    try:
+        factory: Factory = entry.load()
+    except Exception as error:
+        raise ConfigError(
+            f"wire: {entry.name!r} of another package cannot be imported "
+            f"({type(error).__name__}: {error}); reinstall or update it"
+        ) from error
+    return factory

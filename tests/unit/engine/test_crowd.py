@@ -23,12 +23,12 @@ from cosy_sync.engine.caller import Caller
 from cosy_sync.engine.job import Job
 from cosy_sync.engine.sizes import ReplyBounds
 from cosy_sync.engine.station import Station
-from cosy_sync.errors import CosyError, ReplyTimeout, ServerError, server_error
+from cosy_sync.errors import CosyError, ReplyTimeout, server_error
 from cosy_sync.events import Event, LimitsLowered
 from cosy_sync.messages import Payload, Reply, Request
 from cosy_sync.models import Utterance, wav_header
 from cosy_sync.policies import Deadline, RetryBudget, RetryPolicy
-from cosy_sync.wires.base import Capabilities
+from cosy_sync.wires.base import Capabilities, HttpWire
 
 START = 1_000.0
 OFFERED = 80  # calls a second
@@ -132,7 +132,7 @@ def instant_of(work: float) -> float:
     )
 
 
-class Mute:
+class Mute(HttpWire):
     """A wire without bytes: what is measured here is when calls are sent."""
 
     name = "mute"
@@ -143,9 +143,6 @@ class Mute:
 
     def decode(self, reply: Reply, texts: Sequence[str]) -> list[Payload | CosyError]:
         return [Payload(SOUND, "audio/wav") for _ in texts]
-
-    def splits(self, error: ServerError) -> bool:
-        return False
 
 
 @dataclass
@@ -234,6 +231,7 @@ def make_caller(crowd: Crowd, station: Station, overload: OverloadConfig) -> Cal
         observer=crowd,
         clock=crowd.world,
         sample_rate=24_000,
+        format="wav",
     )
     retry, budget = RetryPolicy(RetryConfig()), RetryBudget(overload)
     return Caller(attempter, Alone(station), retry, crowd, crowd.world, budget)  # type: ignore[arg-type]

@@ -1,0 +1,67 @@
+"""What moves parcels that are not plain HTTP requests; each kind is imported on first use."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from ..config import ClientConfig
+from ..errors import ConfigError
+from ..messages import Incoming, Parcel, Reply, Request, RpcRequest
+from .exchange import Budget
+
+__all__ = ["Carrier", "create_carrier", "kind_of"]
+
+# Kind of parcel: module and class, made of a ClientConfig.
+_CARRIERS: Mapping[str, tuple[str, str]] = MappingProxyType({})
+
+
+class Carrier(Protocol):
+    """Moves parcels of one kind over connections of its own, for any number of threads."""
+
+    def post(self, parcel: Any, budget: Budget) -> Reply:
+        """Send a parcel and return the whole reply. Raises TransportError and its kin."""
+        ...
+
+    def open(self, parcel: Any, budget: Budget) -> Incoming:
+        """Send a parcel and return its reply as it begins. Raises TransportError and its kin."""
+        ...
+
+    def connections(self) -> tuple[int, int]:
+        """Return how many connections are open, and how many of them idle."""
+        ...
+
+    def cut(self) -> None:
+        """Wake every thread that waits; nothing can be sent afterwards."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's connections without a word on them."""
+        ...
+
+
+def kind_of(parcel: Parcel) -> str:
+    """Return which carrier moves a parcel; http is none of them."""
+    if isinstance(parcel, Request):
+        return "http"
+    return "rpc" if isinstance(parcel, RpcRequest) else "websocket"
+
+
+def create_carrier(kind: str, config: ClientConfig) -> Carrier:
+    """Make the carrier of a kind. Raises ConfigError when its extra is not installed."""
+    module, cls = _CARRIERS[kind]
+    try:
+        loaded = importlib.import_module(f".{module}", __package__)
+    except ImportError as error:
+        raise ConfigError(
+            f"wire: {config.wire!r} needs the package {error.name!r}; "
+            f"pip install 'cosy-sync[{kind}]'"
+        ) from error
+    carrier: Carrier = getattr(loaded, cls)(config)
+    return carrier

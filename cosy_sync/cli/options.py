@@ -52,15 +52,14 @@ def _add_service(group: argparse._ArgumentGroup, url: str, batch_size: int | Non
         help="a file that holds the key (default: the variable COSY_SYNC_API_KEY). There is no "
         "option for the key itself: other users of the machine can read command lines",
     )
-    texts = batch_size or BatchConfig.max_texts
-    seconds = f"{ClientConfig.deadline:g}"
+    default = Endpoint("http://localhost")
     for name, kind, words, value in (
-        ("--rate", float, "requests per second to each endpoint", "the wire's; batch: 100"),
-        ("--connections", int, "connections to each endpoint", "the wire's; batch: 50"),
-        ("--batch-size", int, "texts in one request", f"{texts}, or what the wire takes"),
-        ("--deadline", float, "seconds for each text, retries included", seconds),
+        ("--rate", float, "requests per second to each endpoint", default.rate),
+        ("--connections", int, "connections to each endpoint", default.max_connections),
+        ("--batch-size", int, "texts in one request", batch_size or BatchConfig.max_texts),
+        ("--deadline", float, "seconds for each text, retries included", ClientConfig.deadline),
     ):
-        group.add_argument(name, type=kind, metavar="N", help=f"{words} (default: {value})")
+        group.add_argument(name, type=kind, metavar="N", help=f"{words} (default: {value:g})")
 
 
 def _add_speech(group: argparse._ArgumentGroup) -> None:

@@ -210,7 +210,7 @@ class Attempter:
             good = [result for result in results if isinstance(result, Audio)]
             if len(good) < len(results):
                 self._tell_refused(timing, results)
-            room.keep(sum(len(audio.data) for audio in good))
+            room.keep(sum([len(audio.data) for audio in good]))
             return results
         finally:
             room.leave()

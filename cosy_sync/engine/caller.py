@@ -209,8 +209,8 @@ class Caller:
             TextsFinished(
                 texts=len(finished),
                 chars=chars,
-                audio_bytes=sum(len(audio.data) for audio in finished),
-                audio_seconds=sum(audio.duration for audio in finished),
+                audio_bytes=sum([len(audio.data) for audio in finished]),
+                audio_seconds=sum([audio.duration for audio in finished]),
                 latency=timing.queued + timing.total if timing else 0.0,
             )
         )

@@ -49,10 +49,8 @@ def _restore(value: Any, long: list[memoryview], keys: frozenset[str], as_view: 
     if isinstance(value, list):
         return [_restore(item, long, keys, True) for item in value]
     if isinstance(value, dict):
-        return {
-            str(_restore(key, long, keys, False)): _restore(item, long, keys, key in keys)
-            for key, item in value.items()
-        }
+        named = [(_restore(key, long, keys, False), item) for key, item in value.items()]
+        return {key: _restore(item, long, keys, key in keys) for key, item in named}
     return value
 
 

@@ -119,7 +119,7 @@ class OverloadConfig:
     # Seconds that an interactive call waits for its turn while the rate is lowered; bulk work
     # waits as long as its deadline allows. More serves more calls, later, and their queue is sent
     # on top of the new calls once the service has recovered.
-    patience: float = 1.0
+    patience: float = 0.5
 
     def __post_init__(self) -> None:
         check(

@@ -112,7 +112,8 @@ class Attempter:
         station.join(now)
         try:
             if not admission.probe:  # the breaker's probes are few, and must get through
-                station.governor.admit(job.interactive, clock.now())
+                waited = now - job.deadline.started if number == 1 else 0.0
+                station.governor.admit(job.interactive, clock.now(), waited)
             self._enter(job, station)
             started = clock.now()
             try:

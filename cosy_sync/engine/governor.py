@@ -44,10 +44,11 @@ class Governor:
         self._concurrency = Concurrency(endpoint.max_connections, config.decrease)
         self._pace = Pace(endpoint.rate, config.decrease, config.recovery)
 
-    def admit(self, urgent: bool, now: float) -> None:
-        """Let a call pass, at the rate of this instant. Raises OverloadError.
+    def admit(self, urgent: bool, now: float, waited: float = 0.0) -> None:
+        """Let a call pass that has waited so many seconds, at the rate of this instant.
 
-        An urgent call does not join a long queue for a service that is refusing calls.
+        An urgent call does not wait long for a service that is refusing calls. Raises
+        OverloadError.
         """
         if self._throttle.refuses(now):
             share = self._throttle.share(now)
@@ -62,12 +63,13 @@ class Governor:
         rate = self._pace.rate(now)
         self._limiter.set_rate(rate)
         wait = self._limiter.next_free(now) - now
-        if urgent and wait > self._patience:
+        if urgent and waited + wait > self._patience:
             raise OverloadError(
                 f"the service refused calls (429), so only {rate:.3g} requests/s are sent, and the "
-                f"next turn is {wait:.1f} s away: send less; bulk calls (synth_many) wait",
+                f"turn would have come after {waited + wait:.1f} s: send less; bulk calls "
+                "(synth_many) wait",
                 endpoint=self._label,
-                retry_after=wait,
+                retry_after=max(wait, _PAUSE),
             )
 
     def record(self, error: CosyError | None, started: float, now: float) -> None:

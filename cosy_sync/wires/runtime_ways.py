@@ -79,7 +79,7 @@ def choose_way(url: str, voice: Voice) -> tuple[str, Way]:
             return base, way
     given = " with ".join(VOICES[each] for each in voice.asks)
     where = ways[0].path if len(ways) == 1 else "this runtime"
-    raise ConfigError(f"voice: {where} takes {' or '.join(map(str, ways))}, not {given}")
+    raise ConfigError(f"voice: {where} takes {', or '.join(map(str, ways))}; not {given}")
 
 
 def _ways(url: str) -> tuple[str, Sequence[Way]]:

@@ -235,9 +235,10 @@ def _spoken(task: _Task) -> Sequence[str]:
 
 
 def _float_wav(pcm: bytes, rate: int) -> bytes:
-    """Write mono samples as torchaudio does: 32-bit floats."""
-    samples = [each / 32768 for (each,) in struct.iter_unpack("<h", pcm[: len(pcm) & ~1])]
-    data = struct.pack(f"<{len(samples)}f", *samples)
+    """Write mono samples as torchaudio does: 32-bit floats. Half a sample stays half a one."""
+    whole = len(pcm) & ~1
+    samples = [each / 32768 for (each,) in struct.iter_unpack("<h", pcm[:whole])]
+    data = struct.pack(f"<{len(samples)}f", *samples) + pcm[whole:]
     return (
         struct.pack("<4sI4s", b"RIFF", 50 + len(data), b"WAVE")
         + struct.pack("<4sIHHIIHHH", b"fmt ", 18, 3, 1, rate, 4 * rate, 4, 32, 0)

@@ -18,7 +18,6 @@ from cosy_sync.config import ClientConfig
 from cosy_sync.errors import (
     AuthError,
     BatchError,
-    BreakerOpenError,
     ConfigError,
     CutError,
     ReplyTimeout,
@@ -228,16 +227,6 @@ class TestFailures:
                 tts.synth("你好世界")
         assert caught.value.phase == "idle"
 
-    def test_an_outage_is_waited_for_or_told(self) -> None:
-        with Server(latency=0, rps=0) as server:
-            server.inject("status-503", times=100)
-            texts = [f"第{number}句话" for number in range(30)]
-            settings = {"retry": RetryConfig(max_retries=0), "priority": "interactive"}
-            with client(server, **settings) as tts, pytest.raises(BatchError) as caught:
-                tts.synth_many(texts)
-        kinds = {type(failure.error) for failure in caught.value.failures}
-        assert kinds <= {UnavailableError, BreakerOpenError} and len(kinds) == 2
-
     def test_a_limit_of_the_endpoint_is_the_users(self, server: Server) -> None:
         endpoint = Endpoint(server.base_url, max_connections=2)
         with CosyClient([endpoint], wire="runtime_http", voice="中文女") as tts:
@@ -414,6 +403,17 @@ class TestTheServersBytes:
             struct.pack("<f", each / 32_768) for (each,) in struct.iter_unpack("<h", pcm)
         )
         assert int.from_bytes(reply.content[4:8], "little") == len(reply.content) - 8
+
+    def test_the_server_of_2024_fails_where_nothing_is_spoken(self, server: Server) -> None:
+        asked = {"tts": "[fail]", "role": "中文女"}
+        assert httpx.post(f"{server.base_url}{OLD}/sft", data=asked).status_code == 500
+
+    def test_a_file_is_no_text(self, server: Server) -> None:
+        files = {"tts_text": ("a.txt", b"hello", "text/plain"), "spk_id": (None, "中文女")}
+        reply = httpx.post(f"{server.base_url}/inference_sft", files=files)
+        assert reply.status_code == 422
+        (detail,) = reply.json()["detail"]
+        assert (detail["type"], detail["loc"]) == ("string_type", ["body", "tts_text"])
 
     def test_the_server_of_2024_names_its_speakers(self, server: Server) -> None:
         assert httpx.get(f"{server.base_url}/api/roles").json() == {"roles": list(PRESETS)}

@@ -61,10 +61,6 @@ FAULTS = tuple(sorted(REPLY_FAULTS + CONTENT_FAULTS + TEXT_FAULTS + DELIVERY_FAU
 # Of an outage only: the server does not listen.
 REFUSE = "refuse"
 
-# Texts with these marks fail: alone, or with the whole call.
-FAIL_MARK = "[fail]"
-REFUSE_MARK = "[refuse]"
-
 
 def check_fault(name: str) -> str:
     """Return the name. Raises ValueError, with the nearest known name, when it is unknown."""

@@ -25,16 +25,7 @@ from .config import REPLY_FORMS, ServerConfig
 from .counters import Counters
 from .engines import Engine
 from .errors import RequestError, bad_request
-from .faults import (
-    DELIVERY_FAULTS,
-    FAIL_MARK,
-    REFUSE,
-    REFUSE_MARK,
-    REPLY_FAULTS,
-    TEXT_FAULTS,
-    FaultPlan,
-    check_fault,
-)
+from .faults import DELIVERY_FAULTS, REFUSE, REPLY_FAULTS, TEXT_FAULTS, FaultPlan, check_fault
 from .limits import CallLimit, ConnectionLimit
 from .reader import Request
 from .replies import Header, Reply, error_reply, json_reply
@@ -49,6 +40,10 @@ logger = logging.getLogger("cosy_sync.server")
 BATCH_PATH = "/batch"
 HEALTH_PATH = "/health"
 STATS_PATH = "/stats"
+
+# Texts with these marks fail: alone, or with the whole call.
+FAIL_MARK = "[fail]"
+REFUSE_MARK = "[refuse]"
 
 # Faults that leave a call without any reply, and how: who was connected before an outage of
 # `refuse` began may still ask.

@@ -1,1 +1,1 @@
-"""The server's side of each wire but `batch`: a file per wire, with its routes."""
+"""The server sides of the wires other than `batch`."""

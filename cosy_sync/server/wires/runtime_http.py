@@ -15,7 +15,7 @@ from ...audio.wav import parse_wav
 from ...errors import BadAudioError
 from ..batch import Part
 from ..errors import RequestError
-from ..faults import DELIVERY_FAULTS, FAIL_MARK, REFUSE_MARK, TEXT_FAULTS
+from ..faults import DELIVERY_FAULTS, TEXT_FAULTS
 from ..reader import Request
 from ..replies import BrokenBody, Reply, json_reply
 from ..routes import Route
@@ -38,6 +38,9 @@ _THREADS = 40
 _LOWEST_RATE = 16_000
 _LONGEST = 30.0
 _PROMPT_END = "<|endofprompt|>"
+# Texts with these marks find nothing to speak, or fail before it.
+_FAIL_MARK = "[fail]"
+_REFUSE_MARK = "[refuse]"
 # Faults of a batch that have a meaning for one text.
 _CONTENT_FAULTS = frozenset(
     {"bad-wav", "empty-audio", "odd-audio", "short-audio", "silent-audio", "swapped-type"}
@@ -124,7 +127,7 @@ class _Runtime:
 
     def _task(self, form: _Form, fields: Fields, fault: str) -> _Task:
         text = str(fields[form.text])
-        if REFUSE_MARK in text:
+        if _REFUSE_MARK in text:
             raise _failed()
         voice, is_long = str(fields.get(form.speaker, "")), False
         upload = fields.get(form.upload)
@@ -226,7 +229,7 @@ _SERVER = (("Server", "uvicorn"),)
 
 def _spoken(task: _Task) -> Sequence[str]:
     """Return the segments of what is spoken: not the prompt before its end mark."""
-    if FAIL_MARK in task.text:
+    if _FAIL_MARK in task.text:
         return []
     segments = [s.rpartition(_PROMPT_END)[2] for s in split_segments(task.text)]
     if task.fault in TEXT_FAULTS and segments:

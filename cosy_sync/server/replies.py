@@ -16,6 +16,10 @@ from .sound import Piece
 Header = tuple[str, str]
 
 
+class BrokenBody(Exception):
+    """Raised by a reply's chunks: it ends here, cut, as where a server's handler has failed."""
+
+
 @dataclass(slots=True)
 class Reply:
     """What goes back, and how."""

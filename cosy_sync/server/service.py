@@ -33,6 +33,7 @@ from .routes import NOWHERE, Route
 from .schedule import Schedule
 from .sound import Clip, Failure, encode_clip, media_type
 from .spoil import spoil
+from .wires import runtime_http
 
 logger = logging.getLogger("cosy_sync.server")
 
@@ -72,6 +73,7 @@ class Service:
             HEALTH_PATH: Route(("GET",), self._answer_health),
             STATS_PATH: Route(("GET",), self._answer_stats),
         }
+        self._routes.update(runtime_http.routes(self))
 
     def close(self) -> None:
         """Stop the engine and the threads."""
@@ -172,20 +174,29 @@ class Service:
         return outage or self._choose_fault(request)
 
     async def perform(
-        self, request: Request, texts: int, fault: str, speak: Callable[[], Awaitable[Reply]]
+        self,
+        request: Request,
+        texts: int,
+        fault: str,
+        speak: Callable[[], Awaitable[Reply]],
+        *,
+        at_once: bool = False,
     ) -> Reply:
         """Count an admitted call of so many texts, and do what it asks for, or what its fault
-        wants instead; the reply comes not before the latency is over. Raises RequestError."""
+        wants instead; the reply comes not before the latency is over. Raises RequestError.
+
+        `at_once`: what `speak` returns does not wait, since its body brings the latency itself.
+        """
         self.counters.batches += 1
         self.counters.texts += texts
         if fault:
             self.counters.count_fault(fault)
+        instead = fault in _DOWN or fault in REPLY_FAULTS
         try:
-            if fault in _DOWN or fault in REPLY_FAULTS:
-                return await self._no_reply(fault)
-            return await speak()
+            return await (self._no_reply(fault) if instead else speak())
         finally:
-            await self._wait_latency(request)
+            if instead or not at_once:
+                await self._wait_latency(request)
 
     async def _right_reply(self, call: Call, form: str, fault: str) -> Reply:
         """Synthesize, spoil as the fault says, and write."""

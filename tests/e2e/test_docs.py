@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cosy_sync.testing import FAULTS
+from cosy_sync.testing import FAULTS, Server
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +39,20 @@ def test_the_readmes_mock_works() -> None:
 def test_the_examples_of_the_overload_page_run() -> None:
     for block in examples("docs/overload.md"):
         subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
+
+
+def test_the_examples_of_the_runtime_http_page_run(tmp_path: Path) -> None:
+    blocks = examples("docs/wire-runtime_http.md")
+    assert len(blocks) == 3
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Server(latency=0) as server:
+        for block in blocks:
+            code = block.replace("http://gpu1:50000", server.base_url)
+            subprocess.run(
+                [sys.executable, "-c", code], check=True, timeout=60, env=env, cwd=tmp_path
+            )
+        assert server.stats()["texts"] == 2
+    assert (tmp_path / "hello.wav").stat().st_size > 1_000
 
 
 def test_the_testing_page_names_every_fault() -> None:

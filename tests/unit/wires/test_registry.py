@@ -10,7 +10,7 @@ from cosy_sync.config import ClientConfig
 from cosy_sync.errors import ConfigError
 from cosy_sync.wires import SpeechOptions, create_wire, known_wires
 
-OPTIONS = SpeechOptions.from_config(ClientConfig())
+OPTIONS = SpeechOptions.from_config(ClientConfig(voice="中文女"))
 
 
 def test_every_known_wire_can_be_built() -> None:

@@ -75,10 +75,10 @@ class Voice:
             if value is not None and not _sayable(value):
                 what = "the name of a speaker, such as Voice('中文女')"
                 raise ConfigError(f"voice: expected {what if key == 'name' else 'words'} as {key}")
-        if not self.asks:
-            raise ConfigError("voice: give a name, such as Voice('中文女'), or a reference")
         if self.transcript is not None and self.reference is None:
             raise ConfigError("voice: a transcript belongs to a reference recording; give both")
+        if not self.asks:
+            raise ConfigError("voice: give a name, such as Voice('中文女'), or a reference")
 
     @property
     def asks(self) -> tuple[str, ...]:

@@ -125,8 +125,6 @@ def test_one_failed_call_fails_its_text_alone(case: Case, serve: Serve, connect:
 def test_a_text_that_the_service_cannot_speak_fails_alone(
     case: Case, serve: Serve, connect: Connect
 ) -> None:
-    if case.capabilities.max_texts_per_call == 1:
-        pytest.skip("a wire of one text a call")
     client = connect(serve(), retry=NO_RETRY)
     bad = f"这句{FAIL_MARK}不行"
     outcomes = client.synth_many([*texts(5), bad, *texts(5, 5)], on_error="return")
@@ -154,7 +152,7 @@ def test_what_cannot_be_sent_is_refused_before_anything_is(
         ),
     ):
         if not known:
-            with pytest.raises(ConfigError, match=f"{setting}: the wire"):
+            with pytest.raises(ConfigError, match=f"^{setting}: "):
                 client.with_options(**{setting: value})  # type: ignore[misc]
 
 
@@ -222,7 +220,7 @@ def test_no_more_calls_are_under_way_than_allowed(
 
     assert len(client.synth_many(texts(16), progress=look)) == 16
     stats = server.stats()
-    assert 0 < most <= 2 and client.stats().throttled == 0
+    assert most <= 2 and client.stats().throttled == 0
     assert stats["refused"] == 0
     if case.counted:
         assert stats["connections_peak"] == 2
@@ -275,7 +273,7 @@ def test_a_key_opens_and_another_one_does_not(case: Case, serve: Serve, connect:
 
 
 @pytest.mark.parametrize(
-    "fault", ["reset", "reset-mid", "cut", "status-502", "status-503", "empty-audio"]
+    "fault", ["reset", "reset-mid", "cut", "status-502", "status-503", "odd-audio", "silent-audio"]
 )
 def test_trouble_is_got_over(case: Case, serve: Serve, connect: Connect, fault: str) -> None:
     server = serve()
@@ -291,7 +289,8 @@ def test_in_the_middle_of_trouble_no_text_gets_anothers_audio(
 ) -> None:
     names = ("reset", "reset-mid", "cut", "status-502", "text-error", "odd-audio", "silent-audio")
     server = serve(faults=dict.fromkeys((*names, "short-audio"), 0.04), seed=4)
-    client = connect(server, batch_size=4, retry=RetryConfig(base=0.01, max_retries=5))
+    size = min(4, case.capabilities.max_texts_per_call)
+    client = connect(server, batch_size=size, retry=RetryConfig(base=0.01, max_retries=5))
     outcomes = client.synth_many(texts(100), on_error="return")
     assert [outcome.text for outcome in outcomes] == texts(100)
     assert wrong(case, outcomes) == []

@@ -76,7 +76,7 @@ def resample(samples: array[int], rate: int, wanted: int) -> array[int]:
 def _whole_numbers(np: Any, sound: Any) -> array[int]:
     if sound.size and not float(np.abs(sound).max()) <= _MOST_FLOAT:  # NaN is no better
         raise _bad("has samples beyond -1 to 1; give floats in that range, or int16")
-    scaled = np.clip(np.rint(sound * 32_768), -32_768, 32_767)
+    scaled = np.clip(np.rint(sound.astype("float64") * 32_768), -32_768, 32_767)
     return array("h", scaled.astype("=i2").tobytes())
 
 

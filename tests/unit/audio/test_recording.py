@@ -170,7 +170,7 @@ def test_rates_that_services_take_are_kept(rate: int) -> None:
     ("rate", "rates", "wanted"),
     [
         (48_001, (16_000, 48_000), 48_000),
-        (96_000, (16_000, 48_000), 48_000),
+        (192_000, (16_000, 48_000), 48_000),
         (24_000, (16_000, 16_000), 16_000),
         (44_100, (16_000, 16_000), 16_000),
         (16_000, (24_000, 24_000), 24_000),
@@ -262,7 +262,15 @@ def test_a_file_that_claims_too_much_is_refused(wrong: str) -> None:
     else:
         file[22:24] = (9).to_bytes(2, "little")
         file[32:34] = (18).to_bytes(2, "little")
-    assert "reference: the recording" in refusal(bytes(file))
+    assert ("claims 24000 Hz and 9 channels" if wrong == "channels" else "") in refusal(bytes(file))
+
+
+def test_floats_of_another_scale_in_a_file_are_refused(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="needs the extra clips")
+    for value in (40.0, float("nan")):
+        sound = [0.1, value] * 24_000
+        soundfile.write(tmp_path / "clip.wav", sound, 24_000, subtype="FLOAT")
+        assert "beyond -1 to 1" in refusal(tmp_path / "clip.wav")
 
 
 def test_arrays_are_read_in_all_their_shapes() -> None:
@@ -289,6 +297,16 @@ def test_arrays_that_are_no_samples_are_refused() -> None:
         (np.array(1.0), "0 axes"),
     ):
         assert why in refusal((samples, 24_000))
+
+
+def test_what_numpy_cannot_read_is_refused() -> None:
+    pytest.importorskip("numpy")
+
+    class OnAGraphicsCard:
+        def __array__(self, *_: Any, **__: Any) -> Any:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+
+    assert "numpy can read" in refusal((OnAGraphicsCard(), 24_000))
 
 
 def test_of_an_array_no_more_is_touched_than_needed() -> None:

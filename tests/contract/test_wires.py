@@ -31,7 +31,6 @@ from cosy_sync import (
     Voice,
 )
 from cosy_sync.models import wav_header
-from cosy_sync.server import Server
 from cosy_sync.server.service import FAIL_MARK
 from cosy_sync.wires import known_wires
 
@@ -370,15 +369,11 @@ def test_a_stream_brings_the_same_sound_and_can_be_left(
 # -- forks --------------------------------------------------------------------------------------
 
 FORK = """
-import os, sys
+import dataclasses, os, sys
 sys.path.insert(0, sys.argv[1])
 from wires import CASES
 (case,) = [case for case in CASES if case.name == sys.argv[2]]
-
-class Running:
-    base_url, url, grpc_url = sys.argv[3:6]
-
-client = case.client(Running)
+client = dataclasses.replace(case, url=lambda _: sys.argv[3]).client(None)
 
 def right(start):
     texts = [f"第{n}位乘客请到{n % 7}号窗口" for n in range(start, start + 6)]
@@ -398,10 +393,9 @@ client.close()
 
 
 def test_forked_children_get_their_own_audio(case: Case, serve: Serve) -> None:
-    server: Server = serve()
-    places = [server.base_url, server.url, getattr(server, "grpc_url", None) or ""]
+    here, url = str(Path(__file__).parent), case.url(serve())
     done = subprocess.run(
-        [sys.executable, "-c", FORK, str(Path(__file__).parent), case.name, *places],
+        [sys.executable, "-c", FORK, here, case.name, url],
         capture_output=True,
         text=True,
         timeout=60,

@@ -60,7 +60,7 @@ class Case:
         options = SpeechOptions.from_config(ClientConfig(**{"voice": SPEAKER, **self.settings}))
         return create_wire(self.wire or self.name, self.example, options).capabilities
 
-    def client(self, server: Server, **settings: Any) -> CosyClient:
+    def client(self, server: Any, **settings: Any) -> CosyClient:
         """Return a client of a server, wide open, quick to try again and with a speaker."""
         url = self.url(server)
         limits = {

@@ -47,7 +47,7 @@ from .errors import (
     UnexpectedError,
 )
 from .events import Event, Observer
-from .models import Audio, Outcome, Timing, Voice, text_hash
+from .models import Audio, Outcome, Recording, Timing, Voice, text_hash
 from .stats import Stats
 from .version import VERSION as __version__
 
@@ -84,6 +84,7 @@ __all__ = [
     "OverloadError",
     "PoolConfig",
     "RateLimitedError",
+    "Recording",
     "RefusedError",
     "ReplyTimeout",
     "RetryConfig",

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError
-from .base import SpeechOptions, Wire
+from .base import Capabilities, SpeechOptions, Wire
 
-__all__ = ["ENTRY_POINTS", "create_wire", "known_wires"]
+__all__ = ["ENTRY_POINTS", "capabilities_of", "create_wire", "known_wires"]
 
 # The group in which other packages announce their wires: name = "package.module:factory".
 ENTRY_POINTS = "cosy_sync.wires"
@@ -44,6 +44,15 @@ def create_wire(name: str, endpoint_url: str, options: SpeechOptions) -> Wire:
         raise ConfigError(f"url: the wire {name!r} needs {known}, not {scheme}://")
     options.check(name, wire.capabilities)
     return wire
+
+
+def capabilities_of(name: str) -> Capabilities | None:
+    """Return what every wire of this name can do; None where that depends on the endpoint.
+
+    Raises ConfigError for an unknown name.
+    """
+    known = getattr(_factory(name), "capabilities", None)
+    return known if isinstance(known, Capabilities) else None
 
 
 def _factory(name: str) -> Factory:

@@ -20,7 +20,8 @@ class Room:
         self._kept = 0
 
     def make(self, size: int) -> None:
-        """Wait until a reply of so many bytes may come in. Raises DeadlineError."""
+        """Wait until a reply of so many bytes may come in; an attempt may have several. Raises
+        DeadlineError."""
         job = self._job
         if job.backlog is not None:
             job.backlog.enter(job.first, size, job.deadline.remaining(self._clock.now()))
@@ -29,7 +30,7 @@ class Room:
             if job.backlog is not None:
                 job.backlog.change(-size)
             raise job.deadline.error("waiting for room in LimitConfig(max_bytes_in_flight)")
-        self._size = size
+        self._size = size + (self._size or 0)
 
     def keep(self, size: int) -> None:
         """Say how many bytes of audio go on to wait for their turn."""

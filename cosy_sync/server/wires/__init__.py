@@ -1,0 +1,1 @@
+"""What the server speaks beside the batch wire: one wire per file, each under its own paths."""

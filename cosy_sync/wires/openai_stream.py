@@ -71,7 +71,7 @@ class SpeechStream:
             return b"".join([self._take(event) for event in self._events.feed(data)])
         if self._start is not None:
             self._start += data
-            if is_text(self._start[:_LOOK]) and len(self._start) < _MAX_TEXT:
+            if not self._start or (is_text(self._start[:_LOOK]) and len(self._start) < _MAX_TEXT):
                 return b""
             data, self._start = bytes(self._start), None
         return self._heard(self._sound.feed(data))

@@ -75,7 +75,8 @@ class OpenaiWire(HttpWire):
         self._voice: UploadedVoice | None = None
         self._clip: Recording | None = None
         voice = options.voice
-        if voice is not None and isinstance(voice.reference, Recording):
+        if voice is not None and voice.reference is not None:
+            assert isinstance(voice.reference, Recording)
             self._clip = voice.reference
             if self.service == "vllm":
                 self._voice = UploadedVoice(

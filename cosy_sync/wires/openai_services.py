@@ -140,7 +140,8 @@ def _say_siliconflow(options: SpeechOptions, fields: dict[str, Any]) -> str:
     voice = options.voice
     if voice is None:
         return ""
-    if isinstance(voice.reference, Recording):
+    if voice.reference is not None:
+        assert isinstance(voice.reference, Recording)
         # An empty name says that the voice is the recording's.
         fields["voice"] = ""
         audio = data_uri(voice.reference)

@@ -99,6 +99,9 @@ def test_a_batch_may_be_larger_where_the_operator_allows_it(server: Server) -> N
         assert stats(server, "batches") == 1
         assert len(speaker.with_options(batch_size=50).synth_many(TEXTS[:50])) == 50
         assert stats(server, "batches") == 2
+    with client(server, BATCH) as speaker:
+        speaker.with_options(batch_size=64).synth_many(TEXTS[:64])
+        assert stats(server, "batches") == 3
 
 
 def test_a_batch_beyond_the_operators_limit_is_halved(server: Server) -> None:

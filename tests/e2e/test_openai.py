@@ -33,6 +33,7 @@ from cosy_sync.models import Recording, wav_header
 from cosy_sync.net import Sender
 from cosy_sync.testing import Server, tone_wav
 from cosy_sync.wires import SpeechOptions
+from cosy_sync.wires.forms import write_form
 from cosy_sync.wires.openai import OpenaiWire
 from tests.e2e.scripted import eventually
 
@@ -325,6 +326,7 @@ def ask(server: Server, path: str, body: object = None, **headers: str) -> tuple
         ({"input": "a", "instructions": "x" * 501}, "instructions: at most 500 characters"),
         ({"input": "a", "ref_audio": "http://x", "ref_text": "x"}, "ref_audio: only data URIs"),
         ({"input": "a", "ref_audio": "data:;base64,AAAA"}, "ref_text: a non-empty transcript"),
+        ({"input": "a" * 5_001}, "input has 5001 characters: at most 5000 are allowed"),
         ([], "the body is not a JSON object"),
     ],
 )
@@ -333,6 +335,50 @@ def test_the_server_refuses_in_vllms_form(server: Server, body: object, message:
     assert status == 400
     assert said["error"].pop("message").startswith(message)
     assert said == {"error": {"type": "BadRequestError", "param": None, "code": 400}}
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "message"),
+    [
+        (b"{}", "text/plain", "Unsupported Media Type: Only 'application/json' is allowed"),
+        (b"{", "application/json", "the body is not JSON in UTF-8"),
+        (b"\xff", "application/json", "the body is not JSON in UTF-8"),
+        (b"x", "multipart/form-data; boundary=b", "the body is no multipart/form-data"),
+        (
+            b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n",
+            "multipart/form-data; boundary=b",
+            "a part of the form has no name",
+        ),
+    ],
+)
+def test_the_server_refuses_bodies_that_it_cannot_read(
+    server: Server, data: bytes, kind: str, message: str
+) -> None:
+    assert posted(server, "/v1/audio/speech", data, kind) == (400, message)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sample", "message"),
+    [
+        ({"consent": "true"}, WAV, "name: Field required"),
+        ({"name": "alice"}, WAV, "consent: Field required"),
+        ({"consent": "true", "name": "alice"}, b"mp3", "the reference audio is no WAV file"),
+    ],
+)
+def test_the_server_refuses_uploads(
+    server: Server, fields: dict[str, str], sample: bytes, message: str
+) -> None:
+    form = write_form(fields, ("audio_sample", "audio/wav", sample))
+    body = form.before + form.after
+    assert posted(server, "/v1/audio/voices", body, form.content_type) == (400, message)
+
+
+def posted(server: Server, path: str, data: bytes, kind: str) -> tuple[int, str]:
+    request = urllib.request.Request(server.base_url + path, data, {"Content-Type": kind})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    with caught.value as error:
+        return error.code, json.load(error)["error"]["message"]
 
 
 @pytest.mark.parametrize(

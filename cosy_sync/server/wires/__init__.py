@@ -1,1 +1,1 @@
-"""What the server speaks beside the batch wire: one wire per file, each under its own paths."""
+"""The server sides of the wires other than `batch`."""

@@ -6,9 +6,8 @@ import json
 import re
 from typing import Any
 
-from cosy_sync.errors import BadAudioError
-from cosy_sync.wires.multipart import split_parts
-
+from ...errors import BadAudioError
+from ...wires.multipart import split_parts
 from ..errors import bad_request
 from ..reader import Request
 

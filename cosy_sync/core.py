@@ -72,9 +72,8 @@ class Core:
         What the wire cannot do is refused here, not at the first text. Raises ConfigError.
         """
         config = _with_recording(config)
-        for endpoint in self.endpoints:
-            _wire(endpoint, config)
-        most = min(can.max_texts_per_call for can in self._capabilities)
+        wires = [_wire(endpoint, config) for endpoint in self.endpoints]
+        most = min(wire.capabilities.max_texts_per_call for wire in wires)
         batch, pool = config.batch, config.pool
         if batch.max_texts > most:
             if batch.max_texts != BatchConfig.max_texts:

@@ -33,7 +33,7 @@ from .routes import NOWHERE, Route
 from .schedule import Schedule
 from .sound import Clip, Failure, encode_clip, media_type
 from .spoil import spoil
-from .wires import runtime_http
+from .wires import openai, runtime_http
 
 logger = logging.getLogger("cosy_sync.server")
 
@@ -74,6 +74,7 @@ class Service:
             STATS_PATH: Route(("GET",), self._answer_stats),
         }
         self._routes.update(runtime_http.routes(self))
+        self._routes.update(openai.routes(self))
 
     def close(self) -> None:
         """Stop the engine and the threads."""
@@ -118,7 +119,10 @@ class Service:
 
     async def answer(self, request: Request, address: str) -> Reply:
         """Give the reply to one request; never raises."""
-        route = self._routes.get(request.path, NOWHERE)
+        route = self._routes.get(request.path)
+        if route is None:  # one place of a collection, perhaps
+            above = request.path.rpartition("/")[0]
+            route = self._routes.get(f"{above}/{{name}}", NOWHERE)
         try:
             return await self._follow(route, request, address)
         except RequestError as error:
@@ -169,7 +173,7 @@ class Service:
         Raises RequestError.
         """
         outage = self.schedule.fault(self.age)
-        self._check_key(request)
+        self.check_key(request)
         self._check_rate(request, address)
         return outage or self._choose_fault(request)
 
@@ -235,7 +239,8 @@ class Service:
             parts.append(Part(index, content, kind, echo))
         return parts
 
-    def _check_key(self, request: Request) -> None:
+    def check_key(self, request: Request) -> None:
+        """Raise RequestError where a key is asked for and this is another or none."""
         key = self.config.api_key
         if key is None:
             return

@@ -4,9 +4,11 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
-from cosy_sync.testing import FAULTS, Server
+from cosy_sync.testing import FAULTS, Server, tone_wav
+from cosy_sync.wires.forms import write_form
 
 ROOT = Path(__file__).parents[2]
 
@@ -115,3 +117,35 @@ def test_the_examples_of_the_interactive_page_work() -> None:
     for block in blocks:
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-c", block], check=True, timeout=60, env=env)
+
+
+def test_the_examples_of_the_openai_page_work(tmp_path: Path) -> None:
+    blocks = examples("docs/wire-openai.md")
+    assert len(blocks) == 5
+    # Every name is this machine's, so that the host can stand there as users write it.
+    front = (
+        "import socket\n"
+        "real = socket.getaddrinfo\n"
+        "socket.getaddrinfo = lambda host, *more, **named: real('127.0.0.1', *more, **named)\n"
+    )
+    with Server(latency=0) as server:
+        port = server.base_url.rpartition(":")[2]
+        alice = write_form(
+            {"consent": "true", "name": "alice"}, ("audio_sample", "", tone_wav("a"))
+        )
+        upload = urllib.request.Request(
+            f"{server.base_url}/v1/audio/voices",
+            alice.before + alice.after,
+            {"Content-Type": alice.content_type},
+        )
+        urllib.request.urlopen(upload).close()
+        for block in blocks:
+            code, count = re.subn(
+                r"https?://([a-z.]+)(:[0-9]+)?/", rf"http://\1:{port}/", front + block
+            )
+            assert count == 1
+            env = {**os.environ, "PYTHONPATH": str(ROOT)}
+            command = [sys.executable, "-W", "error", "-c", code]
+            subprocess.run(command, check=True, timeout=60, env=env, cwd=tmp_path)
+        assert server.stats()["texts"] == 7
+    assert (tmp_path / "hello.wav").stat().st_size > 44

@@ -33,6 +33,7 @@ from .routes import NOWHERE, Route
 from .schedule import Schedule
 from .sound import Clip, Failure, encode_clip, media_type
 from .spoil import spoil
+from .wires import dashscope_ws
 
 logger = logging.getLogger("cosy_sync.server")
 
@@ -72,6 +73,7 @@ class Service:
             HEALTH_PATH: Route(("GET",), self._answer_health),
             STATS_PATH: Route(("GET",), self._answer_stats),
         }
+        self._routes.update(dashscope_ws.routes(self))
 
     def close(self) -> None:
         """Stop the engine and the threads."""
@@ -131,6 +133,8 @@ class Service:
             raise request.refusal
         if route is NOWHERE:
             raise RequestError(404, "not_found", "known paths are " + ", ".join(self._routes))
+        if request.upgrade is not None and not route.upgrades:
+            raise RequestError(501, "not_implemented", f"{request.path} speaks HTTP only")
         if request.method not in route.methods:
             methods = ", ".join(route.methods)
             allow = (("Allow", methods),)
@@ -167,7 +171,7 @@ class Service:
         Raises RequestError.
         """
         outage = self.schedule.fault(self.age)
-        self._check_key(request)
+        self.check_key(request)
         self._check_rate(request, address)
         return outage or self._choose_fault(request)
 
@@ -224,7 +228,8 @@ class Service:
             parts.append(Part(index, content, kind, echo))
         return parts
 
-    def _check_key(self, request: Request) -> None:
+    def check_key(self, request: Request) -> None:
+        """Judge a request by its key. Raises RequestError."""
         key = self.config.api_key
         if key is None:
             return

@@ -142,14 +142,14 @@ class SpeechTask:
             raise self._fail(_bad("not_json", "a text frame that is no JSON")) from None
         header = _dict(message, "header")
         event = header.get("event")
-        if event == "task-failed":
-            raise self._fail(self._failure(header))
-        if event not in ("task-started", "result-generated", "task-finished"):
+        if event not in ("task-started", "result-generated", "task-finished", "task-failed"):
             return ()
         named = _text(header, "task_id")
         if named is not None and named.replace("-", "").lower() != self.task_id:
             # Audio carries no name: from here on nobody knows whose it is.
             raise self._fail(_bad("misplaced", "an event of another task"))
+        if event == "task-failed":
+            raise self._fail(self._failure(header))
         if event == "task-started":
             return self._begin()
         if event == "task-finished":

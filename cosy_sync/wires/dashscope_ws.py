@@ -46,6 +46,7 @@ class DashscopeWsWire:
     )
 
     def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
+        options.check(self.name, self.capabilities)
         self._ssml = bool(options.extra.get("enable_ssml"))
         self._rate = options.sample_rate
         self._plan = TaskPlan(endpoint_url, _headers(options), _run_payload(options))
@@ -85,6 +86,7 @@ class DashscopeStream:
         self.sample_rate = sample_rate
         self._held = b""
         self._size = 0
+        self._is_checked = False
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:
         """Return True: a handshake that failed has raised already."""
@@ -96,12 +98,16 @@ class DashscopeStream:
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole samples that have come. Raises BadAudioError for a WAV file."""
+        self._size += len(data)
         data = self._held + data
-        if not self._size and data[:4] == b"RIFF":
-            raise _bad("header", "a WAV file, although bare samples were asked for")
-        self._size += len(data) - len(self._held)
-        # A first byte or three may still become RIFF.
-        cut = 0 if self._size < 4 else len(data) // 2 * 2
+        self._held = data
+        if not self._is_checked:
+            if len(data) < 4:
+                return b""  # it may still become RIFF
+            if data[:4] == b"RIFF":
+                raise _bad("header", "a WAV file, although bare samples were asked for")
+            self._is_checked = True
+        cut = len(data) // 2 * 2
         self._held = data[cut:]
         return data[:cut]
 

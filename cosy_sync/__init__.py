@@ -47,7 +47,7 @@ from .errors import (
     UnexpectedError,
 )
 from .events import Event, Observer
-from .models import Audio, Outcome, Timing, Voice, text_hash
+from .models import Audio, Outcome, Timing, Voice, Word, text_hash
 from .stats import Stats
 from .version import VERSION as __version__
 
@@ -100,6 +100,7 @@ __all__ = [
     "UnexpectedError",
     "VerifyConfig",
     "Voice",
+    "Word",
     "__version__",
     "configure",
     "default_client",

@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cosy_sync.testing import FAULTS
+import pytest
+
+from cosy_sync.testing import FAULTS, Server
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,3 +103,20 @@ def test_the_examples_of_the_interactive_page_work() -> None:
     for block in blocks:
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-c", block], check=True, timeout=60, env=env)
+
+
+def test_the_examples_of_the_dashscope_ws_page_work() -> None:
+    pytest.importorskip("websockets", reason="needs websockets (extra websocket)")
+    blocks = examples("docs/wire-dashscope-ws.md")
+    assert len(blocks) == 3
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Server(latency=0, api_key="sk-of-the-example") as server:
+        local = server.base_url.replace("http", "ws", 1)
+        for block in blocks:
+            assert "wss://dashscope.aliyuncs.com" in block
+            code = block.replace("wss://dashscope.aliyuncs.com", local)
+            env["COSY_SYNC_API_KEY"] = "sk-of-the-example"
+            subprocess.run(
+                [sys.executable, "-W", "error", "-c", code], check=True, timeout=60, env=env
+            )
+        assert server.stats()["texts"] == 5

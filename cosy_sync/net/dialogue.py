@@ -240,9 +240,11 @@ class Dialogue:
         """Do as `read`, but wait no longer than so many seconds, and then return None."""
         audio = self._ready()
         if audio is None:
-            until = min(time.monotonic() + seconds, self._budget.until)
-            with contextlib.suppress(ReplyTimeout):
-                self._step(until)
+            try:
+                self._step(min(time.monotonic() + seconds, self._budget.until))
+            except ReplyTimeout:
+                if time.monotonic() >= self._budget.until:
+                    raise
             audio = self._ready()
         return audio
 

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import BadAudioError, BadRequestError, CosyError, UnavailableError
+from ..errors import (
+    BadAudioError,
+    BadRequestError,
+    CosyError,
+    InvalidTextError,
+    UnavailableError,
+)
 from ..messages import Reply
-from ..models import Word
+from ..models import Word, is_utf8
 from .coding import dump_json, load_json
 from .dashscope_errors import dashscope_error
 from .redaction import without_texts
 from .refusals import read_error
 from .retry_after import retry_after
 
-__all__ = ["SpeechTask", "TaskPlan"]
+__all__ = ["TASK_UNITS", "SpeechTask", "TaskPlan"]
+
+# Characters of one message and of one task, as the service counts them.
+_MESSAGE_UNITS = 20_000
+TASK_UNITS = 200_000
+# What counts twice: Chinese characters, those of Japanese and Korean texts among them.
+_IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
+_TAG = re.compile(r"<[^<>]*>")
 
 # Waiting for task-started; texts may go out; all texts are out; ended well; ended otherwise.
 _OPENING, _SPEAKING, _FINISHING, _FINISHED, _BROKEN = range(5)
@@ -25,7 +39,7 @@ _REFUSALS = (1003, 1007, 1008, 1009)
 _PASSING = (1001, 1011, 1012, 1013, 1014)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskPlan:
     """What all tasks of one wire have in common."""
 
@@ -33,6 +47,8 @@ class TaskPlan:
     headers: tuple[tuple[str, str], ...]
     # The payload of run-task.
     payload: Mapping[str, Any]
+    # The texts are SSML: the service takes one message of it.
+    has_ssml: bool = False
 
 
 class SpeechTask:
@@ -49,23 +65,29 @@ class SpeechTask:
         self.headers = plan.headers
         self.address: str | None = None
         self.task_id = uuid.uuid4().hex
-        self._payload = plan.payload
-        self._waiting = list(texts)
-        self._texts = list(texts)
+        self._plan = plan
+        self._texts: list[str] = []
+        # Pieces that are to be sent.
+        self._waiting: list[str] = []
+        self._units = 0
         self._ends = ends
         self._state = _OPENING
         self._audio: list[bytes] = []
         # By sentence and place in it: later events repeat what earlier ones said.
         self._words: dict[tuple[int, int], Word] = {}
+        for text in texts:
+            self._take_text(text)
 
     def open(self) -> Sequence[str | bytes]:
         """Return run-task: nothing else may be said before the service has answered it."""
-        return (self._say("run-task", self._payload),)
+        return (self._say("run-task", self._plan.payload),)
 
     def more(self, text: str) -> Sequence[str | bytes]:
-        """Return the frames that carry a further text; none while the task is not yet begun."""
-        self._texts.append(text)
-        self._waiting.append(text)
+        """Return the frames that carry a further text; none while the task is not yet begun.
+
+        Raises InvalidTextError, and then goes on as if nothing was given.
+        """
+        self._take_text(text)
         return tuple(self._next())
 
     def finish(self) -> Sequence[str | bytes]:
@@ -189,6 +211,28 @@ class SpeechTask:
                 key = (index, at if isinstance(at, int) else place)
                 self._words[key] = Word(str(word.get("text", "")), begin / 1000, end / 1000)
 
+    # -- texts ------------------------------------------------------------------------------------
+
+    def _take_text(self, text: str) -> None:
+        if not is_utf8(text):
+            raise InvalidTextError("the text holds half a character that UTF-8 cannot carry")
+        has_ssml = self._plan.has_ssml
+        units = _units(_TAG.sub("", text) if has_ssml else text)
+        most = _MESSAGE_UNITS if has_ssml else TASK_UNITS - self._units
+        if units > most:
+            what = "SSML text" if has_ssml else "text"
+            raise InvalidTextError(
+                f"the {what} has {units} characters as the service counts them (Chinese ones "
+                f"twice), more than {most}; split it"
+            )
+        self._units += units
+        self._texts.append(text)
+        if units <= _MESSAGE_UNITS:
+            self._waiting.append(text)
+            return
+        half = _MESSAGE_UNITS // 2
+        self._waiting += [text[start : start + half] for start in range(0, len(text), half)]
+
     # -- what is said -----------------------------------------------------------------------------
 
     def _next(self) -> Iterator[str]:
@@ -204,6 +248,11 @@ class SpeechTask:
     def _say(self, action: str, payload: Mapping[str, Any]) -> str:
         header = {"action": action, "task_id": self.task_id, "streaming": "duplex"}
         return dump_json({"header": header, "payload": payload}).decode()
+
+
+def _units(text: str) -> int:
+    """Count characters as the service does: Chinese ones twice."""
+    return len(text) if text.isascii() else len(text) + len(_IDEOGRAPH.findall(text))
 
 
 def _dict(value: Any, key: str) -> Mapping[str, Any]:

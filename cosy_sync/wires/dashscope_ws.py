@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import BadAudioError, ConfigError, CosyError, InvalidTextError, ServerError
+from ..errors import BadAudioError, ConfigError, CosyError, ServerError
 from ..messages import Payload, Reply
-from ..models import is_utf8
 from .base import Capabilities, Send, SpeechOptions
-from .dashscope_task import SpeechTask, TaskPlan
+from .dashscope_task import TASK_UNITS, SpeechTask, TaskPlan
 
 __all__ = ["DashscopeStream", "DashscopeWsWire"]
 
-# Characters of one message and of one task, as the service counts them.
-_MESSAGE_UNITS = 20_000
-_TASK_UNITS = 200_000
 _RATES = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
 _SPEEDS = (0.5, 2.0)
 
-# What counts twice: Chinese characters, those of Japanese and Korean texts among them.
-_IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
-_TAG = re.compile(r"<[^<>]*>")
 # Said by the handshake itself.
 _OURS = frozenset({"connection", "content-length", "host", "transfer-encoding", "upgrade"})
 
@@ -33,7 +25,7 @@ class DashscopeWsWire:
     name = "dashscope_ws"
     capabilities = Capabilities(
         max_texts_per_call=1,
-        max_text_chars=_TASK_UNITS,
+        max_text_chars=TASK_UNITS,
         schemes=("ws", "wss"),
         formats=("pcm",),
         sample_rates=_RATES,
@@ -47,9 +39,13 @@ class DashscopeWsWire:
 
     def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
         options.check(self.name, self.capabilities)
-        self._ssml = bool(options.extra.get("enable_ssml"))
         self._rate = options.sample_rate
-        self._plan = TaskPlan(endpoint_url, _headers(options), _run_payload(options))
+        self._plan = TaskPlan(
+            url=endpoint_url,
+            headers=_headers(options),
+            payload=_run_payload(options),
+            has_ssml=bool(options.extra.get("enable_ssml")),
+        )
 
     def __repr__(self) -> str:
         return f"<DashscopeWsWire {self._plan.url.partition('?')[0]}>"
@@ -75,7 +71,7 @@ class DashscopeWsWire:
         `more`. Raises InvalidTextError."""
         if text is None:
             return SpeechTask(self._plan, (), ends=False)
-        return SpeechTask(self._plan, _pieces(text, self._ssml))
+        return SpeechTask(self._plan, (text,))
 
 
 class DashscopeStream:
@@ -163,28 +159,3 @@ def _run_payload(options: SpeechOptions) -> dict[str, Any]:
         "parameters": parameters,
         "input": {},
     }
-
-
-def _units(text: str) -> int:
-    """Count characters as the service does: Chinese ones twice."""
-    return len(text) if text.isascii() else len(text) + len(_IDEOGRAPH.findall(text))
-
-
-def _pieces(text: str, ssml: bool) -> list[str]:
-    """Return a text in pieces that fit into one message each."""
-    if not is_utf8(text):
-        raise InvalidTextError("the text holds half a character that UTF-8 cannot carry")
-    if 2 * len(text) <= _MESSAGE_UNITS:
-        return [text]
-    units = _units(_TAG.sub("", text) if ssml else text)
-    most = _MESSAGE_UNITS if ssml else _TASK_UNITS
-    if units > most:
-        what = "SSML text" if ssml else "text"
-        raise InvalidTextError(
-            f"the {what} has {units} characters as the service counts them (Chinese ones twice), "
-            f"more than {most}; split it"
-        )
-    if units <= _MESSAGE_UNITS:
-        return [text]
-    half = _MESSAGE_UNITS // 2
-    return [text[start : start + half] for start in range(0, len(text), half)]

@@ -624,3 +624,11 @@ class TestDuplex:
             talk = carrier.open(Ask(server), budget(first=0.05))
             assert [talk.hear(0.03) for _ in range(4)] == [None] * 4
             talk.close()
+
+    def test_hear_ends_with_the_deadline(self, carrier: WebSocketCarrier) -> None:
+        with Scripted([greet, asked, text("begun"), HOLD]) as server:
+            talk = carrier.open(Ask(server), budget(seconds=0.2))
+            with pytest.raises(ReplyTimeout):
+                while talk.hear(0.05) is None:
+                    pass
+            talk.close()

@@ -416,6 +416,17 @@ class TestCancelAndMore:
         assert task.take() == b"\x01\x02"
         assert task.reusable
 
+    def test_texts_that_follow_have_the_same_limits(self) -> None:
+        task = wire().task()
+        task.open()
+        task.receive(event(task, STARTED))
+        assert len(task.more("好" * 90_000)) == 9
+        with pytest.raises(InvalidTextError, match="more than 20000; split it"):
+            task.more("好" * 10_001)
+        with pytest.raises(InvalidTextError, match="half a character"):
+            task.more("\ud800")
+        assert len(task.more("好" * 10_000)) == 1
+
     def test_an_end_that_is_said_early_waits_for_the_beginning(self) -> None:
         task = wire().task()
         task.open()

@@ -23,7 +23,7 @@ from .redaction import without_texts
 from .refusals import read_error
 from .retry_after import retry_after
 
-__all__ = ["SpeechTask", "TASK_UNITS", "TaskPlan"]
+__all__ = ["SpeechTask", "TaskPlan"]
 
 # Characters of one message and of one task, as the service counts them.
 _MESSAGE_UNITS = 20_000

@@ -107,7 +107,7 @@ def test_the_examples_of_the_interactive_page_work() -> None:
 
 def test_the_examples_of_the_dashscope_ws_page_work() -> None:
     pytest.importorskip("websockets", reason="needs websockets (extra websocket)")
-    blocks = examples("docs/wire-dashscope-ws.md")
+    blocks = examples("docs/wire-dashscope_ws.md")
     assert len(blocks) == 3
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with Server(latency=0, api_key="sk-of-the-example") as server:

@@ -47,7 +47,7 @@ from .errors import (
     UnexpectedError,
 )
 from .events import Event, Observer
-from .models import Audio, Outcome, Recording, Timing, Voice, text_hash
+from .models import Audio, Outcome, Recording, Timing, Voice, Word, text_hash
 from .stats import Stats
 from .version import VERSION as __version__
 
@@ -101,6 +101,7 @@ __all__ = [
     "UnexpectedError",
     "VerifyConfig",
     "Voice",
+    "Word",
     "__version__",
     "configure",
     "default_client",

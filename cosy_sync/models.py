@@ -10,11 +10,21 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .errors import ConfigError, CosyError
 
-__all__ = ["Audio", "Outcome", "Recording", "Timing", "Utterance", "Voice", "is_utf8", "text_hash"]
+__all__ = [
+    "Audio",
+    "Outcome",
+    "Recording",
+    "Timing",
+    "Utterance",
+    "Voice",
+    "Word",
+    "is_utf8",
+    "text_hash",
+]
 
 
 def text_hash(text: str) -> str:
@@ -132,12 +142,21 @@ class Timing:
     request_id: str
 
 
+class Word(NamedTuple):
+    """A piece of a text, and when it is heard, in seconds of its audio."""
+
+    text: str
+    start: float
+    end: float
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Audio:
     """Checked speech: `data` as the service sent it (`wav`: a whole file; `pcm`: bare samples).
 
     Samples are signed 16-bit little-endian; `sample_rate` in Hz. `pcm_start` and `pcm_size`
-    say where in `data` the samples lie, in bytes.
+    say where in `data` the samples lie, in bytes. `words` are there where a service that knows
+    their times was asked for them.
     """
 
     data: bytes = field(repr=False)
@@ -147,6 +166,7 @@ class Audio:
     pcm_start: int = 0
     pcm_size: int = 0
     timing: Timing | None = None
+    words: tuple[Word, ...] = field(default=(), repr=False)
 
     @property
     def duration(self) -> float:

@@ -15,7 +15,9 @@ from .exchange import Budget
 __all__ = ["Carrier", "create_carrier", "kind_of"]
 
 # Kind of parcel: module and class, made of a ClientConfig.
-_CARRIERS: Mapping[str, tuple[str, str]] = MappingProxyType({})
+_CARRIERS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {"websocket": ("websocket", "WebSocketCarrier")}
+)
 
 
 class Carrier(Protocol):

@@ -28,6 +28,10 @@ class Outlet(Protocol):
         """Send all pieces, waiting while the reader is slow."""
         ...
 
+    def write(self, data: bytes) -> None:
+        """Send a few bytes without waiting."""
+        ...
+
     def close(self) -> None:
         """Close after what was sent has left."""
         ...

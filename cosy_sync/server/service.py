@@ -33,7 +33,7 @@ from .routes import NOWHERE, Route
 from .schedule import Schedule
 from .sound import Clip, Failure, encode_clip, media_type
 from .spoil import spoil
-from .wires import openai, runtime_http
+from .wires import dashscope_ws, openai, runtime_http
 
 logger = logging.getLogger("cosy_sync.server")
 
@@ -75,6 +75,7 @@ class Service:
         }
         self._routes.update(runtime_http.routes(self))
         self._routes.update(openai.routes(self))
+        self._routes.update(dashscope_ws.routes(self))
 
     def close(self) -> None:
         """Stop the engine and the threads."""
@@ -137,6 +138,8 @@ class Service:
             raise request.refusal
         if route is NOWHERE:
             raise RequestError(404, "not_found", "known paths are " + ", ".join(self._routes))
+        if request.upgrade is not None and not route.upgrades:
+            raise RequestError(501, "not_implemented", f"{request.path} speaks HTTP only")
         if request.method not in route.methods:
             methods = ", ".join(route.methods)
             allow = (("Allow", methods),)

@@ -20,6 +20,7 @@ ENTRY_POINTS = "cosy_sync.wires"
 _BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "batch": ("batch", "BatchWire"),
+        "dashscope_ws": ("dashscope_ws", "DashscopeWsWire"),
         "openai": ("openai", "OpenaiWire"),
         "runtime_http": ("runtime_http", "RuntimeHttpWire"),
     }

@@ -7,6 +7,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from cosy_sync.testing import FAULTS, Server, tone_wav
 from cosy_sync.wires.forms import write_form
 
@@ -149,3 +151,20 @@ def test_the_examples_of_the_openai_page_work(tmp_path: Path) -> None:
             subprocess.run(command, check=True, timeout=60, env=env, cwd=tmp_path)
         assert server.stats()["texts"] == 7
     assert (tmp_path / "hello.wav").stat().st_size > 44
+
+
+def test_the_examples_of_the_dashscope_ws_page_work() -> None:
+    pytest.importorskip("websockets", reason="needs websockets (extra websocket)")
+    blocks = examples("docs/wire-dashscope_ws.md")
+    assert len(blocks) == 3
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Server(latency=0, api_key="sk-of-the-example") as server:
+        local = server.base_url.replace("http", "ws", 1)
+        for block in blocks:
+            assert "wss://dashscope.aliyuncs.com" in block
+            code = block.replace("wss://dashscope.aliyuncs.com", local)
+            env["COSY_SYNC_API_KEY"] = "sk-of-the-example"
+            subprocess.run(
+                [sys.executable, "-W", "error", "-c", code], check=True, timeout=60, env=env
+            )
+        assert server.stats()["texts"] == 5

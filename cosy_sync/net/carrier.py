@@ -15,7 +15,11 @@ from .exchange import Budget
 __all__ = ["Carrier", "create_carrier", "kind_of"]
 
 # Kind of parcel: module and class, made of a ClientConfig.
-_CARRIERS: Mapping[str, tuple[str, str]] = MappingProxyType({})
+_CARRIERS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "grpc": ("rpc", "RpcCarrier"),
+    }
+)
 
 
 class Carrier(Protocol):
@@ -50,7 +54,7 @@ def kind_of(parcel: Parcel) -> str:
     """Return which carrier moves a parcel; http is none of them."""
     if isinstance(parcel, Request):
         return "http"
-    return "rpc" if isinstance(parcel, RpcRequest) else "websocket"
+    return "grpc" if isinstance(parcel, RpcRequest) else "websocket"
 
 
 def create_carrier(kind: str, config: ClientConfig) -> Carrier:

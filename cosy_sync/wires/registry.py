@@ -20,6 +20,7 @@ ENTRY_POINTS = "cosy_sync.wires"
 _BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "batch": ("batch", "BatchWire"),
+        "runtime_grpc": ("runtime_grpc", "RuntimeGrpcWire"),
     }
 )
 

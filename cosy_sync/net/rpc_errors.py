@@ -11,6 +11,7 @@ _BROKEN = (
     *("stream removed", "socket closed", "connection reset", "broken pipe", "recvmsg", "sendmsg"),
     *("goaway", "endpoint closing", "transport closed", "ping timeout", "keepalive"),
 )
+_REFUSED = ("certificate_verify_failed", "verification check failed", "peer name")
 _REASON_CHARS = 200
 
 
@@ -48,7 +49,7 @@ def _unreached(said: str, details: str, label: str) -> ConnectError:
     if "http1" in said or "http/2" in said:
         advice = "this is no gRPC server; for the runtime's HTTP server use wire='runtime_http'"
         return ConnectError(f"{where}: {advice}", phase="connect", retryable=False)
-    if "certificate_verify_failed" in said or "peer name" in said:
+    if any(words in said for words in _REFUSED):
         return ConnectError(
             f"{where}: its certificate was refused; check the host name and the server's "
             "certificate; for a CA of your own, give PoolConfig(ssl_context=...)",

@@ -32,9 +32,10 @@ class _Kind(NamedTuple):
     advice: str = ""
 
 
+_LOG = "look into the server's log"
 _WIRE = "check the address and the wire"
 _KINDS = {
-    "2": _Kind("UNKNOWN", UnavailableError, 500, "look into the server's log"),
+    "2": _Kind("UNKNOWN", UnavailableError, 500, _LOG),
     "3": _Kind("INVALID_ARGUMENT", BadRequestError, 400),
     "5": _Kind("NOT_FOUND", BadRequestError, 404, _WIRE),
     "7": _Kind("PERMISSION_DENIED", AuthError, 403, "the key may not do this"),
@@ -45,14 +46,19 @@ _KINDS = {
         "lower the endpoint's max_connections to what the server allows (its --max_conc)",
     ),
     "9": _Kind("FAILED_PRECONDITION", BadRequestError, 400),
+    "10": _Kind("ABORTED", UnavailableError, 500),
     "11": _Kind("OUT_OF_RANGE", BadRequestError, 400),
     "12": _Kind("UNIMPLEMENTED", BadRequestError, 501, _WIRE),
+    "13": _Kind("INTERNAL", UnavailableError, 500, _LOG),
     "14": _Kind("UNAVAILABLE", UnavailableError, 503),
+    "15": _Kind("DATA_LOSS", UnavailableError, 500, _LOG),
     "16": _Kind("UNAUTHENTICATED", AuthError, 401, "check api_key (or COSY_SYNC_API_KEY)"),
 }
 _OTHER = UnavailableError, 500
 _HOPELESS = frozenset({"NOT_FOUND", "UNIMPLEMENTED"})
 
+# What a server in Python says of more calls than its --max_conc.
+_CROWDED = "Concurrent RPC limit"
 # How a server in Python reports an exception of its own, with what the exception says.
 _EXCEPTION = "Exception iterating responses: "
 
@@ -89,4 +95,6 @@ def read_status(
     details: dict[str, Any] = {"status": kind.status, "code": kind.name}
     if kind.name in _HOPELESS:
         details["hopeless"] = True
+    if _CROWDED in said:
+        details["crowded"] = True
     return kind.error(f"the service answered {kind.name}: {message}{advice}", **details)

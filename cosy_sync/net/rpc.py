@@ -38,9 +38,11 @@ class RpcCarrier:
             )
         self._config = config
         self._watch = Watch()
-        # Guards: _lines, changes of each line, _calls (under way), the setting of _was_cut.
+        # Guards: _lines, _retired (old lines with calls), changes of each line, _calls (whatever
+        # uses gRPC now), the setting of _was_cut.
         self._lock = threading.Lock()
         self._lines: dict[tuple[str, str | None], _Line] = {}
+        self._retired: set[_Line] = set()
         self._calls = 0
         self._was_cut = False
 
@@ -50,7 +52,8 @@ class RpcCarrier:
         Its status is in the headers `grpc-status` and `grpc-message`, as the server gave it.
         Raises TransportError and its kin, BadAudioError (too large), ClosedError.
         """
-        with contextlib.closing(self._start(parcel, budget)) as call:
+        seconds = max(budget.until - time.monotonic(), 0.0)
+        with contextlib.closing(self._start(parcel, budget, seconds)) as call:
             body = bytearray()
             message = call.receive()
             first_byte = call.age
@@ -63,9 +66,10 @@ class RpcCarrier:
     def open(self, parcel: RpcRequest, budget: Budget) -> _Call:
         """Send a call and return it with its first message, or with its status if there is none.
 
-        Raises TransportError and its kin, ClosedError.
+        The budget's `until` may move while it is read. Raises TransportError and its kin,
+        ClosedError.
         """
-        call = self._start(parcel, budget)
+        call = self._start(parcel, budget, None)
         try:
             call.begin()
         except BaseException:
@@ -76,13 +80,14 @@ class RpcCarrier:
     def connections(self) -> tuple[int, int]:
         """Return how many channels there are, and how many of them without a call."""
         with self._lock:
-            return len(self._lines), sum(not line.calls for line in self._lines.values())
+            idle = sum(not line.calls for line in self._lines.values())
+            return len(self._lines) + len(self._retired), idle
 
     def cut(self) -> None:
         """Wake every thread that waits; nothing can be sent afterwards."""
         with self._lock:
             self._was_cut = True
-            lines = list(self._lines.values())
+            lines = [*self._lines.values(), *self._retired]
         for line in lines:
             line.channel.close()
 
@@ -110,40 +115,55 @@ class RpcCarrier:
         """Note that a call is over; close its line if it was the last on an old one."""
         with self._lock:
             line.calls -= 1
-            self._calls -= 1
-            over = line.retired and not line.calls
+            over = line in self._retired and not line.calls
+            if over:
+                self._retired.discard(line)
         if over:
             line.channel.close()
+        self._count(-1)
 
-    def _start(self, parcel: RpcRequest, budget: Budget) -> _Call:
-        line = self._enter(parcel)
+    def _start(self, parcel: RpcRequest, budget: Budget, seconds: float | None) -> _Call:
+        self._count(1)
+        line: _Line | None = None
         try:
-            now = time.monotonic()
+            line = self._enter(parcel)
             method = line.channel.unary_stream(parcel.path)
-            rpc = method(
-                parcel.message, timeout=max(budget.until - now, 0.0), metadata=parcel.metadata
-            )
+            rpc = method(parcel.message, timeout=seconds, metadata=parcel.metadata)
         except BaseException as error:
-            self.leave(line)
+            if line is None:
+                self._count(-1)
+            else:
+                self.leave(line)
             if isinstance(error, ValueError) and self._was_cut:  # gRPC's word for a closed channel
                 raise ClosedError("the client is closed; make a new one") from error
             raise
         return _Call(self, self._watch, line, rpc, budget)
 
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._calls += change
+
     def _enter(self, parcel: RpcRequest) -> _Line:
         """Return the line to the parcel's address, with this call counted on it."""
         key = (parcel.url, parcel.address)
         line, _ = self._join(key, None)
-        if line is None:
-            age = self._config.pool.max_age
-            label = f"{parcel.url} at {parcel.address}" if parcel.address else parcel.url
-            channel = make_channel(parcel, self._config)
-            made = _Line(channel, label, time.monotonic() + age)
-            line, old = self._join(key, made)
+        if line is not None:
+            return line
+        made = self._make(parcel)
+        old = [made]
+        try:
+            line, others = self._join(key, made)
             assert line is not None
-            for each in old if line is made else [*old, made]:
+            old = others if line is made else [*others, made]
+        finally:
+            for each in old:
                 each.channel.close()
         return line
+
+    def _make(self, parcel: RpcRequest) -> _Line:
+        label = f"{parcel.url} at {parcel.address}" if parcel.address else parcel.url
+        channel = make_channel(parcel, self._config)
+        return _Line(channel, label, time.monotonic() + self._config.pool.max_age)
 
     def _join(
         self, key: tuple[str, str | None], made: _Line | None
@@ -158,10 +178,9 @@ class RpcCarrier:
             if made is not None and (line is None or now >= line.expires):
                 old = self._retire(now)
                 line = self._lines[key] = made
-            if line is None or now >= line.expires:
+            elif line is None or now >= line.expires:
                 return None, old
             line.calls += 1
-            self._calls += 1
         return line, old
 
     def _retire(self, now: float) -> list[_Line]:
@@ -170,8 +189,9 @@ class RpcCarrier:
         for key, line in list(self._lines.items()):
             if now >= line.expires:
                 del self._lines[key]
-                line.retired = True
-                if not line.calls:
+                if line.calls:
+                    self._retired.add(line)
+                else:
                     free.append(line)
         return free
 
@@ -179,14 +199,13 @@ class RpcCarrier:
 class _Line:
     """A channel, and how many calls are under way on it; its fields belong to its carrier."""
 
-    __slots__ = ("calls", "channel", "expires", "label", "retired")
+    __slots__ = ("calls", "channel", "expires", "label")
 
     def __init__(self, channel: Any, label: str, expires: float) -> None:
         self.channel = channel
         self.label = label
         self.expires = expires
         self.calls = 0
-        self.retired = False
 
 
 class _Call:
@@ -241,7 +260,8 @@ class _Call:
         if self.headers:
             return None
         budget = self._budget
-        self._timer.start(budget.idle if self._messages else budget.first_byte)
+        limit = budget.idle if self._messages else budget.first_byte
+        self._timer.start(min(limit, budget.until - time.monotonic()))
         try:
             message: bytes | None = next(self._rpc, None)
         except grpc.RpcError as error:

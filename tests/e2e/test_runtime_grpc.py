@@ -527,9 +527,9 @@ def sender() -> Iterator[Sender]:
     made.close()
 
 
-def opened(sender: Sender, url: str) -> Any:
+def opened(sender: Sender, url: str, budget: Budget | None = None) -> Any:
     parcel = RpcRequest(url, PATH, b"")
-    budget = Budget(10, 10, time.monotonic() + 20, 1 << 20)
+    budget = budget or Budget(10, 10, time.monotonic() + 20, 1 << 20)
     return sender._carrier("grpc").open(parcel, budget)
 
 
@@ -571,6 +571,27 @@ def test_messages_are_given_as_they_come_and_empty_ones_are_not_the_end(sender: 
         incoming.close()
         incoming.close()
         assert sender.connections() == (1, 1)
+
+
+def test_the_end_of_a_calls_time_may_be_moved_while_it_goes_on(sender: Sender) -> None:
+    over = threading.Event()
+
+    def halting(_request: Any, _context: Any) -> Iterator[bytes]:
+        yield b"\1\0"
+        time.sleep(1.5)
+        yield b"\2\0"
+        over.wait(20)
+
+    with official(halting) as url:
+        budget = Budget(10, 10, time.monotonic() + 1, 1 << 20)
+        with contextlib.closing(opened(sender, url, budget)) as incoming:
+            assert incoming.read() == b"\x0a\x02\1\0"
+            budget.until += 20
+            assert incoming.read() == b"\x0a\x02\2\0"
+            budget.until = time.monotonic() + 0.1
+            with pytest.raises(ReplyTimeout):
+                incoming.read()
+        over.set()
 
 
 def test_a_refused_call_has_its_status_from_the_start(sender: Sender) -> None:

@@ -41,6 +41,7 @@ class RuntimeGrpcWire:
         formats=("pcm",),
         sample_rates=(22_050, 24_000),
         voices=frozenset({"name", "reference", "instruction"}),
+        reference_rates=(_PROMPT_RATE, _PROMPT_RATE),
         features=frozenset({"model"}),
         streaming=True,
         cancellation=True,

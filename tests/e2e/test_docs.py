@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cosy_sync.testing import FAULTS
+import pytest
+
+from cosy_sync.testing import FAULTS, Server, tone_wav
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,3 +103,17 @@ def test_the_examples_of_the_interactive_page_work() -> None:
     for block in blocks:
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-c", block], check=True, timeout=60, env=env)
+
+
+def test_the_examples_of_the_grpc_page_work(tmp_path: Path) -> None:
+    pytest.importorskip("grpc", reason="needs grpcio (extra grpc)")
+    blocks = examples("docs/wire-runtime_grpc.md")
+    assert len(blocks) == 2
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Server(grpc_port=0, latency=0) as server:
+        for block in blocks:
+            code = block.replace("grpc://gpu1:50000", server.grpc_url)
+            subprocess.run(
+                [sys.executable, "-c", code], check=True, timeout=60, env=env, cwd=tmp_path
+            )
+    assert (tmp_path / "hello.wav").read_bytes() == tone_wav("你好，世界。")

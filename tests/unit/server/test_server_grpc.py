@@ -26,8 +26,8 @@ def test_wrong_options_are_refused(options: dict[str, int], words: str) -> None:
 
 
 def test_without_the_option_there_is_no_port() -> None:
-    with Server() as server, pytest.raises(RuntimeError, match="give ServerConfig a grpc_port"):
-        _ = server.grpc_url
+    with Server() as server:
+        assert server.grpc_url == ""
 
 
 def test_a_port_that_is_taken_is_an_os_error() -> None:

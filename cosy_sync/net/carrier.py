@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..messages import Incoming, Parcel, Reply, Request, RpcRequest
 from .exchange import Budget
 
-__all__ = ["Carrier", "create_carrier", "kind_of"]
+__all__ = ["Carrier", "create_carrier", "kind_of", "kind_of_url"]
 
 # Kind of parcel: module and class, made of a ClientConfig.
 _CARRIERS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -20,6 +20,8 @@ _CARRIERS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "grpc": ("rpc", "RpcCarrier"),
     }
 )
+# Kind of parcel, by the scheme of its URL; the others are http.
+_URL_KINDS: Mapping[str, str] = MappingProxyType({"grpc": "grpc", "grpcs": "grpc"})
 
 
 class Carrier(Protocol):
@@ -55,6 +57,11 @@ def kind_of(parcel: Parcel) -> str:
     if isinstance(parcel, Request):
         return "http"
     return "grpc" if isinstance(parcel, RpcRequest) else "websocket"
+
+
+def kind_of_url(url: str) -> str | None:
+    """Return which carrier moves parcels to this URL; None where it is http."""
+    return _URL_KINDS.get(url.partition(":")[0])
 
 
 def create_carrier(kind: str, config: ClientConfig) -> Carrier:

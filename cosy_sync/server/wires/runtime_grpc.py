@@ -7,6 +7,7 @@ event loop, by the same service as everything else.
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 import time
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from ..spoil import spoil
 
 __all__ = ["GrpcPort"]
 
-_SERVICE, _METHOD = "cosyvoice.CosyVoice", "Inference"
+_PATH = "/cosyvoice.CosyVoice/Inference"
 _SFT, _ZERO_SHOT, _CROSS_LINGUAL, _INSTRUCT = 1, 2, 3, 4
 # By the form of a request: the numbers of its text, speaker and recording.
 _PLACES = {_SFT: (2, 1, 0), _ZERO_SHOT: (1, 0, 3), _CROSS_LINGUAL: (1, 0, 2), _INSTRUCT: (1, 2, 0)}
@@ -97,9 +98,10 @@ class GrpcPort:
         self._server.stop(None).wait()
         self._threads.shutdown()
 
-    def _answer(self, message: bytes, context: Any) -> Iterator[bytes]:
+    def _answer(self, arrived: float, message: bytes, context: Any) -> Iterator[bytes]:
         """Answer one call, on a thread of the pool."""
-        request = _request(message, context)
+        headers = dict(context.invocation_metadata())
+        request = Request("POST", _PATH, headers, message, arrived=arrived)
         try:
             work = asyncio.run_coroutine_threadsafe(self._speak(request, context), self._loop)
             reply = work.result()
@@ -147,23 +149,19 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
     def __init__(self, service: Service, loop: asyncio.AbstractEventLoop, answer: Any) -> None:
         self._service = service
         self._loop = loop
-        self._handlers = {
-            f"/{_SERVICE}/{_METHOD}": grpc.unary_stream_rpc_method_handler(answer),
-        }
+        self._answer = answer
 
     def service(self, details: Any) -> Any:
         """Return the handler, or None for an unknown path."""
-        self._loop.call_soon_threadsafe(self._count, time.monotonic())
-        return self._handlers.get(details.method)
+        arrived = time.monotonic()
+        self._loop.call_soon_threadsafe(self._count, arrived)
+        if details.method != _PATH:
+            return None
+        return grpc.unary_stream_rpc_method_handler(functools.partial(self._answer, arrived))
 
     def _count(self, now: float) -> None:
         self._service.counters.requests += 1
         self._service.counters.posts.add(now)
-
-
-def _request(message: bytes, context: Any) -> Request:
-    headers = dict(context.invocation_metadata())
-    return Request("POST", f"/{_SERVICE}/{_METHOD}", headers, message, arrived=time.monotonic())
 
 
 def _address(context: Any) -> str:

@@ -9,6 +9,7 @@ import pytest
 from cosy_sync.config import ClientConfig, PoolConfig
 from cosy_sync.errors import ConfigError
 from cosy_sync.messages import RpcRequest
+from cosy_sync.net import Sender
 
 channels = pytest.importorskip("cosy_sync.net.rpc_channel", reason="needs grpcio (extra grpc)")
 trustme = pytest.importorskip("trustme", reason="needs trustme (extra test)")
@@ -54,3 +55,13 @@ def test_a_certificate_is_always_checked() -> None:
 def test_a_context_whose_cas_cannot_be_read_is_refused() -> None:
     with pytest.raises(ConfigError, match="load_verify_locations"):
         make(ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+
+def test_the_package_is_imported_before_the_first_request_has_its_turn() -> None:
+    sender = Sender(ClientConfig())
+    sender.prepare("https://tts.test/batch")
+    assert sender._carriers == {}
+    sender.prepare("grpcs://tts.test:443")
+    sender.prepare("grpc://tts.test:50000")
+    assert list(sender._carriers) == ["grpc"]
+    sender.close()

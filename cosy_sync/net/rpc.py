@@ -36,6 +36,8 @@ class RpcCarrier:
                 "cannot be used in it; fork between calls or before the first one, or start "
                 "processes by spawn"
             )
+        # Starts gRPC's own threads and connects to nothing: the first call is not to wait for them.
+        grpc.insecure_channel("localhost:1").close()
         self._config = config
         self._watch = Watch()
         # Guards: _lines, _retired (old lines with calls), changes of each line, _calls (whatever

@@ -175,7 +175,14 @@ class Core:
         from .net import provide_sender
 
         forked = os.getpid() != self._pid
-        return provide_sender(self.config, self._http_client, forked=forked)
+        sender = provide_sender(self.config, self._http_client, forked=forked)
+        try:
+            for endpoint in self.endpoints:
+                sender.prepare(endpoint.url)
+        except BaseException:
+            sender.close()
+            raise
+        return sender
 
 
 def _wire(endpoint: Endpoint, config: ClientConfig) -> Wire:

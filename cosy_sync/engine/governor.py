@@ -21,8 +21,9 @@ class Governor:
     """Turns an endpoint's answers into its limits: slots, rate, and a share that is refused.
 
     Three signs, three answers. 429s close together lower the rate (Pace). 429, 503 and time-outs
-    lower the requests in flight (Concurrency). Where the endpoint accepts less than half of the
-    calls, most are not sent at all (Throttle).
+    lower the requests in flight (Concurrency); a 429 that says that too many were in flight lowers
+    nothing else. Where the endpoint accepts less than half of the calls, most are not sent at all
+    (Throttle).
     """
 
     def __init__(
@@ -88,9 +89,12 @@ class Governor:
         status = getattr(error, "status", None)
         if status not in _OVERLOAD_STATUSES and not isinstance(error, ReplyTimeout):
             return
-        fewer = self._concurrency.overload(self._in_flight(), started, now)
         slower = False
-        if isinstance(error, ThrottledError):
+        if isinstance(error, ThrottledError) and error.crowded:
+            fewer = self._concurrency.crowd(self._in_flight(), started, now)
+        else:
+            fewer = self._concurrency.overload(self._in_flight(), started, now)
+        if isinstance(error, ThrottledError) and not error.crowded:
             slower = self._pace.refuse(started, now, error.retry_after or 0.0)
         if fewer:
             self._resize()

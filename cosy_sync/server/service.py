@@ -61,6 +61,8 @@ class Service:
         self.config = config
         self.counters = Counters()
         self.engine = engine
+        # Address of the wire `runtime_grpc`, set when it listens; empty: it does not.
+        self.grpc_url = ""
         self.rules = CallRules(engine.voices, config.max_texts, config.max_text_chars)
         self._connections = ConnectionLimit(config.max_connections)
         self._calls = CallLimit(config.rps)

@@ -22,6 +22,7 @@ _BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "batch": ("batch", "BatchWire"),
         "dashscope_ws": ("dashscope_ws", "DashscopeWsWire"),
         "openai": ("openai", "OpenaiWire"),
+        "runtime_grpc": ("runtime_grpc", "RuntimeGrpcWire"),
         "runtime_http": ("runtime_http", "RuntimeHttpWire"),
     }
 )

@@ -168,3 +168,17 @@ def test_the_examples_of_the_dashscope_ws_page_work() -> None:
                 [sys.executable, "-W", "error", "-c", code], check=True, timeout=60, env=env
             )
         assert server.stats()["texts"] == 5
+
+
+def test_the_examples_of_the_grpc_page_work(tmp_path: Path) -> None:
+    pytest.importorskip("grpc", reason="needs grpcio (extra grpc)")
+    blocks = examples("docs/wire-runtime_grpc.md")
+    assert len(blocks) == 2
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Server(grpc_port=0, latency=0) as server:
+        for block in blocks:
+            code = block.replace("grpc://gpu1:50000", server.grpc_url)
+            subprocess.run(
+                [sys.executable, "-c", code], check=True, timeout=60, env=env, cwd=tmp_path
+            )
+    assert (tmp_path / "hello.wav").read_bytes() == tone_wav("你好，世界。")

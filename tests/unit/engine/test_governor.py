@@ -234,3 +234,14 @@ def test_at_the_full_rate_an_urgent_call_joins_any_queue(rig):
     for _ in range(500):
         rig.limiter.reserve(START, float("inf"))
     rig.governor.admit(True, START)
+
+
+def test_a_429_of_too_many_at_the_same_time_lowers_the_slots_and_not_the_rate(rig):
+    crowd = server_error(429, "too many at the same time", crowded=True)
+    rig.feed(crowd, 1)  # nothing else is in flight: one is all that there is room for
+    assert rig.governor.limits(START) == (100.0, 1)
+    assert rig.slots.limit == 1
+    assert [type(event) for event in rig.events] == [LimitsLowered]
+    rig.feed(crowd, 50)
+    assert rig.governor.limits(START) == (100.0, 1)
+    assert rig.interval() == pytest.approx(0.01, rel=0.05)

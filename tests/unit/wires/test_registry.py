@@ -14,7 +14,7 @@ from cosy_sync.wires import SpeechOptions, create_wire, known_wires
 OPTIONS = SpeechOptions.from_config(ClientConfig(voice="中文女"))
 # Some services need to be told a model and a voice.
 TOLD = SpeechOptions.from_config(ClientConfig(model="m", voice=Voice("v")))
-URLS = {"dashscope_ws": "wss://tts/inference"}
+URLS = {"dashscope_ws": "wss://tts/inference", "runtime_grpc": "grpc://tts:50000"}
 
 
 def test_every_known_wire_can_be_built() -> None:

@@ -14,7 +14,8 @@ class Request:
     """One HTTP request: `headers` as (name, value) pairs beside Host and Content-Length, `body`
     as sent.
 
-    `address` is the one of the host's addresses to send it to, None any.
+    `address` is the one of the host's addresses to send it to, None any. A `foreign` one goes to
+    somebody other than the service: nothing is added to it that tells of the caller.
     """
 
     url: str
@@ -22,6 +23,7 @@ class Request:
     body: bytes
     address: str | None = None
     method: str = "POST"
+    foreign: bool = False
 
 
 @dataclass(slots=True)

@@ -18,6 +18,8 @@ class Request:
 
     method: str = ""
     path: str = ""
+    # What follows the path, without the question mark.
+    query: str = ""
     # Names in lower case; the last of several equal ones.
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -87,6 +89,7 @@ class RequestReader:
         request = self._request
         request.method = self._parser.get_method().decode("latin-1")
         request.path = _path_of(self._url)
+        request.query = self._url.partition(b"?")[2].decode("latin-1")
         request.keep_alive = self._parser.should_keep_alive()
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body_bytes:

@@ -33,6 +33,7 @@ from .routes import NOWHERE, Route
 from .schedule import Schedule
 from .sound import Clip, Failure, encode_clip, media_type
 from .spoil import spoil
+from .wires import dashscope_http
 
 logger = logging.getLogger("cosy_sync.server")
 
@@ -72,6 +73,7 @@ class Service:
             HEALTH_PATH: Route(("GET",), self._answer_health),
             STATS_PATH: Route(("GET",), self._answer_stats),
         }
+        self._routes.update(dashscope_http.routes(self))
 
     def close(self) -> None:
         """Stop the engine and the threads."""

@@ -20,6 +20,7 @@ ENTRY_POINTS = "cosy_sync.wires"
 _BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "batch": ("batch", "BatchWire"),
+        "dashscope_http": ("dashscope_http", "DashscopeHttpWire"),
     }
 )
 
@@ -50,7 +51,13 @@ def _factory(name: str) -> Factory:
         module, cls = _BUILT_IN[name]
         factory: Factory = getattr(importlib.import_module(f".{module}", __package__), cls)
         return factory
-    for entry in entry_points(group=ENTRY_POINTS, name=name):
+    entries = entry_points(group=ENTRY_POINTS, name=name)
+    values = sorted({entry.value for entry in entries})
+    if len(values) > 1:
+        raise ConfigError(
+            f"wire: several packages bring a {name!r} ({', '.join(values)}); remove all but one"
+        )
+    for entry in entries:
         return _loaded(entry)
     raise ConfigError(f"wire: there is no {name!r}; known: {', '.join(known_wires())}")
 

@@ -1,0 +1,1 @@
+"""The wires beside `batch` that the server speaks, one a file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 __all__ = ["Conversation", "Incoming", "Parcel", "Payload", "Reply", "Request", "RpcRequest"]
@@ -18,9 +18,9 @@ class Request:
     somebody other than the service: nothing is added to it that tells of the caller.
     """
 
-    url: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
     address: str | None = None
     method: str = "POST"
     foreign: bool = False
@@ -31,10 +31,10 @@ class RpcRequest:
     """One gRPC call whose reply is a stream of messages: `path` is /package.Service/Method,
     `message` the serialised request."""
 
-    url: str
+    url: str = field(repr=False)
     path: str
-    message: bytes
-    metadata: tuple[tuple[str, str], ...] = ()
+    message: bytes = field(repr=False)
+    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     address: str | None = None
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from .base import SpeechOptions, Wire
+from .redaction import hide, secrets_of
 
 __all__ = ["ENTRY_POINTS", "create_wire", "known_wires"]
 
@@ -38,6 +39,7 @@ def create_wire(name: str, endpoint_url: str, options: SpeechOptions) -> Wire:
     Raises ConfigError for an unknown name, and for what the wire cannot do.
     """
     wire = _factory(name)(endpoint_url, options)
+    hide(secrets_of(endpoint_url, options.api_key, options.headers))
     schemes, scheme = wire.capabilities.schemes, urlsplit(endpoint_url).scheme
     if scheme not in schemes:
         known = ", ".join(f"{each}://" for each in schemes)
@@ -55,7 +57,7 @@ def _factory(name: str) -> Factory:
     values = sorted({entry.value for entry in entries})
     if len(values) > 1:
         raise ConfigError(
-            f"wire: several packages bring a {name!r} ({', '.join(values)}); remove all but one"
+            f"wire: several packages bring {name!r} ({', '.join(values)}); remove all but one"
         )
     for entry in entries:
         return _loaded(entry)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,6 +24,7 @@ from cosy_sync.server import FAULTS, Server, tone_wav
 from cosy_sync.wires import SpeechOptions, create_wire
 from tests.e2e.scripted import READ, Scripted, reply
 
+PAGE = Path(__file__).parents[2] / "docs/wire-dashscope_http.md"
 PATH = "/api/v1/services/audio/tts/SpeechSynthesizer"
 TEXTS = [f"前方第{number}个路口请向左转弯" for number in range(8)]
 KEY = "sk-0123456789"
@@ -548,3 +554,19 @@ def test_the_sdk_needs_its_key() -> None:
         assert ask_sdk(HttpSpeechSynthesizer, server).status_code == 200
         result = ask_sdk(HttpSpeechSynthesizer, server, api_key="sk-wrong")
         assert (result.status_code, result.code) == (401, "InvalidApiKey")
+
+
+# -- the document -------------------------------------------------------------------------------
+
+
+def test_the_documents_examples_work(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    with Server(latency=0, api_key=KEY) as server:
+        env = {**os.environ, "PYTHONPATH": str(PAGE.parents[1]), "COSY_SYNC_API_KEY": KEY}
+        for block in blocks:
+            code = block.replace("https://dashscope.aliyuncs.com", server.base_url)
+            command = [sys.executable, "-W", "error", "-c", code]
+            subprocess.run(command, check=True, timeout=60, env=env, cwd=tmp_path)
+    sound = tone_wav("今天天气很好。")
+    assert (tmp_path / "weather.wav").read_bytes() == sound

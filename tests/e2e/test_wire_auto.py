@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+from pathlib import Path
 
 import pytest
 
 from cosy_sync import ConfigError, CosyClient
+from cosy_sync.detect import wire_of_url
 from cosy_sync.server import Server, tone_wav
 from tests.e2e.scripted import HOLD, READ, Peer, Scripted, eventually, reply
 
@@ -59,3 +62,19 @@ def test_what_was_asked_leaves_no_connection_behind() -> None:
     ):
         assert client.config.wire == "batch"
         assert eventually(lambda: ends == [b""])
+
+
+def test_the_documents_example_and_table_hold() -> None:
+    page = (Path(__file__).parents[2] / "docs/wire-auto.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    printed: list[str] = []
+    exec(block, {"print": printed.append})
+    assert printed == ["batch"]
+    rows = re.findall(r"^\| (`.*) \| `(\w+)` \|$", page, re.MULTILINE)
+    assert len(rows) == 8
+    for urls, wire in rows:
+        for url in re.findall("`(.*?)`", urls):
+            # What stands for anything, before and behind.
+            filled = re.sub("^…", "http://tts.example.com/tts", url).replace("….maas", "ws-1.maas")
+            filled = filled.replace("siliconflow.…", "siliconflow.cn").replace("….ali", "-intl.ali")
+            assert wire_of_url(filled.replace("…", "/x")) == wire, url

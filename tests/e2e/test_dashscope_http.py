@@ -299,7 +299,7 @@ def test_links_leave_nothing_behind(server: Server) -> None:
 
 def raw(server: Server, method: str, target: str, body: Any = None, **headers: str) -> Any:
     host, _, port = server.base_url.removeprefix("http://").partition(":")
-    data = b"" if body is None else json.dumps(body).encode()
+    data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"{method} {target} HTTP/1.1", f"Host: {host}:{port}", f"Content-Length: {len(data)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as sock:
@@ -390,7 +390,9 @@ def test_a_text_that_fails_in_a_stream_is_an_error_event(server: Server) -> None
         (call(rate=2.1), "rate"),
         (call(pitch=True), "pitch"),
         (call(text="x" * 5_001), "5000"),
+        (call(text="\ud800"), "ensure input text is valid"),
         ([], "not a JSON object"),
+        (b"{", "not JSON"),
     ],
 )
 def test_wrong_bodies_are_refused_in_dashscopes_words(

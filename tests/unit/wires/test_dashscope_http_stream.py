@@ -127,9 +127,9 @@ def test_first_bytes_wait_until_they_are_surely_no_file() -> None:
     assert stream.feed(sound(b"RI")) == b""
     assert stream.feed(sound(b"FE")) == b"RIFE"
     stream = reader()
-    stream.feed(sound(b"RI"))
+    assert stream.feed(sound(b"RIF")) == b""
     with pytest.raises(BadAudioError) as caught:
-        stream.feed(sound(b"FF\xff\xff\xff\xffWAVE"))
+        stream.feed(sound(b"F\xff\xff\xff\xffWAVE"))
     assert caught.value.reason == "header"
     assert listen(sound(b"RI"), STOP) == b"RI"
 
@@ -167,6 +167,8 @@ def test_sound_in_the_last_event_is_heard() -> None:
         (event({"audio": {"data": "AQ*="}}), "base64"),
         (event({"finish_reason": "length", "audio": {"data": "AQI="}}), "unfinished"),
         (event({"finish_reason": {"a": 1}}), "unfinished"),
+        # The last event, without the blank line that ends it.
+        (event({"finish_reason": "stop", "audio": {"data": "@"}})[:-2], "base64"),
     ],
 )
 def test_what_is_no_sound_is_refused(script: bytes, reason: str) -> None:

@@ -1,20 +1,22 @@
-"""Server-sent events out of bytes that come in any pieces (WHATWG HTML, 9.2.6)."""
+"""Server-sent events taken apart as their bytes come (WHATWG HTML, 9.2.6)."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from ..errors import BadAudioError
 
 __all__ = ["SseEvent", "SseParser"]
 
-# Bytes of one event. A second of 48 kHz sound is 128 kB of base64; whole sentences stay below.
-_MAX_EVENT = 16 << 20
+# One event holds at most a whole text's sound in base64.
+_MAX_EVENT = 64 << 20
 _BOM = b"\xef\xbb\xbf"
 
 
-class SseEvent(NamedTuple):
-    """One event: its type (empty: message), its data lines joined, the last id that was given."""
+@dataclass(frozen=True, slots=True)
+class SseEvent:
+    """One event: its name ("message" where none was sent), its data lines joined by line feeds,
+    and the last id that was sent."""
 
     event: str
     data: str
@@ -22,72 +24,72 @@ class SseEvent(NamedTuple):
 
 
 class SseParser:
-    """Takes bytes in and gives events out; comments and unknown fields are passed over."""
+    """Turns bytes, split anywhere, into events. One instance reads one reply."""
 
     def __init__(self) -> None:
-        # The line under way, in pieces: a long one must not be searched again with each.
-        self._line: list[bytes] = []
-        self._size = 0
+        self._line = bytearray()
+        self._begun = False
+        # The last byte was a carriage return: a line feed that follows belongs to it.
+        self._returned = False
         self._event = ""
         self._data: list[str] = []
+        self._size = 0
         self._id = ""
-        self._first = True
-        # The last byte was a CR: an LF right behind it belongs to the same line's end.
-        self._after_cr = False
 
     def feed(self, data: bytes) -> list[SseEvent]:
-        """Take in bytes; return the events that they complete. Raises BadAudioError."""
-        if self._after_cr and data:
-            data = data.removeprefix(b"\n")
-            self._after_cr = False
-        self._after_cr = self._after_cr or data.endswith(b"\r")
-        *lines, rest = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        """Take in the next bytes; return the events that they complete.
+
+        Raises BadAudioError for an event of more than 64 MiB.
+        """
         events: list[SseEvent] = []
-        for line in lines:
-            self._add(line)
-            whole = b"".join(self._line)
-            self._line.clear()
-            self._take(whole, events)
-        self._add(rest)
+        if self._returned and data:
+            self._returned = False
+            if data[:1] == b"\n":
+                data = data[1:]
+        self._returned = data[-1:] == b"\r"
+        lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        for number, line in enumerate(lines):
+            self._line += line
+            self._size += len(line)
+            if self._size > _MAX_EVENT:
+                raise BadAudioError(
+                    f"an event of more than {_MAX_EVENT >> 20} MiB in the reply; is it sound?",
+                    reason="too_large",
+                )
+            if number < len(lines) - 1:
+                self._take_line(events)
         return events
 
     def end(self) -> list[SseEvent]:
-        """Return the event that lacks only the blank line at its end, if there is one."""
+        """Note the end of the reply; return the event that no blank line ended, if it has data."""
         events: list[SseEvent] = []
-        whole = b"".join(self._line)
-        self._line.clear()
-        if whole:
-            self._take(whole, events)
-        self._take(b"", events)
+        self._take_line(events)
+        self._dispatch(events)
         return events
 
-    def _add(self, piece: bytes) -> None:
-        if piece:
-            self._size += len(piece)
-            if self._size > _MAX_EVENT:
-                raise BadAudioError(
-                    f"an event of more than {_MAX_EVENT >> 20} MB: is this a stream of speech?",
-                    reason="too_large",
-                )
-            self._line.append(piece)
-
-    def _take(self, line: bytes, events: list[SseEvent]) -> None:
-        if self._first:
-            line = line.removeprefix(_BOM)
-            self._first = False
-        if not line:
-            if self._data:
-                events.append(SseEvent(self._event, "\n".join(self._data), self._id))
-            self._event, self._data, self._size = "", [], 0
+    def _take_line(self, events: list[SseEvent]) -> None:
+        raw = bytes(self._line)
+        self._line.clear()
+        if not self._begun:
+            self._begun = True
+            raw = raw.removeprefix(_BOM)
+        if not raw:
+            self._dispatch(events)
             return
-        name, _, value = line.decode("utf-8", "replace").partition(":")
+        line = raw.decode("utf-8", "replace")
+        name, _, value = line.partition(":")
         value = value.removeprefix(" ")
+        # A comment begins with the colon: its name is empty, and so unknown like "retry".
         if name == "data":
             self._data.append(value)
         elif name == "event":
             self._event = value
         elif name == "id" and "\0" not in value:
             self._id = value
-        elif not name:
-            # Endless pings between two events are no event that grows.
-            self._size -= len(line)
+
+    def _dispatch(self, events: list[SseEvent]) -> None:
+        data = "\n".join(self._data)
+        if data:
+            events.append(SseEvent(self._event or "message", data, self._id))
+        self._event, self._size = "", 0
+        self._data.clear()

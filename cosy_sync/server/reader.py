@@ -18,8 +18,6 @@ class Request:
 
     method: str = ""
     path: str = ""
-    # What follows the path, without the question mark.
-    query: str = ""
     # Names in lower case; the last of several equal ones.
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -28,6 +26,8 @@ class Request:
     arrived: float = 0.0
     # Set when the rest of the connection's bytes cannot be trusted.
     refusal: RequestError | None = None
+    # What follows the path, without the question mark.
+    query: str = ""
 
 
 class RequestReader:

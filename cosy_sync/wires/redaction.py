@@ -18,7 +18,11 @@ _SEED = 4
 _TELLING = 12
 # A shorter key is a word of some language, and blanking it would blank words.
 _SECRET_CHARS = 8
-_SECRET_NAMES = re.compile("auth|key|token|secret|cookie|password", re.IGNORECASE)
+# Whoever sets any other header may keep a key in it.
+_HARMLESS = frozenset(
+    {"accept", "accept-encoding", "accept-language", "content-type", "user-agent"}
+)
+_BETWEEN = re.compile(r"[\s;,=]+")
 
 # Guards the replacing of _secrets.
 _lock = threading.Lock()
@@ -37,10 +41,12 @@ def hide(secrets: Iterable[str]) -> None:
 
 
 def secrets_of(url: str, api_key: str | None, headers: Mapping[str, str]) -> list[str]:
-    """Return the key, the values of the headers that sound like holding one, and the query's."""
-    held = [value for name, value in headers.items() if _SECRET_NAMES.search(name)]
-    # Behind the name of a scheme: Bearer, Basic.
-    held += [value.rpartition(" ")[2] for value in held]
+    """Return what may be a key: the key itself, and values of the headers and of the query."""
+    held: list[str] = []
+    for name, value in headers.items():
+        if name.lower() not in _HARMLESS:
+            # Whole, and what stands behind the name of a scheme or a cookie.
+            held += [value, *_BETWEEN.split(value)]
     for field in urlsplit(url).query.split("&"):
         value = field.partition("=")[2]
         held += [value, unquote_plus(value)]

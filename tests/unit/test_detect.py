@@ -141,7 +141,7 @@ def test_what_was_tried_is_told_where_nothing_fits() -> None:
 
 def test_a_service_that_is_not_there_is_asked_once() -> None:
     service = Service(openapi=httpx.ConnectError("refused"))
-    with pytest.raises(ConfigError, match=r"GET /openapi.json: cannot connect; .*\); give its name"):
+    with pytest.raises(ConfigError, match=r"openapi.json: cannot connect; .*\); give its name"):
         detect(service)
     assert len(service.requests) == 1
 

@@ -68,6 +68,11 @@ class CosyClient:
 
         loaded = load_config(config, settings)
         endpoints = _endpoints(url)
+        if loaded.wire == "auto":
+            from .detect import detect_wire
+
+            wire = detect_wire(endpoints, loaded, http_client)
+            loaded = dataclasses.replace(loaded, wire=wire)
         self._core: Core = Core(endpoints, loaded, http_client, observers, clock or SystemClock())
         self.config = self._core.config
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -18,14 +18,16 @@ class Request:
     """One HTTP request: `headers` as (name, value) pairs beside Host and Content-Length, `body`
     as sent.
 
-    `address` is the one of the host's addresses to send it to, None any.
+    `address` is the one of the host's addresses to send it to, None any. A `foreign` one goes to
+    somebody other than the service: nothing is added to it that tells of the caller.
     """
 
-    url: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
     address: str | None = None
     method: str = "POST"
+    foreign: bool = False
 
 
 @dataclass(slots=True)
@@ -33,10 +35,10 @@ class RpcRequest:
     """One gRPC call whose reply is a stream of messages: `path` is /package.Service/Method,
     `message` the serialised request."""
 
-    url: str
+    url: str = field(repr=False)
     path: str
-    message: bytes
-    metadata: tuple[tuple[str, str], ...] = ()
+    message: bytes = field(repr=False)
+    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     address: str | None = None
 
 

@@ -45,7 +45,7 @@ def _add_service(group: argparse._ArgumentGroup, url: str, batch_size: int | Non
     group.add_argument(
         "--wire",
         metavar="NAME",
-        help=f"the protocol that it speaks (default: {ClientConfig.wire})",
+        help=f"the protocol that it speaks, or auto (default: {ClientConfig.wire})",
     )
     group.add_argument(
         "--api-key-file",

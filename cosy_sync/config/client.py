@@ -55,7 +55,8 @@ class ClientConfig:
     voice: Voice | None = None
     # Sent as `Authorization: Bearer`; never shown or logged.
     api_key: str | None = field(default=None, repr=False)
-    # The protocol that the endpoints speak.
+    # The protocol that the endpoints speak. `auto` takes it from the URL, or asks the service:
+    # up to two requests and 3 s for each endpoint when the client is made.
     wire: str = "batch"
     # The model's name, where the service has several.
     model: str | None = None

@@ -6,8 +6,10 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import httpx
 
@@ -24,6 +26,9 @@ from .route import Route
 from .transport import PoolTransport
 
 __all__ = ["Sender"]
+
+# How the caller's client sends what goes to others: without its login.
+_FOREIGN: Mapping[str, Any] = MappingProxyType({"auth": None, "follow_redirects": False})
 
 
 @dataclass(slots=True)
@@ -188,7 +193,9 @@ class Sender:
             start = head_start(method, parsed.raw_path.decode("ascii"), route.netloc, route)
             if at is not None:
                 route = dataclasses.replace(route, address=at)
-            found = self._addresses[key] = _Address(parsed, route, start)
+            found = _Address(parsed, route, start)
+            if not request.foreign:  # links are used once, and there is no end of them
+                self._addresses[key] = found
         return found
 
     # -- through httpx --------------------------------------------------------------------------
@@ -205,8 +212,10 @@ class Sender:
             timeout=httpx.Timeout(min(budget.first_byte, left), connect=connect),
             extensions={"cosy_deadline": budget.until},
         )
+        if request.foreign:
+            built = _stripped(built, request)
         try:
-            response = self._client.send(built, stream=True)
+            response = self._client.send(built, stream=True, **_FOREIGN if request.foreign else {})
             first_byte = time.monotonic() - started
             with contextlib.closing(response):
                 _announce(response, budget)
@@ -242,6 +251,17 @@ def _inflated(body: Body, headers: dict[str, str], status: int, max_bytes: int) 
         if status < 400:
             raise
         return b""  # an error's status says more than that its text cannot be read
+
+
+def _stripped(built: httpx.Request, request: Request) -> httpx.Request:
+    """Build a request again, past the client's own headers, cookies and query."""
+    return httpx.Request(
+        request.method,
+        request.url,
+        headers=list(request.headers),
+        content=request.body,
+        extensions=built.extensions,
+    )
 
 
 def _announce(response: httpx.Response, budget: Budget) -> None:

@@ -33,6 +33,8 @@ class Counters:
         self.connections_peak = 0
         self.refused_connections = 0
         self.overrun = 0
+        # Keys that came with requests for files, which want none.
+        self.keys_leaked = 0
         self.posts = PeakMeter()
         self._status: dict[int, int] = Counter()
         self._faults: dict[str, int] = Counter()
@@ -61,5 +63,6 @@ class Counters:
             "throttled": status.get(429, 0),
             "refused": self.refused_connections,
             "overrun": self.overrun,
+            "keys_leaked": self.keys_leaked,
             "faults": {name: faults[name] for name in sorted(faults)},
         }

@@ -30,6 +30,8 @@ class Request:
     upgrade: bytearray | None = None
     # Then, set when its address holds too many connections.
     is_crowded: bool = False
+    # What follows the path, without the question mark.
+    query: str = ""
 
 
 class RequestReader:
@@ -97,6 +99,7 @@ class RequestReader:
         request = self._request
         request.method = self._parser.get_method().decode("latin-1")
         request.path = _path_of(self._url)
+        request.query = self._url.partition(b"?")[2].decode("latin-1")
         request.keep_alive = self._parser.should_keep_alive()
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > self._max_body_bytes:

@@ -33,7 +33,7 @@ from .routes import NOWHERE, Route
 from .schedule import Schedule
 from .sound import Clip, Failure, encode_clip, media_type
 from .spoil import spoil
-from .wires import dashscope_ws, openai, runtime_http
+from .wires import dashscope_http, dashscope_ws, openai, runtime_http
 
 logger = logging.getLogger("cosy_sync.server")
 
@@ -78,6 +78,7 @@ class Service:
         self._routes.update(runtime_http.routes(self))
         self._routes.update(openai.routes(self))
         self._routes.update(dashscope_ws.routes(self))
+        self._routes.update(dashscope_http.routes(self))
 
     def close(self) -> None:
         """Stop the engine and the threads."""

@@ -1,11 +1,13 @@
-"""Texts blanked out of what a service says, because errors and logs must not show them."""
+"""Texts and keys blanked out of what a service says: errors and logs must not show them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import unquote_plus, urlsplit
 
-__all__ = ["without_texts"]
+__all__ = ["hide", "secrets_of", "without_texts"]
 
 _BLANK = "[…]"
 # What is looked at of a long message: it will be cut to `length` anyway.
@@ -14,13 +16,50 @@ _MAX_MESSAGE = 1_000
 # are shared by chance, four Chinese characters are half a sentence.
 _SEED = 4
 _TELLING = 12
+# A shorter key is a word of some language, and blanking it would blank words.
+_SECRET_CHARS = 8
+# Whoever sets any other header may keep a key in it.
+_HARMLESS = frozenset(
+    {"accept", "accept-encoding", "accept-language", "content-type", "user-agent"}
+)
+_BETWEEN = re.compile(r"[\s;,=]+")
+
+# Guards the replacing of _secrets.
+_lock = threading.Lock()
+# What `hide` was told, for as long as the process lives: a service may quote a key in any error,
+# and every wire's words pass through here.
+_secrets: frozenset[str] = frozenset()
+
+
+def hide(secrets: Iterable[str]) -> None:
+    """Blank these out of everything that services say from now on."""
+    global _secrets
+    new = {secret for secret in secrets if len(secret) >= _SECRET_CHARS} - _secrets
+    if new:
+        with _lock:
+            _secrets |= new
+
+
+def secrets_of(url: str, api_key: str | None, headers: Mapping[str, str]) -> list[str]:
+    """Return what may be a key: the key itself, and values of the headers and of the query."""
+    held: list[str] = []
+    for name, value in headers.items():
+        if name.lower() not in _HARMLESS:
+            # Whole, and what stands behind the name of a scheme or a cookie.
+            held += [value, *_BETWEEN.split(value)]
+    for field in urlsplit(url).query.split("&"):
+        value = field.partition("=")[2]
+        held += [value, unquote_plus(value)]
+    return held if api_key is None else [api_key, *held]
 
 
 def without_texts(message: str, texts: Sequence[str], length: int) -> str:
-    """Return the message in at most `length` printable characters, nothing of the texts in it.
+    """Return the message in at most `length` printable characters, no text and no key in it.
 
     Services quote texts whole, cut, escaped or in other case: every run is compared.
     """
+    for secret in _secrets:
+        message = message.replace(secret, _BLANK)
     message = message[:_MAX_MESSAGE]
     if texts:
         message = _blank_short(_blank_runs(message, texts), texts)

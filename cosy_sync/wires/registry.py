@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from .base import Capabilities, SpeechOptions, Wire
+from .redaction import hide, secrets_of
 
 __all__ = ["ENTRY_POINTS", "capabilities_of", "create_wire", "known_wires"]
 
@@ -20,6 +21,7 @@ ENTRY_POINTS = "cosy_sync.wires"
 _BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "batch": ("batch", "BatchWire"),
+        "dashscope_http": ("dashscope_http", "DashscopeHttpWire"),
         "dashscope_ws": ("dashscope_ws", "DashscopeWsWire"),
         "openai": ("openai", "OpenaiWire"),
         "runtime_grpc": ("runtime_grpc", "RuntimeGrpcWire"),
@@ -41,6 +43,7 @@ def create_wire(name: str, endpoint_url: str, options: SpeechOptions) -> Wire:
     Raises ConfigError for an unknown name, and for what the wire cannot do.
     """
     wire = _factory(name)(endpoint_url, options)
+    hide(secrets_of(endpoint_url, options.api_key, options.headers))
     schemes, scheme = wire.capabilities.schemes, urlsplit(endpoint_url).scheme
     if scheme not in schemes:
         known = ", ".join(f"{each}://" for each in schemes)
@@ -63,7 +66,13 @@ def _factory(name: str) -> Factory:
         module, cls = _BUILT_IN[name]
         factory: Factory = getattr(importlib.import_module(f".{module}", __package__), cls)
         return factory
-    for entry in entry_points(group=ENTRY_POINTS, name=name):
+    entries = entry_points(group=ENTRY_POINTS, name=name)
+    values = sorted({entry.value for entry in entries})
+    if len(values) > 1:
+        raise ConfigError(
+            f"wire: several packages bring {name!r} ({', '.join(values)}); remove all but one"
+        )
+    for entry in entries:
         return _loaded(entry)
     raise ConfigError(f"wire: there is no {name!r}; known: {', '.join(known_wires())}")
 

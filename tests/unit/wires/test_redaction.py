@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cosy_sync.wires.redaction import without_texts
+from cosy_sync.config import ClientConfig
+from cosy_sync.wires import SpeechOptions, create_wire
+from cosy_sync.wires.redaction import hide, secrets_of, without_texts
 
 SECRET = "明天下午三点在老地方见面"
 
@@ -65,3 +67,33 @@ def test_nothing_to_hide_changes_nothing_but_the_length() -> None:
     assert clean("a  b\n") == "a b"
     assert without_texts("x" * 300, (), 10) == "x" * 9 + "…"
     assert clean("", SECRET) == ""
+
+
+def test_keys_are_blanked_wherever_they_stand_and_from_then_on() -> None:
+    assert clean("bad key sk-redaction-1") == "bad key sk-redaction-1"
+    hide(["sk-redaction-1"])
+    assert clean("bad key 'sk-redaction-1'; sk-redaction-1!") == "bad key '[…]'; […]!"
+    far = "x" * 990 + "sk-redaction-1"
+    assert "sk-red" not in without_texts(far, [], 2_000)
+
+
+def test_only_keys_that_are_no_words_are_blanked() -> None:
+    hide(["seven-7", "eight--8", ""])
+    assert clean("seven-7 and eight--8") == "seven-7 and […]"
+
+
+def test_headers_may_hold_keys() -> None:
+    headers = {"Authorization": "Bearer abc", "X-Gate": "def", "ACCEPT": "x/y", "cookie": "g=h; i"}
+    assert secrets_of("http://h/?", "sk", headers) == [
+        *("sk", "Bearer abc", "Bearer", "abc", "def", "def", "g=h; i", "g", "h", "i", "", "")
+    ]
+    assert secrets_of("http://h/?a=b%2Bc+d&e", None, {"Accept": "x/y"}) == [
+        *("b%2Bc+d", "b+c d", "", "")
+    ]
+
+
+def test_a_clients_keys_are_blanked() -> None:
+    config = ClientConfig(api_key="sk-redaction-2", headers={"X-Api-Key": "redaction-3"})
+    url = "http://tts.test/batch?token=redaction-4"
+    create_wire("batch", url, SpeechOptions.from_config(config))
+    assert clean("sk-redaction-2 redaction-3 /?token=redaction-4") == "[…] […] /?token=[…]"

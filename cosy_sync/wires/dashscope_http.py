@@ -1,0 +1,218 @@
+"""The wire `dashscope_http`: Alibaba's CosyVoice over HTTP, a link to the sound or a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..errors import (
+    BadAudioError,
+    ConfigError,
+    CosyError,
+    InvalidTextError,
+    ServerError,
+    TransportError,
+    UnavailableError,
+)
+from ..messages import Payload, Reply, Request
+from .base import Capabilities, Send, SpeechOptions
+from .coding import dump_json, from_base64, load_json
+from .dashscope_sse import DashscopeStream, audio_of, output_of, refusal
+
+__all__ = ["DashscopeHttpWire"]
+
+_BASE = "/api/v1"
+_PATH = "/services/audio/tts/SpeechSynthesizer"
+_RATES = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
+_SPEEDS = (0.5, 2.0)
+
+# Said by the transport, or by this wire alone.
+_OURS = frozenset(
+    {"accept", "accept-encoding", "connection", "content-encoding", "content-length"}
+    | {"content-type", "host", "transfer-encoding"}
+)
+# These change what the service answers: to a task to be asked for later, or to a stream.
+_REFUSED = frozenset({"x-dashscope-async", "x-dashscope-sse"})
+_STREAMED = (
+    ("Accept", "text/event-stream"),
+    ("X-DashScope-SSE", "enable"),
+    ("X-Accel-Buffering", "no"),
+)
+
+
+class DashscopeHttpWire:
+    """Speak Alibaba's HTTP protocol with one endpoint."""
+
+    name = "dashscope_http"
+    capabilities = Capabilities(
+        max_texts_per_call=1,
+        max_text_chars=20_000,
+        sample_rates=_RATES,
+        voices=frozenset({"name", "instruction"}),
+        streaming=True,
+        cancellation=True,
+        max_connections=3,
+        rate=3.0,
+    )
+
+    def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
+        self._url = _full_url(endpoint_url)
+        self._headers = _fixed_headers(options)
+        self._model, self._input = _fixed_fields(options)
+        self._sample_rate = options.sample_rate
+
+    def __repr__(self) -> str:
+        return f"<DashscopeHttpWire {self._url.partition('?')[0]}>"
+
+    def exchange(
+        self, texts: Sequence[str], send: Send, request_id: str
+    ) -> list[Payload | CosyError]:
+        """Ask for one text, and fetch its sound from where the service has put it; see Wire."""
+        request = self._request(texts[0], "wav", (("Accept", "application/json"),))
+        reply = send(request)
+        audio = self._audio(reply, texts)
+        data, url = audio.get("data"), audio.get("url")
+        if isinstance(data, str) and data:
+            return [_checked(_decoded(data), "audio/wav")]
+        if not isinstance(url, str) or not url:
+            raise _bad("missing", "neither sound nor a link to it")
+        return [_fetched(url, send)]
+
+    def splits(self, error: ServerError) -> bool:
+        """Return False: a call has one text, so that it is never in doubt which is to blame."""
+        return False
+
+    def listen(self, text: str, send: Send, request_id: str) -> DashscopeStream:
+        """Return what asks for one text and reads its sound as it comes. Raises InvalidTextError"""
+        return DashscopeStream(self._request(text, "pcm", _STREAMED), text, self._sample_rate)
+
+    def _request(self, text: str, form: str, headers: tuple[tuple[str, str], ...]) -> Request:
+        fields = {**self._input, "text": text, "format": form}
+        try:
+            body = dump_json({"model": self._model, "input": fields})
+        except ValueError:
+            raise InvalidTextError(
+                "the text holds half a character that UTF-8 cannot carry"
+            ) from None
+        return Request(self._url, (*headers, *self._headers), body)
+
+    def _audio(self, reply: Reply, texts: Sequence[str]) -> dict[str, Any]:
+        if reply.status != 200:
+            raise refusal(reply, texts)
+        try:
+            value = load_json(reply.body)
+        except ValueError:
+            raise _bad("not_json", f"{len(reply.body)} bytes that are no JSON") from None
+        output = output_of(value, reply.status, texts)
+        reason = output.get("finish_reason")
+        if reason != "stop":
+            shown = reason if isinstance(reason, str) and reason.isidentifier() else "none"
+            raise _bad("unfinished", f"finish_reason {shown[:20]!r} instead of 'stop'")
+        return audio_of(output)
+
+
+def _full_url(url: str) -> str:
+    """Return the address of the synthesizer, for those who give only the host or its base."""
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    if path == "":
+        path = _BASE + _PATH
+    elif path.endswith(_BASE):
+        path += _PATH
+    else:
+        path = parts.path
+    return parts._replace(path=path).geturl()
+
+
+def _fixed_headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
+    for name in options.headers:
+        if name.lower() in _REFUSED:
+            raise ConfigError(f"headers: leave out {name}; this wire says itself what it wants")
+    given = [(name, value) for name, value in options.headers.items() if name.lower() not in _OURS]
+    if options.api_key is not None and "authorization" not in {each[0].lower() for each in given}:
+        given.insert(0, ("Authorization", f"Bearer {options.api_key}"))
+    return (("Accept-Encoding", "identity"), ("Content-Type", "application/json"), *given)
+
+
+def _fixed_fields(options: SpeechOptions) -> tuple[str, dict[str, Any]]:
+    voice = options.voice
+    if options.model is None:
+        raise ConfigError("model: this service needs one, such as model='cosyvoice-v3-flash'")
+    if voice is None or voice.name is None:
+        raise ConfigError("voice: this service needs a speaker's name, such as Voice('longanyang')")
+    low, high = _SPEEDS
+    if not low <= options.speed <= high:
+        raise ConfigError(f"speed: this service speaks at {low} to {high}, not {options.speed}")
+    fields = {
+        **options.extra,
+        "voice": voice.name,
+        "sample_rate": options.sample_rate,
+        "rate": options.speed,
+    }
+    if voice.instruction is not None:
+        fields["instruction"] = voice.instruction
+    return options.model, fields
+
+
+def _fetched(url: str, send: Send) -> Payload:
+    """Get the file that a link leads to, with nothing about the caller in the request.
+
+    What the network or the storage fails at is tried once more: the speech is made, and paid.
+    """
+    host = _host_of(url)
+    request = Request(url, (("Accept", "*/*"), ("Accept-Encoding", "identity")), b"")
+    request.method, request.foreign = "GET", True
+    try:
+        return _read_file(send(request), host)
+    except (TransportError, UnavailableError):
+        pass
+    try:
+        return _read_file(send(request), host)
+    except TransportError as error:
+        raise error.with_details(message=f"the sound at {host}: {error.message}") from error
+
+
+def _host_of(url: str) -> str:
+    """Return the host of a link. Raises BadAudioError for one that is not to be followed."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    plain = url.isascii() and url.isprintable() and " " not in url
+    if not plain or host is None or parts.scheme not in ("http", "https") or "@" in parts.netloc:
+        raise _bad("link", "a link that is no plain http:// or https:// address")
+    return host if port is None else f"{host}:{port}"
+
+
+def _read_file(reply: Reply, host: str) -> Payload:
+    if reply.status in (408, 429) or reply.status >= 500:
+        raise UnavailableError(
+            f"the sound was made, but {host} did not hand it out: HTTP {reply.status}",
+            status=reply.status,
+        )
+    if reply.status != 200:
+        raise _bad("link", f"a link to it that {host} answers with HTTP {reply.status}")
+    return _checked(bytes(reply.body), "audio/wav")
+
+
+def _decoded(data: str) -> bytes:
+    try:
+        return from_base64(data)
+    except ValueError:
+        raise _bad("base64", "sound that is no valid base64") from None
+
+
+def _checked(data: bytes, media_type: str) -> Payload:
+    if data and data[:4] != b"RIFF":
+        raise _bad("not_audio", f"{len(data)} bytes that are no WAV file, as was asked for")
+    return Payload(data, media_type)
+
+
+def _bad(reason: str, what: str) -> BadAudioError:
+    return BadAudioError(
+        f"expected the sound of the text, got {what}; try again, and look at the service if it "
+        "stays",
+        reason=reason,
+    )

@@ -6,10 +6,13 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cosy_sync import CosyClient
 from cosy_sync.testing import FAULTS, Server, tone_wav
+from cosy_sync.wires import known_wires
 from cosy_sync.wires.forms import write_form
 
 ROOT = Path(__file__).parents[2]
@@ -121,6 +124,39 @@ def test_the_examples_of_the_interactive_page_work() -> None:
         subprocess.run([sys.executable, "-c", block], check=True, timeout=60, env=env)
 
 
+def upload_alice(server: Server) -> None:
+    alice = write_form({"consent": "true", "name": "alice"}, ("audio_sample", "", tone_wav("a")))
+    upload = urllib.request.Request(
+        f"{server.base_url}/v1/audio/voices",
+        alice.before + alice.after,
+        {"Content-Type": alice.content_type},
+    )
+    urllib.request.urlopen(upload).close()
+
+
+def test_every_service_of_the_readme_answers() -> None:
+    pytest.importorskip("websockets", reason="needs websockets (extra websocket)")
+    pytest.importorskip("grpc", reason="needs grpcio (extra grpc)")
+    (block,) = [block for block in examples("README.md") if "dashscope_ws" in block]
+    clients: list[CosyClient] = []
+    with Server(latency=0, grpc_port=0) as server:
+        upload_alice(server)
+        places = {"grpc": server.grpc_url, "wss": server.base_url.replace("http", "ws", 1)}
+
+        def local(url: str, **settings: Any) -> CosyClient:
+            scheme, _, path = re.fullmatch(r"(\w+)://([^/]+)(.*)", url).groups()  # type: ignore[union-attr]
+            client = CosyClient(places.get(scheme, server.base_url) + path, **settings)
+            clients.append(client)
+            return client
+
+        exec(block, {"CosyClient": local, "key": "sk-of-the-readme"})
+        wires = [client.config.wire for client in clients]
+        for client in clients:
+            with client:
+                assert client.synth("你好").duration > 0.1
+    assert sorted({*wires, "batch"}) == list(known_wires())
+
+
 def test_the_examples_of_the_openai_page_work(tmp_path: Path) -> None:
     blocks = examples("docs/wire-openai.md")
     assert len(blocks) == 5
@@ -132,15 +168,7 @@ def test_the_examples_of_the_openai_page_work(tmp_path: Path) -> None:
     )
     with Server(latency=0) as server:
         port = server.base_url.rpartition(":")[2]
-        alice = write_form(
-            {"consent": "true", "name": "alice"}, ("audio_sample", "", tone_wav("a"))
-        )
-        upload = urllib.request.Request(
-            f"{server.base_url}/v1/audio/voices",
-            alice.before + alice.after,
-            {"Content-Type": alice.content_type},
-        )
-        urllib.request.urlopen(upload).close()
+        upload_alice(server)
         for block in blocks:
             code, count = re.subn(
                 r"https?://([a-z.]+)(:[0-9]+)?/", rf"http://\1:{port}/", front + block

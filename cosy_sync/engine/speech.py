@@ -61,6 +61,8 @@ class Speech:
         self._waited = 0.0
         self._sound: list[bytes] = []
         self._size = 0
+        # The first sound is there; the listener took it.
+        self._begun = False
         self._heard = False
         self._complete = False
         self._pid = os.getpid()
@@ -132,6 +134,7 @@ class Speech:
             if isinstance(error, CosyError):
                 self._tell_attempt(error)
             raise
+        self._begun = True
         self._first_audio = self._waited = attempter.clock.now() - visit.sent
         attempter.observer.on_event(StreamStarted(self.timing, len(self._text.text)))
 
@@ -267,7 +270,7 @@ class Speech:
         assert self._reply is not None
         clock = self._attempter.clock
         started = clock.now()
-        if not self._first_audio:
+        if not self._begun:
             return self._reply.read(self._job.deadline.remaining(started))
         left = self._patience()
         try:

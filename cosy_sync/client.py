@@ -102,12 +102,12 @@ class CosyClient:
 
         Waits for the first sound, at most `deadline` seconds, and until then repeats what fails as
         `synth` does; raises what went wrong. Raises ConfigError where the wire sends whole replies
-        only. Runs on the caller's thread.
+        only.
         """
         utterance = check_text(0, text, self.config.batch.max_text_chars)
         self._core.check_streaming(self.config)
-        speech = self._core.engine().stream(utterance, self._interactive)
-        return SpeechStream(speech, self.config.format)
+        hold = functools.partial(SpeechStream, format=self.config.format)
+        return self._core.engine().stream(utterance, self._interactive, hold)
 
     # -- many texts -----------------------------------------------------------------------------
 

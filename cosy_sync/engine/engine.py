@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ..audio import Verifier
 from ..clock import Clock
@@ -45,6 +45,8 @@ _GRACE = 5.0
 # Configurations whose callers are kept. A program that makes more (headers of its own for each
 # request, say) must not grow for ever.
 _MOST_CALLERS = 256
+
+_Held = TypeVar("_Held")
 
 
 class Network(Sender, Ways, Protocol):
@@ -125,7 +127,9 @@ class Engine:
         )
         lookups = Lookups(caller=self._caller, caller_key=_caller_key, gate=self._gate)
         self._interactive = Interactive(crew, self._bulk, self._calls, lookups, self._submitted)
-        self._streamer = Streamer(lambda config: self._find(config)[2], self._gate, self._clock)
+        self._streamer = Streamer(
+            lambda config: self._find(config)[2], self._gate, self._clock, self._single
+        )
 
     # -- work -----------------------------------------------------------------------------------
 
@@ -180,9 +184,11 @@ class Engine:
         """Bring one text to its outcome on a worker; see Interactive."""
         return self._interactive.submit(utterance, config, callback)
 
-    def stream(self, utterance: Utterance, config: ClientConfig) -> Speech:
-        """Return a text's speech with its first sound; see Streamer."""
-        return self._streamer.open(utterance, config)
+    def stream(
+        self, utterance: Utterance, config: ClientConfig, hold: Callable[[Speech], _Held]
+    ) -> _Held:
+        """Return what `hold` makes of a text's speech with its first sound; see Streamer."""
+        return self._streamer.open(utterance, config, hold)
 
     # -- what callers share ---------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -67,7 +68,7 @@ class Speech:
         self._complete = False
         self._pid = os.getpid()
         # The thread that read last: close() of the client waits for the others only.
-        self.thread = threading.get_ident()
+        self.thread: int | None = None
         # Called once, when nothing is held any more; not where there was no first sound.
         self._on_end = on_end
         # Guards: _reading, _over, _leaving, _news.
@@ -170,20 +171,20 @@ class Speech:
             with self._lock:
                 if self._is_over():
                     return b""
-                self._reading = mine = True
+                mine = self._reading = True
             self.thread = threading.get_ident()
             sound, error = self._next()
         except BaseException:  # Ctrl-C, mostly
             if mine:
                 self._stop_reading()
-                self._end(None)
+                self._finish(None)
             raise
         if self._stop_reading():
-            self._end(self._reason)
+            self._finish(self._reason)
         elif error is not None:
-            self._end(error)
+            self._finish(error)
         elif not sound:
-            self._end(self._refusal(), whole=True)
+            self._finish(self._refusal(), whole=True)
         else:
             return sound
         with self._lock:
@@ -216,12 +217,11 @@ class Speech:
         if self._pid != os.getpid():
             return  # its permits and its connection are the parent's
         with self._lock:
-            if self._over or self._leaving:
+            if not self._leaving:
+                self._leaving, self._reason = True, reason
+            if self._over or self._reading:
                 return
-            self._leaving, self._reason = True, reason
-            if self._reading:
-                return
-        self._end(reason)
+        self._finish(self._reason)
 
     def _is_over(self) -> bool:
         """Under the lock: return whether nothing more comes. Raises what is to be told."""
@@ -313,7 +313,25 @@ class Speech:
         (result,) = verifier.check([self._text.text], [self._audio()])
         return result if isinstance(result, CosyError) else None
 
-    def _end(self, error: CosyError | None, *, whole: bool = False) -> None:
+    def _finish(self, error: CosyError | None, *, whole: bool = False) -> None:
+        """End it, unless it has ended.
+
+        Ctrl-C comes to the main thread, at any line: there another thread does it, lest it is
+        left half done.
+        """
+        if self._over:
+            return
+        if threading.current_thread() is threading.main_thread():
+            with contextlib.suppress(RuntimeError):  # the machine is out of threads
+                thread = threading.Thread(
+                    target=self._end, args=(error, whole), name="cosy-reaper", daemon=True
+                )
+                thread.start()
+                thread.join()
+                return
+        self._end(error, whole)
+
+    def _end(self, error: CosyError | None, whole: bool) -> None:
         """Give everything back, once, and tell what became of the text.
 
         Of an error the next read tells. Without one, and before the sound is whole, nobody wanted

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..clock import Clock
 from ..config import ClientConfig
@@ -16,6 +17,7 @@ from ..policies import Deadline
 from ..wires.base import Wire
 from .attempt import Attempter, Result
 from .caller import Caller
+from .executor import Executor
 from .gate import Gate
 from .job import Job
 from .speech import Speech
@@ -26,6 +28,8 @@ __all__ = ["Listener", "Streamer"]
 # Seconds between two looks at what still sounds.
 _LOOK = 0.01
 
+_Held = TypeVar("_Held")
+
 
 class StreamJob(Job):
     """A job of one text that ends with its first sound.
@@ -33,7 +37,7 @@ class StreamJob(Job):
     `on_end` is called once its speech ended.
     """
 
-    __slots__ = ("_thread", "on_end", "speech")
+    __slots__ = ("_owner", "gate", "on_end", "speech")
 
     def __init__(
         self,
@@ -42,17 +46,21 @@ class StreamJob(Job):
         *,
         interactive: bool,
         tenant: str,
-        stop: threading.Event,
     ) -> None:
+        stop = threading.Event()
         super().__init__([text], deadline, interactive=interactive, tenant=tenant, stop=stop)
         self.speech: Speech | None = None
         self.on_end: Callable[[], None]
-        self._thread = threading.get_ident()
+        # Of its tenant, once it is inside.
+        self.gate: Gate | None = None
+        self._owner = threading.get_ident()
 
     @property
     def thread(self) -> int:
-        """Return which thread opens it, or reads it."""
-        return self._thread if self.speech is None else self.speech.thread
+        """Return which thread reads it, or asked for it."""
+        speech = self.speech
+        read_by = speech.thread if speech is not None else None
+        return self._owner if read_by is None else read_by
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,7 @@ class Streamer:
         caller: Returns the caller whose attempts are a Listener's, for a configuration.
         gate: Returns a tenant's gate; its place is held until the stream ends.
         clock: The time.
+        workers: Open the streams of the main thread.
     """
 
     def __init__(
@@ -91,17 +100,21 @@ class Streamer:
         caller: Callable[[ClientConfig], Caller],
         gate: Callable[[ClientConfig], Gate | None],
         clock: Clock,
+        workers: Executor,
     ) -> None:
         self._caller = caller
         self._gate = gate
         self._clock = clock
+        self._workers = workers
         self._closed = False
-        self._cut = threading.Event()
+        self._was_cut = False
         # What waits for its first sound, or sounds. Every use of it is one atomic step.
         self._open: set[StreamJob] = set()
 
-    def open(self, utterance: Utterance, config: ClientConfig) -> Speech:
-        """Return a text's speech once its first sound is there.
+    def open(
+        self, utterance: Utterance, config: ClientConfig, hold: Callable[[Speech], _Held]
+    ) -> _Held:
+        """Return what `hold` makes of a text's speech, once its first sound is there.
 
         Waits for that at most until the deadline. Raises what went wrong instead.
         """
@@ -112,23 +125,60 @@ class Streamer:
             Deadline(self._clock.now(), config.deadline),
             interactive=config.priority != "bulk",
             tenant=config.tenant or "",
-            stop=self._cut,
         )
+        if config.serial or threading.current_thread() is not threading.main_thread():
+            return hold(self._open_here(job, config))
+        return self._open_elsewhere(job, config, hold)
+
+    def _open_elsewhere(
+        self, job: StreamJob, config: ClientConfig, hold: Callable[[Speech], _Held]
+    ) -> _Held:
+        """Let a worker do what another thread does itself.
+
+        Ctrl-C comes to the main thread, at any line: it must find it without permits.
+        """
+        held: list[_Held] = []
+        failed: list[BaseException] = []
+        done = threading.Event()
+        wanted = True
+
+        def work() -> None:
+            try:
+                held.append(hold(self._open_here(job, config)))
+            except BaseException as error:
+                failed.append(error)
+            done.set()
+            if not wanted:
+                _close(job)
+
+        try:
+            self._workers.submit(work)
+            done.wait()
+            if failed:
+                raise failed.pop()
+            return held.pop()
+        except BaseException:
+            wanted = False
+            job.stop.set()
+            if done.is_set():  # here or in work(), whichever comes later
+                _close(job)
+            raise
+
+    def _open_here(self, job: StreamJob, config: ClientConfig) -> Speech:
         gate = self._gate(config)
-        job.on_end = functools.partial(self._open.discard, job)
+        job.on_end = functools.partial(self._leave, job)
         self._open.add(job)
+        if self._was_cut:  # here or in cut(), whichever comes later
+            job.stop.set()
         try:
             if gate is not None:
                 self._enter(job, gate)
-                job.on_end = functools.partial(self._leave, job, gate)
             speech = self._run(job, config)
         except BaseException:
-            if job.speech is None:
-                job.on_end()
-            else:
-                job.speech.close()
+            _close(job)
+            self._leave(job)
             raise
-        if self._cut.is_set():  # here or in cut(), whichever comes later
+        if self._was_cut:
             speech.cut()
         return speech
 
@@ -151,11 +201,12 @@ class Streamer:
 
     def cut(self) -> None:
         """End what waits, and what sounds; whoever reads there was woken by the net."""
-        self._closed = True
-        self._cut.set()
+        self._closed = self._was_cut = True
         for job in list(self._open):
-            if job.speech is not None:
-                job.speech.cut()
+            job.stop.set()
+            speech = job.speech
+            if speech is not None:
+                speech.cut()
 
     def _enter(self, job: StreamJob, gate: Gate) -> None:
         deadline = job.deadline
@@ -163,18 +214,31 @@ class Streamer:
         if not gate.acquire(urgent=job.interactive, seconds=left):
             why = f"waiting for one of the tenant's {gate.limit} places"
             raise job.fail(job.texts[0], deadline.error(why))
+        job.gate = gate
 
-    def _leave(self, job: StreamJob, gate: Gate) -> None:
-        self._open.discard(job)
-        gate.release()
+    def _leave(self, job: StreamJob) -> None:
+        """Forget a job and leave its tenant's gate, the first time that this is called."""
+        try:
+            self._open.remove(job)
+        except KeyError:
+            return
+        job.speech = None  # it knows its job: a circle that only the collector would open
+        if job.gate is not None:
+            job.gate.release()
 
     def _run(self, job: StreamJob, config: ClientConfig) -> Speech:
         try:
             self._caller(config).run(job)
         except (Exception, SystemExit) as error:
             job.end(error)
-        if job.speech is None:
-            failure = job.outcomes[0].error
-            assert failure is not None
-            raise failure
-        return job.speech
+        speech = job.speech
+        if speech is not None:
+            return speech
+        failure = job.outcomes[0].error if job.outcomes else None
+        raise failure or ClosedError("the client was closed with the first sound")
+
+
+def _close(job: StreamJob) -> None:
+    speech = job.speech
+    if speech is not None:
+        speech.close()

@@ -6,7 +6,9 @@ import contextlib
 import gc
 import os
 import pickle
+import signal
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -348,6 +350,20 @@ def test_ctrl_c_before_the_first_sound_gives_everything_back(make, net, tenant) 
     assert play.closed == 1
     net.script(SOUND)
     assert client.stream(TEXT).audio().pcm() == SOUND
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_ctrl_c_while_the_first_sound_is_awaited_ends_it_when_it_comes(client, net, comes) -> None:
+    go = threading.Event()
+    steps = (SOUND,) if comes else (CutError("cut"),)
+    play = net.script(lambda: os.kill(os.getpid(), signal.SIGINT), lambda: go.wait(10), *steps)
+    with pytest.raises(KeyboardInterrupt):
+        client.stream(TEXT)
+    assert client.stats().in_flight == 1 and play.closed == 0
+    go.set()
+    eventually(lambda: play.closed == 1 and client.stats().in_flight == 0)
+    eventually(lambda: not client._core.engine()._streamer._open)
+    assert len(net.parcels) == 1  # nobody wants it repeated
 
 
 def test_retries_are_paid_from_the_budget_which_streams_fill(make, net) -> None:
@@ -694,6 +710,20 @@ def test_the_end_of_the_client_meets_a_stream_that_just_began(client, net) -> No
     with pytest.raises(ClosedError):
         next(client.stream(TEXT))
     assert play.closed == 1
+
+
+def test_ended_streams_are_not_kept_for_the_collector(client, net) -> None:
+    net.script(SOUND)
+    gc.collect()
+    gc.disable()
+    try:
+        stream = client.stream(TEXT)
+        list(stream)
+        ended = weakref.ref(stream._speech)
+        del stream
+        assert ended() is None
+    finally:
+        gc.enable()
 
 
 def test_the_end_of_the_client_wakes_who_waits_for_a_connection(make, net) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -143,7 +142,7 @@ class PlayNet:
     def __init__(self, clock: FakeClock) -> None:
         self._clock = clock
         self._scripts: list[Play | BaseException] = []
-        self._turns = itertools.count()
+        self._turn = 0
         self.plays: list[Play] = []
         self.parcels: list[Parcel] = []
         self.posted: list[Parcel] = []
@@ -160,10 +159,15 @@ class PlayNet:
         """Plan an error in place of a reply."""
         self._scripts.append(error)
 
+    def skip(self) -> None:
+        """Forget what was planned and not played."""
+        self._turn = len(self._scripts)
+
     def open(self, parcel: Parcel, seconds: float, max_bytes: int) -> Play:
         self.parcels.append(parcel)
         self.opening()
-        planned = self._scripts[next(self._turns)]
+        planned = self._scripts[self._turn]
+        self._turn += 1
         if isinstance(planned, BaseException):
             raise planned
         self.plays.append(planned)

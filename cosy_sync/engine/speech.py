@@ -174,19 +174,19 @@ class Speech:
                 mine = self._reading = True
             self.thread = threading.get_ident()
             sound, error = self._next()
+            if self._stop_reading():
+                self._finish(self._reason)
+            elif error is not None:
+                self._finish(error)
+            elif sound:
+                return sound
+            else:
+                self._finish(self._refusal(), whole=True)
         except BaseException:  # Ctrl-C, mostly
             if mine:
                 self._stop_reading()
                 self._finish(None)
             raise
-        if self._stop_reading():
-            self._finish(self._reason)
-        elif error is not None:
-            self._finish(error)
-        elif not sound:
-            self._finish(self._refusal(), whole=True)
-        else:
-            return sound
         with self._lock:
             self._is_over()
         return b""

@@ -169,7 +169,7 @@ def test_a_slow_listener_hears_everything() -> None:
 
 
 SETUP = """
-import os, signal, sys, threading, time
+import os, random, signal, sys, threading, time
 sys.path.insert(0, sys.argv[2])
 import pytest, streams
 streams.install(pytest.MonkeyPatch())
@@ -205,12 +205,12 @@ def test_ctrl_c_leaves_nothing_taken_wherever_it_comes() -> None:
     code = (
         "stop = threading.Event()\n"
         "def interrupt():\n"
-        "    while not stop.wait(0.011): os.kill(os.getpid(), signal.SIGINT)\n"
+        "    while not stop.wait(random.uniform(0.002, 0.03)): os.kill(os.getpid(), signal.SIGINT)\n"
         "thread = threading.Thread(target=interrupt)\n"
         "caught = whole = 0\n"
         "client.stream(TEXT).close()\n"
         "thread.start()\n"
-        "while caught < 200:\n"
+        "while caught < 150 or whole < 10:\n"
         "    try:\n"
         "        while True:\n"
         "            with client.stream(TEXT) as stream:\n"
@@ -234,13 +234,13 @@ def test_ctrl_c_leaves_nothing_taken_wherever_it_comes() -> None:
         "    opened = stats.connections_open - stats.connections_idle\n"
         "    return stats.in_flight, len(engine._streamer._open), opened\n"
         "while any(busy()) and time.monotonic() < until: time.sleep(0.01)\n"
-        "print(*busy(), whole > 0)\n"
+        "print(*busy())\n"
         "client.close(3)\n"
         "print([t.name for t in threading.enumerate()])\n"
     )
     with Scripted([speak_on]) as server:
         done = run(code, server.url)
-    assert done.stdout.split("\n")[:2] == ["0 0 0 True", "['MainThread']"], done.stderr
+    assert done.stdout.split("\n")[:2] == ["0 0 0", "['MainThread']"], done.stderr
 
 
 def test_a_forked_child_streams_anew_and_leaves_its_parents_stream_alone() -> None:

@@ -6,7 +6,15 @@ import itertools
 import json
 from collections.abc import Iterator
 
-__all__ = ["BATCH", "FIXED_TEXTS", "batch_body", "request_body", "texts_of", "whole_batches"]
+__all__ = [
+    "BATCH",
+    "FIXED_TEXTS",
+    "batch_body",
+    "request_body",
+    "speech_body",
+    "texts_of",
+    "whole_batches",
+]
 
 BATCH = 64
 _NUMERALS = "零一二三四五六七"
@@ -33,3 +41,8 @@ def request_body(size: int = 5_000) -> bytes:
 def batch_body() -> bytes:
     """Return a valid request of all fixed texts."""
     return json.dumps({"texts": FIXED_TEXTS}, ensure_ascii=False).encode()
+
+
+def speech_body() -> bytes:
+    """Return a valid request of one fixed text, as the wire openai has it."""
+    return json.dumps({"input": FIXED_TEXTS[0]}, ensure_ascii=False).encode()

@@ -12,7 +12,8 @@ class Place:
     """One address of the upstream and what it answers.
 
     Args:
-        form: plain (bytes without meaning), json or multipart (a right reply of the batch wire).
+        form: plain (bytes without meaning), json or multipart (a right reply of the batch wire),
+            speech (of the wire openai; only with a latency).
         texts: Texts that the reply holds.
         size: Bytes of the reply where it is plain, of each text's samples where it is not.
         latency: Seconds until the reply begins.
@@ -32,8 +33,9 @@ class Place:
 
     @property
     def name(self) -> str:
-        """Name the place."""
-        return f"{self.reply_name}-{round(self.latency * 1000)}ms"
+        """Name the place; it is its path as well, where it has a latency."""
+        name = f"{self.reply_name}-{round(self.latency * 1000)}ms"
+        return f"{name}/v1/audio/speech" if self.form == "speech" else name
 
 
 @dataclass(frozen=True, kw_only=True)

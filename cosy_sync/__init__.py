@@ -47,7 +47,7 @@ from .errors import (
     UnexpectedError,
 )
 from .events import Event, Observer
-from .models import Audio, Outcome, Timing, Voice, text_hash
+from .models import Audio, Outcome, Recording, Timing, Voice, Word, text_hash
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .version import VERSION as __version__
@@ -85,6 +85,7 @@ __all__ = [
     "OverloadError",
     "PoolConfig",
     "RateLimitedError",
+    "Recording",
     "RefusedError",
     "ReplyTimeout",
     "RetryConfig",
@@ -102,6 +103,7 @@ __all__ = [
     "UnexpectedError",
     "VerifyConfig",
     "Voice",
+    "Word",
     "__version__",
     "configure",
     "default_client",

@@ -41,7 +41,8 @@ def check(config: Any, rules: tuple[Rule, ...]) -> None:
         except TypeError:
             good = False
         if not good:
-            shown = "something else" if name == "api_key" else repr(value)
+            # A key, or maybe a recording: never shown.
+            shown = "something else" if name in ("api_key", "voice") else repr(value)
             raise ConfigError(f"{name}: must be {expected}, got {shown}")
 
 

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from .audio import load_recording
 from .clock import Clock
 from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
 from .engine import Engine, Supplies
@@ -17,7 +18,14 @@ from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
-from .wires import SpeechOptions, Wire, create_wire, streaming_wires
+from .wires import (
+    Capabilities,
+    SpeechOptions,
+    Wire,
+    capabilities_of,
+    create_wire,
+    streaming_wires,
+)
 
 if TYPE_CHECKING:
     from .net import HttpClient, Sender
@@ -39,6 +47,7 @@ class Core:
         observers: Sequence[Observer],
         clock: Clock,
     ) -> None:
+        config = _with_recording(config)
         wires = [_wire(endpoint, config) for endpoint in endpoints]
         self._capabilities = [wire.capabilities for wire in wires]
         self.endpoints = [
@@ -69,9 +78,9 @@ class Core:
 
         What the wire cannot do is refused here, not at the first text. Raises ConfigError.
         """
-        for endpoint in self.endpoints:
-            _wire(endpoint, config)
-        most = min(can.max_texts_per_call for can in self._capabilities)
+        config = _with_recording(config)
+        wires = [_wire(endpoint, config) for endpoint in self.endpoints]
+        most = min(wire.capabilities.max_texts_per_call for wire in wires)
         batch, pool = config.batch, config.pool
         if batch.max_texts > most:
             if batch.max_texts != BatchConfig.max_texts:
@@ -182,11 +191,39 @@ class Core:
         from .net import provide_sender
 
         forked = os.getpid() != self._pid
-        return provide_sender(self.config, self._http_client, forked=forked)
+        sender = provide_sender(self.config, self._http_client, forked=forked)
+        try:
+            for endpoint in self.endpoints:
+                sender.prepare(endpoint.url)
+        except BaseException:
+            sender.close()
+            raise
+        return sender
 
 
 def _wire(endpoint: Endpoint, config: ClientConfig) -> Wire:
     return create_wire(config.wire, endpoint.url, SpeechOptions.from_config(config))
+
+
+def _with_recording(config: ClientConfig) -> ClientConfig:
+    """Read the voice's reference, once for each Voice, so that wires only meet a Recording.
+
+    Raises ConfigError.
+    """
+    voice = config.voice
+    if voice is None or voice.reference is None:
+        return config
+    can = capabilities_of(config.wire)
+    if can is not None and "reference" not in can.voices:
+        return config  # the wire is about to refuse it
+    rates = Capabilities.reference_rates if can is None else can.reference_rates
+    whole = voice.transcript is not None
+    recording = voice.read_once(
+        rates, lambda: load_recording(voice.reference, rates=rates, whole=whole)
+    )
+    if recording is voice.reference:
+        return config
+    return dataclasses.replace(config, voice=dataclasses.replace(voice, reference=recording))
 
 
 _cores: weakref.WeakSet[Core] = weakref.WeakSet()

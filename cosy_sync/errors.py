@@ -230,10 +230,14 @@ class BillingError(ServerError):
 
 
 class ThrottledError(ServerError):
-    """Too many requests for the service's limits."""
+    """Too many requests for the service's limits.
+
+    `crowded`: the service bounds the requests at the same time, and says that those were too many.
+    """
 
     retryable = True
     accepted = False
+    crowded: bool = False
 
 
 class UnavailableError(ServerError):

@@ -33,6 +33,8 @@ class LogObserver:
 
     def on_event(self, event: Event) -> None:
         """Write an event, if anybody listens at its level."""
+        if isinstance(event, TextsFinished):
+            return  # most of the events are these two, on every call's way
         if isinstance(event, AttemptFinished):
             if event.error is not None or logger.isEnabledFor(logging.DEBUG):
                 _attempt(event)
@@ -69,7 +71,7 @@ class LogObserver:
         elif isinstance(event, TextFailed):
             name = type(event.error).__name__
             logger.info("text #%s of %d characters: %s", event.text_hash, event.chars, name)
-        elif not isinstance(event, TextsFinished):
+        else:
             _endpoint(event)
 
 

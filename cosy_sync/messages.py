@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from .errors import CosyError
+    from .models import Word
 
 __all__ = ["Conversation", "Incoming", "Parcel", "Payload", "Reply", "Request", "RpcRequest"]
 
@@ -61,6 +65,14 @@ class Conversation(Protocol):
 
     def cancel(self) -> Sequence[str | bytes]:
         """Return the frames that end the task early; none where the protocol has no such thing."""
+        ...
+
+    def refuse(self, reply: Reply) -> CosyError:
+        """Return the error that a handshake's reply means which is no agreement."""
+        ...
+
+    def closed(self, code: int, reason: str) -> CosyError | None:
+        """Return the error that the server's goodbye means; None where it says nothing."""
         ...
 
     @property
@@ -126,8 +138,10 @@ class Payload:
     """One text's bytes out of a reply, with the media type that the service gave them.
 
     `echo`: the SHA-256 of the text that they speak, where the service says it, else empty.
+    `words`: when each word is heard, where the service was asked and says it.
     """
 
     data: bytes
     media_type: str
     echo: str = ""
+    words: tuple[Word, ...] = ()

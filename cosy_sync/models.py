@@ -7,12 +7,24 @@ import hashlib
 import os
 import secrets
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from .errors import ConfigError, CosyError
 
-__all__ = ["Audio", "Outcome", "Recording", "Timing", "Utterance", "Voice", "is_utf8", "text_hash"]
+__all__ = [
+    "Audio",
+    "Outcome",
+    "Recording",
+    "Timing",
+    "Utterance",
+    "Voice",
+    "Word",
+    "is_utf8",
+    "text_hash",
+]
 
 
 def text_hash(text: str) -> str:
@@ -32,7 +44,10 @@ def is_utf8(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Recording:
-    """A checked reference recording: a whole WAV file, mono, 16-bit; `digest` is its SHA-256."""
+    """A checked reference recording: a whole WAV file, mono, 16-bit; `digest` is its SHA-256.
+
+    Whoever makes one by hand answers for it: it is not looked at again.
+    """
 
     wav: bytes = field(repr=False, compare=False)
     sample_rate: int
@@ -46,18 +61,23 @@ class Voice:
 
     Args:
         name: A speaker that the service knows, such as 中文女.
-        reference: A recording of the voice to imitate: a WAV file's path or bytes, or a
-            Recording. It is read and checked once, when a client is made with it.
+        reference: A recording of the voice to imitate: a sound file's path or bytes, samples
+            with their rate such as (array, 24_000), or a Recording. It is read and checked once,
+            when a client is made with it.
         transcript: What is said in the recording, word for word.
         instruction: How to speak, such as 用四川话说这句话.
     """
 
     name: str | None = None
-    reference: Recording | str | os.PathLike[str] | bytes | None = field(
+    reference: Recording | str | os.PathLike[str] | bytes | tuple[Any, int] | None = field(
         default=None, kw_only=True, repr=False
     )
-    transcript: str | None = field(default=None, kw_only=True)
+    transcript: str | None = field(default=None, kw_only=True, repr=False)
     instruction: str | None = field(default=None, kw_only=True)
+    # What `read_once` keeps.
+    _read: dict[tuple[int, int], Recording] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         for key in ("name", "transcript", "instruction"):
@@ -65,16 +85,26 @@ class Voice:
             if value is not None and not _sayable(value):
                 what = "the name of a speaker, such as Voice('中文女')"
                 raise ConfigError(f"voice: expected {what if key == 'name' else 'words'} as {key}")
-        if not self.asks:
-            raise ConfigError("voice: give a name, such as Voice('中文女'), or a reference")
         if self.transcript is not None and self.reference is None:
             raise ConfigError("voice: a transcript belongs to a reference recording; give both")
+        if not self.asks:
+            raise ConfigError("voice: give a name, such as Voice('中文女'), or a reference")
 
     @property
     def asks(self) -> tuple[str, ...]:
         """Return which of name, reference and instruction it has."""
         every = ("name", "reference", "instruction")
         return tuple(key for key in every if getattr(self, key) is not None)
+
+    def read_once(self, rates: tuple[int, int], read: Callable[[], Recording]) -> Recording:
+        """Return the reference within these rates in Hz, as `read` returned it the first time.
+
+        Two threads that come at the same time may both call `read`.
+        """
+        recording = self._read.get(rates)
+        if recording is None:
+            recording = self._read[rates] = read()
+        return recording
 
 
 def _sayable(value: object) -> bool:
@@ -115,12 +145,21 @@ class Timing:
     first_audio: float = 0.0
 
 
+class Word(NamedTuple):
+    """A piece of a text, and when it is heard, in seconds of its audio."""
+
+    text: str
+    start: float
+    end: float
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Audio:
     """Checked speech: `data` as the service sent it (`wav`: a whole file; `pcm`: bare samples).
 
     Samples are signed 16-bit little-endian; `sample_rate` in Hz. `pcm_start` and `pcm_size`
-    say where in `data` the samples lie, in bytes.
+    say where in `data` the samples lie, in bytes. `words` are there where a service that knows
+    their times was asked for them.
     """
 
     data: bytes = field(repr=False)
@@ -130,6 +169,7 @@ class Audio:
     pcm_start: int = 0
     pcm_size: int = 0
     timing: Timing | None = None
+    words: tuple[Word, ...] = field(default=(), repr=False)
 
     @property
     def duration(self) -> float:

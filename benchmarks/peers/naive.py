@@ -21,7 +21,7 @@ def headline(task: Task, meter: Meter) -> None:
     """Speak texts as they arrive; whatever fails is tried again at once."""
     connections = task.in_flight
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    client = httpx.Client(limits=limits, timeout=5.0)
+    client = httpx.Client(limits=limits, timeout=5.0, headers={"Accept": "application/json"})
     workers = ThreadPoolExecutor(max(_WORKERS, connections))
     arrivals = Arrivals(task)
 
@@ -32,7 +32,7 @@ def headline(task: Task, meter: Meter) -> None:
                 response = client.post(task.urls[0], json={"texts": [text]})
                 response.raise_for_status()
                 decode_json(response.content)
-            except httpx.HTTPError as failure:
+            except (httpx.HTTPError, ValueError) as failure:
                 error = failure
             else:
                 error = None

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..corpus import batch_body, request_body
+from ..corpus import batch_body, request_body, speech_body
 from ..machine import cores
 
 __all__ = ["Capacity", "measure_alone"]
@@ -47,6 +47,8 @@ def measure_alone(url: str, connections: int, seconds: float, texts: int = 1) ->
         texts: Texts in each request.
     """
     body = request_body() if texts == 1 else batch_body()
+    if url.endswith("/audio/speech"):
+        body = speech_body()
     wrk = shutil.which("wrk")
     if wrk is not None:
         return Capacity(_with_wrk(wrk, url, body, connections, seconds), "wrk")

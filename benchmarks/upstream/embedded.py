@@ -18,7 +18,7 @@ from ..task import Place
 
 __all__ = ["serve_embedded"]
 
-_FORMS = {"plain": "multipart", "json": "results", "multipart": "multipart"}
+_FORMS = {"plain": "multipart", "json": "results", "multipart": "multipart", "speech": "auto"}
 
 
 @contextmanager
@@ -52,13 +52,19 @@ def _server(place: Place) -> Server:
     )
 
 
+def _url(place: Place, server: Server) -> str:
+    return f"{server.base_url}/v1/audio/speech" if place.form == "speech" else server.url
+
+
 def _main() -> None:
     """Read places as one line of JSON, write their URLs, serve until the input ends."""
     os.sched_setaffinity(0, {cores().upstream})
     places = [Place(**fields) for fields in json.loads(sys.stdin.readline())]
     with contextlib.ExitStack() as stack:
         urls = {
-            place.name: [stack.enter_context(_server(place)).url for _ in range(place.ports)]
+            place.name: [
+                _url(place, stack.enter_context(_server(place))) for _ in range(place.ports)
+            ]
             for place in places
         }
         print(json.dumps(urls), flush=True)

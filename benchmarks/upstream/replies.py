@@ -1,4 +1,4 @@
-"""Right replies of the batch wire to the fixed texts, computed once and served as they are."""
+"""Right replies to the fixed texts, computed once and served as they are."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _BOUNDARY = "cosy-benchmark-0b5c1f"
 
 MEDIA_TYPES = {
     "plain": "application/octet-stream",
+    "speech": "audio/wav",
     "json": "application/json",
     "multipart": f"multipart/mixed; boundary={_BOUNDARY}",
 }
@@ -25,6 +26,8 @@ def reply_body(place: Place) -> bytes:
     """Return the bytes that this place answers with."""
     if place.form == "plain":
         return b"0123456789abcdef" * (place.size // 16)
+    if place.form == "speech":
+        return tone_wav(FIXED_TEXTS[0], audio_bytes=place.size)
     wavs = [tone_wav(text, audio_bytes=place.size) for text in FIXED_TEXTS[: place.texts]]
     return _as_json(wavs) if place.form == "json" else _as_multipart(wavs)
 

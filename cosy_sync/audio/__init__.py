@@ -1,7 +1,8 @@
 """Bytes to sound and back, and what makes sound a success."""
 
 from .reading import read_audio
+from .recording import load_recording
 from .verify import Verifier
 from .wav import WavInfo, parse_wav
 
-__all__ = ["Verifier", "WavInfo", "parse_wav", "read_audio"]
+__all__ = ["Verifier", "WavInfo", "load_recording", "parse_wav", "read_audio"]

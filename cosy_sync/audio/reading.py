@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -43,7 +44,8 @@ def read_audio(payload: Payload, *, sample_rate: int, timing: Timing | None = No
         return _wav(data, timing)
     if kind not in _PCM:
         raise _no_audio(kind, data)
-    return _pcm(data, parameters, sample_rate, timing)
+    audio = _pcm(data, parameters, sample_rate, timing)
+    return dataclasses.replace(audio, words=payload.words) if payload.words else audio
 
 
 def _wav(data: bytes, timing: Timing | None) -> Audio:

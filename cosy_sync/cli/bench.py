@@ -132,8 +132,8 @@ def _service(args: argparse.Namespace) -> Iterator[tuple[Endpoint, ClientConfig]
 def _client(
     args: argparse.Namespace, config: ClientConfig | None = None
 ) -> tuple[Endpoint, ClientConfig]:
-    with make_client(args, config) as client:
-        return client.endpoints[0], client.config
+    client = make_client(args, config)  # opens nothing: the sweep makes its own
+    return client.endpoints[0], client.config
 
 
 def _plan(args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig) -> Plan:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint
+from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint, Voice
 from cosy_sync.cli.exits import Stop, because
 
 __all__ = ["add_service_options", "endpoints", "make_client", "number"]
@@ -19,6 +19,7 @@ _SETTINGS = (
     *("wire", "voice", "model", "format", "sample_rate", "speed"),
     *("deadline", "batch_size"),
 )
+_VOICE = ("reference", "transcript", "instruction")
 _LIMITS = {"rate": "rate", "connections": "max_connections"}
 
 
@@ -64,6 +65,11 @@ def _add_service(group: argparse._ArgumentGroup, url: str, batch_size: int | Non
 
 def _add_speech(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--voice", metavar="NAME", help="who speaks, such as 中文女")
+    group.add_argument(
+        "--reference", metavar="FILE", help="a recording of a voice to imitate, 3 to 10 s are best"
+    )
+    group.add_argument("--transcript", metavar="TEXT", help="what is said in the recording")
+    group.add_argument("--instruction", metavar="TEXT", help="how to speak: 用四川话说这句话")
     group.add_argument("--model", metavar="NAME", help="where the service has several")
     group.add_argument(
         "--format", choices=("wav", "pcm"), help=f"of the sound (default: {ClientConfig.format})"
@@ -92,9 +98,22 @@ def make_client(args: argparse.Namespace, config: ClientConfig | None = None) ->
     """
     given = {name: getattr(args, name) for name in _SETTINGS}
     settings: Any = {name: value for name, value in given.items() if value is not None}
+    voice = {name: getattr(args, name) for name in _VOICE}
+    if any(value is not None for value in voice.values()):
+        settings["voice"] = Voice(_speaker(args, config), **voice)
     if args.api_key_file is not None:
         settings["api_key"] = _read_key(args.api_key_file)
     return CosyClient(endpoints(args), config=config, **settings)
+
+
+def _speaker(args: argparse.Namespace, config: ClientConfig | None) -> str | None:
+    """Return the name that belongs to an instruction; a recording needs none."""
+    given: str | None = args.voice
+    if given is not None or args.reference is not None:
+        return given
+    if config is not None:
+        return config.voice.name if config.voice is not None else None
+    return os.environ.get("COSY_SYNC_VOICE")
 
 
 def endpoints(args: argparse.Namespace) -> list[Endpoint] | None:

@@ -19,6 +19,8 @@ _DEFAULT_PORT = 8000
 _FIELDS = (
     "host",
     "port",
+    "grpc_port",
+    "grpc_max_conc",
     "engine",
     "audio_bytes",
     "seconds_per_char",
@@ -104,6 +106,13 @@ def _add_listening(parser: argparse.ArgumentParser) -> None:
         "--port", type=int, default=_DEFAULT_PORT, metavar="N", help="port; 0 takes any free one"
     )
     group.add_argument(
+        "--grpc-port",
+        type=int,
+        default=None,
+        metavar="N",
+        help="speak the wire runtime_grpc at this port; 0 takes any free one (extra grpc)",
+    )
+    group.add_argument(
         "--api-key", default=None, metavar="KEY", help="demand this key as Bearer token"
     )
     group.add_argument(
@@ -182,6 +191,13 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         default=_DEFAULTS.rps,
         metavar="N",
         help="calls from one address in any sliding second; 429 beyond",
+    )
+    group.add_argument(
+        "--grpc-max-conc",
+        type=int,
+        default=_DEFAULTS.grpc_max_conc,
+        metavar="N",
+        help="gRPC calls at the same time; RESOURCE_EXHAUSTED beyond",
     )
     group.add_argument(
         "--idle-timeout",
@@ -285,12 +301,14 @@ def _read_shortage(option: str) -> Shortage:
     return Shortage(start=start, seconds=seconds, share=share)
 
 
-def _announce(url: str) -> None:
-    print(f"listening on {url} (Ctrl-C stops)", flush=True)
+def _announce(url: str, grpc_url: str) -> None:
+    urls = f"{url} and {grpc_url}" if grpc_url else url
+    print(f"listening on {urls} (Ctrl-C stops)", flush=True)
 
 
-def _announce_json(url: str) -> None:
-    print(json.dumps({"url": url, "pid": os.getpid()}), flush=True)
+def _announce_json(url: str, grpc_url: str) -> None:
+    ready = {"url": url, "grpc_url": grpc_url} if grpc_url else {"url": url}
+    print(json.dumps({**ready, "pid": os.getpid()}), flush=True)
 
 
 def _summary(numbers: dict[str, object]) -> str:

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 ON_FULL = ("block", "shed")
 
-__all__ = ["BatchConfig", "LimitConfig", "PoolConfig", "TimeoutConfig"]
+__all__ = ["BatchConfig", "DefaultCount", "LimitConfig", "PoolConfig", "TimeoutConfig"]
+
+
+class DefaultCount(int):
+    """A number that nobody gave: a wire may know a better one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +28,7 @@ class BatchConfig:
     """How texts are packed into calls."""
 
     # Texts in one call, where the wire takes as many. More texts, fewer round trips.
-    max_texts: int = 64
+    max_texts: int = DefaultCount(64)
     # Characters in one call. Bounds the size of a reply and the time that a call takes.
     max_chars: int = 12_000
     # Characters of one text; a longer one is refused before sending.

@@ -53,6 +53,9 @@ class BreakerConfig:
     window: float = 10.0
     # Calls in the window below which it never opens.
     min_calls: int = 20
+    # Seconds of nothing but failures, `min_calls` of them, that open it whatever came before: a
+    # service that has died is left alone long before its failures are half of the window.
+    dead_after: float = 1.5
     # Seconds that it stays open; `jitter` is a share of them, so that clients do not return as one.
     open_for: float = 30.0
     jitter: float = 0.1
@@ -71,6 +74,7 @@ class BreakerConfig:
         check(
             self,
             positive("failure_ratio", "slow_ratio", "window", "open_for", "probe_lease")
+            + positive("dead_after")
             + (positive("slow_call") if self.slow_call is not None else ())
             + count("min_calls", "probes")
             + not_negative("jitter")
@@ -115,7 +119,7 @@ class OverloadConfig:
     # Seconds that an interactive call waits for its turn while the rate is lowered; bulk work
     # waits as long as its deadline allows. More serves more calls, later, and their queue is sent
     # on top of the new calls once the service has recovered.
-    patience: float = 1.0
+    patience: float = 0.5
 
     def __post_init__(self) -> None:
         check(

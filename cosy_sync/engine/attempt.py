@@ -155,7 +155,7 @@ class Attempter:
         Waits for a connection, memory and the rate limit, and then for the reply. Raises what
         failed for all of them: RefusedError or DeadlineError before sending, else what came.
         """
-        visit = self.enter(job, station)
+        visit = self.enter(job, station, number)
         verdict: CosyError | None = NOT_SENT
         results: Sequence[Result] = ()
         try:
@@ -170,7 +170,7 @@ class Attempter:
 
     # -- the way in, and out --------------------------------------------------------------------
 
-    def enter(self, job: Job, station: Station) -> Visit:
+    def enter(self, job: Job, station: Station, number: int) -> Visit:
         """Wait for a connection and a turn in the rate limit; whoever gets them must `leave`.
 
         Raises RefusedError, DeadlineError or ClosedError, and then nothing is held.
@@ -180,7 +180,8 @@ class Attempter:
         station.join(now)
         try:
             if not admission.probe:  # the breaker's probes are few, and must get through
-                station.governor.admit(job.interactive, self.clock.now())
+                waited = now - job.deadline.started if number == 1 else 0.0
+                station.governor.admit(job.interactive, self.clock.now(), waited)
             self._enter(job, station)
         except BaseException:
             now = self.clock.now()
@@ -281,7 +282,7 @@ class Attempter:
             good = [result for result in results if isinstance(result, Audio)]
             if len(good) < len(results):
                 self.tell_refused(timing, results)
-            room.keep(sum(len(audio.data) for audio in good))
+            room.keep(sum([len(audio.data) for audio in good]))
             return results
         finally:
             room.leave()

@@ -75,6 +75,8 @@ class Permits:
         """Give permits back and hand them to whoever is next."""
         with self._lock:
             self._free += min(cost, self._most)
+            if not self._urgent and not self._normal:
+                return
             woken = self._grant()
         for waiter in woken:
             waiter.gate.release()

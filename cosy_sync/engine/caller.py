@@ -34,6 +34,8 @@ __all__ = ["Caller"]
 
 # The shortest wait for a breaker, in seconds: others may be probing.
 _BREAKER_NAP = 0.1
+# The wait for an endpoint that has died, where its breaker is not open yet.
+_OUTAGE_NAP = 1.0
 
 
 @dataclass(slots=True)
@@ -151,6 +153,8 @@ class Caller:
                 result.endpoint = station.label
             elsewhere = self._cluster.elsewhere((*group.avoid, station), self._clock.now())
             wait = self._retry.wait(job.note(utterance, result), elsewhere=elsewhere)
+            if wait is None and self._outlasts(job, station, result):
+                wait = _OUTAGE_NAP * (1 + 0.1 * random.random())
             if wait is None or not self._may_repeat(job, utterance, result, wait):
                 self._fail(job, [utterance], self._last_word(job, result))
             else:
@@ -171,6 +175,16 @@ class Caller:
             self._fail(job, again, error)
             return []
         return [_Group(again, (*group.avoid, station), group.attempt + 1)]
+
+    def _outlasts(self, job: Job, station: Station, error: CosyError) -> bool:
+        """Return whether a text waits for an endpoint that has died, after all of its retries.
+
+        For bulk work an outage that the breaker has not seen yet is as one that it has: it uses up
+        no attempt.
+        """
+        return (
+            not job.interactive and error.trips and error.retryable and station.breaker.seems_dead
+        )
 
     def _may_repeat(self, job: Job, text: Utterance, error: CosyError, wait: float) -> bool:
         """Return whether a retry fits into the deadline and, if interactive, is paid for."""
@@ -211,8 +225,8 @@ class Caller:
             TextsFinished(
                 texts=len(finished),
                 chars=chars,
-                audio_bytes=sum(len(audio.data) for audio in finished),
-                audio_seconds=sum(audio.duration for audio in finished),
+                audio_bytes=sum([len(audio.data) for audio in finished]),
+                audio_seconds=sum([audio.duration for audio in finished]),
                 latency=timing.queued + timing.total if timing else 0.0,
             )
         )

@@ -21,8 +21,9 @@ class Governor:
     """Turns an endpoint's answers into its limits: slots, rate, and a share that is refused.
 
     Three signs, three answers. 429s close together lower the rate (Pace). 429, 503 and time-outs
-    lower the requests in flight (Concurrency). Where the endpoint accepts less than half of the
-    calls, most are not sent at all (Throttle).
+    lower the requests in flight (Concurrency); a 429 that says that too many were in flight lowers
+    nothing else. Where the endpoint accepts less than half of the calls, most are not sent at all
+    (Throttle).
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Governor:
         self._concurrency = Concurrency(endpoint.max_connections, config.decrease)
         self._pace = Pace(endpoint.rate, config.decrease, config.recovery)
 
-    def admit(self, urgent: bool, now: float) -> None:
-        """Let a call pass, at the rate of this instant. Raises OverloadError.
+    def admit(self, urgent: bool, now: float, waited: float = 0.0) -> None:
+        """Let a call pass that has waited so many seconds, at the rate of this instant.
 
-        An urgent call does not join a long queue for a service that is refusing calls.
+        An urgent call does not wait long for a service that is refusing calls. Raises
+        OverloadError.
         """
         if self._throttle.refuses(now):
             share = self._throttle.share(now)
@@ -62,12 +64,13 @@ class Governor:
         rate = self._pace.rate(now)
         self._limiter.set_rate(rate)
         wait = self._limiter.next_free(now) - now
-        if urgent and wait > self._patience:
+        if urgent and waited + wait > self._patience:
             raise OverloadError(
                 f"the service refused calls (429), so only {rate:.3g} requests/s are sent, and the "
-                f"next turn is {wait:.1f} s away: send less; bulk calls (synth_many) wait",
+                f"turn would have come after {waited + wait:.1f} s: send less; bulk calls "
+                "(synth_many) wait",
                 endpoint=self._label,
-                retry_after=wait,
+                retry_after=max(wait, _PAUSE),
             )
 
     def record(self, error: CosyError | None, started: float, now: float) -> None:
@@ -86,9 +89,12 @@ class Governor:
         status = getattr(error, "status", None)
         if status not in _OVERLOAD_STATUSES and not isinstance(error, ReplyTimeout):
             return
-        fewer = self._concurrency.overload(self._in_flight(), started, now)
         slower = False
-        if isinstance(error, ThrottledError):
+        if isinstance(error, ThrottledError) and error.crowded:
+            fewer = self._concurrency.crowd(self._in_flight(), started, now)
+        else:
+            fewer = self._concurrency.overload(self._in_flight(), started, now)
+        if isinstance(error, ThrottledError) and not error.crowded:
             slower = self._pace.refuse(started, now, error.retry_after or 0.0)
         if fewer:
             self._resize()

@@ -20,7 +20,10 @@ class Room:
         self._kept = 0
 
     def make(self, size: int) -> None:
-        """Wait until a reply of so many bytes may come in. Raises DeadlineError."""
+        """Wait until a reply of so many bytes may come in; the room of an earlier reply of the same
+        attempt is given back before. Raises DeadlineError."""
+        if self._size is not None:
+            self._give_back(0)
         job = self._job
         if job.backlog is not None:
             job.backlog.enter(job.first, size, job.deadline.remaining(self._clock.now()))
@@ -37,7 +40,11 @@ class Room:
 
     def leave(self) -> None:
         """Give the room back."""
-        if self._size is not None:
-            self._memory.release(self._size)
+        self._give_back(self._kept)
+
+    def _give_back(self, kept: int) -> None:
+        size, self._size = self._size, None
+        if size is not None:
+            self._memory.release(size)
         if self._job.backlog is not None:
-            self._job.backlog.change(self._kept - (self._size or 0))
+            self._job.backlog.change(kept - (size or 0))

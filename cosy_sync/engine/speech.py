@@ -116,7 +116,7 @@ class Speech:
         Raises what went wrong, like Attempter.attempt; then nothing is held.
         """
         attempter = self._attempter
-        visit = self._visit = attempter.enter(self._job, self._station)
+        visit = self._visit = attempter.enter(self._job, self._station, self._number)
         verdict: CosyError = NOT_SENT
         try:
             self._ask()

@@ -12,10 +12,19 @@ from ..errors import ConfigError
 from ..messages import Incoming, Parcel, Reply, Request, RpcRequest
 from .exchange import Budget
 
-__all__ = ["Carrier", "create_carrier", "kind_of"]
+__all__ = ["Carrier", "create_carrier", "kind_of", "kind_of_url"]
 
 # Kind of parcel: module and class, made of a ClientConfig.
-_CARRIERS: Mapping[str, tuple[str, str]] = MappingProxyType({})
+_CARRIERS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "grpc": ("rpc", "RpcCarrier"),
+        "websocket": ("websocket", "WebSocketCarrier"),
+    }
+)
+# Kind of parcel, by the scheme of its URL; the others are http.
+_URL_KINDS: Mapping[str, str] = MappingProxyType(
+    {"grpc": "grpc", "grpcs": "grpc", "ws": "websocket", "wss": "websocket"}
+)
 
 
 class Carrier(Protocol):
@@ -54,7 +63,12 @@ def kind_of(parcel: Parcel) -> str:
     """Return which carrier moves a parcel; http is none of them."""
     if isinstance(parcel, Request):
         return "http"
-    return "rpc" if isinstance(parcel, RpcRequest) else "websocket"
+    return "grpc" if isinstance(parcel, RpcRequest) else "websocket"
+
+
+def kind_of_url(url: str) -> str | None:
+    """Return which carrier moves parcels to this URL; None where it is http."""
+    return _URL_KINDS.get(url.partition(":")[0])
 
 
 def create_carrier(kind: str, config: ClientConfig) -> Carrier:

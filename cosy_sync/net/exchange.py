@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import time
 from collections.abc import Callable
@@ -28,6 +29,9 @@ __all__ = [
 _CHUNK = 65536
 # Bytes from which a body gets a mapping of its own.
 _MAPPED = 1 << 20
+# What asks for large pages, where the system has them, and the bytes of one.
+_LARGE_PAGES: int | None = getattr(mmap, "MADV_HUGEPAGE", None)
+_LARGE_PAGE = 1 << 21
 # Bytes without any of the body among them: status line, headers, chunk extensions, trailers.
 # Beyond that it is an attack or not HTTP.
 _MAX_DRY = 65536
@@ -354,8 +358,15 @@ class Exchange:
 
 def _buffer(length: int) -> bytearray | mmap.mmap:
     # Large heap blocks stay with the arena of the thread that freed them, and the arenas of fifty
-    # threads add up; a mapping of its own goes back to the system.
-    return bytearray(length) if length < _MAPPED else mmap.mmap(-1, length)
+    # threads add up; a mapping of its own goes back to the system. In large pages it costs a third
+    # of the page faults' time.
+    if length < _MAPPED:
+        return bytearray(length)
+    mapping = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if _LARGE_PAGES is not None and length >= _LARGE_PAGE:
+        with contextlib.suppress(OSError):
+            mapping.madvise(_LARGE_PAGES)
+    return mapping
 
 
 def _late(phase: str) -> ReplyTimeout:

@@ -37,8 +37,10 @@ class ConnectionPool:
         idle_expiry: float,
         max_age: float = math.inf,
         random: Callable[[], float] = random.random,
+        make: Callable[[Route, Stream], Connection] = Connection,
     ) -> None:
         self._dial = dial
+        self._make = make
         self._max = max_connections
         self._expiry = idle_expiry
         self._max_age = max_age
@@ -77,7 +79,7 @@ class ConnectionPool:
             evicted.close()
         connection: Connection | None = None
         try:
-            connection = Connection(route, self._dial(route, until))
+            connection = self._make(route, self._dial(route, until))
             age = self._max_age * (1.0 - _SPREAD * self._random())
             connection.expires = time.monotonic() + age
         finally:

@@ -12,6 +12,8 @@ from ..errors import ConfigError
 __all__ = ["Proxy", "Route", "find_route"]
 
 _PORTS = {"http": 80, "https": 443}
+# A WebSocket begins as HTTP, and takes the same way.
+_SCHEMES = {"ws": "http", "wss": "https"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,10 @@ class Route:
 def find_route(url: str, *, trust_env: bool) -> Route:
     """Find the way to a URL's server; the proxy comes from HTTP_PROXY and its kin, if trusted."""
     parts = urlsplit(url)
-    host, tls = parts.hostname or "", parts.scheme == "https"
-    port = parts.port or _PORTS[parts.scheme]
-    proxy = _find_proxy(parts.scheme, host, port) if trust_env else None
+    scheme = _SCHEMES.get(parts.scheme, parts.scheme)
+    host, tls = parts.hostname or "", scheme == "https"
+    port = parts.port or _PORTS[scheme]
+    proxy = _find_proxy(scheme, host, port) if trust_env else None
     return Route(host, port, tls, proxy)
 
 

@@ -14,7 +14,7 @@ import httpx
 from ..config import ClientConfig
 from ..errors import ClosedError, ConfigError, ReplyTimeout
 from ..messages import Incoming, Parcel, Reply, Request
-from .carrier import Carrier, create_carrier, kind_of
+from .carrier import Carrier, create_carrier, kind_of, kind_of_url
 from .exchange import Budget, MakeRoom, no_room_needed
 from .foreign import translate
 from .head import head_start, written
@@ -97,6 +97,14 @@ class Sender:
         """
         budget = self._budget(seconds, max_bytes)
         return OngoingReply(self._opened(parcel, budget), budget)
+
+    def prepare(self, url: str) -> None:
+        """Import now what requests to this URL need: the first one has its turn in the rate limit
+        when it is sent, not some time later. Raises ConfigError when its extra is not installed.
+        """
+        kind = kind_of_url(url)
+        if kind is not None:
+            self._carrier(kind)
 
     def close(self) -> None:
         """Close the connections that are ours."""

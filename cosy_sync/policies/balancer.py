@@ -104,7 +104,8 @@ def pick(candidates: Sequence[C], avoid: Sequence[C], now: float, random: Callab
 
     "The power of two choices" (Mitzenmacher 1996): two are drawn, with chances by weight, and the
     second takes the place of the first only when it is better off. Without load the traffic so
-    follows the weights exactly.
+    follows the weights exactly. Those with a free place are drawn before those that are full: at
+    full load the last free place would else wait for its chance.
 
     Args:
         candidates: All of them.
@@ -132,19 +133,19 @@ def _draw(
         [(-math.log(1.0 - random()) / c.weight, number) for number, c in enumerate(candidates)]
     )
     pair: list[C] = []
+    full: list[C] = []
     for _, number in drawn:
         candidate = candidates[number]
-        if candidate not in avoid and candidate.wait(now) <= SOON:
-            pair.append(candidate)
+        into = pair if candidate.busy < candidate.places else full
+        if len(into) < 2 and candidate not in avoid and candidate.wait(now) <= SOON:
+            into.append(candidate)
             if len(pair) == 2:
                 break
-    return pair
+    return pair or full
 
 
 def _is_better(second: C, first: C, now: float) -> bool:
     """Return whether the second of a pair should be taken in the first one's place."""
-    if (full := second.busy >= second.places) != (first.busy >= first.places):
-        return not full
     if (wait := int(second.wait(now) / _ALIKE)) != (other := int(first.wait(now) / _ALIKE)):
         return wait < other
     pace, of_first = second.pace(now), first.pace(now)

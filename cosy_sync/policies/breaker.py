@@ -12,16 +12,14 @@ from dataclasses import dataclass
 import pybreaker
 
 from ..config import BreakerConfig
-from ..errors import BreakerOpenError, CosyError
+from ..errors import BreakerOpenError, CosyError, ReplyTimeout
+from .window import Window
 
 __all__ = ["Admission", "Breaker"]
 
 CLOSED: str = pybreaker.STATE_CLOSED
 OPEN: str = pybreaker.STATE_OPEN
 HALF_OPEN: str = pybreaker.STATE_HALF_OPEN
-
-# The window moves on in tenths: it covers between 90 % and 100 % of its length.
-_BUCKETS = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +69,6 @@ class Breaker:
             HALF_OPEN: self.ledger.half_open,
             CLOSED: self.ledger.close,
         }
-        self._ticks_per_second = _BUCKETS / config.window
         self._slow_call = math.inf if config.slow_call is None else config.slow_call
         # How soon a caller should ask again while all probes are under way.
         self._peek = config.open_for / 60
@@ -82,7 +79,9 @@ class Breaker:
         # What every call is admitted with while closed, None otherwise. Read without the lock: a
         # call that picks it up just before the breaker opens was simply admitted before.
         self._ticket: Admission | None = Admission(0)
-        self._window = _Window()
+        self._failed, self._slow = Window(config.window), Window(config.window)
+        self._row = 0  # failures since the last success
+        self._row_began = 0.0
         self._until = 0.0  # when the open time ends
         self._reason = ""  # why a call is refused
         self._leases: dict[Admission, float] = {}  # probes under way: when each lease ends
@@ -94,6 +93,11 @@ class Breaker:
     def state(self) -> str:
         """Return "closed", "open" or "half-open"; open turns half-open when the next call asks."""
         return self._state
+
+    @property
+    def seems_dead(self) -> bool:
+        """Return whether the endpoint is left alone, or nothing but failures came lately."""
+        return self._state != CLOSED or self._row >= self._config.min_calls
 
     def admit(self, now: float) -> Admission:
         """Let one call through; its result must be recorded. Raises BreakerOpenError."""
@@ -117,9 +121,9 @@ class Breaker:
             if seconds < self._slow_call:
                 counted = self._succeeded(admission, now)
             else:
-                counted = self._troubled(admission, now, 0, 1)
+                counted = self._troubled(admission, now, None, 1)
         elif error.trips:
-            counted = self._troubled(admission, now, 1, int(seconds >= self._slow_call))
+            counted = self._troubled(admission, now, error, int(seconds >= self._slow_call))
         else:
             # Says nothing about the endpoint's health: a probe only gives its place back.
             if admission.probe:
@@ -194,12 +198,12 @@ class Breaker:
         return admission
 
     def _succeeded(self, admission: Admission, now: float) -> bool:
-        tick = int(now * self._ticks_per_second)
         with self._lock:
             if admission.generation != self._generation:
                 return False
             if not admission.probe:
-                self._window.add(tick, 0, 0)
+                self._count(now, 0, 0)
+                self._row = 0
                 return True
             if self._leases.pop(admission, None) is None:
                 return False
@@ -208,15 +212,19 @@ class Breaker:
                 self._close()
             return True
 
-    def _troubled(self, admission: Admission, now: float, failed: int, slow: int) -> bool:
-        tick = int(now * self._ticks_per_second)
+    def _troubled(
+        self, admission: Admission, now: float, error: CosyError | None, slow: int
+    ) -> bool:
+        failed = int(error is not None)
         pause = self._draw_pause()
         with self._lock:
             if admission.generation != self._generation:
                 return False
             if not admission.probe:
-                self._window.add(tick, failed, slow)
-                cause = self._cause(failed, slow)
+                self._count(now, failed, slow)
+                # A service that is only too busy answers late: leaving it alone would not help it.
+                quick = error is not None and not isinstance(error, ReplyTimeout)
+                cause = (self._dead(now) if quick else "") or self._cause(failed, slow)
                 if cause:
                     self._open(now + pause, cause)
                 return True
@@ -229,16 +237,31 @@ class Breaker:
         # Before the lock is taken: the source of randomness may be the user's.
         return self._config.open_for * (1.0 + self._config.jitter * (2.0 * self._random() - 1.0))
 
+    def _dead(self, now: float) -> str:
+        """Count a failure; return why it opens the breaker, whatever came before, or nothing."""
+        if not self._row or now - self._row_began >= self._config.window:
+            self._row, self._row_began = 0, now
+        self._row += 1
+        seconds = now - self._row_began
+        if self._row < self._config.min_calls or seconds < self._config.dead_after:
+            return ""
+        return f"{self._row} calls in a row failed in {seconds:.1f} s"
+
+    def _count(self, now: float, failed: int, slow: int) -> None:
+        self._failed.add(now, 1, failed)
+        if self._config.slow_call is not None:
+            self._slow.add(now, 1, slow)
+
     def _cause(self, failed: int, slow: int) -> str:
         """Return why this call opens the breaker, or nothing."""
-        config, calls = self._config, self._window.calls
+        config, calls = self._config, self._failed.all
         if calls < config.min_calls:
             return ""
         # Quotients, not products: 0.55 * 20 is above 11.
-        share = self._window.failures / calls
+        share = self._failed.some / calls
         if failed and share >= config.failure_ratio:
             return f"{100 * share:.0f} % of {calls} calls failed in {config.window:g} s"
-        share = self._window.slow / calls
+        share = self._slow.some / calls
         if slow and share >= config.slow_ratio:
             took = f"took {config.slow_call:g} s or longer"
             return f"{100 * share:.0f} % of {calls} calls {took} in {config.window:g} s"
@@ -257,7 +280,8 @@ class Breaker:
 
     def _close(self) -> None:
         self._change(CLOSED)
-        self._window = _Window()
+        self._failed, self._slow = Window(self._config.window), Window(self._config.window)
+        self._row = 0
         self._ticket = Admission(self._generation)
 
     def _change(self, new: str) -> None:
@@ -298,47 +322,6 @@ class Breaker:
 
     def __repr__(self) -> str:
         return f"<Breaker {self._name} {self._state}>"
-
-
-class _Window:
-    """Calls of the last seconds, and how many of them failed or were slow, in a ring of buckets.
-
-    Its owner's lock guards it.
-    """
-
-    __slots__ = ("_bucket", "_ring", "_tick", "calls", "failures", "slow")
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.failures = 0
-        self.slow = 0
-        self._ring = [[0, 0, 0] for _ in range(_BUCKETS)]
-        self._tick = 0
-        self._bucket = self._ring[0]
-
-    def add(self, tick: int, failed: int, slow: int) -> None:
-        """Count one call in the bucket of a tick; a tick that has passed counts as the last."""
-        if tick > self._tick:
-            self._turn(tick)
-        bucket = self._bucket
-        bucket[0] += 1
-        self.calls += 1
-        if failed:
-            bucket[1] += 1
-            self.failures += 1
-        if slow:
-            bucket[2] += 1
-            self.slow += 1
-
-    def _turn(self, tick: int) -> None:
-        for passed in range(max(self._tick, tick - _BUCKETS) + 1, tick + 1):
-            bucket = self._ring[passed % _BUCKETS]
-            self.calls -= bucket[0]
-            self.failures -= bucket[1]
-            self.slow -= bucket[2]
-            bucket[:] = (0, 0, 0)
-        self._tick = tick
-        self._bucket = self._ring[tick % _BUCKETS]
 
 
 class _Shielded(pybreaker.CircuitBreakerListener):

@@ -9,6 +9,10 @@ __all__ = ["Concurrency"]
 # Share of the requests in flight that may meet an overload within one round trip before it counts
 # as one: a stray 503 says nothing about the number of requests.
 _STRAY = 0.1
+# Round trips, and the least seconds, for which a limit that the service has told is kept: trying
+# for more costs a refused call each time.
+_KEPT_TRIPS = 16
+_KEPT_SECONDS = 1.0
 
 
 class Concurrency:
@@ -16,7 +20,8 @@ class Concurrency:
 
     It changes once in a round trip: not before a request that was sent after the latest change is
     answered, for what was sent before knows nothing of it; and not faster than good replies take,
-    for refusals may come back at once while the requests before them are still under way.
+    for refusals may come back at once while the requests before them are still under way. Only
+    what a service tells of its own limit (`crowd`) counts at once.
 
     Args:
         ceiling: The most that may be in flight, and what it starts with.
@@ -34,6 +39,9 @@ class Concurrency:
         self._round_trip = 0.0  # of the latest good reply; written without the lock
         self._strays = 0
         self._first_stray_at = float("-inf")
+        # What the service has told, and until when it is believed.
+        self._told = float(ceiling)
+        self._told_until = float("-inf")
 
     @property
     def limit(self) -> int:
@@ -57,6 +65,8 @@ class Concurrency:
         with self._lock:
             if started < self._raised_at or 2 * used < int(self._limit):
                 return False
+            if now < self._told_until and self._limit >= self._told:
+                return False
             self._limit = min(self._limit + 1.0, self._ceiling)
             self._raised_at = now
             return True
@@ -73,6 +83,28 @@ class Concurrency:
             if self._strays <= _STRAY * used or self._limit <= 1.0:
                 return False
             self._limit = max(1.0, self._limit * self._decrease)
+            self._lowered_at = self._raised_at = now
+            return True
+
+    def crowd(self, used: int, started: float, now: float) -> bool:
+        """Note that the service refused a request because too many were in flight; return whether
+        the limit fell. Arguments as above.
+
+        That is no sign of overload but a fact: it falls at once, and to what is in flight without
+        the refused ones. Where that is not less, the limit itself is too high by one, if the
+        request knew of it.
+        """
+        with self._lock:
+            others = max(1.0, used - 1.0)
+            fewer = others
+            if others >= self._limit:
+                fewer = self._limit - 1.0 if started >= self._lowered_at else self._limit
+            fewer = max(1.0, fewer)
+            self._told = fewer
+            self._told_until = now + max(_KEPT_SECONDS, _KEPT_TRIPS * self._round_trip)
+            if fewer >= self._limit:
+                return False
+            self._limit = fewer
             self._lowered_at = self._raised_at = now
             return True
 

@@ -9,7 +9,7 @@ from array import array
 __all__ = ["RateLimiter"]
 
 # Seconds by which requests may come closer together on their way to the server.
-_JITTER = 0.008
+_JITTER = 0.005
 # Seconds by which threads that were booked apart may wake closer together, as a rule.
 _WAKING = 0.0015
 # Seconds by which a sum of instants may be off.

@@ -25,6 +25,10 @@ class ServerConfig:
     host: str = "127.0.0.1"
     # 0 takes any free port.
     port: int = 0
+    # Speak the wire `runtime_grpc` too, at this port; 0 takes any free one, None leaves it out.
+    grpc_port: int | None = None
+    # gRPC calls at the same time; what is beyond is refused at once, as the real server does.
+    grpc_max_conc: int = 4
     # `tone` costs nothing; `espeak` is real speech, about 8 ms of one core a sentence.
     engine: str = "tone"
     # Tone engine: PCM bytes for every text; None lets the audio grow with the text.
@@ -92,6 +96,7 @@ class ServerConfig:
     def _check_ranges(self) -> None:
         for name, low, high in (
             ("port", 0, 65_535),
+            ("grpc_max_conc", 1, 10_000),
             ("seconds_per_char", 0.01, 10),
             ("speakers", 1, 256),
             ("latency", 0, 3600),
@@ -106,6 +111,9 @@ class ServerConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{name} is {value}: use a number from {low} to {high}")
+        port = self.grpc_port
+        if port is not None and not 0 <= port <= 65_535:
+            raise ValueError(f"grpc_port is {port}: use a number from 0 to 65535, or None")
 
     def _check_audio_bytes(self) -> None:
         size = self.audio_bytes

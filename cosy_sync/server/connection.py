@@ -11,7 +11,7 @@ from typing import cast
 
 from .delivery import deliver
 from .reader import Request, RequestReader
-from .replies import Reply, write_head
+from .replies import Reply, Talk, write_head
 from .service import STATS_PATH, Service
 from .sound import Piece
 
@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._is_lingering = False
         self._owes_continue = False
         self._early: bytearray | None = None
+        self._talk: Talk | None = None
 
     # asyncio calls these.
 
@@ -75,7 +76,9 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass the bytes to the parser."""
-        if self._early is None:
+        if self._talk is not None:
+            self._talk.feed(data)
+        elif self._early is None:
             self._reader.feed(data)
         else:
             self._early += data
@@ -112,6 +115,11 @@ class Connection(asyncio.Protocol):
                 return
             self._transport.writelines(group)
 
+    def write(self, data: bytes) -> None:
+        """Send a few bytes without waiting."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
     def close(self) -> None:
         """Close after what was sent has left; answer nothing more."""
         self._is_leaving = True
@@ -131,7 +139,7 @@ class Connection(asyncio.Protocol):
         """Close now when idle or stuck in a fault, otherwise after the reply under way."""
         if self._work is None:
             self.close()
-        elif self._is_faulty:
+        elif self._is_faulty or (self._talk is not None and self._talk.is_idle):
             self.abort()
         self._is_leaving = True
 
@@ -194,7 +202,12 @@ class Connection(asyncio.Protocol):
         self._dress(reply, request)
         if request.path != STATS_PATH and reply.fault not in ("reset", "stall"):
             self._service.counters.count_reply(reply.status)
-        if request.refusal is not None:
+        if reply.talk is not None and request.upgrade is not None:
+            self._talk = reply.talk
+            await reply.talk.run(self, bytes(request.upgrade))
+            self._is_leaving = True
+            return
+        if request.refusal is not None or (request.upgrade is not None and not reply.fault):
             await self._refuse(reply)
             return
         self._is_faulty = bool(reply.fault)
@@ -219,6 +232,9 @@ class Connection(asyncio.Protocol):
             # It gives its place back now, not when it is closed: otherwise others that are
             # judged meanwhile would be refused for its sake.
             self._uncount()
+        if request.upgrade is not None:
+            # Its protocol has words of its own for that.
+            request.is_crowded, refusal = refusal is not None, None
         return refusal
 
     def _dress(self, reply: Reply, request: Request) -> None:

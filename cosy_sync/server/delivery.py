@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
-from .replies import Reply, write_head
+from .replies import BrokenBody, Reply, write_head
 from .sound import Piece
 
 _DRIP_SECONDS = 0.05
@@ -28,6 +28,10 @@ class Outlet(Protocol):
         """Send all pieces, waiting while the reader is slow."""
         ...
 
+    def write(self, data: bytes) -> None:
+        """Send a few bytes without waiting."""
+        ...
+
     def close(self) -> None:
         """Close after what was sent has left."""
         ...
@@ -40,7 +44,10 @@ class Outlet(Protocol):
 async def deliver(reply: Reply, outlet: Outlet) -> None:
     """Send one reply. A fault that stalls waits until it is cancelled."""
     if reply.chunks is not None:
-        await _stream(reply, reply.chunks, outlet)
+        try:
+            await _stream(reply, reply.chunks, outlet)
+        except BrokenBody:
+            outlet.close()
         return
     await _DELIVERIES.get(reply.fault, _whole)(reply, outlet)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 class MissingExtraError(RuntimeError):
-    """A package of the extra `[server]` is not installed."""
+    """A package of an extra, `[server]` or another, is not installed."""
 
-    def __init__(self, package: str) -> None:
-        super().__init__(f"{package} is not installed: pip install 'cosy-sync[server]'")
+    def __init__(self, package: str, extra: str = "server") -> None:
+        super().__init__(f"{package} is not installed: pip install 'cosy-sync[{extra}]'")
 
 
 class RequestError(Exception):

@@ -45,6 +45,7 @@ DELIVERY_FAULTS = (
     "cut",
     "cut-chunked",
     "drip",
+    "error-mid",
     "extra-after",
     "late",
     "length-long",

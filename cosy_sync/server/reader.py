@@ -26,6 +26,10 @@ class Request:
     arrived: float = 0.0
     # Set when the rest of the connection's bytes cannot be trusted.
     refusal: RequestError | None = None
+    # Set when it asks for another protocol: the bytes that came behind it.
+    upgrade: bytearray | None = None
+    # Then, set when its address holds too many connections.
+    is_crowded: bool = False
 
 
 class RequestReader:
@@ -52,13 +56,19 @@ class RequestReader:
         self.on_message_begin()
 
     def feed(self, data: bytes) -> None:
-        """Take bytes in; after a refusal they are dropped."""
+        """Take bytes in; after a refusal they are dropped, after an upgrade kept."""
+        if self._request.upgrade is not None:
+            self._request.upgrade += data
+            return
         if self._is_dead:
             return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(501, "not_implemented", "this service does not upgrade connections")
+        except httptools.HttpParserUpgrade as end:
+            if not self._is_dead:
+                self._request.upgrade = bytearray(data[end.args[0] :])
+                self._request.keep_alive = False
+                self._tell_request(self._request)
         except httptools.HttpParserError:
             self._refuse(400, "bad_request", "this is not HTTP")
 
@@ -104,7 +114,7 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         """Pass the request on."""
-        if not self._is_dead:
+        if not self._is_dead and not self._parser.should_upgrade():
             self._request.body = b"".join(self._body)
             self._tell_request(self._request)
 

@@ -9,11 +9,36 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
+from typing import TYPE_CHECKING, Protocol
 
 from .errors import RequestError
 from .sound import Piece
 
+if TYPE_CHECKING:
+    from .delivery import Outlet
+
 Header = tuple[str, str]
+
+
+class BrokenBody(Exception):
+    """Raised by a reply's chunks: it ends here, cut, as where a server's handler has failed."""
+
+
+class Talk(Protocol):
+    """Another protocol that took a connection over."""
+
+    async def run(self, outlet: Outlet, early: bytes) -> None:
+        """Speak until the end, or until it is cancelled; `early` has come already."""
+        ...
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes in."""
+        ...
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing is under way that would end by itself."""
+        ...
 
 
 @dataclass(slots=True)
@@ -27,6 +52,8 @@ class Reply:
     headers: list[Header] = field(default_factory=list)
     # The body as it comes, sent chunked, in place of the pieces.
     chunks: AsyncIterator[bytes] | None = None
+    # What speaks another protocol from here on; nothing else of the reply is sent.
+    talk: Talk | None = None
     # Close the connection afterwards.
     close: bool = False
     # Name of a delivery fault; empty: deliver it as it should be.

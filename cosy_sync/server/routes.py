@@ -19,6 +19,8 @@ class Route:
     methods: tuple[str, ...]
     answer: Callable[[Request, str], Awaitable[Reply]]
     write_error: Callable[[RequestError], Reply] = error_reply
+    # Its requests may ask for another protocol.
+    upgrades: bool = False
 
 
 async def _nowhere(_request: Request, _address: str) -> Reply:

@@ -108,6 +108,12 @@ class Server:
         """The address of the batch wire."""
         return self.base_url + BATCH_PATH
 
+    @property
+    def grpc_url(self) -> str:
+        """The address of the wire `runtime_grpc`, such as grpc://127.0.0.1:50000; empty without
+        ServerConfig(grpc_port=...)."""
+        return self._started_service().grpc_url
+
     def stats(self) -> dict[str, object]:
         """Give what GET /stats gives; the last numbers after close()."""
         return self._started_service().counters.snapshot()
@@ -149,7 +155,7 @@ class Server:
 def serve_forever(
     config: ServerConfig,
     *,
-    on_ready: Callable[[str], None] | None = None,
+    on_ready: Callable[[str, str], None] | None = None,
     exit_with_parent: bool = False,
 ) -> dict[str, object]:
     """Serve in this thread until SIGINT or SIGTERM; return the last numbers.
@@ -158,7 +164,8 @@ def serve_forever(
 
     Args:
         config: how to serve.
-        on_ready: told the URL of the batch wire when clients can connect.
+        on_ready: told the URL of the batch wire, and of the wire `runtime_grpc` or nothing, when
+            clients can connect.
         exit_with_parent: stop also when the parent process has died.
     """
     services: list[Service] = []
@@ -168,7 +175,7 @@ def serve_forever(
     def note_ready(base_url: str, service: Service) -> None:
         services.append(service)
         if on_ready is not None:
-            on_ready(base_url + BATCH_PATH)
+            on_ready(base_url + BATCH_PATH, service.grpc_url)
 
     async def main() -> None:
         stop = asyncio.Event()
@@ -192,13 +199,18 @@ async def listen(config: ServerConfig, stop: asyncio.Event, on_ready: _OnReady) 
     listener = Listener(lambda: connect(service, members))
     try:
         base_url = await listener.open(config.host, config.port)
+        grpc_port = None
         try:
+            if config.grpc_port is not None:
+                grpc_port = _grpc_port_class()(service)
             on_ready(base_url, service)
             await _follow_schedule(service, listener, members, stop)
             await stop.wait()
         finally:
             await listener.close()
             await _drain(members)
+            if grpc_port is not None:
+                await asyncio.to_thread(grpc_port.close)
     finally:
         service.close()
 
@@ -235,6 +247,14 @@ def _connection_class() -> Callable[..., asyncio.Protocol]:
     except ImportError as error:
         raise MissingExtraError(error.name or "httptools") from error
     return Connection
+
+
+def _grpc_port_class() -> Callable[[Service], Any]:
+    try:
+        from .wires.runtime_grpc import GrpcPort
+    except ImportError as error:
+        raise MissingExtraError(error.name or "grpcio", "grpc") from error
+    return GrpcPort
 
 
 async def _follow_schedule(

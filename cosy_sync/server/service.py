@@ -33,6 +33,7 @@ from .routes import NOWHERE, Route
 from .schedule import Schedule
 from .sound import Clip, Failure, encode_clip, media_type
 from .spoil import spoil
+from .wires import dashscope_ws, openai, runtime_http
 
 logger = logging.getLogger("cosy_sync.server")
 
@@ -60,6 +61,8 @@ class Service:
         self.config = config
         self.counters = Counters()
         self.engine = engine
+        # Address of the wire `runtime_grpc`, set when it listens; empty: it does not.
+        self.grpc_url = ""
         self.rules = CallRules(engine.voices, config.max_texts, config.max_text_chars)
         self._connections = ConnectionLimit(config.max_connections)
         self._calls = CallLimit(config.rps)
@@ -72,6 +75,9 @@ class Service:
             HEALTH_PATH: Route(("GET",), self._answer_health),
             STATS_PATH: Route(("GET",), self._answer_stats),
         }
+        self._routes.update(runtime_http.routes(self))
+        self._routes.update(openai.routes(self))
+        self._routes.update(dashscope_ws.routes(self))
 
     def close(self) -> None:
         """Stop the engine and the threads."""
@@ -116,7 +122,10 @@ class Service:
 
     async def answer(self, request: Request, address: str) -> Reply:
         """Give the reply to one request; never raises."""
-        route = self._routes.get(request.path, NOWHERE)
+        route = self._routes.get(request.path)
+        if route is None:  # one place of a collection, perhaps
+            above = request.path.rpartition("/")[0]
+            route = self._routes.get(f"{above}/{{name}}", NOWHERE)
         try:
             return await self._follow(route, request, address)
         except RequestError as error:
@@ -131,6 +140,8 @@ class Service:
             raise request.refusal
         if route is NOWHERE:
             raise RequestError(404, "not_found", "known paths are " + ", ".join(self._routes))
+        if request.upgrade is not None and not route.upgrades:
+            raise RequestError(501, "not_implemented", f"{request.path} speaks HTTP only")
         if request.method not in route.methods:
             methods = ", ".join(route.methods)
             allow = (("Allow", methods),)
@@ -167,25 +178,34 @@ class Service:
         Raises RequestError.
         """
         outage = self.schedule.fault(self.age)
-        self._check_key(request)
+        self.check_key(request)
         self._check_rate(request, address)
         return outage or self._choose_fault(request)
 
     async def perform(
-        self, request: Request, texts: int, fault: str, speak: Callable[[], Awaitable[Reply]]
+        self,
+        request: Request,
+        texts: int,
+        fault: str,
+        speak: Callable[[], Awaitable[Reply]],
+        *,
+        at_once: bool = False,
     ) -> Reply:
         """Count an admitted call of so many texts, and do what it asks for, or what its fault
-        wants instead; the reply comes not before the latency is over. Raises RequestError."""
+        wants instead; the reply comes not before the latency is over. Raises RequestError.
+
+        `at_once`: what `speak` returns does not wait, since its body brings the latency itself.
+        """
         self.counters.batches += 1
         self.counters.texts += texts
         if fault:
             self.counters.count_fault(fault)
+        instead = fault in _DOWN or fault in REPLY_FAULTS
         try:
-            if fault in _DOWN or fault in REPLY_FAULTS:
-                return await self._no_reply(fault)
-            return await speak()
+            return await (self._no_reply(fault) if instead else speak())
         finally:
-            await self._wait_latency(request)
+            if instead or not at_once:
+                await self._wait_latency(request)
 
     async def _right_reply(self, call: Call, form: str, fault: str) -> Reply:
         """Synthesize, spoil as the fault says, and write."""
@@ -224,7 +244,8 @@ class Service:
             parts.append(Part(index, content, kind, echo))
         return parts
 
-    def _check_key(self, request: Request) -> None:
+    def check_key(self, request: Request) -> None:
+        """Raise RequestError where a key is asked for and this is another or none."""
         key = self.config.api_key
         if key is None:
             return

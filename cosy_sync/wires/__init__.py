@@ -3,13 +3,14 @@
 from .base import Capabilities, SpeechOptions, Wire
 from .batch import BatchWire
 from .refusals import read_error
-from .registry import create_wire, known_wires, streaming_wires
+from .registry import capabilities_of, create_wire, known_wires, streaming_wires
 
 __all__ = [
     "BatchWire",
     "Capabilities",
     "SpeechOptions",
     "Wire",
+    "capabilities_of",
     "create_wire",
     "known_wires",
     "read_error",

@@ -33,6 +33,8 @@ class Capabilities:
     sample_rates: tuple[int, ...] | None = None
     # Ways to say who speaks, of `VOICES`.
     voices: frozenset[str] = frozenset({"name"})
+    # The lowest and highest Hz that a reference recording may have; others are brought to them.
+    reference_rates: tuple[int, int] = (16_000, 48_000)
     # What else can be asked for, of `FEATURES`.
     features: frozenset[str] = frozenset({"model", "speed"})
     # Sound arrives while the text is still being spoken, and hanging up ends the work.

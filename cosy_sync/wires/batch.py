@@ -11,6 +11,7 @@ from ..errors import BadAudioError, CosyError, InvalidTextError, ServerError, Te
 from ..messages import Payload, Reply, Request
 from .base import Capabilities, HttpWire, SpeechOptions
 from .coding import dump_json, from_base64, load_json
+from .long_strings import load_with_views
 from .multipart import Part, split_parts
 from .placing import index_of, place
 from .redaction import without_texts
@@ -25,6 +26,7 @@ _OURS = frozenset(
 )
 _GOOD_STATUS = frozenset({"success", "ok", "200", ""})
 _BINARY = frozenset({"binary", "8bit", "7bit", "identity", ""})
+_AUDIO = frozenset({"audio_data"})
 _ENCODINGS = ("content-encoding", "content-transfer-encoding")
 _MEDIA_TYPES = {"wav": "audio/wav", "pcm": "audio/pcm"}
 # A refusal of one of these may be the fault of a single text of the batch.
@@ -105,7 +107,7 @@ class BatchWire(HttpWire):
         self, reply: Reply, texts: Sequence[str]
     ) -> list[tuple[int | None, Payload | CosyError]]:
         try:
-            value = load_json(reply.body)
+            value = load_with_views(reply.body, _AUDIO)
         except ValueError:
             raise _bad("not_json", f"{len(reply.body)} bytes that are no JSON") from None
         items = value.get("results") if isinstance(value, dict) else value
@@ -218,7 +220,7 @@ def _part_error(part: Part, failed: bool, reply: Reply, texts: Sequence[str]) ->
 
 def _from_base64(text: Any, media_type: str) -> Payload | BadAudioError:
     try:
-        if isinstance(text, str):
+        if isinstance(text, (str, memoryview)):
             return Payload(from_base64(text), media_type)
     except ValueError:
         pass

@@ -58,6 +58,6 @@ def dump_json(value: Any) -> bytes:
         raise ValueError("not encodable") from cause
 
 
-def from_base64(text: str) -> bytes:
+def from_base64(text: str | memoryview) -> bytes:
     """Decode base64 without forgiving any foreign character. Raises ValueError."""
     return _b64decode(text, validate=True)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["cross_lingual_text", "instruction", "is_third", "zero_shot_prompt"]
+__all__ = ["cross_lingual_text", "generation", "instruction", "is_third", "zero_shot_prompt"]
 
 _END = "<|endofprompt|>"
 _PREFIX = "You are a helpful assistant."
-_THIRD = re.compile(r"cosyvoice[-_ ]?v?3", re.IGNORECASE)
+# CosyVoice-300M is the first generation, not the third: a figure must stand for itself.
+_FIGURE = re.compile(r"cosyvoice[-_ ]?(?:v?([123])(?!\d)|300m)", re.IGNORECASE)
+
+
+def generation(model: str | None) -> int | None:
+    """Return which CosyVoice a model's name means, 1 to 3; None where it does not say."""
+    found = _FIGURE.search(model or "")
+    if found is None:
+        return None
+    return int(found[1] or 1)
 
 
 def is_third(model: str | None) -> bool:
     """Return whether this is the name of a CosyVoice 3 model, which demands the marker."""
-    return model is not None and _THIRD.search(model) is not None
+    return generation(model) == 3
 
 
 def zero_shot_prompt(transcript: str, model: str | None) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from ..errors import ConfigError
 from .base import Capabilities, SpeechOptions, Wire
 
-__all__ = ["ENTRY_POINTS", "create_wire", "known_wires", "streaming_wires"]
+__all__ = ["ENTRY_POINTS", "capabilities_of", "create_wire", "known_wires", "streaming_wires"]
 
 # The group in which other packages announce their wires: name = "package.module:factory".
 ENTRY_POINTS = "cosy_sync.wires"
@@ -21,6 +21,10 @@ ENTRY_POINTS = "cosy_sync.wires"
 _BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "batch": ("batch", "BatchWire"),
+        "dashscope_ws": ("dashscope_ws", "DashscopeWsWire"),
+        "openai": ("openai", "OpenaiWire"),
+        "runtime_grpc": ("runtime_grpc", "RuntimeGrpcWire"),
+        "runtime_http": ("runtime_http", "RuntimeHttpWire"),
     }
 )
 
@@ -33,12 +37,12 @@ def known_wires() -> tuple[str, ...]:
 
 
 def streaming_wires() -> tuple[str, ...]:
-    """Return the names of the wires that can stream, sorted, as far as their classes say it."""
+    """Return the names of the wires that can stream, sorted, at some endpoints at least."""
     found = []
     for name in known_wires():
         with contextlib.suppress(ConfigError, ImportError):
-            can = getattr(_factory(name), "capabilities", None)
-            if isinstance(can, Capabilities) and can.streaming:
+            can = capabilities_of(name)
+            if can is None or can.streaming:
                 found.append(name)
     return tuple(found)
 
@@ -55,6 +59,15 @@ def create_wire(name: str, endpoint_url: str, options: SpeechOptions) -> Wire:
         raise ConfigError(f"url: the wire {name!r} needs {known}, not {scheme}://")
     options.check(name, wire.capabilities)
     return wire
+
+
+def capabilities_of(name: str) -> Capabilities | None:
+    """Return what every wire of this name can do; None where that depends on the endpoint.
+
+    Raises ConfigError for an unknown name.
+    """
+    known = getattr(_factory(name), "capabilities", None)
+    return known if isinstance(known, Capabilities) else None
 
 
 def _factory(name: str) -> Factory:

@@ -4,9 +4,13 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
-from cosy_sync.testing import FAULTS
+import pytest
+
+from cosy_sync.testing import FAULTS, Server, tone_wav
+from cosy_sync.wires.forms import write_form
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,6 +43,20 @@ def test_the_readmes_mock_works() -> None:
 def test_the_examples_of_the_overload_page_run() -> None:
     for block in examples("docs/overload.md"):
         subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
+
+
+def test_the_examples_of_the_runtime_http_page_run(tmp_path: Path) -> None:
+    blocks = examples("docs/wire-runtime_http.md")
+    assert len(blocks) == 3
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Server(latency=0) as server:
+        for block in blocks:
+            code = block.replace("http://gpu1:50000", server.base_url)
+            subprocess.run(
+                [sys.executable, "-c", code], check=True, timeout=60, env=env, cwd=tmp_path
+            )
+        assert server.stats()["texts"] == 2
+    assert (tmp_path / "hello.wav").stat().st_size > 1_000
 
 
 def test_the_testing_page_names_every_fault() -> None:
@@ -101,3 +119,66 @@ def test_the_examples_of_the_interactive_page_work() -> None:
     for block in blocks:
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         subprocess.run([sys.executable, "-c", block], check=True, timeout=60, env=env)
+
+
+def test_the_examples_of_the_openai_page_work(tmp_path: Path) -> None:
+    blocks = examples("docs/wire-openai.md")
+    assert len(blocks) == 5
+    # Every name is this machine's, so that the host can stand there as users write it.
+    front = (
+        "import socket\n"
+        "real = socket.getaddrinfo\n"
+        "socket.getaddrinfo = lambda host, *more, **named: real('127.0.0.1', *more, **named)\n"
+    )
+    with Server(latency=0) as server:
+        port = server.base_url.rpartition(":")[2]
+        alice = write_form(
+            {"consent": "true", "name": "alice"}, ("audio_sample", "", tone_wav("a"))
+        )
+        upload = urllib.request.Request(
+            f"{server.base_url}/v1/audio/voices",
+            alice.before + alice.after,
+            {"Content-Type": alice.content_type},
+        )
+        urllib.request.urlopen(upload).close()
+        for block in blocks:
+            code, count = re.subn(
+                r"https?://([a-z.]+)(:[0-9]+)?/", rf"http://\1:{port}/", front + block
+            )
+            assert count == 1
+            env = {**os.environ, "PYTHONPATH": str(ROOT)}
+            command = [sys.executable, "-W", "error", "-c", code]
+            subprocess.run(command, check=True, timeout=60, env=env, cwd=tmp_path)
+        assert server.stats()["texts"] == 7
+    assert (tmp_path / "hello.wav").stat().st_size > 44
+
+
+def test_the_examples_of_the_dashscope_ws_page_work() -> None:
+    pytest.importorskip("websockets", reason="needs websockets (extra websocket)")
+    blocks = examples("docs/wire-dashscope_ws.md")
+    assert len(blocks) == 3
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Server(latency=0, api_key="sk-of-the-example") as server:
+        local = server.base_url.replace("http", "ws", 1)
+        for block in blocks:
+            assert "wss://dashscope.aliyuncs.com" in block
+            code = block.replace("wss://dashscope.aliyuncs.com", local)
+            env["COSY_SYNC_API_KEY"] = "sk-of-the-example"
+            subprocess.run(
+                [sys.executable, "-W", "error", "-c", code], check=True, timeout=60, env=env
+            )
+        assert server.stats()["texts"] == 5
+
+
+def test_the_examples_of_the_grpc_page_work(tmp_path: Path) -> None:
+    pytest.importorskip("grpc", reason="needs grpcio (extra grpc)")
+    blocks = examples("docs/wire-runtime_grpc.md")
+    assert len(blocks) == 2
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Server(grpc_port=0, latency=0) as server:
+        for block in blocks:
+            code = block.replace("grpc://gpu1:50000", server.grpc_url)
+            subprocess.run(
+                [sys.executable, "-c", code], check=True, timeout=60, env=env, cwd=tmp_path
+            )
+    assert (tmp_path / "hello.wav").read_bytes() == tone_wav("你好，世界。")

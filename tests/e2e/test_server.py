@@ -674,6 +674,10 @@ class TestTheFaults:
     def test_text_error_meets_one_text(self, server: Server) -> None:
         assert faulty(server, "text-error").audios.count(None) == 1
 
+    def test_error_mid_is_nothing_to_a_batch(self, server: Server) -> None:
+        # Only the wires that send sound as it comes can report an error behind some of it.
+        assert faulty(server, "error-mid").audios == [tone_wav(text) for text in TEXTS]
+
     def test_every_fault_has_a_test_here(self) -> None:
         source = Path(__file__).read_text("utf-8")
         shown = source.replace(

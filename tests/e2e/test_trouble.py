@@ -150,7 +150,9 @@ def test_what_a_wrong_length_leaves_behind_is_never_read_as_the_next_reply(fault
 
 
 def test_every_fault_of_the_server_is_tested_here() -> None:
-    assert set(WHOLE) | set(PARTIAL) | {"drip", "extra-after", "late"} == set(FAULTS)
+    # Of error-mid a batch knows nothing: the tests of wires that stream have it.
+    elsewhere = {"drip", "error-mid", "extra-after", "late"}
+    assert set(WHOLE) | set(PARTIAL) | elsewhere == set(FAULTS)
 
 
 def test_a_late_reply_is_as_good_as_any(server) -> None:

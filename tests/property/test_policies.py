@@ -304,8 +304,8 @@ class BreakerMachine(RuleBasedStateMachine):
 
     def seen(self) -> tuple[object, ...]:
         breaker = self.breaker
-        window = breaker._window
-        counts = window.calls, window.failures, window.slow
+        failed, slow = breaker._failed, breaker._slow
+        counts = failed.all, failed.some, slow.some
         return breaker.state, breaker.remaining(self.now), counts, len(self.told)
 
     @invariant()

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 import cosy_sync
-from cosy_sync import BatchConfig, CosyClient, Endpoint, OverloadConfig, RetryConfig
+from cosy_sync import BatchConfig, BreakerConfig, CosyClient, Endpoint, OverloadConfig, RetryConfig
 from cosy_sync.testing import FakeClock, FakeService
 
 URL = "http://tts.test/batch"
@@ -206,6 +206,48 @@ def test_a_bulk_caller_waits_for_the_breaker_and_loses_nothing(service, clock) -
     assert len(audios) == 30
     assert len(service.calls) == 20 + 30
     assert max(clock.waits) > 20
+
+
+DEAD = BreakerConfig(min_calls=4, failure_ratio=1.0, dead_after=5.0, open_for=10.0)
+
+
+def test_a_bulk_text_outlasts_an_outage_that_the_breaker_has_not_seen_yet(service, clock) -> None:
+    with make(service, clock, breaker=DEAD) as client:
+        client.synth_many([f"早上好{number}" for number in range(64)])  # a good past
+        service.fail(500, times=7)
+        assert len(client.synth_many(["早上好", "晚上好"])) == 2
+    assert len(service.calls) == 1 + 7 + 1
+    naps = clock.waits[3:]
+    assert len(naps) == 4 and all(1.0 <= nap <= 1.1 for nap in naps)
+
+
+def test_an_interactive_text_does_not_outlast_an_outage(service, clock) -> None:
+    rich = OverloadConfig(retry_floor=100.0)
+    with make(service, clock, breaker=DEAD, overload=rich) as client:
+        client.synth("早上好")
+        service.fail(500, times=9)
+        with pytest.raises(cosy_sync.UnavailableError):
+            client.synth("晚上好")
+    assert len(service.calls) == 5
+
+
+def test_a_text_that_alone_is_refused_for_ever_is_no_outage(service, clock) -> None:
+    with make(service, clock, breaker=BreakerConfig(min_calls=5)) as client:
+        service.fail(500, times=9)
+        with pytest.raises(cosy_sync.BatchError):
+            client.synth_many(["晚上好"])
+    assert len(service.calls) == 4
+
+
+def test_an_outage_that_outlives_the_deadline_ends_as_the_servers_error(service, clock) -> None:
+    with make(service, clock, breaker=DEAD, deadline=6.0) as client:
+        client.synth_many([f"早上好{number}" for number in range(64)])
+        service.fail(500, times=99)
+        with pytest.raises(cosy_sync.BatchError) as caught:
+            client.synth_many(["晚上好"])
+    [outcome] = caught.value.outcomes
+    assert isinstance(outcome.error, cosy_sync.UnavailableError)
+    assert 5.0 <= sum(clock.waits) <= 6.0
 
 
 def test_a_breaker_that_opens_beyond_the_deadline_is_not_waited_for(service, clock) -> None:

@@ -229,6 +229,7 @@ def test_the_module_streams_with_the_client_of_the_process(net, monkeypatch) -> 
 
 
 def test_a_wire_without_streaming_says_which_wires_can(client, net, monkeypatch) -> None:
+    monkeypatch.setattr(registry, "known_wires", lambda: ("batch",))
     with CosyClient(URL) as whole:
         with pytest.raises(ConfigError, match=r"'batch' sends whole.*none of those"):
             whole.stream(TEXT)

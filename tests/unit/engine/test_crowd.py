@@ -23,7 +23,7 @@ from cosy_sync.engine.caller import Caller
 from cosy_sync.engine.job import Job
 from cosy_sync.engine.sizes import ReplyBounds
 from cosy_sync.engine.station import Station
-from cosy_sync.errors import CosyError, ReplyTimeout, server_error
+from cosy_sync.errors import CosyError, ReplyTimeout, ServerError, server_error
 from cosy_sync.events import Event, LimitsLowered
 from cosy_sync.messages import Payload, Reply, Request
 from cosy_sync.models import Utterance, wav_header

@@ -247,7 +247,8 @@ def family(cls: type[Exception]) -> Iterator[type[Exception]]:
 
 
 FOREIGN = sorted(
-    {c for c in family(httpx.HTTPError) if c.__module__.startswith("httpx")},
+    # Other packages, such as httpx_sse, derive errors of their own.
+    {c for c in family(httpx.HTTPError) if c.__module__.partition(".")[0] == "httpx"},
     key=lambda cls: cls.__name__,
 )
 EXPECTED: dict[str, tuple[type[CosyError], dict[str, object]]] = {

@@ -142,6 +142,16 @@ def test_busy_counts_for_the_weight() -> None:
     assert versus(heavy, light) is heavy
 
 
+def test_the_last_free_place_is_found_among_any_number_of_full_ones() -> None:
+    full = [Place(busy=2, places=2) for _ in range(15)]
+    free = Place(busy=1, places=2)
+    assert choose(*full, free) is free
+    # Not where it must not be sent to, nor where it would have to wait.
+    assert choose(*full, free, avoid=[free]) is full[0]
+    free.seconds = 60.0
+    assert choose(*full, free) is full[0]
+
+
 def test_a_full_one_comes_last_however_light_its_load() -> None:
     full, free = Place(busy=2, places=2), Place(busy=49, places=50)
     assert choose(full, free) is free

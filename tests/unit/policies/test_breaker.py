@@ -116,6 +116,75 @@ def test_it_stays_closed_below_the_ratio():
     assert subject.state == "closed"
 
 
+def fail(subject: Breaker, times: int, now: float, error: Exception = DOWN) -> None:
+    for _ in range(times):
+        if subject.state == "closed":
+            subject.record(subject.admit(now), error, now)
+
+
+def test_nothing_but_failures_for_a_while_opens_it_whatever_came_before():
+    subject = breaker()
+    calls(subject, 1_000, 0)
+    fail(subject, 30, START + 1.0)
+    fail(subject, 1, START + 2.5 - 1e-6)
+    assert subject.state == "closed"
+    fail(subject, 1, START + 2.5)
+    assert subject.state == "open"
+    assert "32 calls in a row failed in 1.5 s" in str(refusal(subject, START + 2.5))
+
+
+def test_a_few_failures_in_a_row_do_not_open_it():
+    subject = breaker()
+    calls(subject, 1_000, 0)
+    fail(subject, 10, START + 1.0)
+    fail(subject, 9, START + 4.0)
+    assert subject.state == "closed"
+    fail(subject, 1, START + 4.0)
+    assert subject.state == "open"
+
+
+def test_one_success_ends_the_row():
+    subject = breaker()
+    calls(subject, 1_000, 0)
+    fail(subject, 30, START + 1.0)
+    subject.record(subject.admit(START + 2.0), None, START + 2.0)
+    fail(subject, 30, START + 3.0)
+    fail(subject, 1, START + 4.5 - 1e-6)
+    assert subject.state == "closed"
+    assert subject.seems_dead
+
+
+def test_a_row_that_outlasts_the_window_begins_anew():
+    subject = breaker(window=2.0)
+    calls(subject, 1_000, 0)
+    fail(subject, 19, START + 1.0)
+    calls(subject, 0, 0)
+    fail(subject, 1, START + 3.0)
+    assert not subject.seems_dead
+
+
+def test_late_answers_are_no_sign_of_death():
+    subject = breaker()
+    calls(subject, 1_000, 0)
+    fail(subject, 30, START + 1.0, ReplyTimeout("late"))
+    fail(subject, 30, START + 4.0, ReplyTimeout("late"))
+    assert subject.state == "closed" and not subject.seems_dead
+
+
+def test_it_seems_dead_from_min_calls_failures_in_a_row_until_it_is_closed_again():
+    subject = breaker(dead_after=9.0)
+    calls(subject, 1_000, 0)
+    fail(subject, 19, START)
+    assert not subject.seems_dead
+    fail(subject, 1, START)
+    assert subject.seems_dead and subject.state == "closed"
+    subject = opened()
+    assert subject.seems_dead
+    for probe in [subject.admit(START + 30.0) for _ in range(5)]:
+        subject.record(probe, None, START + 30.0)
+    assert subject.state == "closed" and not subject.seems_dead
+
+
 def test_it_counts_a_share_not_a_row():
     subject = breaker()
     for _ in range(4):
@@ -161,7 +230,7 @@ def test_the_window_may_have_another_length(later, calls_left, error):
     subject = breaker(window=5.0)
     for now in (START, START + later):
         subject.record(subject.admit(now), error, now)
-    assert subject._window.calls == calls_left
+    assert subject._failed.all == calls_left
 
 
 def test_the_window_slides_bucket_by_bucket():
@@ -170,7 +239,7 @@ def test_the_window_slides_bucket_by_bucket():
         subject.record(
             subject.admit(START + second), DOWN if second % 5 == 0 else None, START + second
         )
-    assert (subject._window.calls, subject._window.failures) == (10, 2)
+    assert (subject._failed.all, subject._failed.some) == (10, 2)
     calls(subject, 0, 9, now=START + 59.0)
     assert subject.state == "closed"
     calls(subject, 0, 1, now=START + 59.0)
@@ -189,7 +258,7 @@ def test_what_does_not_trip_neither_fails_nor_heals(error):
     subject = breaker()
     for _ in range(100):
         subject.record(subject.admit(START), error, START)
-    assert subject._window.calls == 0
+    assert subject._failed.all == 0
     calls(subject, 0, 20)
     assert subject.state == "open"
 
@@ -437,21 +506,21 @@ def test_a_quick_failure_is_not_slow():
     slow_calls(subject, 10, 0)
     for _ in range(10):
         subject.record(subject.admit(START), DOWN, START, 1.9)
-    assert (subject.state, subject._window.slow) == ("closed", 0)
+    assert (subject.state, subject._slow.some) == ("closed", 0)
 
 
 def test_what_does_not_trip_is_not_slow_either():
     subject = breaker(slow_call=2.0)
     for _ in range(30):
         subject.record(subject.admit(START), THROTTLED, START, 9.0)
-    assert (subject._window.calls, subject._window.slow) == (0, 0)
+    assert (subject._failed.all, subject._slow.some) == (0, 0)
 
 
 def test_slow_calls_leave_the_window():
     subject = breaker(slow_call=2.0)
     slow_calls(subject, 0, 19)
     subject.record(subject.admit(START + 10.0), None, START + 10.0, 1.0)
-    assert (subject._window.calls, subject._window.slow) == (1, 0)
+    assert (subject._failed.all, subject._slow.some) == (1, 0)
 
 
 def test_a_slow_probe_opens_it_afresh():
@@ -535,7 +604,7 @@ def test_a_closed_breaker_only_probes_while_others_probe():
 def test_it_closes_with_others_and_has_forgotten_the_old_failures(make):
     subject = make()
     subject.follow("closed", START)
-    assert (subject.state, subject._window.calls) == ("closed", 0)
+    assert (subject.state, subject._failed.all) == ("closed", 0)
     assert not subject.admit(START).probe
 
 
@@ -544,7 +613,7 @@ def test_a_closed_breaker_stays_as_it_is_when_others_close():
     subject = breaker(on_change=lambda old, new: told.append((old, new)))
     calls(subject, 0, 19)
     subject.follow("closed", START)
-    assert (subject._window.calls, told) == (19, [])
+    assert (subject._failed.all, told) == (19, [])
 
 
 def test_what_is_followed_is_told_like_every_change():
@@ -734,7 +803,7 @@ def test_overlapping_calls_do_not_serialise(listeners):
         subject.record(admission, None, START)
 
     together(16, call)
-    assert subject._window.calls == 16
+    assert subject._failed.all == 16
 
 
 def test_overlapping_probes_do_not_serialise():
@@ -796,4 +865,4 @@ def test_changes_by_many_threads_are_told_once_each_and_in_order():
 def test_counts_are_exact_under_threads():
     subject = breaker(failure_ratio=1.0)
     together(8, lambda: calls(subject, 300, 200))
-    assert (subject._window.calls, subject._window.failures) == (4_000, 1_600)
+    assert (subject._failed.all, subject._failed.some) == (4_000, 1_600)

@@ -138,3 +138,85 @@ def test_strays_a_round_trip_of_good_replies_apart_do_not_add_up():
     chosen.succeed(20, START - RTT, START)
     now = [START + RTT * n for n in range(12)]
     assert not any(chosen.overload(20, at, at) for at in now)
+
+
+# -- what the service tells of its own limit ------------------------------------------------------
+
+
+def crowded(chosen: Concurrency, used: int, started: float = START, now: float = START) -> bool:
+    return chosen.crowd(used, started, now)
+
+
+def test_a_service_that_says_how_many_were_too_many_is_believed_at_once():
+    chosen = Concurrency(16, 0.7)
+    # 16 were sent, 4 accepted; the refused ones come back one after the other.
+    fell = [crowded(chosen, used, START - RTT) for used in range(16, 4, -1)]
+    assert fell == [True] * 12
+    assert chosen.limit == 4
+
+
+def test_refusals_that_come_back_together_count_once():
+    chosen = Concurrency(16, 0.7)
+    # All places were given back before the first refusal was looked at.
+    fell = [crowded(chosen, 5, START - RTT) for _ in range(12)]
+    assert fell == [True] + [False] * 11
+    assert chosen.limit == 4
+
+
+def test_a_request_that_knew_of_the_limit_shows_that_it_is_too_high_by_one():
+    chosen = Concurrency(16, 0.7)
+    crowded(chosen, 5, START - RTT)
+    assert not crowded(chosen, 5, START - 1e-6, START + RTT)  # it was sent before
+    assert crowded(chosen, 5, START, START + RTT)
+    assert chosen.limit == 3
+
+
+def test_what_is_told_never_goes_below_one():
+    chosen = Concurrency(16, 0.7)
+    assert crowded(chosen, 1)
+    assert chosen.limit == 1
+    assert not crowded(chosen, 1, START, START + RTT)
+    assert not crowded(chosen, 5, START, START + RTT)
+    assert chosen.limit == 1
+
+
+def told(limit: int, trip: float) -> Concurrency:
+    """Return one that was told this limit at START, when round trips took so long."""
+    chosen = Concurrency(16, 0.7)
+    chosen.succeed(16, START - trip, START)
+    assert crowded(chosen, limit + 1)
+    return chosen
+
+
+def test_a_told_limit_is_kept_for_sixteen_round_trips():
+    chosen = told(4, RTT)
+    assert not chosen.succeed(4, START + RTT, START + 16 * RTT - 1e-6)
+    assert chosen.limit == 4
+    chosen = told(4, RTT)
+    assert chosen.succeed(4, START + RTT, START + 16 * RTT)
+    assert chosen.limit == 5
+
+
+def test_a_told_limit_is_kept_for_a_second_at_least():
+    chosen = told(4, 0.001)
+    assert not chosen.succeed(4, START + 0.9, START + 1 - 1e-6)
+    assert chosen.succeed(4, START + 0.9, START + 1)
+
+
+def test_below_what_was_told_it_rises_as_always():
+    chosen = told(4, RTT)
+    assert chosen.overload(4, START + RTT, START + 2 * RTT)
+    assert chosen.limit == 2
+    limits = []
+    for step in range(3):
+        now = START + (3 + step) * RTT
+        chosen.succeed(4, now - RTT, now)
+        limits.append(chosen.limit)
+    assert limits == [3, 4, 4]
+
+
+def test_the_ceiling_stays():
+    chosen = told(15, RTT)
+    assert chosen.succeed(16, START + 20 * RTT, START + 21 * RTT)
+    assert not chosen.succeed(16, START + 21 * RTT, START + 22 * RTT)
+    assert chosen.limit == 16

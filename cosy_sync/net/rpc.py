@@ -1,0 +1,311 @@
+"""gRPC calls, through grpcio: one channel to each address, each call on its caller's thread."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+
+from ..config import ClientConfig
+from ..errors import ClosedError, ConfigError, CutError, ReplyTimeout
+from ..messages import Reply, RpcRequest
+from .exchange import Budget
+from .inflate import too_large
+from .rpc_channel import make_channel
+from .rpc_errors import translate
+from .rpc_watch import Watch
+
+__all__ = ["RpcCarrier"]
+
+# Set in a child that was forked while calls were under way: gRPC is broken in it, for ever.
+_is_broken = False
+
+
+class RpcCarrier:
+    """Moves gRPC calls for any number of threads. `config`: time-outs, sizes and TLS."""
+
+    def __init__(self, config: ClientConfig) -> None:
+        if _is_broken:
+            raise ConfigError(
+                "wire: this process was forked while gRPC calls were under way, after which gRPC "
+                "cannot be used in it; fork between calls or before the first one, or start "
+                "processes by spawn"
+            )
+        # Starts gRPC's own threads and connects to nothing: the first call is not to wait for them.
+        grpc.insecure_channel("localhost:1").close()
+        self._config = config
+        self._watch = Watch()
+        # Guards: _lines, _retired (old lines with calls), changes of each line, _calls (whatever
+        # uses gRPC now), the setting of _was_cut.
+        self._lock = threading.Lock()
+        self._lines: dict[tuple[str, str | None], _Line] = {}
+        self._retired: set[_Line] = set()
+        self._calls = 0
+        self._was_cut = False
+
+    def post(self, parcel: RpcRequest, budget: Budget) -> Reply:
+        """Send a call and return all its messages, each behind its length as gRPC frames them.
+
+        Its status is in the headers `grpc-status` and `grpc-message`, as the server gave it.
+        Raises TransportError and its kin, BadAudioError (too large), ClosedError.
+        """
+        seconds = max(budget.until - time.monotonic(), 0.0)
+        with contextlib.closing(self._start(parcel, budget, seconds)) as call:
+            body = bytearray()
+            message = call.receive()
+            first_byte = call.age
+            budget.make_room(0)
+            while message is not None:
+                body += b"\0" + len(message).to_bytes(4, "big") + message
+                message = call.receive()
+            return Reply(200, call.headers, body, 0.0, first_byte, len(body))
+
+    def open(self, parcel: RpcRequest, budget: Budget) -> _Call:
+        """Send a call and return it with its first message, or with its status if there is none.
+
+        The budget's `until` may move while it is read. Raises TransportError and its kin,
+        ClosedError.
+        """
+        call = self._start(parcel, budget, None)
+        try:
+            call.begin()
+        except BaseException:
+            call.close()
+            raise
+        return call
+
+    def connections(self) -> tuple[int, int]:
+        """Return how many channels there are, and how many of them without a call."""
+        with self._lock:
+            idle = sum(not line.calls for line in self._lines.values())
+            return len(self._lines) + len(self._retired), idle
+
+    def cut(self) -> None:
+        """Wake every thread that waits; nothing can be sent afterwards."""
+        with self._lock:
+            self._was_cut = True
+            lines = [*self._lines.values(), *self._retired]
+        for line in lines:
+            line.channel.close()
+
+    def close(self) -> None:
+        """Close the channels."""
+        self.cut()
+        with self._lock:
+            self._lines.clear()
+        self._watch.close()
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's channels, and never touch them again."""
+        global _is_broken
+        # The lock may be held by a thread that is gone.
+        _is_broken = _is_broken or self._calls > 0
+        # Freed, a channel would wait for gRPC's own threads, which a child does not have.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
+
+    @property
+    def was_cut(self) -> bool:
+        """Return whether cut() was called."""
+        return self._was_cut
+
+    def leave(self, line: _Line) -> None:
+        """Note that a call is over; close its line if it was the last on an old one."""
+        with self._lock:
+            line.calls -= 1
+            over = line in self._retired and not line.calls
+            if over:
+                self._retired.discard(line)
+        if over:
+            line.channel.close()
+        self._count(-1)
+
+    def _start(self, parcel: RpcRequest, budget: Budget, seconds: float | None) -> _Call:
+        self._count(1)
+        line: _Line | None = None
+        try:
+            line = self._enter(parcel)
+            method = line.channel.unary_stream(parcel.path)
+            rpc = method(parcel.message, timeout=seconds, metadata=parcel.metadata)
+        except BaseException as error:
+            if line is None:
+                self._count(-1)
+            else:
+                self.leave(line)
+            if isinstance(error, ValueError) and self._was_cut:  # gRPC's word for a closed channel
+                raise ClosedError("the client is closed; make a new one") from error
+            raise
+        return _Call(self, self._watch, line, rpc, budget)
+
+    def _count(self, change: int) -> None:
+        with self._lock:
+            self._calls += change
+
+    def _enter(self, parcel: RpcRequest) -> _Line:
+        """Return the line to the parcel's address, with this call counted on it."""
+        key = (parcel.url, parcel.address)
+        line, _ = self._join(key, None)
+        if line is not None:
+            return line
+        made = self._make(parcel)
+        old = [made]
+        try:
+            line, others = self._join(key, made)
+            assert line is not None
+            old = others if line is made else [*others, made]
+        finally:
+            for each in old:
+                each.channel.close()
+        return line
+
+    def _make(self, parcel: RpcRequest) -> _Line:
+        label = f"{parcel.url} at {parcel.address}" if parcel.address else parcel.url
+        channel = make_channel(parcel, self._config)
+        return _Line(channel, label, time.monotonic() + self._config.pool.max_age)
+
+    def _join(
+        self, key: tuple[str, str | None], made: _Line | None
+    ) -> tuple[_Line | None, list[_Line]]:
+        """Count a call on the line of this key, or on a new one; return what is to be closed."""
+        now = time.monotonic()
+        old: list[_Line] = []
+        with self._lock:
+            if self._was_cut:
+                raise ClosedError("the client is closed; make a new one")
+            line = self._lines.get(key)
+            if made is not None and (line is None or now >= line.expires):
+                old = self._retire(now)
+                line = self._lines[key] = made
+            elif line is None or now >= line.expires:
+                return None, old
+            line.calls += 1
+        return line, old
+
+    def _retire(self, now: float) -> list[_Line]:
+        """Forget the lines that are too old; return those without a call."""
+        free = []
+        for key, line in list(self._lines.items()):
+            if now >= line.expires:
+                del self._lines[key]
+                if line.calls:
+                    self._retired.add(line)
+                else:
+                    free.append(line)
+        return free
+
+
+class _Line:
+    """A channel, and how many calls are under way on it; its fields belong to its carrier."""
+
+    __slots__ = ("calls", "channel", "expires", "label")
+
+    def __init__(self, channel: Any, label: str, expires: float) -> None:
+        self.channel = channel
+        self.label = label
+        self.expires = expires
+        self.calls = 0
+
+
+class _Call:
+    """One call under way: an Incoming, used by one thread."""
+
+    status = 200
+    connect = 0.0
+
+    def __init__(
+        self, carrier: RpcCarrier, watch: Watch, line: _Line, rpc: Any, budget: Budget
+    ) -> None:
+        self.headers: Mapping[str, str] = {}
+        self._carrier = carrier
+        self._line = line
+        self._rpc = rpc
+        self._budget = budget
+        self._watch = watch
+        self._started = time.monotonic()
+        self._size = 0
+        self._messages = 0
+        self._first: bytes | None = None
+        self._closed = False
+        self._timer = watch.add(rpc.cancel)
+
+    @property
+    def age(self) -> float:
+        """Return the seconds since it was sent."""
+        return time.monotonic() - self._started
+
+    def begin(self) -> None:
+        """Wait for the first message, or for the end."""
+        self._first = self.receive()
+
+    def read(self) -> bytes:
+        """Wait for the next message that is not empty; return b"" after the last.
+
+        Raises ReplyTimeout, CutError, BadAudioError (too large), ClosedError.
+        """
+        while True:
+            message, self._first = self._first, None
+            if message is None:
+                message = self.receive()
+            if message is None:
+                if self._messages and self.headers["grpc-status"] != "0":
+                    raise CutError("the service failed in the middle of the reply")
+                return b""
+            if message:
+                return message
+
+    def receive(self) -> bytes | None:
+        """Wait for the next message; return None at the end, when `headers` have the status."""
+        if self.headers:
+            return None
+        budget = self._budget
+        limit = budget.idle if self._messages else budget.first_byte
+        self._timer.start(min(limit, budget.until - time.monotonic()))
+        try:
+            message: bytes | None = next(self._rpc, None)
+        except grpc.RpcError as error:
+            self._note_failure(error)
+            return None
+        finally:
+            self._timer.stop()
+        if message is None:
+            self.headers = {"grpc-status": "0"}
+            return None
+        self._messages += 1
+        self._size += len(message)
+        if self._size > budget.max_bytes:
+            raise too_large(budget.max_bytes)
+        return message
+
+    def close(self) -> None:
+        """End the call, if it has not ended."""
+        if not self._closed:
+            self._closed = True
+            self._rpc.cancel()
+            self._watch.remove(self._timer)
+            self._carrier.leave(self._line)
+
+    def _note_failure(self, error: Any) -> None:
+        """Put the server's status into the headers; raise what is not the server's."""
+        if self._carrier.was_cut:
+            text = "the client was closed while it waited for the reply"
+            raise ClosedError(text, sent=True) from error
+        phase = "idle" if self._messages else "first byte"
+        if self._timer.rang:
+            raise _late(phase) from error
+        code, details = error.code(), error.details() or ""
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise _late(phase) from error
+        ours = translate(code.name, details, self._line.label)
+        if ours is not None:
+            raise ours from error
+        self.headers = {"grpc-status": str(code.value[0]), "grpc-message": details}
+
+
+def _late(phase: str) -> ReplyTimeout:
+    if phase == "first byte":
+        return ReplyTimeout("the server accepted the call and did not answer", phase=phase)
+    return ReplyTimeout("the reply began and did not end in time", phase=phase)

@@ -1,0 +1,1 @@
+"""The server sides of the wires other than `batch`."""

@@ -1,0 +1,95 @@
+"""Who speaks at /v1/audio/speech: presets, uploaded recordings, recordings sent along."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import RequestError, bad_request
+from .openai_forms import Fields
+
+__all__ = ["Voices"]
+
+_MAX_VOICES = 1_000
+_MAX_SAMPLE = 10_000_000
+# SiliconFlow's own speakers, asked for as MODEL:NAME.
+_HOSTED = ("alex", "anna", "bella", "benjamin", "charles", "claire", "david", "diana")
+
+
+class Voices:
+    """The speakers of one server. A recording is imitated by a preset that its bytes choose."""
+
+    def __init__(self, presets: Sequence[str]) -> None:
+        self._presets = presets
+        self._uploaded: dict[str, str] = {}
+        self._transcripts: dict[str, str] = {}
+
+    def listed(self) -> dict[str, Any]:
+        """Give the body of a list."""
+        uploaded = [{"name": name, "ref_text": text} for name, text in self._transcripts.items()]
+        return {"voices": [*self._presets, *self._uploaded], "uploaded_voices": uploaded}
+
+    def add(self, fields: Fields) -> dict[str, str]:
+        """Take a recording in. Raises RequestError."""
+        for name in ("audio_sample", "consent", "name"):
+            if not fields.get(name):
+                raise bad_request(f"{name}: Field required")
+        name, sample = fields["name"], fields["audio_sample"]
+        if name in self._uploaded:
+            raise RequestError(409, "conflict", f"Voice '{name}' already exists")
+        if len(self._uploaded) >= _MAX_VOICES or len(sample) > _MAX_SAMPLE:
+            raise bad_request(f"at most {_MAX_VOICES} voices of {_MAX_SAMPLE} bytes are kept")
+        self._uploaded[name] = self._imitate(sample)
+        self._transcripts[name] = fields.get("ref_text", "")
+        return {"name": name}
+
+    def remove(self, name: str) -> None:
+        """Forget an uploaded voice. Raises RequestError."""
+        if self._uploaded.pop(name, None) is None:
+            raise RequestError(404, "not_found", f"Voice '{name}' not found")
+        del self._transcripts[name]
+
+    def speaker(self, fields: Fields) -> str:
+        """Return the preset that speaks a request. Raises RequestError."""
+        sample = fields.get("prompt_speech") or _sent_along(fields)
+        if sample:
+            return self._imitate(sample)
+        voice = fields.get("voice") or fields.get("speaker") or "default"
+        name = voice.get("id") if isinstance(voice, dict) else voice
+        if name == "default":
+            return self._presets[0]
+        if name in self._presets:
+            return str(name)
+        if name in self._uploaded:
+            return self._uploaded[name]
+        hosted = str(name).rpartition(":")[2]
+        if hosted != name and hosted in _HOSTED:
+            return self._presets[_HOSTED.index(hosted) % len(self._presets)]
+        known = ", ".join([*self._presets, *self._uploaded])
+        raise bad_request(f"Invalid voice '{name!s:.80}'. Supported: {known}")
+
+    def _imitate(self, sample: bytes) -> str:
+        if not isinstance(sample, bytes) or sample[:4] != b"RIFF":
+            raise bad_request("the reference audio is no WAV file")
+        return self._presets[hashlib.sha256(sample).digest()[0] % len(self._presets)]
+
+
+def _sent_along(fields: Fields) -> bytes:
+    """Read vLLM-Omni's ref_audio and ref_text, or SiliconFlow's references."""
+    audio, text = fields.get("ref_audio"), fields.get("ref_text")
+    references = fields.get("references")
+    if isinstance(references, list) and references and isinstance(references[0], dict):
+        audio, text = references[0].get("audio"), references[0].get("text")
+    if audio is None:
+        return b""
+    if not isinstance(text, str) or not text.strip():
+        raise bad_request("ref_text: a non-empty transcript is needed with ref_audio")
+    head, found, data = str(audio).partition(";base64,")
+    try:
+        if not found or not head.startswith("data:"):
+            raise ValueError
+        return base64.b64decode(data, validate=True)
+    except ValueError:
+        raise bad_request("ref_audio: only data URIs in base64 are taken here") from None

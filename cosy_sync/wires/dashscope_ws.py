@@ -1,0 +1,161 @@
+"""The wire `dashscope_ws`: Alibaba's CosyVoice over WebSocket, one task for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..errors import BadAudioError, ConfigError, CosyError, ServerError
+from ..messages import Payload, Reply
+from .base import Capabilities, Send, SpeechOptions
+from .dashscope_task import TASK_UNITS, SpeechTask, TaskPlan
+
+__all__ = ["DashscopeStream", "DashscopeWsWire"]
+
+_RATES = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
+_SPEEDS = (0.5, 2.0)
+
+# Said by the handshake itself.
+_OURS = frozenset({"connection", "content-length", "host", "transfer-encoding", "upgrade"})
+
+
+class DashscopeWsWire:
+    """Speak Alibaba's WebSocket protocol with one endpoint."""
+
+    name = "dashscope_ws"
+    capabilities = Capabilities(
+        max_texts_per_call=1,
+        max_text_chars=TASK_UNITS,
+        schemes=("ws", "wss"),
+        formats=("pcm",),
+        sample_rates=_RATES,
+        voices=frozenset({"name", "instruction"}),
+        streaming=True,
+        cancellation=True,
+        max_connections=3,
+        rate=3.0,
+        idle_expiry=55.0,
+    )
+
+    def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
+        options.check(self.name, self.capabilities)
+        self._rate = options.sample_rate
+        self._plan = TaskPlan(
+            url=endpoint_url,
+            headers=_headers(options),
+            payload=_run_payload(options),
+            has_ssml=bool(options.extra.get("enable_ssml")),
+        )
+
+    def __repr__(self) -> str:
+        return f"<DashscopeWsWire {self._plan.url.partition('?')[0]}>"
+
+    def exchange(
+        self, texts: Sequence[str], send: Send, request_id: str
+    ) -> list[Payload | CosyError]:
+        """Speak one text; see Wire."""
+        task = self.task(texts[0])
+        reply = send(task)
+        return [Payload(bytes(reply.body), f"audio/pcm;rate={self._rate}", words=task.words)]
+
+    def splits(self, error: ServerError) -> bool:
+        """Return False: a call has one text, so that it is never in doubt which is to blame."""
+        return False
+
+    def listen(self, text: str, send: Send, request_id: str) -> DashscopeStream:
+        """Return what asks for one text and reads its sound as it comes."""
+        return DashscopeStream(self.task(text), self._rate)
+
+    def task(self, text: str | None = None) -> SpeechTask:
+        """Return the task that speaks one text; without a text, one that is given its texts with
+        `more`. Raises InvalidTextError."""
+        if text is None:
+            return SpeechTask(self._plan, (), ends=False)
+        return SpeechTask(self._plan, (text,))
+
+
+class DashscopeStream:
+    """A StreamReader: the sound of one task as it comes."""
+
+    def __init__(self, parcel: SpeechTask, sample_rate: int) -> None:
+        self.parcel = parcel
+        self.sample_rate = sample_rate
+        self._held = b""
+        self._size = 0
+        self._is_checked = False
+
+    def accept(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Return True: a handshake that failed has raised already."""
+        return True
+
+    def refuse(self, reply: Reply) -> CosyError:
+        """Return the error that a refused handshake means."""
+        return self.parcel.refuse(reply)
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the whole samples that have come. Raises BadAudioError for a WAV file."""
+        self._size += len(data)
+        data = self._held + data
+        self._held = data
+        if not self._is_checked:
+            if len(data) < 4:
+                return b""  # it may still become RIFF
+            if data[:4] == b"RIFF":
+                raise _bad("header", "a WAV file, although bare samples were asked for")
+            self._is_checked = True
+        cut = len(data) // 2 * 2
+        self._held = data[cut:]
+        return data[:cut]
+
+    def end(self) -> bytes:
+        """Return what is still held. Raises BadAudioError for half a sample, or no sound."""
+        held, self._held = self._held, b""
+        if not self._size:
+            raise _bad("empty", "none; does the text hold anything to speak?")
+        if len(held) % 2:
+            raise _bad("odd", f"{self._size} bytes, no whole number of 16-bit samples")
+        return held
+
+
+def _bad(reason: str, what: str) -> BadAudioError:
+    return BadAudioError(f"expected sound for this text, got {what}", reason=reason)
+
+
+def _headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
+    given = [
+        (name, value)
+        for name, value in options.headers.items()
+        if name.lower() not in _OURS and not name.lower().startswith("sec-websocket-")
+    ]
+    if options.api_key is None or any(name.lower() == "authorization" for name, _ in given):
+        return tuple(given)
+    return (("Authorization", f"Bearer {options.api_key}"), *given)
+
+
+def _run_payload(options: SpeechOptions) -> dict[str, Any]:
+    voice = options.voice
+    if options.model is None:
+        raise ConfigError("model: this service needs one, such as model='cosyvoice-v3-flash'")
+    if voice is None or voice.name is None:
+        raise ConfigError("voice: this service needs a speaker's name, such as Voice('longanyang')")
+    low, high = _SPEEDS
+    if not low <= options.speed <= high:
+        raise ConfigError(f"speed: this service speaks at {low} to {high}, not {options.speed}")
+    parameters: dict[str, Any] = {
+        "text_type": "PlainText",
+        **options.extra,
+        "voice": voice.name,
+        "format": "pcm",
+        "sample_rate": options.sample_rate,
+        "rate": options.speed,
+    }
+    if voice.instruction is not None:
+        parameters["instruction"] = voice.instruction
+    return {
+        "task_group": "audio",
+        "task": "tts",
+        "function": "SpeechSynthesizer",
+        "model": options.model,
+        "parameters": parameters,
+        "input": {},
+    }

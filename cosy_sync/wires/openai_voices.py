@@ -1,0 +1,90 @@
+"""A reference recording uploaded once to vLLM-Omni's /v1/audio/voices."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+from ..messages import Reply, Request
+from ..models import Recording
+from .base import Send
+from .forms import write_form
+from .refusals import read_error
+
+__all__ = ["UploadedVoice"]
+
+_NEW, _BUSY, _THERE, _NEVER = "new", "busy", "there", "never"
+# These say nothing about the upload as such: the key, the rate, the hour.
+_NOT_NOW = frozenset({401, 403, 408, 429})
+_NO_ROUTE = frozenset({404, 405})
+
+
+class UploadedVoice:
+    """One recording that a server may know by name. Any number of threads may share it."""
+
+    def __init__(
+        self,
+        url: str,
+        recording: Recording,
+        transcript: str,
+        headers: tuple[tuple[str, str], ...],
+    ) -> None:
+        self._url = url
+        self._recording = recording
+        self._transcript = transcript
+        self._headers = headers
+        said = hashlib.sha256(f"{recording.digest}\n{transcript}".encode())
+        self.name = f"cosy-{said.hexdigest()[:32]}"
+        # Guards: _state.
+        self._lock = threading.Lock()
+        self._state = _NEW
+
+    def offer(self, send: Send) -> str | None:
+        """Return the voice's name at the server, or None where the recording must go along.
+
+        The first to ask uploads it and waits for that; others need not wait: until it is there,
+        and where the server takes no uploads, the recording goes with each request. Raises what
+        `send` raises, and the service's refusal where that may pass.
+        """
+        if self._state == _THERE:
+            return self.name
+        with self._lock:
+            if self._state != _NEW:
+                return None
+            self._state = _BUSY
+        state = _NEW
+        try:
+            state = self._upload(send)
+        finally:
+            with self._lock:
+                self._state = state
+        return self.name if state == _THERE else None
+
+    def is_lost(self, reply: Reply) -> bool:
+        """Return whether a refusal says that the server has forgotten the voice; if so, the next
+        one to ask uploads it again."""
+        if reply.status not in (400, 404) or self.name.encode() not in bytes(reply.body):
+            return False
+        with self._lock:
+            if self._state == _THERE:
+                self._state = _NEW
+        return True
+
+    def _upload(self, send: Send) -> str:
+        form = write_form(
+            {"consent": "true", "name": self.name, "ref_text": self._transcript},
+            ("audio_sample", "audio/wav", self._recording.wav),
+        )
+        headers = (*self._headers, ("Content-Type", form.content_type))
+        reply = send(Request(self._url, headers, form.before + form.after))
+        if 200 <= reply.status < 300:
+            return _THERE
+        if reply.status in _NOT_NOW or reply.status >= 500:
+            raise read_error(reply)
+        if reply.status in _NO_ROUTE:
+            return _NEVER
+        # Refused because another client has uploaded it, or because this server takes none (409
+        # where several processes serve): its list tells.
+        listed = send(Request(self._url, self._headers, b"", method="GET"))
+        there = listed.status == 200 and self.name.encode() in bytes(listed.body)
+        return _THERE if there else _NEVER

@@ -1,0 +1,281 @@
+"""The wire `runtime_grpc`: CosyVoice's own gRPC server, one text a call, sound as messages."""
+
+from __future__ import annotations
+
+import io
+import re
+import wave
+from collections.abc import Iterator, Mapping, Sequence
+from urllib.parse import urlsplit
+
+from ..errors import BadAudioError, ConfigError, CosyError, CutError, InvalidTextError, ServerError
+from ..messages import Parcel, Payload, Reply, RpcRequest
+from ..models import Recording, Voice
+from .base import Capabilities, Send, SpeechOptions, StreamReader
+from .prompts import cross_lingual_text, instruction, zero_shot_prompt
+from .protobuf import read_fields, write_field
+from .rpc_status import OK, read_status
+
+__all__ = ["RuntimeGrpcWire"]
+
+_PATH = "/cosyvoice.CosyVoice/Inference"
+# The fields of Request, one of which is there, and the one of Response (cosyvoice.proto).
+_SFT, _ZERO_SHOT, _CROSS_LINGUAL, _INSTRUCT = 1, 2, 3, 4
+_TTS_AUDIO = 1
+
+# Hz, of the bare samples that a reference recording is sent as.
+_PROMPT_RATE = 16_000
+# What gRPC allows as a name of metadata, and what it keeps for itself.
+_NAME = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
+# A message is sent behind a flag and its length, in bytes.
+_FRAME = 5
+
+
+class RuntimeGrpcWire:
+    """Speak with one server of CosyVoice's runtime/python/grpc."""
+
+    name = "runtime_grpc"
+    capabilities = Capabilities(
+        max_texts_per_call=1,
+        schemes=("grpc", "grpcs"),
+        formats=("pcm",),
+        sample_rates=(22_050, 24_000),
+        voices=frozenset({"name", "reference", "instruction"}),
+        reference_rates=(_PROMPT_RATE, _PROMPT_RATE),
+        features=frozenset({"model"}),
+        streaming=True,
+        cancellation=True,
+        # The server's own default (--max_conc); what is beyond it is refused, not queued.
+        max_connections=4,
+        # There is no limit of the rate.
+        rate=1000.0,
+        # gRPC servers keep idle connections; what lies between forgets them after some minutes.
+        idle_expiry=200.0,
+    )
+
+    def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
+        self._url = _checked_address(endpoint_url)
+        self._metadata = _metadata(options)
+        self._speaker = _Speaker(options)
+        self._sample_rate = options.sample_rate
+        self._media_type = f"audio/pcm;rate={options.sample_rate}"
+
+    def __repr__(self) -> str:
+        return f"<RuntimeGrpcWire {self._url}>"
+
+    def exchange(
+        self, texts: Sequence[str], send: Send, request_id: str
+    ) -> list[Payload | CosyError]:
+        """Ask for a text; see Wire. Raises CosyError."""
+        (text,) = texts
+        return [self.decode(send(self.encode(text, request_id)), texts)]
+
+    def encode(self, text: str, request_id: str) -> RpcRequest:
+        """Build the call for a text. Raises InvalidTextError for one not encodable."""
+        try:
+            message = self._speaker.ask(text)
+        except UnicodeEncodeError:
+            raise InvalidTextError(
+                "a text holds half a character that UTF-8 cannot carry"
+            ) from None
+        return RpcRequest(
+            self._url, _PATH, message, (*self._metadata, ("x-request-id", request_id))
+        )
+
+    def decode(self, reply: Reply, texts: Sequence[str]) -> Payload:
+        """Return a reply's sound. Raises ServerError, CutError, BadAudioError."""
+        sound = b"".join(map(_sound, _messages(bytes(reply.body))))
+        error = read_status(reply, texts, self._speaker.name)
+        if error is not None and sound:
+            raise CutError(f"the reply broke off: {error.message}", partial=sound) from error
+        if error is not None:
+            raise error
+        return Payload(sound, self._media_type)
+
+    def splits(self, error: ServerError) -> bool:
+        """Return whether one text may be to blame: with one text a call that is never in doubt."""
+        return False
+
+    def listen(self, text: str, send: Send, request_id: str) -> StreamReader:
+        """Return what asks for a text and reads its sound, message by message; see Wire."""
+        return _Reader(self.encode(text, request_id), text, self._sample_rate, self._speaker.name)
+
+
+class _Speaker:
+    """Who speaks, as the request says it: one of its four forms."""
+
+    def __init__(self, options: SpeechOptions) -> None:
+        voice = _checked_voice(options.voice)
+        self.name = voice.name
+        self._form = _SFT
+        self._model = options.model
+        # Of the form, the number of the text, and the fields that stand before and after it.
+        self._number = 2
+        self._before, self._after = b"", b""
+        if voice.reference is not None:
+            self._imitate(voice, voice.reference)
+        elif voice.instruction is not None:
+            assert voice.name is not None
+            words = instruction(voice.instruction, options.model)
+            self._form, self._number = _INSTRUCT, 1
+            self._after = write_field(2, voice.name.encode()) + write_field(3, words.encode())
+        elif voice.name is not None:
+            self._before = write_field(1, voice.name.encode())
+
+    def ask(self, text: str) -> bytes:
+        """Write the request for a text. Raises UnicodeEncodeError."""
+        if self._form == _CROSS_LINGUAL:
+            text = cross_lingual_text(text, self._model)
+        said = write_field(self._number, text.encode())
+        return write_field(self._form, self._before + said + self._after)
+
+    def _imitate(self, voice: Voice, reference: object) -> None:
+        prompt = _prompt_audio(reference)
+        self._number = 1
+        if voice.transcript is None:
+            self._form = _CROSS_LINGUAL
+            self._after = write_field(2, prompt)
+        else:
+            self._form = _ZERO_SHOT
+            words = zero_shot_prompt(voice.transcript, self._model)
+            self._after = write_field(2, words.encode()) + write_field(3, prompt)
+
+
+class _Reader:
+    """One text's sound out of the messages of its call."""
+
+    def __init__(
+        self, parcel: RpcRequest, text: str, sample_rate: int, speaker: str | None
+    ) -> None:
+        self.parcel: Parcel = parcel
+        self.sample_rate = sample_rate
+        self._texts = (text,)
+        self._speaker = speaker
+        self._rest = b""
+        self._heard = False
+
+    def accept(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Return whether messages follow: a call that is refused has its status at once."""
+        return headers.get("grpc-status", OK) == OK
+
+    def refuse(self, reply: Reply) -> CosyError:
+        """Return the error that a call without a message ended with."""
+        return read_status(reply, self._texts, self._speaker) or _empty()
+
+    def feed(self, data: bytes) -> bytes:
+        """Take in a message; return its whole samples. Raises BadAudioError."""
+        sound = self._rest + _sound(data)
+        self._heard = self._heard or bool(sound)
+        whole = len(sound) // 2 * 2
+        self._rest = sound[whole:]
+        return sound[:whole]
+
+    def end(self) -> bytes:
+        """Raise BadAudioError when nothing was heard, or half a sample is left."""
+        if self._rest:
+            raise BadAudioError(
+                "the sound ends with half a sample; the service must send 16-bit samples",
+                reason="odd",
+            )
+        if not self._heard:
+            raise _empty()
+        return b""
+
+
+def _checked_address(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.port is None or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ConfigError(
+            "url: a gRPC address has a host and a port and nothing more, such as "
+            "grpc://tts.example.com:50000"
+        )
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _checked_voice(voice: Voice | None) -> Voice:
+    """Return the voice if one of the server's four forms can say it. Raises ConfigError."""
+    if voice is None:
+        raise ConfigError(
+            "voice: the wire 'runtime_grpc' has no voice of its own; give a speaker that the model "
+            "knows, such as voice='中文女', or Voice(reference=..., transcript=...)"
+        )
+    if voice.reference is None:
+        if voice.name is None:
+            raise ConfigError(
+                "voice: the wire 'runtime_grpc' takes an instruction only with a speaker's name: "
+                "Voice('中文女', instruction=...)"
+            )
+        return voice
+    if voice.instruction is not None:
+        raise ConfigError(
+            "voice: the wire 'runtime_grpc' cannot take a recording and an instruction together "
+            "(instruct2); leave the instruction out, or use wire='runtime_http'"
+        )
+    if voice.name is not None:
+        raise ConfigError(
+            "voice: the wire 'runtime_grpc' takes a speaker's name or a recording, not both"
+        )
+    return voice
+
+
+def _prompt_audio(reference: object) -> bytes:
+    """Return a recording as it is sent: samples of 16 000 Hz. Raises ConfigError."""
+    if not isinstance(reference, Recording):
+        raise ConfigError("voice: the reference must be a Recording (a WAV file, mono, 16-bit)")
+    if reference.sample_rate != _PROMPT_RATE:
+        raise ConfigError(
+            f"voice: the wire 'runtime_grpc' sends recordings as bare samples of {_PROMPT_RATE} "
+            f"Hz, and this one has {reference.sample_rate} Hz; convert it, such as with: "
+            f"ffmpeg -i voice.wav -ac 1 -ar {_PROMPT_RATE} voice16k.wav"
+        )
+    with wave.open(io.BytesIO(reference.wav)) as file:
+        samples: bytes = file.readframes(file.getnframes())
+        return samples
+
+
+def _metadata(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
+    if options.extra:
+        raise ConfigError("extra: the wire 'runtime_grpc' has no further fields; leave it out")
+    metadata = {name.lower(): value for name, value in options.headers.items()}
+    for name in metadata:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"headers: {name!r} cannot be sent as gRPC metadata; rename it")
+    if options.api_key is not None:
+        # The server itself has no keys; what stands before it may.
+        metadata.setdefault("authorization", f"Bearer {options.api_key}")
+    metadata.pop("x-request-id", None)
+    return tuple(metadata.items())
+
+
+def _messages(body: bytes) -> Iterator[bytes]:
+    """Take the messages out of a body, each behind its length as gRPC frames them."""
+    start = 0
+    while start < len(body):
+        size = int.from_bytes(body[start + 1 : start + _FRAME], "big")
+        start += _FRAME
+        if start + size > len(body):
+            raise _no_message()
+        yield body[start : start + size]
+        start += size
+
+
+def _sound(message: bytes) -> bytes:
+    """Return the sound in a Response: of a field that comes twice, the last (proto3)."""
+    try:
+        found = [value for number, value in read_fields(message) if number == _TTS_AUDIO]
+    except ValueError:
+        raise _no_message() from None
+    return found[-1] if found else b""
+
+
+def _no_message() -> BadAudioError:
+    return BadAudioError(
+        "expected messages of CosyVoice's gRPC runtime, got others; is it a fork of the runtime?",
+        reason="not_audio",
+    )
+
+
+def _empty() -> BadAudioError:
+    return BadAudioError(
+        "the service sent no audio for this text; does it hold anything to speak?", reason="empty"
+    )

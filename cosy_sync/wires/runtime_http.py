@@ -1,0 +1,328 @@
+"""The wire `runtime_http`: the FastAPI runtime of CosyVoice's repository, and that of 2024."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from ..errors import (
+    BadAudioError,
+    ConfigError,
+    CosyError,
+    CutError,
+    InvalidTextError,
+    ServerError,
+    TextError,
+)
+from ..messages import Parcel, Payload, Reply, Request
+from ..models import Recording, Voice
+from . import prompts
+from .base import VOICES, Capabilities, HttpWire, Send, SpeechOptions, StreamReader
+from .coding import load_json
+from .float_wav import read_float_wav
+from .redaction import without_texts
+from .refusals import false_success, read_error
+from .runtime_forms import Form
+from .runtime_ways import OLD_BASE, Way, choose_way
+
+__all__ = ["RuntimeHttpWire"]
+
+# Said by the transport, or by this wire alone: a user's header of that name would contradict it.
+_OURS = frozenset(
+    {"connection", "content-encoding", "content-length", "content-type", "host"}
+    | {"transfer-encoding", "x-request-id"}
+)
+# The server closes what is idle for 5 s (uvicorn's default).
+_IDLE_EXPIRY = 4.0
+_NEW = Capabilities(
+    max_texts_per_call=1,
+    formats=("pcm",),
+    # The reply does not tell: what is asked for must be what the model has.
+    sample_rates=(22_050, 24_000),
+    voices=frozenset({"name", "reference", "instruction"}),
+    features=frozenset({"model"}),
+    streaming=True,
+    cancellation=True,
+    # One GPU process bears 1 to 4 at a time; beyond 40 they wait unseen, and none is refused.
+    max_connections=4,
+    idle_expiry=_IDLE_EXPIRY,
+)
+_OLD = Capabilities(
+    max_texts_per_call=1,
+    formats=("wav",),
+    voices=frozenset({"name", "reference", "instruction"}),
+    features=frozenset({"model"}),
+    # It speaks on its event loop: whatever comes meanwhile waits, even a health check.
+    max_connections=1,
+    idle_expiry=_IDLE_EXPIRY,
+)
+
+
+# Of a model's generation: what it speaks at, in Hz.
+_RATES = {1: 22_050, 2: 24_000, 3: 24_000}
+# The server asserts both of a recording, and then answers 500 or hangs up.
+_LOWEST_RATE = 16_000
+_LONGEST = 30.0
+_FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_PCM = frozenset({"", "audio/pcm", "audio/l16", "application/octet-stream"})
+_RATE = re.compile(r";\s*rate\s*=\s*\"?(\d{4,6})", re.IGNORECASE)
+# Bytes up to which a reply without a type is looked at as JSON.
+_MOST_JSON = 1 << 16
+_WAV_START = b"RIFF"
+
+_CUT = (
+    "this service hangs up when it fails while it speaks: at an unknown speaker, at an instruction "
+    "or a recording that its model cannot take, or out of memory; if it stays, read its log"
+)
+
+
+class RuntimeHttpWire(HttpWire):
+    """Speak with one runtime. The voice decides the route, unless the URL ends in one already."""
+
+    name = "runtime_http"
+
+    def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
+        voice = options.voice
+        if voice is None:
+            raise ConfigError(
+                "voice: the wire 'runtime_http' has no speaker of its own; give voice='中文女', "
+                "or Voice(reference='me.wav', transcript='...')"
+            )
+        base, way = choose_way(endpoint_url, voice)
+        self._way = way
+        self.capabilities = _OLD if way.old else _NEW
+        _check_model(way, options)
+        self._url = _with_path(endpoint_url, base + way.path)
+        self._form = _form(way, voice, options)
+        self._headers = _fixed_headers(options, self._form.content_type)
+        self.sample_rate = options.sample_rate
+        self._model = options.model
+        # CosyVoice 3 demands its marker: in the text where nothing else can hold it.
+        told = way.transcript or way.instruction
+        self._marks_text = prompts.is_third(options.model) and not told
+
+    def __repr__(self) -> str:
+        return f"<RuntimeHttpWire {self._url.partition('?')[0]}>"
+
+    def encode(self, texts: Sequence[str], request_id: str) -> Request:
+        """Build the request for the one text. Raises InvalidTextError for one not encodable."""
+        (text,) = texts
+        if self._marks_text:
+            text = prompts.cross_lingual_text(text, self._model)
+        try:
+            body = self._form.body(text)
+        except UnicodeEncodeError:
+            raise InvalidTextError(
+                "a text holds half a character that UTF-8 cannot carry"
+            ) from None
+        return Request(self._url, (*self._headers, ("X-Request-Id", request_id)), body)
+
+    def decode(self, reply: Reply, texts: Sequence[str]) -> list[Payload | CosyError]:
+        """Return the text's samples, or the error that it found nothing to speak.
+
+        Raises ServerError for a refusal, BadAudioError for what is no sound.
+        """
+        self.check(reply, texts)
+        if not reply.body:
+            return [self.nothing_spoken(reply.headers)]
+        data = bytes(reply.body)
+        floats = read_float_wav(data) if data.startswith(_WAV_START) else None
+        kind = reply.headers.get("content-type") or f"audio/pcm; rate={self.sample_rate}"
+        return [floats or Payload(data, kind)]
+
+    def exchange(
+        self, texts: Sequence[str], send: Send, request_id: str
+    ) -> list[Payload | CosyError]:
+        """Ask for the one text; see Wire."""
+        try:
+            return super().exchange(texts, send, request_id)
+        except CutError as error:
+            raise error.with_details(message=f"{error.message}; {_CUT}") from error.__cause__
+
+    def listen(self, text: str, send: Send, request_id: str) -> StreamReader:
+        """Ask for one text whose segments come as they are spoken; not of the server of 2024."""
+        if not self.capabilities.streaming:
+            return super().listen(text, send, request_id)
+        return _Reader(self, text, request_id)
+
+    def check(self, reply: Reply, texts: Sequence[str]) -> None:
+        """Raise what a reply means that holds no sound: ServerError or BadAudioError."""
+        if reply.status != 200:
+            raise self._refused(reply, texts)
+        kind = _plain(reply.headers.get("content-type", ""))
+        untyped = not kind and bytes(reply.body[:1]) == b"{"
+        if kind == "application/json" or (untyped and len(reply.body) <= _MOST_JSON):
+            try:
+                value = load_json(reply.body)
+            except ValueError:
+                if untyped:
+                    return
+                value = None
+            raise false_success(value, reply, texts) or _no_sound("JSON")
+        if kind.startswith("text/"):
+            raise _no_sound(without_texts(kind, texts, 60))
+
+    def nothing_spoken(self, headers: Mapping[str, str]) -> TextError:
+        """Return the error of a text whose reply ended well and empty: it will be so again."""
+        hint = "" if self._model else "; if its model is CosyVoice 3, say model='CosyVoice3'"
+        return TextError(
+            "the service found nothing to speak in this text (it drops what is punctuation "
+            f"alone); change or drop it{hint}",
+            status=200,
+            code="empty",
+            request_id=headers.get("x-request-id"),
+        )
+
+    def _refused(self, reply: Reply, texts: Sequence[str]) -> ServerError:
+        error, path = read_error(reply, texts), self._way.path
+        advice = {
+            404: f"there is no {path}: give the runtime's own address, such as http://host:50000, "
+            f"or http://host:50000{OLD_BASE} for the server of 2024",
+            422: f"it takes other fields than the official {path}",
+            500: f"its model may not have {path}, or it cannot read the recording: read its log",
+        }.get(reply.status)
+        return error.with_details(message=f"{error.message}; {advice}") if advice else error
+
+
+class _Reader:
+    """One text's samples as they come; a chunk may end in the middle of one."""
+
+    def __init__(self, wire: RuntimeHttpWire, text: str, request_id: str) -> None:
+        self._wire = wire
+        self._texts = (text,)
+        self.parcel: Parcel = wire.encode(self._texts, request_id)
+        self.sample_rate = wire.sample_rate
+        self._headers: Mapping[str, str] = {}
+        self._total = 0
+        self._held = b""
+        self._begun = False
+
+    def accept(self, status: int, headers: Mapping[str, str]) -> bool:
+        """Return whether samples follow this head."""
+        kind = headers.get("content-type", "")
+        rate = _RATE.search(kind)
+        if rate is not None:
+            self.sample_rate = int(rate[1])
+        self._headers = headers
+        return status == 200 and _plain(kind) in _PCM
+
+    def refuse(self, reply: Reply) -> CosyError:
+        """Return the error that a whole reply means."""
+        try:
+            self._wire.check(reply, self._texts)
+        except CosyError as error:
+            return error
+        return _no_sound("another kind of sound")
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the whole samples that these bytes complete. Raises BadAudioError."""
+        self._total += len(data)
+        data = self._held + data
+        if not self._begun:
+            if len(data) < len(_WAV_START):
+                self._held = data
+                return b""
+            if data.startswith((_WAV_START, b'{"')):
+                raise _no_sound("a WAV header" if data.startswith(_WAV_START) else "JSON")
+            self._begun = True
+        whole = len(data) & ~1
+        self._held = data[whole:]
+        return data[:whole]
+
+    def end(self) -> bytes:
+        """Return the sound still held. Raises TextError for none, BadAudioError for half a
+        sample."""
+        if not self._total:
+            raise self._wire.nothing_spoken(self._headers)
+        if self._total % 2:
+            raise BadAudioError(
+                f"{self._total} bytes are no whole number of 16-bit samples; "
+                "the service must send 16-bit samples to their end",
+                reason="odd",
+            )
+        held, self._held = self._held, b""
+        return held
+
+
+def _with_path(url: str, path: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=path, fragment=""))
+
+
+def _check_model(way: Way, options: SpeechOptions) -> None:
+    """Raise ConfigError for what this generation of models is known not to have."""
+    generation = prompts.generation(options.model)
+    if generation is None:
+        return
+    rate, model = _RATES[generation], options.model
+    if not way.old and options.sample_rate != rate:
+        # The reply does not tell: at another rate it would play too fast or too slow.
+        raise ConfigError(f"sample_rate: {model} speaks at {rate} Hz; set sample_rate={rate}")
+    if way.instruction and bool(way.name) != (generation == 1):
+        right = VOICES["name" if generation == 1 else "reference"]
+        raise ConfigError(f"voice: {model} takes an instruction only with {right}")
+
+
+def _form(way: Way, voice: Voice, options: SpeechOptions) -> Form:
+    model = options.model
+    fields = _extra_fields(way, options.extra)
+    if way.name:
+        fields[way.name] = voice.name or ""
+    if way.transcript:
+        fields[way.transcript] = prompts.zero_shot_prompt(voice.transcript or "", model)
+    if way.instruction:
+        words = voice.instruction or ""
+        # CosyVoice 1 marks the end itself.
+        fields[way.instruction] = words if way.name else prompts.instruction(words, model)
+    files = {way.reference: _wav(voice)} if way.reference else {}
+    return Form(way.text, fields, files)
+
+
+def _extra_fields(way: Way, extra: Mapping[str, Any]) -> dict[str, str]:
+    ours = {way.text, way.name, way.transcript, way.reference, way.instruction}
+    fields = {}
+    for name, value in extra.items():
+        if not _FIELD_NAME.fullmatch(name) or name in ours:
+            raise ConfigError(f"extra: {name!r:.40} is no name for a further form field")
+        if isinstance(value, bool):
+            fields[name] = "true" if value else "false"
+        elif isinstance(value, (str, int, float)):
+            fields[name] = str(value)
+        else:
+            raise ConfigError(f"extra: {name!r} must be text or a number, as forms have it")
+    return fields
+
+
+def _wav(voice: Voice) -> bytes:
+    recording = voice.reference
+    if not isinstance(recording, Recording):
+        raise ConfigError("voice: make a client with it: that reads the recording")
+    if recording.sample_rate < _LOWEST_RATE or recording.duration > _LONGEST:
+        raise ConfigError(
+            f"voice: a recording of {recording.duration:.1f} s at {recording.sample_rate} Hz; "
+            f"CosyVoice takes at most {_LONGEST:g} s at {_LOWEST_RATE} Hz or more"
+        )
+    return recording.wav
+
+
+def _fixed_headers(options: SpeechOptions, content_type: str) -> tuple[tuple[str, str], ...]:
+    headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
+    if options.api_key is not None:
+        # The runtime asks for none; a gateway before it may.
+        headers["Authorization"] = f"Bearer {options.api_key}"
+    given = {name.lower() for name in options.headers}
+    kept = [(name, value) for name, value in headers.items() if name.lower() not in given]
+    added = [(name, value) for name, value in options.headers.items() if name.lower() not in _OURS]
+    return (("Content-Type", content_type), *kept, *added)
+
+
+def _plain(media_type: str) -> str:
+    return media_type.partition(";")[0].strip().lower()
+
+
+def _no_sound(what: str) -> BadAudioError:
+    return BadAudioError(
+        f"expected bare samples, got {what}; check the URL, the wire and the service",
+        reason="not_audio",
+    )

@@ -1,0 +1,355 @@
+"""The wire dashscope_ws and the embedded server over real sockets."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from cosy_sync import CosyClient, Endpoint, RetryConfig, Voice
+from cosy_sync.config import BatchConfig, BreakerConfig, CoalesceConfig, TimeoutConfig
+from cosy_sync.errors import (
+    AuthError,
+    BadAudioError,
+    BadRequestError,
+    BatchError,
+    ConfigError,
+    CosyError,
+    CutError,
+    InvalidTextError,
+    ReplyTimeout,
+    TextError,
+    ThrottledError,
+    UnavailableError,
+)
+from cosy_sync.testing import Server, tone_wav
+
+pytest.importorskip("websockets", reason="needs websockets (extra websocket)")
+
+KEY = "sk-7c1f-very-secret"
+ONE = RetryConfig(max_retries=0)
+
+
+def address(server: Server) -> str:
+    return server.base_url.replace("http", "ws", 1) + "/api-ws/v1/inference"
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(latency=0, rps=0, max_connections=0, seed=1) as running:
+        yield running
+
+
+Connect = Callable[..., CosyClient]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    made: list[CosyClient] = []
+
+    def build(
+        server: Server, *, rate: float = 1000, max_connections: int = 50, **settings: Any
+    ) -> CosyClient:
+        endpoint = Endpoint(address(server), rate=rate, max_connections=max_connections)
+        given = {"model": "cosyvoice-v3-flash", "voice": "longanyang", "wire": "dashscope_ws"}
+        client = CosyClient(endpoint, **{**given, **settings})
+        made.append(client)
+        return client
+
+    yield build
+    for client in made:
+        client.close()
+
+
+class TestSpeaking:
+    def test_a_text_becomes_its_audio(self, server: Server, connect: Connect) -> None:
+        audio = connect(server).synth("你好,世界。")
+        assert audio.wav() == tone_wav("你好,世界。")
+        assert audio.timing is not None and audio.timing.connect > 0
+
+    def test_many_keep_their_order(self, server: Server, connect: Connect) -> None:
+        texts = [f"第{number}句话。" for number in range(100)]
+        audios = connect(server).synth_many(texts)
+        assert [audio.wav() for audio in audios] == [tone_wav(text) for text in texts]
+
+    @pytest.mark.parametrize("sample_rate", [8_000, 22_050, 48_000])
+    def test_rate_speed_and_format_are_as_asked(
+        self, server: Server, connect: Connect, sample_rate: int
+    ) -> None:
+        audio = connect(server, sample_rate=sample_rate, speed=1.5, format="pcm").synth("你好")
+        assert (audio.sample_rate, audio.format) == (sample_rate, "pcm")
+        assert audio.wav() == tone_wav("你好", sample_rate=sample_rate, speed=1.5)
+
+    def test_words_come_with_their_times_where_asked(
+        self, server: Server, connect: Connect
+    ) -> None:
+        client = connect(server, extra={"word_timestamp_enabled": True})
+        audio = client.synth("早安")
+        assert [word.text for word in audio.words] == ["早", "安"]
+        assert audio.words[0].start == 0
+        assert audio.words[-1].end == pytest.approx(audio.duration, abs=0.001)
+        assert connect(server).synth("早安").words == ()
+
+    def test_a_text_longer_than_a_message(self, server: Server, connect: Connect) -> None:
+        text = "好" * 12_000
+        client = connect(server, batch=BatchConfig(max_text_chars=20_000))
+        audio = client.synth(text)
+        assert audio.duration == pytest.approx(0.1 * len(text))
+
+
+class TestSockets:
+    def test_two_hundred_texts_one_after_the_other_take_one(
+        self, server: Server, connect: Connect
+    ) -> None:
+        client = connect(server)
+        for number in range(200):
+            text = f"第{number}句话。"
+            assert client.synth(text).wav() == tone_wav(text)
+        stats = server.stats()
+        assert stats["connections_peak"] == 1
+        assert stats["status"] == {"101": 1, "200": 200}
+
+    def test_a_hundred_at_once_on_fifty_never_take_a_dirty_one(self, connect: Connect) -> None:
+        texts = [f"第{number}句话。" for number in range(100)]
+        faults = {"cut": 0.1, "extra-after": 0.1, "error-mid": 0.1, "reset-mid": 0.1}
+        with Server(latency=0.02, rps=0, max_connections=50, seed=4, faults=faults) as server:
+            client = connect(server, retry=RetryConfig(max_retries=9, base=0.01), **calm())
+            audios = client.synth_many(texts)
+            assert [audio.wav() for audio in audios] == [tone_wav(text) for text in texts]
+            stats = server.stats()
+            assert stats["connections_peak"] <= 50
+            assert sum(stats["faults"].values()) > 10  # type: ignore[attr-defined]
+
+    def test_one_that_the_server_closed_while_idle_is_replaced(self, connect: Connect) -> None:
+        with Server(latency=0, rps=0, idle_timeout=0.1) as server:
+            client = connect(server, retry=ONE)
+            client.synth("一")
+            deadline = time.monotonic() + 10
+            while server.stats()["connections_now"] and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert client.synth("二").wav() == tone_wav("二")
+            assert server.stats()["status"] == {"101": 2, "200": 2}
+
+    def test_a_forked_child_has_sockets_of_its_own(self, server: Server, connect: Connect) -> None:
+        client = connect(server)
+        client.synth("父")
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                code = 0 if client.synth("子").wav() == tone_wav("子") else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        assert client.synth("父亲").wav() == tone_wav("父亲")
+        assert server.stats()["status"]["101"] == 2  # type: ignore[index]
+
+    def test_closing_ends_who_waits_and_leaves_nothing(self, connect: Connect) -> None:
+        with Server(latency=30, rps=0) as server:
+            client = connect(server)
+            errors: list[BaseException] = []
+
+            def wait() -> None:
+                try:
+                    client.synth("你好")
+                except CosyError as error:
+                    errors.append(error)
+
+            thread = threading.Thread(target=wait)
+            thread.start()
+            deadline = time.monotonic() + 10
+            while not server.stats()["texts"] and time.monotonic() < deadline:
+                time.sleep(0.01)
+            client.close(0)
+            thread.join(10)
+            assert not thread.is_alive()
+            assert len(errors) == 1
+
+    def test_usual_limits_are_those_of_a_personal_account(self, server: Server) -> None:
+        with CosyClient(address(server), wire="dashscope_ws", model="m", voice="longan") as client:
+            [endpoint] = client._core.endpoints
+            assert (endpoint.max_connections, endpoint.rate) == (3, 3.0)
+            assert client._core.config.pool.idle_expiry == 55.0
+
+
+def calm() -> dict[str, Any]:
+    """Return settings that let nothing but retries answer to faults."""
+    return {"breaker": BreakerConfig(min_calls=10_000), "deadline": 60.0}
+
+
+class TestRefusals:
+    def test_a_wrong_voice_says_what_to_check(self, server: Server, connect: Connect) -> None:
+        with pytest.raises(BadRequestError, match=r"418.*belongs to the model") as caught:
+            connect(server, voice="nobody").synth("你好")
+        assert caught.value.code == "InvalidParameter"
+
+    def test_one_bad_text_fails_alone(self, server: Server, connect: Connect) -> None:
+        with pytest.raises(BatchError) as caught:
+            connect(server).synth_many(["一", "[fail]", "[refuse]", "二"])
+        outcomes = caught.value.outcomes
+        assert [type(outcome.error) for outcome in outcomes] == [
+            type(None),
+            TextError,
+            TextError,
+            type(None),
+        ]
+
+    def test_a_reference_recording_is_refused_before_anything_is_sent(
+        self, server: Server, connect: Connect
+    ) -> None:
+        with pytest.raises(ConfigError, match="cannot take a reference recording"):
+            connect(server, voice=Voice(reference=b"RIFF"))
+        assert server.stats()["requests"] == 0
+
+    def test_a_text_beyond_a_task_is_refused_before_anything_is_sent(
+        self, server: Server, connect: Connect
+    ) -> None:
+        client = connect(server, batch=BatchConfig(max_text_chars=300_000))
+        with pytest.raises(InvalidTextError, match="200000"):
+            client.synth("好" * 100_001)
+        assert server.stats()["requests"] == 0
+
+    def test_a_wrong_path_is_no_service(self, server: Server, connect: Connect) -> None:
+        endpoint = Endpoint(address(server) + "/nowhere")
+        settings = {"wire": "dashscope_ws", "model": "m", "voice": "longan", "retry": ONE}
+        with CosyClient(endpoint, **settings) as client, pytest.raises(BadRequestError) as caught:
+            client.synth("你好")
+        assert caught.value.status == 404
+
+    def test_without_the_extra_it_says_what_to_install(
+        self, server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import sys
+
+        for name in list(sys.modules):
+            if name in ("cosy_sync.net.websocket", "cosy_sync.net.dialogue"):
+                monkeypatch.delitem(sys.modules, name)
+            if name.startswith("websockets"):
+                monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(ConfigError, match=r"pip install 'cosy-sync\[websocket\]'"):
+            connect(server).synth("你好")
+
+
+class TestKeysAndLimits:
+    def test_a_right_key_opens_and_a_wrong_one_does_not(self, connect: Connect) -> None:
+        with Server(latency=0, rps=0, api_key=KEY) as server:
+            assert connect(server, api_key=KEY).synth("你好").wav() == tone_wav("你好")
+            with pytest.raises(AuthError, match="check api_key") as caught:
+                connect(server, api_key="wrong", retry=ONE).synth("你好")
+            assert (caught.value.status, caught.value.code) == (401, "InvalidApiKey")
+
+    def test_a_bearer_in_small_letters_is_one_too(self, connect: Connect) -> None:
+        with Server(latency=0, rps=0, api_key=KEY) as server:
+            connect(server, headers={"Authorization": f"bearer {KEY}"}).synth("你好")
+
+    def test_the_key_is_in_no_log_and_no_error(
+        self, connect: Connect, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("DEBUG")
+        with Server(latency=0, rps=0, api_key=KEY) as server:
+            client = connect(server, api_key=KEY, retry=ONE)
+            client.synth("天机不可泄露")
+            server.inject("reset-mid")
+            with pytest.raises(CutError) as caught:
+                client.synth("天机不可泄露")
+        seen = caplog.text + str(caught.value) + repr(caught.value) + repr(client)
+        assert KEY not in seen
+        assert "天机" not in seen
+
+    def test_task_starts_beyond_the_rate_are_throttled_and_tried_again(
+        self, connect: Connect
+    ) -> None:
+        with Server(latency=0, rps=5, max_connections=0) as server:
+            with pytest.raises(ThrottledError) as caught:
+                client = connect(server, retry=ONE, coalesce=CoalesceConfig(enabled=False))
+                for _ in range(6):
+                    client.synth("你好")
+            assert caught.value.code == "Throttling.RateQuota"
+            time.sleep(1.1)
+            client = connect(server, retry=RetryConfig(max_retries=9), **calm())
+            assert len(client.synth_many(["一", "二", "三", "四", "五", "六", "七"])) == 7
+
+    def test_our_own_rate_keeps_within_the_services(self, connect: Connect) -> None:
+        with Server(latency=0, rps=10, max_connections=0) as server:
+            connect(server, rate=10, retry=ONE).synth_many([f"{n}号" for n in range(15)])
+            assert server.stats()["overrun"] == 0
+
+    def test_too_many_at_once_are_throttled(self, connect: Connect) -> None:
+        with Server(latency=0.3, rps=0, max_connections=1) as server:
+            client = connect(server, retry=ONE, max_connections=2)
+            with pytest.raises(BatchError) as caught:
+                client.synth_many(["一", "二"])
+            [failure] = caught.value.failures
+            assert isinstance(failure.error, ThrottledError)
+            assert failure.error.code == "Throttling.Concurrency"
+            # Who was there before is not made to suffer.
+            assert client.synth("三").wav() == tone_wav("三")
+
+
+FAULTS: dict[str, type[CosyError]] = {
+    "status-500": UnavailableError,
+    "status-502": UnavailableError,
+    "status-503": UnavailableError,
+    "status-504": UnavailableError,
+    "throttle": ThrottledError,
+    "throttle-bare": ThrottledError,
+    "not-json": BadAudioError,
+    "json-object": CutError,
+    "reset": CutError,
+    "reset-mid": CutError,
+    "cut": CutError,
+    "cut-chunked": CutError,
+    "length-long": CutError,
+    "error-mid": UnavailableError,
+    "text-error": UnavailableError,
+    "empty-audio": BadAudioError,
+    "too-few": BadAudioError,
+    "odd-audio": BadAudioError,
+    "silent-audio": BadAudioError,
+    "short-audio": BadAudioError,
+    "swapped-type": BadAudioError,
+}
+
+
+class TestFaults:
+    @pytest.mark.parametrize("fault", FAULTS)
+    def test_each_is_an_error_and_a_second_try_succeeds(
+        self, server: Server, connect: Connect, fault: str
+    ) -> None:
+        text = "今天天气真的很好,我们去公园吧。"
+        server.inject(fault)
+        with pytest.raises(FAULTS[fault]):
+            connect(server, retry=ONE).synth(text)
+        server.inject(fault)
+        assert connect(server, **calm()).synth(text).wav() == tone_wav(text)
+        assert server.stats()["faults"] == {fault: 2}
+
+    @pytest.mark.parametrize("fault", ["late", "extra-after", "same-audio", "double-index"])
+    def test_some_do_no_harm(self, server: Server, connect: Connect, fault: str) -> None:
+        server.inject(fault)
+        client = connect(server, retry=ONE)
+        assert client.synth("你好").wav() == tone_wav("你好")
+        assert client.synth("再见").wav() == tone_wav("再见")
+
+    @pytest.mark.parametrize("fault", ["stall", "stall-mid"])
+    def test_a_stall_ends_in_time(self, server: Server, connect: Connect, fault: str) -> None:
+        server.inject(fault)
+        times = TimeoutConfig(first_byte=0.2, idle=0.2)
+        with pytest.raises(ReplyTimeout):
+            connect(server, retry=ONE, timeouts=times).synth("你好")
+
+    def test_a_drip_ends_at_the_deadline(self, server: Server, connect: Connect) -> None:
+        server.inject("drip")
+        with pytest.raises(CosyError):
+            connect(server, retry=ONE, deadline=0.5).synth("你好")
+
+    def test_an_outage_is_seen_at_the_handshake(self, connect: Connect) -> None:
+        from cosy_sync.testing import Outage
+
+        outage = Outage(start=0, seconds=3600, fault="status-503")
+        with Server(latency=0, outages=[outage]) as server, pytest.raises(UnavailableError):
+            connect(server, retry=ONE).synth("你好")

@@ -1,0 +1,99 @@
+"""The clocks of gRPC calls: what is silent for too long is cancelled, nothing else is."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from cosy_sync.net.rpc_watch import Watch
+
+
+@pytest.fixture
+def watch():  # type: ignore[no-untyped-def]
+    made = Watch()
+    yield made
+    made.close()
+
+
+def test_a_call_that_is_silent_for_too_long_is_cancelled(watch: Watch) -> None:
+    cancelled = threading.Event()
+    timer = watch.add(cancelled.set)
+    timer.start(0.01)
+    assert cancelled.wait(20) and timer.rang
+
+
+def test_calls_ring_by_themselves_and_a_later_one_may_be_due_earlier(watch: Watch) -> None:
+    rung: list[str] = []
+    both = threading.Barrier(2)
+
+    def ring(name: str) -> None:
+        rung.append(name)
+        if len(rung) == 2:
+            both.wait(20)
+
+    slow = watch.add(lambda: ring("slow"))
+    slow.start(0.3)
+    quick = watch.add(lambda: ring("quick"))
+    quick.start(0.01)
+    both.wait(20)
+    assert rung == ["quick", "slow"]
+
+
+def test_a_stopped_or_forgotten_clock_never_rings(watch: Watch) -> None:
+    rung: list[str] = []
+    stopped = watch.add(lambda: rung.append("stopped"))
+    stopped.start(0.05)
+    stopped.stop()
+    gone = watch.add(lambda: rung.append("gone"))
+    gone.start(0.05)
+    watch.remove(gone)
+    wound_again = watch.add(lambda: rung.append("wound again"))
+    wound_again.start(0.05)
+    wound_again.start(60)
+    last = threading.Event()
+    watch.add(last.set).start(0.2)
+    assert last.wait(20)
+    assert rung == [] and not stopped.rang and not wound_again.rang
+
+
+def test_the_thread_ends_with_its_watch(watch: Watch) -> None:
+    watch.add(lambda: None).start(60)
+    watch.close()
+    assert not [t for t in threading.enumerate() if t.name == "cosy-rpc-watch"]
+    watch.add(lambda: None).start(60)
+    assert not [t for t in threading.enumerate() if t.name == "cosy-rpc-watch"]
+
+
+def test_the_thread_ends_when_there_is_nothing_to_watch_and_comes_back(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.net.rpc_watch._LINGER", 0.01)
+    first = watch.add(lambda: None)
+    first.start(60)
+    (keeper,) = [t for t in threading.enumerate() if t.name == "cosy-rpc-watch"]
+    time.sleep(0.05)
+    assert keeper.is_alive()  # there is a call
+    watch.remove(first)
+    keeper.join(20)
+    assert not keeper.is_alive()
+    cancelled = threading.Event()
+    watch.add(cancelled.set).start(0.01)
+    assert cancelled.wait(20)
+
+
+def test_without_a_thread_calls_go_on_unwatched(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    cancelled = threading.Event()
+    timer = watch.add(cancelled.set)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        timer.start(0.01)
+    assert not cancelled.is_set()
+    timer.start(0.01)  # the next wait has more luck
+    assert cancelled.wait(20)

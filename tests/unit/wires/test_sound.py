@@ -1,0 +1,115 @@
+"""Samples out of bytes that are still coming."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from cosy_sync.errors import BadAudioError
+from cosy_sync.models import wav_header
+from cosy_sync.wires.sound import SampleReader
+
+PCM = bytes(range(1, 201))
+
+
+def header(size: int, rate: int = 22_050, channels: int = 1, extra: bytes = b"") -> bytes:
+    plain = wav_header(rate, channels, 0)
+    return plain[:36] + extra + b"data" + struct.pack("<I", size)
+
+
+def read(*pieces: bytes, wav: bool = False) -> tuple[bytes, SampleReader]:
+    reader = SampleReader(24_000, wav=wav)
+    given = []
+    for piece in pieces:
+        given.append(reader.feed(piece))
+        assert len(given[-1]) % 2 == 0
+    given.append(reader.end())
+    return b"".join(given), reader
+
+
+def refusal(*pieces: bytes, wav: bool = False) -> str:
+    with pytest.raises(BadAudioError) as caught:
+        read(*pieces, wav=wav)
+    return caught.value.reason
+
+
+WHOLE = {
+    "bare": (PCM, 24_000),
+    "honest": (header(len(PCM)) + PCM, 22_050),
+    "endless": (header(0xFFFF_FFFF) + PCM, 22_050),
+    "nearly endless": (header(0x7FFF_0000) + PCM, 22_050),
+    "zero": (header(0) + PCM, 22_050),
+    "with a list before": (header(len(PCM), extra=b"LIST\x05\0\0\0abcde\0") + PCM, 22_050),
+    "with a list behind": (header(len(PCM)) + PCM + b"LIST\x04\0\0\0abcd", 22_050),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_samples_come_whole_wherever_the_bytes_are_split(name: str) -> None:
+    data, rate = WHOLE[name]
+    for at in range(len(data) + 1):
+        samples, reader = read(data[:at], data[at:])
+        assert (samples, reader.sample_rate, reader.channels) == (PCM, rate, 1), at
+    samples, reader = read(*(data[at : at + 1] for at in range(len(data))))
+    assert (samples, reader.sample_rate) == (PCM, rate)
+
+
+def test_short_bare_samples_are_samples() -> None:
+    assert read(b"\1\2")[0] == b"\1\2"
+    assert read(b"RI")[0] == b"RI"
+
+
+def test_samples_are_given_as_soon_as_they_are_whole() -> None:
+    reader = SampleReader(8_000)
+    assert reader.feed(b"\1\2\3") == b""
+    assert reader.feed(b"\4\5") == b"\1\2\3\4"
+    assert reader.feed(b"\6") == b"\5\6"
+    assert reader.feed(b"\7\0") == b"\7\0"
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (header(0), "empty"),
+        (b"\1\2\3\4\5", "odd"),
+        (header(0xFFFF_FFFF) + b"\1\2\3", "odd"),
+        (header(201) + PCM + b"\0", "odd"),
+        (header(len(PCM)) + PCM[:-1], "cut"),
+        (header(len(PCM)) + PCM[:-2], "cut"),
+        (header(len(PCM)), "cut"),
+        (header(4)[:-1], "cut"),
+        (header(4)[:20], "cut"),
+        (header(180) + PCM, "header"),
+        (header(10) + PCM, "header"),
+        (header(200) + PCM + header(200) + PCM, "header"),
+        (header(200) + PCM + b"data" + PCM, "header"),
+        (b"RIFF\0\0\0\0WAVEdata\4\0\0\0abcd", "header"),
+        (b"RIFF\0\0\0\0AVI LIST\0\0\0\0", "header"),
+        (b"RIFF\0\0\0\0WAVEjunk\xff\xff\1\0", "header"),
+        (header(4, rate=7_999) + b"abcd", "header"),
+        (header(4, rate=192_001) + b"abcd", "header"),
+        (header(4, channels=9) + b"abcd", "header"),
+        (b"ID3\x04and so on", "not_audio"),
+        (b"OggSand so on", "not_audio"),
+        (b"fLaCand so on", "not_audio"),
+    ],
+)
+def test_what_is_not_whole_is_refused(data: bytes, reason: str) -> None:
+    assert refusal(data) == reason
+    assert refusal(*(data[at : at + 1] for at in range(len(data)))) == reason
+
+
+def test_24_bit_samples_are_refused() -> None:
+    data = bytearray(header(6) + b"abcdef")
+    data[34] = 24
+    assert refusal(bytes(data)) == "header"
+    data[34], data[20] = 16, 3
+    assert refusal(bytes(data)) == "header"
+
+
+def test_bare_samples_are_no_wav_file() -> None:
+    assert refusal(PCM, wav=True) == "not_audio"
+    assert refusal(b"\1\2", wav=True) == "not_audio"
+    assert read(header(0) + PCM, wav=True)[0] == PCM

@@ -205,7 +205,8 @@ def test_ctrl_c_leaves_nothing_taken_wherever_it_comes() -> None:
     code = (
         "stop = threading.Event()\n"
         "def interrupt():\n"
-        "    while not stop.wait(random.uniform(0.002, 0.03)): os.kill(os.getpid(), signal.SIGINT)\n"
+        "    while not stop.wait(random.uniform(0.002, 0.03)):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
         "thread = threading.Thread(target=interrupt)\n"
         "caught = whole = 0\n"
         "client.stream(TEXT).close()\n"

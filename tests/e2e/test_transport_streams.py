@@ -38,6 +38,7 @@ from cosy_sync.errors import (
 )
 from cosy_sync.messages import Request, RpcRequest
 from cosy_sync.net import Sender
+from cosy_sync.net.carrier import kind_of
 from cosy_sync.net.ongoing import OngoingReply
 
 Make = Callable[..., Sender]
@@ -420,8 +421,10 @@ def test_other_parcels_go_to_their_carrier(sender: Sender, monkeypatch) -> None:
             asked.append(parcel)
             return came
 
-    monkeypatch.setattr(sender, "_carrier", lambda kind: Carrier() if kind == "rpc" else None)
     parcel = RpcRequest("grpc://tts.test", "/CosyVoice/inference_sft", b"")
+    monkeypatch.setattr(
+        sender, "_carrier", lambda kind: Carrier() if kind == kind_of(parcel) else None
+    )
     stream = sender.open(parcel, 5.0, 100)
     assert (asked, stream.connect) == ([parcel], 0.5)
     assert rest(stream) == b"onetwo" and stream.received == 6

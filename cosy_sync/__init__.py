@@ -17,7 +17,7 @@ from .config import (
     TimeoutConfig,
     VerifyConfig,
 )
-from .default import configure, default_client, submit, synth, synth_iter, synth_many
+from .default import configure, default_client, stream, submit, synth, synth_iter, synth_many
 from .errors import (
     AuthError,
     BadAudioError,
@@ -48,6 +48,7 @@ from .errors import (
 )
 from .events import Event, Observer
 from .models import Audio, Outcome, Recording, Timing, Voice, Word, text_hash
+from .speech_stream import SpeechStream
 from .stats import Stats
 from .version import VERSION as __version__
 
@@ -91,6 +92,7 @@ __all__ = [
     "ServerError",
     "SharingConfig",
     "ShedError",
+    "SpeechStream",
     "Stats",
     "TextError",
     "ThrottledError",
@@ -105,6 +107,7 @@ __all__ = [
     "__version__",
     "configure",
     "default_client",
+    "stream",
     "submit",
     "synth",
     "synth_iter",

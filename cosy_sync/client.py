@@ -17,6 +17,7 @@ from .events import Observer
 from .models import Audio, Outcome, Utterance
 from .progress import ProgressCallback, as_progress
 from .settings import endpoints_from_environment, load_config
+from .speech_stream import SpeechStream
 from .stats import Stats
 from .texts import check_text, check_texts
 
@@ -100,6 +101,18 @@ class CosyClient:
         """
         utterance = check_text(0, text, self.config.batch.max_text_chars)
         return self._core.engine().submit(utterance, self._interactive, callback)
+
+    def stream(self, text: str) -> SpeechStream:
+        """Speak one text and hand its sound on as it comes; use it in a `with` block.
+
+        Waits for the first sound, at most `deadline` seconds, and until then repeats what fails as
+        `synth` does; raises what went wrong. Raises ConfigError where the wire sends whole replies
+        only.
+        """
+        utterance = check_text(0, text, self.config.batch.max_text_chars)
+        self._core.check_streaming(self.config)
+        hold = functools.partial(SpeechStream, format=self.config.format)
+        return self._core.engine().stream(utterance, self._interactive, hold)
 
     # -- many texts -----------------------------------------------------------------------------
 

@@ -18,7 +18,14 @@ from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
-from .wires import Capabilities, SpeechOptions, Wire, capabilities_of, create_wire
+from .wires import (
+    Capabilities,
+    SpeechOptions,
+    Wire,
+    capabilities_of,
+    create_wire,
+    streaming_wires,
+)
 
 if TYPE_CHECKING:
     from .net import HttpClient, Sender
@@ -83,6 +90,15 @@ class Core:
             expiry = min(can.idle_expiry for can in self._capabilities)
             pool = dataclasses.replace(pool, idle_expiry=expiry)
         return dataclasses.replace(config, batch=batch, pool=pool)
+
+    def check_streaming(self, config: ClientConfig) -> None:
+        """Raise ConfigError where the wire cannot stream; it says which wires can."""
+        if not all(can.streaming for can in self._capabilities):
+            others = ", ".join(streaming_wires()) or "none of those that are installed"
+            raise ConfigError(
+                f"stream: the wire {config.wire!r} sends whole replies only; use synth, or a "
+                f"service with a wire that can stream: {others}"
+            )
 
     def engine(self) -> Engine:
         """Return the machines of this process. Raises ClosedError after close()."""

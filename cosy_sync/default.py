@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal, overload
 from .client import CosyClient
 from .models import Audio, Outcome
 from .progress import ProgressCallback
+from .speech_stream import SpeechStream
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .config import Settings
 
-__all__ = ["configure", "default_client", "submit", "synth", "synth_iter", "synth_many"]
+__all__ = ["configure", "default_client", "stream", "submit", "synth", "synth_iter", "synth_many"]
 
 # Guards: _client.
 _lock = threading.Lock()
@@ -55,6 +56,11 @@ def synth(text: str) -> Audio:
 def submit(text: str, callback: Callable[[Future[Audio]], object] | None = None) -> Future[Audio]:
     """Speak one text on a worker thread; see CosyClient.submit."""
     return default_client().submit(text, callback)
+
+
+def stream(text: str) -> SpeechStream:
+    """Speak one text and hand its sound on as it comes; see CosyClient.stream."""
+    return default_client().stream(text)
 
 
 def synth_iter(texts: Iterable[str]) -> Iterator[Outcome]:

@@ -78,6 +78,8 @@ class CosyError(Exception):
 
     `endpoint` is the address without key or query, `index` the text's place in the call,
     `text_hash` a short hash of it (never the text), `attempts` the earlier errors of the same text.
+    An error that ends a stream after its first sound carries all of its sound, 16-bit PCM, as
+    `partial`.
     """
 
     sent: ClassVar[bool] = False
@@ -85,6 +87,7 @@ class CosyError(Exception):
     trips: ClassVar[bool] = False
     accepted: ClassVar[bool | None] = None
     hopeless: ClassVar[bool] = False
+    partial: bytes = b""
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -195,9 +198,8 @@ class ReplyTimeout(TransportError):
 
 
 class CutError(TransportError):
-    """The connection ended in the middle. `partial`: the bytes of the reply's body that came."""
-
-    partial: bytes = b""
+    """The connection ended in the middle. `partial`: the bytes of the reply's body that came, or
+    the sound of a stream."""
 
 
 class ServerError(CosyError):

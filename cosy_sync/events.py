@@ -26,6 +26,7 @@ __all__ = [
     "RetryPlanned",
     "RetrySuppressed",
     "SharingChanged",
+    "StreamStarted",
     "TextFailed",
     "TextsFinished",
     "TextsShared",
@@ -157,8 +158,18 @@ class SharingChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamStarted:
+    """The first sound of a stream is there. Its AttemptFinished follows when it ends, and then
+    TextsFinished, TextFailed, or neither, when its listener did not want the rest."""
+
+    timing: Timing
+    chars: int
+
+
+@dataclass(frozen=True, slots=True)
 class TextsFinished:
-    """Texts got their audio. `latency`: seconds from being taken up until the reply was whole."""
+    """Texts got their audio. `latency`: seconds from being taken up until the reply was whole, in
+    a stream without what its listener took."""
 
     texts: int
     chars: int
@@ -206,6 +217,7 @@ Event = (
     | EndpointReadmitted
     | AddressesChanged
     | LookupFailed
+    | StreamStarted
     | TextsFinished
     | TextsShared
     | HedgeFinished

@@ -101,7 +101,9 @@ class Incoming(Protocol):
     def read(self) -> bytes:
         """Wait for the next bytes (of a gRPC call: the next message), b"" at the end.
 
-        Raises ReplyTimeout, CutError, and what a conversation says.
+        Takes what is there, and waits at most the budget's `idle` seconds (for the very first
+        bytes: `first_byte`) and until the budget's instant, `until`, which may have moved since
+        the last call. Raises ReplyTimeout, CutError, and what a conversation says.
         """
         ...
 

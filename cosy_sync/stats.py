@@ -17,6 +17,7 @@ from .events import (
     LimitsLowered,
     RetryPlanned,
     RetrySuppressed,
+    StreamStarted,
     TextFailed,
     TextsFinished,
     TextsShared,
@@ -39,6 +40,8 @@ class Stats:
     `suppressed` texts that were not repeated, by reason, `refused` texts that were not sent, by
     class (of bulk work each time that it had to wait), `lowered` how often an endpoint's limits
     fell, `bad_audio` the audio that was refused, by reason, whether a repetition helped or not.
+    `streams` have begun to sound, `first_audio_p50` and `first_audio_p99` seconds after they were
+    asked for; one that its listener left early is among neither the texts that are ok nor failed.
     `limits` holds each endpoint's requests per second and requests in flight as they are now,
     `retry_budget` how many more texts of interactive calls may be repeated.
     """
@@ -68,6 +71,9 @@ class Stats:
     breakers: Mapping[str, str] = field(default_factory=dict)
     limits: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     retry_budget: float = 0.0
+    streams: int = 0
+    first_audio_p50: float = 0.0
+    first_audio_p99: float = 0.0
 
 
 class StatsObserver:
@@ -83,6 +89,7 @@ class StatsObserver:
         self._refused: Counter[str] = Counter()
         self._bad_audio: Counter[str] = Counter()
         self._latencies: deque[tuple[float, int]] = deque(maxlen=_KEPT)
+        self._first_audio: deque[tuple[float, int]] = deque(maxlen=_KEPT)
         self._takers: Mapping[type, Callable[..., None]] = {
             AttemptFinished: self._attempt,
             AudioRefused: self._bad,
@@ -90,6 +97,7 @@ class StatsObserver:
             RetrySuppressed: self._suppress,
             CallRefused: self._refuse,
             LimitsLowered: self._lower,
+            StreamStarted: self._started,
             TextsFinished: self._finished,
             TextFailed: self._failed,
             TextsShared: self._shared,
@@ -118,6 +126,7 @@ class StatsObserver:
             suppressed, refused = dict(self._suppressed), dict(self._refused)
             bad_audio = dict(self._bad_audio)
             latencies, seconds = list(self._latencies), self._audio_seconds
+            first_audio = list(self._first_audio)
         return Stats(
             texts_ok=counts["texts_ok"],
             texts_failed=counts["texts_failed"],
@@ -144,6 +153,9 @@ class StatsObserver:
             breakers=dict(breakers),
             limits=dict(limits),
             retry_budget=retry_budget,
+            streams=counts["streams"],
+            first_audio_p50=quantile(first_audio, 0.5),
+            first_audio_p99=quantile(first_audio, 0.99),
         )
 
     def _attempt(self, event: AttemptFinished) -> None:
@@ -169,6 +181,10 @@ class StatsObserver:
 
     def _lower(self, event: LimitsLowered) -> None:
         self._counts["lowered"] += 1
+
+    def _started(self, event: StreamStarted) -> None:
+        self._counts["streams"] += 1
+        self._first_audio.append((event.timing.queued + event.timing.first_audio, 1))
 
     def _finished(self, event: TextsFinished) -> None:
         self._counts["texts_ok"] += event.texts

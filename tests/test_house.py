@@ -19,7 +19,18 @@ FLOORS = [
     ["errors", "clock", "models", "messages", "checks", "config", "settings", "events", "version"],
     ["policies", "audio", "wires", "net", "shared"],
     ["engine"],
-    ["texts", "progress", "logs", "stats", "core", "client", "default", "detect", "__init__"],
+    [
+        "texts",
+        "progress",
+        "logs",
+        "stats",
+        "speech_stream",
+        "core",
+        "client",
+        "default",
+        "detect",
+        "__init__",
+    ],
     ["testing", "server", "cli", "__main__"],
 ]
 FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}

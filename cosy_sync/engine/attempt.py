@@ -24,6 +24,7 @@ from ..errors import (
 from ..events import AttemptFinished, AudioRefused, Observer
 from ..messages import Parcel, Payload, Reply
 from ..models import Audio, Timing, Utterance
+from ..policies import Admission
 from ..wires.base import Wire
 from .budget import Permits
 from .job import Job
@@ -31,13 +32,50 @@ from .room import Room
 from .sizes import ReplyBounds
 from .station import Station
 
-__all__ = ["Attempter", "Attempts", "Result", "Sender", "sleep"]
+__all__ = [
+    "Attempter",
+    "Attempts",
+    "Ongoing",
+    "Result",
+    "Sender",
+    "Visit",
+    "aim",
+    "fair_verdict",
+    "sleep",
+]
 
 # A time-out of an attempt that had less than so many seconds tells of the caller's haste, not of
 # the endpoint.
 _FAIR_SECONDS = 2.0
 
 Result = Audio | CosyError
+
+# What is noted of an attempt that says nothing about the endpoint.
+NOT_SENT = RefusedError("not sent")
+
+
+class Ongoing(Protocol):
+    """A reply that goes on, as the net's sender or a fake gives it.
+
+    `status`, `headers` and `connect` as in Reply; `received` counts its bytes so far.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    connect: float
+    received: int
+
+    def read(self, seconds: float) -> bytes:
+        """Return what has come, b"" at the end, within so many seconds, or raise CosyError."""
+        ...
+
+    def whole(self, seconds: float) -> Reply:
+        """Read the rest within so many seconds and return all of it, or raise CosyError."""
+        ...
+
+    def close(self) -> None:
+        """Hang up, unless the reply came to its end."""
+        ...
 
 
 class Sender(Protocol):
@@ -51,6 +89,11 @@ class Sender(Protocol):
         Before the reply's body is read, make_room is called with its size in bytes, 0 where the
         service does not say it; it may wait.
         """
+        ...
+
+    def open(self, parcel: Parcel, seconds: float, max_bytes: int) -> Ongoing:
+        """Send the parcel and return its reply as it begins within so many seconds, or raise
+        CosyError."""
         ...
 
 
@@ -78,6 +121,15 @@ def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
         raise ClosedError("cancelled while it waited; the text was not finished")
 
 
+@dataclass(slots=True)
+class Visit:
+    """An attempt that is under way: where, how the breaker let it in, when it was sent."""
+
+    station: Station
+    admission: Admission
+    sent: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attempter:
     """Makes single attempts. All of it is shared by every thread."""
@@ -103,38 +155,58 @@ class Attempter:
         Waits for a connection, memory and the rate limit, and then for the reply. Raises what
         failed for all of them: RefusedError or DeadlineError before sending, else what came.
         """
-        clock, breaker = self.clock, station.breaker
-        now = started = clock.now()
-        admission = breaker.admit(now)
-        verdict: CosyError | None = RefusedError("not sent")
-        seconds = 0.0
+        visit = self.enter(job, station, number)
+        verdict: CosyError | None = NOT_SENT
         results: Sequence[Result] = ()
+        try:
+            results = self._send(job, texts, station, number)
+            verdict = None
+        except CosyError as error:
+            verdict = fair_verdict(job, error, visit.sent)
+            raise
+        finally:
+            self.leave(visit, texts, results, verdict, self.clock.now() - visit.sent)
+        return results
+
+    # -- the way in, and out --------------------------------------------------------------------
+
+    def enter(self, job: Job, station: Station, number: int) -> Visit:
+        """Wait for a connection and a turn in the rate limit; whoever gets them must `leave`.
+
+        Raises RefusedError, DeadlineError or ClosedError, and then nothing is held.
+        """
+        now = self.clock.now()
+        admission = station.breaker.admit(now)
         station.join(now)
         try:
             if not admission.probe:  # the breaker's probes are few, and must get through
                 waited = now - job.deadline.started if number == 1 else 0.0
-                station.governor.admit(job.interactive, clock.now(), waited)
+                station.governor.admit(job.interactive, self.clock.now(), waited)
             self._enter(job, station)
-            started = clock.now()
-            try:
-                results = self._send(job, texts, station, number)
-                verdict = None
-            except CosyError as error:
-                verdict = _verdict(job, error, started)
-                raise
-            finally:
-                self._give_slot(station)
-                seconds = clock.now() - started
-                station.governor.record(verdict, started, started + seconds)
-        finally:
-            now = clock.now()
+        except BaseException:
+            now = self.clock.now()
             station.leave(now)
-            breaker.record(admission, verdict, now, seconds)
-            if station.company is not None:
-                station.judge(texts, results, verdict, started, now)
-        return results
+            station.breaker.record(admission, NOT_SENT, now, 0.0)
+            raise
+        return Visit(station, admission, self.clock.now())
 
-    # -- before it is sent ----------------------------------------------------------------------
+    def leave(
+        self,
+        visit: Visit,
+        texts: Sequence[Utterance],
+        results: Sequence[Result],
+        verdict: CosyError | None,
+        seconds: float,
+    ) -> None:
+        """Give back what `enter` took, and note what came of it, and how long the service took."""
+        station = visit.station
+        self._give_slot(station)
+        now = self.clock.now()
+        station.governor.record(verdict, visit.sent, now)
+        station.leave(now)
+        station.breaker.record(visit.admission, verdict, now, seconds)
+        if station.company is not None:
+            station.judge(texts, results, verdict, visit.sent, now, seconds)
 
     def _enter(self, job: Job, station: Station) -> None:
         """Wait for a free connection and a turn in the rate limit, holding neither meanwhile."""
@@ -181,7 +253,7 @@ class Attempter:
     ) -> Sequence[Result]:
         job.depart()
         texts = [utterance.text for utterance in utterances]
-        request_id = f"{self.run_id}-{next(self.numbers)}"
+        request_id = self.next_id()
         wire = self.wires[station.endpoint.url]
         started = self.clock.now()
         reply: Reply | None = None
@@ -190,8 +262,7 @@ class Attempter:
 
         def send(parcel: Parcel) -> Reply:
             nonlocal reply
-            if station.address is not None and _same_host(parcel.url, station.endpoint.url):
-                parcel.address = station.address
+            aim(parcel, station)
             left = job.deadline.remaining(self.clock.now())
             reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
             return reply
@@ -202,15 +273,15 @@ class Attempter:
             except CosyError as error:
                 failure = error.with_details(endpoint=station.label)
             timing = self._timing(job, station, started, reply, request_id, number)
-            self._tell(timing, texts, reply, failure)
+            self.tell(timing, texts, reply.received if reply else 0, failure)
             if failure is not None:
-                self._tell_refused(timing, [failure] * len(texts))
+                self.tell_refused(timing, [failure] * len(texts))
                 raise failure
             results = [self._open(payload, timing) for payload in payloads]
             results = self.verifier.check(texts, results)
             good = [result for result in results if isinstance(result, Audio)]
             if len(good) < len(results):
-                self._tell_refused(timing, results)
+                self.tell_refused(timing, results)
             room.keep(sum([len(audio.data) for audio in good]))
             return results
         finally:
@@ -245,23 +316,35 @@ class Attempter:
             request_id=request_id,
         )
 
-    def _tell(
-        self, timing: Timing, texts: Sequence[str], reply: Reply | None, error: CosyError | None
+    def next_id(self) -> str:
+        """Return the id of the next request."""
+        return f"{self.run_id}-{next(self.numbers)}"
+
+    def tell(
+        self, timing: Timing, texts: Sequence[str], received: int, error: CosyError | None
     ) -> None:
+        """Tell that an attempt ended."""
         self.observer.on_event(
             AttemptFinished(
                 timing=timing,
                 texts=len(texts),
                 chars=sum(map(len, texts)),
-                reply_bytes=reply.received if reply else 0,
+                reply_bytes=received,
                 error=error,
             )
         )
 
-    def _tell_refused(self, timing: Timing, results: Sequence[Result]) -> None:
+    def tell_refused(self, timing: Timing, results: Sequence[Result]) -> None:
+        """Tell of the audio among the results that was refused."""
         reasons = Counter(r.reason for r in results if isinstance(r, BadAudioError))
         for reason, texts in reasons.items():
             self.observer.on_event(AudioRefused(timing.endpoint, timing.request_id, texts, reason))
+
+
+def aim(parcel: Parcel, station: Station) -> None:
+    """Send a parcel to the station's own address, if it goes to its host at all."""
+    if station.address is not None and _same_host(parcel.url, station.endpoint.url):
+        parcel.address = station.address
 
 
 def _same_host(url: str, other: str) -> bool:
@@ -284,7 +367,8 @@ def _no_turn(job: Job, station: Station, now: float) -> RateLimitedError:
     )
 
 
-def _verdict(job: Job, error: CosyError, started: float) -> CosyError:
+def fair_verdict(job: Job, error: CosyError, started: float) -> CosyError:
+    """Return what an error says about the endpoint, where the attempt was sent at that instant."""
     if isinstance(error, ReplyTimeout) and job.deadline.at - started < _FAIR_SECONDS:
         return RefusedError("too little time to judge the endpoint by")
     return error

@@ -136,7 +136,9 @@ class Caller:
     ) -> list[_Group]:
         """Note what came; wait, and return the texts that deserve another attempt."""
         if job.interactive and group.attempt == 1:
-            self._budget.deposit(len(results), self._clock.now())
+            self._budget.deposit(len(group.texts), self._clock.now())
+        if not results:  # a stream has begun, and what follows is no matter of this job
+            return []
         again: list[Utterance] = []
         finished: list[Audio] = []
         chars = 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from ..audio import Verifier
 from ..clock import Clock
@@ -35,6 +35,8 @@ from .interactive import Interactive, Lookups
 from .parked import ParkedExecutor
 from .seats import Seats
 from .sizes import ReplyBounds
+from .speech import Speech
+from .streamer import Listener, Streamer
 
 __all__ = ["Engine", "Network", "Supplies"]
 
@@ -43,6 +45,8 @@ _GRACE = 5.0
 # Configurations whose callers are kept. A program that makes more (headers of its own for each
 # request, say) must not grow for ever.
 _MOST_CALLERS = 256
+
+_Held = TypeVar("_Held")
 
 
 class Network(Sender, Ways, Protocol):
@@ -108,9 +112,9 @@ class Engine:
         self._submitted = Seats(limits.max_submitted, sheds=limits.on_full == "shed")
         # Guards: _callers, _gates, _stops, _closed.
         self._lock = threading.Lock()
-        self._callers: dict[object, Caller] = {}
-        # Written as a whole, without the lock: whichever thread's pair it is, it is a right one.
-        self._latest: tuple[ClientConfig, Caller] | None = None
+        self._callers: dict[object, tuple[Caller, Caller]] = {}
+        # Written as a whole, without the lock: whichever thread's it is, it is a right one.
+        self._latest: tuple[ClientConfig, Caller, Caller] | None = None
         self._gates: dict[str, Gate] = {}
         self._stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
         self._closed = False
@@ -123,6 +127,9 @@ class Engine:
         )
         lookups = Lookups(caller=self._caller, caller_key=_caller_key, gate=self._gate)
         self._interactive = Interactive(crew, self._bulk, self._calls, lookups, self._submitted)
+        self._streamer = Streamer(
+            lambda config: self._find(config)[2], self._gate, self._clock, self._single
+        )
 
     # -- work -----------------------------------------------------------------------------------
 
@@ -177,25 +184,35 @@ class Engine:
         """Bring one text to its outcome on a worker; see Interactive."""
         return self._interactive.submit(utterance, config, callback)
 
+    def stream(
+        self, utterance: Utterance, config: ClientConfig, hold: Callable[[Speech], _Held]
+    ) -> _Held:
+        """Return what `hold` makes of a text's speech with its first sound; see Streamer."""
+        return self._streamer.open(utterance, config, hold)
+
     # -- what callers share ---------------------------------------------------------------------
 
     def _caller(self, config: ClientConfig) -> Caller:
+        return self._find(config)[1]
+
+    def _find(self, config: ClientConfig) -> tuple[ClientConfig, Caller, Caller]:
+        """Return what belongs to a configuration: the callers of whole replies and of streams."""
         # A view always comes with the same object: comparing it is cheaper than its many fields.
         known = self._latest
         if known is not None and known[0] is config:
-            return known[1]
+            return known
         key = _caller_key(config)
         with self._lock:
-            caller = self._callers.get(key)
-            if caller is None:
+            callers = self._callers.get(key)
+            if callers is None:
                 if len(self._callers) >= _MOST_CALLERS:
                     self._callers.clear()
-                caller = self._callers[key] = self._make_caller(config)
-        self._latest = config, caller
+                callers = self._callers[key] = self._make_callers(config)
+        known = self._latest = config, *callers
         self.cluster.open()
-        return caller
+        return known
 
-    def _make_caller(self, config: ClientConfig) -> Caller:
+    def _make_callers(self, config: ClientConfig) -> tuple[Caller, Caller]:
         supplies = self._supplies
         plain = Attempter(
             wires={e.url: supplies.wire(e, config) for e in supplies.endpoints},
@@ -209,9 +226,13 @@ class Engine:
             sample_rate=config.sample_rate,
             format=config.format,
         )
-        attempter = self._hedged(plain, config)
         retry = RetryPolicy(config.retry)
-        return Caller(attempter, self.cluster, retry, supplies.observer, self._clock, self.budget)
+
+        def caller(attempter: Attempts) -> Caller:
+            observer, clock = supplies.observer, self._clock
+            return Caller(attempter, self.cluster, retry, observer, clock, self.budget)
+
+        return caller(self._hedged(plain, config)), caller(Listener(plain))
 
     def _hedged(self, attempter: Attempter, config: ClientConfig) -> Attempts:
         if not config.hedge.enabled or self.cluster.alone or config.serial:
@@ -255,6 +276,7 @@ class Engine:
         with self._lock:
             self._closed = True
         self._interactive.close()
+        self._streamer.close()
         try:
             self.drain(seconds)
         finally:
@@ -272,6 +294,7 @@ class Engine:
         # Outcomes lead to callbacks, and a callback may have begun something before the close.
         for executor in (self._bulk, self._single, self._calls, self._bulk, self._single):
             executor.drain(max(0.0, until - time.monotonic()))
+        self._streamer.drain(max(0.0, until - time.monotonic()))
 
     def cut(self) -> None:
         """End everything that waits: for a permit, for a turn, for a reply."""
@@ -290,6 +313,7 @@ class Engine:
             for task in gate.close():
                 task()  # its job was stopped, so it only tells its future
         self.network.cut()
+        self._streamer.cut()
 
     def _is_free(self) -> bool:
         """Return whether a request could leave right now."""

@@ -10,7 +10,7 @@ from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline
 from .backlog import Backlog
 
-__all__ = ["Job", "failed"]
+__all__ = ["Job", "failed", "unexpected"]
 
 
 class Job:
@@ -83,11 +83,7 @@ class Job:
 
     def end(self, cause: BaseException) -> None:
         """End the texts that have no outcome yet: something broke that never should."""
-        error = UnexpectedError(
-            f"an unexpected {type(cause).__name__}, see the cause: a hook, a mock or a check of "
-            "yours, or a bug of cosy_sync"
-        )
-        error.__cause__ = cause
+        error = unexpected(cause)
         known = {outcome.index for outcome in self.outcomes}
         for text in self.texts:
             if text.index not in known:
@@ -104,6 +100,16 @@ class Job:
 
     def deliver(self) -> None:
         """Hand out the outcomes so far: the job goes on to wait for the others."""
+
+
+def unexpected(cause: BaseException) -> UnexpectedError:
+    """Return the error that a foreign exception becomes."""
+    error = UnexpectedError(
+        f"an unexpected {type(cause).__name__}, see the cause: a hook, a mock or a check of "
+        "yours, or a bug of cosy_sync"
+    )
+    error.__cause__ = cause
+    return error
 
 
 def failed(utterance: Utterance, error: CosyError) -> Outcome:

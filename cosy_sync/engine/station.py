@@ -103,13 +103,17 @@ class Station:
         error: CosyError | None,
         sent: float,
         now: float,
+        seconds: float,
     ) -> None:
-        """Learn from an attempt how well and how fast this station speaks, for the next choice."""
+        """Learn from an attempt how well and how fast this station speaks, for the next choice.
+
+        It took so many seconds; a stream's listener may have made it last longer.
+        """
         assert self.company is not None
         if error is None or isinstance(error, ReplyTimeout):
             chars = sum([len(utterance.text) for utterance in texts])
             with self._lock:
-                self._tempo.add(now - sent, chars, now)
+                self._tempo.add(seconds, chars, now)
         if error is None:
             bad = [result for result in results if isinstance(result, BadAudioError)]
             self.company.judge(self, len(bad) / len(results), sent, now)

@@ -35,7 +35,11 @@ class Carrier(Protocol):
         ...
 
     def open(self, parcel: Any, budget: Budget) -> Incoming:
-        """Send a parcel and return its reply as it begins. Raises TransportError and its kin."""
+        """Send a parcel and return its reply as it begins. Raises TransportError and its kin.
+
+        `budget.until` first ends the wait for the first sound, and is moved before each read: a
+        reply that goes on must not be bound to where it stood at first.
+        """
         ...
 
     def connections(self) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from .inflate import too_large
 
 __all__ = [
     "Budget",
+    "Exchange",
     "MakeRoom",
     "RawReply",
     "StaleConnection",
@@ -87,14 +88,14 @@ def exchange(connection: Connection, request: bytes, budget: Budget, *, reused: 
     CutError, BadAudioError (too large), TransportError (not HTTP). After any of them the
     connection is of no further use.
     """
-    one = _Exchange(connection, request, budget)
+    one = Exchange(connection, request, budget)
     try:
         return one.run(reused)
     finally:
         one.end()
 
 
-class _Exchange:
+class Exchange:
     """The state of one exchange; httptools calls its `on_` methods while it is fed."""
 
     __slots__ = (
@@ -125,6 +126,17 @@ class _Exchange:
         self._parser = httptools.HttpResponseParser(self)
 
     def run(self, reused: bool) -> RawReply:
+        """Send the request and return its reply."""
+        first_byte = self.begin(reused)
+        self._budget.make_room(self._length or 0)
+        if self._length is not None and not self._complete:
+            self._read_sized(self._length)
+        while not self._complete:
+            self._read_some()
+        return RawReply(self._status, self._headers, self._whole(), first_byte, self.reusable)
+
+    def begin(self, reused: bool) -> float:
+        """Send the request and read the head of its reply; return the seconds until it began."""
         self._push()
         data = self._first_bytes(reused)
         first_byte = time.monotonic() - self._started
@@ -134,15 +146,35 @@ class _Exchange:
             if not data:
                 raise CutError("the connection ended within the reply's headers")
             self._feed(data)
-        self._budget.make_room(self._length or 0)
-        if self._length is not None and not self._complete:
-            self._read_sized(self._length)
-        while not self._complete:
+        return first_byte
+
+    def next(self) -> bytes:
+        """After `begin`: wait for the next bytes of the body; b"" at its end."""
+        # The head may long be there before the work is done.
+        self._phase = "idle" if self._size else "first byte"
+        while not self._body and not self._complete:
             self._read_some()
-        keep = self._keep and not self._unsent and self._broken is None
-        return RawReply(self._status, self._headers, self._whole(), first_byte, keep)
+        data = bytes(self._body)
+        self._body.clear()
+        return data
+
+    @property
+    def head(self) -> tuple[int, list[tuple[bytes, bytes]]]:
+        """Return the status and the headers."""
+        return self._status, self._headers
+
+    @property
+    def framed(self) -> bool:
+        """Return whether the reply says where it ends; if not, the connection's end does."""
+        return self._chunked or self._length is not None
+
+    @property
+    def reusable(self) -> bool:
+        """Return whether the reply ended and the connection stands where the next will begin."""
+        return self._complete and self._keep and not self._unsent and self._broken is None
 
     def end(self) -> None:
+        """Let go of the parser."""
         # The parser and its callbacks hold each other: a large body would wait for the collector.
         del self._parser
 
@@ -180,6 +212,8 @@ class _Exchange:
             self._feed(data)
         elif self._chunked:
             raise self._cut(f"ended after {self._size} bytes, before the last chunk")
+        elif self._length is not None:
+            raise self._cut(f"ended after {self._size} of the reply's {self._length} bytes")
         else:
             # Without a length the end of the connection is the end of the body (RFC 9112 6.3).
             self._complete = True

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 
 from ..errors import BadAudioError
 
-__all__ = ["Body", "inflate", "too_large"]
+__all__ = ["Body", "inflate", "inflated", "too_large"]
 
 Body = bytes | bytearray | memoryview
 
@@ -14,6 +15,19 @@ _GZIP = 16 + zlib.MAX_WBITS
 _ZLIB = zlib.MAX_WBITS
 _BARE = -zlib.MAX_WBITS
 _KNOWN = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
+
+
+def inflated(body: Body, headers: Mapping[str, str], status: int, max_bytes: int) -> Body:
+    """Return a reply's body as its headers say that it is packed; see `inflate`."""
+    encoding = headers.get("content-encoding")
+    if encoding is None:
+        return body
+    try:
+        return inflate(body, encoding, max_bytes)
+    except BadAudioError:
+        if status < 400:
+            raise
+        return b""  # an error's status says more than that its text cannot be read
 
 
 def inflate(body: Body, encoding: str, max_bytes: int) -> Body:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -14,13 +14,15 @@ from typing import Any
 import httpx
 
 from ..config import ClientConfig
-from ..errors import BadAudioError, ClosedError, ConfigError, ReplyTimeout
-from ..messages import Parcel, Reply, Request
+from ..errors import ClosedError, ConfigError, ReplyTimeout
+from ..messages import Incoming, Parcel, Reply, Request
 from .carrier import Carrier, create_carrier, kind_of, kind_of_url
 from .exchange import Budget, MakeRoom, no_room_needed
 from .foreign import translate
 from .head import head_start, written
-from .inflate import Body, inflate, too_large
+from .incoming import ForeignIncoming, named
+from .inflate import Body, inflated, too_large
+from .ongoing import OngoingReply
 from .resolver import is_name, look_up_all
 from .route import Route
 from .transport import PoolTransport
@@ -81,11 +83,7 @@ class Sender:
         the server does not say it, before it reads that. Raises TransportError and its kin,
         BadAudioError for a reply larger than `max_bytes`, ClosedError.
         """
-        if seconds <= 0:
-            raise ReplyTimeout("no time was left to send the request", phase="send", sent=False)
-        times = self._timeouts
-        until = time.monotonic() + seconds
-        budget = Budget(times.first_byte, times.idle, until, max_bytes, make_room)
+        budget = self._budget(seconds, max_bytes, make_room)
         if not isinstance(parcel, Request):
             return self._carrier(kind_of(parcel)).post(parcel, budget)
         transport = self._transport
@@ -95,6 +93,15 @@ class Sender:
             if self._client._transport_for_url(address.url) is transport:
                 return self._post_direct(transport, address, parcel, budget)
         return self._post_httpx(parcel, budget)
+
+    def open(self, parcel: Parcel, seconds: float, max_bytes: int) -> OngoingReply:
+        """Send the parcel and return its reply as soon as that begins; close it afterwards.
+
+        Waits at most so many seconds. Raises TransportError and its kin, ClosedError; while it is
+        read, also BadAudioError for a reply larger than `max_bytes`.
+        """
+        budget = self._budget(seconds, max_bytes)
+        return OngoingReply(self._opened(parcel, budget), budget)
 
     def prepare(self, url: str) -> None:
         """Import now what requests to this URL need: the first one has its turn in the rate limit
@@ -143,6 +150,15 @@ class Sender:
                 carrier = self._carriers[kind] = create_carrier(kind, self._config)
             return carrier
 
+    def _budget(
+        self, seconds: float, max_bytes: int, make_room: MakeRoom = no_room_needed
+    ) -> Budget:
+        if seconds <= 0:
+            raise ReplyTimeout("no time was left to send the request", phase="send", sent=False)
+        times = self._timeouts
+        until = time.monotonic() + seconds
+        return Budget(times.first_byte, times.idle, until, max_bytes, make_room)
+
     # -- names and addresses ------------------------------------------------------------------
 
     def resolves(self, url: str) -> bool:
@@ -178,9 +194,9 @@ class Sender:
     ) -> Reply:
         data = written(address.start, request.headers, request.body)
         raw = transport.send(address.route, data, budget)
-        named = _named(raw.headers)
-        body = _inflated(raw.body, named, raw.status, budget.max_bytes)
-        return Reply(raw.status, named, body, raw.connect, raw.first_byte, len(raw.body))
+        headers = named(raw.headers)
+        body = inflated(raw.body, headers, raw.status, budget.max_bytes)
+        return Reply(raw.status, headers, body, raw.connect, raw.first_byte, len(raw.body))
 
     def _address(self, transport: PoolTransport, request: Request) -> _Address:
         url, at = request.url, request.address
@@ -202,7 +218,19 @@ class Sender:
 
     def _post_httpx(self, request: Request, budget: Budget) -> Reply:
         started = time.monotonic()
-        left = max(budget.until - started, 0.001)
+        built = self._built(request, budget, started)
+        with self._translating():
+            response = self._client.send(built, stream=True, **_FOREIGN if request.foreign else {})
+            first_byte = time.monotonic() - started
+            with contextlib.closing(response):
+                _announce(response, budget)
+                body, received = _read(response, budget)
+        connect = response.extensions.get("cosy_connect", 0.0)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(response.status_code, headers, body, connect, first_byte, received)
+
+    def _built(self, request: Request, budget: Budget, now: float) -> httpx.Request:
+        left = max(budget.until - now, 0.001)
         connect = min(self._timeouts.connect, left)
         built = self._client.build_request(
             request.method,
@@ -212,45 +240,39 @@ class Sender:
             timeout=httpx.Timeout(min(budget.first_byte, left), connect=connect),
             extensions={"cosy_deadline": budget.until},
         )
-        if request.foreign:
-            built = _stripped(built, request)
+        return _stripped(built, request) if request.foreign else built
+
+    @contextlib.contextmanager
+    def _translating(self) -> Iterator[None]:
         try:
-            response = self._client.send(built, stream=True, **_FOREIGN if request.foreign else {})
-            first_byte = time.monotonic() - started
-            with contextlib.closing(response):
-                _announce(response, budget)
-                body, received = _read(response, budget)
+            yield
         except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
             raise translate(error) from error
         except RuntimeError as error:
             if self._client.is_closed:
                 raise ClosedError("http_client: this httpx.Client was closed") from error
             raise
-        connect = response.extensions.get("cosy_connect", 0.0)
-        named = {name.lower(): value for name, value in response.headers.items()}
-        return Reply(response.status_code, named, body, connect, first_byte, received)
 
+    # -- replies that go on -----------------------------------------------------------------------
 
-def _named(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    named = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in headers}
-    if len(named) < len(headers):  # a header that comes twice is a list
-        named.clear()
-        for name, value in headers:
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-            named[key] = f"{named[key]}, {text}" if key in named else text
-    return named
-
-
-def _inflated(body: Body, headers: dict[str, str], status: int, max_bytes: int) -> Body:
-    encoding = headers.get("content-encoding")
-    if encoding is None:
-        return body
-    try:
-        return inflate(body, encoding, max_bytes)
-    except BadAudioError:
-        if status < 400:
-            raise
-        return b""  # an error's status says more than that its text cannot be read
+    def _opened(self, parcel: Parcel, budget: Budget) -> Incoming:
+        if not isinstance(parcel, Request):
+            return self._carrier(kind_of(parcel)).open(parcel, budget)
+        transport = self._transport
+        if transport is not None:
+            address = self._address(transport, parcel)
+            if self._client._transport_for_url(address.url) is transport:
+                data = written(address.start, parcel.headers, parcel.body)
+                return transport.open(address.route, data, budget)
+        built = self._built(parcel, budget, time.monotonic())
+        # The client's own default would let the sound be compressed, and so held up.
+        if "accept-encoding" not in (name.lower() for name, _ in parcel.headers):
+            built.headers["accept-encoding"] = "identity"
+        with self._translating():
+            response = self._client.send(built, stream=True)
+        # httpcore looks at this when the body is first read, for all of it.
+        built.extensions["timeout"]["read"] = budget.idle
+        return ForeignIncoming(response, budget)
 
 
 def _stripped(built: httpx.Request, request: Request) -> httpx.Request:
@@ -285,5 +307,5 @@ def _read(response: httpx.Response, budget: Budget) -> tuple[Body, int]:
             raise too_large(most)
         if time.monotonic() > budget.until:
             raise ReplyTimeout("the reply began and did not end in time", phase="idle")
-    named = {name.lower(): value for name, value in response.headers.items()}
-    return _inflated(body, named, response.status_code, most), len(body)
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return inflated(body, headers, response.status_code, most), len(body)

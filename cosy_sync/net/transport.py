@@ -6,19 +6,39 @@ import contextlib
 import ssl
 import threading
 import time
+from typing import Protocol, TypeVar
 
 import httpx
 
 from ..config import PoolConfig, TimeoutConfig
-from ..errors import ClosedError, CutError
+from ..errors import CutError
 from .connection import Connection, Stream
 from .dial import default_ssl_context, dial
 from .exchange import Budget, RawReply, StaleConnection, exchange
 from .head import head_start, written
+from .incoming import OwnIncoming, closed_meanwhile
 from .pool import ConnectionPool
 from .route import Route, find_route
 
 __all__ = ["PoolTransport"]
+
+
+class _Came(Protocol):
+    """A reply, or its beginning."""
+
+    connect: float
+
+
+_T = TypeVar("_T", bound=_Came)
+_T_co = TypeVar("_T_co", covariant=True, bound=_Came)
+
+
+class _Act(Protocol[_T_co]):
+    """What is done with a connection."""
+
+    def __call__(
+        self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
+    ) -> _T_co: ...
 
 
 class PoolTransport(httpx.BaseTransport):
@@ -73,21 +93,35 @@ class PoolTransport(httpx.BaseTransport):
         A reused connection that proves dead before the first byte is replaced, once, by a fresh
         one: the server closed it while idle, so it cannot have taken the request up.
         """
-        pool = self.connections
-        connection = pool.take(route)
-        if connection is not None:
-            with contextlib.suppress(StaleConnection):
-                return self._exchange(connection, request, budget, reused=True)
-        started = time.monotonic()
-        connection = pool.open(route, min(budget.until, started + self._timeouts.connect))
-        connect = time.monotonic() - started
-        raw = self._exchange(connection, request, budget, reused=False)
-        raw.connect = connect
-        return raw
+        return self._over_connection(self._exchange, route, request, budget)
+
+    def open(self, route: Route, request: bytes, budget: Budget) -> OwnIncoming:
+        """Send prepared bytes and return the reply as it begins; see `send`."""
+        return self._over_connection(self._begin, route, request, budget)
 
     def close(self) -> None:
         """Close the connections."""
         self.connections.close()
+
+    def _over_connection(self, act: _Act[_T], route: Route, request: bytes, budget: Budget) -> _T:
+        pool = self.connections
+        connection = pool.take(route)
+        if connection is not None:
+            with contextlib.suppress(StaleConnection):
+                return act(connection, request, budget, reused=True)
+        started = time.monotonic()
+        connection = pool.open(route, min(budget.until, started + self._timeouts.connect))
+        connect = time.monotonic() - started
+        came = act(connection, request, budget, reused=False)
+        came.connect = connect
+        return came
+
+    def _begin(
+        self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
+    ) -> OwnIncoming:
+        incoming = OwnIncoming(self.connections, connection, request, budget)
+        incoming.begin(reused)
+        return incoming
 
     def _exchange(
         self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
@@ -98,8 +132,7 @@ class PoolTransport(httpx.BaseTransport):
             keep = raw.reusable
         except CutError as error:
             if self.connections.was_cut:
-                text = "the client was closed while it waited for the reply"
-                raise ClosedError(text, sent=True) from error
+                raise closed_meanwhile() from error
             raise
         finally:
             if keep:

@@ -3,7 +3,7 @@
 from .base import Capabilities, SpeechOptions, Wire
 from .batch import BatchWire
 from .refusals import read_error
-from .registry import capabilities_of, create_wire, known_wires
+from .registry import capabilities_of, create_wire, known_wires, streaming_wires
 
 __all__ = [
     "BatchWire",
@@ -14,4 +14,5 @@ __all__ = [
     "create_wire",
     "known_wires",
     "read_error",
+    "streaming_wires",
 ]

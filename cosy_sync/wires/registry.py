@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -12,7 +13,7 @@ from ..errors import ConfigError
 from .base import Capabilities, SpeechOptions, Wire
 from .redaction import hide, secrets_of
 
-__all__ = ["ENTRY_POINTS", "capabilities_of", "create_wire", "known_wires"]
+__all__ = ["ENTRY_POINTS", "capabilities_of", "create_wire", "known_wires", "streaming_wires"]
 
 # The group in which other packages announce their wires: name = "package.module:factory".
 ENTRY_POINTS = "cosy_sync.wires"
@@ -35,6 +36,17 @@ Factory = Callable[[str, SpeechOptions], Wire]
 def known_wires() -> tuple[str, ...]:
     """Return the names of all wires, sorted; those of other packages too."""
     return tuple(sorted({*_BUILT_IN, *(each.name for each in entry_points(group=ENTRY_POINTS))}))
+
+
+def streaming_wires() -> tuple[str, ...]:
+    """Return the names of the wires that can stream, sorted, at some endpoints at least."""
+    found = []
+    for name in known_wires():
+        with contextlib.suppress(ConfigError, ImportError):
+            can = capabilities_of(name)
+            if can is None or can.streaming:
+                found.append(name)
+    return tuple(found)
 
 
 def create_wire(name: str, endpoint_url: str, options: SpeechOptions) -> Wire:

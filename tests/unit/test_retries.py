@@ -332,7 +332,7 @@ def test_a_failed_endpoint_is_avoided_on_the_next_attempt(clock) -> None:
 def test_a_call_that_one_endpoint_is_spared_goes_to_another(
     service: FakeService, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(urgent: bool, now: float) -> None:
+    def refuse(urgent: bool, now: float, waited: float = 0.0) -> None:
         raise cosy_sync.OverloadError("held back", retry_after=1.0)
 
     urls = [Endpoint(f"http://{host}.test/batch", rate=10_000) for host in ("one", "two")]

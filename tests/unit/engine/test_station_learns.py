@@ -49,7 +49,7 @@ def station(company: Company) -> Station:
 
 
 def learn(station: Station, error: CosyError | None, *results: Audio | CosyError) -> None:
-    station.judge(TEXTS, results, error, NOW, NOW + 2)
+    station.judge(TEXTS, results, error, NOW, NOW + 2, 2.0)
 
 
 def test_it_shows_what_a_choice_needs(station: Station) -> None:
@@ -127,7 +127,7 @@ def test_silence_counts_from_the_first_that_began_and_from_each_that_ended(
     station.join(NOW + 13)
     assert station.pace(NOW + 15) == pytest.approx(0.5)
     station.leave(NOW + 15)
-    station.judge(TEXTS, [GOOD, GOOD], None, NOW + 13, NOW + 15)
+    station.judge(TEXTS, [GOOD, GOOD], None, NOW + 13, NOW + 15, 2.0)
     assert station.pace(NOW + 16) == pytest.approx(0.2)
 
 

@@ -1,0 +1,122 @@
+"""Replies that are read as they come: over our own connections, or through a foreign client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import httpx
+
+from ..errors import ClosedError, CutError, ReplyTimeout
+from .connection import Connection
+from .exchange import Budget, Exchange
+from .foreign import translate
+from .pool import ConnectionPool
+
+__all__ = ["ForeignIncoming", "OwnIncoming", "closed_meanwhile", "named"]
+
+
+def closed_meanwhile() -> ClosedError:
+    """Build the error for a reply that the end of the client cut off."""
+    return ClosedError("the client was closed while it waited for the reply", sent=True)
+
+
+def named(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the headers by their names in lower case; one that comes twice is a list."""
+    found = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in headers}
+    if len(found) < len(headers):
+        found.clear()
+        for name, value in headers:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
+
+
+class OwnIncoming:
+    """A reply over one of our own connections."""
+
+    def __init__(
+        self, pool: ConnectionPool, connection: Connection, request: bytes, budget: Budget
+    ) -> None:
+        self._pool = pool
+        self._connection: Connection | None = connection
+        self._exchange = Exchange(connection, request, budget)
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.connect = 0.0
+
+    def begin(self, reused: bool) -> None:
+        """Send the request and read the head of the reply; like `exchange`, of which the rest is
+        read later. When it raises, the connection is closed."""
+        try:
+            self._exchange.begin(reused)
+            self.status, headers = self._exchange.head
+            self.headers = named(headers)
+        except CutError as error:
+            self.close()
+            raise self._reason(error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self) -> bytes:
+        """Wait for the next bytes; see Incoming."""
+        try:
+            data = self._exchange.next()
+        except CutError as error:
+            raise self._reason(error) from error
+        if not data and self._pool.was_cut and not self._exchange.framed:
+            raise closed_meanwhile()  # the end that came was our own doing
+        return data
+
+    def close(self) -> None:
+        """Give the connection back if the reply came to its end; else hang up."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        keep = self._exchange.reusable
+        self._exchange.end()
+        if keep:
+            self._pool.give_back(connection)
+        else:
+            self._pool.drop(connection)
+
+    def _reason(self, error: CutError) -> CutError | ClosedError:
+        return closed_meanwhile() if self._pool.was_cut else error
+
+
+class ForeignIncoming:
+    """A reply through an httpx.Client, with its own time-outs."""
+
+    def __init__(self, response: httpx.Response, budget: Budget) -> None:
+        self._response = response
+        self._budget = budget
+        self._pieces = self._all_pieces()
+        self.status = response.status_code
+        headers = named(response.headers.raw)
+        if response.is_stream_consumed:  # by a mock or a hook: whole, and decompressed
+            headers.pop("content-encoding", None)
+        self.headers: Mapping[str, str] = headers
+        self.connect: float = response.extensions.get("cosy_connect", 0.0)
+
+    def read(self) -> bytes:
+        """Wait for the next bytes; see Incoming."""
+        if time.monotonic() > self._budget.until:
+            raise ReplyTimeout("the reply began and did not end in time", phase="idle")
+        try:
+            return next(self._pieces, b"")
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            raise translate(error) from error
+
+    def close(self) -> None:
+        """Leave it to the client what becomes of the connection."""
+        self._response.close()
+
+    def _all_pieces(self) -> Iterator[bytes]:
+        response = self._response
+        if response.is_stream_consumed:
+            yield response.content
+            return
+        for piece in response.iter_raw():
+            if piece:
+                yield piece

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from .targets import judge
 __all__ = ["CASES", "write_report"]
 
 CASES = ("transport", "single", "texts", "paced", "policies", "million")
+# Run one by one, each when it is wanted.
+OTHERS = ("headline", "survival", "coalesce", "wires", "dashscope_ws", "streaming", "choices")
 _PATH = Path(__file__).resolve().parent / "RESULTS.md"
 
 _READING = """\
@@ -24,18 +26,21 @@ what is and is not tuned."""
 
 def write_report() -> Path:
     """Write RESULTS.md from what lies in results/."""
-    found = [_load(name) for name in CASES if (RESULTS / f"{name}.json").exists()]
+    found, others = _load(CASES), _load(OTHERS)
     blocks = ["# Results", "Made by `benchmarks/run`.", *_machine(found), judge().markdown()]
     blocks.append(_READING)
     for result in found:
+        blocks += _section(result)
+    blocks.append("# Further results\n\nMade one by one, by their own commands, at other times.")
+    for result in others:
         blocks += _section(result)
     _PATH.write_text("\n\n".join(blocks) + "\n", "utf-8")
     return _PATH
 
 
-def _load(name: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text("utf-8"))
-    return result
+def _load(names: Sequence[str]) -> list[dict[str, Any]]:
+    paths = [RESULTS / f"{name}.json" for name in names]
+    return [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
 
 
 def _machine(results: list[dict[str, Any]]) -> Iterator[str]:

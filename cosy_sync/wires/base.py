@@ -109,6 +109,24 @@ class SpeechOptions:
                 f"sample_rate: the wire {wire!r} speaks at {known} Hz, not {self.sample_rate}"
             )
 
+    def headers_with(
+        self, fixed: Mapping[str, str], ours: frozenset[str]
+    ) -> tuple[tuple[str, str], ...]:
+        """Return a request's headers: the wire's, the key, and the user's, which replace them.
+
+        Args:
+            fixed: What the wire says, in the order in which it is sent.
+            ours: Lower-case names that the user cannot set: the transport says them, or the wire
+                alone, and another value would contradict it.
+        """
+        headers = dict(fixed)
+        if self.api_key is not None:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        given = [(name, value) for name, value in self.headers.items() if name.lower() not in ours]
+        replaced = {name.lower() for name, _ in given}
+        kept = [(name, value) for name, value in headers.items() if name.lower() not in replaced]
+        return (*kept, *given)
+
     def best_format(self, capabilities: Capabilities) -> str:
         """Return what to ask the service for: the wanted format where it has that."""
         return self.format if self.format in capabilities.formats else capabilities.formats[0]

@@ -19,11 +19,15 @@ from .refusals import false_success, read_error, text_error
 
 __all__ = ["BatchWire"]
 
-# Said by the transport, or by this wire alone: a user's header of that name would contradict it.
 _OURS = frozenset(
     {"connection", "content-encoding", "content-length", "host", "transfer-encoding"}
     | {"x-request-id"}
 )
+_HEADERS = {
+    "Accept": "multipart/mixed, application/json;q=0.9",
+    "Accept-Encoding": "gzip",
+    "Content-Type": "application/json",
+}
 _GOOD_STATUS = frozenset({"success", "ok", "200", ""})
 _BINARY = frozenset({"binary", "8bit", "7bit", "identity", ""})
 _AUDIO = frozenset({"audio_data"})
@@ -41,7 +45,8 @@ class BatchWire(HttpWire):
 
     def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
         self._url = endpoint_url
-        self._headers = _fixed_headers(options)
+        plain = {} if options.gzip_replies else {"Accept-Encoding": "identity"}
+        self._headers = options.headers_with({**_HEADERS, **plain}, _OURS)
         self._after_texts = _fixed_fields(options)
         self._gzip_above = options.gzip_above
         self._media_type = _MEDIA_TYPES[options.format]
@@ -154,20 +159,6 @@ def _check_echoes(results: list[Payload | CosyError], texts: Sequence[str]) -> N
                 "text_sha256); try again, and look at the service if it stays",
                 reason="misplaced",
             )
-
-
-def _fixed_headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
-    headers = {
-        "Accept": "multipart/mixed, application/json;q=0.9",
-        "Accept-Encoding": "gzip" if options.gzip_replies else "identity",
-        "Content-Type": "application/json",
-    }
-    if options.api_key is not None:
-        headers["Authorization"] = f"Bearer {options.api_key}"
-    given = {name.lower() for name in options.headers}
-    kept = [(name, value) for name, value in headers.items() if name.lower() not in given]
-    added = [(name, value) for name, value in options.headers.items() if name.lower() not in _OURS]
-    return (*kept, *added)
 
 
 def _fixed_fields(options: SpeechOptions) -> bytes:

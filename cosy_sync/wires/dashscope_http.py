@@ -27,11 +27,11 @@ _PATH = "/services/audio/tts/SpeechSynthesizer"
 _RATES = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
 _SPEEDS = (0.5, 2.0)
 
-# Said by the transport, or by this wire alone.
 _OURS = frozenset(
     {"accept", "accept-encoding", "connection", "content-encoding", "content-length"}
     | {"content-type", "host", "transfer-encoding"}
 )
+_HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
 # These change what the service answers: to a task to be asked for later, or to a stream.
 _REFUSED = frozenset({"x-dashscope-async", "x-dashscope-sse"})
 _STREAMED = (
@@ -129,10 +129,7 @@ def _fixed_headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
     for name in options.headers:
         if name.lower() in _REFUSED:
             raise ConfigError(f"headers: leave out {name}; this wire says itself what it wants")
-    given = [(name, value) for name, value in options.headers.items() if name.lower() not in _OURS]
-    if options.api_key is not None and "authorization" not in {each[0].lower() for each in given}:
-        given.insert(0, ("Authorization", f"Bearer {options.api_key}"))
-    return (("Accept-Encoding", "identity"), ("Content-Type", "application/json"), *given)
+    return options.headers_with(_HEADERS, _OURS)
 
 
 def _fixed_fields(options: SpeechOptions) -> tuple[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from ..models import Recording
 from .base import HttpWire, Send, SpeechOptions
 from .batch import BatchWire
 from .coding import dump_json, load_json
-from .forms import write_form
+from .forms import Form
 from .openai_services import capabilities_of, data_uri, find_target, speech_fields
 from .openai_stream import SpeechStream, is_text, kind_of
 from .openai_voices import UploadedVoice
@@ -182,8 +182,7 @@ class OpenaiWire(HttpWire):
             fields["ref_text"] = self._transcript
         elif self.service == "xinference" and self._clip is not None:
             said = {key: _form_text(value) for key, value in fields.items()}
-            file = ("prompt_speech", "audio/wav", self._clip.wav)
-            form = write_form(said, file, open_field="input")
+            form = Form("input", said, {"prompt_speech": self._clip.wav})
             return _Body(form.before, form.after, form.content_type, raw=True)
         first = b'{"items":' if self._target.batch and not streamed else b'{"input":'
         return _Body(first, b"," + dump_json(fields)[1:])

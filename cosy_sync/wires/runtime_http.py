@@ -22,9 +22,9 @@ from . import prompts
 from .base import VOICES, Capabilities, HttpWire, Send, SpeechOptions, StreamReader
 from .coding import load_json
 from .float_wav import read_float_wav
+from .forms import Form
 from .redaction import without_texts
 from .refusals import false_success, read_error
-from .runtime_forms import Form
 from .runtime_ways import OLD_BASE, Way, choose_way
 
 __all__ = ["RuntimeHttpWire"]

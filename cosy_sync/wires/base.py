@@ -22,7 +22,9 @@ Send = Callable[[Parcel], Reply]
 class Capabilities:
     """What a wire can do, and what its services usually bear."""
 
-    # Texts that one call takes, and characters that one text may have (None: not known).
+    # Texts that one call takes, and characters that one text may have at most (None: not known):
+    # longer ones are refused before sending. A wire that counts otherwise than len() says the
+    # largest len() here, and refuses the rest by itself.
     max_texts_per_call: int
     max_text_chars: int | None = None
     # What may stand in an endpoint's URL.
@@ -35,7 +37,7 @@ class Capabilities:
     voices: frozenset[str] = frozenset({"name"})
     # The lowest and highest Hz that a reference recording may have; others are brought to them.
     reference_rates: tuple[int, int] = (16_000, 48_000)
-    # What else can be asked for, of `FEATURES`.
+    # What else can be asked for: `model`, `speed`.
     features: frozenset[str] = frozenset({"model", "speed"})
     # Sound arrives while the text is still being spoken, and hanging up ends the work.
     streaming: bool = False
@@ -52,7 +54,6 @@ VOICES = {
     "reference": "a reference recording",
     "instruction": "an instruction",
 }
-FEATURES = {"model": "a model's name", "speed": "another speed"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -343,11 +343,11 @@ def test_the_server_refuses_in_vllms_form(server: Server, body: object, message:
         (b"{}", "text/plain", "Unsupported Media Type: Only 'application/json' is allowed"),
         (b"{", "application/json", "the body is not JSON in UTF-8"),
         (b"\xff", "application/json", "the body is not JSON in UTF-8"),
-        (b"x", "multipart/form-data; boundary=b", "the body is no multipart/form-data"),
+        (b"x", "multipart/form-data; boundary=b", "There was an error parsing the body"),
         (
             b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n",
             "multipart/form-data; boundary=b",
-            "a part of the form has no name",
+            'The Content-Disposition header field "name" must be provided.',
         ),
     ],
 )

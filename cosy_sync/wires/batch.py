@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import BadAudioError, CosyError, InvalidTextError, ServerError, TextError
-from ..messages import Payload, Reply, Request
+from ..messages import Payload, Reply, Request, kind_of
 from .base import Capabilities, HttpWire, SpeechOptions
 from .coding import dump_json, from_base64, load_json
 from .long_strings import load_with_views
@@ -79,7 +79,7 @@ class BatchWire(HttpWire):
         if not reply.body:
             raise _bad("empty", "nothing")
         content_type = reply.headers.get("content-type", "")
-        kind = _plain_kind(content_type)
+        kind = kind_of(content_type)
         if kind.startswith("multipart/"):
             # Twice as many as texts, so that doubled ones are told apart from chaos.
             parts = split_parts(content_type, reply.body, 2 * len(texts))
@@ -100,7 +100,7 @@ class BatchWire(HttpWire):
         headers = part.headers
         media_type = headers.get("content-type", self._media_type)
         failed = headers.get("x-status", "").lower() not in _GOOD_STATUS
-        if failed or _plain_kind(media_type) == "application/json":
+        if failed or kind_of(media_type) == "application/json":
             return _part_error(part, failed, reply, texts)
         for name in _ENCODINGS:
             if name in headers and headers[name].lower() not in _BINARY:
@@ -173,10 +173,6 @@ def _fixed_fields(options: SpeechOptions) -> bytes:
     return b"," + dump_json(fields)[1:]
 
 
-def _plain_kind(media_type: str) -> str:
-    return media_type.partition(";")[0].strip().lower()
-
-
 def _is_json(kind: str, body: bytes | bytearray | memoryview) -> bool:
     if kind == "application/json" or kind.endswith("+json"):
         return True
@@ -202,7 +198,7 @@ def _part_error(part: Part, failed: bool, reply: Reply, texts: Sequence[str]) ->
     try:
         said = load_json(part.body)
     except ValueError:
-        plain = _plain_kind(part.headers.get("content-type", "")).startswith("text/")
+        plain = kind_of(part.headers.get("content-type", "")).startswith("text/")
         said = part.body[:1_000].decode("utf-8", "replace") if plain else None
     if not failed and not (isinstance(said, dict) and said.get("error")):
         return _bad("not_audio", "a part of JSON instead of audio")

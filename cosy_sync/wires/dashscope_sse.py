@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import BadAudioError, CosyError, CutError
-from ..messages import Reply, Request
+from ..messages import Reply, Request, kind_of
 from .coding import from_base64, load_json
 from .dashscope_errors import dashscope_error
 from .refusals import false_success, read_error
@@ -81,7 +81,7 @@ class DashscopeStream:
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:
         """Return whether the reply is a stream of events."""
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = kind_of(headers.get("content-type", ""))
         return status == 200 and kind == _EVENT_STREAM
 
     def refuse(self, reply: Reply) -> CosyError:

@@ -15,14 +15,14 @@ from ..errors import (
     ServerError,
     UnavailableError,
 )
-from ..messages import Payload, Reply, Request
+from ..messages import Payload, Reply, Request, kind_of
 from ..models import Recording
 from .base import HttpWire, Send, SpeechOptions
 from .batch import BatchWire
 from .coding import dump_json, load_json
 from .forms import Form
 from .openai_services import capabilities_of, data_uri, find_target, speech_fields
-from .openai_stream import SpeechStream, is_text, kind_of
+from .openai_stream import SpeechStream, is_text
 from .openai_voices import UploadedVoice
 from .redaction import without_texts
 from .refusals import false_success, read_error

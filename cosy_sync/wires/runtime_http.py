@@ -16,7 +16,7 @@ from ..errors import (
     ServerError,
     TextError,
 )
-from ..messages import Parcel, Payload, Reply, Request
+from ..messages import Parcel, Payload, Reply, Request, kind_of
 from ..models import Recording, Voice
 from . import prompts
 from .base import VOICES, Capabilities, HttpWire, Send, SpeechOptions, StreamReader
@@ -152,7 +152,7 @@ class RuntimeHttpWire(HttpWire):
         """Raise what a reply means that holds no sound: ServerError or BadAudioError."""
         if reply.status != 200:
             raise self._refused(reply, texts)
-        kind = _plain(reply.headers.get("content-type", ""))
+        kind = kind_of(reply.headers.get("content-type", ""))
         untyped = not kind and bytes(reply.body[:1]) == b"{"
         if kind == "application/json" or (untyped and len(reply.body) <= _MOST_JSON):
             try:
@@ -207,7 +207,7 @@ class _Reader:
         if rate is not None:
             self.sample_rate = int(rate[1])
         self._headers = headers
-        return status == 200 and _plain(kind) in _PCM
+        return status == 200 and kind_of(kind) in _PCM
 
     def refuse(self, reply: Reply) -> CosyError:
         """Return the error that a whole reply means."""
@@ -305,10 +305,6 @@ def _wav(voice: Voice) -> bytes:
             f"CosyVoice takes at most {_LONGEST:g} s at {_LOWEST_RATE} Hz or more"
         )
     return recording.wav
-
-
-def _plain(media_type: str) -> str:
-    return media_type.partition(";")[0].strip().lower()
 
 
 def _no_sound(what: str) -> BadAudioError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...messages import kind_of
 from ..batch import read_object
 from ..errors import bad_request
 from ..reader import Request
@@ -17,7 +18,7 @@ Fields = dict[str, Any]
 def read_body(request: Request, body: bytes) -> Fields:
     """Return the fields; files as bytes, all else of a form as text. Raises RequestError."""
     content_type = request.headers.get("content-type", "")
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = kind_of(content_type)
     if kind == "multipart/form-data":
         form = read_form(content_type, body)
         return {

@@ -86,6 +86,15 @@ class Core:
             if batch.max_texts != BatchConfig.max_texts:
                 raise ConfigError(f"batch_size: the wire {config.wire!r} takes {most} texts a call")
             batch = dataclasses.replace(batch, max_texts=most)
+        bounds = [wire.capabilities.max_text_chars for wire in wires]
+        longest = min((bound for bound in bounds if bound is not None), default=None)
+        if longest is not None and batch.max_text_chars > longest:
+            if batch.max_text_chars != BatchConfig.max_text_chars:
+                raise ConfigError(
+                    f"max_text_chars: the wire {config.wire!r} takes {longest} characters a text; "
+                    "split longer ones"
+                )
+            batch = dataclasses.replace(batch, max_text_chars=longest)
         if pool.idle_expiry == PoolConfig.idle_expiry:
             expiry = min(can.idle_expiry for can in self._capabilities)
             pool = dataclasses.replace(pool, idle_expiry=expiry)

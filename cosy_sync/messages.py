@@ -10,7 +10,16 @@ if TYPE_CHECKING:
     from .errors import CosyError
     from .models import Word
 
-__all__ = ["Conversation", "Incoming", "Parcel", "Payload", "Reply", "Request", "RpcRequest"]
+__all__ = [
+    "Conversation",
+    "Incoming",
+    "Parcel",
+    "Payload",
+    "Reply",
+    "Request",
+    "RpcRequest",
+    "kind_of",
+]
 
 
 @dataclass(slots=True)
@@ -147,3 +156,8 @@ class Payload:
     media_type: str
     echo: str = ""
     words: tuple[Word, ...] = ()
+
+
+def kind_of(media_type: str) -> str:
+    """Return a media type without its parameters, in lower case."""
+    return media_type.partition(";")[0].strip().lower()

@@ -12,6 +12,7 @@ from .events import (
     AttemptFinished,
     AudioRefused,
     CallRefused,
+    EndpointEjected,
     Event,
     HedgeFinished,
     LimitsLowered,
@@ -39,7 +40,8 @@ class Stats:
     were answered there first. `errors` counts failed attempts and texts by class,
     `suppressed` texts that were not repeated, by reason, `refused` texts that were not sent, by
     class (of bulk work each time that it had to wait), `lowered` how often an endpoint's limits
-    fell, `bad_audio` the audio that was refused, by reason, whether a repetition helped or not.
+    fell, `ejections` how often one was left out because it kept failing, `bad_audio` the audio that
+    was refused, by reason, whether a repetition helped or not.
     `streams` have begun to sound, `first_audio_p50` and `first_audio_p99` seconds after they were
     asked for; one that its listener left early is among neither the texts that are ok nor failed.
     `limits` holds each endpoint's requests per second and requests in flight as they are now,
@@ -74,6 +76,7 @@ class Stats:
     streams: int = 0
     first_audio_p50: float = 0.0
     first_audio_p99: float = 0.0
+    ejections: int = 0
 
 
 class StatsObserver:
@@ -96,6 +99,7 @@ class StatsObserver:
             RetryPlanned: self._retry,
             RetrySuppressed: self._suppress,
             CallRefused: self._refuse,
+            EndpointEjected: self._eject,
             LimitsLowered: self._lower,
             StreamStarted: self._started,
             TextsFinished: self._finished,
@@ -124,9 +128,8 @@ class StatsObserver:
         with self._lock:
             counts, errors = self._counts.copy(), dict(self._errors)
             suppressed, refused = dict(self._suppressed), dict(self._refused)
-            bad_audio = dict(self._bad_audio)
-            latencies, seconds = list(self._latencies), self._audio_seconds
-            first_audio = list(self._first_audio)
+            bad_audio, seconds = dict(self._bad_audio), self._audio_seconds
+            latencies, first_audio = list(self._latencies), list(self._first_audio)
         return Stats(
             texts_ok=counts["texts_ok"],
             texts_failed=counts["texts_failed"],
@@ -156,6 +159,7 @@ class StatsObserver:
             streams=counts["streams"],
             first_audio_p50=quantile(first_audio, 0.5),
             first_audio_p99=quantile(first_audio, 0.99),
+            ejections=counts["ejections"],
         )
 
     def _attempt(self, event: AttemptFinished) -> None:
@@ -178,6 +182,9 @@ class StatsObserver:
 
     def _refuse(self, event: CallRefused) -> None:
         self._refused[type(event.error).__name__] += event.texts
+
+    def _eject(self, event: EndpointEjected) -> None:
+        self._counts["ejections"] += 1
 
     def _lower(self, event: LimitsLowered) -> None:
         self._counts["lowered"] += 1

@@ -31,7 +31,7 @@ class BatchConfig:
     max_texts: int = DefaultCount(64)
     # Characters in one call. Bounds the size of a reply and the time that a call takes.
     max_chars: int = 12_000
-    # Characters of one text; a longer one is refused before sending.
+    # Characters of one text; a longer one is refused before sending. At most what the wire takes.
     max_text_chars: int = 5_000
     # How many batches are sorted by length together. More makes batches more even, and the first
     # audio of an endless input come later.

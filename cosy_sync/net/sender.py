@@ -182,10 +182,17 @@ class Sender:
         return look_up_all(route.host, route.port)
 
     def forget(self, url: str, address: str) -> None:
-        """Close what is open to an address of a URL's host; it is not used any more."""
-        known = self._addresses.pop((url, address, "POST"), None)
-        if known is not None and self._transport is not None:
-            self._transport.connections.forget(known.route)
+        """Close what is open to an address of a URL's host; it is not used any more.
+
+        A wire may ask at other paths of that host than the endpoint's own.
+        """
+        if self._transport is None:
+            return
+        route = dataclasses.replace(self._transport.route(httpx.URL(url)), address=address)
+        for key, known in list(self._addresses.items()):
+            if known.route == route:
+                self._addresses.pop(key, None)
+        self._transport.connections.forget(route)
 
     # -- the short way ------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from .errors import RequestError, bad_request
 from .sound import Clip, Failure, Piece
@@ -66,7 +67,7 @@ class CallRules:
 
 def read_call(body: bytes, rules: CallRules) -> Call:
     """Check a request body. Raises RequestError, a 400 that names the field."""
-    fields = _read_object(body)
+    fields = read_object(body)
     texts = _read_texts(fields.get("texts"), rules)
     voice = fields.get("voice", rules.voices[0])
     if voice not in rules.voices:
@@ -83,7 +84,8 @@ def read_call(body: bytes, rules: CallRules) -> Call:
     return Call(texts, str(voice), str(audio_format), int(sample_rate), speed)
 
 
-def _read_object(body: bytes) -> dict[str, object]:
+def read_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that a body is. Raises RequestError."""
     try:
         fields = json.loads(body.decode())
     except (ValueError, RecursionError):

@@ -22,7 +22,9 @@ Send = Callable[[Parcel], Reply]
 class Capabilities:
     """What a wire can do, and what its services usually bear."""
 
-    # Texts that one call takes, and characters that one text may have (None: not known).
+    # Texts that one call takes, and characters that one text may have at most (None: not known):
+    # longer ones are refused before sending. A wire that counts otherwise than len() says the
+    # largest len() here, and refuses the rest by itself.
     max_texts_per_call: int
     max_text_chars: int | None = None
     # What may stand in an endpoint's URL.
@@ -35,7 +37,7 @@ class Capabilities:
     voices: frozenset[str] = frozenset({"name"})
     # The lowest and highest Hz that a reference recording may have; others are brought to them.
     reference_rates: tuple[int, int] = (16_000, 48_000)
-    # What else can be asked for, of `FEATURES`.
+    # What else can be asked for: `model`, `speed`.
     features: frozenset[str] = frozenset({"model", "speed"})
     # Sound arrives while the text is still being spoken, and hanging up ends the work.
     streaming: bool = False
@@ -52,7 +54,6 @@ VOICES = {
     "reference": "a reference recording",
     "instruction": "an instruction",
 }
-FEATURES = {"model": "a model's name", "speed": "another speed"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +109,24 @@ class SpeechOptions:
             raise ConfigError(
                 f"sample_rate: the wire {wire!r} speaks at {known} Hz, not {self.sample_rate}"
             )
+
+    def headers_with(
+        self, fixed: Mapping[str, str], ours: frozenset[str]
+    ) -> tuple[tuple[str, str], ...]:
+        """Return a request's headers: the wire's, the key, and the user's, which replace them.
+
+        Args:
+            fixed: What the wire says, in the order in which it is sent.
+            ours: Lower-case names that the user cannot set: the transport says them, or the wire
+                alone, and another value would contradict it.
+        """
+        headers = dict(fixed)
+        if self.api_key is not None:
+            headers["Authorization"] = f"Bearer {self.api_key}"
+        given = [(name, value) for name, value in self.headers.items() if name.lower() not in ours]
+        replaced = {name.lower() for name, _ in given}
+        kept = [(name, value) for name, value in headers.items() if name.lower() not in replaced]
+        return (*kept, *given)
 
     def best_format(self, capabilities: Capabilities) -> str:
         """Return what to ask the service for: the wanted format where it has that."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import BadAudioError, CosyError, InvalidTextError, ServerError, TextError
-from ..messages import Payload, Reply, Request
+from ..messages import Payload, Reply, Request, kind_of
 from .base import Capabilities, HttpWire, SpeechOptions
 from .coding import dump_json, from_base64, load_json
 from .long_strings import load_with_views
@@ -19,11 +19,15 @@ from .refusals import false_success, read_error, text_error
 
 __all__ = ["BatchWire"]
 
-# Said by the transport, or by this wire alone: a user's header of that name would contradict it.
 _OURS = frozenset(
     {"connection", "content-encoding", "content-length", "host", "transfer-encoding"}
     | {"x-request-id"}
 )
+_HEADERS = {
+    "Accept": "multipart/mixed, application/json;q=0.9",
+    "Accept-Encoding": "gzip",
+    "Content-Type": "application/json",
+}
 _GOOD_STATUS = frozenset({"success", "ok", "200", ""})
 _BINARY = frozenset({"binary", "8bit", "7bit", "identity", ""})
 _AUDIO = frozenset({"audio_data"})
@@ -41,7 +45,8 @@ class BatchWire(HttpWire):
 
     def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
         self._url = endpoint_url
-        self._headers = _fixed_headers(options)
+        plain = {} if options.gzip_replies else {"Accept-Encoding": "identity"}
+        self._headers = options.headers_with({**_HEADERS, **plain}, _OURS)
         self._after_texts = _fixed_fields(options)
         self._gzip_above = options.gzip_above
         self._media_type = _MEDIA_TYPES[options.format]
@@ -74,7 +79,7 @@ class BatchWire(HttpWire):
         if not reply.body:
             raise _bad("empty", "nothing")
         content_type = reply.headers.get("content-type", "")
-        kind = _plain_kind(content_type)
+        kind = kind_of(content_type)
         if kind.startswith("multipart/"):
             # Twice as many as texts, so that doubled ones are told apart from chaos.
             parts = split_parts(content_type, reply.body, 2 * len(texts))
@@ -95,7 +100,7 @@ class BatchWire(HttpWire):
         headers = part.headers
         media_type = headers.get("content-type", self._media_type)
         failed = headers.get("x-status", "").lower() not in _GOOD_STATUS
-        if failed or _plain_kind(media_type) == "application/json":
+        if failed or kind_of(media_type) == "application/json":
             return _part_error(part, failed, reply, texts)
         for name in _ENCODINGS:
             if name in headers and headers[name].lower() not in _BINARY:
@@ -156,20 +161,6 @@ def _check_echoes(results: list[Payload | CosyError], texts: Sequence[str]) -> N
             )
 
 
-def _fixed_headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
-    headers = {
-        "Accept": "multipart/mixed, application/json;q=0.9",
-        "Accept-Encoding": "gzip" if options.gzip_replies else "identity",
-        "Content-Type": "application/json",
-    }
-    if options.api_key is not None:
-        headers["Authorization"] = f"Bearer {options.api_key}"
-    given = {name.lower() for name in options.headers}
-    kept = [(name, value) for name, value in headers.items() if name.lower() not in given]
-    added = [(name, value) for name, value in options.headers.items() if name.lower() not in _OURS]
-    return (*kept, *added)
-
-
 def _fixed_fields(options: SpeechOptions) -> bytes:
     voice = None if options.voice is None else options.voice.name
     fields: dict[str, Any] = {**options.extra, "voice": voice, "model": options.model}
@@ -180,10 +171,6 @@ def _fixed_fields(options: SpeechOptions) -> bytes:
         "speed": options.speed,
     }
     return b"," + dump_json(fields)[1:]
-
-
-def _plain_kind(media_type: str) -> str:
-    return media_type.partition(";")[0].strip().lower()
 
 
 def _is_json(kind: str, body: bytes | bytearray | memoryview) -> bool:
@@ -211,7 +198,7 @@ def _part_error(part: Part, failed: bool, reply: Reply, texts: Sequence[str]) ->
     try:
         said = load_json(part.body)
     except ValueError:
-        plain = _plain_kind(part.headers.get("content-type", "")).startswith("text/")
+        plain = kind_of(part.headers.get("content-type", "")).startswith("text/")
         said = part.body[:1_000].decode("utf-8", "replace") if plain else None
     if not failed and not (isinstance(said, dict) and said.get("error")):
         return _bad("not_audio", "a part of JSON instead of audio")

@@ -7,7 +7,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import (
-    BadAudioError,
     ConfigError,
     CosyError,
     InvalidTextError,
@@ -17,8 +16,8 @@ from ..errors import (
 )
 from ..messages import Payload, Reply, Request
 from .base import Capabilities, Send, SpeechOptions
-from .coding import dump_json, from_base64, load_json
-from .dashscope_sse import DashscopeStream, audio_of, output_of, refusal
+from .coding import dump_json, load_json
+from .dashscope_sse import DashscopeStream, audio_of, bad_sound, decoded, output_of, refusal
 
 __all__ = ["DashscopeHttpWire"]
 
@@ -27,11 +26,11 @@ _PATH = "/services/audio/tts/SpeechSynthesizer"
 _RATES = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
 _SPEEDS = (0.5, 2.0)
 
-# Said by the transport, or by this wire alone.
 _OURS = frozenset(
     {"accept", "accept-encoding", "connection", "content-encoding", "content-length"}
     | {"content-type", "host", "transfer-encoding"}
 )
+_HEADERS = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
 # These change what the service answers: to a task to be asked for later, or to a stream.
 _REFUSED = frozenset({"x-dashscope-async", "x-dashscope-sse"})
 _STREAMED = (
@@ -74,9 +73,9 @@ class DashscopeHttpWire:
         audio = self._audio(reply, texts)
         data, url = audio.get("data"), audio.get("url")
         if isinstance(data, str) and data:
-            return [_checked(_decoded(data), "audio/wav")]
+            return [_checked(decoded(data), "audio/wav")]
         if not isinstance(url, str) or not url:
-            raise _bad("missing", "neither sound nor a link to it")
+            raise bad_sound("missing", "neither sound nor a link to it")
         return [_fetched(url, send)]
 
     def splits(self, error: ServerError) -> bool:
@@ -103,12 +102,12 @@ class DashscopeHttpWire:
         try:
             value = load_json(reply.body)
         except ValueError:
-            raise _bad("not_json", f"{len(reply.body)} bytes that are no JSON") from None
+            raise bad_sound("not_json", f"{len(reply.body)} bytes that are no JSON") from None
         output = output_of(value, reply.status, texts)
         reason = output.get("finish_reason")
         if reason != "stop":
             shown = reason if isinstance(reason, str) and reason.isidentifier() else "none"
-            raise _bad("unfinished", f"finish_reason {shown[:20]!r} instead of 'stop'")
+            raise bad_sound("unfinished", f"finish_reason {shown[:20]!r} instead of 'stop'")
         return audio_of(output)
 
 
@@ -129,10 +128,7 @@ def _fixed_headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
     for name in options.headers:
         if name.lower() in _REFUSED:
             raise ConfigError(f"headers: leave out {name}; this wire says itself what it wants")
-    given = [(name, value) for name, value in options.headers.items() if name.lower() not in _OURS]
-    if options.api_key is not None and "authorization" not in {each[0].lower() for each in given}:
-        given.insert(0, ("Authorization", f"Bearer {options.api_key}"))
-    return (("Accept-Encoding", "identity"), ("Content-Type", "application/json"), *given)
+    return options.headers_with(_HEADERS, _OURS)
 
 
 def _fixed_fields(options: SpeechOptions) -> tuple[str, dict[str, Any]]:
@@ -182,7 +178,7 @@ def _host_of(url: str) -> str:
         host, port = None, None
     plain = url.isascii() and url.isprintable() and " " not in url
     if not plain or host is None or parts.scheme not in ("http", "https") or "@" in parts.netloc:
-        raise _bad("link", "a link that is no plain http:// or https:// address")
+        raise bad_sound("link", "a link that is no plain http:// or https:// address")
     return host if port is None else f"{host}:{port}"
 
 
@@ -193,26 +189,11 @@ def _read_file(reply: Reply, host: str) -> Payload:
             status=reply.status,
         )
     if reply.status != 200:
-        raise _bad("link", f"a link to it that {host} answers with HTTP {reply.status}")
+        raise bad_sound("link", f"a link to it that {host} answers with HTTP {reply.status}")
     return _checked(bytes(reply.body), "audio/wav")
-
-
-def _decoded(data: str) -> bytes:
-    try:
-        return from_base64(data)
-    except ValueError:
-        raise _bad("base64", "sound that is no valid base64") from None
 
 
 def _checked(data: bytes, media_type: str) -> Payload:
     if data and data[:4] != b"RIFF":
-        raise _bad("not_audio", f"{len(data)} bytes that are no WAV file, as was asked for")
+        raise bad_sound("not_audio", f"{len(data)} bytes that are no WAV file, as was asked for")
     return Payload(data, media_type)
-
-
-def _bad(reason: str, what: str) -> BadAudioError:
-    return BadAudioError(
-        f"expected the sound of the text, got {what}; try again, and look at the service if it "
-        "stays",
-        reason=reason,
-    )

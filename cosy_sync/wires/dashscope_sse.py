@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import BadAudioError, CosyError, CutError
-from ..messages import Reply, Request
+from ..messages import Reply, Request, kind_of
 from .coding import from_base64, load_json
 from .dashscope_errors import dashscope_error
 from .refusals import false_success, read_error
 from .retry_after import retry_after
 from .sse import SseEvent, SseParser
 
-__all__ = ["DashscopeStream", "audio_of", "output_of", "refusal"]
+__all__ = ["DashscopeStream", "audio_of", "bad_sound", "decoded", "output_of", "refusal"]
 
 _EVENT_STREAM = "text/event-stream"
 
@@ -42,7 +42,7 @@ def output_of(value: Any, status: int | None, texts: Sequence[str]) -> dict[str,
     error = _told(value, None, texts)
     if error is None:
         error = false_success(value, Reply(status or 200, {}, b""), texts)
-    raise error or _bad("not_audio", "JSON without output")
+    raise error or bad_sound("not_audio", "JSON without output")
 
 
 def audio_of(output: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class DashscopeStream:
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:
         """Return whether the reply is a stream of events."""
-        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = kind_of(headers.get("content-type", ""))
         return status == 200 and kind == _EVENT_STREAM
 
     def refuse(self, reply: Reply) -> CosyError:
@@ -91,10 +91,12 @@ class DashscopeStream:
         try:
             output_of(load_json(reply.body), reply.status, self._texts)
         except ValueError:
-            return _bad("not_audio", "a reply that is neither events nor JSON")
+            return bad_sound("not_audio", "a reply that is neither events nor JSON")
         except CosyError as error:
             return error
-        return _bad("not_stream", "a whole reply; does a proxy gather what the service streams?")
+        return bad_sound(
+            "not_stream", "a whole reply; does a proxy gather what the service streams?"
+        )
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole samples that these bytes complete. Raises what the service says."""
@@ -112,9 +114,9 @@ class DashscopeStream:
             raise CutError("the stream ended before the service said that it is done")
         held, self._held = self._held, b""
         if not self._size:
-            raise _bad("empty", "none; does the text hold anything to speak?")
+            raise bad_sound("empty", "none; does the text hold anything to speak?")
         if len(held) % 2:
-            raise _bad("odd", f"{self._size} bytes, no whole number of 16-bit samples")
+            raise bad_sound("odd", f"{self._size} bytes, no whole number of 16-bit samples")
         return sound + held
 
     def _sound(self, events: Sequence[SseEvent]) -> bytes:
@@ -126,7 +128,7 @@ class DashscopeStream:
                 self._size += len(piece)
         data = b"".join(pieces)
         if self._size == len(data) and data[:4] == b"RIFF":
-            raise _bad("header", "a WAV file, although bare samples were asked for")
+            raise bad_sound("header", "a WAV file, although bare samples were asked for")
         cut = 0 if self._size < 4 else len(data) // 2 * 2
         self._held = data[cut:]
         return data[:cut]
@@ -137,7 +139,7 @@ class DashscopeStream:
         try:
             value = load_json(event.data.encode())
         except ValueError:
-            raise _bad("not_json", "an event that is no JSON") from None
+            raise bad_sound("not_json", "an event that is no JSON") from None
         if event.event == "error":
             error = _told(value, None, self._texts)
             raise error or dashscope_error(None, "", "", None, self._texts)
@@ -146,10 +148,7 @@ class DashscopeStream:
         data = audio_of(output).get("data")
         if not isinstance(data, str) or not data:
             return b""
-        try:
-            return from_base64(data)
-        except ValueError:
-            raise _bad("base64", "sound that is no valid base64") from None
+        return decoded(data)
 
     def _finished(self, output: Mapping[str, Any]) -> bool:
         reason = output.get("finish_reason")
@@ -157,11 +156,20 @@ class DashscopeStream:
             return False
         if reason != "stop":
             shown = reason[:20] if isinstance(reason, str) and reason.isidentifier() else "unknown"
-            raise _bad("unfinished", f"speech that ended early (finish_reason {shown!r})")
+            raise bad_sound("unfinished", f"speech that ended early (finish_reason {shown!r})")
         return True
 
 
-def _bad(reason: str, what: str) -> BadAudioError:
+def decoded(data: str) -> bytes:
+    """Return the sound that stands in a reply as base64. Raises BadAudioError."""
+    try:
+        return from_base64(data)
+    except ValueError:
+        raise bad_sound("base64", "sound that is no valid base64") from None
+
+
+def bad_sound(reason: str, what: str) -> BadAudioError:
+    """Return the error of a reply whose sound is of no use."""
     return BadAudioError(
         f"expected the sound of the text, got {what}; try again, and look at the service if it "
         "stays",

@@ -122,14 +122,9 @@ def _bad(reason: str, what: str) -> BadAudioError:
 
 
 def _headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
-    given = [
-        (name, value)
-        for name, value in options.headers.items()
-        if name.lower() not in _OURS and not name.lower().startswith("sec-websocket-")
-    ]
-    if options.api_key is None or any(name.lower() == "authorization" for name, _ in given):
-        return tuple(given)
-    return (("Authorization", f"Bearer {options.api_key}"), *given)
+    names = {name.lower() for name in options.headers}
+    ours = _OURS.union(name for name in names if name.startswith("sec-websocket-"))
+    return options.headers_with({}, ours)
 
 
 def _run_payload(options: SpeechOptions) -> dict[str, Any]:

@@ -15,14 +15,14 @@ from ..errors import (
     ServerError,
     UnavailableError,
 )
-from ..messages import Payload, Reply, Request
+from ..messages import Payload, Reply, Request, kind_of
 from ..models import Recording
 from .base import HttpWire, Send, SpeechOptions
 from .batch import BatchWire
 from .coding import dump_json, load_json
-from .forms import write_form
+from .forms import Form
 from .openai_services import capabilities_of, data_uri, find_target, speech_fields
-from .openai_stream import SpeechStream, is_text, kind_of
+from .openai_stream import SpeechStream, is_text
 from .openai_voices import UploadedVoice
 from .redaction import without_texts
 from .refusals import false_success, read_error
@@ -30,11 +30,11 @@ from .sound import SampleReader
 
 __all__ = ["OpenaiWire"]
 
-# Said by the transport, or by this wire alone: a user's header of that name would contradict it.
 _OURS = frozenset(
     {"accept", "accept-encoding", "connection", "content-encoding", "content-length"}
     | {"content-type", "host", "transfer-encoding", "x-request-id"}
 )
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 _JSON = "application/json"
 _MEDIA_TYPES = {"wav": "audio/wav", "pcm": "audio/pcm"}
 # These say nothing: what was asked for is what came, or it will not pass as that.
@@ -70,7 +70,7 @@ class OpenaiWire(HttpWire):
         self._fields["response_format"] = self._format
         self._sample_rate = options.sample_rate
         self._speed = options.speed
-        self._headers = _fixed_headers(options)
+        self._headers = options.headers_with(_HEADERS, _OURS)
         self._results = BatchWire(self._target.batch_url, options)
         self._voice: UploadedVoice | None = None
         self._clip: Recording | None = None
@@ -182,8 +182,7 @@ class OpenaiWire(HttpWire):
             fields["ref_text"] = self._transcript
         elif self.service == "xinference" and self._clip is not None:
             said = {key: _form_text(value) for key, value in fields.items()}
-            file = ("prompt_speech", "audio/wav", self._clip.wav)
-            form = write_form(said, file, open_field="input")
+            form = Form("input", said, {"prompt_speech": self._clip.wav})
             return _Body(form.before, form.after, form.content_type, raw=True)
         first = b'{"items":' if self._target.batch and not streamed else b'{"input":'
         return _Body(first, b"," + dump_json(fields)[1:])
@@ -250,13 +249,3 @@ def _measured(data: bytes) -> Payload:
 
 def _form_text(value: Any) -> str:
     return value if isinstance(value, str) else dump_json(value).decode()
-
-
-def _fixed_headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
-    headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-    if options.api_key is not None:
-        headers["Authorization"] = f"Bearer {options.api_key}"
-    given = {name.lower() for name in options.headers}
-    kept = [(name, value) for name, value in headers.items() if name.lower() not in given - _OURS]
-    added = [(name, value) for name, value in options.headers.items() if name.lower() not in _OURS]
-    return (*kept, *added)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import BadAudioError, CosyError
-from ..messages import Parcel, Reply
+from ..messages import Parcel, Reply, kind_of
 from .coding import from_base64, load_json
 from .refusals import false_success
 from .sound import SampleReader
 from .sse import SseEvent, SseParser
 
-__all__ = ["SpeechStream", "is_text", "kind_of"]
+__all__ = ["SpeechStream", "is_text"]
 
 _SSE = "text/event-stream"
 _WAV = frozenset({"audio/wav", "audio/wave", "audio/x-wav", "audio/vnd.wave"})
@@ -133,11 +133,6 @@ class SpeechStream:
             self._sound = SampleReader(self.sample_rate)
         self._begun = True
         return given + self._heard(self._sound.feed(data))
-
-
-def kind_of(content_type: str) -> str:
-    """Return a media type without its parameters, in lower case."""
-    return content_type.partition(";")[0].strip().lower()
 
 
 def is_text(start: bytes | bytearray) -> bool:

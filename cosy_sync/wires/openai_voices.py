@@ -8,7 +8,7 @@ import threading
 from ..messages import Reply, Request
 from ..models import Recording
 from .base import Send
-from .forms import write_form
+from .forms import Form
 from .refusals import read_error
 
 __all__ = ["UploadedVoice"]
@@ -71,12 +71,10 @@ class UploadedVoice:
         return True
 
     def _upload(self, send: Send) -> str:
-        form = write_form(
-            {"consent": "true", "name": self.name, "ref_text": self._transcript},
-            ("audio_sample", "audio/wav", self._recording.wav),
-        )
+        said = {"consent": "true", "ref_text": self._transcript}
+        form = Form("name", said, {"audio_sample": self._recording.wav})
         headers = (*self._headers, ("Content-Type", form.content_type))
-        reply = send(Request(self._url, headers, form.before + form.after))
+        reply = send(Request(self._url, headers, form.body(self.name)))
         if 200 <= reply.status < 300:
             return _THERE
         if reply.status in _NOT_NOW or reply.status >= 500:

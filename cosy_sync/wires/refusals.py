@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import ServerError, TextError, ThrottledError, UnavailableError, server_error
-from ..messages import Reply
+from ..messages import Reply, kind_of
 from .coding import load_json
 from .redaction import without_texts
 from .retry_after import retry_after
@@ -96,7 +96,7 @@ def text_error(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError:
 
 
 def _told_by_body(reply: Reply) -> _Told:
-    kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = kind_of(reply.headers.get("content-type", ""))
     if not reply.body or len(reply.body) > _MAX_BODY:
         return _Told("", "", None)
     try:

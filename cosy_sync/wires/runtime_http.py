@@ -16,24 +16,24 @@ from ..errors import (
     ServerError,
     TextError,
 )
-from ..messages import Parcel, Payload, Reply, Request
+from ..messages import Parcel, Payload, Reply, Request, kind_of
 from ..models import Recording, Voice
 from . import prompts
 from .base import VOICES, Capabilities, HttpWire, Send, SpeechOptions, StreamReader
 from .coding import load_json
 from .float_wav import read_float_wav
+from .forms import Form
 from .redaction import without_texts
 from .refusals import false_success, read_error
-from .runtime_forms import Form
 from .runtime_ways import OLD_BASE, Way, choose_way
 
 __all__ = ["RuntimeHttpWire"]
 
-# Said by the transport, or by this wire alone: a user's header of that name would contradict it.
 _OURS = frozenset(
     {"connection", "content-encoding", "content-length", "content-type", "host"}
     | {"transfer-encoding", "x-request-id"}
 )
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 # The server closes what is idle for 5 s (uvicorn's default).
 _IDLE_EXPIRY = 4.0
 _NEW = Capabilities(
@@ -96,7 +96,8 @@ class RuntimeHttpWire(HttpWire):
         _check_model(way, options)
         self._url = _with_path(endpoint_url, base + way.path)
         self._form = _form(way, voice, options)
-        self._headers = _fixed_headers(options, self._form.content_type)
+        fixed = {"Content-Type": self._form.content_type, **_HEADERS}
+        self._headers = options.headers_with(fixed, _OURS)
         self.sample_rate = options.sample_rate
         self._model = options.model
         # CosyVoice 3 demands its marker: in the text where nothing else can hold it.
@@ -151,7 +152,7 @@ class RuntimeHttpWire(HttpWire):
         """Raise what a reply means that holds no sound: ServerError or BadAudioError."""
         if reply.status != 200:
             raise self._refused(reply, texts)
-        kind = _plain(reply.headers.get("content-type", ""))
+        kind = kind_of(reply.headers.get("content-type", ""))
         untyped = not kind and bytes(reply.body[:1]) == b"{"
         if kind == "application/json" or (untyped and len(reply.body) <= _MOST_JSON):
             try:
@@ -206,7 +207,7 @@ class _Reader:
         if rate is not None:
             self.sample_rate = int(rate[1])
         self._headers = headers
-        return status == 200 and _plain(kind) in _PCM
+        return status == 200 and kind_of(kind) in _PCM
 
     def refuse(self, reply: Reply) -> CosyError:
         """Return the error that a whole reply means."""
@@ -304,21 +305,6 @@ def _wav(voice: Voice) -> bytes:
             f"CosyVoice takes at most {_LONGEST:g} s at {_LOWEST_RATE} Hz or more"
         )
     return recording.wav
-
-
-def _fixed_headers(options: SpeechOptions, content_type: str) -> tuple[tuple[str, str], ...]:
-    headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
-    if options.api_key is not None:
-        # The runtime asks for none; a gateway before it may.
-        headers["Authorization"] = f"Bearer {options.api_key}"
-    given = {name.lower() for name in options.headers}
-    kept = [(name, value) for name, value in headers.items() if name.lower() not in given]
-    added = [(name, value) for name, value in options.headers.items() if name.lower() not in _OURS]
-    return (("Content-Type", content_type), *kept, *added)
-
-
-def _plain(media_type: str) -> str:
-    return media_type.partition(";")[0].strip().lower()
 
 
 def _no_sound(what: str) -> BadAudioError:

@@ -208,7 +208,7 @@ class TestRefusals:
     def test_a_text_beyond_a_task_is_refused_before_anything_is_sent(
         self, server: Server, connect: Connect
     ) -> None:
-        client = connect(server, batch=BatchConfig(max_text_chars=300_000))
+        client = connect(server, batch=BatchConfig(max_text_chars=200_000))
         with pytest.raises(InvalidTextError, match="200000"):
             client.synth("好" * 100_001)
         assert server.stats()["requests"] == 0

@@ -13,7 +13,7 @@ import pytest
 from cosy_sync import CosyClient
 from cosy_sync.testing import FAULTS, Server, tone_wav
 from cosy_sync.wires import known_wires
-from cosy_sync.wires.forms import write_form
+from cosy_sync.wires.forms import Form
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,10 +125,10 @@ def test_the_examples_of_the_interactive_page_work() -> None:
 
 
 def upload_alice(server: Server) -> None:
-    alice = write_form({"consent": "true", "name": "alice"}, ("audio_sample", "", tone_wav("a")))
+    alice = Form("name", {"consent": "true"}, {"audio_sample": tone_wav("a")})
     upload = urllib.request.Request(
         f"{server.base_url}/v1/audio/voices",
-        alice.before + alice.after,
+        alice.body("alice"),
         {"Content-Type": alice.content_type},
     )
     urllib.request.urlopen(upload).close()

@@ -166,6 +166,7 @@ def test_an_ejected_endpoint_comes_back(servers: Servers) -> None:
         client.synth_many(sentences(100))
         stations = client._core.engine().cluster.stations
         assert stations[1].health.ejected
+        assert client.stats().ejections >= 1
         servers.start(bad, servers.port)
         eventually(lambda: client.synth_many(sentences(4)) and not stations[1].health.ejected)
         client.synth_many(sentences(100))

@@ -33,7 +33,7 @@ from cosy_sync.models import Recording, wav_header
 from cosy_sync.net import Sender
 from cosy_sync.testing import Server, tone_wav
 from cosy_sync.wires import SpeechOptions
-from cosy_sync.wires.forms import write_form
+from cosy_sync.wires.forms import Form
 from cosy_sync.wires.openai import OpenaiWire
 from tests.e2e.scripted import eventually
 
@@ -343,11 +343,11 @@ def test_the_server_refuses_in_vllms_form(server: Server, body: object, message:
         (b"{}", "text/plain", "Unsupported Media Type: Only 'application/json' is allowed"),
         (b"{", "application/json", "the body is not JSON in UTF-8"),
         (b"\xff", "application/json", "the body is not JSON in UTF-8"),
-        (b"x", "multipart/form-data; boundary=b", "the body is no multipart/form-data"),
+        (b"x", "multipart/form-data; boundary=b", "There was an error parsing the body"),
         (
             b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n",
             "multipart/form-data; boundary=b",
-            "a part of the form has no name",
+            'The Content-Disposition header field "name" must be provided.',
         ),
     ],
 )
@@ -368,8 +368,8 @@ def test_the_server_refuses_bodies_that_it_cannot_read(
 def test_the_server_refuses_uploads(
     server: Server, fields: dict[str, str], sample: bytes, message: str
 ) -> None:
-    form = write_form(fields, ("audio_sample", "audio/wav", sample))
-    body = form.before + form.after
+    form = Form("ref_text", fields, {"audio_sample": sample})
+    body = form.body("你好")
     assert posted(server, "/v1/audio/voices", body, form.content_type) == (400, message)
 
 

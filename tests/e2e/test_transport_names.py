@@ -56,6 +56,17 @@ def test_each_address_is_asked_under_the_name_without_a_look_up(sender: Sender) 
         assert sender.connections() == (2, 2)
 
 
+def test_forgetting_an_address_closes_what_other_paths_left_open_there(sender: Sender) -> None:
+    with Scripted(AGAIN) as one, Scripted(AGAIN, address="127.0.0.2", port=one.port) as two:
+        origin = f"http://{NAME}:{one.port}"
+        post(sender, f"{origin}/inference_sft", "127.0.0.1")
+        post(sender, f"{origin}/inference_sft", "127.0.0.2")
+        sender.forget(f"{origin}/", "127.0.0.1")
+        assert sender.connections() == (1, 1)
+        post(sender, f"{origin}/inference_sft", "127.0.0.2")
+        assert len(two.requests) == 1
+
+
 def test_tls_checks_the_name_at_every_address(make: Make) -> None:
     ca, named = trustme.CA(), []
     contexts = []

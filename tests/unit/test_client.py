@@ -10,8 +10,9 @@ import pytest
 import respx
 
 import cosy_sync
-from cosy_sync import CosyClient, Endpoint, RetryConfig, VerifyConfig, Voice
+from cosy_sync import BatchConfig, CosyClient, Endpoint, RetryConfig, VerifyConfig, Voice
 from cosy_sync.testing import FakeService
+from cosy_sync.wires import BatchWire, Capabilities
 
 URL = "http://tts.test/batch"
 
@@ -121,6 +122,23 @@ def test_a_text_that_cannot_be_sent_is_refused_before_sending(client, service, t
     with pytest.raises(cosy_sync.InvalidTextError):
         client.submit(text)
     assert service.calls == []
+
+
+def test_a_text_longer_than_the_wire_takes_is_refused_before_sending(service, monkeypatch) -> None:
+    monkeypatch.setattr(
+        BatchWire, "capabilities", Capabilities(max_texts_per_call=64, max_text_chars=100)
+    )
+    network = httpx.Client(transport=service)
+    with CosyClient(URL, http_client=network) as client:
+        client.synth("长" * 100)
+        with pytest.raises(cosy_sync.InvalidTextError, match="101 characters, more than 100"):
+            client.synth("长" * 101)
+        assert len(service.calls) == 1
+        client.with_options(batch=BatchConfig(max_text_chars=50))
+        with pytest.raises(cosy_sync.ConfigError, match="'batch' takes 100 characters a text"):
+            client.with_options(batch=BatchConfig(max_text_chars=101))
+    with pytest.raises(cosy_sync.ConfigError, match="max_text_chars"):
+        CosyClient(URL, batch=BatchConfig(max_text_chars=101))
 
 
 def test_with_on_error_return_the_others_are_spoken(client) -> None:

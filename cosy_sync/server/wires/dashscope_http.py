@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..batch import Part
+from ..batch import Part, read_object
 from ..errors import RequestError
 from ..faults import DELIVERY_FAULTS
 from ..reader import Request
@@ -216,7 +216,7 @@ def _usage(text: str) -> dict[str, int]:
 
 
 def _read_call(request: Request, service: Service) -> _Call:
-    fields = _read_object(service.body_of(request))
+    fields = read_object(service.body_of(request))
     if not isinstance(fields.get("model"), str) or not fields["model"]:
         raise _invalid("Missing required parameter 'payload.model'! Please follow the protocol!")
     given = fields.get("input")
@@ -237,16 +237,6 @@ def _read_call(request: Request, service: Service) -> _Call:
     streamed = request.headers.get("x-dashscope-sse", "").lower() == "enable"
     voice = _read_voice(given.get("voice"), service.rules.voices)
     return _Call(text, voice, audio_format, rate, float(given.get("rate", 1.0)), streamed)
-
-
-def _read_object(body: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(body.decode())
-    except (ValueError, RecursionError):
-        raise _invalid("the body is not JSON in UTF-8") from None
-    if not isinstance(fields, dict):
-        raise _invalid("the body is not a JSON object")
-    return fields
 
 
 def _read_text(text: object, most: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from ...errors import BadAudioError
+from ...messages import kind_of
 from ...wires.multipart import Part, split_parts
 from ..errors import RequestError, bad_request
 
@@ -31,7 +32,7 @@ def read_form(content_type: str, body: bytes) -> dict[str, str | Upload]:
 
     Raises RequestError, a 400, for a multipart body that is broken.
     """
-    kind = content_type.partition(";")[0].strip().lower()
+    kind = kind_of(content_type)
     if kind == "application/x-www-form-urlencoded":
         return dict(parse_qsl(body.decode("latin-1"), keep_blank_values=True, errors="replace"))
     if kind != "multipart/form-data":

@@ -81,7 +81,7 @@ def test_a_literal_upload() -> None:
         assert line % (field, text) in upload.body
     assert b'name="consent"\r\n\r\n' in upload.body
     assert (
-        b'name="audio_sample"; filename="voice.wav"\r\nContent-Type: audio/wav\r\n\r\n'
+        b'name="audio_sample"; filename="audio_sample.wav"\r\nContent-Type: audio/wav\r\n\r\n'
         in upload.body
     )
     assert WAV in upload.body

@@ -94,9 +94,11 @@ class Core:
     def check_streaming(self, config: ClientConfig) -> None:
         """Raise ConfigError where the wire cannot stream; it says which wires can."""
         if not all(can.streaming for can in self._capabilities):
-            others = ", ".join(streaming_wires()) or "none of those that are installed"
+            able = streaming_wires()
+            where = f"{config.wire!r} " + ("at this URL " if config.wire in able else "")
+            others = ", ".join(able) or "none of those that are installed"
             raise ConfigError(
-                f"stream: the wire {config.wire!r} sends whole replies only; use synth, or a "
+                f"stream: the wire {where}sends whole replies only; use synth, or a "
                 f"service with a wire that can stream: {others}"
             )
 

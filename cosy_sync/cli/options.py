@@ -60,7 +60,9 @@ def _add_service(group: argparse._ArgumentGroup, url: str, batch_size: int | Non
         ("--batch-size", int, "texts in one request", batch_size or BatchConfig.max_texts),
         ("--deadline", float, "seconds for each text, retries included", ClientConfig.deadline),
     ):
-        group.add_argument(name, type=kind, metavar="N", help=f"{words} (default: {value:g})")
+        less = "" if name == "--deadline" or value == 1 else "; other wires: what is usual there"
+        help = f"{words} (default: {value:g}{less})"
+        group.add_argument(name, type=kind, metavar="N", help=help)
 
 
 def _add_speech(group: argparse._ArgumentGroup) -> None:

@@ -89,6 +89,11 @@ def test_wrong_usage_ends_before_anything_is_sent(
     assert words in told and told.count("\n") == 1
 
 
+def test_a_wire_without_an_address_is_refused(capsys: Captured) -> None:
+    assert bench("--wire", "openai") == 2
+    assert "--wire openai needs --url" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "option",
     [

@@ -50,6 +50,11 @@ class Core:
         config = _with_recording(config)
         wires = [_wire(endpoint, config) for endpoint in endpoints]
         self._capabilities = [wire.capabilities for wire in wires]
+        if http_client is not None and not all("http" in can.schemes for can in self._capabilities):
+            # Else what was meant to be mocked, or to go through hooks, would go out past it.
+            raise ConfigError(
+                f"http_client: the wire {config.wire!r} does not go over httpx; leave it out"
+            )
         self.endpoints = [
             endpoint.settled(can.max_connections, can.rate)
             for endpoint, can in zip(endpoints, self._capabilities, strict=True)

@@ -89,7 +89,8 @@ class Core:
         batch, pool = config.batch, config.pool
         if batch.max_texts > most:
             if batch.max_texts != BatchConfig.max_texts:
-                raise ConfigError(f"batch_size: the wire {config.wire!r} takes {most} texts a call")
+                texts = "1 text" if most == 1 else f"{most} texts"
+                raise ConfigError(f"batch_size: the wire {config.wire!r} takes {texts} a call")
             batch = dataclasses.replace(batch, max_texts=most)
         if pool.idle_expiry == PoolConfig.idle_expiry:
             expiry = min(can.idle_expiry for can in self._capabilities)

@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
+import cosy_sync
 from cosy_sync import Audio, CosyClient, InvalidTextError
 from cosy_sync.cli import main
 from cosy_sync.cli.console import Screen, emit, say
-from cosy_sync.cli.exits import Stop, uninterrupted
+from cosy_sync.cli.exits import Stop, uninterrupted, words_of
 from cosy_sync.cli.source import Source, count_lines
 from cosy_sync.cli.synth import Synthesis
 from cosy_sync.cli.tally import Tally
@@ -430,3 +431,11 @@ def test_extra_fields_that_are_no_json_object_are_refused(given: str, capsys: Ca
         synth("x", "--extra", given)
     assert end.value.code == 2
     assert "must be a JSON object, such as" in capsys.readouterr().err
+
+
+def test_an_error_is_told_with_its_endpoint_and_with_what_led_to_it() -> None:
+    before = cosy_sync.ConnectError("Connection refused", endpoint="http://tts/v1")
+    refused = cosy_sync.BreakerOpenError("breaker open", endpoint="http://tts/v1")
+    told = words_of(refused.with_details(attempts=(before, refused)))
+    assert told == "breaker open [http://tts/v1]; before: Connection refused"
+    assert words_of(cosy_sync.CosyError("no http://tts", endpoint="http://tts")) == "no http://tts"

@@ -41,11 +41,12 @@ class CosyClient:
     """Synthesises speech through a CosyVoice service, from any number of threads.
 
     Args:
-        url: The address that requests go to, an Endpoint with its limits, or several of them.
+        url: The service's address, an Endpoint with its limits, or several of them.
             Nothing means COSY_SYNC_URL.
         config: A whole configuration, in place of the COSY_SYNC_* environment variables.
         http_client: An httpx.Client of yours, or a function that makes one (again in a forked
-            child); its transport, hooks, auth and limits are used in place of ours.
+            child); its transport, hooks, auth and limits are used in place of ours. Wires over
+            gRPC and WebSocket refuse it.
         observers: Told of every event.
         clock: Replaces the system's clock, in tests.
         settings: Single fields of ClientConfig; they come before config and environment.

@@ -50,6 +50,11 @@ class Core:
         config = _with_recording(config)
         wires = [_wire(endpoint, config) for endpoint in endpoints]
         self._capabilities = [wire.capabilities for wire in wires]
+        if http_client is not None and not all("http" in can.schemes for can in self._capabilities):
+            # Else what was meant to be mocked, or to go through hooks, would go out past it.
+            raise ConfigError(
+                f"http_client: the wire {config.wire!r} does not go over httpx; leave it out"
+            )
         self.endpoints = [
             endpoint.settled(can.max_connections, can.rate)
             for endpoint, can in zip(endpoints, self._capabilities, strict=True)
@@ -84,7 +89,8 @@ class Core:
         batch, pool = config.batch, config.pool
         if batch.max_texts > most:
             if batch.max_texts != BatchConfig.max_texts:
-                raise ConfigError(f"batch_size: the wire {config.wire!r} takes {most} texts a call")
+                texts = "1 text" if most == 1 else f"{most} texts"
+                raise ConfigError(f"batch_size: the wire {config.wire!r} takes {texts} a call")
             batch = dataclasses.replace(batch, max_texts=most)
         bounds = [wire.capabilities.max_text_chars for wire in wires]
         longest = min((bound for bound in bounds if bound is not None), default=None)
@@ -103,9 +109,11 @@ class Core:
     def check_streaming(self, config: ClientConfig) -> None:
         """Raise ConfigError where the wire cannot stream; it says which wires can."""
         if not all(can.streaming for can in self._capabilities):
-            others = ", ".join(streaming_wires()) or "none of those that are installed"
+            able = streaming_wires()
+            where = f"{config.wire!r} " + ("at this URL " if config.wire in able else "")
+            others = ", ".join(able) or "none of those that are installed"
             raise ConfigError(
-                f"stream: the wire {config.wire!r} sends whole replies only; use synth, or a "
+                f"stream: the wire {where}sends whole replies only; use synth, or a "
                 f"service with a wire that can stream: {others}"
             )
 

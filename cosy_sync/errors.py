@@ -282,7 +282,8 @@ class InterruptedBatch(KeyboardInterrupt):
     """Ctrl-C in the middle of a call. `outcomes` holds what was finished before it."""
 
     def __init__(self, outcomes: Sequence[Outcome]) -> None:
-        super().__init__(f"interrupted with {len(outcomes)} texts finished")
+        words = "1 text" if len(outcomes) == 1 else f"{len(outcomes)} texts"
+        super().__init__(f"interrupted with {words} finished")
         self.outcomes = outcomes
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -293,7 +294,7 @@ _ADVICE = {
     401: "check api_key (or COSY_SYNC_API_KEY)",
     402: "check the account's balance",
     403: "the key may not do this: check its permissions",
-    404: "check the URL's path: requests go to exactly the URL that was given",
+    404: "check the URL's path, and that wire= names what this service speaks",
     405: "check the URL's path: this address does not take POST",
     413: "send fewer or shorter texts a call (batch_size)",
     429: "lower the endpoint's rate or max_connections to what the service allows",

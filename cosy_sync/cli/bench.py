@@ -119,6 +119,11 @@ def _service(args: argparse.Namespace) -> Iterator[tuple[Endpoint, ClientConfig]
     if args.url:
         yield _client(args)
         return
+    if args.wire not in (None, ClientConfig.wire):
+        raise Stop(
+            f"--wire {args.wire} needs --url: without one, a server of its own is measured by the "
+            f"wire {ClientConfig.wire}; for another one start `cosy-sync serve`, and give its --url"
+        )
     from cosy_sync.cli.demo_server import run_server
 
     with run_server(["--engine", "tone"]) as server:

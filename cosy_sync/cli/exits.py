@@ -29,6 +29,7 @@ __all__ = [
     "meaning",
     "refuses_key",
     "uninterrupted",
+    "words_of",
 ]
 
 # Answers of a web server that has no speech service at this address.
@@ -96,6 +97,17 @@ def because(error: OSError) -> str:
     return error.strerror or str(error) or type(error).__name__
 
 
+def words_of(error: CosyError) -> str:
+    """Say what happened, at which endpoint, and what failed before we sent nothing more."""
+    words = error.message
+    if error.endpoint is not None and error.endpoint not in words:
+        words += f" [{error.endpoint}]"
+    tries = [each for each in error.attempts if not isinstance(each, RefusedError)]
+    if isinstance(error, RefusedError) and tries:
+        words += f"; before: {tries[-1].message}"
+    return words
+
+
 def meaning(error: BaseException) -> tuple[int, str]:
     """Return the exit code of an error that ends a command, and what to tell its user."""
     if isinstance(error, Stop):
@@ -103,7 +115,7 @@ def meaning(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return Exit.INTERRUPTED, "interrupted"
     if isinstance(error, CosyError):
-        return code_for(error), error.message
+        return code_for(error), words_of(error)
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return Exit.USAGE, f"{place}{because(error)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ __all__ = ["add_service_options", "endpoints", "make_client", "number"]
 # Options whose names are those of the client's settings.
 _SETTINGS = (
     *("wire", "voice", "model", "format", "sample_rate", "speed"),
-    *("deadline", "batch_size"),
+    *("deadline", "batch_size", "extra"),
 )
 _VOICE = ("reference", "transcript", "instruction")
 _LIMITS = {"rate": "rate", "connections": "max_connections"}
@@ -60,7 +61,9 @@ def _add_service(group: argparse._ArgumentGroup, url: str, batch_size: int | Non
         ("--batch-size", int, "texts in one request", batch_size or BatchConfig.max_texts),
         ("--deadline", float, "seconds for each text, retries included", ClientConfig.deadline),
     ):
-        group.add_argument(name, type=kind, metavar="N", help=f"{words} (default: {value:g})")
+        less = "" if name == "--deadline" or value == 1 else "; other wires: what is usual there"
+        help = f"{words} (default: {value:g}{less})"
+        group.add_argument(name, type=kind, metavar="N", help=help)
 
 
 def _add_speech(group: argparse._ArgumentGroup) -> None:
@@ -71,6 +74,12 @@ def _add_speech(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--transcript", metavar="TEXT", help="what is said in the recording")
     group.add_argument("--instruction", metavar="TEXT", help="how to speak: 用四川话说这句话")
     group.add_argument("--model", metavar="NAME", help="where the service has several")
+    group.add_argument(
+        "--extra",
+        type=_fields,
+        metavar="JSON",
+        help='further fields for the service: \'{"service": "vllm"}\'; the wire\'s page names them',
+    )
     group.add_argument(
         "--format", choices=("wav", "pcm"), help=f"of the sound (default: {ClientConfig.format})"
     )
@@ -86,6 +95,16 @@ def _add_speech(group: argparse._ArgumentGroup) -> None:
         metavar="X",
         help=f"pace of the speech (default: {ClientConfig.speed:g})",
     )
+
+
+def _fields(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object, such as '{\"seed\": 1}'")
+    return value
 
 
 def make_client(args: argparse.Namespace, config: ClientConfig | None = None) -> CosyClient:

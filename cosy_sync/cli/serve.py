@@ -10,10 +10,23 @@ from collections.abc import Sequence
 
 from cosy_sync.server import MissingExtraError, Outage, ServerConfig, Shortage, serve_forever
 from cosy_sync.server.config import ENGINES, GZIP_MODES, OVERRUNS, REPLY_FORMS
+from cosy_sync.server.errors import GrpcPortError
 from cosy_sync.server.faults import REFUSE
 
 _DEFAULTS = ServerConfig()
 _DEFAULT_PORT = 8000
+
+_ADDRESSES = """\
+addresses, for --url or CosyClient, by --wire:
+  batch           http://HOST:PORT/batch
+  openai          http://HOST:PORT/v1, or in batches http://HOST:PORT/v1/audio/speech/batch
+  runtime_http    http://HOST:PORT, or as in 2024 http://HOST:PORT/api/inference
+  runtime_grpc    grpc://HOST:GRPC_PORT
+  dashscope_ws    ws://HOST:PORT/api-ws/v1/inference
+  dashscope_http  http://HOST:PORT
+
+Voices: 中文女 and its kin; dashscope_*: all that begin with `long`. /health and /stats watch it.
+"""
 
 # Options that are fields of ServerConfig under the same name.
 _FIELDS = (
@@ -41,8 +54,8 @@ _FIELDS = (
 )
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something."""
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the defaults that say something, and the addresses line by line."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if action.default in (None, False) or action.default == []:
@@ -55,8 +68,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "serve",
         help="run a stand-in for the CosyVoice service",
-        description="Run a stand-in for the CosyVoice service: its batch wire, its limits, and "
-        "its failures on request. POST /batch, GET /health, GET /stats.",
+        description="Run a stand-in for the CosyVoice services: all of their wires on one port "
+        "(gRPC on one of\nits own), their limits, and failures on request.",
+        epilog=_ADDRESSES,
         formatter_class=_Help,
     )
     _add_listening(parser)
@@ -87,6 +101,8 @@ def run(args: argparse.Namespace) -> int:
         )
     except MissingExtraError as error:
         return _complain(str(error))
+    except GrpcPortError as error:
+        return _complain(f"{error}: choose another --grpc-port; 0 takes any free one")
     except OSError as error:
         return _complain(
             f"cannot listen on {config.host}:{config.port}: {error.strerror or error}. "

@@ -9,6 +9,7 @@ from typing import Any
 
 from cosy_sync import Audio, CosyError
 from cosy_sync.cli.console import Screen, emit
+from cosy_sync.cli.exits import words_of
 from cosy_sync.cli.report.figures import count, duration, number, speech
 from cosy_sync.cli.source import Item
 
@@ -120,7 +121,7 @@ def _texts(value: int) -> str:
 
 
 def _named(error: CosyError) -> str:
-    return f"{type(error).__name__}: {error.message}"
+    return f"{type(error).__name__}: {words_of(error)}"
 
 
 def _line(item: Item, **facts: Any) -> str:

@@ -51,7 +51,7 @@ _CLIENT_RULES: tuple[Rule, ...] = (
 class ClientConfig:
     """Everything that a client needs to know beside its endpoints."""
 
-    # Who speaks. None leaves it to the service.
+    # Who speaks. None leaves it to the service; wires whose services need one refuse that.
     voice: Voice | None = None
     # Sent as `Authorization: Bearer`; never shown or logged.
     api_key: str | None = field(default=None, repr=False)

@@ -29,7 +29,8 @@ class Endpoint:
     """One address of the service with the limits that it sets for one client.
 
     Args:
-        url: The whole URL that requests are sent to, such as https://tts.example.com/batch.
+        url: As the wire wants it: for `batch` the whole URL, such as https://tts.example.com/batch,
+            for others the service's address, such as https://api.siliconflow.cn/v1.
         max_connections: Connections, and so requests in flight, at the same time. Left out: what
             services of the wire usually allow.
         rate: Requests per second; no sliding second exceeds it. Left out: the same.

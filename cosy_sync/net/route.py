@@ -5,6 +5,7 @@ from __future__ import annotations
 import urllib.request
 from base64 import b64encode
 from dataclasses import dataclass, field
+from typing import ClassVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import ConfigError
@@ -33,6 +34,9 @@ class Route:
     `address` is the one of the host's addresses to connect to; None looks the host up.
     """
 
+    # As errors show them, without TLS and with.
+    schemes: ClassVar[tuple[str, str]] = ("http", "https")
+
     host: str
     port: int
     tls: bool
@@ -45,7 +49,7 @@ class Route:
         way = f" through the proxy {self.proxy.host}:{self.proxy.port}" if self.proxy else ""
         if self.address is not None:
             way = f" at {self.address}"
-        return f"{'https' if self.tls else 'http'}://{self.netloc}{way}"
+        return f"{self.schemes[self.tls]}://{self.netloc}{way}"
 
     @property
     def netloc(self) -> str:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from ..config import ClientConfig
 from ..errors import ClosedError, ConfigError, ConnectError, CutError
@@ -25,6 +26,8 @@ __all__ = ["Line", "Talk", "WebSocketCarrier"]
 @dataclass(frozen=True, slots=True)
 class Line(Route):
     """The way to one service for one set of handshake headers: only equal ones share sockets."""
+
+    schemes: ClassVar[tuple[str, str]] = ("ws", "wss")
 
     url: str = ""
     # The key is among them.

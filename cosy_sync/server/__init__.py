@@ -1,10 +1,11 @@
-"""The embedded server: a stand-in for the CosyVoice service, with its limits and its failures.
+"""The embedded server: a stand-in for the CosyVoice services, with their limits and failures.
 
     with Server(latency=0.0) as server:
         print(server.url)
 
-`POST /batch` speaks the wire `batch`; `GET /health` and `GET /stats` watch it. PCM parts are
-PCM16LE, whatever RFC 2586 says of `audio/L16`.
+`url` is the address of the wire `batch`; the others are at `base_url` under their services' own
+paths, and gRPC at `grpc_url`. `GET /health` and `GET /stats` watch it. PCM parts are PCM16LE,
+whatever RFC 2586 says of `audio/L16`.
 """
 
 from .config import ServerConfig

@@ -10,6 +10,10 @@ class MissingExtraError(RuntimeError):
         super().__init__(f"{package} is not installed: pip install 'cosy-sync[{extra}]'")
 
 
+class GrpcPortError(OSError):
+    """The address of the wire `runtime_grpc` cannot be listened at."""
+
+
 class RequestError(Exception):
     """One request refused with a status and the contract's error body."""
 

@@ -45,6 +45,12 @@ STATS_PATH = "/stats"
 FAIL_MARK = "[fail]"
 REFUSE_MARK = "[refuse]"
 
+# Short enough for the part of a message that clients show.
+_NOTHING = (
+    "nothing is here; wires are at /batch, /v1/audio/..., /inference_..., /api/inference/..., "
+    "/api-ws/v1/inference, /api/v1/services/..."
+)
+
 # Faults that leave a call without any reply, and how: who was connected before an outage of
 # `refuse` began may still ask.
 _DOWN = {"reset": "reset", "stall": "stall", REFUSE: "reset"}
@@ -140,7 +146,7 @@ class Service:
         if request.refusal is not None:
             raise request.refusal
         if route is NOWHERE:
-            raise RequestError(404, "not_found", "known paths are " + ", ".join(self._routes))
+            raise RequestError(404, "not_found", _NOTHING)
         if request.upgrade is not None and not route.upgrades:
             raise RequestError(501, "not_implemented", f"{request.path} speaks HTTP only")
         if request.method not in route.methods:

@@ -69,13 +69,19 @@ class BatchWire(HttpWire):
             headers = (*headers, ("Content-Encoding", "gzip"))
         return Request(self._url, headers, body)
 
+    def _refusal(self, reply: Reply, texts: Sequence[str]) -> ServerError:
+        error = read_error(reply, texts)
+        if reply.status == 404:
+            error.message += "; requests go to exactly the URL that was given"
+        return error
+
     def decode(self, reply: Reply, texts: Sequence[str]) -> list[Payload | CosyError]:
         """Return one payload or error per text; the reply's own order does not matter.
 
         Raises ServerError for a refusal, BadAudioError when the whole reply is of no use.
         """
         if not 200 <= reply.status <= 203:
-            raise read_error(reply, texts)
+            raise self._refusal(reply, texts)
         if not reply.body:
             raise _bad("empty", "nothing")
         content_type = reply.headers.get("content-type", "")

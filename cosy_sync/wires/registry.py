@@ -59,7 +59,10 @@ def create_wire(name: str, endpoint_url: str, options: SpeechOptions) -> Wire:
     schemes, scheme = wire.capabilities.schemes, urlsplit(endpoint_url).scheme
     if scheme not in schemes:
         known = ", ".join(f"{each}://" for each in schemes)
-        raise ConfigError(f"url: the wire {name!r} needs {known}, not {scheme}://")
+        raise ConfigError(
+            f"url: the wire {name!r} needs {known}, not {scheme}://; give such a URL, or the wire "
+            "that this one is for (wire='auto' takes it from the URL)"
+        )
     options.check(name, wire.capabilities)
     return wire
 
@@ -86,7 +89,7 @@ def _factory(name: str) -> Factory:
         )
     for entry in entries:
         return _loaded(entry)
-    raise ConfigError(f"wire: there is no {name!r}; known: {', '.join(known_wires())}")
+    raise ConfigError(f"wire: there is no {name!r}; known: {', '.join(known_wires())}, or auto")
 
 
 def _loaded(entry: EntryPoint) -> Factory:

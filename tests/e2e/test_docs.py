@@ -90,7 +90,7 @@ def test_the_bench_page_tells_the_defaults() -> None:
         timeout=60,
     ).stdout
     for option, default in (("--max-texts", 1000), ("--rate", 100), ("--connections", 50)):
-        assert re.search(rf"{option} N\s[^-]*\(default:\s+{default}\)", told)
+        assert re.search(rf"{option} N\s[^-]*\(default:\s+{default}\b", told)
         assert re.search(rf"`{option}` \({default:,}", page)
 
 
@@ -210,3 +210,30 @@ def test_the_examples_of_the_grpc_page_work(tmp_path: Path) -> None:
                 [sys.executable, "-c", code], check=True, timeout=60, env=env, cwd=tmp_path
             )
     assert (tmp_path / "hello.wav").read_bytes() == tone_wav("你好，世界。")
+
+
+def test_the_examples_of_the_streaming_page_work(tmp_path: Path) -> None:
+    page = (ROOT / "docs/streaming.md").read_text("utf-8")
+    assert "```text" not in page
+    player = tmp_path / "aplay"
+    player.write_text("#!/bin/sh\nexec cat > heard.pcm\n", "utf-8")
+    player.chmod(0o755)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    playing, breaking = examples("docs/streaming.md")
+    text = "今天天气很好，我们去公园走走。"
+    with Server(latency=0) as server:
+        for block, fault in ((playing, None), (breaking, None), (breaking, "cut")):
+            if fault is not None:
+                server.inject(fault, times=9)
+            code = block.replace("http://localhost:8000", server.base_url)
+            done = subprocess.run(
+                [sys.executable, "-W", "error", "-c", code],
+                check=True,
+                timeout=60,
+                env=env,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+            )
+            assert ("heard" in done.stdout) == (fault is not None)
+    assert (tmp_path / "heard.pcm").read_bytes() == tone_wav(text)[44:]

@@ -269,6 +269,8 @@ def _build(url: str, wire: str, evidence: Evidence) -> None:
 
 
 def _bring_a_client(target: Target, url: str, wire: str, evidence: Evidence) -> None:
+    if not url.startswith("http"):
+        return  # refused: such wires do not go over httpx
     with httpx.Client() as mine, connect(target, url, wire, http_client=mine) as client:
         assert client.synth("前方路口请向左转弯").duration > 0
         evidence.note("brought", client, client.stats())

@@ -21,7 +21,9 @@ from typing import Any
 
 import pytest
 
+from cosy_sync import CosyClient, CosyError
 from cosy_sync.server import FAULTS, Outage, Server, Shortage, tone_wav
+from cosy_sync.wires import known_wires
 
 ROOT = Path(__file__).parents[2]
 # A guard against hanging, never a measure.
@@ -797,6 +799,29 @@ class TestTheCommand:
                 _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 2
         assert f"cannot listen on 127.0.0.1:{port}" in errors
+
+    def test_a_taken_grpc_port_names_its_option(self) -> None:
+        pytest.importorskip("grpc", reason="needs grpcio (extra grpc)")
+        with Server() as server:
+            port = server.base_url.rpartition(":")[2]
+            with serve("--port", "0", "--grpc-port", port) as process:
+                _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 2
+        assert f"gRPC cannot listen on port {port}: choose another --grpc-port" in errors
+
+    def test_its_help_tells_the_address_of_every_wire(self) -> None:
+        with serve("--help") as process:
+            told, _ = process.communicate(timeout=PATIENCE)
+        assert [name for name in known_wires() if f"\n  {name}  " not in told] == []
+
+    def test_where_nothing_is_every_wire_is_told_of_in_a_message_of_a_client(self) -> None:
+        with (
+            Server() as server,
+            CosyClient(f"{server.base_url}/nowhere") as client,
+            pytest.raises(CosyError) as told,
+        ):
+            client.synth("你好")
+        assert "/api/v1/services/..." in str(told.value)
 
     @pytest.mark.skipif(not hasattr(os, "getppid"), reason="needs parent process ids")
     def test_it_goes_when_its_parent_is_killed(self) -> None:

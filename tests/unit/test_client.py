@@ -521,3 +521,16 @@ def test_stats_count_what_happened(client, service) -> None:
     assert stats.audio_seconds == pytest.approx(
         sum(len(text) * 0.2 for text in sentences(70)), rel=0.1
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "wire"),
+    [("grpc://tts:50000", "runtime_grpc"), ("ws://tts/api-ws/v1/inference", "dashscope_ws")],
+)
+def test_an_httpx_client_that_would_be_passed_by_is_refused(url: str, wire: str) -> None:
+    service = FakeService()
+    given = {"wire": wire, "voice": "longanyang", "model": "cosyvoice-v3-flash"}
+    words = f"http_client: the wire '{wire}' does not go over httpx"
+    with pytest.raises(cosy_sync.ConfigError, match=words):
+        CosyClient(url, http_client=httpx.Client(transport=service), **given)
+    assert service.calls == []

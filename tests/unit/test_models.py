@@ -158,3 +158,8 @@ def test_an_interrupt_is_a_keyboard_interrupt_with_outcomes_and_no_cosy_error() 
 def test_each_status_has_its_error(status: int, kind: type[errors.CosyError]) -> None:
     error = errors.server_error(status, "why")
     assert type(error) is kind and error.status == status and str(status) in str(error)
+
+
+def test_one_text_is_one_text() -> None:
+    assert str(errors.InterruptedBatch([Outcome(0, "a")])) == "interrupted with 1 text finished"
+    assert str(errors.InterruptedBatch([])) == "interrupted with 0 texts finished"

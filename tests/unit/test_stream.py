@@ -238,6 +238,14 @@ def test_a_wire_without_streaming_says_which_wires_can(client, net, monkeypatch)
             whole.stream(TEXT)
 
 
+def test_a_wire_that_streams_elsewhere_says_so() -> None:
+    with (
+        CosyClient("http://tts/api/inference", wire="runtime_http", voice="a") as old,
+        pytest.raises(ConfigError, match="'runtime_http' at this URL sends whole replies"),
+    ):
+        old.stream(TEXT)
+
+
 def test_a_text_that_cannot_be_sent_is_refused(client, net) -> None:
     with pytest.raises(cosy_sync.InvalidTextError):
         client.stream("  ")

@@ -19,7 +19,7 @@ import grpc
 
 from ...wires.protobuf import read_fields, write_field
 from ..batch import Part
-from ..errors import RequestError
+from ..errors import GrpcPortError, RequestError
 from ..faults import DELIVERY_FAULTS, TEXT_FAULTS
 from ..reader import Request
 from ..replies import Reply
@@ -89,7 +89,7 @@ class GrpcPort:
             port = self._server.add_insecure_port(f"{host}:{config.grpc_port}")
         except RuntimeError as error:
             self._threads.shutdown()
-            raise OSError(f"gRPC cannot listen on port {config.grpc_port}") from error
+            raise GrpcPortError(f"gRPC cannot listen on port {config.grpc_port}") from error
         self._server.start()
         service.grpc_url = f"grpc://{host}:{port}"
 

@@ -70,6 +70,7 @@ def bench(*argv: str) -> int:
         (["--max-in-flight", "4", "--connections", "3"], "more than the 3 connections"),
         (["--batch-size", "0"], "batch_size: must be a whole number above 0"),
         (["--batch-size", "65"], "batch_size: the wire 'batch' takes 64 texts a call"),
+        (["--wire", "runtime_http", "--voice", "a", "--batch-size", "2"], "takes 1 text a call"),
         (["--wire", "smoke"], "wire: there is no 'smoke'"),
         (["--rate", "0"], "rate: must be a number above 0"),
         (["--api-key-file", "missing"], "cannot read the key from missing"),
@@ -87,6 +88,11 @@ def test_wrong_usage_ends_before_anything_is_sent(
     assert bench("--url", NOWHERE, *argv) == 2
     told = capsys.readouterr().err
     assert words in told and told.count("\n") == 1
+
+
+def test_a_wire_without_an_address_is_refused(capsys: Captured) -> None:
+    assert bench("--wire", "openai") == 2
+    assert "--wire openai needs --url" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

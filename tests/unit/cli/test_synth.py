@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
+import cosy_sync
 from cosy_sync import Audio, CosyClient, InvalidTextError
 from cosy_sync.cli import main
 from cosy_sync.cli.console import Screen, emit, say
-from cosy_sync.cli.exits import Stop, uninterrupted
+from cosy_sync.cli.exits import Stop, uninterrupted, words_of
 from cosy_sync.cli.source import Source, count_lines
 from cosy_sync.cli.synth import Synthesis
 from cosy_sync.cli.tally import Tally
@@ -114,6 +115,10 @@ def test_an_item_has_the_hash_that_errors_have(url: str) -> None:
         (["-f", "blank.txt", "-o", "x.wav"], "the input is empty"),
         (["x", "--speed", "9"], "speed: must be 0.25 to 4"),
         (["x", "--rate", "0"], "rate: must be a number above 0"),
+        (
+            ["x", "--wire", "openai", "--extra", '{"service": "no"}'],
+            "extra: service must be one of",
+        ),
         (["x", "--wire", "smoke"], "wire: there is no 'smoke'; known: batch"),
         (["x", "--api-key-file", "missing"], "cannot read the key from missing"),
         (["x", "--api-key-file", "two.txt"], "the key and nothing else"),
@@ -418,3 +423,19 @@ def test_closed_streams_are_survived(monkeypatch: pytest.MonkeyPatch, capsys: Ca
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(Stop, match="standard input: it is closed"):
         list(Source.of_file("-"))
+
+
+@pytest.mark.parametrize("given", ["seed=1", "[1]", "1" * 5_000, "[" * 100_000])
+def test_extra_fields_that_are_no_json_object_are_refused(given: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit) as end:
+        synth("x", "--extra", given)
+    assert end.value.code == 2
+    assert "must be a JSON object, such as" in capsys.readouterr().err
+
+
+def test_an_error_is_told_with_its_endpoint_and_with_what_led_to_it() -> None:
+    before = cosy_sync.ConnectError("Connection refused", endpoint="http://tts/v1")
+    refused = cosy_sync.BreakerOpenError("breaker open", endpoint="http://tts/v1")
+    told = words_of(refused.with_details(attempts=(before, refused)))
+    assert told == "breaker open [http://tts/v1]; before: Connection refused"
+    assert words_of(cosy_sync.CosyError("no http://tts", endpoint="http://tts")) == "no http://tts"

@@ -7,7 +7,8 @@ import pytest
 import cosy_sync.audio
 import cosy_sync.wires
 from cosy_sync.config import ClientConfig
-from cosy_sync.errors import ConfigError
+from cosy_sync.errors import ConfigError, CosyError
+from cosy_sync.messages import Reply
 from cosy_sync.wires import SpeechOptions, create_wire, known_wires
 
 OPTIONS = SpeechOptions.from_config(ClientConfig(voice="中文女"))
@@ -29,8 +30,22 @@ def test_every_known_wire_can_be_built() -> None:
 
 
 def test_an_unknown_wire_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"wire: there is no 'btach'; known: .*batch"):
+    with pytest.raises(ConfigError, match=r"wire: there is no 'btach'; known: .*batch.*, or auto"):
         create_wire("btach", "http://tts", OPTIONS)
+
+
+def test_an_address_of_another_wire_says_where_to_look() -> None:
+    with pytest.raises(ConfigError, match=r"needs http://, https://, not grpc://; .*wire='auto'"):
+        create_wire("batch", "grpc://tts:50000", OPTIONS)
+
+
+@pytest.mark.parametrize("name", ["batch", "openai"])
+def test_only_the_wire_that_adds_nothing_to_the_url_says_so(name: str) -> None:
+    wire = create_wire(name, URLS.get(name, "http://tts/batch"), OPTIONS)
+    reply = Reply(404, {"content-type": "application/json"}, b'{"detail":"Not Found"}')
+    with pytest.raises(CosyError, match="check the URL's path, and that wire= names") as told:
+        wire.decode(reply, ["text"])
+    assert ("exactly the URL that was given" in str(told.value)) == (name == "batch")
 
 
 @pytest.mark.parametrize("package", [cosy_sync.audio, cosy_sync.wires])

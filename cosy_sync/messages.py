@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Conversation", "Incoming", "Parcel", "Payload", "Reply", "Request", "RpcRequest"]
 
+# The net adds this header to an HTTP reply that does not say where it ends: the connection's end
+# ended it, and a service that died in the middle leaves the same.
+UNFRAMED = "cosy-unframed"
+
 
 @dataclass(slots=True)
 class Request:

@@ -26,8 +26,8 @@ __all__ = ["Line", "Talk", "WebSocketCarrier"]
 class Line(Route):
     """The way to one service for one set of handshake headers: only equal ones share sockets."""
 
-    url: str = ""
-    # The key is among them.
+    # The key may be in either.
+    url: str = field(default="", repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 

@@ -136,7 +136,7 @@ class Sender:
 
     def connections(self) -> tuple[int, int]:
         """Return how many of our connections are open, and how many of them idle."""
-        counts = [carrier.connections() for carrier in self._carriers.values()]
+        counts = [carrier.connections() for carrier in list(self._carriers.values())]
         if self._transport is not None:
             counts.append(self._transport.connections.count())
         return sum(count[0] for count in counts), sum(count[1] for count in counts)

@@ -21,6 +21,10 @@ __all__ = [
     "kind_of",
 ]
 
+# The net adds this header to an HTTP reply that does not say where it ends: the connection's end
+# ended it, and a service that died in the middle leaves the same.
+UNFRAMED = "cosy-unframed"
+
 
 @dataclass(slots=True)
 class Request:

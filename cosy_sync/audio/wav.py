@@ -55,6 +55,7 @@ def parse_wav(data: bytes) -> WavInfo:
             and 0 < channels <= _MAX_CHANNELS
             and rate in _RATES
             and size % (2 * channels) == 0
+            and data[44:48] != b"RIFF"
         ):
             return WavInfo(rate, channels, 44, size)
     return _parse_chunks(data)
@@ -79,15 +80,17 @@ def _parse_chunks(data: bytes) -> WavInfo:
             size = _samples_size(data, at + 8, size)
             place = (at + 8, size)
         at += 8 + size + (size & 1)
-    return _joined(layout, place)
+    return _joined(data, layout, place)
 
 
-def _joined(layout: tuple[int, int] | None, place: tuple[int, int] | None) -> WavInfo:
+def _joined(data: bytes, layout: tuple[int, int] | None, place: tuple[int, int] | None) -> WavInfo:
     if place is None:
         raise _bad("cut", "the WAV file ends before its samples")
     if layout is None:
         raise _bad("header", "the WAV file does not say how its samples are to be played")
     (rate, channels), (start, size) = layout, place
+    if data[start : start + 4] == b"RIFF":
+        raise _bad("header", "a second WAV header stands where the samples should begin")
     if size == 0:
         raise _bad("empty", "the WAV file has a header but no samples")
     if size % (2 * channels):

@@ -86,6 +86,8 @@ class Governor:
         if error.accepted is None:
             return
         self._throttle.record(error.accepted, now)
+        if error.accepted:  # an unpaid bill comes as 429 too
+            return
         status = getattr(error, "status", None)
         if status not in _OVERLOAD_STATUSES and not isinstance(error, ReplyTimeout):
             return

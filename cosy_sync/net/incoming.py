@@ -8,12 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import httpx
 
 from ..errors import ClosedError, CutError, ReplyTimeout
+from ..messages import UNFRAMED
 from .connection import Connection
 from .exchange import Budget, Exchange
 from .foreign import translate
 from .pool import ConnectionPool
 
-__all__ = ["ForeignIncoming", "OwnIncoming", "closed_meanwhile", "named"]
+__all__ = ["ForeignIncoming", "OwnIncoming", "closed_meanwhile", "named", "named_foreign"]
 
 
 def closed_meanwhile() -> ClosedError:
@@ -22,14 +23,26 @@ def closed_meanwhile() -> ClosedError:
 
 
 def named(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the headers by their names in lower case; one that comes twice is a list."""
+    """Return the headers of an HTTP/1 reply by their names in lower case; one that comes twice is a
+    list. A reply without an end of its own is marked as UNFRAMED."""
     found = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in headers}
     if len(found) < len(headers):
         found.clear()
         for name, value in headers:
             key, text = name.decode("latin-1").lower(), value.decode("latin-1")
             found[key] = f"{found[key]}, {text}" if key in found else text
+    if "content-length" not in found and "transfer-encoding" not in found:
+        found[UNFRAMED] = "yes"
     return found
+
+
+def named_foreign(response: httpx.Response) -> dict[str, str]:
+    """Return the headers of httpx's reply; see `named`. HTTP/2 frames each reply, and what is no
+    network's (mocks) is whole."""
+    headers = named(response.headers.raw)
+    if not response.extensions.get("http_version", b"").startswith(b"HTTP/1"):
+        headers.pop(UNFRAMED, None)
+    return headers
 
 
 class OwnIncoming:
@@ -93,7 +106,7 @@ class ForeignIncoming:
         self._budget = budget
         self._pieces = self._all_pieces()
         self.status = response.status_code
-        headers = named(response.headers.raw)
+        headers = named_foreign(response)
         if response.is_stream_consumed:  # by a mock or a hook: whole, and decompressed
             headers.pop("content-encoding", None)
         self.headers: Mapping[str, str] = headers

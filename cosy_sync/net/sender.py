@@ -20,7 +20,7 @@ from .carrier import Carrier, create_carrier, kind_of, kind_of_url
 from .exchange import Budget, MakeRoom, no_room_needed
 from .foreign import translate
 from .head import head_start, written
-from .incoming import ForeignIncoming, named
+from .incoming import ForeignIncoming, named, named_foreign
 from .inflate import Body, inflated, too_large
 from .ongoing import OngoingReply
 from .resolver import is_name, look_up_all
@@ -136,7 +136,7 @@ class Sender:
 
     def connections(self) -> tuple[int, int]:
         """Return how many of our connections are open, and how many of them idle."""
-        counts = [carrier.connections() for carrier in self._carriers.values()]
+        counts = [carrier.connections() for carrier in list(self._carriers.values())]
         if self._transport is not None:
             counts.append(self._transport.connections.count())
         return sum(count[0] for count in counts), sum(count[1] for count in counts)
@@ -233,7 +233,7 @@ class Sender:
                 _announce(response, budget)
                 body, received = _read(response, budget)
         connect = response.extensions.get("cosy_connect", 0.0)
-        headers = {name.lower(): value for name, value in response.headers.items()}
+        headers = named_foreign(response)
         return Reply(response.status_code, headers, body, connect, first_byte, received)
 
     def _built(self, request: Request, budget: Budget, now: float) -> httpx.Request:

@@ -29,8 +29,8 @@ class Line(Route):
 
     schemes: ClassVar[tuple[str, str]] = ("ws", "wss")
 
-    url: str = ""
-    # The key is among them.
+    # The key may be in either.
+    url: str = field(default="", repr=False)
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 

@@ -18,6 +18,7 @@ from ..messages import Payload, Reply, Request
 from .base import Capabilities, Send, SpeechOptions
 from .coding import dump_json, load_json
 from .dashscope_sse import DashscopeStream, audio_of, bad_sound, decoded, output_of, refusal
+from .refusals import check_end
 
 __all__ = ["DashscopeHttpWire"]
 
@@ -190,6 +191,7 @@ def _read_file(reply: Reply, host: str) -> Payload:
         )
     if reply.status != 200:
         raise bad_sound("link", f"a link to it that {host} answers with HTTP {reply.status}")
+    check_end(reply)
     return _checked(bytes(reply.body), "audio/wav")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import (
@@ -43,8 +43,9 @@ _PASSING = (1001, 1011, 1012, 1013, 1014)
 class TaskPlan:
     """What all tasks of one wire have in common."""
 
-    url: str
-    headers: tuple[tuple[str, str], ...]
+    # Either may hold the key.
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     # The payload of run-task.
     payload: Mapping[str, Any]
     # The texts are SSML: the service takes one message of it.

@@ -25,7 +25,7 @@ from .openai_services import capabilities_of, data_uri, find_target, speech_fiel
 from .openai_stream import SpeechStream, is_text
 from .openai_voices import UploadedVoice
 from .redaction import without_texts
-from .refusals import false_success, read_error
+from .refusals import check_end, false_success, read_error
 from .sound import SampleReader
 
 __all__ = ["OpenaiWire"]
@@ -202,6 +202,7 @@ class OpenaiWire(HttpWire):
         kind = kind_of(content_type)
         if kind in _TEXTUAL or is_text(bytes(body[:_SHOWN])):
             raise self._no_sound(reply, kind, texts)
+        check_end(reply)
         data = bytes(body)
         if data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") != len(data) - 8:
             return _measured(data)

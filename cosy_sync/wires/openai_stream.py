@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import BadAudioError, CosyError
-from ..messages import Parcel, Reply, kind_of
+from ..messages import UNFRAMED, Parcel, Reply, kind_of
 from .coding import from_base64, load_json
 from .refusals import false_success
 from .sound import SampleReader
@@ -52,6 +52,8 @@ class SpeechStream:
         content_type = headers.get("content-type", "")
         kind = kind_of(content_type)
         if not 200 <= status <= 203 or kind not in _SOUND:
+            return False
+        if UNFRAMED in headers and kind != _SSE:  # events say when they are done
             return False
         self._reply = Reply(status, headers, b"")
         rate = _number(content_type, "rate", self.sample_rate)

@@ -8,13 +8,20 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ..errors import ServerError, TextError, ThrottledError, UnavailableError, server_error
-from ..messages import Reply, kind_of
+from ..errors import (
+    BadAudioError,
+    ServerError,
+    TextError,
+    ThrottledError,
+    UnavailableError,
+    server_error,
+)
+from ..messages import UNFRAMED, Reply, kind_of
 from .coding import load_json
 from .redaction import without_texts
 from .retry_after import retry_after
 
-__all__ = ["false_success", "read_error", "text_error"]
+__all__ = ["check_end", "false_success", "read_error", "text_error"]
 
 _MESSAGE_CHARS = 200
 _CODE_CHARS = 64
@@ -93,6 +100,21 @@ def text_error(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError:
     if status is not None and status >= 500:
         return UnavailableError(f"the service failed at this text: {message}", **details)
     return TextError(f"the service refused this text: {message}; change or drop it", **details)
+
+
+def check_end(reply: Reply) -> None:
+    """Raise BadAudioError for sound that only the end of the connection ended, unless it is a WAV
+    file that says its size: a service that dies in the middle would pass for one that was done."""
+    if UNFRAMED not in reply.headers:
+        return
+    start = bytes(reply.body[:8])
+    if start[:4] == b"RIFF" and int.from_bytes(start[4:], "little") == len(reply.body) - 8:
+        return
+    raise BadAudioError(
+        "the reply does not say where its sound ends (neither Content-Length nor chunks), so that "
+        "half of it would look whole; let the service, or what stands before it, speak HTTP/1.1",
+        reason="unframed",
+    )
 
 
 def _told_by_body(reply: Reply) -> _Told:

@@ -27,6 +27,7 @@ _TTS_AUDIO = 1
 _PROMPT_RATE = 16_000
 # What gRPC allows as a name of metadata, and what it keeps for itself.
 _NAME = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
+_WAV_START = b"RIFF"
 # A message is sent behind a flag and its length, in bytes.
 _FRAME = 5
 
@@ -165,21 +166,31 @@ class _Reader:
     def feed(self, data: bytes) -> bytes:
         """Take in a message; return its whole samples. Raises BadAudioError."""
         sound = self._rest + _sound(data)
-        self._heard = self._heard or bool(sound)
+        if not self._heard:
+            if len(sound) < len(_WAV_START) and _WAV_START.startswith(sound):
+                self._rest = sound
+                return b""  # it may still become a WAV file
+            if sound.startswith(_WAV_START):
+                raise BadAudioError(
+                    "expected bare samples, got a WAV file; is it a fork of the runtime?",
+                    reason="header",
+                )
+            self._heard = True
         whole = len(sound) // 2 * 2
         self._rest = sound[whole:]
         return sound[:whole]
 
     def end(self) -> bytes:
-        """Raise BadAudioError when nothing was heard, or half a sample is left."""
-        if self._rest:
+        """Return what is still held. Raises BadAudioError for no sound, or half a sample."""
+        if len(self._rest) % 2:
             raise BadAudioError(
                 "the sound ends with half a sample; the service must send 16-bit samples",
                 reason="odd",
             )
-        if not self._heard:
+        if not (self._heard or self._rest):
             raise _empty()
-        return b""
+        rest, self._rest = self._rest, b""
+        return rest
 
 
 def _checked_address(url: str) -> str:

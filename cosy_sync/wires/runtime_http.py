@@ -16,7 +16,7 @@ from ..errors import (
     ServerError,
     TextError,
 )
-from ..messages import Parcel, Payload, Reply, Request, kind_of
+from ..messages import UNFRAMED, Parcel, Payload, Reply, Request, kind_of
 from ..models import Recording, Voice
 from . import prompts
 from .base import VOICES, Capabilities, HttpWire, Send, SpeechOptions, StreamReader
@@ -24,7 +24,7 @@ from .coding import load_json
 from .float_wav import read_float_wav
 from .forms import Form
 from .redaction import without_texts
-from .refusals import false_success, read_error
+from .refusals import check_end, false_success, read_error
 from .runtime_ways import OLD_BASE, Way, choose_way
 
 __all__ = ["RuntimeHttpWire"]
@@ -158,12 +158,13 @@ class RuntimeHttpWire(HttpWire):
             try:
                 value = load_json(reply.body)
             except ValueError:
-                if untyped:
-                    return
-                value = None
-            raise false_success(value, reply, texts) or _no_sound("JSON")
+                if not untyped:
+                    raise _no_sound("JSON") from None
+            else:
+                raise false_success(value, reply, texts) or _no_sound("JSON")
         if kind.startswith("text/"):
             raise _no_sound(without_texts(kind, texts, 60))
+        check_end(reply)
 
     def nothing_spoken(self, headers: Mapping[str, str]) -> TextError:
         """Return the error of a text whose reply ended well and empty: it will be so again."""
@@ -207,7 +208,7 @@ class _Reader:
         if rate is not None:
             self.sample_rate = int(rate[1])
         self._headers = headers
-        return status == 200 and kind_of(kind) in _PCM
+        return status == 200 and kind_of(kind) in _PCM and UNFRAMED not in headers
 
     def refuse(self, reply: Reply) -> CosyError:
         """Return the error that a whole reply means."""

@@ -40,7 +40,7 @@ class SampleReader:
 
     def feed(self, data: bytes) -> bytes:
         """Return the samples that these bytes complete, maybe none. Raises BadAudioError."""
-        if not self._in_head and not self._held and self._left is None and not len(data) % 2:
+        if self._given and not self._held and self._left is None and not len(data) % 2:
             self._given += len(data)
             return data
         self._held += data
@@ -50,14 +50,13 @@ class SampleReader:
 
     def end(self) -> bytes:
         """Return the samples still held. Raises BadAudioError when the sound is not whole."""
-        given = b""
         if self._in_head:
             if self._held[:4] == b"RIFF":
                 raise _bad("cut", "the WAV file ends before its samples")
             if self._wav and self._held:
                 raise _bad("not_audio", "the service sent another format than it says")
             self._in_head = False
-            given = self._take()
+        given = self._take(last=True)
         if self._left is not None and self._left > 0:
             raise _bad("cut", f"the WAV file ends {self._left} bytes before its samples do")
         if self._held and self._left is None:
@@ -114,9 +113,14 @@ class SampleReader:
             )
         self.sample_rate, self.channels = rate, channels
 
-    def _take(self) -> bytes:
+    def _take(self, last: bool = False) -> bytes:
         held = self._held
         size = len(held) & ~1
+        if not self._given:
+            if held[:4] == b"RIFF":
+                raise _bad("header", "a second WAV header stands where the samples should begin")
+            if len(held) < 4 and b"RIFF".startswith(held) and not last:
+                return b""  # it may still become one
         if self._left is not None:
             size = min(size, self._left)
             self._left -= size

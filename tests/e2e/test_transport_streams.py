@@ -465,3 +465,16 @@ def test_many_threads_stream_over_one_pool(sender: Sender) -> None:
         assert opened == idle <= 8
         sender.close()
         assert eventually(lambda: sender.connections() == (0, 0))
+
+
+def test_connections_can_be_counted_while_another_kind_is_used_first(sender: Sender) -> None:
+    class Carrier:
+        def connections(self) -> tuple[int, int]:
+            sender._carriers.setdefault("later", Carrier())  # type: ignore[arg-type]
+            return (1, 1)
+
+        def close(self) -> None:
+            pass
+
+    sender._carriers["first"] = Carrier()  # type: ignore[assignment]
+    assert sender.connections() == (1, 1)

@@ -148,6 +148,12 @@ def test_whole_files_one_after_the_other_are_refused() -> None:
     assert reason(file + file) == "header"
 
 
+@pytest.mark.parametrize("size", [244, 0xFFFF_FFFF])
+def test_a_header_in_front_of_a_whole_file_is_refused(size: int) -> None:
+    file = wav_header(24_000, 1, 200) + PCM
+    assert reason(wav_header(24_000, 1, 0)[:40] + struct.pack("<I", size) + file) == "header"
+
+
 def test_samples_behind_the_announced_ones_are_refused() -> None:
     assert reason(wav_header(24_000, 1, 100) + PCM[:100] + b"\x80" * 100) == "header"
     assert reason(riff(fmt(), chunk(b"data", PCM), chunk(b"data", PCM))) == "header"

@@ -9,6 +9,7 @@ from cosy_sync.errors import (
     AuthError,
     BadAudioError,
     BadRequestError,
+    BillingError,
     ClosedError,
     ConnectError,
     CosyError,
@@ -245,3 +246,8 @@ def test_a_429_of_too_many_at_the_same_time_lowers_the_slots_and_not_the_rate(ri
     rig.feed(crowd, 50)
     assert rig.governor.limits(START) == (100.0, 1)
     assert rig.interval() == pytest.approx(0.01, rel=0.05)
+
+
+def test_an_unpaid_bill_is_no_overload_though_it_comes_as_429(rig: Rig) -> None:
+    rig.feed(BillingError("PrepaidBillOverdue", status=429), 20)
+    assert rig.events == [] and rig.slots.limit == 10

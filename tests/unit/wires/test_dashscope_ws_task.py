@@ -20,7 +20,7 @@ from cosy_sync.errors import (
 from cosy_sync.messages import Parcel, Reply
 from cosy_sync.models import Voice, Word
 from cosy_sync.wires.base import SpeechOptions
-from cosy_sync.wires.dashscope_task import SpeechTask
+from cosy_sync.wires.dashscope_task import SpeechTask, TaskPlan
 from cosy_sync.wires.dashscope_ws import DashscopeWsWire
 from cosy_sync.wires.registry import create_wire
 
@@ -471,3 +471,9 @@ class TestWords:
         assert not isinstance(payload, CosyError)
         assert (payload.data, payload.media_type) == (b"\x01\x02", "audio/pcm;rate=16000")
         assert [word.text for word in payload.words] == ["早", "安"]
+
+
+def test_what_holds_the_key_does_not_show_it() -> None:
+    url, headers = "wss://example.com/?token=secret-1", (("Authorization", "Bearer secret-2"),)
+    plan = TaskPlan(url=url, headers=headers, payload={})
+    assert "secret" not in repr(plan)

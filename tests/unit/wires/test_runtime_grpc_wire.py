@@ -348,6 +348,17 @@ def test_half_a_sample_or_nothing_at_the_end_is_refused() -> None:
     assert caught.value.reason == "empty"
 
 
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 48])
+def test_a_wav_header_is_not_heard_as_samples(step: int) -> None:
+    file = wav_header(24_000, 1, 4) + b"abcd"
+    one = reader()
+    with pytest.raises(BadAudioError, match="a WAV file"):
+        for start in range(0, 48, step):
+            assert one.feed(b"\x0a" + bytes([step]) + file[start : start + step]) == b""
+    other = reader()
+    assert other.feed(b"\x0a\x02RI") + other.end() == b"RI"
+
+
 def test_a_message_of_another_kind_is_refused_by_a_reader() -> None:
     with pytest.raises(BadAudioError, match="fork of the runtime"):
         reader().feed(b"RIFF\xff\xff\xff\xff")

@@ -80,6 +80,8 @@ def test_samples_are_given_as_soon_as_they_are_whole() -> None:
         (header(len(PCM)) + PCM[:-2], "cut"),
         (header(len(PCM)), "cut"),
         (header(4)[:-1], "cut"),
+        (header(0xFFFF_FFFF) + header(200) + PCM, "header"),
+        (header(244) + header(200) + PCM, "header"),
         (header(4)[:20], "cut"),
         (header(180) + PCM, "header"),
         (header(10) + PCM, "header"),
@@ -99,6 +101,13 @@ def test_samples_are_given_as_soon_as_they_are_whole() -> None:
 def test_what_is_not_whole_is_refused(data: bytes, reason: str) -> None:
     assert refusal(data) == reason
     assert refusal(*(data[at : at + 1] for at in range(len(data)))) == reason
+
+
+def test_a_header_in_front_of_a_whole_file_is_refused_wherever_the_bytes_are_split() -> None:
+    data = header(0xFFFF_FFFF) + header(200) + PCM
+    for at in range(len(data) + 1):
+        assert refusal(data[:at], data[at:]) == "header", at
+    assert read(header(0xFFFF_FFFF), b"RI", b"fF")[0] == b"RIfF"
 
 
 def test_24_bit_samples_are_refused() -> None:

@@ -103,17 +103,25 @@ class CosyClient:
         utterance = check_text(0, text, self.config.batch.max_text_chars)
         return self._core.engine().submit(utterance, self._interactive, callback)
 
-    def stream(self, text: str) -> SpeechStream:
+    def stream(self, text: str | Iterable[str]) -> SpeechStream:
         """Speak one text and hand its sound on as it comes; use it in a `with` block.
+
+        Given an iterable, it speaks the pieces of one text while they come, from a language model
+        say: they are pulled on a thread of its own. Only `dashscope_ws` can; no two pieces may be
+        more than 23 s apart there.
 
         Waits for the first sound, at most `deadline` seconds, and until then repeats what fails as
         `synth` does; raises what went wrong. Raises ConfigError where the wire sends whole replies
         only.
         """
-        utterance = check_text(0, text, self.config.batch.max_text_chars)
         self._core.check_streaming(self.config)
+        given: Utterance | Iterable[str] = text
+        if isinstance(text, Iterable) and not isinstance(text, (str, bytes)):
+            self._core.check_duplex(self.config)
+        else:
+            given = check_text(0, text, self.config.batch.max_text_chars)
         hold = functools.partial(SpeechStream, format=self.config.format)
-        return self._core.engine().stream(utterance, self._interactive, hold)
+        return self._core.engine().stream(given, self._interactive, hold)
 
     # -- many texts -----------------------------------------------------------------------------
 

@@ -117,6 +117,14 @@ class Core:
                 f"service with a wire that can stream: {others}"
             )
 
+    def check_duplex(self, config: ClientConfig) -> None:
+        """Raise ConfigError where the wire takes no text in pieces."""
+        if not all(can.duplex for can in self._capabilities):
+            raise ConfigError(
+                f"stream: the wire {config.wire!r} takes whole texts only; join the pieces, or use "
+                "a service with a wire that takes them as they come: dashscope_ws"
+            )
+
     def engine(self) -> Engine:
         """Return the machines of this process. Raises ClosedError after close()."""
         engine = self._engine

@@ -58,8 +58,8 @@ def submit(text: str, callback: Callable[[Future[Audio]], object] | None = None)
     return default_client().submit(text, callback)
 
 
-def stream(text: str) -> SpeechStream:
-    """Speak one text and hand its sound on as it comes; see CosyClient.stream."""
+def stream(text: str | Iterable[str]) -> SpeechStream:
+    """Speak one text, or its pieces, and hand the sound on as it comes; see CosyClient.stream."""
     return default_client().stream(text)
 
 

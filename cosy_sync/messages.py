@@ -18,6 +18,7 @@ __all__ = [
     "Reply",
     "Request",
     "RpcRequest",
+    "TextSource",
     "kind_of",
 ]
 
@@ -55,6 +56,15 @@ class RpcRequest:
     address: str | None = None
 
 
+class TextSource(Protocol):
+    """Pieces of a text that come while it is already being spoken: written by one thread, read by
+    another. Once `ended` is set, no piece follows, and `error` says why that was too early."""
+
+    pieces: list[str]
+    ended: bool
+    error: CosyError | None
+
+
 class Conversation(Protocol):
     """One task over a WebSocket as a state machine, without any I/O: used once, by one thread.
 
@@ -76,6 +86,15 @@ class Conversation(Protocol):
 
     def take(self) -> bytes:
         """Return the audio that came since the last call."""
+        ...
+
+    @property
+    def listens(self) -> bool:
+        """Return whether the caller's side may still have something to say."""
+        ...
+
+    def pending(self) -> Sequence[str | bytes]:
+        """Return the frames for what the caller's side has said meanwhile. Raises CosyError."""
         ...
 
     def cancel(self) -> Sequence[str | bytes]:

@@ -185,10 +185,13 @@ class Engine:
         return self._interactive.submit(utterance, config, callback)
 
     def stream(
-        self, utterance: Utterance, config: ClientConfig, hold: Callable[[Speech], _Held]
+        self,
+        text: Utterance | Iterable[str],
+        config: ClientConfig,
+        hold: Callable[[Speech], _Held],
     ) -> _Held:
         """Return what `hold` makes of a text's speech with its first sound; see Streamer."""
-        return self._streamer.open(utterance, config, hold)
+        return self._streamer.open(text, config, hold)
 
     # -- what callers share ---------------------------------------------------------------------
 

@@ -25,6 +25,11 @@ class ReplyBounds:
         self._per_text = _WRAPPING + (verify.slack + 1) * per_second
         self._per_char = verify.max_seconds_per_char * per_second
 
+    @property
+    def largest(self) -> int:
+        """Return the bytes beyond which any reply is refused."""
+        return self._most
+
     def most(self, texts: Sequence[str]) -> int:
         """Return the bytes beyond which a reply to these texts is refused while it is read."""
         if self._believes:

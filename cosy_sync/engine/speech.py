@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
+from typing import cast
 
 from ..errors import (
     BadAudioError,
@@ -16,9 +17,9 @@ from ..errors import (
     ReplyTimeout,
 )
 from ..events import StreamStarted, TextFailed, TextsFinished
-from ..messages import Parcel, Reply
+from ..messages import Parcel, Reply, TextSource
 from ..models import Audio, Timing
-from ..wires.base import StreamReader
+from ..wires.base import DuplexWire, StreamReader
 from .attempt import NOT_SENT, Attempter, Ongoing, Visit, aim, fair_verdict
 from .job import Job, unexpected
 from .station import Station
@@ -46,12 +47,15 @@ class Speech:
         station: Station,
         number: int,
         on_end: Callable[[], None],
+        source: TextSource | None = None,
     ) -> None:
         self._attempter = attempter
         self._job = job
         self._station = station
         self._number = number
         self._text = job.texts[0]
+        # Where the text comes in pieces; they are put together when it has ended.
+        self._source = source
         self._request_id = attempter.next_id()
         self._visit: Visit
         self._reader: StreamReader
@@ -141,17 +145,21 @@ class Speech:
 
     def _ask(self) -> None:
         attempter, job, station = self._attempter, self._job, self._station
-        clock, text = attempter.clock, self._text.text
-        most = attempter.bounds.most([text])
+        clock, text, source = attempter.clock, self._text.text, self._source
+        most = attempter.bounds.most([text]) if source is None else attempter.bounds.largest
 
         def send(parcel: Parcel) -> Reply:
             aim(parcel, station)
             left = job.deadline.remaining(clock.now())
-            return attempter.sender.post(parcel, left, most, _no_room_needed)
+            return attempter.sender.post(parcel, left, most, lambda _: None)
 
         job.depart()
         wire = attempter.wires[station.endpoint.url]
-        reader = self._reader = wire.listen(text, send, self._request_id)
+        if source is None:
+            reader = self._reader = wire.listen(text, send, self._request_id)
+        else:
+            duplex = cast(DuplexWire, wire)
+            reader = self._reader = duplex.listen_to(source, send, self._request_id)
         aim(reader.parcel, station)
         left = job.deadline.remaining(clock.now())
         reply = self._reply = attempter.sender.open(reader.parcel, left, most)
@@ -309,6 +317,7 @@ class Speech:
         """Return why the whole sound cannot be the speech of its text."""
         if self._size % 2:
             return BadAudioError(f"{self._size} bytes are no whole samples", reason="odd")
+        self._note_text()
         verifier = self._attempter.verifier
         (result,) = verifier.check([self._text.text], [self._audio()])
         return result if isinstance(result, CosyError) else None
@@ -337,6 +346,7 @@ class Speech:
         Of an error the next read tells. Without one, and before the sound is whole, nobody wanted
         the rest.
         """
+        self._note_text()
         audio, text = self._audio(), self._text
         final = None
         if error is not None:
@@ -356,6 +366,10 @@ class Speech:
             self._attempter.leave(self._visit, [text], [result], verdict, self._waited)
             self._on_end()
         self._tell(audio, None if whole else error, final, whole)
+
+    def _note_text(self) -> None:
+        if self._source is not None:
+            self._text.text = "".join(self._source.pieces)
 
     def _hang_up(self) -> None:
         if self._reply is not None:
@@ -382,7 +396,3 @@ class Speech:
         received = self._reply.received if self._reply else 0
         attempter.tell(timing, [self._text.text], received, error)
         attempter.tell_refused(timing, [each for each in (refused or error,) if each])
-
-
-def _no_room_needed(size: int) -> None:
-    pass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from ..wires.base import Wire
 from .attempt import Attempter, Result
 from .caller import Caller
 from .executor import Executor
+from .feeder import Feeder
 from .gate import Gate
 from .job import Job
 from .speech import Speech
@@ -37,7 +38,7 @@ class StreamJob(Job):
     `on_end` is called once its speech ended.
     """
 
-    __slots__ = ("_owner", "gate", "on_end", "speech")
+    __slots__ = ("_owner", "gate", "on_end", "source", "speech")
 
     def __init__(
         self,
@@ -46,9 +47,11 @@ class StreamJob(Job):
         *,
         interactive: bool,
         tenant: str,
+        source: Feeder | None,
     ) -> None:
         stop = threading.Event()
         super().__init__([text], deadline, interactive=interactive, tenant=tenant, stop=stop)
+        self.source = source
         self.speech: Speech | None = None
         self.on_end: Callable[[], None]
         # Of its tenant, once it is inside.
@@ -79,7 +82,7 @@ class Listener:
     ) -> Sequence[Result]:
         """Send a text and wait for its first sound; there is no result yet. Raises what failed."""
         assert isinstance(job, StreamJob)
-        speech = Speech(self.attempter, job, station, number, job.on_end)
+        speech = Speech(self.attempter, job, station, number, job.on_end, job.source)
         speech.begin()
         job.speech = speech
         return ()
@@ -112,19 +115,24 @@ class Streamer:
         self._open: set[StreamJob] = set()
 
     def open(
-        self, utterance: Utterance, config: ClientConfig, hold: Callable[[Speech], _Held]
+        self,
+        text: Utterance | Iterable[str],
+        config: ClientConfig,
+        hold: Callable[[Speech], _Held],
     ) -> _Held:
-        """Return what `hold` makes of a text's speech, once its first sound is there.
+        """Return what `hold` makes of a text's speech, once its first sound is there; the text may
+        come in pieces.
 
         Waits for that at most until the deadline. Raises what went wrong instead.
         """
         if self._closed:
             raise ClosedError("the client is closed; make a new one")
         job = StreamJob(
-            utterance,
+            text if isinstance(text, Utterance) else Utterance(0, ""),
             Deadline(self._clock.now(), config.deadline),
             interactive=config.priority != "bulk",
             tenant=config.tenant or "",
+            source=None if isinstance(text, Utterance) else Feeder(text),
         )
         if config.serial or threading.current_thread() is not threading.main_thread():
             return hold(self._open_here(job, config))
@@ -168,6 +176,8 @@ class Streamer:
         gate = self._gate(config)
         job.on_end = functools.partial(self._leave, job)
         self._open.add(job)
+        if job.source is not None:
+            job.source.start()
         if self._was_cut:  # here or in cut(), whichever comes later
             job.stop.set()
         try:
@@ -223,6 +233,8 @@ class Streamer:
         except KeyError:
             return
         job.speech = None  # it knows its job: a circle that only the collector would open
+        if job.source is not None:
+            job.source.stop()
         if job.gate is not None:
             job.gate.release()
 

@@ -25,6 +25,8 @@ from .route import Route
 __all__ = ["Dialogue", "Socket"]
 
 _CHUNK = 65536
+# Seconds between two looks at what the caller's side has to say.
+_GLANCE = 0.02
 # Bytes of one message that may come beside the audio: events, and words with their times.
 _EVENT_BYTES = 1 << 20
 # Seconds in which a socket that died while idle shows it.
@@ -233,19 +235,10 @@ class Dialogue:
         Raises ReplyTimeout, CutError, BadAudioError, and what the conversation says.
         """
         while (audio := self._ready()) is None:
-            self._step(self._limit())
-        return audio
-
-    def hear(self, seconds: float) -> bytes | None:
-        """Do as `read`, but wait no longer than so many seconds, and then return None."""
-        audio = self._ready()
-        if audio is None:
-            try:
-                self._step(min(time.monotonic() + seconds, self._budget.until))
-            except ReplyTimeout:
-                if time.monotonic() >= self._budget.until:
-                    raise
-            audio = self._ready()
+            if self._conversation.listens:
+                self._glance()
+            else:
+                self._step(self._limit())
         return audio
 
     def say(self, frames: Sequence[str | bytes]) -> None:
@@ -268,6 +261,18 @@ class Dialogue:
             return False
         self.socket.task = self._conversation
         return True
+
+    def _glance(self) -> None:
+        """Say what the caller's side has said, and look shortly for what comes.
+
+        While both sides wait for the caller no time-out of the service's runs, only the deadline.
+        """
+        self.say(self._conversation.pending())
+        try:
+            self._step(min(time.monotonic() + _GLANCE, self._budget.until))
+        except ReplyTimeout:
+            if time.monotonic() >= self._budget.until:
+                raise
 
     def _ready(self) -> bytes | None:
         """Return the audio that is there, b"" at the end, None before."""

@@ -35,7 +35,7 @@ class Line(Route):
 
 
 class Talk:
-    """A task's audio as it comes: an Incoming that can also be spoken to."""
+    """A task's audio as it comes: an Incoming."""
 
     status = 200
 
@@ -50,16 +50,6 @@ class Talk:
         """Wait for audio and return it, b"" at the task's end. Raises TransportError and kin."""
         with self._carrier.telling():
             return self.dialogue.read()
-
-    def hear(self, seconds: float) -> bytes | None:
-        """Do as `read`, but wait no longer than so many seconds, and then return None."""
-        with self._carrier.telling():
-            return self.dialogue.hear(seconds)
-
-    def say(self, frames: Sequence[str | bytes]) -> None:
-        """Send what the conversation says of itself, such as a further text. Raises CutError."""
-        with self._carrier.telling():
-            self.dialogue.say(frames)
 
     def close(self) -> None:
         """Keep the socket if the task came to its end; else cancel it, without waiting."""

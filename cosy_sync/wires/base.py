@@ -8,10 +8,18 @@ from typing import Any, Protocol
 
 from ..config import ClientConfig
 from ..errors import ConfigError, CosyError, ServerError
-from ..messages import Parcel, Payload, Reply, Request
+from ..messages import Parcel, Payload, Reply, Request, TextSource
 from ..models import Voice
 
-__all__ = ["Capabilities", "HttpWire", "Send", "SpeechOptions", "StreamReader", "Wire"]
+__all__ = [
+    "Capabilities",
+    "DuplexWire",
+    "HttpWire",
+    "Send",
+    "SpeechOptions",
+    "StreamReader",
+    "Wire",
+]
 
 # Sends a parcel within the time and memory that the attempt has, and returns the whole reply.
 # Raises CosyError.
@@ -41,6 +49,8 @@ class Capabilities:
     features: frozenset[str] = frozenset({"model", "speed"})
     # Sound arrives while the text is still being spoken, and hanging up ends the work.
     streaming: bool = False
+    # A text may be given in pieces while it is already being spoken.
+    duplex: bool = False
     cancellation: bool = False
     # Limits that services usually have, for one client: requests in flight, requests a second.
     max_connections: int = 50
@@ -193,6 +203,14 @@ class Wire(Protocol):
     def listen(self, text: str, send: Send, request_id: str) -> StreamReader:
         """Return what asks for one text and reads its sound as it comes; only where the wire's
         capabilities have streaming. `send` is for what must be asked before. Raises CosyError."""
+        ...
+
+
+class DuplexWire(Wire, Protocol):
+    """A wire whose capabilities have duplex."""
+
+    def listen_to(self, source: TextSource, send: Send, request_id: str) -> StreamReader:
+        """Do as `listen` for a text that comes in pieces."""
         ...
 
 

@@ -15,7 +15,7 @@ from ..errors import (
     InvalidTextError,
     UnavailableError,
 )
-from ..messages import Reply
+from ..messages import Reply, TextSource
 from ..models import Word, is_utf8
 from .coding import dump_json, load_json
 from .dashscope_errors import dashscope_error
@@ -55,13 +55,14 @@ class TaskPlan:
 class SpeechTask:
     """A Conversation that speaks texts: used once, by one thread.
 
-    `texts` are sent as soon as the service has begun; then the task is finished, unless `ends` is
-    False: then `more` and `finish` go on, and no two texts may be more than 23 s apart, or the
-    service ends the task. `words` are known at the end, where word_timestamp_enabled asks for
-    them.
+    `texts` are sent as soon as the service has begun, and then the pieces of `source` as they come;
+    no two of them may be more than 23 s apart, or the service ends the task. `words` are known at
+    the end, where word_timestamp_enabled asks for them.
     """
 
-    def __init__(self, plan: TaskPlan, texts: Sequence[str], *, ends: bool = True) -> None:
+    def __init__(
+        self, plan: TaskPlan, texts: Sequence[str], source: TextSource | None = None
+    ) -> None:
         self.url = plan.url
         self.headers = plan.headers
         self.address: str | None = None
@@ -71,7 +72,9 @@ class SpeechTask:
         # Pieces that are to be sent.
         self._waiting: list[str] = []
         self._units = 0
-        self._ends = ends
+        self._source = source
+        self._taken = 0
+        self._ends = source is None
         self._state = _OPENING
         self._audio: list[bytes] = []
         # By sentence and place in it: later events repeat what earlier ones said.
@@ -83,17 +86,27 @@ class SpeechTask:
         """Return run-task: nothing else may be said before the service has answered it."""
         return (self._say("run-task", self._plan.payload),)
 
-    def more(self, text: str) -> Sequence[str | bytes]:
-        """Return the frames that carry a further text; none while the task is not yet begun.
+    @property
+    def listens(self) -> bool:
+        """Return whether more pieces may come."""
+        return not self._ends and not self.done
 
-        Raises InvalidTextError, and then goes on as if nothing was given.
-        """
-        self._take_text(text)
-        return tuple(self._next())
-
-    def finish(self) -> Sequence[str | bytes]:
-        """Return the frames that say that no text follows; none while the task is not begun."""
-        self._ends = True
+    def pending(self) -> Sequence[str | bytes]:
+        """Return the frames that carry the pieces which came meanwhile; none before the task has
+        begun. Raises InvalidTextError, and why the pieces ended too early."""
+        source = self._source
+        if source is None or self._ends:
+            return ()
+        ended = source.ended  # before the pieces: the last of them come first
+        for piece in source.pieces[self._taken :]:
+            self._take_text(piece)
+            self._taken += 1
+        if ended:
+            if source.error is not None:
+                raise source.error
+            if not self._taken:
+                raise InvalidTextError("no piece of text came, so there is nothing to speak")
+            self._ends = True
         return tuple(self._next())
 
     def receive(self, frame: str | bytes) -> Sequence[str | bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import BadAudioError, ConfigError, CosyError, ServerError
-from ..messages import Payload, Reply
+from ..messages import Payload, Reply, TextSource
 from .base import Capabilities, Send, SpeechOptions
 from .dashscope_task import TASK_UNITS, SpeechTask, TaskPlan
 
@@ -31,6 +31,7 @@ class DashscopeWsWire:
         sample_rates=_RATES,
         voices=frozenset({"name", "instruction"}),
         streaming=True,
+        duplex=True,
         cancellation=True,
         max_connections=3,
         rate=3.0,
@@ -66,11 +67,12 @@ class DashscopeWsWire:
         """Return what asks for one text and reads its sound as it comes."""
         return DashscopeStream(self.task(text), self._rate)
 
-    def task(self, text: str | None = None) -> SpeechTask:
-        """Return the task that speaks one text; without a text, one that is given its texts with
-        `more`. Raises InvalidTextError."""
-        if text is None:
-            return SpeechTask(self._plan, (), ends=False)
+    def listen_to(self, source: TextSource, send: Send, request_id: str) -> DashscopeStream:
+        """Return what speaks the pieces of a text as they come."""
+        return DashscopeStream(SpeechTask(self._plan, (), source), self._rate)
+
+    def task(self, text: str) -> SpeechTask:
+        """Return the task that speaks one text. Raises InvalidTextError."""
         return SpeechTask(self._plan, (text,))
 
 

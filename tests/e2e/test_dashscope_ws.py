@@ -20,11 +20,13 @@ from cosy_sync.errors import (
     ConfigError,
     CosyError,
     CutError,
+    DeadlineError,
     InvalidTextError,
     ReplyTimeout,
     TextError,
     ThrottledError,
     UnavailableError,
+    UnexpectedError,
 )
 from cosy_sync.testing import Server, tone_wav
 
@@ -353,3 +355,102 @@ class TestFaults:
         outage = Outage(start=0, seconds=3600, fault="status-503")
         with Server(latency=0, outages=[outage]) as server, pytest.raises(UnavailableError):
             connect(server, retry=ONE).synth("你好")
+
+
+class TestTextsInPieces:
+    def test_the_first_sound_comes_before_the_last_piece(
+        self, server: Server, connect: Connect
+    ) -> None:
+        heard = threading.Event()
+
+        def pieces() -> Iterator[str]:
+            yield "你好，世界。"
+            assert heard.wait(20)
+            yield "再见，世界。"
+
+        with connect(server).stream(pieces()) as stream:
+            sound = next(stream)
+            heard.set()
+            sound += b"".join(stream)
+        whole = connect(server).synth("你好，世界。再见，世界。")
+        assert abs(len(sound) - len(whole.pcm())) < 0.2 * len(sound)
+
+    def test_pieces_of_words_are_one_text(self, server: Server, connect: Connect) -> None:
+        client = connect(server)
+        with client.stream(list("今天天气很好。")) as stream:
+            audio = stream.audio()
+        assert audio.duration > 0.5
+        stats = client.stats()
+        assert (stats.texts_ok, stats.chars_ok, stats.in_flight) == (1, 7, 0)
+
+    def test_a_failure_before_the_first_sound_is_repeated_with_all_pieces(
+        self, server: Server, connect: Connect
+    ) -> None:
+        server.inject("reset")
+        client = connect(server)
+        with client.stream(iter(["今天", "天气", "很好。"])) as stream:
+            assert stream.audio().duration > 0.5
+        assert client.stats().retries == 1
+
+    def test_an_exception_of_the_source_ends_the_stream_and_is_its_cause(
+        self, server: Server, connect: Connect
+    ) -> None:
+        def pieces() -> Iterator[str]:
+            yield "你好，世界。"
+            raise KeyError("the model broke")
+
+        with pytest.raises(UnexpectedError) as caught, connect(server).stream(pieces()) as stream:
+            list(stream)
+        assert isinstance(caught.value.__cause__, KeyError)
+
+    @pytest.mark.parametrize("source", [[], ["", ""]])
+    def test_nothing_to_speak_is_refused(
+        self, server: Server, connect: Connect, source: list[str]
+    ) -> None:
+        with pytest.raises(InvalidTextError, match="nothing to speak"):
+            connect(server).stream(source)
+
+    def test_what_is_no_text_is_refused(self, server: Server, connect: Connect) -> None:
+        with pytest.raises(InvalidTextError, match="got int"):
+            connect(server).stream(["你好", 7])  # type: ignore[list-item]
+
+    def test_leaving_early_stops_the_source(self, server: Server, connect: Connect) -> None:
+        taken: list[int] = []
+        free = threading.Event()
+
+        def pieces() -> Iterator[str]:
+            for number in range(1000):
+                taken.append(number)
+                yield "你好，世界。"
+                if number:
+                    free.wait(20)
+
+        client = connect(server)
+        with client.stream(pieces()) as stream:
+            next(stream)
+        free.set()
+        assert client.synth("再见").duration > 0
+        assert len(taken) <= 3
+        assert client.stats().in_flight == 0
+
+    def test_a_silent_source_ends_with_the_deadline(self, server: Server, connect: Connect) -> None:
+        free = threading.Event()
+
+        def pieces() -> Iterator[str]:
+            free.wait(20)
+            yield "你好"
+
+        try:
+            with pytest.raises(CosyError) as caught:
+                connect(server, deadline=0.5).stream(pieces())
+            assert isinstance(caught.value, (DeadlineError, ReplyTimeout))
+        finally:
+            free.set()
+
+    def test_other_wires_want_the_whole_text(self, server: Server) -> None:
+        url = server.base_url + "/v1"
+        with (
+            CosyClient(url, wire="openai") as client,
+            pytest.raises(ConfigError, match="takes whole texts only; join the pieces"),
+        ):
+            client.stream(["你好"])

@@ -184,7 +184,7 @@ def test_the_examples_of_the_openai_page_work(tmp_path: Path) -> None:
 def test_the_examples_of_the_dashscope_ws_page_work() -> None:
     pytest.importorskip("websockets", reason="needs websockets (extra websocket)")
     blocks = examples("docs/wire-dashscope_ws.md")
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with Server(latency=0, api_key="sk-of-the-example") as server:
         local = server.base_url.replace("http", "ws", 1)
@@ -195,7 +195,7 @@ def test_the_examples_of_the_dashscope_ws_page_work() -> None:
             subprocess.run(
                 [sys.executable, "-W", "error", "-c", code], check=True, timeout=60, env=env
             )
-        assert server.stats()["texts"] == 5
+        assert server.stats()["texts"] == 6
 
 
 def test_the_examples_of_the_grpc_page_work(tmp_path: Path) -> None:

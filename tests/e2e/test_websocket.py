@@ -87,6 +87,11 @@ class Ask:
         audio, self.audio = self.audio, []
         return b"".join(audio)
 
+    listens = False
+
+    def pending(self) -> Sequence[str]:
+        return ()
+
     def cancel(self) -> Sequence[str]:
         return ("stop",) if not self.done else ()
 
@@ -605,30 +610,51 @@ class TestTheEnd:
             assert len(server.peers) == 1
 
 
+class Told(Ask):
+    """Asks, and says what it is told meanwhile, until `last` is said."""
+
+    def __init__(self, server: Scripted | str) -> None:
+        super().__init__(server)
+        self.listens = True
+        self.told: list[str] = []
+
+    def pending(self) -> Sequence[str]:
+        told, self.told = self.told, []
+        self.listens = self.listens and "last" not in told
+        return told
+
+
 class TestDuplex:
     def test_words_go_out_while_audio_comes_in(self, carrier: WebSocketCarrier) -> None:
         steps = [greet, asked, text("begun"), audio(b"ab"), hear, audio(b"cd"), text("end"), HOLD]
         with Scripted(steps) as server:
-            talk = carrier.open(Ask(server), budget())
+            ask = Told(server)
+            talk = carrier.open(ask, budget())
             assert talk.read() == b"ab"
-            assert talk.hear(0.01) is None
-            talk.say(("a further text",))
+            ask.told = ["a further text"]
             assert talk.read() == b"cd"
+            ask.told = ["last"]
             assert talk.read() == b""
             talk.close()
             assert carrier.connections() == (1, 1)
         assert server.requests[0][-1] == bytes([TEXT]) + b"a further text"
 
-    def test_hear_waits_no_longer_than_it_is_told(self, carrier: WebSocketCarrier) -> None:
+    def test_while_the_caller_is_silent_only_the_deadline_counts(
+        self, carrier: WebSocketCarrier
+    ) -> None:
         with Scripted([greet, asked, text("begun"), HOLD]) as server:
-            talk = carrier.open(Ask(server), budget(first=0.05))
-            assert [talk.hear(0.03) for _ in range(4)] == [None] * 4
+            talk = carrier.open(Told(server), budget(seconds=0.5, first=0.05))
+            started = time.monotonic()
+            with pytest.raises(ReplyTimeout):
+                talk.read()
+            assert time.monotonic() - started > 0.3
             talk.close()
 
-    def test_hear_ends_with_the_deadline(self, carrier: WebSocketCarrier) -> None:
+    def test_once_all_is_said_the_time_outs_count_again(self, carrier: WebSocketCarrier) -> None:
         with Scripted([greet, asked, text("begun"), HOLD]) as server:
-            talk = carrier.open(Ask(server), budget(seconds=0.2))
+            ask = Told(server)
+            ask.told = ["last"]
+            talk = carrier.open(ask, budget(seconds=60, first=0.05))
             with pytest.raises(ReplyTimeout):
-                while talk.hear(0.05) is None:
-                    pass
+                talk.read()
             talk.close()

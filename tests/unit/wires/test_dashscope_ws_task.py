@@ -12,6 +12,7 @@ from cosy_sync.errors import (
     BadRequestError,
     ConfigError,
     CosyError,
+    CutError,
     InvalidTextError,
     TextError,
     ThrottledError,
@@ -39,6 +40,29 @@ def said(frame: str | bytes) -> dict[str, Any]:
     assert isinstance(frame, str)
     value: dict[str, Any] = json.loads(frame)
     return value
+
+
+class Source:
+    def __init__(self, *pieces: str, ended: bool = False) -> None:
+        self.pieces, self.ended = list(pieces), ended
+        self.error: CosyError | None = None
+
+
+def fed(source: Source) -> SpeechTask:
+    return wire().listen_to(source, _nothing, "r1").parcel
+
+
+def _nothing(parcel: Parcel) -> Reply:
+    raise AssertionError("nothing is asked before")
+
+
+def inputs(task: SpeechTask, *texts: str) -> tuple[str, ...]:
+    """The frames that carry these texts."""
+    header = {"action": "continue-task", "task_id": task.task_id, "streaming": "duplex"}
+    messages = [{"header": header, "payload": {"input": {"text": text}}} for text in texts]
+    return tuple(
+        json.dumps(message, ensure_ascii=False, separators=(",", ":")) for message in messages
+    )
 
 
 def event(task: SpeechTask, text: str) -> str:
@@ -401,40 +425,73 @@ class TestCancelAndMore:
         task.receive(event(task, FINISHED))
         assert task.cancel() == ()
 
-    def test_texts_can_follow_while_audio_comes(self) -> None:
-        task = wire().task()
-        assert task.more("早。") == ()
+    def test_pieces_can_follow_while_audio_comes(self) -> None:
+        source = Source("早。")
+        task = fed(source)
         task.open()
-        assert task.more("上。") == ()
-        frames = task.receive(event(task, STARTED))
-        assert [said(f)["payload"]["input"] for f in frames] == [{"text": "早。"}, {"text": "上。"}]
+        assert task.listens and task.pending() == ()
+        assert task.receive(event(task, STARTED)) == inputs(task, "早。")
         task.receive(b"\x01\x02")
-        assert [said(f)["payload"]["input"] for f in task.more("好。")] == [{"text": "好。"}]
-        assert [said(f)["header"]["action"] for f in task.finish()] == ["finish-task"]
-        assert task.finish() == ()
+        assert task.pending() == ()
+        source.pieces += ["上。", "好。"]
+        assert task.pending() == inputs(task, "上。", "好。")
+        source.ended = True
+        (end,) = task.pending()
+        assert said(end)["header"]["action"] == "finish-task"
+        assert not task.listens and task.pending() == ()
         task.receive(event(task, FINISHED))
         assert task.take() == b"\x01\x02"
         assert task.reusable
 
-    def test_texts_that_follow_have_the_same_limits(self) -> None:
-        task = wire().task()
+    def test_pieces_have_the_limits_of_a_text(self) -> None:
+        source = Source("好" * 90_000)
+        task = fed(source)
         task.open()
         task.receive(event(task, STARTED))
-        assert len(task.more("好" * 90_000)) == 9
+        assert len(task.pending()) == 9
+        source.pieces.append("好" * 10_001)
         with pytest.raises(InvalidTextError, match="more than 20000; split it"):
-            task.more("好" * 10_001)
-        with pytest.raises(InvalidTextError, match="half a character"):
-            task.more("\ud800")
-        assert len(task.more("好" * 10_000)) == 1
+            task.pending()
 
-    def test_an_end_that_is_said_early_waits_for_the_beginning(self) -> None:
-        task = wire().task()
+    def test_a_piece_that_cannot_be_encoded_is_refused(self) -> None:
+        task = fed(Source("\ud800"))
         task.open()
-        assert task.more("好。") == ()
-        assert task.finish() == ()
+        with pytest.raises(InvalidTextError, match="half a character"):
+            task.pending()
+
+    def test_an_end_that_comes_early_waits_for_the_beginning(self) -> None:
+        task = fed(Source("好。", ended=True))
+        task.open()
+        assert task.pending() == ()
         frames = task.receive(event(task, STARTED))
         actions = [said(frame)["header"]["action"] for frame in frames]
         assert actions == ["continue-task", "finish-task"]
+
+    def test_why_the_pieces_ended_too_early_is_raised(self) -> None:
+        source = Source("好。", ended=True)
+        source.error = CutError("the model broke")
+        task = fed(source)
+        task.open()
+        with pytest.raises(CutError, match="the model broke"):
+            task.pending()
+
+    def test_no_piece_at_all_is_nothing_to_speak(self) -> None:
+        task = fed(Source(ended=True))
+        task.open()
+        with pytest.raises(InvalidTextError, match="nothing to speak"):
+            task.pending()
+
+    def test_a_repetition_begins_with_the_first_piece(self) -> None:
+        source = Source("早。", "上。")
+        for _ in range(2):
+            task = fed(source)
+            task.open()
+            task.pending()
+            assert task.receive(event(task, STARTED)) == inputs(task, "早。", "上。")
+
+    def test_a_task_of_one_text_listens_to_nobody(self) -> None:
+        task = wire().task("你好")
+        assert not task.listens and task.pending() == ()
 
 
 WORDS = (

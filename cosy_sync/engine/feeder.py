@@ -1,0 +1,53 @@
+"""Pulls the pieces of a text out of the caller's iterable, on a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from ..errors import CosyError, InvalidTextError
+from .job import unexpected
+
+__all__ = ["Feeder"]
+
+
+class Feeder:
+    """A TextSource. The pieces stay, so that a repetition can begin with the first one.
+
+    The thread ends with the iterable, or with the next piece after `stop`.
+    """
+
+    def __init__(self, source: Iterable[str]) -> None:
+        self._source = source
+        self._stopped = False
+        self.pieces: list[str] = []
+        self.ended = False
+        self.error: CosyError | None = None
+
+    def start(self) -> None:
+        """Begin to pull."""
+        threading.Thread(target=self._pull, name="cosy-feeder", daemon=True).start()
+
+    def stop(self) -> None:
+        """Pull no more: nobody listens."""
+        self._stopped = True
+
+    def _pull(self) -> None:
+        try:
+            for piece in self._source:
+                if self._stopped:
+                    break
+                self._take(piece)
+        except CosyError as error:
+            self.error = error
+        except BaseException as error:
+            self.error = unexpected(error)
+        finally:
+            self.ended = True
+
+    def _take(self, piece: object) -> None:
+        if not isinstance(piece, str):
+            kind = type(piece).__name__
+            raise InvalidTextError(f"expected pieces of a text, got {kind}")
+        if piece:
+            self.pieces.append(piece)

@@ -128,6 +128,7 @@ class Speech:
                 raise BadAudioError("the reply ended without any sound; try again", reason="empty")
         except BaseException as error:
             self._over = True
+            self._note_text()
             self._waited = attempter.clock.now() - visit.sent
             if isinstance(error, CosyError):
                 error.endpoint = self._station.label

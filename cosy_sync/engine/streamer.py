@@ -176,11 +176,11 @@ class Streamer:
         gate = self._gate(config)
         job.on_end = functools.partial(self._leave, job)
         self._open.add(job)
-        if job.source is not None:
-            job.source.start()
         if self._was_cut:  # here or in cut(), whichever comes later
             job.stop.set()
         try:
+            if job.source is not None:
+                job.source.start()
             if gate is not None:
                 self._enter(job, gate)
             speech = self._run(job, config)

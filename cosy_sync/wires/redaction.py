@@ -24,20 +24,25 @@ _HARMLESS = frozenset(
 )
 _BETWEEN = re.compile(r"[\s;,=]+")
 
+# Secrets that are remembered. A program may have headers of its own for each request, and must not
+# grow for ever; a key that is still in use is told again with each of them.
+_MOST_SECRETS = 1_000
+
 # Guards the replacing of _secrets.
 _lock = threading.Lock()
-# What `hide` was told, for as long as the process lives: a service may quote a key in any error,
-# and every wire's words pass through here.
-_secrets: frozenset[str] = frozenset()
+# What `hide` was told, the latest last: a service may quote a key in any error, and every wire's
+# words pass through here. Replaced as a whole, so that it may be read without the lock.
+_secrets: tuple[str, ...] = ()
 
 
 def hide(secrets: Iterable[str]) -> None:
     """Blank these out of everything that services say from now on."""
     global _secrets
-    new = {secret for secret in secrets if len(secret) >= _SECRET_CHARS} - _secrets
-    if new:
-        with _lock:
-            _secrets |= new
+    new = dict.fromkeys(secret for secret in secrets if len(secret) >= _SECRET_CHARS)
+    with _lock:
+        if new:
+            kept = [secret for secret in _secrets if secret not in new]
+            _secrets = (*kept, *new)[-_MOST_SECRETS:]
 
 
 def secrets_of(url: str, api_key: str | None, headers: Mapping[str, str]) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 
 from cosy_sync import CosyClient, Endpoint, RetryConfig, Voice
 from cosy_sync.config import BatchConfig, BreakerConfig, CoalesceConfig, TimeoutConfig
+from cosy_sync.engine.feeder import Feeder
 from cosy_sync.errors import (
     AuthError,
     BadAudioError,
@@ -454,3 +455,15 @@ class TestTextsInPieces:
             pytest.raises(ConfigError, match="takes whole texts only; join the pieces"),
         ):
             client.stream(["你好"])
+
+    def test_without_a_thread_for_the_source_nothing_is_held(
+        self, server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: Feeder) -> None:
+            raise RuntimeError("can't start new thread")
+
+        client = connect(server)
+        monkeypatch.setattr(Feeder, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            client.stream(["你好"])
+        assert not client._core.engine()._streamer._open

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cosy_sync.config import ClientConfig
-from cosy_sync.wires import SpeechOptions, create_wire
+from cosy_sync.wires import SpeechOptions, create_wire, redaction
 from cosy_sync.wires.redaction import hide, secrets_of, without_texts
 
 SECRET = "明天下午三点在老地方见面"
@@ -97,3 +97,11 @@ def test_a_clients_keys_are_blanked() -> None:
     url = "http://tts.test/batch?token=redaction-4"
     create_wire("batch", url, SpeechOptions.from_config(config))
     assert clean("sk-redaction-2 redaction-3 /?token=redaction-4") == "[…] […] /?token=[…]"
+
+
+def test_keys_of_each_request_do_not_pile_up_and_the_one_in_use_stays_hidden() -> None:
+    for number in range(3_000):
+        hide(["sk-still-in-use", f"trace-of-request-{number}"])
+    told = without_texts("sk-still-in-use trace-of-request-2999 trace-of-request-0", [], 200)
+    assert told == "[…] […] trace-of-request-0"
+    assert len(redaction._secrets) <= 1_000

@@ -89,7 +89,7 @@ def _joined(data: bytes, layout: tuple[int, int] | None, place: tuple[int, int] 
     if layout is None:
         raise _bad("header", "the WAV file does not say how its samples are to be played")
     (rate, channels), (start, size) = layout, place
-    if data[start : start + 4] == b"RIFF":
+    if data[start : start + 4] == b"RIFF" and data[start + 8 : start + 12] == b"WAVE":
         raise _bad("header", "a second WAV header stands where the samples should begin")
     if size == 0:
         raise _bad("empty", "the WAV file has a header but no samples")

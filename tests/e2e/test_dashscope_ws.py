@@ -124,7 +124,8 @@ class TestSockets:
             audios = client.synth_many(texts)
             assert [audio.wav() for audio in audios] == [tone_wav(text) for text in texts]
             stats = server.stats()
-            assert stats["connections_peak"] <= 50
+            # One that was dropped may still be counted at the server beside its successor.
+            assert 50 <= stats["connections_peak"] <= 60
             assert sum(stats["faults"].values()) > 10  # type: ignore[attr-defined]
 
     def test_one_that_the_server_closed_while_idle_is_replaced(self, connect: Connect) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..config import Endpoint, OverloadConfig
 from ..errors import CosyError, OverloadError, ReplyTimeout, ThrottledError
 from ..events import LimitsLowered, Observer
-from ..policies import Concurrency, Pace, Throttle
+from ..policies import Concurrency, Pace, Patience, Throttle
 from ..shared import Limiter
 from .budget import Permits
 
@@ -40,7 +40,7 @@ class Governor:
         self._slots = slots
         self._limiter = limiter
         self._observer = observer
-        self._patience = config.patience
+        self._patience = Patience(config.patience)
         self._throttle = Throttle(config)
         self._concurrency = Concurrency(endpoint.max_connections, config.decrease)
         self._pace = Pace(endpoint.rate, config.decrease, config.recovery)
@@ -64,7 +64,7 @@ class Governor:
         rate = self._pace.rate(now)
         self._limiter.set_rate(rate)
         wait = self._limiter.next_free(now) - now
-        if urgent and waited + wait > self._patience:
+        if urgent and not self._patience.bears(waited + wait, rate, now):
             raise OverloadError(
                 f"the service refused calls (429), so only {rate:.3g} requests/s are sent, and the "
                 f"turn would have come after {waited + wait:.1f} s: send less; bulk calls "

@@ -7,6 +7,7 @@ from .deadline import Deadline
 from .ejection import Ejector, Health
 from .hedge import HedgePolicy
 from .pace import Pace
+from .patience import Patience
 from .ratelimit import RateLimiter
 from .retry import RetryPolicy
 from .retry_budget import RetryBudget
@@ -21,6 +22,7 @@ __all__ = [
     "Health",
     "HedgePolicy",
     "Pace",
+    "Patience",
     "RateLimiter",
     "RetryBudget",
     "RetryPolicy",

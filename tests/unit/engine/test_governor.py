@@ -1,5 +1,7 @@
 """One endpoint's answers become its limits: which sign moves what."""
 
+import contextlib
+
 import pytest
 
 from cosy_sync import Endpoint, OverloadConfig
@@ -229,6 +231,20 @@ def test_patience_is_a_setting():
         rig.limiter.reserve(START, float("inf"))
     with pytest.raises(OverloadError):
         rig.governor.admit(True, START)
+
+
+def test_no_line_of_urgent_calls_stands_at_a_lowered_rate():
+    rig = Rig(throttle_cap=0.0, decrease=0.5, recovery=60.0)
+    rig.feed(server_error(429, "slow"), 2)
+    lines = []
+    for call in range(500):  # twice as many as leave
+        now = START + call / 100
+        with contextlib.suppress(OverloadError):
+            rig.governor.admit(True, now)
+            rig.limiter.reserve(now, float("inf"))
+        lines.append(rig.limiter.next_free(now) - now)
+    assert max(lines[:150]) > 0.4
+    assert max(lines[200:]) < 0.12
 
 
 def test_at_the_full_rate_an_urgent_call_joins_any_queue(rig):

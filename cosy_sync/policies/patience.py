@@ -1,0 +1,47 @@
+"""Patience: how long a call may wait in line for its turn, while the rate is lowered."""
+
+from __future__ import annotations
+
+import threading
+
+__all__ = ["Patience"]
+
+# Seconds that a line may stand before it counts as one that will not go away by itself; and
+# seconds without one after which that is forgotten.
+_STANDING = 1.0
+# Share of the patience that is left while it stands.
+_SHORTER = 0.1
+# Turns that a call may wait for even then, so that none is left unused.
+_TURNS = 4
+
+
+class Patience:
+    """Lets short bursts wait, and keeps a line from standing.
+
+    A burst is worth waiting for: the line is soon gone. Where more calls come than the rate lets
+    go, the line stands whatever anybody waits; it makes every call later, and leaves on top of the
+    new ones as soon as the rate has recovered. CoDel (RFC 8289) tells the two apart by time:
+    when no call has found a short line for a second, the line stands, and calls wait only for the
+    next few turns.
+
+    Args:
+        most: Seconds that a call waits in a burst.
+    """
+
+    def __init__(self, most: float) -> None:
+        self._most = most
+        # Guards everything below.
+        self._lock = threading.Lock()
+        self._since = float("-inf")  # the first of the long waits that follow each other
+        self._latest = float("-inf")  # the last of them
+
+    def bears(self, wait: float, rate: float, now: float) -> bool:
+        """Return whether a call may wait so many seconds, at so many requests per second."""
+        short = min(self._most, max(_SHORTER * self._most, _TURNS / rate))
+        if wait <= short:
+            return True
+        with self._lock:
+            if now - self._latest > _STANDING:
+                self._since = now
+            self._latest = now
+            return wait <= self._most and now - self._since < _STANDING

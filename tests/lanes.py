@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from cosy_sync.clock import SystemClock
+from cosy_sync.clock import Clock, SystemClock
 from cosy_sync.engine.alarms import Alarms
 from cosy_sync.engine.coalescer import Coalescer
 from cosy_sync.engine.crew import Crew
@@ -37,7 +37,8 @@ def eventually(condition: Callable[[], object]) -> None:
 class Service:
     """Runs jobs like a Caller: at the door until `open`, then under way until `reply`."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
         self.open, self.reply = threading.Event(), threading.Event()
         self.open.set()
         self.reply.set()
@@ -59,7 +60,7 @@ class Service:
             for utterance in job.texts:
                 job.fail(utterance, error)
             return
-        started = time.monotonic()
+        started = self.clock.now()
         self.sent.append([utterance.text for utterance in job.texts])
         assert self.reply.wait(20)
         for utterance in job.texts:
@@ -88,14 +89,15 @@ def audio_of(text: str, queued: float = 0.0, started: float = 0.0) -> Audio:
 class Lane:
     """A coalescer with everything that it needs."""
 
-    def __init__(self, clock: object = None, gate: object = None, **packing: object) -> None:
-        self.service, self.events, self.free = Service(), [], True
+    def __init__(self, clock: Clock | None = None, gate: object = None, **packing: object) -> None:
+        clock = clock or SystemClock()
+        self.service, self.events, self.free = Service(clock), [], True
         self.workers, self.calls, self.alarms = ParkedExecutor(8), ParkedExecutor(8), Alarms()
         self.crew = Crew(
             workers=self.workers,
             alarms=self.alarms,
             free=lambda: self.free,
-            clock=clock or SystemClock(),  # type: ignore[arg-type]
+            clock=clock,
             observer=self,
         )
         packed = Packing(**{**PACKING, **packing})  # type: ignore[arg-type]

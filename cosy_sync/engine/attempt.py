@@ -213,8 +213,7 @@ class Attempter:
         clock, deadline, limiter = self.clock, job.deadline, station.limiter
         turn: float | None = None
         while True:
-            if not self._take_slot(job, station, deadline.remaining(clock.now())):
-                raise deadline.error("waiting for a free connection")
+            self._take_place(job, station)
             now = clock.now()
             if turn is None or limiter.paused_until > now:
                 turn = limiter.reserve(now, deadline.at)
@@ -226,6 +225,15 @@ class Attempter:
             if turn is None or turn > deadline.at:
                 raise _no_turn(job, station, now)
             sleep(clock, job.stop, turn - now)
+
+    def _take_place(self, job: Job, station: Station) -> None:
+        now = self.clock.now()
+        left = job.deadline.remaining(now)
+        longest = station.governor.longest_wait(job.interactive, now)
+        if not self._take_slot(job, station, min(left, longest)):
+            if longest < left:
+                raise station.governor.no_place(longest)
+            raise job.deadline.error("waiting for a free connection")
 
     def _take_slot(self, job: Job, station: Station, seconds: float) -> bool:
         until = self.clock.now() + seconds

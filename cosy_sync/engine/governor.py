@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..config import Endpoint, OverloadConfig
 from ..errors import CosyError, OverloadError, ReplyTimeout, ThrottledError
 from ..events import LimitsLowered, Observer
@@ -40,6 +42,7 @@ class Governor:
         self._slots = slots
         self._limiter = limiter
         self._observer = observer
+        self._longest = config.patience
         self._patience = Patience(config.patience)
         self._throttle = Throttle(config)
         self._concurrency = Concurrency(endpoint.max_connections, config.decrease)
@@ -72,6 +75,26 @@ class Governor:
                 endpoint=self._label,
                 retry_after=max(wait, _PAUSE),
             )
+
+    def longest_wait(self, urgent: bool, now: float) -> float:
+        """Return the seconds that a call may wait for its place among the requests in flight.
+
+        An urgent call does not wait long for a service that has too much to do; as long as one
+        call takes, at least.
+        """
+        if not urgent or not self._concurrency.strained(now):
+            return math.inf
+        return max(self._longest, self._concurrency.round_trip)
+
+    def no_place(self, seconds: float) -> OverloadError:
+        """Return what a call ends with that has waited so long for its place."""
+        return OverloadError(
+            "the service has too much to do (429, 503 or time-outs), so only "
+            f"{self._concurrency.limit} requests are in flight, and none of them ended within "
+            f"{seconds:.1f} s: send less; bulk calls (synth_many) wait",
+            endpoint=self._label,
+            retry_after=_PAUSE,
+        )
 
     def record(self, error: CosyError | None, started: float, now: float) -> None:
         """Learn from what became of a call that was sent at that instant.

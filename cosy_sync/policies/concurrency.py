@@ -48,6 +48,18 @@ class Concurrency:
         """Return how many requests may be in flight now."""
         return int(self._limit)
 
+    @property
+    def round_trip(self) -> float:
+        """Return the seconds that the latest good reply took; 0 before the first."""
+        return self._round_trip
+
+    def strained(self, now: float) -> bool:
+        """Return whether fewer may be in flight because the endpoint has too much to do.
+
+        A limit that the service has told is none: it is simply the service's size.
+        """
+        return self._limit < self._ceiling and now >= self._told_until
+
     def succeed(self, used: int, started: float, now: float) -> bool:
         """Note a good reply; return whether the limit rose.
 

@@ -147,12 +147,13 @@ class Mute(HttpWire):
 
 @dataclass
 class Crowd:
-    """What became of the calls: when each was wanted, and its error."""
+    """What became of the calls: when each was wanted, its error, the seconds until then."""
 
     world: World
     service: Service
     events: list[Event] = field(default_factory=list)
     ended: list[tuple[float, CosyError | None]] = field(default_factory=list)
+    took: list[float] = field(default_factory=list)
 
     def on_event(self, event: Event) -> None:
         self.events.append(event)
@@ -248,6 +249,7 @@ def call(crowd: Crowd, caller: Caller, number: int, interactive: bool = True) ->
     )
     caller.run(job)
     crowd.ended.append((wanted, job.outcomes[0].error))
+    crowd.took.append(crowd.world.now() - wanted)
 
 
 def work(crowd: Crowd, caller: Caller, first: int, step: int) -> None:
@@ -265,6 +267,7 @@ SERVICES = {
     "429": (lambda world: Counting(world, capacity), USUAL),
     "429 with Retry-After": (lambda world: Counting(world, capacity, 429, 1.0), USUAL),
     "502": (lambda world: Counting(world, capacity, 502), USUAL),
+    "503": (lambda world: Counting(world, capacity, 503), USUAL),
 }
 
 
@@ -282,6 +285,20 @@ def test_when_capacity_falls_traffic_stays_and_success_is_back_in_15_seconds(gat
     assert crowd.success(FALLS, RETURNS) < 0.7  # it did fall
     assert crowd.success(RETURNS + 15, SECONDS) >= 0.95
     assert crowd.most_sent(10) <= 1.1
+    if name.startswith("429"):  # the line is short when the rate is back
+        assert crowd.most_sent(1) <= 1.1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_service_that_is_too_small_for_good_makes_nobody_wait_long(gathered, status) -> None:
+    def service(world: World) -> Service:
+        return Counting(world, lambda now: 30.0, status)
+
+    crowd = gathered(service, OverloadConfig(), USUAL, 0, NEVER_OPEN)
+    good = sum(error is None for at, error in crowd.ended if at >= START + 10)
+    assert good > 0.9 * 30 * (SECONDS - 10)
+    assert max(crowd.took) < 3.0  # with retries; the deadline would be 5 s
+    assert sorted(crowd.took)[int(0.9 * len(crowd.took))] < 1.2
 
 
 def test_a_rate_that_is_twice_what_the_service_allows_settles_near_the_limit(gathered) -> None:

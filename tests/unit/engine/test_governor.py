@@ -1,6 +1,7 @@
 """One endpoint's answers become its limits: which sign moves what."""
 
 import contextlib
+import math
 
 import pytest
 
@@ -262,6 +263,28 @@ def test_a_429_of_too_many_at_the_same_time_lowers_the_slots_and_not_the_rate(ri
     rig.feed(crowd, 50)
     assert rig.governor.limits(START) == (100.0, 1)
     assert rig.interval() == pytest.approx(0.01, rel=0.05)
+
+
+def test_an_urgent_call_does_not_wait_long_for_a_place_at_a_strained_service(rig):
+    assert rig.governor.longest_wait(True, START) == math.inf
+    rig.feed(server_error(503, "full"), 1)
+    assert rig.governor.longest_wait(True, START) == 0.5
+    assert rig.governor.longest_wait(False, START) == math.inf  # bulk waits
+    error = rig.governor.no_place(0.5)
+    assert error.retry_after == 1.0
+    assert "only 7 requests are in flight, and none of them ended within 0.5 s" in str(error)
+
+
+def test_as_long_as_a_call_takes_may_be_waited_for_a_place(rig):
+    rig.governor.record(None, START - 3.0, START)
+    rig.governor.record(server_error(503, "full"), START, START + 3.0)
+    assert rig.governor.longest_wait(True, START + 3.0) == 3.0
+
+
+def test_a_service_that_told_its_size_is_not_strained(rig):
+    rig.feed(server_error(429, "too many at the same time", crowded=True), 1)
+    assert rig.slots.limit == 1
+    assert rig.governor.longest_wait(True, START) == math.inf
 
 
 def test_an_unpaid_bill_is_no_overload_though_it_comes_as_429(rig: Rig) -> None:

@@ -3,13 +3,12 @@
 import hashlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
 import wave
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -50,10 +49,10 @@ class Runner:
         self.environ = environ
 
     def __call__(
-        self, *argv: str, data: bytes = b"", **kind: object
+        self, *argv: str, data: bytes = b"", before: Sequence[str] = (), **kind: object
     ) -> subprocess.CompletedProcess[bytes]:
         done = subprocess.run(  # type: ignore[call-overload]
-            [*COMMAND, *argv],
+            [*before, *COMMAND, *argv],
             input=data,
             cwd=self.folder,
             env=self.environ,
@@ -143,14 +142,20 @@ def test_a_directory_that_cannot_be_is_code_2(run: Runner) -> None:
     assert done.returncode == 2 and b"cannot make the directory file/deep" in done.stderr
 
 
-def full_disk() -> None:
-    # Beyond it a write fails, as on a full disk: Python ignores the signal that comes with it.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (FULL_AT, FULL_AT))
+# Runs a command whose files cannot grow beyond that: a write fails then, as on a full disk (Python
+# ignores the signal that comes with it).
+FULL_DISK = (
+    sys.executable,
+    "-c",
+    "import os, resource, sys; "
+    f"resource.setrlimit(resource.RLIMIT_FSIZE, ({FULL_AT}, {FULL_AT})); "
+    "os.execv(sys.argv[1], sys.argv[1:])",
+)
 
 
 def test_a_full_disk_keeps_what_was_written_and_says_so(run: Runner) -> None:
     argv = ("synth", "-o", "out", "短句", "长" * 50, "短二")
-    done = run(*argv, preexec_fn=full_disk)
+    done = run(*argv, before=FULL_DISK)
     assert done.returncode == 1
     assert b"cannot write out/0002.wav: File too large" in done.stderr
     assert b"1 text spoken and kept in out/" in done.stderr
@@ -208,7 +213,7 @@ def test_the_demo_writes_and_checks_everything(run: Runner) -> None:
 
 def test_a_demo_on_a_full_disk_says_what_there_is(run: Runner) -> None:
     argv = ("demo", "--engine", "tone", "--texts", "9", "--no-serial", "-o", "out")
-    done = run(*argv, preexec_fn=full_disk)
+    done = run(*argv, before=FULL_DISK)
     assert done.returncode == 1
     assert b"File too large; 0 of 9 texts are in out" in done.stderr
 

@@ -119,7 +119,7 @@ class TestSockets:
     def test_a_hundred_at_once_on_fifty_never_take_a_dirty_one(self, connect: Connect) -> None:
         texts = [f"第{number}句话。" for number in range(100)]
         faults = {"cut": 0.1, "extra-after": 0.1, "error-mid": 0.1, "reset-mid": 0.1}
-        with Server(latency=0.02, rps=0, max_connections=50, seed=4, faults=faults) as server:
+        with Server(latency=0.2, rps=0, max_connections=50, seed=4, faults=faults) as server:
             client = connect(server, retry=RetryConfig(max_retries=9, base=0.01), **calm())
             audios = client.synth_many(texts)
             assert [audio.wav() for audio in audios] == [tone_wav(text) for text in texts]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..checks import check, count, flag, not_negative, positive
+from ..checks import Rule, check, count, flag, not_negative, positive
 from ..errors import ConfigError
 from .load import Load
 
@@ -135,7 +135,12 @@ class LimitConfig:
     # What happens to more: `block` lets `submit` wait, up to the deadline; `shed` refuses them at
     # once, but an interactive text takes the place of the latest bulk one that has not begun.
     on_full: str = "block"
+    # Requests per second to all endpoints together, beside what each of them allows: for a key or
+    # an address whose limit they share. None for no such limit.
+    rate: float | None = None
 
     def __post_init__(self) -> None:
         names = ["max_bytes_in_flight", "max_bytes_waiting", "max_reply_bytes", "max_submitted"]
-        check(self, (*count(*names), ("on_full", ON_FULL.__contains__, "one of block, shed")))
+        rate = positive("rate") if self.rate is not None else ()
+        full: Rule = ("on_full", ON_FULL.__contains__, "one of block, shed")
+        check(self, (*count(*names), full, *rate))

@@ -360,16 +360,8 @@ def _same_host(url: str, other: str) -> bool:
 
 
 def _no_turn(job: Job, station: Station, now: float) -> RateLimitedError:
-    pause = station.limiter.paused_until - now
-    if pause > 0:
-        why = f"the service asked to be left alone for {pause:.1f} s more (Retry-After)"
-    else:
-        rate, full = station.governor.limits(now)[0], station.endpoint.rate
-        why = f"the rate limit of {full:g} requests/s is booked out; send less or raise its rate"
-        if rate < full:
-            why = f"after refusals (429) only {rate:.3g} of {full:g} requests/s are sent; send less"
     return RateLimitedError(
-        f"no turn within the deadline of {job.deadline.seconds:g} s: {why}",
+        f"no turn within the deadline of {job.deadline.seconds:g} s: {station.why_no_turn(now)}",
         endpoint=station.label,
         retry_after=station.limiter.next_free(now) - now,
     )

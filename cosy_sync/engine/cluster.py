@@ -20,9 +20,11 @@ from ..events import (
 )
 from ..policies import Ejector, pick
 from ..policies.balancer import SOON
+from ..shared import Limiter, SharedLimiter
 from .directory import AGAIN, Directory, NameService
 from .job import Job
 from .station import Station
+from .turns import make_limiter
 
 __all__ = ["Cluster", "Ways"]
 
@@ -37,6 +39,9 @@ _LOOKS = 5
 
 # Seconds to wait for each thread that shares limits: it may be asking a server that is gone.
 _MOMENT = 1.0
+
+# What the limit of all endpoints together is called, in Redis and in events.
+_EVERYBODY = "all endpoints"
 
 _Key = tuple[str, str | None]
 
@@ -77,6 +82,10 @@ class Cluster:
         self._directory = Directory(
             names, ways, config.pool, clock, self._take_answer, self._note_failure
         )
+        rate = config.limits.rate
+        self._common: Limiter | None = None
+        if rate is not None:
+            self._common = make_limiter(_EVERYBODY, rate, config.sharing, observer, clock)
         # Whether there is one station, and will never be another.
         self.alone = len(endpoints) == 1 and not names
         # Whether there may be more stations than endpoints.
@@ -241,6 +250,8 @@ class Cluster:
         self._directory.close(seconds)
         for station in self.everybody():
             station.close(_MOMENT)
+        if isinstance(self._common, SharedLimiter):
+            self._common.close(_MOMENT)
 
     def _check(self, url: str) -> None:
         if url not in self._endpoints:
@@ -308,6 +319,8 @@ class Cluster:
                 address=address,
                 company=None if self.alone else self,
             )
+            if self._common is not None:
+                station.limit_with(self._common)
         return station
 
     def _is_over(self, key: _Key, left: float, now: float) -> bool:

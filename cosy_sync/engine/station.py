@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..clock import Clock
-from ..config import BreakerConfig, ClientConfig, Endpoint, SharingConfig
+from ..config import BreakerConfig, ClientConfig, Endpoint
 from ..errors import BadAudioError, ConnectError, CosyError, ReplyTimeout
 from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
-from ..policies import Breaker, Health, RateLimiter, Tempo
+from ..policies import Breaker, Health, Tempo
 from ..policies.balancer import SOON
-from ..shared import BreakerLink, Limiter, RedisBook, SharedLimiter
+from ..shared import BreakerLink, Limiter, SharedLimiter
 from .budget import Permits
 from .governor import Governor
+from .turns import JointLimiter, make_limiter
 
 __all__ = ["Company", "Station"]
 
@@ -60,13 +61,14 @@ class Station:
         self.company = company
         self._observer = observer
         self.slots = Permits(endpoint.max_connections)
-        self.limiter = self._limiter(config.sharing, clock)
+        own = make_limiter(self.label, endpoint.rate, config.sharing, observer, clock)
+        self._own_limiter = self.limiter = own
         self.breaker = Breaker(
             config.breaker, self.label, on_change=self._tell, listeners=config.breaker.listeners
         )
         self._link = self._link_breaker(config.breaker, clock)
         self.governor = Governor(
-            endpoint, config.overload, self.slots, self.limiter, observer, label=self.label
+            endpoint, config.overload, self.slots, own, observer, label=self.label
         )
         # Its fields belong to the ejector.
         self.health = Health()
@@ -136,6 +138,28 @@ class Station:
         """Return the seconds per character that it takes lately, None when not known."""
         return self._tempo.per_char(now, self.busy)
 
+    def limit_with(self, common: Limiter) -> None:
+        """Let requests leave only when the limit of all stations together allows it too."""
+        self.limiter = JointLimiter(self._own_limiter, common)
+
+    def why_no_turn(self, now: float) -> str:
+        """Return why a request could not leave before its deadline."""
+        own = self._own_limiter
+        pause = own.paused_until - now
+        if pause > 0:
+            return f"the service asked to be left alone for {pause:.1f} s more (Retry-After)"
+        if self.limiter.next_free(now) > own.next_free(now):
+            return (
+                "the rate limit of all endpoints together (LimitConfig.rate) is booked out; send "
+                "less or raise it"
+            )
+        rate, full = self.governor.limits(now)[0], self.endpoint.rate
+        if rate < full:
+            return (
+                f"after refusals (429) only {rate:.3g} of {full:g} requests/s are sent; send less"
+            )
+        return f"the rate limit of {full:g} requests/s is booked out; send less or raise its rate"
+
     def obey(self, error: CosyError, now: float) -> None:
         """Pause when the service said when to come back, but not for ever."""
         retry_after: float | None = getattr(error, "retry_after", None)
@@ -144,18 +168,10 @@ class Station:
 
     def close(self, seconds: float) -> None:
         """End what shares limiter and breaker with others; wait at most so many seconds."""
-        if isinstance(self.limiter, SharedLimiter):
-            self.limiter.close(seconds)
+        if isinstance(self._own_limiter, SharedLimiter):
+            self._own_limiter.close(seconds)
         if self._link is not None:
             self._link.close(seconds)
-
-    def _limiter(self, sharing: SharingConfig, clock: Clock) -> Limiter:
-        rate = self.endpoint.rate
-        if sharing.redis_url is None:
-            return RateLimiter(rate)
-        book = RedisBook(sharing, self.label, rate)
-        tell = functools.partial(self._tell_sharing, "rate limit")
-        return SharedLimiter(rate, book, RateLimiter, clock, tell, sharing.clients)
 
     def _link_breaker(self, config: BreakerConfig, clock: Clock) -> BreakerLink | None:
         if config.storage is None:

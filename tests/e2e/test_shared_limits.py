@@ -8,11 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cosy_sync import CosyClient, Endpoint, LimitConfig, SharingConfig
+from cosy_sync.events import AttemptFinished, Event
 from cosy_sync.server import Server, ServerConfig
 
 ROOT = Path(__file__).parents[2]
@@ -95,6 +98,41 @@ def test_4_processes_share_one_limit_and_use_it(redis_server) -> None:
     assert (peak <= 100, throttled) == (True, 0)
     # Far below what is measured: here it only matters that the limit is used, not a share of it.
     assert rate > 80
+
+
+class Sent:
+    """An observer: when each request left."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, AttemptFinished):
+            self.at.append(event.timing.started)
+
+
+def test_two_clients_share_the_limit_of_all_their_endpoints(redis_server) -> None:
+    sent, free = Sent(), ServerConfig(latency=0.02, max_connections=0, rps=0)
+
+    def speak(urls: list[str]) -> None:
+        endpoints = [Endpoint(url, max_connections=10) for url in urls]
+        with CosyClient(
+            endpoints,
+            batch_size=1,
+            sharing=SharingConfig(redis_url=redis_server.url),
+            limits=LimitConfig(rate=40),
+            observers=[sent],
+        ) as client:
+            client.synth_many([f"这是第{number}句要说的话" for number in range(60)])
+
+    with Server(free) as one, Server(free) as two, ThreadPoolExecutor(2) as pool:
+        urls = [one.url, two.url]
+        for job in [pool.submit(speak, urls) for _ in range(2)]:
+            job.result()
+        asked = [server.stats()["requests"] for server in (one, two)]
+    assert sum(asked) == len(sent.at) == 120 and min(asked) > 20
+    # Each by itself would send 40 a second.
+    assert max(sum(at <= other < at + 1 for other in sent.at) for at in sent.at) < 60
 
 
 def test_redis_may_go_and_come_back_under_load(server, redis_server) -> None:

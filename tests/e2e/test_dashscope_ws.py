@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from scripted import FINISH, HOLD, READ, Scripted
 
 from cosy_sync import CosyClient, Endpoint, RetryConfig, Voice
 from cosy_sync.config import BatchConfig, BreakerConfig, CoalesceConfig, TimeoutConfig
@@ -19,11 +20,13 @@ from cosy_sync.errors import (
     BadRequestError,
     BatchError,
     ConfigError,
+    ConnectError,
     CosyError,
     CutError,
     DeadlineError,
     InvalidTextError,
     ReplyTimeout,
+    ServerError,
     TextError,
     ThrottledError,
     UnavailableError,
@@ -119,14 +122,18 @@ class TestSockets:
     def test_a_hundred_at_once_on_fifty_never_take_a_dirty_one(self, connect: Connect) -> None:
         texts = [f"第{number}句话。" for number in range(100)]
         faults = {"cut": 0.1, "extra-after": 0.1, "error-mid": 0.1, "reset-mid": 0.1}
-        with Server(latency=0.02, rps=0, max_connections=50, seed=4, faults=faults) as server:
+        with Server(latency=0.2, rps=0, max_connections=50, seed=4, faults=faults) as server:
             client = connect(server, retry=RetryConfig(max_retries=9, base=0.01), **calm())
             audios = client.synth_many(texts)
             assert [audio.wav() for audio in audios] == [tone_wav(text) for text in texts]
             stats = server.stats()
-            # One that was dropped may still be counted at the server beside its successor.
-            assert 50 <= stats["connections_peak"] <= 60
-            assert sum(stats["faults"].values()) > 10  # type: ignore[attr-defined]
+            # One that was dropped may still be counted at the server beside its successor; on a
+            # busy machine not all 50 are made before the first is free again.
+            assert 20 <= stats["connections_peak"] <= 60
+            failed = sum(stats["faults"].values())  # type: ignore[attr-defined]
+            assert failed > 10
+            # Clean ones took another task: each text and each repetition would need one otherwise.
+            assert stats["status"]["101"] < 100 + failed  # type: ignore[index]
 
     def test_one_that_the_server_closed_while_idle_is_replaced(self, connect: Connect) -> None:
         with Server(latency=0, rps=0, idle_timeout=0.1) as server:
@@ -468,3 +475,62 @@ class TestTextsInPieces:
         with pytest.raises(RuntimeError, match="new thread"):
             client.stream(["你好"])
         assert not client._core.engine()._streamer._open
+
+
+class TestRefusedHandshake:
+    """What stands before the service, or the service itself, answers the upgrade otherwise."""
+
+    @pytest.mark.parametrize(
+        ("answer", "expected", "told"),
+        [
+            (
+                b"HTTP/1.1 429 No\r\nRetry-After: 7\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b'2f\r\n{"code":"Throttling.Concurrency","message":"m"}\r\n0\r\n\r\n',
+                ThrottledError,
+                {"retry_after": 7.0, "code": "Throttling.Concurrency"},
+            ),
+            (
+                b'HTTP/1.1 429 No\r\nContent-Length: 99\r\n\r\n{"code":"PrepaidBillOverdu',
+                ThrottledError,  # half a body cannot say that it is about the bill
+                {"status": 429},
+            ),
+            (
+                b'HTTP/1.1 401 No\r\nContent-Length: 24\r\n\r\n{"code":"InvalidApiKey"}',
+                AuthError,
+                {"code": "InvalidApiKey"},
+            ),
+            (b"HTTP/1.0 403 Forbidden\r\n\r\n<title>WAF</title>", AuthError, {"status": 403}),
+            (
+                b"HTTP/1.1 503 No\r\nRetry-After: 3\r\nContent-Length: 0\r\n\r\n",
+                UnavailableError,
+                {"retry_after": 3.0},
+            ),
+            (b"HTTP/1.1 307 T\r\nLocation: /x\r\n\r\n", ServerError, {"status": 307}),
+            (b"HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n", ConnectError, {}),
+            (b"+OK POP3 ready\r\n", ConnectError, {}),
+            (b"", ConnectError, {}),
+        ],
+    )
+    def test_ends_as_its_own_error_within_the_deadline(
+        self, answer: bytes, expected: type[CosyError], told: dict[str, Any]
+    ) -> None:
+        with Scripted([READ, answer, FINISH]) as service:
+            url = f"ws://127.0.0.1:{service.port}/api-ws/v1/inference"
+            settings: Any = {"model": "cosyvoice-v3-flash", "voice": "longanyang"}
+            with (
+                CosyClient(url, wire="dashscope_ws", retry=ONE, deadline=20, **settings) as client,
+                pytest.raises(CosyError) as caught,
+            ):
+                client.synth("你好")
+        assert type(caught.value) is expected
+        assert {name: getattr(caught.value, name) for name in told} == told
+
+    def test_one_that_never_ends_is_over_with_the_deadline(self) -> None:
+        with Scripted([READ, b"HTTP/1.1 101 Switching\r\nX: ", HOLD]) as service:
+            url = f"ws://127.0.0.1:{service.port}/api-ws/v1/inference"
+            settings: Any = {"model": "cosyvoice-v3-flash", "voice": "longanyang"}
+            with (
+                CosyClient(url, wire="dashscope_ws", deadline=0.3, **settings) as client,
+                pytest.raises(DeadlineError),
+            ):
+                client.synth("你好")

@@ -155,7 +155,7 @@ class StreamReader(Protocol):
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:
         """Return whether what follows this head is a stream of sound; if not, the reply is read
-        whole and given to `refuse`."""
+        whole and given to `refuse`. Of a gRPC call, its status joins `headers` before `end`."""
         ...
 
     def refuse(self, reply: Reply) -> CosyError:

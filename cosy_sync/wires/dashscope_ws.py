@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import BadAudioError, ConfigError, CosyError, ServerError
+from ..errors import ConfigError, CosyError, ServerError
 from ..messages import Payload, Reply, TextSource
 from .base import Capabilities, Send, SpeechOptions
 from .dashscope_task import TASK_UNITS, SpeechTask, TaskPlan
+from .sound import SampleReader
 
 __all__ = ["DashscopeStream", "DashscopeWsWire"]
 
@@ -82,9 +83,7 @@ class DashscopeStream:
     def __init__(self, parcel: SpeechTask, sample_rate: int) -> None:
         self.parcel = parcel
         self.sample_rate = sample_rate
-        self._held = b""
-        self._size = 0
-        self._is_checked = False
+        self._samples = SampleReader(sample_rate, bare=True)
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:
         """Return True: a handshake that failed has raised already."""
@@ -96,31 +95,11 @@ class DashscopeStream:
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole samples that have come. Raises BadAudioError for a WAV file."""
-        self._size += len(data)
-        data = self._held + data
-        self._held = data
-        if not self._is_checked:
-            if len(data) < 4:
-                return b""  # it may still become RIFF
-            if data[:4] == b"RIFF":
-                raise _bad("header", "a WAV file, although bare samples were asked for")
-            self._is_checked = True
-        cut = len(data) // 2 * 2
-        self._held = data[cut:]
-        return data[:cut]
+        return self._samples.feed(data)
 
     def end(self) -> bytes:
         """Return what is still held. Raises BadAudioError for half a sample, or no sound."""
-        held, self._held = self._held, b""
-        if not self._size:
-            raise _bad("empty", "none; does the text hold anything to speak?")
-        if len(held) % 2:
-            raise _bad("odd", f"{self._size} bytes, no whole number of 16-bit samples")
-        return held
-
-
-def _bad(reason: str, what: str) -> BadAudioError:
-    return BadAudioError(f"expected sound for this text, got {what}", reason=reason)
+        return self._samples.end()
 
 
 def _headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +40,7 @@ pytest.importorskip("websockets", reason="needs websockets (extra websocket)")
 
 KEY = "sk-7c1f-very-secret"
 ONE = RetryConfig(max_retries=0)
+FEEDER = "cosy-feeder"
 
 
 def address(server: Server) -> str:
@@ -441,6 +444,50 @@ class TestTextsInPieces:
         assert client.synth("再见").duration > 0
         assert len(taken) <= 3
         assert client.stats().in_flight == 0
+
+    def test_a_source_that_gives_more_after_the_end_is_closed(
+        self, server: Server, connect: Connect
+    ) -> None:
+        free, closed = threading.Event(), threading.Event()
+
+        def pieces() -> Iterator[str]:
+            try:
+                yield "你好，世界。"
+                free.wait(20)
+                yield "再见"
+                yield "nobody asks for it"
+            finally:
+                closed.set()
+
+        with connect(server).stream(pieces()) as stream:
+            next(stream)
+        assert not closed.is_set()
+        free.set()
+        assert closed.wait(20)
+
+    def test_a_source_that_waits_for_ever_holds_up_neither_the_client_nor_the_program(
+        self, server: Server
+    ) -> None:
+        program = f"""
+import threading
+from cosy_sync import CosyClient
+
+def pieces():
+    yield "你好，世界。"
+    threading.Event().wait()
+
+client = CosyClient({address(server)!r}, wire="dashscope_ws", model="m-1", voice="longanyang")
+with client.stream(pieces()) as stream:
+    next(stream)
+open_one = client.stream(pieces())
+next(open_one)
+client.close()
+print("closed", {FEEDER!r} in [thread.name for thread in threading.enumerate()])
+"""
+        ended = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "closed True\n", "")
 
     def test_a_silent_source_ends_with_the_deadline(self, server: Server, connect: Connect) -> None:
         free = threading.Event()

@@ -138,6 +138,22 @@ class TestSockets:
             # Clean ones took another task: each text and each repetition would need one otherwise.
             assert stats["status"]["101"] < 100 + failed  # type: ignore[index]
 
+    def test_more_at_once_than_the_account_bears_are_fewer_and_no_slower(
+        self, connect: Connect
+    ) -> None:
+        texts = [f"第{number}句话。" for number in range(200)]
+        with Server(latency=0.03, rps=0, max_connections=4) as server:
+            client = connect(server, max_connections=16, retry=RetryConfig(base=0.05))
+            audios = client.synth_many(texts)
+            assert [audio.wav() for audio in audios] == [tone_wav(text) for text in texts]
+            stats = client.stats()
+        ((rate, in_flight),) = stats.limits.values()
+        # Throttling.Concurrency says nothing of the rate.
+        assert (rate, stats.texts_ok) == (1000, 200)
+        assert in_flight <= 6
+        # 12 of the first 16 are too many; after them 5 %.
+        assert stats.throttled <= 12 + 10
+
     def test_one_that_the_server_closed_while_idle_is_replaced(self, connect: Connect) -> None:
         with Server(latency=0, rps=0, idle_timeout=0.1) as server:
             client = connect(server, retry=ONE)

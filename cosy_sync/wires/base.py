@@ -45,7 +45,8 @@ class Capabilities:
     voices: frozenset[str] = frozenset({"name"})
     # The lowest and highest Hz that a reference recording may have; others are brought to them.
     reference_rates: tuple[int, int] = (16_000, 48_000)
-    # What else can be asked for: `model`, `speed`.
+    # What else can be asked for: `model`, `speed`; by fields of `extra` that the wire's page names,
+    # `ssml` (the texts are marked up) and `words` (their times come with the sound).
     features: frozenset[str] = frozenset({"model", "speed"})
     # Sound arrives while the text is still being spoken, and hanging up ends the work.
     streaming: bool = False

@@ -50,6 +50,7 @@ class DashscopeHttpWire:
         max_text_chars=20_000,
         sample_rates=_RATES,
         voices=frozenset({"name", "instruction"}),
+        features=frozenset({"model", "speed", "ssml"}),
         streaming=True,
         cancellation=True,
         max_connections=3,

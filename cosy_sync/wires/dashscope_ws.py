@@ -31,6 +31,7 @@ class DashscopeWsWire:
         formats=("pcm",),
         sample_rates=_RATES,
         voices=frozenset({"name", "instruction"}),
+        features=frozenset({"model", "speed", "ssml", "words"}),
         streaming=True,
         duplex=True,
         cancellation=True,

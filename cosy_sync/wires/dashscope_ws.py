@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import ConfigError, CosyError, ServerError
+from ..errors import CosyError, ServerError
 from ..messages import Payload, Reply, TextSource
 from .base import Capabilities, Send, SpeechOptions
+from .dashscope_fields import RATES, speech_fields
 from .dashscope_task import TASK_UNITS, SpeechTask, TaskPlan
 from .sound import SampleReader
 
 __all__ = ["DashscopeStream", "DashscopeWsWire"]
-
-_RATES = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
-_SPEEDS = (0.5, 2.0)
 
 # Said by the handshake itself.
 _OURS = frozenset({"connection", "content-length", "host", "transfer-encoding", "upgrade"})
@@ -29,7 +27,7 @@ class DashscopeWsWire:
         max_text_chars=TASK_UNITS,
         schemes=("ws", "wss"),
         formats=("pcm",),
-        sample_rates=_RATES,
+        sample_rates=RATES,
         voices=frozenset({"name", "instruction"}),
         features=frozenset({"model", "speed", "ssml", "words"}),
         streaming=True,
@@ -110,29 +108,12 @@ def _headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
 
 
 def _run_payload(options: SpeechOptions) -> dict[str, Any]:
-    voice = options.voice
-    if options.model is None:
-        raise ConfigError("model: this service needs one, such as model='cosyvoice-v3-flash'")
-    if voice is None or voice.name is None:
-        raise ConfigError("voice: this service needs a speaker's name, such as Voice('longanyang')")
-    low, high = _SPEEDS
-    if not low <= options.speed <= high:
-        raise ConfigError(f"speed: this service speaks at {low} to {high}, not {options.speed}")
-    parameters: dict[str, Any] = {
-        "text_type": "PlainText",
-        **options.extra,
-        "voice": voice.name,
-        "format": "pcm",
-        "sample_rate": options.sample_rate,
-        "rate": options.speed,
-    }
-    if voice.instruction is not None:
-        parameters["instruction"] = voice.instruction
+    model, fields = speech_fields(options)
     return {
         "task_group": "audio",
         "task": "tts",
         "function": "SpeechSynthesizer",
-        "model": options.model,
-        "parameters": parameters,
+        "model": model,
+        "parameters": {"text_type": "PlainText", **fields, "format": "pcm"},
         "input": {},
     }

@@ -658,8 +658,15 @@ class TestTrouble:
 
 
 class TestTheEnd:
-    def test_cut_wakes_who_waits(self, carrier: WebSocketCarrier) -> None:
-        with Scripted([greet, asked, text("begun"), HOLD]) as server:
+    @pytest.mark.parametrize(
+        ("steps", "heard"),
+        [((greet, asked, text("begun"), HOLD), 2), ((Peer.read, HOLD), 1)],
+        ids=["in a task", "in the handshake"],
+    )
+    def test_cut_wakes_who_waits(
+        self, carrier: WebSocketCarrier, steps: tuple[Step, ...], heard: int
+    ) -> None:
+        with Scripted(steps) as server:
             errors: list[BaseException] = []
 
             def wait() -> None:
@@ -670,30 +677,13 @@ class TestTheEnd:
 
             thread = threading.Thread(target=wait)
             thread.start()
-            assert eventually(lambda: len(server.peers) == 1 and len(server.requests[0]) == 2)
+            assert eventually(lambda: [len(said) for said in server.requests] == [heard])
             carrier.cut()
             thread.join(10)
             assert not thread.is_alive()
             assert [type(error) for error in errors] == [ClosedError]
             with pytest.raises(ClosedError):
                 carrier.post(Ask(server), budget())
-
-    def test_cut_wakes_who_shakes_hands(self, carrier: WebSocketCarrier) -> None:
-        with Scripted([Peer.read, HOLD]) as server:
-            errors: list[BaseException] = []
-
-            def wait() -> None:
-                try:
-                    carrier.post(Ask(server), budget())
-                except CosyError as error:
-                    errors.append(error)
-
-            thread = threading.Thread(target=wait)
-            thread.start()
-            assert eventually(lambda: len(server.peers) == 1 and len(server.requests[0]) == 1)
-            carrier.cut()
-            thread.join(10)
-            assert [type(error) for error in errors] == [ClosedError]
 
     def test_close_says_goodbye_to_idle_sockets(self, carrier: WebSocketCarrier) -> None:
         with Scripted([greet, *TASK, hear, HOLD]) as server:

@@ -29,6 +29,9 @@ _CHUNK = 65536
 _GLANCE = 0.02
 # Bytes of one message that may come beside the audio: events, and words with their times.
 _EVENT_BYTES = 1 << 20
+# Bytes that may wait to be sent: more than a whole task's texts. Only a service that asks for
+# answers (pings) and reads none of them brings more about.
+_MOST_UNSENT = 4 << 20
 # Seconds in which a socket that died while idle shows it.
 _STALE_WITHIN = 2.0
 # The library would log keys and texts where the program lets everything be logged.
@@ -192,6 +195,8 @@ class Socket(Connection):
         writes = [data for data in self.protocol.data_to_send() if data]
         if writes:
             self._unsent = b"".join([self._unsent, *writes])
+        if len(self._unsent) > _MOST_UNSENT:
+            raise OSError("the service reads nothing of what it is sent")
         while self._unsent:
             sent = self.send(self._unsent)
             if not sent:

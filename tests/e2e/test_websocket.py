@@ -424,6 +424,19 @@ class TestTime:
         with Scripted([greet, asked, *begun, flood]) as server, pytest.raises(ReplyTimeout):
             carrier.post(Ask(server), budget(seconds=0.3))
 
+    def test_answers_that_nobody_reads_do_not_pile_up_for_ever(
+        self, carrier: WebSocketCarrier
+    ) -> None:
+        def flood(peer: Peer) -> None:
+            while True:  # until the client leaves
+                peer.sock.sendall(frame(PING, b"x" * 125) * 1_000)
+
+        with (
+            Scripted([greet, asked, flood]) as server,
+            pytest.raises(CutError, match="reads nothing"),
+        ):
+            carrier.post(Ask(server), budget(seconds=120, first=120))
+
     def test_a_handshake_that_nobody_answers(self, make: Make) -> None:
         with Scripted([HOLD]) as server, pytest.raises(ConnectError, match="took too long"):
             make(connect=0.1).post(Ask(server), budget())

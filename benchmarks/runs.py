@@ -14,7 +14,7 @@ from typing import Any
 
 from .task import Contender, Setting, Task
 
-__all__ = ["Measured", "measure_setting", "median", "run_worker"]
+__all__ = ["Measured", "measure_setting", "median", "ratio", "run_worker"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 _TIMEOUT = 300.0
@@ -72,3 +72,9 @@ def median(reports: Sequence[Mapping[str, Any]], name: str) -> float:
     values = [report[name] for report in reports if name in report]
     values = [value for value in values if not math.isnan(value)]
     return statistics.median(values) if values else math.nan
+
+
+def ratio(measured: Measured, ours: str, theirs: str, name: str) -> list[float]:
+    """Return the ratio of each paired run in which both worked."""
+    pairs = zip(measured[ours], measured[theirs], strict=True)
+    return [a[name] / b[name] for a, b in pairs if name in a and b.get(name)]

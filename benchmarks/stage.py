@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from .machine import describe_machine
-from .runs import Measured, measure_setting, median
+from .runs import Measured, measure_setting, median, ratio
 from .table import Table, number, spread
+from .target import Target, judged
 from .task import Place, Setting
 from .upstream import Upstream, open_upstream
 from .upstream.alone import measure_alone
 
-__all__ = ["Case", "Options", "parse_options", "ratio", "run_case", "write_result"]
+__all__ = ["Case", "Options", "parse_options", "run_case", "write_result"]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _ALONE_SECONDS = 1.0
@@ -40,7 +41,8 @@ class Options:
 class Case:
     """A benchmark: its settings, and the contender that the others are compared with.
 
-    `function` is what it calls of each peer, where that is not named like the benchmark.
+    `function` is what it calls of each peer, where that is not named like the benchmark; `targets`
+    are judged at its end.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Case:
     seconds: float = 2.0
     texts: int = 0
     function: str = ""
+    targets: Sequence[Target] = ()
 
 
 def run_case(case: Case, argv: Sequence[str] | None = None) -> None:
@@ -71,6 +74,9 @@ def run_case(case: Case, argv: Sequence[str] | None = None) -> None:
             tables.append(table)
             shown.append({"key": setting.key, "alone": alone, "runs": measured})
     result = {"upstream": upstream.kind, "paired_runs": options.runs, "settings": shown}
+    if case.targets:
+        tables.append(judged("Targets", case.targets, {case.name: result}))
+        print(tables[-1].markdown(), end="\n\n")
     write_result(case.name, case.title, {**result, "machine": machine}, tables)
 
 
@@ -94,12 +100,6 @@ def write_result(name: str, title: str, data: Mapping[str, Any], tables: Sequenc
     whole = {"case": name, "title": title, "tables": [asdict(t) for t in tables], **data}
     path.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
     print(f"wrote {path}", file=sys.stderr)
-
-
-def ratio(measured: Measured, ours: str, theirs: str, name: str) -> list[float]:
-    """Return the ratio of each paired run in which both worked."""
-    pairs = zip(measured[ours], measured[theirs], strict=True)
-    return [a[name] / b[name] for a, b in pairs if name in a and b.get(name)]
 
 
 def _places(settings: Sequence[Setting]) -> list[Place]:

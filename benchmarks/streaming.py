@@ -12,9 +12,10 @@ from cosy_sync import CosyClient, Endpoint
 from .machine import describe_machine
 from .stage import parse_options, write_result
 from .table import Table, number
+from .target import Results, Target, Values, judged
 from .upstream.limited import serve_limited
 
-__all__ = ["main"]
+__all__ = ["TARGETS", "main"]
 
 _TITLE = "First sound of a stream after the 100 ms that the server takes, one stream at a time"
 _LATENCY = 0.1
@@ -27,6 +28,13 @@ _WIRES: dict[str, tuple[str, str, dict[str, str]]] = {
     "dashscope_ws": ("ws", "/api-ws/v1/inference", {"model": _MODEL, "voice": _VOICE}),
     "dashscope_http": ("http", "", {"model": _MODEL, "voice": _VOICE}),
 }
+
+
+def _latest(results: Results) -> Values:
+    return [max(late[-1] for late in results["streaming"]["late_ms"].values())]
+
+
+TARGETS = (Target("streaming, every wire: first sound, the latest", 15, 5, _latest, "ms", False),)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(table.markdown(), end="\n\n")
     upstream = "the embedded server in a process of its own, 100 ms latency"
     data = {"upstream": upstream, "machine": machine, "late_ms": late}
-    write_result("streaming", _TITLE, data, [table])
+    verdict = judged("Targets", TARGETS, {"streaming": data})
+    print(verdict.markdown(), end="\n\n")
+    write_result("streaming", _TITLE, data, [table, verdict])
 
 
 def _measure(url: str, wire: str, settings: dict[str, str], count: int) -> list[float]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .stage import Case, Options, run_case
+from .target import Target, ratios, share_of
 from .task import Contender, Place, Setting, Task
 
-__all__ = ["CASE"]
+__all__ = ["CASE", "TARGETS"]
 
 OURS = "cosy_sync, synth_many"
 BASELINE = "openai SDK, threads"
@@ -36,6 +37,20 @@ def _setting(in_flight: int, latency: float, options: Options) -> Setting:
     )
 
 
+def _targets(wait: int) -> Sequence[Target]:
+    few, many = f"openai-50-{wait}ms", f"openai-200-{wait}ms"
+    cpu = ratios("wires", few, OURS, BASELINE, "cpu_us")
+    rate = ratios("wires", many, OURS, BASELINE, "rate")
+    share = share_of("wires", many, OURS)
+    named = f"{wait} ms latency, to the openai SDK"
+    return (
+        Target(f"openai, 50 in flight, {named}: CPU", 0.5, 0.25, cpu, "x", False),
+        Target(f"openai, 200 in flight, {named}: rate", 3, 4, rate, share=share),
+    )
+
+
+TARGETS = (*_targets(200), *_targets(40))
+
 CASE = Case(
     name="wires",
     title="One text a call to /v1/audio/speech: retries, limits; ours with every policy and "
@@ -43,6 +58,7 @@ CASE = Case(
     settings=_settings,
     baseline=BASELINE,
     seconds=2.0,
+    targets=TARGETS,
 )
 
 if __name__ == "__main__":

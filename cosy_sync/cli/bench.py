@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         _announce(endpoint, plan)
         _run(sweep)
         with uninterrupted():
-            results = _results(sweep, plan, endpoint, config)
+            results = _results(sweep, plan, args, endpoint, config)
             _keep(results, page)
     if results.end.kind in _FAILED:
         raise Stop(results.end.words, _FAILED[results.end.kind])
@@ -220,7 +220,10 @@ def _run(sweep: Sweep) -> None:
 # -- afterwards -----------------------------------------------------------------------------------
 
 
-def _results(sweep: Sweep, plan: Plan, endpoint: Endpoint, config: ClientConfig) -> BenchResults:
+def _results(
+    sweep: Sweep, plan: Plan, args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig
+) -> BenchResults:
+    from cosy_sync.cli.bench_code import left_out_of, settings_of
     from cosy_sync.cli.bench_results import BenchResults
 
     assert sweep.end is not None
@@ -228,6 +231,8 @@ def _results(sweep: Sweep, plan: Plan, endpoint: Endpoint, config: ClientConfig)
         steps=sweep.steps,
         end=sweep.end,
         endpoint=endpoint.label,
+        settings=settings_of(config, reference=args.reference, key_file=args.api_key_file),
+        left_out=left_out_of(endpoint, config),
         wire=config.wire,
         batch_size=plan.batch_size,
         seconds=plan.seconds,

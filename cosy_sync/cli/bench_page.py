@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from string import Template
 
-from cosy_sync.cli.bench_results import COLUMNS, BenchResults, cells_of, code_of, notes_of
+from cosy_sync.cli.bench_results import COLUMNS, BenchResults, cells_of, notes_of
 from cosy_sync.cli.bench_steps import Step
 from cosy_sync.cli.report.curves import Curve, Mark, Picture, curves
 from cosy_sync.cli.report.figures import count, duration, number, ratio, time_unit
@@ -116,7 +116,7 @@ def _marks(results: BenchResults) -> list[Mark]:
 
 
 def _advice(results: BenchResults) -> str:
-    code = code_of(results)
+    code = results.code
     if not code:
         return '<p class="note">No step had its time, so there is nothing to go by.</p>'
     words = "The connections are those that carried the best throughput, or fewer where Little's "

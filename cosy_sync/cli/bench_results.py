@@ -1,4 +1,4 @@
-"""What a bench leaves behind: the figures of its steps, as a table, as JSON, as Python."""
+"""What a bench leaves behind: the figures of its steps, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from cosy_sync import ClientConfig
+from cosy_sync.cli.bench_code import Code, code_of
 from cosy_sync.cli.bench_steps import Advice, End, Step, advise, knee
 from cosy_sync.cli.report.figures import NOTHING, count, duration, number
 
 __all__ = [
     "BenchResults",
     "cells_of",
-    "code_of",
     "json_of",
     "line_of",
     "notes_of",
@@ -44,6 +44,10 @@ class BenchResults:
     version: str
     # ISO 8601.
     created: str
+    # Keyword arguments that say what the service was asked for, as they are written, and what of
+    # it is not to be shown.
+    settings: Sequence[str] = ()
+    left_out: Sequence[str] = ()
 
     @property
     def texts(self) -> int:
@@ -64,6 +68,21 @@ class BenchResults:
     def advice(self) -> Advice | None:
         """Return the settings that fit."""
         return advise(self.steps, self.end, self.rate, self.max_connections)
+
+    @property
+    def code(self) -> str:
+        """Write the client that fits what was measured; nothing when nothing was."""
+        advice = self.advice
+        if advice is None:
+            return ""
+        usual = self.batch_size == ClientConfig().batch.max_texts
+        code = Code(
+            url=self.endpoint,
+            settings=self.settings,
+            left_out=self.left_out,
+            batch_size=None if usual else self.batch_size,
+        )
+        return code_of(code, advice)
 
 
 def cells_of(step: Step) -> tuple[str, ...]:
@@ -109,9 +128,9 @@ def table_of(results: BenchResults, places: Sequence[tuple[str, str]]) -> str:
         *places,
     ]
     lines += ["", *(f"{name:<7}  {words}" for name, words in facts)]
-    code = code_of(results)
-    lines += ["", "configure:", "", code] if code else []
-    return "\n".join(["", *(f"  {line}".rstrip() for line in "\n".join(lines).split("\n")), ""])
+    told = "\n".join(["", *(f"  {line}".rstrip() for line in lines), ""])
+    # Not indented, so that it can be pasted.
+    return f"{told}\n  configure:\n\n{results.code}\n" if results.code else told
 
 
 def _mark(results: BenchResults, step: Step) -> str:
@@ -138,22 +157,6 @@ def notes_of(results: BenchResults) -> list[str]:
     return [words]
 
 
-def code_of(results: BenchResults) -> str:
-    """Write the client that fits what was measured; nothing when nothing was."""
-    advice = results.advice
-    if advice is None:
-        return ""
-    load = f"{advice.requests_per_second:.12g}, {advice.latency:.12g}"
-    limits = f"max_connections={advice.max_connections}, rate={advice.rate:g}"
-    endpoint = f"Endpoint({json.dumps(results.endpoint)}, {limits})"
-    lines = [f"{endpoint},", f"pool=PoolConfig.for_load({load}),"]
-    if results.batch_size != ClientConfig().batch.max_texts:
-        lines.append(f"batch_size={results.batch_size},")
-    if results.wire != ClientConfig.wire:
-        lines.append(f"wire={json.dumps(results.wire)},")
-    return "\n".join(["CosyClient(", *(f"    {line}" for line in lines), ")"])
-
-
 def json_of(results: BenchResults) -> str:
     """Write everything for programs."""
     fields = asdict(results)
@@ -164,7 +167,7 @@ def json_of(results: BenchResults) -> str:
         "best": at,
         "knee": at if results.mark == "knee" else None,
         "advice": None if advice is None else asdict(advice),
-        "code": code_of(results),
+        "code": results.code,
         "notes": notes_of(results),
     }
     return json.dumps(fields, indent=2, allow_nan=False) + "\n"

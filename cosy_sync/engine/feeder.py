@@ -14,7 +14,8 @@ __all__ = ["Feeder"]
 class Feeder:
     """A TextSource. The pieces stay, so that a repetition can begin with the first one.
 
-    The thread ends with the iterable, or with the next piece after `stop`.
+    The thread ends with the iterable, or with the next piece after `stop`. It can be woken from
+    nothing in which the iterable waits; so it is a daemon, and holds nothing of the client's.
     """
 
     def __init__(self, source: Iterable[str]) -> None:
@@ -43,6 +44,7 @@ class Feeder:
         except BaseException as error:
             self.error = unexpected(error)
         finally:
+            self._source = ()  # a generator that nobody else holds is closed with it
             self.ended = True
 
     def _take(self, piece: object) -> None:

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from websockets.client import ClientProtocol
 from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Response
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from ..errors import ConnectError, CosyError, CutError, ReplyTimeout, TransportError
-from ..messages import Conversation, Reply
+from ..messages import Conversation
 from .connection import Connection, Stream
 from .exchange import Budget, StaleConnection
+from .greeting import Greeting
 from .inflate import too_large
 from .route import Route
 
@@ -29,6 +29,9 @@ _CHUNK = 65536
 _GLANCE = 0.02
 # Bytes of one message that may come beside the audio: events, and words with their times.
 _EVENT_BYTES = 1 << 20
+# Bytes that may wait to be sent: more than a whole task's texts. Only a service that asks for
+# answers (pings) and reads none of them brings more about.
+_MOST_UNSENT = 4 << 20
 # Seconds in which a socket that died while idle shows it.
 _STALE_WITHIN = 2.0
 # The library would log keys and texts where the program lets everything be logged.
@@ -41,13 +44,15 @@ class Socket(Connection):
     `task` is the one that was cancelled on it and whose end has not been heard yet.
     """
 
-    __slots__ = ("_kind", "_pid", "_pieces", "_unsent", "protocol", "task")
+    __slots__ = ("_greeting", "_kind", "_pid", "_pieces", "_unsent", "protocol", "task")
 
     def __init__(self, route: Route, sock: Stream) -> None:
         super().__init__(route, sock)
         self.protocol = ClientProtocol(parse_uri("ws://unused"), logger=_SILENT)
         self.task: Conversation | None = None
         self._pid = os.getpid()
+        # What is heard is the answer to the handshake.
+        self._greeting: Greeting | None = None
         self._unsent: bytes | memoryview = b""
         self._pieces: list[bytes] = []
         self._kind = Opcode.TEXT
@@ -68,22 +73,39 @@ class Socket(Connection):
             request.headers[name] = value
         protocol.send_request(request)
         failed = f"cannot connect to {self.route.label}: the WebSocket handshake"
-        response: Response | None = None
-        try:
-            while response is None and protocol.handshake_exc is None:
-                if not self.step(until):
-                    raise ConnectError(f"{failed} took too long", phase="handshake")
-                response = next(
-                    (e for e in protocol.events_received() if isinstance(e, Response)), None
-                )
-        except OSError as error:
-            raise ConnectError(f"{failed} broke: {error}", phase="handshake") from error
-        if response is not None and response.status_code != 101:
-            raise conversation.refuse(_reply(response))
+        greeting = self._hear_greeting(until, failed)
+        refusal = greeting.refusal
+        if refusal is not None and refusal.status >= 300:
+            raise conversation.refuse(refusal)
+        if refusal is not None:
+            raise ConnectError(
+                f"{failed} got HTTP {refusal.status}, as from a server that speaks no WebSocket "
+                "there; check the URL",
+                phase="handshake",
+                retryable=False,
+            )
+        protocol.receive_data(greeting.switch)
         if protocol.handshake_exc is not None:
             raise ConnectError(
                 f"{failed} got no such answer; check the URL", phase="handshake"
             ) from protocol.handshake_exc
+
+    def _hear_greeting(self, until: float, failed: str) -> Greeting:
+        """Return an answer to the handshake that is HTTP. Raises ConnectError for none."""
+        greeting = self._greeting = Greeting()
+        why, cause = "took too long", None
+        try:
+            while not greeting.over and self.step(until):
+                pass
+        except OSError as error:
+            why, cause = f"broke: {error}", error
+        self._greeting = None
+        if greeting.switch or greeting.refusal is not None:
+            return greeting
+        if greeting.over:
+            strange = "got no such answer; check the URL"
+            why = strange if greeting.heard else "was not answered: the server hung up"
+        raise ConnectError(f"{failed} {why}", phase="handshake") from cause
 
     def say(self, frames: Sequence[str | bytes]) -> None:
         """Send frames, or as much of them as the network takes now; `step` sends the rest.
@@ -161,7 +183,9 @@ class Socket(Connection):
         data = self.receive(_CHUNK)
         if data is None:
             return False
-        if data:
+        if self._greeting is not None:
+            self._greeting.feed(data)
+        elif data:
             self.protocol.receive_data(data)
         else:
             self.protocol.receive_eof()
@@ -171,6 +195,8 @@ class Socket(Connection):
         writes = [data for data in self.protocol.data_to_send() if data]
         if writes:
             self._unsent = b"".join([self._unsent, *writes])
+        if len(self._unsent) > _MOST_UNSENT:
+            raise OSError("the service reads nothing of what it is sent")
         while self._unsent:
             sent = self.send(self._unsent)
             if not sent:
@@ -291,6 +317,9 @@ class Dialogue:
 
     def _step(self, until: float) -> None:
         """Take in what comes next. What fails is kept, for what was heard before goes first."""
+        # Where something is always there, pings say, no wait would notice.
+        if time.monotonic() >= self._budget.until:
+            raise self._late()
         try:
             if not self.socket.step(until):
                 raise self._late()
@@ -349,8 +378,3 @@ class Dialogue:
             return ReplyTimeout("the service sent no further audio in time", phase="idle")
         done = "sent no audio" if self._is_answered else "did not begin the task"
         return ReplyTimeout(f"the service {done} in time", phase="first byte")
-
-
-def _reply(response: Response) -> Reply:
-    headers = {name.lower(): value for name, value in response.headers.raw_items()}
-    return Reply(response.status_code, headers, bytes(response.body or b""))

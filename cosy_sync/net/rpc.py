@@ -6,13 +6,12 @@ import contextlib
 import ctypes
 import threading
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import grpc
 
 from ..config import ClientConfig
-from ..errors import ClosedError, ConfigError, CutError, ReplyTimeout
+from ..errors import ClosedError, ConfigError, ReplyTimeout
 from ..messages import Reply, RpcRequest
 from .exchange import Budget
 from .inflate import too_large
@@ -219,7 +218,7 @@ class _Call:
     def __init__(
         self, carrier: RpcCarrier, watch: Watch, line: _Line, rpc: Any, budget: Budget
     ) -> None:
-        self.headers: Mapping[str, str] = {}
+        self.headers: dict[str, str] = {}
         self._carrier = carrier
         self._line = line
         self._rpc = rpc
@@ -242,17 +241,16 @@ class _Call:
         self._first = self.receive()
 
     def read(self) -> bytes:
-        """Wait for the next message that is not empty; return b"" after the last.
+        """Wait for the next message that is not empty; return b"" after the last, when `headers`
+        tell how the call ended.
 
-        Raises ReplyTimeout, CutError, BadAudioError (too large), ClosedError.
+        Raises ReplyTimeout, CutError (on the way), BadAudioError (too large), ClosedError.
         """
         while True:
             message, self._first = self._first, None
             if message is None:
                 message = self.receive()
             if message is None:
-                if self._messages and self.headers["grpc-status"] != "0":
-                    raise CutError("the service failed in the middle of the reply")
                 return b""
             if message:
                 return message
@@ -272,7 +270,7 @@ class _Call:
         finally:
             self._timer.stop()
         if message is None:
-            self.headers = {"grpc-status": "0"}
+            self.headers["grpc-status"] = "0"
             return None
         self._messages += 1
         self._size += len(message)
@@ -302,7 +300,7 @@ class _Call:
         ours = translate(code.name, details, self._line.label)
         if ours is not None:
             raise ours from error
-        self.headers = {"grpc-status": str(code.value[0]), "grpc-message": details}
+        self.headers |= {"grpc-status": str(code.value[0]), "grpc-message": details}
 
 
 def _late(phase: str) -> ReplyTimeout:

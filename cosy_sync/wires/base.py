@@ -45,7 +45,8 @@ class Capabilities:
     voices: frozenset[str] = frozenset({"name"})
     # The lowest and highest Hz that a reference recording may have; others are brought to them.
     reference_rates: tuple[int, int] = (16_000, 48_000)
-    # What else can be asked for: `model`, `speed`.
+    # What else can be asked for: `model`, `speed`; by fields of `extra` that the wire's page names,
+    # `ssml` (the texts are marked up) and `words` (their times come with the sound).
     features: frozenset[str] = frozenset({"model", "speed"})
     # Sound arrives while the text is still being spoken, and hanging up ends the work.
     streaming: bool = False
@@ -155,7 +156,7 @@ class StreamReader(Protocol):
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:
         """Return whether what follows this head is a stream of sound; if not, the reply is read
-        whole and given to `refuse`."""
+        whole and given to `refuse`. Of a gRPC call, its status joins `headers` before `end`."""
         ...
 
     def refuse(self, reply: Reply) -> CosyError:

@@ -36,6 +36,9 @@ _BUSY: _Meaning = (UnavailableError, 503, "")
 _WRONG: _Meaning = (BadRequestError, 400, "check voice, model and extra")
 _CONTENT: _Meaning = (TextError, 400, "the content filter refused the text; change or drop it")
 
+# What it says of too many tasks at the same time, whatever their rate.
+_CROWDED = "throttling.concurrency"
+
 _MEANINGS: Mapping[str, _Meaning] = MappingProxyType(
     {
         "accessdenied": _DENIED,
@@ -59,7 +62,7 @@ _MEANINGS: Mapping[str, _Meaning] = MappingProxyType(
         "systemerror": _BROKEN,
         "throttling": _PACE,
         "throttling.burstrate": (ThrottledError, 429, "raise the rate more slowly"),
-        "throttling.concurrency": (ThrottledError, 429, "lower the endpoint's max_connections"),
+        _CROWDED: (ThrottledError, 429, "lower the endpoint's max_connections"),
         "throttling.ratequota": (ThrottledError, 429, "lower the endpoint's rate"),
         "workspace.accessdenied": _DENIED,
     }
@@ -95,6 +98,8 @@ def dashscope_error(
     cls, usual, advice = meaning or _BROKEN
     if cls is BadRequestError and usual == 404:
         details["hopeless"] = True
+    if cls is ThrottledError and code.strip().lower() == _CROWDED:
+        details["crowded"] = True
     text = f"the service refused or failed: {shown}"
     return cls(f"{text}; {advice}" if advice else text, status=status or usual, **details)
 

@@ -17,6 +17,7 @@ from ..errors import (
 from ..messages import Payload, Reply, Request
 from .base import Capabilities, Send, SpeechOptions
 from .coding import dump_json, load_json
+from .dashscope_fields import RATES, speech_fields
 from .dashscope_sse import DashscopeStream, audio_of, bad_sound, decoded, output_of, refusal
 from .refusals import check_end
 
@@ -24,8 +25,6 @@ __all__ = ["DashscopeHttpWire"]
 
 _BASE = "/api/v1"
 _PATH = "/services/audio/tts/SpeechSynthesizer"
-_RATES = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
-_SPEEDS = (0.5, 2.0)
 
 _OURS = frozenset(
     {"accept", "accept-encoding", "connection", "content-encoding", "content-length"}
@@ -48,8 +47,9 @@ class DashscopeHttpWire:
     capabilities = Capabilities(
         max_texts_per_call=1,
         max_text_chars=20_000,
-        sample_rates=_RATES,
+        sample_rates=RATES,
         voices=frozenset({"name", "instruction"}),
+        features=frozenset({"model", "speed", "ssml"}),
         streaming=True,
         cancellation=True,
         max_connections=3,
@@ -59,7 +59,7 @@ class DashscopeHttpWire:
     def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
         self._url = _full_url(endpoint_url)
         self._headers = _fixed_headers(options)
-        self._model, self._input = _fixed_fields(options)
+        self._model, self._input = speech_fields(options)
         self._sample_rate = options.sample_rate
 
     def __repr__(self) -> str:
@@ -130,26 +130,6 @@ def _fixed_headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
         if name.lower() in _REFUSED:
             raise ConfigError(f"headers: leave out {name}; this wire says itself what it wants")
     return options.headers_with(_HEADERS, _OURS)
-
-
-def _fixed_fields(options: SpeechOptions) -> tuple[str, dict[str, Any]]:
-    voice = options.voice
-    if options.model is None:
-        raise ConfigError("model: this service needs one, such as model='cosyvoice-v3-flash'")
-    if voice is None or voice.name is None:
-        raise ConfigError("voice: this service needs a speaker's name, such as Voice('longanyang')")
-    low, high = _SPEEDS
-    if not low <= options.speed <= high:
-        raise ConfigError(f"speed: this service speaks at {low} to {high}, not {options.speed}")
-    fields = {
-        **options.extra,
-        "voice": voice.name,
-        "sample_rate": options.sample_rate,
-        "rate": options.speed,
-    }
-    if voice.instruction is not None:
-        fields["instruction"] = voice.instruction
-    return options.model, fields
 
 
 def _fetched(url: str, send: Send) -> Payload:

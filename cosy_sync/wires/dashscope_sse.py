@@ -11,6 +11,7 @@ from .coding import from_base64, load_json
 from .dashscope_errors import dashscope_error
 from .refusals import false_success, read_error
 from .retry_after import retry_after
+from .sound import SampleReader
 from .sse import SseEvent, SseParser
 
 __all__ = ["DashscopeStream", "audio_of", "bad_sound", "decoded", "output_of", "refusal"]
@@ -74,9 +75,7 @@ class DashscopeStream:
         self.sample_rate = sample_rate
         self._texts = (text,)
         self._events = SseParser()
-        # Less than a sample, or the first bytes while they may still become RIFF.
-        self._held = b""
-        self._size = 0
+        self._samples = SampleReader(sample_rate, bare=True)
         self._stopped = False
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:
@@ -112,26 +111,10 @@ class DashscopeStream:
             sound = b""  # half an event: cut
         if not self._stopped:
             raise CutError("the stream ended before the service said that it is done")
-        held, self._held = self._held, b""
-        if not self._size:
-            raise bad_sound("empty", "none; does the text hold anything to speak?")
-        if len(held) % 2:
-            raise bad_sound("odd", f"{self._size} bytes, no whole number of 16-bit samples")
-        return sound + held
+        return sound + self._samples.end()
 
     def _sound(self, events: Sequence[SseEvent]) -> bytes:
-        pieces = [self._held]
-        for event in events:
-            piece = self._read(event)
-            if piece:
-                pieces.append(piece)
-                self._size += len(piece)
-        data = b"".join(pieces)
-        if self._size == len(data) and data[:4] == b"RIFF":
-            raise bad_sound("header", "a WAV file, although bare samples were asked for")
-        cut = 0 if self._size < 4 else len(data) // 2 * 2
-        self._held = data[cut:]
-        return data[:cut]
+        return self._samples.feed(b"".join([self._read(event) for event in events]))
 
     def _read(self, event: SseEvent) -> bytes:
         if self._stopped or not event.data.strip():

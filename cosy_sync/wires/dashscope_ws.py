@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..errors import BadAudioError, ConfigError, CosyError, ServerError
+from ..errors import CosyError, ServerError
 from ..messages import Payload, Reply, TextSource
 from .base import Capabilities, Send, SpeechOptions
+from .dashscope_fields import RATES, speech_fields
 from .dashscope_task import TASK_UNITS, SpeechTask, TaskPlan
+from .sound import SampleReader
 
 __all__ = ["DashscopeStream", "DashscopeWsWire"]
-
-_RATES = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
-_SPEEDS = (0.5, 2.0)
 
 # Said by the handshake itself.
 _OURS = frozenset({"connection", "content-length", "host", "transfer-encoding", "upgrade"})
@@ -28,8 +27,9 @@ class DashscopeWsWire:
         max_text_chars=TASK_UNITS,
         schemes=("ws", "wss"),
         formats=("pcm",),
-        sample_rates=_RATES,
+        sample_rates=RATES,
         voices=frozenset({"name", "instruction"}),
+        features=frozenset({"model", "speed", "ssml", "words"}),
         streaming=True,
         duplex=True,
         cancellation=True,
@@ -82,9 +82,7 @@ class DashscopeStream:
     def __init__(self, parcel: SpeechTask, sample_rate: int) -> None:
         self.parcel = parcel
         self.sample_rate = sample_rate
-        self._held = b""
-        self._size = 0
-        self._is_checked = False
+        self._samples = SampleReader(sample_rate, bare=True)
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:
         """Return True: a handshake that failed has raised already."""
@@ -96,31 +94,11 @@ class DashscopeStream:
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole samples that have come. Raises BadAudioError for a WAV file."""
-        self._size += len(data)
-        data = self._held + data
-        self._held = data
-        if not self._is_checked:
-            if len(data) < 4:
-                return b""  # it may still become RIFF
-            if data[:4] == b"RIFF":
-                raise _bad("header", "a WAV file, although bare samples were asked for")
-            self._is_checked = True
-        cut = len(data) // 2 * 2
-        self._held = data[cut:]
-        return data[:cut]
+        return self._samples.feed(data)
 
     def end(self) -> bytes:
         """Return what is still held. Raises BadAudioError for half a sample, or no sound."""
-        held, self._held = self._held, b""
-        if not self._size:
-            raise _bad("empty", "none; does the text hold anything to speak?")
-        if len(held) % 2:
-            raise _bad("odd", f"{self._size} bytes, no whole number of 16-bit samples")
-        return held
-
-
-def _bad(reason: str, what: str) -> BadAudioError:
-    return BadAudioError(f"expected sound for this text, got {what}", reason=reason)
+        return self._samples.end()
 
 
 def _headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
@@ -130,29 +108,12 @@ def _headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
 
 
 def _run_payload(options: SpeechOptions) -> dict[str, Any]:
-    voice = options.voice
-    if options.model is None:
-        raise ConfigError("model: this service needs one, such as model='cosyvoice-v3-flash'")
-    if voice is None or voice.name is None:
-        raise ConfigError("voice: this service needs a speaker's name, such as Voice('longanyang')")
-    low, high = _SPEEDS
-    if not low <= options.speed <= high:
-        raise ConfigError(f"speed: this service speaks at {low} to {high}, not {options.speed}")
-    parameters: dict[str, Any] = {
-        "text_type": "PlainText",
-        **options.extra,
-        "voice": voice.name,
-        "format": "pcm",
-        "sample_rate": options.sample_rate,
-        "rate": options.speed,
-    }
-    if voice.instruction is not None:
-        parameters["instruction"] = voice.instruction
+    model, fields = speech_fields(options)
     return {
         "task_group": "audio",
         "task": "tts",
         "function": "SpeechSynthesizer",
-        "model": options.model,
-        "parameters": parameters,
+        "model": model,
+        "parameters": {"text_type": "PlainText", **fields, "format": "pcm"},
         "input": {},
     }

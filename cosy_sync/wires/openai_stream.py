@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ..errors import BadAudioError, CosyError
 from ..messages import UNFRAMED, Parcel, Reply, kind_of
 from .coding import from_base64, load_json
+from .pings import PingFilter
 from .refusals import false_success
 from .sound import SampleReader
 from .sse import SseEvent, SseParser
@@ -39,6 +40,8 @@ class SpeechStream:
         self._texts = texts
         self._refusal = refusal
         self._sound = SampleReader(sample_rate)
+        # Xinference sends bare sound as if it were events.
+        self._pings = PingFilter()
         self._reply = Reply(200, {}, b"")
         self._events: SseParser | None = None
         self._done = False
@@ -71,16 +74,10 @@ class SpeechStream:
         """Return the sound that these bytes complete, maybe none. Raises CosyError."""
         if self._events is not None:
             return b"".join([self._take(event) for event in self._events.feed(data)])
-        if self._start is not None:
-            self._start += data
-            if not self._start or (is_text(self._start[:_LOOK]) and len(self._start) < _MAX_TEXT):
-                return b""
-            data, self._start = bytes(self._start), None
-        return self._heard(self._sound.feed(data))
+        return self._bare(self._pings.feed(data))
 
     def end(self) -> bytes:
         """Return the sound still held. Raises CosyError when it is not whole."""
-        given = b""
         if self._events is not None:
             given = b"".join([self._take(event) for event in self._events.end()])
             if not self._done:
@@ -88,9 +85,20 @@ class SpeechStream:
                     "the events ended before speech.audio.done; the sound is not whole",
                     reason="cut",
                 )
-        elif self._start:
-            raise self._refusal(Reply(self._reply.status, self._reply.headers, bytes(self._start)))
+        else:
+            given = self._bare(self._pings.end())
+            if self._start:
+                reply = Reply(self._reply.status, self._reply.headers, bytes(self._start))
+                raise self._refusal(reply)
         return given + self._heard(self._sound.end())
+
+    def _bare(self, data: bytes) -> bytes:
+        if self._start is not None:
+            self._start += data
+            if not self._start or (is_text(self._start[:_LOOK]) and len(self._start) < _MAX_TEXT):
+                return b""
+            data, self._start = bytes(self._start), None
+        return self._heard(self._sound.feed(data))
 
     def _heard(self, samples: bytes) -> bytes:
         self.sample_rate = self._sound.sample_rate

@@ -52,7 +52,7 @@ def read_error(reply: Reply, texts: Sequence[str] = ()) -> ServerError:
     if 300 <= reply.status < 400:
         target = _redirect_target(reply.headers.get("location", ""))
         told = told._replace(
-            message=f"it redirects to {target}: give the final URL, since redirects lose the body"
+            message=f"it redirects to {target}: give the final URL, since none is followed"
         )
     return server_error(
         reply.status,

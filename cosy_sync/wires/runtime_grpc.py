@@ -15,6 +15,7 @@ from .base import Capabilities, Send, SpeechOptions, StreamReader
 from .prompts import cross_lingual_text, instruction, zero_shot_prompt
 from .protobuf import read_fields, write_field
 from .rpc_status import OK, read_status
+from .sound import SampleReader
 
 __all__ = ["RuntimeGrpcWire"]
 
@@ -27,7 +28,6 @@ _TTS_AUDIO = 1
 _PROMPT_RATE = 16_000
 # What gRPC allows as a name of metadata, and what it keeps for itself.
 _NAME = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
-_WAV_START = b"RIFF"
 # A message is sent behind a flag and its length, in bytes.
 _FRAME = 5
 
@@ -87,10 +87,8 @@ class RuntimeGrpcWire:
         """Return a reply's sound. Raises ServerError, CutError, BadAudioError."""
         sound = b"".join(map(_sound, _messages(bytes(reply.body))))
         error = read_status(reply, texts, self._speaker.name)
-        if error is not None and sound:
-            raise CutError(f"the reply broke off: {error.message}", partial=sound) from error
         if error is not None:
-            raise error
+            raise _broken_off(error).with_details(partial=sound) if sound else error
         return Payload(sound, self._media_type)
 
     def splits(self, error: ServerError) -> bool:
@@ -152,11 +150,12 @@ class _Reader:
         self.sample_rate = sample_rate
         self._texts = (text,)
         self._speaker = speaker
-        self._rest = b""
-        self._heard = False
+        self._headers: Mapping[str, str] = {}
+        self._samples = SampleReader(sample_rate, bare=True)
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:
         """Return whether messages follow: a call that is refused has its status at once."""
+        self._headers = headers
         return headers.get("grpc-status", OK) == OK
 
     def refuse(self, reply: Reply) -> CosyError:
@@ -165,32 +164,15 @@ class _Reader:
 
     def feed(self, data: bytes) -> bytes:
         """Take in a message; return its whole samples. Raises BadAudioError."""
-        sound = self._rest + _sound(data)
-        if not self._heard:
-            if len(sound) < len(_WAV_START) and _WAV_START.startswith(sound):
-                self._rest = sound
-                return b""  # it may still become a WAV file
-            if sound.startswith(_WAV_START):
-                raise BadAudioError(
-                    "expected bare samples, got a WAV file; is it a fork of the runtime?",
-                    reason="header",
-                )
-            self._heard = True
-        whole = len(sound) // 2 * 2
-        self._rest = sound[whole:]
-        return sound[:whole]
+        return self._samples.feed(_sound(data))
 
     def end(self) -> bytes:
-        """Return what is still held. Raises BadAudioError for no sound, or half a sample."""
-        if len(self._rest) % 2:
-            raise BadAudioError(
-                "the sound ends with half a sample; the service must send 16-bit samples",
-                reason="odd",
-            )
-        if not (self._heard or self._rest):
-            raise _empty()
-        rest, self._rest = self._rest, b""
-        return rest
+        """Return what is still held. Raises what the service says where it failed, as CutError
+        behind sound, and BadAudioError for no sound or half a sample."""
+        error = read_status(Reply(200, self._headers, b""), self._texts, self._speaker)
+        if error is not None:
+            raise _broken_off(error) if self._samples.has_heard else error
+        return self._samples.end()
 
 
 def _checked_address(url: str) -> str:
@@ -284,6 +266,13 @@ def _no_message() -> BadAudioError:
         "expected messages of CosyVoice's gRPC runtime, got others; is it a fork of the runtime?",
         reason="not_audio",
     )
+
+
+def _broken_off(error: ServerError) -> CutError:
+    """Return what an error means that comes behind sound."""
+    cut = CutError(f"the reply broke off: {error.message}")
+    cut.__cause__ = error
+    return cut
 
 
 def _empty() -> BadAudioError:

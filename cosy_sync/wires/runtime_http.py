@@ -26,6 +26,7 @@ from .forms import Form
 from .redaction import without_texts
 from .refusals import check_end, false_success, read_error
 from .runtime_ways import OLD_BASE, Way, choose_way
+from .sound import SampleReader
 
 __all__ = ["RuntimeHttpWire"]
 
@@ -197,9 +198,7 @@ class _Reader:
         self.parcel: Parcel = wire.encode(self._texts, request_id)
         self.sample_rate = wire.sample_rate
         self._headers: Mapping[str, str] = {}
-        self._total = 0
-        self._held = b""
-        self._begun = False
+        self._samples = SampleReader(wire.sample_rate, bare=True)
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:
         """Return whether samples follow this head."""
@@ -220,32 +219,14 @@ class _Reader:
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole samples that these bytes complete. Raises BadAudioError."""
-        self._total += len(data)
-        data = self._held + data
-        if not self._begun:
-            if len(data) < len(_WAV_START):
-                self._held = data
-                return b""
-            if data.startswith((_WAV_START, b'{"')):
-                raise _no_sound("a WAV header" if data.startswith(_WAV_START) else "JSON")
-            self._begun = True
-        whole = len(data) & ~1
-        self._held = data[whole:]
-        return data[:whole]
+        return self._samples.feed(data)
 
     def end(self) -> bytes:
         """Return the sound still held. Raises TextError for none, BadAudioError for half a
         sample."""
-        if not self._total:
+        if not self._samples.has_heard:
             raise self._wire.nothing_spoken(self._headers)
-        if self._total % 2:
-            raise BadAudioError(
-                f"{self._total} bytes are no whole number of 16-bit samples; "
-                "the service must send 16-bit samples to their end",
-                reason="odd",
-            )
-        held, self._held = self._held, b""
-        return held
+        return self._samples.end()
 
 
 def _with_path(url: str, path: str) -> str:

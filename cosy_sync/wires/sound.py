@@ -25,18 +25,24 @@ class SampleReader:
     """Takes bytes in, split anywhere; gives out signed 16-bit samples, whole ones only.
 
     `sample_rate` (Hz) and `channels` hold from the first samples on. With `wav` only a WAV file
-    will do.
+    will do; with `bare` only samples without a header.
     """
 
-    def __init__(self, sample_rate: int, *, wav: bool = False) -> None:
+    def __init__(self, sample_rate: int, *, wav: bool = False, bare: bool = False) -> None:
         self.sample_rate = sample_rate
         self.channels = 1
         self._wav = wav
+        self._bare = bare
         self._held = bytearray()
         self._in_head = True
         # Bytes of samples still to come, None where nobody knows.
         self._left: int | None = None
         self._given = 0
+
+    @property
+    def has_heard(self) -> bool:
+        """Return whether anything came."""
+        return bool(self._given or self._held)
 
     def feed(self, data: bytes) -> bytes:
         """Return the samples that these bytes complete, maybe none. Raises BadAudioError."""
@@ -62,7 +68,10 @@ class SampleReader:
         if self._held and self._left is None:
             raise _bad("odd", "the sound ends in the middle of a 16-bit sample")
         if not self._given:
-            raise _bad("empty", "the service sent no sound for this text")
+            raise BadAudioError(
+                "the service sent no sound for this text; does it hold anything to speak?",
+                reason="empty",
+            )
         return given
 
     def _passes_head(self) -> bool:
@@ -70,7 +79,9 @@ class SampleReader:
         held = self._held
         if len(held) < 4:
             return False
-        if held[:4] == b"RIFF":
+        if self._bare:
+            _check_bare(held)
+        elif held[:4] == b"RIFF":
             return self._passes_wav()
         if self._wav or bytes(held[:4]) in _FOREIGN:
             raise _bad(
@@ -139,6 +150,15 @@ class SampleReader:
         if len(name) == 4 and (name in (b"RIFF", b"data") or not shown):
             raise _bad("header", "the sound goes on after what its WAV header announces")
         del self._held[4:]
+
+
+def _check_bare(start: bytearray) -> None:
+    for mark, reason, what in ((b"RIFF", "header", "a WAV file"), (b'{"', "not_audio", "JSON")):
+        if start.startswith(mark):
+            raise BadAudioError(
+                f"expected bare samples, got {what}; check the URL, the wire and the service",
+                reason=reason,
+            )
 
 
 def _bad(reason: str, message: str) -> BadAudioError:

@@ -345,6 +345,21 @@ def test_what_a_wire_says_it_can_say_the_service_understands(
     assert [outcome.error for outcome in outcomes] == [None] * 5
 
 
+@pytest.mark.parametrize("asked", ["ssml", "words"])
+def test_what_a_wire_says_of_texts_the_service_understands(
+    case: Case, serve: Serve, connect: Connect, asked: str
+) -> None:
+    if asked not in case.capabilities.features:
+        pytest.skip(f"the wire knows no {asked}")
+    field, text = {
+        "ssml": ("enable_ssml", "<speak>你好，世界</speak>"),
+        "words": ("word_timestamp_enabled", "你好，世界"),
+    }[asked]
+    audio = connect(serve(), extra={field: True}, retry=NO_RETRY).synth(text)
+    assert audio.pcm() == case.right("你好，世界")
+    assert bool(audio.words) is (asked == "words")
+
+
 # -- streaming ----------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from faults import HTTP_TROUBLE
 
 import cosy_sync
 from cosy_sync import CosyClient, Endpoint, Outcome, RetryConfig, TimeoutConfig
@@ -130,27 +131,9 @@ def test_throttling_is_waited_for_and_costs_no_text() -> None:
 
 
 REFUSED = {
-    "status-500": cosy_sync.UnavailableError,
-    "status-502": cosy_sync.UnavailableError,
-    "status-503": cosy_sync.UnavailableError,
-    "status-504": cosy_sync.UnavailableError,
-    "throttle": cosy_sync.ThrottledError,
-    "throttle-bare": cosy_sync.ThrottledError,
-    "throttle-date": cosy_sync.ThrottledError,
-    "throttle-ms": cosy_sync.ThrottledError,
-    "reset": cosy_sync.CutError,
-    "reset-mid": cosy_sync.CutError,
-    "cut": cosy_sync.CutError,
-    "cut-chunked": cosy_sync.CutError,
-    "stall": cosy_sync.ReplyTimeout,
-    "stall-mid": cosy_sync.ReplyTimeout,
-    "length-long": cosy_sync.ReplyTimeout,
-    "length-short": cosy_sync.BadAudioError,
-    "length-twice": cosy_sync.TransportError,
+    **HTTP_TROUBLE,
     # Made on first use, which may take longer than is waited here.
     "gzip-bomb": (cosy_sync.BadAudioError, cosy_sync.ReplyTimeout),
-    "not-json": cosy_sync.BadAudioError,
-    "json-object": cosy_sync.ServerError,
     "bad-wav": cosy_sync.BadAudioError,
     "empty-audio": cosy_sync.BadAudioError,
     "odd-audio": cosy_sync.BadAudioError,

@@ -604,16 +604,34 @@ def test_a_refused_call_has_its_status_from_the_start(sender: Sender) -> None:
         assert incoming.read() == b""
 
 
-def test_a_call_that_fails_after_messages_is_cut(sender: Sender) -> None:
+def test_a_call_that_fails_after_messages_has_its_status_at_its_end(sender: Sender) -> None:
     def fail(_request: Any, context: Any) -> Iterator[bytes]:
         yield b"\1\0"
-        context.abort(grpc.StatusCode.INTERNAL, "secret words of the text")
+        context.abort(grpc.StatusCode.INTERNAL, "why")
 
     with official(fail) as url, contextlib.closing(opened(sender, url)) as incoming:
-        assert incoming.read()
-        with pytest.raises(CutError) as caught:
-            incoming.read()
-    assert "secret" not in str(caught.value)
+        headers = incoming.headers
+        assert incoming.read() and not headers
+        assert incoming.read() == incoming.read() == b""
+        assert headers == {"grpc-status": "13", "grpc-message": "why"}
+
+
+def test_a_stream_that_breaks_off_tells_why_and_what_was_heard() -> None:
+    text = "一句不该被别人看到的话"
+    sound = tone_wav(text)[44:]
+
+    def fail(request: Any, _context: Any) -> Iterator[bytes]:
+        yield sound[:9_600]
+        yield sound[9_600:19_200]
+        raise RuntimeError(f"CUDA out of memory at {request.sft_request.tts_text}")
+
+    with official(fail) as url, client_of(url, retry=ONCE) as client:
+        stream = client.stream(text)
+        with pytest.raises(CutError, match=r"UNKNOWN: .*CUDA out of memory") as caught:
+            list(stream)
+        assert caught.value.partial == sound[:19_200]
+        assert isinstance(caught.value.__cause__, UnavailableError)
+        assert "别人" not in str(caught.value) + str(caught.value.__cause__)
 
 
 def test_closing_a_call_early_ends_it_at_the_server(sender: Sender) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from scripted import HOLD, MANY, RESET, Peer, Scripted, Step, eventually
+from scripted import FINISH, HOLD, INTERIM, MANY, RESET, Peer, Scripted, Step, eventually
 
 from cosy_sync.config import ClientConfig, PoolConfig, TimeoutConfig
 from cosy_sync.errors import (
@@ -26,6 +26,7 @@ from cosy_sync.errors import (
     CosyError,
     CutError,
     ReplyTimeout,
+    ServerError,
     ThrottledError,
     TransportError,
     UnavailableError,
@@ -412,6 +413,30 @@ class TestTime:
         with Scripted([greet, asked, *drops, HOLD]) as server, pytest.raises(ReplyTimeout):
             carrier.post(Ask(server), budget(seconds=0.3))
 
+    @pytest.mark.parametrize("begun", [(), (text("begun"),)])
+    def test_a_flood_of_pings_does_not_outlive_the_deadline(
+        self, carrier: WebSocketCarrier, begun: tuple[Step, ...]
+    ) -> None:
+        def flood(peer: Peer) -> None:
+            while True:  # until the client leaves
+                peer.sock.sendall(frame(PING, b"x" * 100) * 1_000)
+
+        with Scripted([greet, asked, *begun, flood]) as server, pytest.raises(ReplyTimeout):
+            carrier.post(Ask(server), budget(seconds=0.3))
+
+    def test_answers_that_nobody_reads_do_not_pile_up_for_ever(
+        self, carrier: WebSocketCarrier
+    ) -> None:
+        def flood(peer: Peer) -> None:
+            while True:  # until the client leaves
+                peer.sock.sendall(frame(PING, b"x" * 125) * 1_000)
+
+        with (
+            Scripted([greet, asked, flood]) as server,
+            pytest.raises(CutError, match="reads nothing"),
+        ):
+            carrier.post(Ask(server), budget(seconds=120, first=120))
+
     def test_a_handshake_that_nobody_answers(self, make: Make) -> None:
         with Scripted([HOLD]) as server, pytest.raises(ConnectError, match="took too long"):
             make(connect=0.1).post(Ask(server), budget())
@@ -441,18 +466,113 @@ class TestHandshake:
     @pytest.mark.parametrize(
         "answer",
         [
+            b"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"2;x=y\r\nwh\r\n2\r\ny!\r\n0\r\nTrailer: x\r\n\r\n",
+            b"HTTP/1.0 401 Unauthorized\r\n\r\nwhy!",
+            b"HTTP/1.1 401\r\nContent-Length: 4\r\n\r\nwhy!",
+            b"HTTP/1.1 401 Unauthorized\r\nX: \xff\r\nX: y\r\nContent-Length: 4\r\n\r\nwhy!",
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\nwhy!",
+            b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 100\r\n\r\nwhy!",
+            b"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwhy!\r\n",
+            b"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwhy!\r\nzz\r\n",
+            b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 99999999\r\n\r\n" + b"why!" * 100_000,
+        ],
+        ids=[
+            *("chunked", "HTTP/1.0", "no phrase", "odd headers", "interim"),
+            *("cut", "cut chunks", "bad chunks", "too large"),
+        ],
+    )
+    @pytest.mark.parametrize("drip", [False, True])
+    def test_a_refusal_counts_however_it_is_written(
+        self, carrier: WebSocketCarrier, answer: bytes, drip: bool
+    ) -> None:
+        if drip and len(answer) > 1_000:
+            pytest.skip("as many bytes would take long")
+        say: Step = (lambda peer: peer.drip(answer)) if drip else answer
+        with Scripted([Peer.read, say]) as server:
+            with pytest.raises(AuthError, match="why!"):
+                carrier.post(Ask(server), budget())
+            assert carrier.connections() == (0, 0)
+
+    @pytest.mark.parametrize("end", [HOLD, RESET])
+    @pytest.mark.parametrize("length", ["", "Content-Length: 9\r\n"])
+    def test_a_refusal_whose_body_does_not_end_counts_all_the_same(
+        self, make: Make, end: str, length: str
+    ) -> None:
+        answer = f"HTTP/1.1 429 Too Many Requests\r\n{length}\r\nwhy!".encode()
+        with Scripted([Peer.read, answer, 0.2, end]) as server, pytest.raises(ThrottledError):
+            make(connect=0.5).post(Ask(server), budget())
+
+    def test_an_interim_answer_is_passed_over(self, carrier: WebSocketCarrier) -> None:
+        def greet_twice(peer: Peer) -> None:
+            peer.sock.sendall(INTERIM)
+            greet(peer)
+
+        with Scripted([greet_twice, *TASK, HOLD]) as server:
+            assert carrier.post(Ask(server), budget()).body == b"abcd"
+
+    @pytest.mark.parametrize("seconds", [0.0005, 0.02])
+    def test_a_slow_handshake_may_take_the_time_to_connect_and_no_more(
+        self, make: Make, seconds: float
+    ) -> None:
+        def dribble(peer: Peer) -> None:
+            peer.read()
+            peer.drip(b"HTTP/1.1 101 Switching\r\nX: " + b"y" * 60_000, seconds)
+
+        with Scripted([dribble]) as server, pytest.raises(ConnectError, match="took too long"):
+            make(connect=0.2).post(Ask(server), budget())
+
+    @pytest.mark.parametrize("end", [RESET, FINISH])
+    def test_a_handshake_that_is_cut_in_the_middle(
+        self, carrier: WebSocketCarrier, end: str
+    ) -> None:
+        with Scripted([Peer.read, b"HTTP/1.1 101 Switching\r\nUpgr", 0.05, end]) as server:
+            with pytest.raises(ConnectError) as caught:
+                carrier.post(Ask(server), budget())
+            assert (caught.value.phase, caught.value.retryable) == ("handshake", True)
+            assert carrier.connections() == (0, 0)
+
+    def test_a_redirect_says_where_to(self, carrier: WebSocketCarrier) -> None:
+        answer = b"HTTP/1.1 302 Found\r\nLocation: wss://b.example/ws\r\nContent-Length: 0\r\n\r\n"
+        with Scripted([Peer.read, answer, HOLD]) as server:
+            with pytest.raises(ServerError) as caught:
+                carrier.post(Ask(server), budget())
+            assert (caught.value.status, caught.value.retryable) == (302, False)
+
+    def test_a_page_in_place_of_the_answer(self, carrier: WebSocketCarrier) -> None:
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+        with Scripted([Peer.read, answer, HOLD]) as server:
+            with pytest.raises(ConnectError, match=r"HTTP 200.*check the URL") as caught:
+                carrier.post(Ask(server), budget())
+            assert not caught.value.retryable
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
             b"SSH-2.0-OpenSSH\r\n",
+            b"SSH-2.0-OpenSSH\r\n\r\n",
+            b"\x00\x15\x03\x01\x00\x02" * 20_000,
+            b"HTTP/1.1 000 OK\r\n\r\n",
+            b"HTTP/1.1 100 Continue\r\n\r\n" * 4_000,
+            b"HTTP/1.0 101 Switching\r\nUpgrade: websocket\r\n\r\n",
             b"HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: wrong\r\n\r\n",
             b"HTTP/1.1 101 Switching\r\n\r\n",
-            b"",
+        ],
+        ids=[
+            *("SSH", "SSH and lines", "TLS", "no status", "interim for ever", "HTTP/1.0"),
+            *("wrong accept", "no accept"),
         ],
     )
     def test_something_else_that_answers(self, carrier: WebSocketCarrier, answer: bytes) -> None:
         with (
-            Scripted([Peer.read, answer]) as server,
+            Scripted([Peer.read, answer, FINISH]) as server,
             pytest.raises(ConnectError, match="check the URL"),
         ):
+            carrier.post(Ask(server), budget())
+
+    def test_a_server_that_hangs_up(self, carrier: WebSocketCarrier) -> None:
+        with Scripted([Peer.read]) as server, pytest.raises(ConnectError, match="hung up"):
             carrier.post(Ask(server), budget())
 
     def test_ws_through_a_proxy_is_refused_clearly(
@@ -551,8 +671,15 @@ class TestTrouble:
 
 
 class TestTheEnd:
-    def test_cut_wakes_who_waits(self, carrier: WebSocketCarrier) -> None:
-        with Scripted([greet, asked, text("begun"), HOLD]) as server:
+    @pytest.mark.parametrize(
+        ("steps", "heard"),
+        [((greet, asked, text("begun"), HOLD), 2), ((Peer.read, HOLD), 1)],
+        ids=["in a task", "in the handshake"],
+    )
+    def test_cut_wakes_who_waits(
+        self, carrier: WebSocketCarrier, steps: tuple[Step, ...], heard: int
+    ) -> None:
+        with Scripted(steps) as server:
             errors: list[BaseException] = []
 
             def wait() -> None:
@@ -563,30 +690,13 @@ class TestTheEnd:
 
             thread = threading.Thread(target=wait)
             thread.start()
-            assert eventually(lambda: len(server.peers) == 1 and len(server.requests[0]) == 2)
+            assert eventually(lambda: [len(said) for said in server.requests] == [heard])
             carrier.cut()
             thread.join(10)
             assert not thread.is_alive()
             assert [type(error) for error in errors] == [ClosedError]
             with pytest.raises(ClosedError):
                 carrier.post(Ask(server), budget())
-
-    def test_cut_wakes_who_shakes_hands(self, carrier: WebSocketCarrier) -> None:
-        with Scripted([Peer.read, HOLD]) as server:
-            errors: list[BaseException] = []
-
-            def wait() -> None:
-                try:
-                    carrier.post(Ask(server), budget())
-                except CosyError as error:
-                    errors.append(error)
-
-            thread = threading.Thread(target=wait)
-            thread.start()
-            assert eventually(lambda: len(server.peers) == 1 and len(server.requests[0]) == 1)
-            carrier.cut()
-            thread.join(10)
-            assert [type(error) for error in errors] == [ClosedError]
 
     def test_close_says_goodbye_to_idle_sockets(self, carrier: WebSocketCarrier) -> None:
         with Scripted([greet, *TASK, hear, HOLD]) as server:

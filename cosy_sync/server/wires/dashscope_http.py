@@ -19,6 +19,7 @@ from ..replies import Reply, json_reply
 from ..routes import Route
 from ..sound import Clip, Failure, encode_clip, media_type, wav_header
 from ..spoil import spoil
+from .dashscope_task import without_tags
 
 if TYPE_CHECKING:
     from ..service import Service
@@ -234,6 +235,8 @@ def _read_call(request: Request, service: Service) -> _Call:
         # type(), since True is an int to Python and not to the service.
         if type(value) not in (int, float) or not low <= value <= high:
             raise _invalid(f"{name} must be a number from {low} to {high}")
+    if given.get("enable_ssml") is True:
+        text = _read_text(without_tags(text), service.config.max_text_chars)
     streamed = request.headers.get("x-dashscope-sse", "").lower() == "enable"
     voice = _read_voice(given.get("voice"), service.rules.voices)
     return _Call(text, voice, audio_format, rate, float(given.get("rate", 1.0)), streamed)

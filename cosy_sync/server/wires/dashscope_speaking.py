@@ -15,7 +15,15 @@ from ..reader import Request
 from ..replies import Reply
 from ..sound import SAMPLE_BYTES, Clip, Failure, wav_header
 from ..spoil import spoil
-from .dashscope_task import MESSAGE_UNITS, TASK_UNITS, Progress, Wish, invalid, units
+from .dashscope_task import (
+    MESSAGE_UNITS,
+    TASK_UNITS,
+    Progress,
+    Wish,
+    invalid,
+    units,
+    without_tags,
+)
 
 if TYPE_CHECKING:
     from ..service import Service
@@ -95,8 +103,10 @@ class Speaking:
         """Take a text in; it is spoken when its sentence is complete. Raises RequestError."""
         task = self.task
         task.texts += 1
-        if self._wish.has_ssml and task.texts > 1:
-            raise invalid("Text request limit violated, expected 1.")
+        if self._wish.has_ssml:
+            if task.texts > 1:
+                raise invalid("Text request limit violated, expected 1.")
+            text = without_tags(text)
         size = units(text)
         task.units += size
         if size > MESSAGE_UNITS or task.units > TASK_UNITS:

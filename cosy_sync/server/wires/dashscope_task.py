@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ _NO_VOICE = "[tts:]Engine return error code: 418"
 # Where a RequestError that is not of this wire begins; others are theirs already.
 _CODES = {401: "InvalidApiKey", 403: "AccessDenied", 429: "Throttling.RateQuota"}
 _STATUS_CODES = {500: "InternalError", 502: "SystemError", 503: "ServiceUnavailable"}
+_TAG = re.compile(r"<[^<>]*>")
 
 
 @dataclass(slots=True)
@@ -92,6 +94,11 @@ def _voice(name: object, voices: Sequence[str]) -> str:
     if not name.startswith(("long", "loong", "cosyvoice-")):
         raise invalid(_NO_VOICE)
     return voices[0]
+
+
+def without_tags(text: str) -> str:
+    """Return what is spoken of SSML, and counted."""
+    return _TAG.sub("", text)
 
 
 def units(text: str) -> int:

@@ -23,17 +23,21 @@ from cosy_sync import (
     RetryConfig,
     ThrottledError,
     Timing,
+    Voice,
 )
 from cosy_sync.cli import demo_server, main
+from cosy_sync.cli.bench_code import left_out_of, settings_of
 from cosy_sync.cli.bench_page import page_of
-from cosy_sync.cli.bench_results import BenchResults, code_of, json_of, line_of, table_of
+from cosy_sync.cli.bench_results import BenchResults, json_of, line_of, table_of
 from cosy_sync.cli.bench_steps import End, Step
 from cosy_sync.cli.bench_sweep import Meter, Plan, careful
 from cosy_sync.cli.demo_server import DemoServer
 from cosy_sync.cli.report.axes import WIDTH
 from cosy_sync.cli.report.curves import Curve, Mark, Picture, curves
 from cosy_sync.events import AttemptFinished, BreakerChanged
+from cosy_sync.models import Recording
 from cosy_sync.server import Server, ServerConfig
+from cosy_sync.testing import tone_wav
 
 Captured = pytest.CaptureFixture[str]
 
@@ -43,6 +47,13 @@ NOWHERE = "http://127.0.0.1:1/batch"
 @pytest.fixture(autouse=True)
 def in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def recorded() -> Path:
+    path = Path("my voice.wav")
+    path.write_bytes(tone_wav("这是一段参考录音，用来模仿声音。"))
+    return path
 
 
 def bench(*argv: str) -> int:
@@ -334,23 +345,80 @@ def test_where_throughput_may_still_grow_there_is_no_knee() -> None:
 def test_without_a_whole_step_nothing_is_advised() -> None:
     table = table_of(NOTHING, [])
     assert "not found: no step had its time" in table and "configure" not in table
-    assert code_of(NOTHING) == "" and json.loads(json_of(NOTHING))["advice"] is None
+    assert NOTHING.code == "" and json.loads(json_of(NOTHING))["advice"] is None
 
 
 def test_the_code_makes_the_client_that_was_measured() -> None:
-    made: CosyClient = eval(
-        code_of(RESULTS), {"CosyClient": CosyClient, "Endpoint": Endpoint, "PoolConfig": PoolConfig}
-    )
-    with made as client:
+    with ran(RESULTS.code) as client:
         assert client.config.batch.max_texts == 4
         assert client.config.pool == PoolConfig.for_load(20, 0.2)
-    assert 'Endpoint("http://tts.test/batch", max_connections=4, rate=100)' in code_of(RESULTS)
+    assert 'Endpoint("http://tts.test/batch", max_connections=4, rate=100)' in RESULTS.code
+
+
+def test_the_code_stands_in_the_table_as_it_is_pasted() -> None:
+    assert table_of(RESULTS, []).endswith(f"\n  configure:\n\n{RESULTS.code}\n")
 
 
 def test_defaults_are_not_repeated_in_the_code() -> None:
-    assert "batch_size" not in code_of(replace(RESULTS, batch_size=64))
-    assert "wire" not in code_of(RESULTS)
-    assert 'wire="other",' in code_of(replace(RESULTS, wire="other"))
+    assert "batch_size" not in replace(RESULTS, batch_size=64).code
+    assert settings_of(ClientConfig()) == ()
+
+
+def ran(code: str) -> CosyClient:
+    """Run code as a program of its own; return the client that it makes."""
+    names: dict[str, object] = {}
+    exec(code, names)
+    client = names["client"]
+    assert isinstance(client, CosyClient)
+    return client
+
+
+def measured(config: ClientConfig, **where: str | None) -> str:
+    return replace(RESULTS, settings=settings_of(config, **where), batch_size=1).code
+
+
+def test_the_code_asks_for_the_speech_that_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COSY_SYNC_API_KEY", "sk-of-the-environment")
+    config = ClientConfig(
+        wire="openai",
+        voice=Voice('中文"女', instruction="慢一点"),
+        model="FunAudioLLM/CosyVoice2-0.5B",
+        format="pcm",
+        sample_rate=44_100,
+        speed=1.5,
+        deadline=7.0,
+        extra={"service": "siliconflow", "gain": 3, "on": True, "list": [None, {"音": 0.5}]},
+        api_key="sk-of-the-environment",
+    )
+    code = measured(config)
+    assert "sk-of" not in code and "中文" in code
+    with ran(code) as client:
+        names = ("wire", "voice", "model", "format", "sample_rate", "speed", "deadline", "extra")
+        for name in (*names, "api_key"):
+            assert getattr(client.config, name) == getattr(config, name)
+
+
+def test_the_code_reads_recording_and_key_from_their_files(recorded: Path) -> None:
+    Path("the key").write_text("sk-of-the-file\n")
+    voice = Voice(reference=str(recorded), transcript="你好")
+    config = ClientConfig(wire="runtime_http", voice=voice, api_key="sk-of-the-file")
+    code = measured(config, reference=str(recorded), key_file="the key")
+    assert "sk-of" not in code
+    with ran(code) as client:
+        assert client.config.api_key == "sk-of-the-file"
+        assert client.config.voice is not None
+        assert client.config.voice.transcript == "你好"
+        assert isinstance(client.config.voice.reference, Recording)
+
+
+def test_what_may_hold_a_key_is_left_out_of_the_code_and_named() -> None:
+    config = ClientConfig(extra={"access_token": "sk-1", "seed": 1})
+    left_out = left_out_of(Endpoint("http://tts.test/batch?token=sk-2"), config)
+    code = replace(RESULTS, settings=settings_of(config), left_out=left_out).code
+    assert "sk-" not in code and 'extra={"seed": 1}' in code
+    assert '# Add the address\'s query and extra["access_token"]: left out' in code
+    ran(code).close()
+    assert left_out_of(Endpoint("http://tts.test/batch"), ClientConfig()) == ()
 
 
 def test_a_busy_client_is_told_of() -> None:
@@ -365,7 +433,7 @@ def test_the_json_has_every_figure() -> None:
     fields = json.loads(json_of(RESULTS))
     assert [each["in_flight"] for each in fields["steps"]] == [1, 2, 4, 8]
     assert (fields["knee"], fields["best"], fields["texts"]) == (4, 4, 448)
-    assert fields["end"]["kind"] == "knee" and fields["code"] == code_of(RESULTS)
+    assert fields["end"]["kind"] == "knee" and fields["code"] == RESULTS.code
     assert fields["advice"]["requests_per_second"] == 20.0
 
 

@@ -94,6 +94,34 @@ def test_billing_is_permanent_whatever_the_status(status: int | None) -> None:
     assert not error.retryable and error.hopeless
 
 
+def test_only_too_many_at_the_same_time_are_a_crowd() -> None:
+    assert told("Throttling.Concurrency").crowded  # type: ignore[attr-defined]
+    assert not told("Throttling.RateQuota").crowded  # type: ignore[attr-defined]
+    assert not told("Throttling").crowded  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("code", "retryable"),
+    [
+        ("InvalidParameter", False),
+        ("DataInspectionFailed", False),
+        ("Arrearage", False),
+        ("InvalidApiKey", False),
+        ("AccessDenied.Unpurchased", False),
+        ("ModelNotFound", False),
+        ("CommodityNotPurchased", False),
+        ("ClientDisconnect", True),
+        ("Throttling.AllocationQuota", True),
+        ("InternalError.Algo", True),
+        ("RequestTimeOut", True),
+        ("ServiceUnavailable", True),
+        ("ModelUnavailable", True),
+    ],
+)
+def test_what_may_be_tried_again(code: str, retryable: bool) -> None:
+    assert told(code).retryable is retryable
+
+
 def test_an_http_status_is_kept_and_decides_for_unknown_codes() -> None:
     assert told("InternalError", status=502).status == 502  # type: ignore[attr-defined]
     assert type(told("Whatever", status=429)) is ThrottledError

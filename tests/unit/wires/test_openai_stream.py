@@ -150,6 +150,30 @@ def test_samples_that_begin_like_text_are_sound() -> None:
     assert heard("audio/pcm", b"  \n ", PCM) == b"  \n " + PCM
 
 
+PINGS = (
+    b": ping - 2026-11-24 03:00:00.123456+00:00\r\n\r\n",
+    b": ping - 2026-11-24 03:00:00\r\n\r\n",
+    b": ping - 2026-11-24T03:00:00Z\r\n\r\n",
+)
+
+
+@pytest.mark.parametrize("ping", PINGS)
+@pytest.mark.parametrize("at", [0, 1, 6, len(PCM)])
+def test_a_ping_amid_bare_samples_is_taken_out(ping: bytes, at: int) -> None:
+    data = PCM[:at] + ping + PCM[at:]
+    for pieces in every_split(data):
+        assert heard("application/octet-stream", *pieces) == PCM
+    assert heard("audio/wav", ENDLESS + PCM[:9], ping, PCM[9:], rate=22_050) == PCM
+
+
+@pytest.mark.parametrize("almost", [b":", b": ping - ", PINGS[0][:-1] + b"!", b": pong - 2026"])
+def test_what_only_begins_like_a_ping_is_sound(almost: bytes) -> None:
+    for data in (PCM[:8] + almost, PCM[:8] + almost + PCM):
+        data += b"\0" * (len(data) % 2)
+        for pieces in every_split(data):
+            assert heard("audio/pcm", *pieces) == data
+
+
 # --- events
 
 EVENTS = (

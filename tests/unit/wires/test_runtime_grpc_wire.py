@@ -337,7 +337,7 @@ def test_sound_comes_in_whole_samples_wherever_the_messages_part_it() -> None:
 
 def test_half_a_sample_or_nothing_at_the_end_is_refused() -> None:
     one = reader()
-    assert one.feed(b"\x0a\x03abc") == b"ab"
+    assert one.feed(b"\x0a\x05abcde") == b"abcd"
     with pytest.raises(BadAudioError) as caught:
         one.end()
     assert caught.value.reason == "odd"
@@ -355,13 +355,35 @@ def test_a_wav_header_is_not_heard_as_samples(step: int) -> None:
     with pytest.raises(BadAudioError, match="a WAV file"):
         for start in range(0, 48, step):
             assert one.feed(b"\x0a" + bytes([step]) + file[start : start + step]) == b""
-    other = reader()
-    assert other.feed(b"\x0a\x02RI") + other.end() == b"RI"
 
 
 def test_a_message_of_another_kind_is_refused_by_a_reader() -> None:
     with pytest.raises(BadAudioError, match="fork of the runtime"):
         reader().feed(b"RIFF\xff\xff\xff\xff")
+
+
+@pytest.mark.parametrize("number", [2, 8, 13, 14])
+def test_a_stream_that_fails_behind_sound_says_what_the_server_said(number: int) -> None:
+    one = reader()
+    headers: dict[str, str] = {}
+    assert one.accept(200, headers)
+    assert one.feed(b"\x0a\x04abcd") == b"abcd"
+    headers |= reply(status=number, said="cannot say 你好: CUDA out of memory").headers
+    with pytest.raises(CutError, match=r"broke off: .*CUDA out of memory") as caught:
+        one.end()
+    told = caught.value.__cause__
+    assert isinstance(told, ServerError) and told.code in str(caught.value)
+    assert "你好" not in str(caught.value)
+
+
+def test_a_stream_that_fails_before_sound_is_what_the_server_said() -> None:
+    one = reader()
+    headers: dict[str, str] = {}
+    assert one.accept(200, headers)
+    assert one.feed(b"\x0a\x00") == b""
+    headers |= reply(status=8, said="Concurrent RPC limit exceeded!").headers
+    with pytest.raises(ThrottledError, match="Concurrent RPC limit"):
+        one.end()
 
 
 def test_a_refused_call_is_not_a_stream() -> None:

@@ -18,8 +18,8 @@ def header(size: int, rate: int = 22_050, channels: int = 1, extra: bytes = b"")
     return plain[:36] + extra + b"data" + struct.pack("<I", size)
 
 
-def read(*pieces: bytes, wav: bool = False) -> tuple[bytes, SampleReader]:
-    reader = SampleReader(24_000, wav=wav)
+def read(*pieces: bytes, wav: bool = False, bare: bool = False) -> tuple[bytes, SampleReader]:
+    reader = SampleReader(24_000, wav=wav, bare=bare)
     given = []
     for piece in pieces:
         given.append(reader.feed(piece))
@@ -28,9 +28,9 @@ def read(*pieces: bytes, wav: bool = False) -> tuple[bytes, SampleReader]:
     return b"".join(given), reader
 
 
-def refusal(*pieces: bytes, wav: bool = False) -> str:
+def refusal(*pieces: bytes, wav: bool = False, bare: bool = False) -> str:
     with pytest.raises(BadAudioError) as caught:
-        read(*pieces, wav=wav)
+        read(*pieces, wav=wav, bare=bare)
     return caught.value.reason
 
 
@@ -122,3 +122,33 @@ def test_bare_samples_are_no_wav_file() -> None:
     assert refusal(PCM, wav=True) == "not_audio"
     assert refusal(b"\1\2", wav=True) == "not_audio"
     assert read(header(0) + PCM, wav=True)[0] == PCM
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (header(len(PCM)) + PCM, "header"),
+        (b"RIFF", "header"),
+        (b'{"error":"x"}', "not_audio"),
+        (b"OggSand so on", "not_audio"),
+        (PCM[:-1], "odd"),
+        (b"\1", "odd"),
+        (b"", "empty"),
+    ],
+)
+def test_where_bare_samples_were_asked_for_nothing_else_will_do(data: bytes, reason: str) -> None:
+    assert refusal(data, bare=True) == reason
+    assert refusal(*(data[at : at + 1] for at in range(len(data))), bare=True) == reason
+
+
+@pytest.mark.parametrize("data", [PCM, PCM + b"RIFF", PCM[:4] + b'{"', b"RI", b'{"', b"\1\2"])
+def test_bare_samples_come_whole_wherever_they_are_split(data: bytes) -> None:
+    for at in range(len(data) + 1):
+        assert read(data[:at], data[at:], bare=True)[0] == data
+
+
+def test_it_tells_whether_anything_came() -> None:
+    reader = SampleReader(24_000)
+    assert not reader.has_heard
+    reader.feed(b"\1")
+    assert reader.has_heard

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .clock import Clock, SystemClock
 from .config import ClientConfig, Endpoint, Settings
@@ -100,6 +100,8 @@ class CosyClient:
         program, what is not finished within 5 s is cut off: close the client, or wait for the
         futures.
         """
+        if callback is not None and not callable(callback):
+            raise ConfigError(f"callback: expected a function, got {type(callback).__name__}")
         utterance = check_text(0, text, self.config.batch.max_text_chars)
         return self._core.engine().submit(utterance, self._interactive, callback)
 
@@ -289,7 +291,8 @@ def _endpoints(url: Target | Sequence[Target] | None) -> list[Endpoint]:
     if url is None:
         found = endpoints_from_environment()
     else:
-        given = [url] if isinstance(url, (str, Endpoint)) else list(url)
+        one = isinstance(url, (str, bytes)) or not isinstance(url, Iterable)
+        given: Any = [url] if one else url
         found = [each if isinstance(each, Endpoint) else Endpoint(each) for each in given]
     if not found:
         raise ConfigError("url: no endpoint; give its address or set COSY_SYNC_URL")

@@ -7,8 +7,8 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .audio import load_recording
 from .clock import Clock
@@ -47,6 +47,11 @@ class Core:
         observers: Sequence[Observer],
         clock: Clock,
     ) -> None:
+        self._observers = _checked(observers)
+        if http_client is not None:
+            from .net import check_client
+
+            check_client(http_client)
         config = _with_recording(config)
         wires = [_wire(endpoint, config) for endpoint in endpoints]
         self._capabilities = [wire.capabilities for wire in wires]
@@ -61,7 +66,6 @@ class Core:
         ]
         self.config = self.settled(config)
         self._http_client = http_client
-        self._observers = observers
         self.clock = clock
         self._pid = os.getpid()
         # Guards: _engine, _stats, _drained, closed.
@@ -89,7 +93,7 @@ class Core:
         batch, pool = config.batch, config.pool
         if batch.max_texts > most:
             if batch.max_texts != BatchConfig.max_texts:
-                texts = "1 text" if most == 1 else f"{most} texts"
+                texts = "1 text" if most == 1 else f"at most {most} texts"
                 raise ConfigError(f"batch_size: the wire {config.wire!r} takes {texts} a call")
             batch = dataclasses.replace(batch, max_texts=most)
         bounds = [wire.capabilities.max_text_chars for wire in wires]
@@ -224,6 +228,17 @@ class Core:
             sender.close()
             raise
         return sender
+
+
+def _checked(observers: Any) -> tuple[Observer, ...]:
+    """Return the observers. Raises ConfigError for what could not be told of anything."""
+    several = isinstance(observers, Iterable)
+    given = tuple(observers) if several else (observers,)
+    for each in given:
+        if not several or not callable(getattr(each, "on_event", None)):
+            kind = type(each).__name__
+            raise ConfigError(f"observers: expected a list of objects with on_event, got {kind}")
+    return given
 
 
 def _wire(endpoint: Endpoint, config: ClientConfig) -> Wire:

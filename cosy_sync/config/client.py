@@ -33,7 +33,7 @@ FORMATS = ("pcm", "wav")
 
 _CLIENT_RULES: tuple[Rule, ...] = (
     ("voice", lambda v: v is None or isinstance(v, Voice), "a Voice or a speaker's name"),
-    ("api_key", header_text_or_none, "printable ASCII text"),
+    ("api_key", header_text_or_none, "printable ASCII text without line breaks"),
     ("wire", lambda v: isinstance(v, str) and bool(v), "the name of a wire, such as 'batch'"),
     ("model", name_or_none, "a model's name"),
     ("format", lambda v: v in FORMATS, f"one of {', '.join(FORMATS)}"),

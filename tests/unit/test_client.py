@@ -223,6 +223,11 @@ def test_a_wrong_setting_is_refused_by_name(settings) -> None:
         "ftp://tts.test/?token=s3cret",
         [],
         [5],
+        5,
+        b"http://tts.test/",
+        "s3cret@tts.test/batch",
+        "key:s3cret@tts.test/batch",
+        "localhost:8000/batch?token=s3cret",
         ["http://a.test/?token=s3cret"] * 2,
     ],
 )
@@ -230,6 +235,44 @@ def test_a_wrong_url_is_refused(url) -> None:
     with pytest.raises(cosy_sync.ConfigError, match="url") as caught:
         CosyClient(url)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["tts.test/batch", "localhost:8000/batch", "127.0.0.1:80"])
+def test_a_url_without_a_scheme_is_shown_with_one(url) -> None:
+    words = f"'{url}' has no scheme; write http://{url} or https://{url}"
+    with pytest.raises(cosy_sync.ConfigError, match=words):
+        CosyClient(url)
+
+
+def test_an_at_sign_in_a_path_is_no_password() -> None:
+    assert cosy_sync.Endpoint("http://tts.test/@me/batch?x=@").label == "http://tts.test/@me/batch"
+
+
+@pytest.mark.parametrize("given", [print, 5, [print], ["x"], cosy_sync.Observer])
+def test_what_cannot_observe_is_refused(given) -> None:
+    with pytest.raises(cosy_sync.ConfigError, match="observers: expected a list of objects"):
+        CosyClient("http://tts.test/batch", observers=given)
+
+
+@pytest.mark.parametrize("given", [5, "http://proxy", httpx.AsyncClient()])
+def test_what_is_no_httpx_client_is_refused(given) -> None:
+    kind = type(given).__name__
+    with pytest.raises(cosy_sync.ConfigError, match=f"http_client: expected .* got {kind}"):
+        CosyClient("http://tts.test/batch", http_client=given)
+
+
+def test_a_function_that_makes_no_httpx_client_is_named_at_the_first_call() -> None:
+    client = CosyClient("http://tts.test/batch", http_client=httpx.AsyncClient)  # type: ignore[arg-type]
+    with client, pytest.raises(cosy_sync.ConfigError, match="function returned AsyncClient"):
+        client.synth("你好")
+
+
+def test_a_callback_or_progress_that_cannot_be_called_is_refused(client, service) -> None:
+    with pytest.raises(cosy_sync.ConfigError, match="callback: expected a function, got int"):
+        client.submit("你好", callback=5)
+    with pytest.raises(cosy_sync.ConfigError, match="progress: must be True, False or a function"):
+        client.synth_many(["你好"], progress=[])
+    assert service.calls == []
 
 
 def test_no_url_at_all_names_the_variable() -> None:

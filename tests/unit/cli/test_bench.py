@@ -69,7 +69,7 @@ def bench(*argv: str) -> int:
         (["--max-in-flight", "51"], "more than the 50 connections of the endpoint"),
         (["--max-in-flight", "4", "--connections", "3"], "more than the 3 connections"),
         (["--batch-size", "0"], "batch_size: must be a whole number above 0"),
-        (["--batch-size", "65"], "batch_size: the wire 'batch' takes 64 texts a call"),
+        (["--batch-size", "65"], "batch_size: the wire 'batch' takes at most 64 texts a call"),
         (["--wire", "runtime_http", "--voice", "a", "--batch-size", "2"], "takes 1 text a call"),
         (["--wire", "smoke"], "wire: there is no 'smoke'"),
         (["--rate", "0"], "rate: must be a number above 0"),

@@ -117,7 +117,7 @@ def test_mistyped_options_and_numbers_are_refused(option: str, capsys: Captured)
 
 def test_an_address_that_is_none_is_refused(capsys: Captured) -> None:
     assert bench("--url", "tts.example.com") == 2
-    assert "url: expected http" in capsys.readouterr().err
+    assert "write http://tts.example.com or https:" in capsys.readouterr().err
 
 
 def test_the_pool_bounds_it_as_well(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

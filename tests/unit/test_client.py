@@ -275,6 +275,11 @@ def test_a_callback_or_progress_that_cannot_be_called_is_refused(client, service
     assert service.calls == []
 
 
+def test_a_client_that_should_go_to_another_process_says_what_to_do(client) -> None:
+    with pytest.raises(TypeError, match="make one in each process"):
+        pickle.dumps(client)
+
+
 def test_no_url_at_all_names_the_variable() -> None:
     with pytest.raises(cosy_sync.ConfigError, match="COSY_SYNC_URL"):
         CosyClient()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from ..checks import (
     Rule,
@@ -113,11 +113,11 @@ class Settings(TypedDict, total=False):
     api_key: str | None
     wire: str
     model: str | None
-    format: str
+    format: Literal["pcm", "wav"]
     sample_rate: int
     speed: float
     deadline: float
-    priority: str | None
+    priority: Literal["bulk", "interactive"] | None
     tenant: str | None
     max_in_flight: int | None
     serial: bool

@@ -1,6 +1,7 @@
 """Settings: arguments over environment over defaults; what is wrong is named with its fix."""
 
 import dataclasses
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -14,7 +15,7 @@ from cosy_sync import (
     RetryConfig,
 )
 from cosy_sync.config import Settings
-from cosy_sync.config.client import GROUPS
+from cosy_sync.config.client import FORMATS, GROUPS, PRIORITIES
 from cosy_sync.settings import endpoints_from_environment, load_config
 
 
@@ -136,6 +137,12 @@ def test_settings_are_the_fields_of_the_configuration_and_batch_size() -> None:
     fields = {field.name for field in dataclasses.fields(ClientConfig)}
     assert set(Settings.__annotations__) == fields | {"batch_size"}
     assert set(GROUPS) <= fields
+
+
+def test_editors_know_the_formats_and_priorities() -> None:
+    hints = get_type_hints(Settings)
+    assert get_args(hints["format"]) == FORMATS
+    assert get_args(get_args(hints["priority"])[0]) == PRIORITIES
 
 
 def test_an_endpoints_label_hides_its_query() -> None:

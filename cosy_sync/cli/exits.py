@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 # Answers of a web server that has no speech service at this address.
-_NO_SERVICE = (404, 405)
+_NO_SERVICE = (301, 302, 303, 307, 308, 404, 405)
 
 
 class Exit(IntEnum):

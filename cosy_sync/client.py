@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .core import Core
     from .net import HttpClient
 
-__all__ = ["CosyClient"]
+__all__ = ["CosyClient", "Target"]
 
 Target = str | Endpoint
 # What belongs to the client as a whole, and so cannot differ between its views.

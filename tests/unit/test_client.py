@@ -557,6 +557,25 @@ def test_the_module_speaks_through_one_client_from_the_environment(monkeypatch, 
     assert not cosy_sync.default_client().closed  # a new one, since the old one is of no use
 
 
+def test_the_module_is_configured_as_a_client_is(monkeypatch, service) -> None:
+    monkeypatch.setattr("cosy_sync.default._client", None)
+    seen: list[cosy_sync.Event] = []
+    watcher = type("Watcher", (), {"on_event": lambda self, event: seen.append(event)})()
+    made = cosy_sync.configure(
+        [Endpoint(URL), "http://two.test/batch"],
+        config=cosy_sync.ClientConfig(deadline=5.0),
+        http_client=lambda: httpx.Client(transport=service),
+        observers=[watcher],
+        voice="中文女",
+    )
+    assert len(made.endpoints) == 2 and made.config.deadline == 5.0
+    assert cosy_sync.synth("你好").duration > 0 and seen
+    with pytest.raises(cosy_sync.ConfigError):
+        cosy_sync.configure(URL, deadline=-1)
+    assert cosy_sync.default_client() is made and not made.closed
+    made.close()
+
+
 def test_stats_count_what_happened(client, service) -> None:
     service.fail(500)
     client.synth_many(sentences(70))

@@ -30,6 +30,9 @@ __all__ = [
 # Which of them a wire speaks, it says itself.
 _SCHEMES = ("http", "https", "ws", "wss", "grpc", "grpcs")
 
+# The beginning of a second URL.
+_SEVERAL = re.compile(r",\w+://")
+
 Rule = tuple[str, Callable[[Any], bool], str]
 
 
@@ -161,12 +164,15 @@ def checked_url(name: str, url: Any) -> None:
         raise ConfigError(f"{name}: this is not a URL; check host and port") from None
     if "@" in host:
         raise ConfigError(f"{name}: give the key as api_key, not inside the URL")
-    if parts.scheme not in _SCHEMES or not parts.hostname or not good_port:
+    several = _SEVERAL.search(shown)
+    if parts.scheme not in _SCHEMES or not parts.hostname or not good_port or several:
         raise ConfigError(f"{name}: {_misspelt(shown)}")
 
 
 def _misspelt(url: str) -> str:
     """Say what is wrong with what should be a URL."""
+    if _SEVERAL.search(url):
+        return "expected one URL; give several as a list (in COSY_SYNC_URL with commas between)"
     first = url.partition(":")[0]
     if "://" in url or not url or url.startswith("/") or first in _SCHEMES:
         return f"expected http://HOST/PATH or https://HOST/PATH, got {url!r}"

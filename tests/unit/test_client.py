@@ -244,6 +244,12 @@ def test_a_url_without_a_scheme_is_shown_with_one(url) -> None:
         CosyClient(url)
 
 
+def test_two_urls_in_one_are_told_apart() -> None:
+    with pytest.raises(cosy_sync.ConfigError, match="expected one URL; give several as a list"):
+        CosyClient("http://one.test/batch,http://two.test/batch")
+    assert cosy_sync.Endpoint("http://tts.test/a,b?next=x,http://y").label == "http://tts.test/a,b"
+
+
 def test_an_at_sign_in_a_path_is_no_password() -> None:
     assert cosy_sync.Endpoint("http://tts.test/@me/batch?x=@").label == "http://tts.test/@me/batch"
 

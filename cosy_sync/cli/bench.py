@@ -229,8 +229,6 @@ def _results(sweep: Sweep, plan: Plan, endpoint: Endpoint, config: ClientConfig)
         end=sweep.end,
         endpoint=endpoint.label,
         wire=config.wire,
-        voice=config.voice.name if config.voice is not None else None,
-        model=config.model,
         batch_size=plan.batch_size,
         seconds=plan.seconds,
         rate=endpoint.rate,

@@ -36,9 +36,6 @@ class BenchResults:
     end: End
     endpoint: str
     wire: str
-    # A speaker that the service knows, and its model; None where none was named.
-    voice: str | None = None
-    model: str | None = None
     batch_size: int
     seconds: float
     rate: float
@@ -152,10 +149,8 @@ def code_of(results: BenchResults) -> str:
     lines = [f"{endpoint},", f"pool=PoolConfig.for_load({load}),"]
     if results.batch_size != ClientConfig().batch.max_texts:
         lines.append(f"batch_size={results.batch_size},")
-    for name in ("wire", "voice", "model"):
-        value = getattr(results, name)
-        if value != getattr(ClientConfig, name):
-            lines.append(f"{name}={json.dumps(value, ensure_ascii=False)},")
+    if results.wire != ClientConfig.wire:
+        lines.append(f"wire={json.dumps(results.wire)},")
     return "\n".join(["CosyClient(", *(f"    {line}" for line in lines), ")"])
 
 

@@ -78,19 +78,6 @@ def test_the_figures_are_those_of_the_server(capsys: Captured) -> None:
     assert Path("cosy-bench.html").read_text("utf-8").startswith("<!DOCTYPE html>")
 
 
-def test_the_client_that_it_advises_speaks() -> None:
-    with Server(ServerConfig(latency=0.02, rps=0)) as server:
-        service = ("--url", f"{server.base_url}/v1", "--wire", "openai")
-        speech = ("--voice", "中文男", "--model", "cosyvoice-v3")
-        assert main(["bench", *service, *speech, "--seconds", "1", "--max-in-flight", "2"]) == 0
-        names = {
-            name: getattr(cosy_sync, name) for name in ("CosyClient", "Endpoint", "PoolConfig")
-        }
-        with eval(figures()["code"], names) as client:
-            assert client.synth("你好").duration > 0
-            assert client.config.voice.name == "中文男" and client.config.model == "cosyvoice-v3"
-
-
 def test_it_stops_when_it_is_throttled(capsys: Captured) -> None:
     with Server(ServerConfig(latency=0.05, rps=25)) as server:
         assert bench(server, "--rate", "400") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +30,9 @@ __all__ = [
 # Which of them a wire speaks, it says itself.
 _SCHEMES = ("http", "https", "ws", "wss", "grpc", "grpcs")
 
+# The beginning of a second URL.
+_SEVERAL = re.compile(r",\w+://")
+
 Rule = tuple[str, Callable[[Any], bool], str]
 
 
@@ -41,9 +45,16 @@ def check(config: Any, rules: tuple[Rule, ...]) -> None:
         except TypeError:
             good = False
         if not good:
-            # A key, or maybe a recording: never shown.
-            shown = "something else" if name in ("api_key", "voice") else repr(value)
-            raise ConfigError(f"{name}: must be {expected}, got {shown}")
+            raise ConfigError(f"{name}: must be {expected}, got {_shown(name, value)}")
+
+
+def _shown(name: str, value: Any) -> str:
+    if name not in ("api_key", "voice"):
+        return repr(value)
+    # A key, or maybe a recording: never shown.
+    if not isinstance(value, str):
+        return type(value).__name__
+    return "something else" if value else "nothing"
 
 
 def positive(*names: str) -> tuple[Rule, ...]:
@@ -139,16 +150,30 @@ def checked_url(name: str, url: Any) -> None:
     """Raise ConfigError unless this is the URL of a service, without a password in it."""
     # A key may stand in it: what is wrong is said without showing it.
     if not isinstance(url, str):
-        raise ConfigError(f"{name}: expected a URL, got {type(url).__name__}")
+        raise ConfigError(f"{name}: expected a URL as text, got {type(url).__name__}")
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise ConfigError(f"{name}: must be ASCII without spaces; percent-encode the rest")
+        raise ConfigError(
+            f"{name}: must be ASCII without spaces and line breaks; percent-encode the rest"
+        )
+    shown = re.split("[?#]", url)[0]
+    host = shown.rpartition("://")[2].partition("/")[0]
     try:
         parts = urlsplit(url)
         good_port = parts.port is None or parts.port > 0
     except ValueError:
         raise ConfigError(f"{name}: this is not a URL; check host and port") from None
-    if parts.username or parts.password:
+    if "@" in host:
         raise ConfigError(f"{name}: give the key as api_key, not inside the URL")
-    if parts.scheme not in _SCHEMES or not parts.hostname or not good_port:
-        shown = f"{parts.scheme}://{parts.netloc}{parts.path}" if parts.scheme else parts.path
-        raise ConfigError(f"{name}: expected http://HOST/PATH or https://HOST/PATH, got {shown!r}")
+    several = _SEVERAL.search(shown)
+    if parts.scheme not in _SCHEMES or not parts.hostname or not good_port or several:
+        raise ConfigError(f"{name}: {_misspelt(shown)}")
+
+
+def _misspelt(url: str) -> str:
+    """Say what is wrong with what should be a URL."""
+    if _SEVERAL.search(url):
+        return "expected one URL; give several as a list (in COSY_SYNC_URL with commas between)"
+    first = url.partition(":")[0]
+    if "://" in url or not url or url.startswith("/") or first in _SCHEMES:
+        return f"expected http://HOST/PATH or https://HOST/PATH, got {url!r}"
+    return f"{url!r} has no scheme; write http://{url} or https://{url}"

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from .clock import Clock, SystemClock
 from .config import ClientConfig, Endpoint, Settings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .core import Core
     from .net import HttpClient
 
-__all__ = ["CosyClient"]
+__all__ = ["CosyClient", "Target"]
 
 Target = str | Endpoint
 # What belongs to the client as a whole, and so cannot differ between its views.
@@ -49,10 +49,14 @@ class CosyClient:
             gRPC and WebSocket refuse it.
         observers: Told of every event.
         clock: Replaces the system's clock, in tests.
-        settings: Single fields of ClientConfig; they come before config and environment.
+        settings: Fields of ClientConfig, such as `voice`, `api_key`, `wire`, `model` or `deadline`
+            (seconds for a text), groups of them such as `retry=RetryConfig(max_retries=1)`, and
+            `batch_size`; cosy_sync/config says what each costs. They come before config and
+            environment.
 
     Raises ConfigError for a setting that does not exist or cannot be. Close it when done, or use
-    it in a `with` block.
+    it in a `with` block; one that is dropped unclosed ends when its texts are spoken. Calls raise
+    errors of the tree in cosy_sync/errors.py, all of them a CosyError.
     """
 
     def __init__(
@@ -81,7 +85,11 @@ class CosyClient:
     # -- one text -------------------------------------------------------------------------------
 
     def synth(self, text: str) -> Audio:
-        """Speak one text. Waits for it, at most `deadline` seconds; raises what went wrong."""
+        """Speak one text. Waits for it, at most `deadline` seconds.
+
+        Raises InvalidTextError before anything is sent, DeadlineError when the time is up, or the
+        CosyError that remained after the last attempt; its `attempts` hold the earlier ones.
+        """
         utterance = check_text(0, text, self.config.batch.max_text_chars)
         outcome = self._core.engine().run_one(utterance, self._interactive)
         if outcome.audio is None:
@@ -100,6 +108,8 @@ class CosyClient:
         program, what is not finished within 5 s is cut off: close the client, or wait for the
         futures.
         """
+        if callback is not None and not callable(callback):
+            raise ConfigError(f"callback: expected a function, got {type(callback).__name__}")
         utterance = check_text(0, text, self.config.batch.max_text_chars)
         return self._core.engine().submit(utterance, self._interactive, callback)
 
@@ -161,7 +171,7 @@ class CosyClient:
         KeyboardInterrupt) with what was finished.
 
         Args:
-            texts: What to speak; each is one utterance.
+            texts: What to speak: a list, a generator or another iterable, read to its end first.
             on_error: "raise" or "return".
             progress: True draws a bar on a terminal; a function gets (done, total).
             within: Seconds for the whole call. What is not done by then is a DeadlineError.
@@ -183,7 +193,7 @@ class CosyClient:
         the outcomes of what came before are yielded first and then the exception goes on.
         """
         checked = check_texts(texts, self.config.batch.max_text_chars)
-        return self._core.engine().run_many(checked, self._bulk, lazy=True).outcomes()
+        return self._held(self._core.engine().run_many(checked, self._bulk, lazy=True).outcomes())
 
     # -- views, counters, the end ---------------------------------------------------------------
 
@@ -250,12 +260,22 @@ class CosyClient:
         # Whoever leaves by an exception, Ctrl-C above all, does not want to wait.
         self.close(30.0 if error is None else 0.0)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a CosyClient can be neither pickled nor copied; make one in each process, or use "
+            "cosy_sync.synth() and its kin, which do"
+        )
+
     def __repr__(self) -> str:
         places = ", ".join(endpoint.label for endpoint in self._core.endpoints)
         state = "closed" if self.closed else "open"
         return f"<CosyClient {places}, wire {self.config.wire}, {state}>"
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _held(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+        """Hold the client, whose end would end them, for as long as somebody takes them."""
+        yield from outcomes
 
     def _gather(
         self,
@@ -289,7 +309,8 @@ def _endpoints(url: Target | Sequence[Target] | None) -> list[Endpoint]:
     if url is None:
         found = endpoints_from_environment()
     else:
-        given = [url] if isinstance(url, (str, Endpoint)) else list(url)
+        one = isinstance(url, (str, bytes)) or not isinstance(url, Iterable)
+        given: Any = [url] if one else url
         found = [each if isinstance(each, Endpoint) else Endpoint(each) for each in given]
     if not found:
         raise ConfigError("url: no endpoint; give its address or set COSY_SYNC_URL")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import threading
 import warnings
 import weakref
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from .audio import load_recording
 from .clock import Clock
@@ -47,6 +48,11 @@ class Core:
         observers: Sequence[Observer],
         clock: Clock,
     ) -> None:
+        self._observers = _checked(observers)
+        if http_client is not None:
+            from .net import check_client
+
+            check_client(http_client)
         config = _with_recording(config)
         wires = [_wire(endpoint, config) for endpoint in endpoints]
         self._capabilities = [wire.capabilities for wire in wires]
@@ -61,12 +67,13 @@ class Core:
         ]
         self.config = self.settled(config)
         self._http_client = http_client
-        self._observers = observers
         self.clock = clock
         self._pid = os.getpid()
         # Guards: _engine, _stats, _drained, closed.
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        # What ends the engine when nobody holds this core any more.
+        self._reaper: weakref.finalize[..., Core] | None = None
         # URLs of the endpoints that are left out, also in a forked child.
         self._drained: set[str] = set()
         self._stats = StatsObserver()
@@ -89,7 +96,7 @@ class Core:
         batch, pool = config.batch, config.pool
         if batch.max_texts > most:
             if batch.max_texts != BatchConfig.max_texts:
-                texts = "1 text" if most == 1 else f"{most} texts"
+                texts = "1 text" if most == 1 else f"at most {most} texts"
                 raise ConfigError(f"batch_size: the wire {config.wire!r} takes {texts} a call")
             batch = dataclasses.replace(batch, max_texts=most)
         bounds = [wire.capabilities.max_text_chars for wire in wires]
@@ -137,7 +144,10 @@ class Core:
             if self._engine is None and not self.closed:
                 self._engine = made
             engine = self._engine
-        if engine is not made:
+        if engine is made:
+            self._reaper = weakref.finalize(self, _reap, made)
+            self._reaper.atexit = False
+        else:
             made.cluster.close(0.0)
             made.network.close()
         if engine is None:
@@ -182,10 +192,8 @@ class Core:
 
     def finish(self) -> None:
         """At the end of the process: let work finish for a moment, then end everything."""
-        engine = self._engine
-        if engine is not None:
-            engine.drain(_LAST_MOMENT)
-            engine.cut()
+        if self._engine is not None:
+            _finish(self._engine)
 
     def renew(self) -> None:
         """In a forked child: forget the parent's machines; other threads, and whatever they held
@@ -193,6 +201,8 @@ class Core:
         engine, self._engine = self._engine, None
         self._lock = threading.Lock()
         self._stats = StatsObserver()
+        if self._reaper is not None:
+            self._reaper.detach()
         if engine is not None:
             engine.network.abandon()
 
@@ -226,6 +236,17 @@ class Core:
         return sender
 
 
+def _checked(observers: Any) -> tuple[Observer, ...]:
+    """Return the observers. Raises ConfigError for what could not be told of anything."""
+    several = isinstance(observers, Iterable)
+    given = tuple(observers) if several else (observers,)
+    for each in given:
+        if not several or not callable(getattr(each, "on_event", None)):
+            kind = type(each).__name__
+            raise ConfigError(f"observers: expected a list of objects with on_event, got {kind}")
+    return given
+
+
 def _wire(endpoint: Endpoint, config: ClientConfig) -> Wire:
     return create_wire(config.wire, endpoint.url, SpeechOptions.from_config(config))
 
@@ -252,16 +273,44 @@ def _with_recording(config: ClientConfig) -> ClientConfig:
 
 
 _cores: weakref.WeakSet[Core] = weakref.WeakSet()
+# Engines that nobody holds any more, until their last work is done.
+_dropped: set[Engine] = set()
+
+
+def _reap(engine: Engine) -> None:
+    """Close the engine of a client that was dropped unclosed, once its texts are spoken.
+
+    Without it every such client would leave its threads behind. The collector runs at any line of
+    any thread, also where a lock is held that is needed here: so another thread does it.
+    """
+    _dropped.add(engine)
+    with contextlib.suppress(RuntimeError):  # out of threads, or the interpreter ends
+        threading.Thread(target=_close, args=(engine,), name="cosy-reaper", daemon=True).start()
+
+
+def _close(engine: Engine) -> None:
+    # Deadlines end its work long before.
+    engine.close(threading.TIMEOUT_MAX)
+    _dropped.discard(engine)
+
+
+def _finish(engine: Engine) -> None:
+    engine.drain(_LAST_MOMENT)
+    engine.cut()
 
 
 def _renew_all() -> None:
     for core in list(_cores):
         core.renew()
+    while _dropped:
+        _dropped.pop().network.abandon()
 
 
 def _finish_all() -> None:
     for core in list(_cores):
         core.finish()
+    for engine in list(_dropped):
+        _finish(engine)
 
 
 os.register_at_fork(after_in_child=_renew_all)

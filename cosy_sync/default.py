@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Literal, overload
 
-from .client import CosyClient
+from .client import CosyClient, Target
+from .events import Observer
 from .models import Audio, Outcome
 from .progress import ProgressCallback
 from .speech_stream import SpeechStream
@@ -16,7 +17,8 @@ from .speech_stream import SpeechStream
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .config import Settings
+    from .config import ClientConfig, Settings
+    from .net import HttpClient
 
 __all__ = ["configure", "default_client", "stream", "submit", "synth", "synth_iter", "synth_many"]
 
@@ -37,10 +39,20 @@ def default_client() -> CosyClient:
         return _client
 
 
-def configure(url: str | None = None, **settings: Unpack[Settings]) -> CosyClient:
-    """Replace the process-wide client by one with these settings; the old one is closed."""
+def configure(
+    url: Target | Sequence[Target] | None = None,
+    *,
+    config: ClientConfig | None = None,
+    http_client: HttpClient | None = None,
+    observers: Sequence[Observer] = (),
+    **settings: Unpack[Settings],
+) -> CosyClient:
+    """Replace the process-wide client by one that is made of this; the old one is closed.
+
+    The arguments are those of CosyClient. Raises ConfigError, and then the old one stays.
+    """
     global _client
-    new = CosyClient(url, **settings)
+    new = CosyClient(url, config=config, http_client=http_client, observers=observers, **settings)
     with _lock:
         old, _client = _client, new
     if old is not None:

@@ -300,8 +300,8 @@ _ADVICE = {
     429: "lower the endpoint's rate or max_connections to what the service allows",
 }
 
-# Whatever is sent there, the answer will be the same.
-_WRONG_ADDRESS = (404, 405)
+# Whatever is sent there, the answer will be the same: redirects are not followed.
+_WRONG_ADDRESS = (301, 302, 303, 307, 308, 404, 405)
 
 
 def server_error(status: int, message: str, **details: Any) -> ServerError:

@@ -189,7 +189,12 @@ class Audio:
         return wav_header(self.sample_rate, self.channels, self.pcm_size) + self.pcm()
 
     def as_format(self, format: str) -> Audio:
-        """Return it with `data` as a WAV file (`wav`) or as bare samples (`pcm`)."""
+        """Return it with `data` as a WAV file (`wav`) or as bare samples (`pcm`).
+
+        Raises ConfigError for another format.
+        """
+        if format not in ("wav", "pcm"):
+            raise ConfigError(f"format: must be wav or pcm, got {format!r}")
         if self.format == format:
             return self
         data = self.wav() if format == "wav" else self.pcm()
@@ -253,11 +258,15 @@ def wav_header(sample_rate: int, channels: int, pcm_size: int) -> bytes:
 
 def _write_whole(target: Path, data: bytes) -> None:
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    with open(part, "xb") as file:
-        try:
-            file.write(data)
-            file.close()
-            os.replace(part, target)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    try:
+        with open(part, "xb") as file:
+            try:
+                file.write(data)
+                file.close()
+                os.replace(part, target)
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        # The caller knows nothing of the part; from the number Python finds the class again.
+        raise OSError(error.errno, error.strerror, str(target)) from error

@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from .errors import ConfigError
+
 __all__ = ["Progress", "ProgressCallback", "as_progress"]
 
 ProgressCallback = Callable[[int, int], None]
@@ -38,7 +40,15 @@ class Progress:
 
 
 def as_progress(wanted: bool | ProgressCallback) -> ProgressCallback | None:
-    """Return what is to be called with (done, total) after each text, if anything."""
+    """Return what is to be called with (done, total) after each text, if anything.
+
+    Raises ConfigError.
+    """
     if callable(wanted):
         return wanted
+    if wanted not in (True, False, None):
+        raise ConfigError(
+            "progress: must be True, False or a function that takes (done, total), "
+            f"got {type(wanted).__name__}"
+        )
     return Progress() if wanted else None

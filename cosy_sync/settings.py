@@ -130,9 +130,21 @@ def _shallow(config: Any) -> dict[str, Any]:
 def _refuse_unknown(given: Iterable[str], known: list[str], noun: str) -> None:
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+            hint = _place_of(name)
+            if hint is None:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
             raise ConfigError(f"{name}: no such {noun}; {hint}")
+
+
+def _place_of(name: str) -> str | None:
+    """Say where a field belongs that was given as if it were the client's own."""
+    if name in _ENDPOINT_HINTS or name == "weight":
+        return f"it belongs to an address: Endpoint(url, {name}=...)"
+    for group, cls in GROUPS.items():
+        if name in _names(cls):
+            return f"write {group}={cls.__name__}({name}=...)"
+    return None
 
 
 def _build(cls: type[_C], values: Mapping[str, Any], shown: Mapping[str, str] | None = None) -> _C:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from cosy_sync import __version__
 from cosy_sync.cli.console import drop_output, say
-from cosy_sync.cli.exits import CODES, Exit, meaning
+from cosy_sync.cli.exits import CODES, Exit, interruptible, meaning
 
 __all__ = ["main"]
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return Exit.USAGE
     try:
-        with _log_on_stderr(args.verbose):
+        with _log_on_stderr(args.verbose), interruptible():
             code: int = args.run(args)
         if sys.stdout is not None:
             sys.stdout.flush()

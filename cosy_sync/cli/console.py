@@ -70,7 +70,7 @@ class Screen:
 
     def __init__(self, *, bar: bool, total: int | None = None) -> None:
         self._bar = bar and sys.stderr is not None and sys.stderr.isatty()
-        self._total = total
+        self.total = total
         self._started = time.monotonic()
         self._drawn = 0.0
 
@@ -82,15 +82,15 @@ class Screen:
     def draw(self, done: int) -> None:
         """Draw the bar, unless it was drawn a moment ago."""
         now = time.monotonic()
-        if not self._bar or (now - self._drawn < _EVERY and done != self._total):
+        if not self._bar or (now - self._drawn < _EVERY and done != self.total):
             return
         self._drawn = now
         rate = f"{done / max(now - self._started, 1e-9):.0f}/s"
-        if self._total is None:
+        if self.total is None:
             line = f"{done} texts, {rate}"
         else:
-            full = _CELLS * done // max(self._total, 1)
-            line = f"{'█' * full}{'·' * (_CELLS - full)} {done}/{self._total} texts, {rate}"
+            full = _CELLS * done // max(self.total, 1)
+            line = f"{'█' * full}{'·' * (_CELLS - full)} {done}/{self.total} texts, {rate}"
         self._write(_CLEAR + line)
 
     def clear(self) -> None:

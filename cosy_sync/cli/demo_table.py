@@ -35,7 +35,7 @@ def table_of(results: Results, page: Path) -> str:
         ("latency of a call", f"p50 {duration(summary.p50)}, p99 {duration(summary.p99)}"),
         ("requests sent", f"{count(summary.requests)}, {count(summary.retries)} of them retries"),
         ("peak connections", f"{count(summary.connections_peak)}, as the server counted"),
-        ("peak rate", f"{summary.peak_requests_per_second:g} requests in a sliding second, too"),
+        ("peak rate", f"{summary.peak_requests_per_second:g} requests/s, as the server counted"),
         ("429 replies", count(summary.throttled)),
         ("files written", f"{count(files)}, {checked}"),
         ("engine", summary.engine),

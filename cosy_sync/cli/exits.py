@@ -25,6 +25,7 @@ __all__ = [
     "Stop",
     "because",
     "code_for",
+    "interruptible",
     "is_hopeless",
     "meaning",
     "refuses_key",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 # Answers of a web server that has no speech service at this address.
-_NO_SERVICE = (404, 405)
+_NO_SERVICE = (301, 302, 303, 307, 308, 404, 405)
 
 
 class Exit(IntEnum):
@@ -52,7 +53,7 @@ exit codes:
   1    some texts failed, or the work ended half way
   2    wrong usage or configuration; nothing was done
   3    the service could not be reached, or refused the key
-  130  interrupted (Ctrl-C)
+  130  interrupted (Ctrl-C or SIGTERM)
 """
 
 
@@ -124,17 +125,35 @@ def meaning(error: BaseException) -> tuple[int, str]:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C wait until what has begun is finished: a file must not be written uncounted."""
-    pressed: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
+def interruptible() -> Iterator[None]:
+    """Let SIGTERM end a command like Ctrl-C: what is finished is kept and told of."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-    signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait until what has begun is finished: a file must not be written uncounted."""
+    pressed: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # None: somebody else's, in C, which could not be put back.
+    held = {number: handler for number, handler in before.items() if handler is not None}
+    for number in held:
+        signal.signal(number, lambda number, _: pressed.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
     if pressed:
         raise KeyboardInterrupt

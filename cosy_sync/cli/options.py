@@ -12,6 +12,7 @@ from typing import Any
 
 from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint, Voice
 from cosy_sync.cli.exits import Stop, because
+from cosy_sync.settings import endpoints_from_environment
 
 __all__ = ["add_service_options", "endpoints", "make_client", "number"]
 
@@ -54,6 +55,8 @@ def _add_service(group: argparse._ArgumentGroup, url: str, batch_size: int | Non
         help="a file that holds the key (default: the variable COSY_SYNC_API_KEY). There is no "
         "option for the key itself: other users of the machine can read command lines",
     )
+    # Else it would be short for --api-key-file, whose error shows what it took for a file's name.
+    group.add_argument("--api-key", type=_refuse_key, help=argparse.SUPPRESS)
     default = Endpoint("http://localhost")
     for name, kind, words, value in (
         ("--rate", float, "requests per second to each endpoint", default.rate),
@@ -94,6 +97,13 @@ def _add_speech(group: argparse._ArgumentGroup) -> None:
         type=float,
         metavar="X",
         help=f"pace of the speech (default: {ClientConfig.speed:g})",
+    )
+
+
+def _refuse_key(key: str) -> None:
+    raise argparse.ArgumentTypeError(
+        "a key does not belong on a command line, which others can read: put it into a file for "
+        "--api-key-file, or into the variable COSY_SYNC_API_KEY"
     )
 
 
@@ -140,11 +150,11 @@ def endpoints(args: argparse.Namespace) -> list[Endpoint] | None:
 
     Raises ConfigError.
     """
-    urls = args.url or [url for url in os.environ.get("COSY_SYNC_URL", "").split(",") if url]
+    urls = args.url
+    found = endpoints_from_environment() if urls is None else [Endpoint(url) for url in urls]
     given = {field: getattr(args, name) for name, field in _LIMITS.items()}
     limits = {field: value for field, value in given.items() if value is not None}
-    endpoints = [dataclasses.replace(Endpoint(url.strip()), **limits) for url in urls]
-    return endpoints or None
+    return [dataclasses.replace(endpoint, **limits) for endpoint in found] or None
 
 
 def _read_key(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
@@ -104,10 +105,10 @@ def run(args: argparse.Namespace) -> int:
     except GrpcPortError as error:
         return _complain(f"{error}: choose another --grpc-port; 0 takes any free one")
     except OSError as error:
-        return _complain(
-            f"cannot listen on {config.host}:{config.port}: {error.strerror or error}. "
-            "Choose another --port; 0 takes any free one"
-        )
+        taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        fix = "Choose another --port; 0 takes any free one" if taken else "Check --host"
+        place = f"{config.host}:{config.port}"
+        return _complain(f"cannot listen on {place}: {error.strerror or error}. {fix}")
     except KeyboardInterrupt:
         return 0
     if not args.quiet:

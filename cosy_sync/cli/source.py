@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -104,9 +105,11 @@ def _decoded(raw: bytes, number: int, path: str) -> str:
         # A byte order mark, as Windows editors write it, is no part of the first text.
         return raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
     except UnicodeDecodeError:
+        wide = number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        name = "UTF-16" if wide else "GB18030"
         raise Stop(
             f"{_shown(path)}: line {number} is not UTF-8; convert the file first, for example "
-            "with: iconv -f GB18030 -t UTF-8"
+            f"with: iconv -f {name} -t UTF-8"
         ) from None
 
 

@@ -92,7 +92,10 @@ class Tally:
     def half_way(self, where: str) -> str:
         """Say what there is of a work that ended early."""
         words = f"{_texts(self.ok)} spoken and kept in {where}, " if self.ok else ""
-        return f"{words}{_texts(self.failed)} failed, the rest was not spoken"
+        words += f"{_texts(self.failed)} failed"
+        if self.ok + self.failed == self._screen.total:
+            return words
+        return f"{words}, the rest was not spoken"
 
     def _sums(self, stopped: str | None) -> dict[str, Any]:
         wall = time.monotonic() - self._started

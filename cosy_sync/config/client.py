@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from ..checks import (
     Rule,
@@ -33,7 +33,7 @@ FORMATS = ("pcm", "wav")
 
 _CLIENT_RULES: tuple[Rule, ...] = (
     ("voice", lambda v: v is None or isinstance(v, Voice), "a Voice or a speaker's name"),
-    ("api_key", header_text_or_none, "printable ASCII text"),
+    ("api_key", header_text_or_none, "printable ASCII text without line breaks"),
     ("wire", lambda v: isinstance(v, str) and bool(v), "the name of a wire, such as 'batch'"),
     ("model", name_or_none, "a model's name"),
     ("format", lambda v: v in FORMATS, f"one of {', '.join(FORMATS)}"),
@@ -113,11 +113,11 @@ class Settings(TypedDict, total=False):
     api_key: str | None
     wire: str
     model: str | None
-    format: str
+    format: Literal["pcm", "wav"]
     sample_rate: int
     speed: float
     deadline: float
-    priority: str | None
+    priority: Literal["bulk", "interactive"] | None
     tenant: str | None
     max_in_flight: int | None
     serial: bool

@@ -105,6 +105,7 @@ class ParkedExecutor(Executor):
         work = worker.work
         while work is not None:
             self._run(*work)
+            work = None  # whoever stands parked holds nothing of what is done
             work = self._next(worker)
 
     def _next(self, worker: _Worker) -> _Work | None:

@@ -38,6 +38,32 @@ def test_the_tests_of_the_testing_page_pass(tmp_path: Path) -> None:
     assert f"{count} passed" in done.stdout, done.stdout
 
 
+def test_the_first_examples_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
+    first, second = examples("README.md")[:2]
+    with Server(latency=0, api_key="sk-of-the-readme") as server:
+        env = {**os.environ, "COSY_SYNC_URL": server.url, "COSY_SYNC_API_KEY": "sk-of-the-readme"}
+        subprocess.run([sys.executable, "-c", first], check=True, timeout=60, env=env, cwd=tmp_path)
+        given = (
+            "key, done = 'sk-of-the-readme', lambda future: print(future.result())\n"
+            "texts, endless = ['一句话', '两句话'], iter(['三句话', '四句话'])\n"
+        )
+        code = given + second.replace("https://tts.example.com/batch", server.url)
+        code += "\nassert len(audios) == len(outcomes) == 2 and outcome.audio\n"
+        run = [sys.executable, "-W", "error", "-c", code]
+        done = subprocess.run(run, capture_output=True, text=True, timeout=60)
+        assert server.stats()["texts"] == 10
+    assert (tmp_path / "left.wav").stat().st_size > 1_000
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("<Audio wav")
+
+
+def test_the_examples_of_the_endpoints_page_run() -> None:
+    blocks = examples("docs/endpoints.md")
+    assert len(blocks) == 3
+    code = "\n".join(blocks).replace("timeout=60", "timeout=0.1")
+    code += "\nassert endpoint.per_address and len(client.endpoints) == 2\nclient.close()\n"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
 def test_the_readmes_mock_works() -> None:
     (block,) = [block for block in examples("README.md") if "respx" in block]
     subprocess.run([sys.executable, "-c", block], check=True, timeout=60)

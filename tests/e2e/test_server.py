@@ -799,6 +799,14 @@ class TestTheCommand:
                 _, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 2
         assert f"cannot listen on 127.0.0.1:{port}" in errors
+        assert "Choose another --port" in errors
+
+    def test_an_address_of_another_machine_ends_it_with_2(self) -> None:
+        with serve("--host", "192.0.2.1") as process:
+            _, errors = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 2
+        assert "cannot listen on 192.0.2.1:" in errors
+        assert "Check --host" in errors and "--port" not in errors
 
     def test_a_taken_grpc_port_names_its_option(self) -> None:
         pytest.importorskip("grpc", reason="needs grpcio (extra grpc)")

@@ -223,6 +223,11 @@ def test_a_wrong_setting_is_refused_by_name(settings) -> None:
         "ftp://tts.test/?token=s3cret",
         [],
         [5],
+        5,
+        b"http://tts.test/",
+        "s3cret@tts.test/batch",
+        "key:s3cret@tts.test/batch",
+        "localhost:8000/batch?token=s3cret",
         ["http://a.test/?token=s3cret"] * 2,
     ],
 )
@@ -230,6 +235,55 @@ def test_a_wrong_url_is_refused(url) -> None:
     with pytest.raises(cosy_sync.ConfigError, match="url") as caught:
         CosyClient(url)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["tts.test/batch", "localhost:8000/batch", "127.0.0.1:80"])
+def test_a_url_without_a_scheme_is_shown_with_one(url) -> None:
+    words = f"'{url}' has no scheme; write http://{url} or https://{url}"
+    with pytest.raises(cosy_sync.ConfigError, match=words):
+        CosyClient(url)
+
+
+def test_two_urls_in_one_are_told_apart() -> None:
+    with pytest.raises(cosy_sync.ConfigError, match="expected one URL; give several as a list"):
+        CosyClient("http://one.test/batch,http://two.test/batch")
+    assert cosy_sync.Endpoint("http://tts.test/a,b?next=x,http://y").label == "http://tts.test/a,b"
+
+
+def test_an_at_sign_in_a_path_is_no_password() -> None:
+    assert cosy_sync.Endpoint("http://tts.test/@me/batch?x=@").label == "http://tts.test/@me/batch"
+
+
+@pytest.mark.parametrize("given", [print, 5, [print], ["x"], cosy_sync.Observer])
+def test_what_cannot_observe_is_refused(given) -> None:
+    with pytest.raises(cosy_sync.ConfigError, match="observers: expected a list of objects"):
+        CosyClient("http://tts.test/batch", observers=given)
+
+
+@pytest.mark.parametrize("given", [5, "http://proxy", httpx.AsyncClient()])
+def test_what_is_no_httpx_client_is_refused(given) -> None:
+    kind = type(given).__name__
+    with pytest.raises(cosy_sync.ConfigError, match=f"http_client: expected .* got {kind}"):
+        CosyClient("http://tts.test/batch", http_client=given)
+
+
+def test_a_function_that_makes_no_httpx_client_is_named_at_the_first_call() -> None:
+    client = CosyClient("http://tts.test/batch", http_client=httpx.AsyncClient)  # type: ignore[arg-type]
+    with client, pytest.raises(cosy_sync.ConfigError, match="function returned AsyncClient"):
+        client.synth("你好")
+
+
+def test_a_callback_or_progress_that_cannot_be_called_is_refused(client, service) -> None:
+    with pytest.raises(cosy_sync.ConfigError, match="callback: expected a function, got int"):
+        client.submit("你好", callback=5)
+    with pytest.raises(cosy_sync.ConfigError, match="progress: must be True, False or a function"):
+        client.synth_many(["你好"], progress=[])
+    assert service.calls == []
+
+
+def test_a_client_that_should_go_to_another_process_says_what_to_do(client) -> None:
+    with pytest.raises(TypeError, match="make one in each process"):
+        pickle.dumps(client)
 
 
 def test_no_url_at_all_names_the_variable() -> None:
@@ -507,6 +561,25 @@ def test_the_module_speaks_through_one_client_from_the_environment(monkeypatch, 
             client.synth("你好")
     cosy_sync.default_client().close()
     assert not cosy_sync.default_client().closed  # a new one, since the old one is of no use
+
+
+def test_the_module_is_configured_as_a_client_is(monkeypatch, service) -> None:
+    monkeypatch.setattr("cosy_sync.default._client", None)
+    seen: list[cosy_sync.Event] = []
+    watcher = type("Watcher", (), {"on_event": lambda self, event: seen.append(event)})()
+    made = cosy_sync.configure(
+        [Endpoint(URL), "http://two.test/batch"],
+        config=cosy_sync.ClientConfig(deadline=5.0),
+        http_client=lambda: httpx.Client(transport=service),
+        observers=[watcher],
+        voice="中文女",
+    )
+    assert len(made.endpoints) == 2 and made.config.deadline == 5.0
+    assert cosy_sync.synth("你好").duration > 0 and seen
+    with pytest.raises(cosy_sync.ConfigError):
+        cosy_sync.configure(URL, deadline=-1)
+    assert cosy_sync.default_client() is made and not made.closed
+    made.close()
 
 
 def test_stats_count_what_happened(client, service) -> None:

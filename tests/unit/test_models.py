@@ -65,6 +65,21 @@ def test_saving_obeys_the_umask_and_replaces_what_was_there(tmp_path: Path) -> N
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
+def test_an_error_of_saving_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    taken = tmp_path / "taken.wav"
+    taken.mkdir()
+    for path in (tmp_path / "missing" / "sound.wav", taken):
+        with pytest.raises(OSError) as caught:
+            wav_audio().save(path)
+        assert str(caught.value).endswith(f": {str(path)!r}")
+    assert os.listdir(tmp_path) == ["taken.wav"]
+
+
+def test_a_format_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(cosy_sync.ConfigError, match="format: must be wav or pcm, got 'mp3'"):
+        wav_audio().as_format("mp3")
+
+
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

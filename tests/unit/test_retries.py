@@ -137,6 +137,14 @@ def test_a_wrong_path_is_not_halved(client, service) -> None:
     assert len(service.calls) == 1
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 404, 405])
+def test_a_wrong_address_ends_a_bulk_call_at_once(client, service, status) -> None:
+    service.fail(status, times=1000)
+    outcomes = client.synth_many([f"第{number}句话" for number in range(64_000)], on_error="return")
+    assert {getattr(outcome.error, "status", None) for outcome in outcomes} == {status}
+    assert len(service.calls) < 200  # of 1 000: those that were under way
+
+
 def test_only_the_texts_that_failed_are_sent_again(client, service) -> None:
     texts = ["早上好啊朋友", "中午好啊朋友", "晚上好啊朋友"]
     reply = service.speak(texts)

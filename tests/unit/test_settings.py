@@ -1,6 +1,7 @@
 """Settings: arguments over environment over defaults; what is wrong is named with its fix."""
 
 import dataclasses
+from typing import get_args, get_type_hints
 
 import pytest
 
@@ -14,7 +15,7 @@ from cosy_sync import (
     RetryConfig,
 )
 from cosy_sync.config import Settings
-from cosy_sync.config.client import GROUPS
+from cosy_sync.config.client import FORMATS, GROUPS, PRIORITIES
 from cosy_sync.settings import endpoints_from_environment, load_config
 
 
@@ -69,6 +70,31 @@ def test_a_wrong_variable_is_named_with_its_fix(environ, message) -> None:
         load_config(None, {}, environ)
 
 
+@pytest.mark.parametrize(
+    ("name", "fix"),
+    [
+        ("max_retries", r"write retry=RetryConfig\(max_retries=\.\.\.\)"),
+        ("first_byte", r"write timeouts=TimeoutConfig\(first_byte=\.\.\.\)"),
+        ("rate", r"Endpoint\(url, rate=\.\.\.\)"),
+        ("max_connections", r"Endpoint\(url, max_connections=\.\.\.\)"),
+        ("dedline", "did you mean deadline"),
+        ("nonsense", "known: api_key, "),
+    ],
+)
+def test_an_argument_in_the_wrong_place_is_told_its_right_one(name, fix) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: no such argument; .*{fix}"):
+        CosyClient("http://a.test/", **{name: 5})
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"), [("", "nothing"), (5, "int"), ("sk-secret\n", "something else")]
+)
+def test_a_wrong_key_is_named_by_what_it_is_and_not_shown(given, shown) -> None:
+    with pytest.raises(ConfigError, match="without line breaks, got") as caught:
+        CosyClient("http://a.test/", api_key=given)
+    assert str(caught.value).endswith(f"got {shown}")
+
+
 @pytest.mark.parametrize("on_full", ["drop", "", None, ["block"]])
 def test_a_queue_blocks_or_sheds_and_nothing_else(on_full) -> None:
     with pytest.raises(ConfigError, match="on_full: must be one of block, shed"):
@@ -111,6 +137,12 @@ def test_settings_are_the_fields_of_the_configuration_and_batch_size() -> None:
     fields = {field.name for field in dataclasses.fields(ClientConfig)}
     assert set(Settings.__annotations__) == fields | {"batch_size"}
     assert set(GROUPS) <= fields
+
+
+def test_editors_know_the_formats_and_priorities() -> None:
+    hints = get_type_hints(Settings)
+    assert get_args(hints["format"]) == FORMATS
+    assert get_args(get_args(hints["priority"])[0]) == PRIORITIES
 
 
 def test_an_endpoints_label_hides_its_query() -> None:

@@ -80,7 +80,7 @@ def bench(*argv: str) -> int:
         (["--max-in-flight", "51"], "more than the 50 connections of the endpoint"),
         (["--max-in-flight", "4", "--connections", "3"], "more than the 3 connections"),
         (["--batch-size", "0"], "batch_size: must be a whole number above 0"),
-        (["--batch-size", "65"], "batch_size: the wire 'batch' takes 64 texts a call"),
+        (["--batch-size", "65"], "batch_size: the wire 'batch' takes at most 64 texts a call"),
         (["--wire", "runtime_http", "--voice", "a", "--batch-size", "2"], "takes 1 text a call"),
         (["--wire", "smoke"], "wire: there is no 'smoke'"),
         (["--rate", "0"], "rate: must be a number above 0"),
@@ -128,7 +128,7 @@ def test_mistyped_options_and_numbers_are_refused(option: str, capsys: Captured)
 
 def test_an_address_that_is_none_is_refused(capsys: Captured) -> None:
     assert bench("--url", "tts.example.com") == 2
-    assert "url: expected http" in capsys.readouterr().err
+    assert "write http://tts.example.com or https:" in capsys.readouterr().err
 
 
 def test_the_pool_bounds_it_as_well(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:

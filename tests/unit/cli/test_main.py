@@ -10,6 +10,7 @@ from cosy_sync import AuthError, ConfigError, ConnectError, CosyError, DeadlineE
 from cosy_sync import __version__ as version
 from cosy_sync.cli import main, synth
 from cosy_sync.cli.exits import Stop, because, code_for, is_hopeless
+from cosy_sync.errors import server_error
 
 COMMANDS = ("synth", "serve", "demo", "bench")
 
@@ -156,6 +157,9 @@ def refused(*attempts: CosyError) -> DeadlineError:
         (refused(), False),
         (refused(ConnectError("refused"), ThrottledError("429", status=429)), False),
         (ThrottledError("429", status=429), False),
+        (server_error(404, "nothing here"), True),
+        (server_error(308, "it moved"), True),
+        (server_error(400, "what?"), False),
     ],
 )
 def test_a_service_that_never_answered_is_unreachable(error: CosyError, hopeless: bool) -> None:

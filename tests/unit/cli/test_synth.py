@@ -1,5 +1,6 @@
 """`synth`: texts in, files out, nothing lost in between and nothing shown that is private."""
 
+import argparse
 import hashlib
 import io
 import json
@@ -17,10 +18,11 @@ from typing import Any
 import pytest
 
 import cosy_sync
-from cosy_sync import Audio, CosyClient, InvalidTextError
+from cosy_sync import Audio, ConfigError, CosyClient, InvalidTextError
 from cosy_sync.cli import main
 from cosy_sync.cli.console import Screen, emit, say
-from cosy_sync.cli.exits import Stop, uninterrupted, words_of
+from cosy_sync.cli.exits import Stop, interruptible, uninterrupted, words_of
+from cosy_sync.cli.options import add_service_options, make_client
 from cosy_sync.cli.source import Source, count_lines
 from cosy_sync.cli.synth import Synthesis
 from cosy_sync.cli.tally import Tally
@@ -76,6 +78,39 @@ def test_the_address_may_come_from_the_environment(
     assert list(written()) == ["0001.wav"]
 
 
+@pytest.mark.parametrize(
+    ("rate", "argv", "words"),
+    [
+        ("0", [], "COSY_SYNC_ENDPOINT_RATE: must be a number above 0"),
+        ("7", [], "7 requests/s"),
+        ("7", ["--rate", "9"], "9 requests/s"),
+    ],
+)
+def test_the_addresses_of_the_environment_bring_their_limits(
+    rate: str, argv: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSY_SYNC_URL", " http://a.test/batch , ")
+    monkeypatch.setenv("COSY_SYNC_ENDPOINT_RATE", rate)
+    parser = argparse.ArgumentParser()
+    add_service_options(parser)
+    try:
+        (endpoint,) = make_client(parser.parse_args(argv)).endpoints
+    except ConfigError as error:
+        assert words in str(error)
+    else:
+        assert f"{endpoint.rate:g} requests/s" == words
+        assert endpoint.url == "http://a.test/batch"
+
+
+def test_a_key_on_the_command_line_is_refused_and_not_shown(capsys: Captured) -> None:
+    for argv in (["--api-key", "sk-secret"], ["--api-key=sk-secret"]):
+        with pytest.raises(SystemExit) as caught:
+            synth("--url", "http://127.0.0.1:1/batch", *argv, "你好")
+        told = capsys.readouterr().err
+        assert caught.value.code == 2
+        assert "--api-key-file" in told and "sk-secret" not in told
+
+
 def test_a_regular_file_is_counted_before_it_is_spoken() -> None:
     Path("in.txt").write_text("你好\n\n再见\n")
     assert count_lines("in.txt") == 2
@@ -105,6 +140,11 @@ def test_an_item_has_the_hash_that_errors_have(url: str) -> None:
         (["-f", "missing.txt"], "cannot read missing.txt: No such file"),
         (["-f", "."], "cannot read .: Is a directory"),
         (["-f", "latin.txt"], "latin.txt: line 2 is not UTF-8"),
+        (
+            ["-f", "wide.txt"],
+            "wide.txt: line 1 is not UTF-8; convert the file first, for example "
+            "with: iconv -f UTF-16 -t UTF-8",
+        ),
         (["x", "-o", "-", "--json"], "both want standard output"),
         (["x", "-o", "in.txt"], "in.txt is a file"),
         (["x", "-o", "in.txt/deep"], "cannot make the directory in.txt/deep: Not a directory"),
@@ -132,6 +172,7 @@ def test_wrong_usage_ends_before_anything_is_sent(
     Path("two.txt").write_text("two words")
     Path("blank.txt").write_text("\n \n")
     Path("latin.txt").write_bytes(b"good\n\xe9\xe8\n")
+    Path("wide.txt").write_text("你好", "utf-16")
     # Nobody listens there: what is sent would end with another code.
     assert synth("--url", "http://127.0.0.1:1/batch", *argv) == 2
     told = capsys.readouterr().err
@@ -300,6 +341,11 @@ def test_a_wrong_address_ends_at_the_first_text(capsys: Captured) -> None:
     assert "1 text failed, the rest was not spoken" in told
 
 
+def test_the_only_text_leaves_no_rest(capsys: Captured) -> None:
+    assert synth("--url", "http://127.0.0.1:1/batch", "你好", "-o", "out") == 3
+    assert capsys.readouterr().err.endswith("; 1 text failed\n")
+
+
 def test_a_path_without_a_service_ends_at_the_first_batch(url: str, capsys: Captured) -> None:
     assert synth("--url", f"{url}/x", "你好", "-o", "out") == 3
     assert "HTTP 404" in capsys.readouterr().err
@@ -357,13 +403,15 @@ def test_ctrl_c_keeps_what_is_finished_and_counts_it(
     assert json.loads(captured.out.splitlines()[-1])["stopped"] == "interrupted"
 
 
-def test_ctrl_c_waits_for_the_file_that_is_being_written() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_waits_for_the_file_that_is_being_written(number: signal.Signals) -> None:
     done = False
-    with pytest.raises(KeyboardInterrupt), uninterrupted():
-        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), interruptible(), uninterrupted():
+        os.kill(os.getpid(), number)
         done = True
     assert done
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_other_threads_leave_signals_alone() -> None:

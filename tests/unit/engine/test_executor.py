@@ -2,6 +2,7 @@
 
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -102,6 +103,20 @@ def test_a_parked_thread_is_used_again() -> None:
             assert time.monotonic() < limit
     executor.close()
     assert len(idents) == 1
+
+
+def test_what_a_task_held_is_let_go_when_its_thread_parks() -> None:
+    class Sound:
+        def __call__(self) -> None: ...
+
+    executor, sound = ParkedExecutor(1), Sound()
+    alive = weakref.ref(sound)
+    executor.submit(sound)
+    del sound
+    limit = time.monotonic() + 10
+    while not executor._parked or alive() is not None:
+        assert time.monotonic() < limit
+    executor.close()
 
 
 def test_a_task_knows_that_it_is_inside(threaded) -> None:

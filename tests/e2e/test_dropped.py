@@ -1,0 +1,82 @@
+"""Clients that nobody closes and nobody holds: their work is done, and nothing of them is left."""
+
+import gc
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+from lanes import eventually
+from test_processes import run
+
+from cosy_sync import CosyClient
+from cosy_sync.server import Server, tone_wav
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server(latency=0.02, rps=0, max_connections=0) as running:
+        yield running
+
+
+def sentences(count: int) -> Iterator[str]:
+    return (f"第{number}句自己的话" for number in range(count))
+
+
+def test_dropped_clients_leave_no_thread_and_no_connection(server: Server) -> None:
+    before = threading.active_count()
+    for text in sentences(30):
+        assert CosyClient(server.url).synth(text).data == tone_wav(text)
+    eventually(lambda: threading.active_count() <= before)
+    eventually(lambda: server.stats()["connections_now"] == 0)
+
+
+def test_a_lazy_call_holds_its_client(server: Server) -> None:
+    outcomes = CosyClient(server.url, batch_size=4).synth_iter(sentences(300))
+    first = next(outcomes)
+    gc.collect()
+    audios = [outcome.audio for outcome in (first, *outcomes)]
+    assert [audio and audio.data for audio in audios] == [tone_wav(t) for t in sentences(300)]
+
+
+def test_a_stream_goes_on_without_its_client(server: Server) -> None:
+    client = CosyClient(f"{server.base_url}/v1", wire="openai", voice="中文女", format="pcm")
+    with client.stream("一段很长的文字，说了一句又一句。") as stream:
+        first = next(stream)
+        del client
+        gc.collect()
+        assert first + b"".join(stream)
+
+
+def test_what_was_submitted_to_a_dropped_client_is_spoken(server: Server) -> None:
+    futures = [CosyClient(server.url).submit(text) for text in sentences(30)]
+    gc.collect()
+    assert [future.result(10).data for future in futures] == [tone_wav(t) for t in sentences(30)]
+
+
+def test_the_end_of_the_program_waits_for_it_too(server: Server) -> None:
+    done = run(
+        "import sys, cosy_sync\n"
+        "client = cosy_sync.CosyClient(sys.argv[1])\n"
+        "client.submit('程序就要结束了', callback=lambda f: print(f.result().duration))\n"
+        "del client\n",
+        server.url,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "0.7\n", "")
+
+
+def test_a_child_that_drops_the_client_leaves_the_parents_work_alone() -> None:
+    with Server(latency=0.3) as server:
+        client = CosyClient(server.url)
+        future = client.submit("父亲先说")
+        eventually(lambda: client.stats().in_flight == 1)
+        pid = os.fork()
+        if pid == 0:
+            client.__dict__.clear()
+            gc.collect()
+            os._exit(threading.active_count() - 1)  # a reaper would wait for the parent's text
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert future.result(10).data == tone_wav("父亲先说")
+        assert client.synth("父亲再说").data == tone_wav("父亲再说")
+        assert client.stats().connects == 1
+        client.close()

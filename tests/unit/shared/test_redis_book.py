@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -48,6 +49,19 @@ def test_the_first_turns_are_a_burst_and_the_rest_is_spaced_up_to_the_horizon(ma
     assert gaps == pytest.approx([1.015 / 100] * len(gaps), abs=2e-6)
     assert instants[-1] <= HORIZON < answer.free == pytest.approx(instants[-1] + 1.015 / 100)
     assert [number for number, _ in answer.turns] == list(range(1, len(instants) + 1))
+
+
+@pytest.mark.parametrize(("rate", "burst"), [(39.0, 1), (40.0, 2), (59.0, 2), (60.0, 3)])
+def test_5_percent_of_the_rate_are_burst(make, rate, burst) -> None:
+    instants = [at for _, at in ask(make(rate=rate), want=burst + 1).turns]
+    assert instants == pytest.approx([0.0] * burst + [1.015 / rate], abs=2e-6)
+
+
+@pytest.mark.parametrize("rate", [1.0, 1.5, 1.999])
+def test_only_whole_requests_fit_into_a_second(make, rate) -> None:
+    answer = ask(make(rate=rate), want=2)
+    assert [at for _, at in answer.turns] == [0.0]
+    assert answer.free == pytest.approx(1.015)
 
 
 def test_as_many_turns_are_booked_as_are_wanted(make) -> None:
@@ -166,3 +180,29 @@ def test_a_server_that_is_gone_is_an_error_and_one_that_is_back_is_asked_again(
         ask(book)
     redis_server.start()
     assert len(ask(book, want=5).turns) == 5
+
+
+def test_a_server_that_is_silent_is_an_error_and_asked_only_once() -> None:
+    # A script that was repeated might book its turns twice.
+    redis = pytest.importorskip("redis")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        book = RedisBook(SharingConfig(redis_url=url, timeout=0.05), NAME, 100.0)
+        with pytest.raises(redis.TimeoutError):
+            ask(book)
+        server.setblocking(False)
+        server.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        book.close()
+
+
+def test_closing_closes_the_connection_and_nothing_where_there_is_none(make, redis_server) -> None:
+    redis, book = redis_server.client(), make()
+    book.close()
+    ask(book)
+    assert len(redis.client_list()) == 2
+    book.close()
+    while len(redis.client_list()) > 1:  # the server notices in a moment
+        pass
+    redis.close()

@@ -304,6 +304,7 @@ def test_a_turn_at_the_end_of_a_pause_is_taken_then(scene) -> None:
     scene.step(says((1, 0.5), (2, 1.0)))
     scene.limiter.pause(START + 1.0)
     assert scene.go(1.0) == 0.0
+    assert not scene.limiter._turns
 
 
 def test_a_shorter_pause_changes_nothing(scene) -> None:
@@ -435,6 +436,7 @@ def test_threads_that_waited_for_a_turn_get_a_place_in_the_share(scene) -> None:
 
 
 def test_who_has_a_place_in_the_share_needs_no_other(scene) -> None:
+    scene.step(says(clients=4))
     scene.step(ConnectionError("gone"))
     scene.clock.advance(2.0)
     scene.reserve()

@@ -190,6 +190,8 @@ def test_a_server_that_is_silent_is_an_error_and_asked_only_once() -> None:
         book = RedisBook(SharingConfig(redis_url=url, timeout=0.05), NAME, 100.0)
         with pytest.raises(redis.TimeoutError):
             ask(book)
+        options = book._redis.connection_pool.connection_kwargs
+        assert options["socket_timeout"] == options["socket_connect_timeout"] == 0.05
         server.setblocking(False)
         server.accept()[0].close()
         with pytest.raises(BlockingIOError):

@@ -267,6 +267,18 @@ def test_a_book_that_is_just_full_is_not_asked_at_once(scene) -> None:
     assert 0.02 <= scene.step(says(free=0.2501)) <= 0.07
 
 
+def test_a_full_book_is_told_at_once_what_left_late() -> None:
+    scene = Scene(rate=1.0)
+    scene.reserve(2)
+    seconds = scene.step(says((1, 0.0), free=1.015))
+    assert 0.02 <= seconds <= 0.07
+    rings = scene.bell.rings
+    assert scene.go(seconds) == 0.0
+    scene.reserve()
+    assert scene.bell.rings == rings  # a turn is not asked for before one may be free
+    assert 0.6 <= scene.step(says(free=0.9)) <= 0.7
+
+
 def test_steps_are_frequent_while_there_are_turns_and_rare_without(scene) -> None:
     assert scene.step(says()) == 1.0
     scene.reserve()

@@ -14,14 +14,15 @@ from cosy_sync import CosyClient, CosyError, Endpoint, Event, Outcome, RetryConf
 from cosy_sync.events import AttemptFinished
 
 from .machine import describe_machine
+from .rows import COLUMNS, Row
+from .sharing import redis_killed, shared_limit
 from .stage import parse_options, write_result
-from .table import Table, number
+from .table import Table
 from .upstream.limited import serve_limited, stats_of
 
 __all__ = ["main"]
 
 _TITLE = "When the service fails: the embedded server in a process of its own, 200 ms latency"
-_COLUMNS = ("situation", "measure", "must be", "is", "verdict")
 _FREE = ("--max-connections", "0", "--rps", "0")
 _AUDIO = ("--audio-bytes", "24000")
 
@@ -52,25 +53,6 @@ class _Sends:
                 first += 1
             most = max(most, held)
         return most / length
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A measure with its bound: at least `bound`, or at most where `most`."""
-
-    situation: str
-    measure: str
-    bound: float
-    value: float
-    most: bool = False
-    unit: str = ""
-
-    def cells(self) -> list[str]:
-        """Return the row as shown."""
-        good = self.value <= self.bound if self.most else self.value >= self.bound
-        bound = f"{'<=' if self.most else '>='} {self.bound:g} {self.unit}".strip()
-        shown = f"{number(self.value)} {self.unit}".strip()
-        return [self.situation, self.measure, bound, shown, "holds" if good else "**FAILS**"]
 
 
 # -- work -----------------------------------------------------------------------------------------
@@ -142,7 +124,7 @@ def _p99(answers: Sequence[_Answer]) -> float:
 # -- situations -----------------------------------------------------------------------------------
 
 
-def _random_failures_bulk(seconds: float) -> list[_Row]:
+def _random_failures_bulk(seconds: float) -> list[Row]:
     name = "30 % of requests fail, bulk"
     rows, rates = [], []
     for fault, retries, least in (("", 3, 0.0), ("0.3", 3, 99.0), ("0.3", 6, 99.9)):
@@ -157,14 +139,14 @@ def _random_failures_bulk(seconds: float) -> list[_Row]:
             continue
         done = 100 * sum(outcome.ok for outcome in outcomes) / len(outcomes)
         total = sends.texts() / len(outcomes)
-        rows.append(_Row(name, f"texts done, {retries} retries", least, done, unit="%"))
-        rows.append(_Row(name, "sends per text over 1/0.7", 1.05, total * 0.7, most=True))
+        rows.append(Row(name, f"texts done, {retries} retries", least, done, unit="%"))
+        rows.append(Row(name, "sends per text over 1/0.7", 1.05, total * 0.7, most=True))
         growth = rates[-1] / rates[0]
-        rows.append(_Row(name, "busiest second over the same without faults", 1.1, growth, True))
+        rows.append(Row(name, "busiest second over the same without faults", 1.1, growth, True))
     return rows
 
 
-def _random_failures_interactive(seconds: float) -> list[_Row]:
+def _random_failures_interactive(seconds: float) -> list[Row]:
     name, offered = "30 % of requests fail, interactive, open loop at half the limit", 50.0
     sends = _Sends()
     with contextlib.ExitStack() as stack:
@@ -174,14 +156,14 @@ def _random_failures_interactive(seconds: float) -> list[_Row]:
     failed = [answer for answer in answers if answer.error is not None]
     own = sum(getattr(answer.error, "status", None) == 502 for answer in failed)
     return [
-        _Row(name, "texts sent over texts offered", 1.1, sends.texts() / len(answers), most=True),
-        _Row(name, "succeed", 75.0, _share_ok(answers), unit="%"),
-        _Row(name, "of the others, with the server's own error", 95.0, 100 * own / len(failed)),
-        _Row(name, "p99 of those that fail", 2.0, _p99(failed), most=True, unit="s"),
+        Row(name, "texts sent over texts offered", 1.1, sends.texts() / len(answers), most=True),
+        Row(name, "succeed", 75.0, _share_ok(answers), unit="%"),
+        Row(name, "of the others, with the server's own error", 95.0, 100 * own / len(failed)),
+        Row(name, "p99 of those that fail", 2.0, _p99(failed), most=True, unit="s"),
     ]
 
 
-def _outage(seconds: float) -> list[_Row]:
+def _outage(seconds: float) -> list[Row]:
     name = f"outage of {seconds:g} s, bulk, deadline 120 s"
     sends, start = _Sends(), 10.0
     with serve_limited(*_AUDIO, *_FREE, "--outage", f"{start}:{seconds}:status-503") as url:
@@ -195,16 +177,14 @@ def _outage(seconds: float) -> list[_Row]:
     after = sum(first + 15 <= at < first + 20 for at in good) / 5
     during = sends.texts(began + start + 1, back) / (seconds - 1)
     return [
-        _Row(name, "traffic during it over before", 0.1, during / before, most=True),
-        _Row(name, "first success after the return", 35.0, first - back, most=True, unit="s"),
-        _Row(name, "goodput 15 s after that", 95.0, 100 * after / before, unit="%"),
-        _Row(
-            name, "texts done", 100.0, 100 * sum(o.ok for o in outcomes) / len(outcomes), unit="%"
-        ),
+        Row(name, "traffic during it over before", 0.1, during / before, most=True),
+        Row(name, "first success after the return", 35.0, first - back, most=True, unit="s"),
+        Row(name, "goodput 15 s after that", 95.0, 100 * after / before, unit="%"),
+        Row(name, "texts done", 100.0, 100 * sum(o.ok for o in outcomes) / len(outcomes), unit="%"),
     ]
 
 
-def _shortage(seconds: float) -> list[_Row]:
+def _shortage(seconds: float) -> list[Row]:
     name, start, length = "capacity falls to 30 % for 5 s, interactive at 80 % load", 10.0, 5.0
     sends = _Sends()
     limits = ("--max-connections", "0", "--rps", "100", "--shortage", f"{start}:{length}:0.3")
@@ -214,13 +194,13 @@ def _shortage(seconds: float) -> list[_Row]:
             answers = _open_loop(client, 80.0, start + length + seconds)
     late = began + start + length + 15.0
     return [
-        _Row(name, "succeed from 15 s after it", 95.0, _share_ok(answers, late), unit="%"),
-        _Row(name, "traffic over the offered, busiest 10 s", 1.1, sends.busiest(10.0) / 80, True),
-        _Row(name, "traffic over the offered, busiest second", 1.1, sends.busiest(1.0) / 80, True),
+        Row(name, "succeed from 15 s after it", 95.0, _share_ok(answers, late), unit="%"),
+        Row(name, "traffic over the offered, busiest 10 s", 1.1, sends.busiest(10.0) / 80, True),
+        Row(name, "traffic over the offered, busiest second", 1.1, sends.busiest(1.0) / 80, True),
     ]
 
 
-def _lost_endpoint(fault: str, seconds: float) -> list[_Row]:
+def _lost_endpoint(fault: str, seconds: float) -> list[Row]:
     name, start = f"one of 4 endpoints: {fault}", 8.0
     with contextlib.ExitStack() as stack:
         trouble = ("--outage", f"{start}:1000:{fault}")
@@ -234,12 +214,12 @@ def _lost_endpoint(fault: str, seconds: float) -> list[_Row]:
     normal = [a for a in answers if began + 2 <= a.arrived < began + start - 2]
     later = [a for a in answers if a.arrived >= began + start + 5]
     return [
-        _Row(name, "succeed", 99.9, _share_ok(answers), unit="%"),
-        _Row(name, "p99 from 5 s later over normal", 2.0, _p99(later) / _p99(normal), most=True),
+        Row(name, "succeed", 99.9, _share_ok(answers), unit="%"),
+        Row(name, "p99 from 5 s later over normal", 2.0, _p99(later) / _p99(normal), most=True),
     ]
 
 
-def _web_threads(seconds: float) -> list[_Row]:
+def _web_threads(seconds: float) -> list[Row]:
     name, latency, took = "200 web threads, synth one text at a time", 0.2, list[_Answer]()
     until = time.monotonic() + seconds
 
@@ -262,28 +242,26 @@ def _web_threads(seconds: float) -> list[_Row]:
             thread.join()
         stats = stats_of(url)
     return [
-        _Row(name, "texts per request", 20.0, stats["texts"] / stats["requests"]),
-        _Row(name, "p99 over the server's latency", 2.5, _p99(took) / latency, most=True),
-        _Row(name, "succeed", 100.0, _share_ok(took), unit="%"),
+        Row(name, "texts per request", 20.0, stats["texts"] / stats["requests"]),
+        Row(name, "p99 over the server's latency", 2.5, _p99(took) / latency, most=True),
+        Row(name, "succeed", 100.0, _share_ok(took), unit="%"),
     ]
 
 
-def _limit_used(seconds: float) -> list[_Row]:
+def _limit_used(seconds: float) -> list[Row]:
     name = "limit of 100/s, one client"
     with serve_limited(*_AUDIO) as url, CosyClient(url, batch_size=1) as client:
         outcomes, times = _bulk(client, seconds)
         stats = stats_of(url)
     steady = [at for at in times if times[0] + 1 <= at < times[0] + seconds - 1]
     return [
-        _Row(name, "accepted requests/s", 98.0, len(steady) / (seconds - 2)),
-        _Row(name, "refused", 0.1, 100 * stats["throttled"] / stats["requests"], True, "%"),
-        _Row(
-            name, "texts done", 100.0, 100 * sum(o.ok for o in outcomes) / len(outcomes), unit="%"
-        ),
+        Row(name, "accepted requests/s", 98.0, len(steady) / (seconds - 2)),
+        Row(name, "refused", 0.1, 100 * stats["throttled"] / stats["requests"], True, "%"),
+        Row(name, "texts done", 100.0, 100 * sum(o.ok for o in outcomes) / len(outcomes), unit="%"),
     ]
 
 
-_SITUATIONS: Sequence[tuple[str, Callable[[float], list[_Row]], float]] = (
+_SITUATIONS: Sequence[tuple[str, Callable[[float], list[Row]], float]] = (
     ("failing-bulk", _random_failures_bulk, 60.0),
     ("failing-interactive", _random_failures_interactive, 60.0),
     ("outage", _outage, 20.0),
@@ -293,6 +271,8 @@ _SITUATIONS: Sequence[tuple[str, Callable[[float], list[_Row]], float]] = (
     ("garbage", lambda seconds: _lost_endpoint("not-json", seconds), 20.0),
     ("web-threads", _web_threads, 30.0),
     ("limit", _limit_used, 30.0),
+    ("shared", shared_limit, 30.0),
+    ("redis", redis_killed, 20.0),
 )
 
 
@@ -305,8 +285,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if options.only in key:
             found = situation(seconds)
             rows += [row.cells() for row in found]
-            print(Table("", list(_COLUMNS), [row.cells() for row in found]).markdown(), flush=True)
-    table = Table(_TITLE, list(_COLUMNS), rows)
+            print(Table("", list(COLUMNS), [row.cells() for row in found]).markdown(), flush=True)
+    table = Table(_TITLE, list(COLUMNS), rows)
     upstream = "the embedded server in a process of its own"
     write_result("survival", _TITLE, {"upstream": upstream, "machine": machine}, [table])
 

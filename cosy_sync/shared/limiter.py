@@ -350,10 +350,12 @@ class SharedLimiter:
             if now < self._hush_until:
                 return self._hush_until - now
             return _BUSY if turns or self._sent else _IDLE
-        # The book is full. Each client comes again at a time of its own, so that all get a share.
-        seconds = max(_FULL, answer.free - HORIZON) + random.uniform(0.0, _BUSY)
-        self._full_until = now + seconds
-        return seconds
+        # The book is full. Each client comes again at a time of its own, so that all get a share;
+        # and soon while it has turns: when they are taken late, the others must hear of it before
+        # they book for a second later.
+        seconds, scatter = max(_FULL, answer.free - HORIZON), random.uniform(0.0, _BUSY)
+        self._full_until = now + seconds + scatter
+        return (_FULL if turns or self._sent else seconds) + scatter
 
 
 def _history(own: list[float], rate: float, now: float) -> list[float]:

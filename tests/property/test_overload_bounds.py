@@ -47,6 +47,8 @@ class BudgetMachine(RuleBasedStateMachine):
         assert self.budget.withdraw(texts, self.now) == (texts <= before)
         if texts <= before:
             self.repeated.append((self.now, texts))
+            # The balance that is shown stops at 0; what it is made of must not be below either.
+            assert self.budget._left() >= 0.0
             assert abs(self.budget.balance(self.now) - (before - texts)) < 1e-9
 
     def latest(self, counts: list[tuple[float, int]], seconds: float) -> int:

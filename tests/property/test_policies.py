@@ -115,9 +115,22 @@ class Sending(RuleBasedStateMachine):
                 self.booked.remove(at)
                 self.left.append(self.now)
 
+    @rule(count=st.integers(1, 20))
+    def some_come_back_at_the_very_instant_that_they_were_told(self, count):
+        for at in sorted(self.booked)[:count]:
+            self.now = max(self.now, at)
+            while (wait := self.limiter.go(self.now)) > 0.0:
+                self.now = max(self.now + wait, math.nextafter(self.now, math.inf))
+            self.booked.remove(at)
+            self.left.append(self.now)
+
     @rule(seconds=st.floats(0.0, 2.0))
     def pause(self, seconds):
         self.limiter.pause(self.now + seconds)
+
+    @rule(share=st.one_of(st.just(1.0), st.floats(0.01, 1.0)))
+    def the_rate_changes(self, share):
+        self.limiter.set_rate(self.rate * share)
 
     @invariant()
     def no_sliding_second_holds_more_than_the_rate(self):

@@ -96,6 +96,16 @@ def test_a_new_breaker_is_closed_and_admits():
     assert repr(subject) == "<Breaker tts closed>"
 
 
+def test_a_new_breaker_does_not_seem_dead():
+    assert not breaker(min_calls=1).seems_dead
+
+
+def test_while_closed_it_admits_without_its_lock():
+    subject = breaker()
+    subject._lock = None  # whoever took it would fail
+    assert not subject.admit(START).probe
+
+
 def test_it_opens_at_half_failures_of_20_calls():
     subject = breaker()
     calls(subject, 10, 9)
@@ -340,6 +350,14 @@ def test_a_closed_breaker_has_forgotten_the_old_failures():
     assert subject.state == "closed"
 
 
+def test_a_closed_breaker_counts_from_nothing_and_opens_again():
+    subject, probes = probing(probes=1, min_calls=1)
+    subject.record(probes[0], None, START + 31.0)
+    assert not subject.seems_dead
+    calls(subject, 0, 1, now=START + 31.0)
+    assert subject.state == "open"
+
+
 def test_the_good_probes_of_a_failed_round_do_not_count_in_the_next():
     subject, probes = probing(probes=3)
     subject.record(probes[0], None, START + 31.0)
@@ -388,6 +406,15 @@ def test_a_throttled_probe_gives_its_place_back():
     assert subject.remaining(START + 31.0) == 0.0
     assert subject.admit(START + 31.0).probe
     refusal(subject, START + 31.0)
+
+
+def test_a_throttled_probe_that_lost_its_place_takes_nobodys():
+    subject, probes = probing(probes=1)
+    another = subject.admit(START + 90.0)
+    subject.record(probes[0], THROTTLED, START + 91.0)
+    refusal(subject, START + 91.0)
+    subject.record(another, None, START + 91.0)
+    assert subject.state == "closed"
 
 
 def test_a_probe_counts_once_however_often_it_reports():
@@ -453,6 +480,12 @@ def test_slow_calls_count_only_when_asked_for():
     subject = breaker()
     slow_calls(subject, 0, 100, seconds=3_600.0)
     assert subject.state == "closed"
+
+
+def test_a_call_of_which_no_length_is_known_is_not_slow():
+    subject = breaker(slow_call=0.5)
+    calls(subject, 100, 0)
+    assert (subject.state, subject._slow.some) == ("closed", 0)
 
 
 def test_it_opens_at_the_share_of_slow_calls_exactly_and_says_so():
@@ -696,6 +729,23 @@ def test_listeners_hear_of_a_failed_probe_and_of_no_late_failure():
     ]
 
 
+def test_listeners_are_told_whose_call_it_was():
+    class Register(pybreaker.CircuitBreakerListener):
+        def success(self, cb):
+            names.append(cb.name)
+
+        def failure(self, cb, exc):
+            names.append(cb.name)
+
+        def state_change(self, cb, old_state, new_state):
+            names.append(cb.name)
+
+    names: list[str] = []
+    subject = breaker(listeners=(Register(),), min_calls=2)
+    calls(subject, 1, 1)
+    assert names == ["tts"] * 3
+
+
 def test_a_listener_added_to_the_ledger_hears_of_changes():
     diary = Diary()
     subject = breaker()
@@ -706,7 +756,13 @@ def test_a_listener_added_to_the_ledger_hears_of_changes():
 
 def test_a_listener_that_raises_disturbs_nobody_and_is_reported(monkeypatch):
     reported: list[str] = []
-    monkeypatch.setattr(threading, "excepthook", lambda told: reported.append(str(told.exc_value)))
+    types: set[type[BaseException]] = set()
+
+    def hook(told: threading.ExceptHookArgs) -> None:
+        reported.append(str(told.exc_value))
+        types.add(told.exc_type)
+
+    monkeypatch.setattr(threading, "excepthook", hook)
 
     def on_change(old: str, new: str) -> None:
         raise ValueError(f"on_change {new}")
@@ -718,6 +774,7 @@ def test_a_listener_that_raises_disturbs_nobody_and_is_reported(monkeypatch):
     assert subject.state == subject.ledger.current_state == "closed"
     assert len(diary.entries) == 6
     assert reported[:4] == ["success", "failure", "state_change", "on_change open"]
+    assert types == {ValueError}
 
 
 def test_ctrl_c_in_a_listener_reaches_the_thread_and_later_changes_are_told():

@@ -11,7 +11,7 @@ from cosy_sync.policies import Deadline
 
 def test_remaining_counts_down_to_0_and_not_below():
     deadline = Deadline(100.0, 2.0)
-    assert deadline.at == 102.0
+    assert (deadline.started, deadline.at) == (100.0, 102.0)
     assert deadline.remaining(100.0) == 2.0
     assert deadline.remaining(101.5) == 0.5
     assert deadline.remaining(102.0) == 0.0

@@ -19,6 +19,7 @@ def refuse_twice(chosen: Pace, now: float = START) -> bool:
 
 def test_it_starts_at_the_configured_rate():
     chosen = pace()
+    assert not chosen.lowered
     assert chosen.rate(START) == 100.0
     assert not chosen.lowered
 

@@ -25,6 +25,9 @@ class Bell:
     def ring(self) -> None:
         self.rings += 1
 
+    def close(self, seconds: float) -> None:
+        self.closed_within = seconds
+
 
 class Process:
     """A breaker with its link, as one process has them."""
@@ -324,6 +327,21 @@ def test_another_attribute_error_is_told_as_it_is() -> None:
     one = Process(lambda name: object())
     one.step()
     assert one.told[0][1].startswith("AttributeError: ")
+
+
+def test_what_another_has_written_already_is_not_written_again(pair) -> None:
+    one, other = pair
+    one.fail(), other.fail()
+    one.step()
+    before = one.link._storage.opened_at
+    other.step()
+    assert one.link._storage.opened_at == before
+    assert not other.link._news
+
+
+def test_closing_waits_for_its_thread_as_long_as_was_said(pair) -> None:
+    pair[0].link.close(3.0)
+    assert pair[0].bell.closed_within == 3.0
 
 
 def test_it_starts_once(pair) -> None:

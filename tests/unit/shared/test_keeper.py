@@ -48,7 +48,8 @@ def test_nothing_runs_before_the_first_ring_and_one_thread_after_it() -> None:
         owner.keeper.ring()
         steps.expect(1)
     owner.keeper.close(20)
-    assert [thread.name for thread in steps.threads] == ["cosy-test"]
+    # A daemon: it must not hold up the end of the program.
+    assert [(thread.name, thread.daemon) for thread in steps.threads] == [("cosy-test", True)]
     assert not any(thread.is_alive() for thread in steps.threads)
 
 
@@ -83,8 +84,7 @@ def test_nothing_starts_after_the_end() -> None:
     owner = Owner(steps, "cosy-late")
     owner.keeper.close(20)
     owner.keeper.ring()
-    assert "cosy-late" not in {thread.name for thread in threading.enumerate()}
-    assert steps.count == 0
+    assert owner.keeper._thread is None and steps.count == 0
 
 
 def test_closing_does_not_wait_for_ever_for_a_step_that_hangs() -> None:
@@ -99,6 +99,7 @@ def test_closing_does_not_wait_for_ever_for_a_step_that_hangs() -> None:
     owner.keeper.ring()
     assert entered.wait(20)
     owner.keeper.close(0.01)
+    assert owner.keeper._thread is not None and owner.keeper._thread.is_alive()
     leave.set()
     owner.keeper.close(20)
 
@@ -130,7 +131,10 @@ def test_the_thread_ends_with_its_owner() -> None:
     assert not thread.is_alive()
 
 
-def test_a_step_that_breaks_is_logged_and_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_step_that_breaks_is_logged_and_not_the_last(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.shared.keeper._AFTER_A_BUG", 0.001)
     steps = Steps()
 
     def step() -> float:
@@ -141,8 +145,8 @@ def test_a_step_that_breaks_is_logged_and_not_the_last(caplog: pytest.LogCapture
     owner = Owner(step)
     with caplog.at_level(logging.ERROR, logger="cosy_sync"):
         owner.keeper.ring()
-        steps.expect(1)
-        owner.keeper.ring()
-        steps.expect(1)
+        steps.expect(2)
     owner.keeper.close(20)
-    assert "a bug" in caplog.text
+    (record,) = caplog.records
+    assert record.name == "cosy_sync" and "a bug" in caplog.text
+    assert record.getMessage().startswith("a step of <bound method Owner.step")

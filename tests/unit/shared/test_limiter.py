@@ -47,7 +47,7 @@ class Bell:
         self.rings += 1
 
     def close(self, seconds: float) -> None:
-        pass
+        self.closed_within = seconds
 
 
 class Scene:
@@ -127,6 +127,13 @@ def test_a_lowered_rate_spaces_this_clients_own_threads(scene) -> None:
     assert scene.limiter.reserve(START, START + 0.25) is None
 
 
+def test_a_rate_lowered_again_leaves_what_was_given_where_it_is(scene) -> None:
+    scene.limiter.set_rate(10.0)
+    scene.reserve(3)
+    scene.limiter.set_rate(9.0)
+    assert scene.limiter.next_free(START) - START == pytest.approx(0.3, abs=0.004)
+
+
 def test_a_lowered_rate_holds_without_the_book_too(scene) -> None:
     scene.limiter.set_rate(10.0)
     scene.step(ConnectionError("gone"))
@@ -162,6 +169,19 @@ def test_a_turn_that_is_due_and_nobodys_is_taken_at_once(scene) -> None:
     scene.step(says())  # the thread did not come
     assert scene.reserve() == [START + 0.2]
     assert scene.go() == 0.0
+
+
+def test_who_finds_a_turn_rings_nobody_and_who_finds_none_does(scene) -> None:
+    scene.reserve()
+    scene.step(says((1, 0.0)))
+    scene.clock.advance(0.2)
+    scene.step(says())  # the thread did not come
+    rings = scene.bell.rings
+    scene.reserve()
+    assert scene.bell.rings == rings
+    assert scene.go() == 0.0
+    assert scene.go() > 0.0
+    assert scene.bell.rings == rings + 1
 
 
 def test_a_turn_is_lost_after_half_a_second(scene) -> None:
@@ -247,6 +267,18 @@ def test_a_book_that_is_just_full_is_not_asked_at_once(scene) -> None:
     assert 0.02 <= scene.step(says(free=0.2501)) <= 0.07
 
 
+def test_a_full_book_is_told_at_once_what_left_late() -> None:
+    scene = Scene(rate=1.0)
+    scene.reserve(2)
+    seconds = scene.step(says((1, 0.0), free=1.015))
+    assert 0.02 <= seconds <= 0.07
+    rings = scene.bell.rings
+    assert scene.go(seconds) == 0.0
+    scene.reserve()
+    assert scene.bell.rings == rings  # a turn is not asked for before one may be free
+    assert 0.6 <= scene.step(says(free=0.9)) <= 0.7
+
+
 def test_steps_are_frequent_while_there_are_turns_and_rare_without(scene) -> None:
     assert scene.step(says()) == 1.0
     scene.reserve()
@@ -279,6 +311,14 @@ def test_a_turn_is_not_taken_inside_a_pause(scene) -> None:
     assert scene.limiter.reserve(START, math.inf) == pytest.approx(START + 5.002)
 
 
+def test_a_turn_at_the_end_of_a_pause_is_taken_then(scene) -> None:
+    scene.reserve(2)
+    scene.step(says((1, 0.5), (2, 1.0)))
+    scene.limiter.pause(START + 1.0)
+    assert scene.go(1.0) == 0.0
+    assert not scene.limiter._turns
+
+
 def test_a_shorter_pause_changes_nothing(scene) -> None:
     scene.limiter.pause(START + 5.0)
     rings = scene.bell.rings
@@ -295,11 +335,12 @@ def test_a_pause_of_others_holds_here(scene) -> None:
     assert scene.limiter.paused_until == START + 3.06
 
 
-def test_a_pause_that_could_not_be_told_is_told_later(scene) -> None:
-    scene.limiter.pause(START + 5.0)
+@pytest.mark.parametrize("seconds", [0.5, 5.0])
+def test_a_pause_that_could_not_be_told_is_told_later(scene, seconds) -> None:
+    scene.limiter.pause(START + seconds)
     scene.step(ConnectionError("gone"))
     scene.step(says(back=1.0))
-    assert [ask.pause for ask in scene.book.asks] == [5.0, 5.0]
+    assert [ask.pause for ask in scene.book.asks] == [seconds, seconds]
 
 
 # Without the book
@@ -321,6 +362,44 @@ def test_the_first_clients_share_is_as_configured() -> None:
     scene.step(ConnectionError("gone"))
     assert scene.limiter._local is not None
     assert scene.limiter._local.sustained < 10.0  # type: ignore[attr-defined]
+
+
+def test_who_was_alone_has_the_whole_rate_without_the_book(scene) -> None:
+    scene.step(says(clients=1))
+    scene.step(ConnectionError("gone"))
+    assert "100 requests/s, the share of one of 1 clients" in scene.told[0][1]
+
+
+def test_what_left_by_a_turn_counts_in_the_share() -> None:
+    scene = Scene(rate=1.0)
+    scene.reserve()
+    scene.step(says((1, 0.0), clients=1))
+    assert scene.go(0.002) == 0.0
+    scene.step(ConnectionError("gone"))
+    assert scene.go(0.5) == pytest.approx(0.505)
+
+
+def test_what_left_by_a_turn_and_was_not_told_is_told_without_it(scene) -> None:
+    scene.reserve()
+    scene.step(says((7, 0.0)))
+    assert scene.go(0.002) == 0.0
+    scene.limiter._lose("no answer")
+    scene.step(says(back=1.0))
+    assert scene.last.sent == [(0, 0.0)]
+
+
+def test_of_what_left_no_more_is_remembered_than_fits_into_a_second() -> None:
+    scene = Scene(rate=1.0)
+    scene.step(ConnectionError("gone"))
+    assert len(drive(scene, 5.0)) >= 3
+    scene.step(says(back=1.0))
+    assert len(scene.last.sent) == len(scene.limiter._own) == 1
+    scene = Scene(rate=1.0)
+    scene.reserve(3)
+    scene.step(says((1, 0.0), (2, 0.0), (3, 0.0)))
+    assert [scene.go(0.002) for _ in range(3)] == [0.0] * 3
+    scene.step()
+    assert scene.last.sent == [(3, 0.0)] and len(scene.limiter._own) == 1
 
 
 def test_a_loss_is_told_once(scene) -> None:
@@ -364,6 +443,18 @@ def test_threads_that_waited_for_a_turn_get_a_place_in_the_share(scene) -> None:
     waits = [scene.go(), scene.go(), scene.go()]
     assert scene.limiter._orphans == 0
     assert len({round(wait, 6) for wait in waits}) == 3
+    # Not even the first goes at once: all others may have sent the whole rate in this second.
+    assert all(0.0 < wait < 0.2 for wait in waits)
+
+
+def test_who_has_a_place_in_the_share_needs_no_other(scene) -> None:
+    scene.step(says(clients=4))
+    scene.step(ConnectionError("gone"))
+    scene.clock.advance(2.0)
+    scene.reserve()
+    free = scene.limiter.next_free(scene.clock.now())
+    assert scene.go() == 0.0
+    assert scene.limiter.next_free(scene.clock.now()) == free
 
 
 def test_a_hung_exchange_is_given_up_by_who_waits(scene) -> None:
@@ -374,6 +465,7 @@ def test_a_hung_exchange_is_given_up_by_who_waits(scene) -> None:
     scene.clock.advance(0.02)
     scene.reserve()
     assert [shared for shared, _ in scene.told] == [False]
+    assert scene.told[0][1].startswith("no answer; until it answers again: ")
 
 
 def test_an_answer_after_that_is_a_return(scene) -> None:
@@ -384,9 +476,9 @@ def test_an_answer_after_that_is_a_return(scene) -> None:
 
 def test_those_who_return_tell_what_they_sent_and_wait_for_the_others(scene) -> None:
     scene.step(ConnectionError("gone"))
-    assert len(drive(scene, 0.5)) > 0
+    sent = drive(scene, 0.5)
     assert scene.step(says(back=0.3)) == 0.05
-    assert scene.last.away and len(scene.last.sent) > 0
+    assert scene.last.away and len(scene.last.sent) == len(sent) > 0
     assert {number for number, _ in scene.last.sent} == {0}
     scene.clock.advance(0.28)
     assert scene.step(says(back=0.02)) == pytest.approx(0.02)
@@ -433,8 +525,11 @@ def test_the_history_of_a_share_is_full_and_in_order() -> None:
     assert _history([8.9, 9.0, 9.1, 9.2], 4.0, 10.0) == [9.1, 9.2, 9.5, 10.0]
     assert _history([9.1, 9.2, 9.3], 2.0, 10.0) == [9.2, 9.3]
     assert _history([], 0.5, 10.0) == [10.0]
+    assert _history([8.5], 0.5, 10.0) == [8.5]
+    assert _history([7.5], 0.5, 10.0) == [10.0]
 
 
 def test_closing_closes_the_book(scene) -> None:
     scene.limiter.close(1.0)
     assert scene.book.closed
+    assert scene.bell.closed_within == 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -50,6 +51,19 @@ def test_the_first_turns_are_a_burst_and_the_rest_is_spaced_up_to_the_horizon(ma
     assert [number for number, _ in answer.turns] == list(range(1, len(instants) + 1))
 
 
+@pytest.mark.parametrize(("rate", "burst"), [(39.0, 1), (40.0, 2), (59.0, 2), (60.0, 3)])
+def test_5_percent_of_the_rate_are_burst(make, rate, burst) -> None:
+    instants = [at for _, at in ask(make(rate=rate), want=burst + 1).turns]
+    assert instants == pytest.approx([0.0] * burst + [1.015 / rate], abs=2e-6)
+
+
+@pytest.mark.parametrize("rate", [1.0, 1.5, 1.999])
+def test_only_whole_requests_fit_into_a_second(make, rate) -> None:
+    answer = ask(make(rate=rate), want=2)
+    assert [at for _, at in answer.turns] == [0.0]
+    assert answer.free == pytest.approx(1.015)
+
+
 def test_as_many_turns_are_booked_as_are_wanted(make) -> None:
     book = make()
     assert len(ask(book, want=3).turns) == 3
@@ -86,6 +100,13 @@ def test_what_left_late_keeps_those_away_who_come_a_second_later(make, redis_ser
     ask(book, sent=[(1, -0.5)])
     assert float(redis.hget(STATE, "left")) > left
     assert ask(book, want=1).free > 1.2
+
+
+def test_who_left_out_of_order_counts_after_it_is_out_of_the_log(make) -> None:
+    book = make(rate=2.0)
+    ask(book, sent=[(0, 0.0), (0, 0.3)])  # the first one left last
+    ask(book, sent=[(0, 0.2)])  # and is pushed out
+    assert 0.9 < ask(book, want=1).free <= 1.015
 
 
 def test_numbers_of_another_life_are_noted_as_new(make, redis_server) -> None:
@@ -128,9 +149,12 @@ def test_those_who_were_away_return_together(make) -> None:
 
 def test_a_clock_that_was_set_back_does_not_stop_everything(make, redis_server) -> None:
     book, redis = make(), redis_server.client()
-    ask(book, want=100, pause=100.0)
+    ask(book, pause=100.0, sent=[(0, 0.1)] * 100)
+    ahead = int(redis.hget(STATE, "now")) + 3_600_000_000
     for field in ("due", "left", "pause"):
-        redis.hset(STATE, field, int(redis.hget(STATE, "now")) + 3_600_000_000)
+        redis.hset(STATE, field, ahead)
+    for place in range(redis.llen(LOG)):
+        redis.lset(LOG, place, ahead)
     assert ask(book, want=5).turns == []
     redis.hincrby(STATE, "now", 3_600_000_000)
     assert len(ask(book, want=5).turns) == 5
@@ -166,3 +190,31 @@ def test_a_server_that_is_gone_is_an_error_and_one_that_is_back_is_asked_again(
         ask(book)
     redis_server.start()
     assert len(ask(book, want=5).turns) == 5
+
+
+def test_a_server_that_is_silent_is_an_error_and_asked_only_once() -> None:
+    # A script that was repeated might book its turns twice.
+    redis = pytest.importorskip("redis")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        book = RedisBook(SharingConfig(redis_url=url, timeout=0.05), NAME, 100.0)
+        with pytest.raises(redis.TimeoutError):
+            ask(book)
+        options = book._redis.connection_pool.connection_kwargs
+        assert options["socket_timeout"] == options["socket_connect_timeout"] == 0.05
+        server.setblocking(False)
+        server.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            server.accept()
+        book.close()
+
+
+def test_closing_closes_the_connection_and_nothing_where_there_is_none(make, redis_server) -> None:
+    redis, book = redis_server.client(), make()
+    book.close()
+    ask(book)
+    assert len(redis.client_list()) == 2
+    book.close()
+    while len(redis.client_list()) > 1:  # the server notices in a moment
+        pass
+    redis.close()

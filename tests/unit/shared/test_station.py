@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -56,6 +57,7 @@ def test_calls_go_through_a_limit_in_redis(redis_server) -> None:
         assert isinstance(limiter(client), SharedLimiter)
         for _ in range(3):
             assert client.synth("你好").duration > 0
+        assert "cosy-limit" in {thread.name for thread in threading.enumerate()}
     redis = redis_server.client()
     assert redis.llen(f"cosy_sync:{{{URL}}}:log") == 3
 
@@ -117,6 +119,7 @@ def test_two_clients_share_an_open_breaker_and_listeners_hear_of_it() -> None:
         service.fail(503)
         with pytest.raises(cosy_sync.UnavailableError):
             one.synth("你好")
+        assert "cosy-breaker" in {thread.name for thread in threading.enumerate()}
         until(lambda: other.stats().breakers[URL] == "open")
         with pytest.raises(cosy_sync.BreakerOpenError):
             other.synth("你好")

@@ -225,13 +225,13 @@ def test_no_more_calls_are_under_way_than_allowed(
         assert stats["connections_peak"] == 2
 
 
-def test_no_second_sees_more_calls_than_allowed(case: Case, serve: Serve, connect: Connect) -> None:
-    server = serve(rps=10)
+def test_calls_keep_to_the_rate(case: Case, serve: Serve, connect: Connect) -> None:
+    server = serve(rps=0)
     client = connect(server, batch_size=1, rate=10)
-    # Long enough a time for a client that does not count to be refused.
-    outcomes = client.synth_many(texts(14), on_error="return")
-    assert [outcome.error for outcome in outcomes] == [None] * 14
-    assert server.stats()["overrun"] == 0 and client.stats().throttled == 0
+    assert len(client.synth_many(texts(20))) == 20
+    # Without a limit all of them would come in one second. Not 10: where a machine stands still for
+    # a moment, what left apart arrives together.
+    assert server.stats()["peak_requests_per_second"] < 17
 
 
 def test_a_text_without_a_turn_in_time_is_not_sent(

@@ -47,16 +47,17 @@ def announced(capsys: Captured) -> tuple[int, int]:
 
 
 def test_no_limit_is_exceeded_and_no_request_untold(capsys: Captured) -> None:
-    with Server(ServerConfig(latency=0.05, rps=60, max_connections=4)) as server:
-        assert bench(server, "--rate", "60", "--connections", "4") == 0
+    with Server(ServerConfig(latency=0.05, rps=0, max_connections=4)) as server:
+        assert bench(server, "--rate", "40", "--connections", "4") == 0
         stats = server.stats()
     assert stats["throttled"] == stats["refused"] == 0
     assert stats["connections_peak"] <= 4
-    assert stats["peak_requests_per_second"] <= 60
+    # 4 connections could do 80. Not 40: what left apart may arrive together.
+    assert stats["peak_requests_per_second"] < 60
     found, (requests, texts) = figures(), announced(capsys)
     assert stats["requests"] == found["requests"] <= requests
     assert stats["texts"] == found["texts"] <= texts
-    # At 20 requests/s for each in flight, 60/s are reached with 4: or there the connections end.
+    # At 20 requests/s for each in flight, 40/s are reached with 2.
     assert found["end"]["kind"] in ("rate", "top", "knee")
     assert [step["in_flight"] for step in found["steps"]] == [1, 2, 4][: len(found["steps"])]
     assert all(step["whole"] and not step["errors"] for step in found["steps"])

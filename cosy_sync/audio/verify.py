@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Callable, Sequence
 
 from ..config import VerifyConfig
-from ..errors import BadAudioError, CosyError
+from ..errors import BadAudioError, CosyError, UnexpectedError
 from ..models import Audio
 from .spoken import fewest_spoken, most_spoken, sounds_like, spoken_chars
 
@@ -132,14 +132,14 @@ class Verifier:
                 self._first.clear()
 
 
-def _ask(check: Callable[[str, Audio], bool], text: str, audio: Audio) -> Audio | BadAudioError:
+def _ask(check: Callable[[str, Audio], bool], text: str, audio: Audio) -> Audio | CosyError:
     try:
         if check(text, audio):
             return audio
     except Exception as cause:
-        error = BadAudioError(
-            f"the check given in VerifyConfig raised {type(cause).__name__}; see the cause",
-            reason="check",
+        # Nothing is wrong with the audio as far as anybody knows: another would not help.
+        error = UnexpectedError(
+            f"the check given in VerifyConfig raised {type(cause).__name__}; see the cause"
         )
         error.__cause__ = cause
         return error

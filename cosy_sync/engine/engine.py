@@ -151,7 +151,7 @@ class Engine:
         places = self.cluster.places(min(config.deadline, config.timeouts.connect))
         terms = Terms(
             deadline=config.deadline,
-            within=None if within is None else Deadline(self._clock.now(), within),
+            within=None if within is None else Deadline(self._clock.now(), within, "within"),
             interactive=config.priority == "interactive",
             lazy=lazy,
             alone=len(self._supplies.endpoints) == 1,

@@ -13,11 +13,13 @@ class Deadline:
     Args:
         started: When the time began, in monotonic seconds.
         seconds: How long it lasts: the number that the caller gave, and that errors report.
+        name: What the caller gave it as.
     """
 
-    __slots__ = ("at", "seconds", "started")
+    __slots__ = ("_name", "at", "seconds", "started")
 
-    def __init__(self, started: float, seconds: float) -> None:
+    def __init__(self, started: float, seconds: float, name: str = "deadline") -> None:
+        self._name = name
         self.started = started
         self.seconds = seconds
         self.at = started + seconds
@@ -37,7 +39,7 @@ class Deadline:
 
     def error(self, phase: str) -> DeadlineError:
         """Build the error for a deadline that passed during a phase, such as "waiting for room"."""
-        message = f"not done within {self.seconds:g} s (deadline): {phase}"
+        message = f"not done within {self.seconds:g} s ({self._name}): {phase}"
         return DeadlineError(message, deadline=self.seconds, phase=phase)
 
     def __repr__(self) -> str:

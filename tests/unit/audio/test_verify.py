@@ -12,7 +12,7 @@ import pytest
 from cosy_sync.audio import Verifier
 from cosy_sync.audio import verify as verify_module
 from cosy_sync.config import VerifyConfig
-from cosy_sync.errors import BadAudioError, CosyError, TextError
+from cosy_sync.errors import BadAudioError, CosyError, TextError, UnexpectedError
 from cosy_sync.models import Audio, wav_header
 
 RATE = 8_000
@@ -235,13 +235,13 @@ def test_the_callers_check_sees_what_passed_and_may_refuse(enabled: bool) -> Non
     assert bad.reason == "check"
 
 
-def test_a_check_that_raises_refuses_with_the_cause() -> None:
+def test_a_check_that_raises_ends_its_text_with_the_cause_and_without_a_retry() -> None:
     def check(text: str, audio: Audio) -> bool:
         raise KeyError(text)
 
     [error] = Verifier(VerifyConfig(check=check)).check([TEXT], [sound(4)])
-    assert isinstance(error, BadAudioError)
-    assert (error.reason, type(error.__cause__)) == ("check", KeyError)
+    assert isinstance(error, UnexpectedError)
+    assert (error.retryable, type(error.__cause__)) == (False, KeyError)
     assert TEXT not in str(error)
 
 

@@ -9,6 +9,11 @@ from cosy_sync.errors import CosyError, DeadlineError
 from cosy_sync.policies import Deadline
 
 
+def test_an_error_says_what_the_caller_gave_the_number_as():
+    error = Deadline(100.0, 2.0, "within").error("speaking")
+    assert str(error) == "not done within 2 s (within): speaking"
+
+
 def test_remaining_counts_down_to_0_and_not_below():
     deadline = Deadline(100.0, 2.0)
     assert (deadline.started, deadline.at) == (100.0, 102.0)

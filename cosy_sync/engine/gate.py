@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
+from ..errors import ClosedError
 from .budget import Permits
 
 __all__ = ["Gate"]
@@ -29,7 +31,7 @@ class Gate:
     def enter_later(self, task: Callable[[], None], *, urgent: bool = False) -> None:
         """Call the task as soon as it may be inside: now, or on the thread of one who leaves.
 
-        Urgent ones go before the others.
+        Urgent ones go before the others. Once closed, all are called at once, to end their jobs.
         """
         (self._urgent if urgent else self._normal).append(task)
         self._advance()
@@ -51,11 +53,10 @@ class Gate:
         # Whoever joins the line tries the door afterwards, and whoever leaves looks at the line
         # afterwards: of two who do so at the same time one sees the other.
         while self._urgent or self._normal:
-            try:
+            # Closed: nobody leaves who could let them in, and those who wait would never be told.
+            with contextlib.suppress(ClosedError):
                 if not self._permits.acquire():
                     return
-            except Exception:  # closed: close() has the line
-                return
             task = _first(self._urgent) or _first(self._normal)
             if task is None:
                 self._permits.release()

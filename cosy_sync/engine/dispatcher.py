@@ -123,7 +123,7 @@ class Dispatcher:
         finally:
             if os.getpid() == self._pid:
                 self.stop.set()
-                self._ready.clear()
+                self._leave_ready()
                 self._backlog.give_up()
 
     def finished(self) -> list[Outcome]:
@@ -320,13 +320,18 @@ class Dispatcher:
 
     def _dismiss(self, error: CosyError) -> None:
         """Refuse what stands ready."""
-        while True:
-            try:
-                job = self._ready.popleft()
-            except IndexError:
-                return
+        for job in self._leave_ready():
             self._jobs.remove(job)
             self._refuse(job.texts, error)
+
+    def _leave_ready(self) -> list[Job]:
+        """Return what stands ready, without its places at the tenant's gate."""
+        left: list[Job] = []
+        while True:
+            try:
+                left.append(self._ready.popleft())
+            except IndexError:
+                return left
             if self._terms.gate is not None:
                 self._terms.gate.release()
 

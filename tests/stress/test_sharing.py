@@ -106,6 +106,36 @@ def test_within_holds_behind_a_full_tenant(held) -> None:
         future.result(20)
 
 
+def test_a_lazy_call_that_is_dropped_gives_its_tenants_places_back(held) -> None:
+    handle, go, calls = held
+    with over(handle, Endpoint(URL, max_connections=1)) as client:
+        tenant = client.with_options(tenant="a", max_in_flight=1)
+        slow = threading.Thread(target=lambda: list(client.synth_iter(["这是一句很慢的话"])))
+        slow.start()  # it has the only worker
+        while not calls:
+            time.sleep(0.001)
+        outcomes = tenant.synth_iter(["", "这一句等着工人"])
+        assert isinstance(next(outcomes).error, cosy_sync.InvalidTextError)
+        outcomes.close()
+        go.set()
+        slow.join(20)
+        assert len(tenant.synth_many(["另外一句话"], within=10.0)) == 1
+
+
+def test_closing_ends_all_who_stand_in_a_tenants_line(held) -> None:
+    handle, go, calls = held
+    client = over(handle)
+    tenant = client.with_options(tenant="a", max_in_flight=1)
+    futures = [tenant.submit(text) for text in sentences(300, "慢的")]
+    while not calls:
+        time.sleep(0.001)
+    threading.Timer(0.2, go.set).start()
+    client.close(0)
+    errors = [future.exception(10) for future in futures]
+    assert {type(error) for error in errors} <= {type(None), cosy_sync.ClosedError}
+    assert sum(error is None for error in errors) <= 64
+
+
 def test_two_calls_of_many_texts_take_turns_on_the_workers(held) -> None:
     handle, go, calls = held
     first, second = sentences(30, "慢的"), sentences(30, "快的")

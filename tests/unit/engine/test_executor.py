@@ -44,9 +44,38 @@ def test_a_closed_executor_refuses(executor: Executor) -> None:
 
 
 def test_draining_waits_for_busy_callers_too(executor: Executor) -> None:
-    with executor.busy():
-        assert not executor.drain(0.02)
-    assert executor.drain(0.02)
+    leave, entered = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with executor.busy():
+            entered.set()
+            assert leave.wait(30)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert entered.wait(10)
+    assert not executor.drain(0.02)
+    leave.set()
+    assert executor.drain(10)
+    thread.join()
+
+
+def test_who_is_busy_does_not_wait_for_himself(executor: Executor) -> None:
+    with executor.busy(), executor.busy():
+        assert executor.drain(0.02)
+        assert not executor.is_inside()
+
+
+def test_a_task_that_ran_within_another_leaves_that_one_inside() -> None:
+    executor, seen = SerialExecutor(), []
+
+    def outer() -> None:
+        executor.submit(lambda: seen.append(executor.drain(0.02)))
+        seen.append(executor.drain(0.02) and executor.is_inside())
+
+    executor.submit(outer)
+    assert seen == [True, True]
+    assert not executor.is_inside() and executor.drain(0.02)
 
 
 def test_draining_waits_for_running_tasks_but_not_for_ever(threaded) -> None:

@@ -179,8 +179,9 @@ class Coalescer:
             self._attended = False
             stay = [flight for flight in job.flights if flight.tickets]
             if not stay:
+                if job.open:  # or its caller gave up before, and has counted it
+                    self._flying -= 1
                 job.open = 0
-                self._flying -= 1
             elif self._line or len(stay) < job.open:
                 job.load(stay + self._line.take(stay))
             asks = self._asks()

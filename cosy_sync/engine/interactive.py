@@ -219,6 +219,8 @@ class Interactive:
                 coalescer.join(utterance, waiter)
                 return
             self._crew.stops.add(stop)
+            if self._crew.cut.is_set():  # too late for the one who sets all stops
+                stop.set()
             try:
                 waiter.tell(self._lead(coalescer, flight, config, deadline, stop))
             except BaseException as error:

@@ -11,6 +11,8 @@ from lanes import eventually
 
 import cosy_sync
 from cosy_sync import CoalesceConfig, CosyClient, Endpoint
+from cosy_sync.engine.singleflight import Flight
+from cosy_sync.models import Utterance
 from cosy_sync.testing import FakeService
 
 URL = "http://tts.test/batch"
@@ -192,6 +194,26 @@ def test_the_main_thread_is_woken_by_the_end_of_the_client(held) -> None:
     held.go.set()
     closing.join(20)
     bulk.join(20)
+
+
+def test_the_end_of_the_client_meets_a_text_of_the_main_thread_that_just_took_off(
+    held, monkeypatch
+) -> None:
+    client = over(held)
+    interactive = client._core.engine()._interactive
+    line = interactive._coalescer(client._interactive)
+    take_off = line.take_off
+
+    def cut_meanwhile(utterance: Utterance) -> Flight | None:
+        flight = take_off(utterance)
+        interactive.cut()
+        return flight
+
+    monkeypatch.setattr(line, "take_off", cut_meanwhile)
+    with pytest.raises(cosy_sync.ClosedError):
+        client.synth("一句话")
+    assert held.calls == []
+    client.close(0)
 
 
 def test_a_waiting_thread_that_is_interrupted_takes_its_text_back(held, monkeypatch) -> None:

@@ -799,6 +799,18 @@ def test_ended_streams_are_not_kept_for_the_collector(client, net) -> None:
         gc.enable()
 
 
+def test_the_deadline_holds_on_the_main_thread_whatever_the_workers_do(make, net, clock) -> None:
+    client = make(Endpoint(URL, max_connections=1), deadline=0.02)
+    go = threading.Event()
+    client._core.engine()._single.submit(lambda: go.wait(20))
+    with pytest.raises(DeadlineError) as caught:
+        client.stream(TEXT)
+    assert caught.value.deadline == 0.02 and not go.is_set()
+    go.set()
+    assert client._core.engine()._single.drain(10)
+    assert net.parcels == []  # what came too late is not sent
+
+
 def test_the_end_of_the_client_wakes_who_waits_for_a_connection(make, net) -> None:
     client = make(Endpoint(URL, max_connections=1))
     net.script(SOUND[:1000], SOUND[1000:])

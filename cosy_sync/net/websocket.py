@@ -87,7 +87,8 @@ class WebSocketCarrier:
             while piece := talk.read():
                 pieces.append(piece)
         except CutError as error:
-            raise error.with_details(partial=b"".join(pieces)) from error
+            error.partial = b"".join(pieces)
+            raise
         finally:
             talk.close()
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -16,7 +16,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ..errors import ConnectError, TransportError
-from .connection import Connection, Stream
+from .connection import LONGEST, Connection, Stream
 from .exchange import Budget, exchange
 from .nested import NestedTls
 from .resolver import look_up
@@ -51,6 +51,7 @@ def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
     message says what to check.
     """
     first = route.proxy or route
+    until = min(until, time.monotonic() + LONGEST)
     found = [route.address] if route.address else look_up(first.host, first.port)
     failure: Exception = TimeoutError("no time left")
     for number, address in enumerate(found):

@@ -239,7 +239,7 @@ def _idle_since(stack: Stack) -> float:
 
 def _keep(pool_ref: weakref.ref[ConnectionPool], closed: threading.Event, expiry: float) -> None:
     """Close idle connections while there are any; ends with the last one, or with the pool."""
-    while not closed.wait(expiry / 2):
+    while not closed.wait(min(expiry / 2, threading.TIMEOUT_MAX)):
         pool = pool_ref()
         if pool is None:
             return

@@ -291,6 +291,17 @@ def test_no_more_threads_is_no_reason_to_fail(
     assert is_open(other)
 
 
+def test_connections_may_idle_for_ever(make: Make) -> None:
+    pool = make(idle_expiry=1e300)
+    returned(pool, ONE)
+    keeper = pool._keeper
+    assert keeper is not None
+    keeper.join(0.05)
+    assert keeper.is_alive()
+    pool.close()
+    assert not keeper.is_alive()
+
+
 def test_the_keeper_does_not_keep_the_pool_alive(dialer: Dialer) -> None:
     pool = ConnectionPool(dialer, max_connections=2, idle_expiry=0.02)
     (connection,) = opened(pool, ONE)

@@ -173,6 +173,17 @@ def test_a_forgotten_route_may_be_used_again(pool: ConnectionPool) -> None:
     pool.drop(again)
 
 
+def test_routes_without_a_connection_are_not_remembered_for_ever(make: Make) -> None:
+    pool = make(max_connections=2)
+    (busy,) = opened(pool, ONE)
+    for number in range(1_000):
+        returned(pool, Route(f"host{number}.example", 80, False, None))
+        assert len(pool._stacks) <= 2 + 256
+    pool.give_back(busy)
+    assert pool.take(ONE) is busy
+    pool.give_back(busy)
+
+
 def test_expire_closes_what_is_old_and_leaves_the_rest(pool: ConnectionPool) -> None:
     old, new = returned(pool, ONE, ONE)
     old.idle_since -= 61

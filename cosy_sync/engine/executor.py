@@ -107,9 +107,9 @@ class ThreadExecutor(Executor):
                 self._queued.discard(first)
                 self._run(task, first)
 
-        self._pending.add(first)
-        self._queued.add(first)
         try:
+            self._pending.add(first)
+            self._queued.add(first)
             self._pool.submit(once)
         except RuntimeError as error:
             if "shutdown" in str(error):
@@ -119,6 +119,11 @@ class ThreadExecutor(Executor):
             # No thread could be started, but the task was queued all the same: whoever comes
             # first runs it, this thread or a worker that lives.
             once()
+        except BaseException:  # Ctrl-C: whoever drains must not wait for a task that never came
+            if first.acquire(blocking=False):
+                self._queued.discard(first)
+                self._pending.discard(first)
+            raise
 
     def close(self) -> None:
         """Take no more tasks and end the threads; a task that still runs is left to itself."""

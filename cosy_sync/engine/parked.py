@@ -49,8 +49,8 @@ class ParkedExecutor(Executor):
         Raises ClosedError.
         """
         work = task, object()
-        self._pending.add(work[1])
         try:
+            self._pending.add(work[1])
             self._submit(work)
         except BaseException:
             self._pending.discard(work[1])

@@ -141,6 +141,29 @@ def test_a_task_knows_that_it_is_inside(threaded) -> None:
     assert seen == [True] and not executor.is_inside()
 
 
+@pytest.mark.parametrize("make, inner", [(ThreadExecutor, "_pool"), (ParkedExecutor, "_lock")])
+def test_ctrl_c_while_submitting_leaves_nothing_to_be_waited_for(make, inner, monkeypatch) -> None:
+    class Interrupted:
+        def submit(self, task: object) -> None:
+            raise KeyboardInterrupt
+
+        def __enter__(self) -> None:
+            raise KeyboardInterrupt
+
+        def __exit__(self, *_: object) -> None: ...
+
+    executor, ran = make(1), []
+    with monkeypatch.context() as patch:
+        patch.setattr(executor, inner, Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(lambda: ran.append(1))
+    assert executor.drain(0.02) and not executor.contended
+    executor.submit(lambda: ran.append(2))
+    assert executor.drain(10)
+    executor.close()
+    assert ran == [2]
+
+
 def test_without_threads_the_one_that_asks_does_the_work(threaded, monkeypatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

@@ -88,7 +88,9 @@ class _Upgrade(HTTPSConnection):
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
         # None leaves the check of the host to the context; False respects one that does without.
         asserted: Literal[False] | None = None if context.check_hostname else False
-        super().__init__(host, ssl_context=context, assert_hostname=asserted)
+        # Without a port, the end of an IPv6 address would be taken for one.
+        port = self.default_port
+        super().__init__(host, port, ssl_context=context, assert_hostname=asserted)
         self._given = sock
 
     def _new_conn(self) -> socket.socket:

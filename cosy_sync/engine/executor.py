@@ -43,14 +43,14 @@ class Executor:
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Count the work that is done meanwhile on the caller's own thread like a task."""
-        token = object()
-        self._pending.add(token)
-        self._local.busy = self._mine("busy") + 1
+        token, before = object(), self._mine("busy")
         try:
+            self._pending.add(token)
+            self._local.busy = before + 1
             yield
         finally:
-            self._local.busy -= 1
             self._pending.discard(token)
+            self._local.busy = before
 
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is queued or running; return whether that came in time.

@@ -9,6 +9,7 @@ import pytest
 
 import cosy_sync
 from cosy_sync import CosyClient, Endpoint, PoolConfig, RetryConfig
+from cosy_sync.models import Utterance
 from cosy_sync.testing import FakeClock, FakeService
 
 URL = "http://tts.test/batch"
@@ -119,6 +120,23 @@ def test_a_lazy_call_that_is_dropped_gives_its_tenants_places_back(held) -> None
         outcomes.close()
         go.set()
         slow.join(20)
+        assert len(tenant.synth_many(["另外一句话"], within=10.0)) == 1
+
+
+def test_ctrl_c_before_a_batch_stands_ready_gives_its_tenants_place_back(
+    held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(set):  # type: ignore[type-arg]
+        def add(self, job: object) -> None:
+            raise KeyboardInterrupt
+
+    handle, _, _ = held
+    with over(handle) as client:
+        tenant = client.with_options(tenant="a", max_in_flight=1)
+        call = client._core.engine().run_many([Utterance(0, "一句话")], tenant._bulk)
+        call._jobs = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            next(call.outcomes())
         assert len(tenant.synth_many(["另外一句话"], within=10.0)) == 1
 
 

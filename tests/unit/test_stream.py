@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import linecache
 import os
 import pickle
 import signal
-import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Iterator
 
 import pytest
+from interrupts import interrupt_at
 from lanes import eventually
 from streams import URL, DripReader, PlayNet, install, play_net, tone
 
@@ -379,34 +377,6 @@ def test_ctrl_c_while_the_first_sound_is_awaited_ends_it_when_it_comes(client, n
     assert len(net.parcels) == 1  # nobody wants it repeated
 
 
-def interrupt_at(number: int, work: Callable[[], object]) -> bool:
-    """Do the work, with Ctrl-C before the n-th line of ours; return whether it had as many."""
-    home = os.path.dirname(cosy_sync.__file__)
-    lines = 0
-
-    def trace(frame: FrameType, event: str, arg: object) -> object:
-        nonlocal lines
-        if not frame.f_code.co_filename.startswith(home):
-            return None
-        # Python itself sees to it that no signal comes between a block and its __exit__.
-        code = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-        if event == "line" and not code.lstrip().startswith("with "):
-            lines += 1
-            if lines == number:
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    except (KeyboardInterrupt, CosyError):
-        pass
-    finally:
-        sys.settrace(before)
-    return lines >= number
-
-
 @pytest.mark.parametrize("ending", ["whole", "left", "cut"])
 def test_ctrl_c_at_any_line_leaves_nothing_taken(make, net, ending) -> None:
     client = make(max_in_flight=1, retry=RetryConfig(max_retries=0))
@@ -421,7 +391,7 @@ def test_ctrl_c_at_any_line_leaves_nothing_taken(make, net, ending) -> None:
                     break
 
     def nothing_is_taken() -> bool:
-        gates = [gate._permits.used for gate in engine._gates.values()]
+        gates = [gate._permits.used for gate in engine._gates.everybody()]
         return not any([client.stats().in_flight, len(engine._streamer._open), *gates])
 
     number = 0

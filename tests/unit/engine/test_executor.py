@@ -4,6 +4,8 @@ import threading
 import time
 
 import pytest
+from interrupts import interrupt_at
+from lanes import eventually
 
 from cosy_sync.engine import SerialExecutor, ThreadExecutor
 from cosy_sync.engine.executor import Executor
@@ -141,20 +143,13 @@ def test_a_task_knows_that_it_is_inside(threaded) -> None:
     assert seen == [True] and not executor.is_inside()
 
 
-@pytest.mark.parametrize("make, inner", [(ThreadExecutor, "_pool"), (ParkedExecutor, "_lock")])
-def test_ctrl_c_while_submitting_leaves_nothing_to_be_waited_for(make, inner, monkeypatch) -> None:
-    class Interrupted:
-        def submit(self, task: object) -> None:
-            raise KeyboardInterrupt
+def test_ctrl_c_while_a_task_is_queued_leaves_nothing_to_be_waited_for(monkeypatch) -> None:
+    def interrupted(task: object) -> None:
+        raise KeyboardInterrupt
 
-        def __enter__(self) -> None:
-            raise KeyboardInterrupt
-
-        def __exit__(self, *_: object) -> None: ...
-
-    executor, ran = make(1), []
+    executor, ran = ThreadExecutor(1), []
     with monkeypatch.context() as patch:
-        patch.setattr(executor, inner, Interrupted())
+        patch.setattr(executor._pool, "submit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             executor.submit(lambda: ran.append(1))
     assert executor.drain(0.02) and not executor.contended
@@ -162,6 +157,25 @@ def test_ctrl_c_while_submitting_leaves_nothing_to_be_waited_for(make, inner, mo
     assert executor.drain(10)
     executor.close()
     assert ran == [2]
+
+
+@pytest.mark.parametrize("parked", [False, True])
+def test_ctrl_c_at_any_line_of_a_hand_over_loses_no_worker(parked: bool) -> None:
+    lines = 0
+    while True:
+        lines += 1
+        executor = ParkedExecutor(1)
+        if parked:
+            executor.submit(lambda: None)
+            eventually(lambda executor=executor: executor._parked)
+        whole = not interrupt_at(lines, lambda: executor.submit(lambda: None))  # noqa: B023
+        done = threading.Event()
+        executor.submit(done.set)
+        assert done.wait(10) and executor.drain(10), f"line {lines}"
+        executor.close()
+        if whole:
+            break
+    assert lines > 10
 
 
 def test_without_threads_the_one_that_asks_does_the_work(threaded, monkeypatch) -> None:

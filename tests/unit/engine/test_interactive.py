@@ -1,6 +1,7 @@
 """synth and submit as callers see them: cancelled, late, closed, inside of callbacks."""
 
 import concurrent.futures
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -264,6 +265,24 @@ def test_many_different_settings_do_not_grow_for_ever(held) -> None:
         assert len(client._core.engine()._interactive._coalescers) <= 256
 
 
+def test_tenants_that_are_gone_are_forgotten_and_one_that_is_inside_is_not(held) -> None:
+    with over(held) as client:
+        engine, tenant = client._core.engine(), client.with_options(tenant="a", max_in_flight=1)
+        bulk, _ = in_thread(lambda: tenant.synth_many(["很慢的一句话"]))
+        eventually(lambda: held.calls)
+        for number in range(1_000):
+            other = client.with_options(tenant=str(number), max_in_flight=2)
+            assert [outcome.ok for outcome in other.synth_iter(["你好"])] == [True]
+        gc.collect()  # a call of many texts is a circle
+        assert len(engine._gates.everybody()) <= 300
+        (outcome,) = tenant.synth_many(["另一句话"], within=0.2, on_error="return")
+        assert isinstance(outcome.error, cosy_sync.DeadlineError)
+        with pytest.raises(cosy_sync.ConfigError, match="one limit"):
+            client.with_options(tenant="a", max_in_flight=2).synth_many(["另一句话"])
+        held.go.set()
+        bulk.join(20)
+
+
 def test_closing_lets_what_stands_in_line_finish(held) -> None:
     client = over(held, Endpoint(URL, max_connections=1))
     futures = [client.submit("很慢的一句话")]
@@ -354,3 +373,20 @@ def test_hedges_are_wired_in_for_several_endpoints(held) -> None:
 def test_a_wrong_setting_of_coalescing_is_refused_by_name(settings) -> None:
     with pytest.raises(cosy_sync.ConfigError, match=next(iter(settings))):
         CoalesceConfig(**settings)
+
+
+def test_ctrl_c_in_submit_leaves_the_tenants_place_free(held, monkeypatch) -> None:
+    def interrupted(work: object, taken: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with over(held) as client:
+        tenant = client.with_options(tenant="a", max_in_flight=1)
+        workers = client._core.engine()._single
+        monkeypatch.setattr(workers, "_submit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tenant.submit("一句话")
+        (gate,) = client._core.engine()._gates.everybody()
+        eventually(lambda: not workers._pending)
+        assert gate._permits.used == 0
+        assert tenant.submit("另一句话").result(10).duration > 0

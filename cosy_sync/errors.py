@@ -198,8 +198,8 @@ class ReplyTimeout(TransportError):
 
 
 class CutError(TransportError):
-    """The connection ended in the middle. `partial`: the bytes of the reply's body that came, or
-    the sound of a stream."""
+    """The connection ended in the middle. `partial`: the bytes of the reply's body that came (of a
+    call of one text), or the sound of a stream."""
 
 
 class ServerError(CosyError):

@@ -280,6 +280,8 @@ class Attempter:
                 payloads = wire.exchange(texts, send, request_id)
             except CosyError as error:
                 failure = error.with_details(endpoint=station.label)
+                if len(texts) > 1:  # a piece of a batch is of no use, and would be kept for long
+                    failure.partial = b""
             timing = self._timing(job, station, started, reply, request_id, number)
             self.tell(timing, texts, reply.received if reply else 0, failure)
             if failure is not None:

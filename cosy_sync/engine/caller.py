@@ -101,7 +101,8 @@ class Caller:
                 halves = group.texts[:middle], group.texts[middle:]
                 return [_Group(half, group.avoid, group.attempt) for half in halves]
             station.obey(error, self._clock.now())
-            results = [error] * len(group.texts)
+            # Its frames would hold on to the reply for as long as the outcomes are kept.
+            results = [error.with_traceback(None)] * len(group.texts)
         return self._settle(job, group, station, results)
 
     def _refused(

@@ -179,8 +179,9 @@ class Coalescer:
             self._attended = False
             stay = [flight for flight in job.flights if flight.tickets]
             if not stay:
+                if job.open:  # or its caller gave up before, and has counted it
+                    self._flying -= 1
                 job.open = 0
-                self._flying -= 1
             elif self._line or len(stay) < job.open:
                 job.load(stay + self._line.take(stay))
             asks = self._asks()
@@ -204,9 +205,14 @@ class Coalescer:
             if tickets:
                 tickets[0].tell(share(outcome, tickets[0]))
 
-    def _attend(self) -> None:
-        """On a worker: bring the texts that stand in line to their outcomes, as one batch."""
+    def _attend(self, wanted: threading.Lock) -> None:
+        """On a worker: bring the texts that stand in line to their outcomes, as one batch.
+
+        Nobody wants it any more once `wanted` is locked.
+        """
         job: SharedJob | None = None
+        if not wanted.acquire(blocking=False):
+            return
         try:
             # Where it has to wait anyway, company comes by itself.
             if self._flying and self._crew.free():
@@ -322,13 +328,18 @@ class Coalescer:
             self._gate.enter_later(self._start, urgent=self._packing.interactive)
 
     def _start(self) -> None:
+        wanted = threading.Lock()
         try:
-            self._crew.workers.submit(self._attend)
+            self._crew.workers.submit(lambda: self._attend(wanted))
         except ClosedError as error:
             self._attended = False
             if self._gate is not None:
                 self._gate.release()
             self._refuse(error)
+        except BaseException:  # Ctrl-C: the worker may have been called, or not
+            if wanted.acquire(blocking=False) and self._gate is not None:
+                self._gate.release()
+            raise
 
     def _set_alarm(self, at: float) -> None:
         left = max(0.0, at - self._crew.clock.now())

@@ -123,7 +123,7 @@ class Dispatcher:
         finally:
             if os.getpid() == self._pid:
                 self.stop.set()
-                self._ready.clear()
+                self._leave_ready()
                 self._backlog.give_up()
 
     def finished(self) -> list[Outcome]:
@@ -162,8 +162,9 @@ class Dispatcher:
         return None
 
     def _send(self, batch: list[Utterance]) -> None:
+        job = self._job(batch)
         try:
-            while not self._pass_gate():
+            while not self._enter(job):
                 if self._jobs:
                     self._collect()
                 else:
@@ -171,20 +172,16 @@ class Dispatcher:
                 if self._verdict is not None:
                     self._refuse(batch, self._verdict)
                     return
-            self._submit(batch)
+            self._submit()
         except ClosedError as error:
             self._refuse(batch, error)
             self._verdict = error
             if self._terms.lazy:  # its input may have no end
                 self._ended, self._last_error = True, error
 
-    def _pass_gate(self) -> bool:
-        gate = self._terms.gate
-        return gate is None or gate.acquire(seconds=0.0 if self._jobs else self._glance())
-
-    def _submit(self, batch: list[Utterance]) -> None:
+    def _job(self, batch: list[Utterance]) -> Job:
         terms = self._terms
-        job = Job(
+        return Job(
             batch,
             self._deadline(),
             interactive=terms.interactive,
@@ -192,11 +189,26 @@ class Dispatcher:
             stop=self.stop,
             backlog=self._backlog,
         )
-        self._jobs.add(job)
-        self._ready.append(job)
+
+    def _enter(self, job: Job) -> bool:
+        """Let a batch stand ready once it has its tenant's place; return whether it got that."""
+        gate, inside = self._terms.gate, False
+        try:
+            inside = gate is None or gate.acquire(seconds=0.0 if self._jobs else self._glance())
+            if inside:
+                self._jobs.add(job)
+                self._ready.append(job)
+        except BaseException:  # Ctrl-C: what stands ready gives its place back by itself
+            if inside and gate is not None and job not in self._ready:
+                gate.release()
+            raise
+        return inside
+
+    def _submit(self) -> None:
+        """See to it that a worker comes for what stands ready."""
         # After it stands ready: a worker that just found nothing is not counted any more.
         with self._lock:
-            enough = self._serving >= terms.ahead
+            enough = self._serving >= self._terms.ahead
             if not enough:
                 self._serving += 1
         if enough:
@@ -320,13 +332,18 @@ class Dispatcher:
 
     def _dismiss(self, error: CosyError) -> None:
         """Refuse what stands ready."""
-        while True:
-            try:
-                job = self._ready.popleft()
-            except IndexError:
-                return
+        for job in self._leave_ready():
             self._jobs.remove(job)
             self._refuse(job.texts, error)
+
+    def _leave_ready(self) -> list[Job]:
+        """Return what stands ready, without its places at the tenant's gate."""
+        left: list[Job] = []
+        while True:
+            try:
+                left.append(self._ready.popleft())
+            except IndexError:
+                return left
             if self._terms.gate is not None:
                 self._terms.gate.release()
 

@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 from ..audio import Verifier
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint
-from ..errors import ClosedError, ConfigError
+from ..errors import ClosedError
 from ..events import Observer
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline, HedgePolicy, RetryBudget, RetryPolicy
@@ -29,7 +29,7 @@ from .cluster import Cluster, Ways
 from .crew import Crew
 from .dispatcher import Dispatcher, Terms
 from .executor import SerialExecutor, ThreadExecutor
-from .gate import Gate
+from .gate import Gate, Gates
 from .hedger import Hedger
 from .interactive import Interactive, Lookups
 from .parked import ParkedExecutor
@@ -110,12 +110,12 @@ class Engine:
         self._memory = Permits(config.limits.max_bytes_in_flight)
         limits = config.limits
         self._submitted = Seats(limits.max_submitted, sheds=limits.on_full == "shed")
-        # Guards: _callers, _gates, _stops, _closed.
+        # Guards: _callers, _stops, _closed.
         self._lock = threading.Lock()
         self._callers: dict[object, tuple[Caller, Caller]] = {}
         # Written as a whole, without the lock: whichever thread's it is, it is a right one.
         self._latest: tuple[ClientConfig, Caller, Caller] | None = None
-        self._gates: dict[str, Gate] = {}
+        self._gates = Gates()
         self._stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
         self._closed = False
         crew = Crew(
@@ -252,16 +252,7 @@ class Engine:
         limit = config.max_in_flight
         if limit is None:
             return None
-        name = config.tenant or f"at most {limit}"
-        with self._lock:
-            gate = self._gates.get(name)
-            if gate is None:
-                gate = self._gates[name] = Gate(limit)
-        if gate.limit != limit:
-            raise ConfigError(
-                f"max_in_flight: tenant {name!r} already has {gate.limit}; a tenant has one limit"
-            )
-        return gate
+        return self._gates.of(config.tenant or limit, limit)
 
     def _watch(self, stop: threading.Event) -> None:
         with self._lock:
@@ -303,7 +294,7 @@ class Engine:
         """End everything that waits: for a permit, for a turn, for a reply."""
         with self._lock:
             self._closed = True
-            stops, gates = list(self._stops), list(self._gates.values())
+            stops = list(self._stops)
         for stop in stops:
             stop.set()
         self._interactive.cut()
@@ -312,7 +303,7 @@ class Engine:
                 permits.close()
         for station in self.cluster.everybody():
             station.slots.close()
-        for gate in gates:
+        for gate in self._gates.everybody():
             for task in gate.close():
                 task()  # its job was stopped, so it only tells its future
         self.network.cut()

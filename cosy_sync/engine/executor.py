@@ -43,19 +43,21 @@ class Executor:
     @contextmanager
     def busy(self) -> Iterator[None]:
         """Count the work that is done meanwhile on the caller's own thread like a task."""
-        token = object()
-        self._pending.add(token)
+        token, before = object(), self._mine("busy")
         try:
+            self._pending.add(token)
+            self._local.busy = before + 1
             yield
         finally:
             self._pending.discard(token)
+            self._local.busy = before
 
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is queued or running; return whether that came in time.
 
-        A task that asks does not wait for itself.
+        A task that asks does not wait for itself, nor for those that it runs within.
         """
-        mine = 1 if self.is_inside() else 0
+        mine = self._mine("inside") + self._mine("busy")
         until = time.monotonic() + seconds
         while len(self._pending) > mine:
             if time.monotonic() >= until:
@@ -65,15 +67,21 @@ class Executor:
 
     def is_inside(self) -> bool:
         """Return whether this very thread runs one of its tasks."""
-        return getattr(self._local, "inside", False)
+        return self._mine("inside") > 0
 
     def _run(self, task: Task, token: object) -> None:
-        self._local.inside = True
+        # Tasks lie within each other where one runs on the thread that submits it.
+        self._local.inside = self._mine("inside") + 1
         try:
             task()
         finally:
-            self._local.inside = False
+            self._local.inside -= 1
             self._pending.discard(token)
+
+    def _mine(self, what: str) -> int:
+        """Return how many tasks, or stretches of being busy, this very thread is inside of."""
+        count: int = getattr(self._local, what, 0)
+        return count
 
 
 class ThreadExecutor(Executor):
@@ -99,9 +107,9 @@ class ThreadExecutor(Executor):
                 self._queued.discard(first)
                 self._run(task, first)
 
-        self._pending.add(first)
-        self._queued.add(first)
         try:
+            self._pending.add(first)
+            self._queued.add(first)
             self._pool.submit(once)
         except RuntimeError as error:
             if "shutdown" in str(error):
@@ -111,6 +119,11 @@ class ThreadExecutor(Executor):
             # No thread could be started, but the task was queued all the same: whoever comes
             # first runs it, this thread or a worker that lives.
             once()
+        except BaseException:  # Ctrl-C: whoever drains must not wait for a task that never came
+            if first.acquire(blocking=False):
+                self._queued.discard(first)
+                self._pending.discard(first)
+            raise
 
     def close(self) -> None:
         """Take no more tasks and end the threads; a task that still runs is left to itself."""

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 
+from ..errors import ClosedError, ConfigError
 from .budget import Permits
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "Gates"]
+
+# Gates that are kept while nobody is inside. A program that makes more (a tenant for each of its
+# users, say) must not grow for ever.
+_MOST_GATES = 256
 
 
 class Gate:
@@ -29,7 +37,7 @@ class Gate:
     def enter_later(self, task: Callable[[], None], *, urgent: bool = False) -> None:
         """Call the task as soon as it may be inside: now, or on the thread of one who leaves.
 
-        Urgent ones go before the others.
+        Urgent ones go before the others. Once closed, all are called at once, to end their jobs.
         """
         (self._urgent if urgent else self._normal).append(task)
         self._advance()
@@ -51,16 +59,48 @@ class Gate:
         # Whoever joins the line tries the door afterwards, and whoever leaves looks at the line
         # afterwards: of two who do so at the same time one sees the other.
         while self._urgent or self._normal:
-            try:
+            # Closed: nobody leaves who could let them in, and those who wait would never be told.
+            with contextlib.suppress(ClosedError):
                 if not self._permits.acquire():
                     return
-            except Exception:  # closed: close() has the line
-                return
             task = _first(self._urgent) or _first(self._normal)
             if task is None:
                 self._permits.release()
                 continue
             task()
+
+
+class Gates:
+    """The gates of all tenants, by whom they are for."""
+
+    def __init__(self) -> None:
+        # Guards everything below.
+        self._lock = threading.Lock()
+        self._kept: dict[object, Gate] = {}
+        # Whoever is inside of a gate, or in its line, holds it: what is not here holds nobody.
+        self._all: weakref.WeakValueDictionary[object, Gate] = weakref.WeakValueDictionary()
+
+    def of(self, key: object, limit: int) -> Gate:
+        """Return a tenant's gate. Raises ConfigError when it has another limit."""
+        with self._lock:
+            gate = self._kept.get(key)
+            if gate is None:
+                gate = self._all.get(key)
+                if gate is None:
+                    gate = self._all[key] = Gate(limit)
+                if len(self._kept) >= _MOST_GATES:
+                    self._kept.clear()
+                self._kept[key] = gate
+        if gate.limit != limit:
+            raise ConfigError(
+                f"max_in_flight: tenant {key!r} already has {gate.limit}; a tenant has one limit"
+            )
+        return gate
+
+    def everybody(self) -> list[Gate]:
+        """Return all gates where somebody may be inside."""
+        with self._lock:
+            return list(self._all.values())
 
 
 def _first(line: deque[Callable[[], None]]) -> Callable[[], None] | None:

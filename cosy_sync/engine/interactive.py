@@ -100,9 +100,6 @@ class Interactive:
         deadline = self._deadline(config)
         promise = Promise(deadline, TextFuture(), self._calls)
         coalescer = None if config.serial else self._coalescer(config)
-        seat = self._take_seat(utterance, config, promise, coalescer)
-        # Before anybody is told: who gets the result may submit the next text at once.
-        promise.release = functools.partial(self._submitted.leave, seat)
         future = promise.future
 
         def ended(_: Future[Audio]) -> None:
@@ -113,7 +110,10 @@ class Interactive:
         future.when_ended(ended)
         if callback is not None:
             future.add_done_callback(callback)
+        seat = self._take_seat(utterance, config, promise, coalescer)
         try:
+            # Before anybody is told: who gets the result may submit the next text at once.
+            promise.release = functools.partial(self._submitted.leave, seat)
             if coalescer is None:
                 promise.tell(self._run_here(utterance, config, deadline))
             else:
@@ -219,6 +219,8 @@ class Interactive:
                 coalescer.join(utterance, waiter)
                 return
             self._crew.stops.add(stop)
+            if self._crew.cut.is_set():  # too late for the one who sets all stops
+                stop.set()
             try:
                 waiter.tell(self._lead(coalescer, flight, config, deadline, stop))
             except BaseException as error:

@@ -132,7 +132,7 @@ class SharedJob(Job):
     def depart(self) -> None:
         """Take along who joined meanwhile. Raises RefusedError when all have left."""
         if not self.departed and not self._boarding.depart(self):
-            raise RefusedError("not sent: nobody waits for it any more")
+            raise RefusedError("not sent: nobody waits for it any more", retryable=False)
 
     def deliver(self) -> None:
         """Tell the callers whose outcome is known."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from ..errors import ClosedError
 from .executor import Executor, Task
@@ -14,14 +16,18 @@ _Work = tuple[Task, object]
 
 
 class _Worker:
-    """A thread's place. `gate` stands locked until there is work, or None for the end."""
+    """A thread's place. `gate` stands locked until there is work, or the end; `work` is what it
+    does, None while it stands parked."""
 
-    __slots__ = ("gate", "work")
+    __slots__ = ("gate", "thread", "work")
 
-    def __init__(self, work: _Work | None) -> None:
-        self.work = work
+    def __init__(self, work: _Work, serve: Callable[[_Worker], None]) -> None:
+        self.work: _Work | None = work
         self.gate = threading.Lock()
         self.gate.acquire()
+        self.thread = threading.Thread(
+            target=serve, args=(self,), name=f"cosy-worker-{id(self)}", daemon=True
+        )
 
 
 class ParkedExecutor(Executor):
@@ -35,12 +41,11 @@ class ParkedExecutor(Executor):
     def __init__(self, workers: int) -> None:
         super().__init__()
         self._workers = workers
-        # Guards everything below.
+        # Guards everything below, and every worker's `work`.
         self._lock = threading.Lock()
         self._parked: list[_Worker] = []
         self._queue: deque[_Work] = deque()
         self._threads: list[threading.Thread] = []
-        self._places = 0
         self._closed = False
 
     def submit(self, task: Task) -> None:
@@ -49,11 +54,13 @@ class ParkedExecutor(Executor):
         Raises ClosedError.
         """
         work = task, object()
-        self._pending.add(work[1])
+        taken: list[_Worker] = []
         try:
-            self._submit(work)
-        except BaseException:
-            self._pending.discard(work[1])
+            self._pending.add(work[1])
+            self._submit(work, taken)
+        except BaseException:  # Ctrl-C, at any line
+            if not self._give_back(work, taken):
+                self._pending.discard(work[1])
             raise
 
     def close(self) -> None:
@@ -68,38 +75,49 @@ class ParkedExecutor(Executor):
             for thread in threads:
                 thread.join()
 
-    def _submit(self, work: _Work) -> None:
-        worker: _Worker | None = None
+    def _submit(self, work: _Work, taken: list[_Worker]) -> None:
+        """Hand the work over; `taken` holds the worker as soon as it belongs to nobody else."""
         with self._lock:
             if self._closed:
                 raise ClosedError("the client is closed; make a new one")
-            if self._parked:
-                worker = self._parked.pop()
-            elif self._places >= self._workers:
+            parked = bool(self._parked)
+            if parked:
+                # One step: Ctrl-C finds the worker here or there.
+                taken.extend(map(list.pop, [self._parked]))
+                taken[0].work = work
+            elif len(self._threads) >= self._workers:
                 self._queue.append(work)
                 return
             else:
-                self._places += 1
-        if worker is not None:
-            worker.work = work
-            worker.gate.release()
+                taken.append(_Worker(work, self._serve))
+                self._threads.append(taken[0].thread)
+        if parked:
+            taken[0].gate.release()
         else:
-            self._start(work)
+            self._start(taken[0].thread, work)
 
-    def _start(self, work: _Work) -> None:
-        worker = _Worker(work)
-        thread = threading.Thread(
-            target=self._serve, args=(worker,), name=f"cosy-worker-{id(worker)}", daemon=True
-        )
-        with self._lock:
-            self._threads.append(thread)
+    def _start(self, thread: threading.Thread, work: _Work) -> None:
         try:
             thread.start()
         except RuntimeError:  # no thread could be started: this one does it
             with self._lock:
                 self._threads.remove(thread)
-                self._places -= 1
             self._run(*work)
+
+    def _give_back(self, work: _Work, taken: list[_Worker]) -> bool:
+        """Leave no worker behind that nobody would wake; return whether the work is done anyway."""
+        with self._lock:
+            for worker in taken:
+                if worker.thread.ident is None:
+                    with contextlib.suppress(ValueError):
+                        self._threads.remove(worker.thread)
+                elif worker.work is work:
+                    with contextlib.suppress(RuntimeError):  # it was rung already
+                        worker.gate.release()
+                    return True
+                elif worker.work is None and worker not in self._parked:
+                    self._parked.append(worker)
+        return False
 
     def _serve(self, worker: _Worker) -> None:
         work = worker.work
@@ -109,12 +127,13 @@ class ParkedExecutor(Executor):
             work = self._next(worker)
 
     def _next(self, worker: _Worker) -> _Work | None:
-        worker.work = None
         with self._lock:
-            if self._queue:
-                return self._queue.popleft()
-            if self._closed:
-                return None
+            worker.work = self._queue.popleft() if self._queue else None
+            if worker.work is not None or self._closed:
+                return worker.work
             self._parked.append(worker)
-        worker.gate.acquire()
-        return worker.work
+        while True:
+            worker.gate.acquire()
+            # It may have been rung once too often.
+            if (work := worker.work) is not None or self._closed:
+                return work

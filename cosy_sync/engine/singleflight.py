@@ -185,5 +185,5 @@ def _timed(audio: Audio, taken_up: float) -> Audio:
     )
     return Audio(
         *(audio.data, audio.format, audio.sample_rate, audio.channels),
-        *(audio.pcm_start, audio.pcm_size, own),
+        *(audio.pcm_start, audio.pcm_size, own, audio.words),
     )

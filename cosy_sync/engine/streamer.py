@@ -28,6 +28,8 @@ __all__ = ["Listener", "Streamer"]
 
 # Seconds between two looks at what still sounds.
 _LOOK = 0.01
+# Seconds that a worker gets after the deadline to say what happened.
+_LAST_WORD = 0.05
 
 _Held = TypeVar("_Held")
 
@@ -161,7 +163,9 @@ class Streamer:
 
         try:
             self._workers.submit(work)
-            done.wait()
+            left = job.deadline.remaining(self._clock.now()) + _LAST_WORD
+            if not done.wait(min(left, threading.TIMEOUT_MAX)):
+                raise job.deadline.error("waiting for a worker: all are busy with other calls")
             if failed:
                 raise failed.pop()
             return held.pop()
@@ -179,7 +183,7 @@ class Streamer:
         if self._was_cut:  # here or in cut(), whichever comes later
             job.stop.set()
         try:
-            if job.source is not None:
+            if job.source is not None and not job.stop.is_set():
                 job.source.start()
             if gate is not None:
                 self._enter(job, gate)

@@ -15,6 +15,9 @@ from .route import Route
 
 __all__ = ["Connection", "Stack", "Stream"]
 
+# Seconds that one poll may last: the system counts its milliseconds in 31 bits.
+LONGEST = 1_000_000.0
+
 _BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -74,12 +77,12 @@ class Connection:
 
     def wait(self, until: float) -> bool:
         """Wait until there is something to read; return False when the instant came first."""
-        left = until - time.monotonic()
+        left = min(until - time.monotonic(), LONGEST)
         return left > 0 and bool(self._poller.poll(left * 1000))
 
     def wait_both(self, until: float) -> tuple[bool, bool]:
         """Wait until something can be read or sent; return which, or neither when time is up."""
-        left = until - time.monotonic()
+        left = min(until - time.monotonic(), LONGEST)
         if left <= 0:
             return False, False
         poller = select.poll()

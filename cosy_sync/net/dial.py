@@ -16,7 +16,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ..errors import ConnectError, TransportError
-from .connection import Connection, Stream
+from .connection import LONGEST, Connection, Stream
 from .exchange import Budget, exchange
 from .nested import NestedTls
 from .resolver import look_up
@@ -51,6 +51,7 @@ def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
     message says what to check.
     """
     first = route.proxy or route
+    until = min(until, time.monotonic() + LONGEST)
     found = [route.address] if route.address else look_up(first.host, first.port)
     failure: Exception = TimeoutError("no time left")
     for number, address in enumerate(found):
@@ -87,7 +88,9 @@ class _Upgrade(HTTPSConnection):
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
         # None leaves the check of the host to the context; False respects one that does without.
         asserted: Literal[False] | None = None if context.check_hostname else False
-        super().__init__(host, ssl_context=context, assert_hostname=asserted)
+        # Without a port, the end of an IPv6 address would be taken for one.
+        port = self.default_port
+        super().__init__(host, port, ssl_context=context, assert_hostname=asserted)
         self._given = sock
 
     def _new_conn(self) -> socket.socket:

@@ -225,7 +225,10 @@ class Exchange:
         try:
             return self._get(read, what)
         except OSError as error:
-            raise self._cut(f"broke in the middle of the reply: {error}") from error
+            # Without its frames, which would hold on to the buffer.
+            raise self._cut(f"broke in the middle of the reply: {error}") from error.with_traceback(
+                None
+            )
 
     def _cut(self, why: str) -> CutError:
         return CutError(f"the connection {why}", partial=bytes(self._whole()[: self._size]))

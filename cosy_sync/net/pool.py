@@ -17,6 +17,9 @@ __all__ = ["ConnectionPool"]
 
 # Share of a connection's age by which it may go earlier.
 _SPREAD = 0.2
+# Routes beside those of open connections that are remembered. A program that makes more (headers of
+# its own for each WebSocket, say) must not grow for ever.
+_MOST_UNUSED = 256
 
 Dial = Callable[[Route, float], Stream]
 
@@ -89,6 +92,8 @@ class ConnectionPool:
             raise ClosedError("the client was closed while it connected")
         if keeper is not None:
             self._start(keeper)
+        if len(self._stacks) > self._max + _MOST_UNUSED:
+            self._forget_unused()
         return connection
 
     def give_back(self, connection: Connection) -> None:
@@ -214,6 +219,13 @@ class ConnectionPool:
             with self._lock:
                 self._keeper = None
 
+    def _forget_unused(self) -> None:
+        with self._lock:
+            used = {connection.route for connection in self._open}
+            unused = [route for route in self._stacks if route not in used]
+        for route in unused:
+            self.forget(route)
+
     def _clear(self, stack: Stack) -> None:
         while stack:
             try:
@@ -239,7 +251,7 @@ def _idle_since(stack: Stack) -> float:
 
 def _keep(pool_ref: weakref.ref[ConnectionPool], closed: threading.Event, expiry: float) -> None:
     """Close idle connections while there are any; ends with the last one, or with the pool."""
-    while not closed.wait(expiry / 2):
+    while not closed.wait(min(expiry / 2, threading.TIMEOUT_MAX)):
         pool = pool_ref()
         if pool is None:
             return

@@ -86,7 +86,10 @@ def _find_proxy(scheme: str, host: str, port: int) -> Proxy | None:
 
 
 def _read_proxy(address: str) -> Proxy:
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # a bracket without its other one
+        parts = urlsplit("")
     try:
         port = parts.port or _PORTS.get(parts.scheme)
     except ValueError:

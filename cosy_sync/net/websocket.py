@@ -22,6 +22,10 @@ from .route import Route, find_route
 
 __all__ = ["Line", "Talk", "WebSocketCarrier"]
 
+# Lines that are kept. A program that makes more (headers of its own for each request, say) must not
+# grow for ever.
+_MOST_LINES = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Line(Route):
@@ -87,7 +91,8 @@ class WebSocketCarrier:
             while piece := talk.read():
                 pieces.append(piece)
         except CutError as error:
-            raise error.with_details(partial=b"".join(pieces)) from error
+            error.partial = b"".join(pieces)
+            raise
         finally:
             talk.close()
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -176,6 +181,8 @@ class WebSocketCarrier:
                     "proxy: ws:// cannot go through the proxy of the environment; use wss://, "
                     "name the host in NO_PROXY, or give pool=PoolConfig(trust_env=False)"
                 )
+            if len(self._lines) >= _MOST_LINES:
+                self._lines.clear()
             found = self._lines[key] = Line(
                 route.host,
                 route.port,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,6 +44,15 @@ def hide(secrets: Iterable[str]) -> None:
         if new:
             kept = [secret for secret in _secrets if secret not in new]
             _secrets = (*kept, *new)[-_MOST_SECRETS:]
+
+
+def _renew() -> None:
+    # In a forked child, whose copy of the lock nobody may ever release.
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 def secrets_of(url: str, api_key: str | None, headers: Mapping[str, str]) -> list[str]:

@@ -61,6 +61,8 @@ GOOD: dict[str, tuple[bytes, int, bytes]] = {
     "interim replies": (INTERIM + reply(b"hello"), 200, b"hello"),
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", 204, b""),
     "not modified": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", 304, b""),
+    # Apache offers HTTP/2 so.
+    "upgrade offered": (reply(b"hi", "Upgrade: h2,h2c", "Connection: Upgrade"), 200, b"hi"),
     "refusal": (reply(b"busy", "Retry-After: 3", status="503 Busy"), 503, b"busy"),
 }
 UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\n\r\nhello"
@@ -299,6 +301,47 @@ def test_what_follows_a_reply_is_never_read_as_the_next(
         assert (got.status, bytes(got.body)) == (status, body)
         assert bytes(post(sender, server).body) == b"right"
         assert [len(requests) for requests in server.requests] == [1, 1]
+
+
+LAST: dict[str, tuple[bytes, int, bytes]] = {
+    "another reply after close": (
+        reply(b"hello", "Connection: close") + reply(b"WRONG"),
+        200,
+        b"hello",
+    ),
+    "another reply after HTTP/1.0": (
+        reply(b"hello").replace(b"1.1", b"1.0") + reply(b"WRONG"),
+        200,
+        b"hello",
+    ),
+    "no content with a body": (
+        b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nWRONG",
+        204,
+        b"",
+    ),
+    "not modified with a body": (
+        b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nWRONG",
+        304,
+        b"",
+    ),
+    "no content in chunks": (
+        b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nWRONG\r\n0\r\n\r\n",
+        204,
+        b"",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_after_a_reply_that_was_the_last_nothing_is_read_and_nothing_reused(
+    name: str, sender: Sender
+) -> None:
+    wire, status, body = LAST[name]
+    with Scripted([READ, wire, HOLD], [READ, reply(b"right"), HOLD]) as server:
+        got = post(sender, server)
+        assert (got.status, bytes(got.body)) == (status, body)
+        assert sender.connections() == (0, 0)
+        assert bytes(post(sender, server).body) == b"right"
 
 
 @pytest.mark.parametrize("size", [5, 300_000])

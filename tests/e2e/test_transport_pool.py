@@ -109,6 +109,13 @@ def test_no_time_is_refused_before_anything_is_sent(sender: Sender) -> None:
         assert server.peers == []
 
 
+def test_times_without_end_are_taken(make: Make) -> None:
+    sender = make(TimeoutConfig(connect=1e9, first_byte=1e9, idle=1e9))
+    body = b"x" * 8_000_000  # more than the network takes at once
+    with Scripted([0.1, READ, reply(b"hello"), HOLD]) as server:
+        assert bytes(post(sender, server, body, seconds=1e9).body) == b"hello"
+
+
 def test_a_full_backlog_is_a_connect_timeout(make: Make) -> None:
     sender = make(TimeoutConfig(connect=0.3))
     with contextlib.ExitStack() as stack:

@@ -9,13 +9,21 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from scripted import CHUNKED, HOLD, OK, READ, RESET, Peer, Scripted, eventually, post, reply
 
 from cosy_sync.config import TimeoutConfig
-from cosy_sync.errors import BadAudioError, ClosedError, ConnectError, CutError, ReplyTimeout
+from cosy_sync.errors import (
+    BadAudioError,
+    ClosedError,
+    ConnectError,
+    CutError,
+    ReplyTimeout,
+    TransportError,
+)
 from cosy_sync.messages import Reply
 from cosy_sync.net import Sender
 
@@ -82,6 +90,45 @@ def test_the_server_is_named_in_the_handshake_and_in_the_request(
         assert b"\r\nHost: localhost:%d\r\n" % server.port in server.requests[0][0]
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_an_address_is_checked_against_the_certificate_and_not_named_in_the_handshake(
+    address: str, ca: trustme.CA, own_ca: ssl.SSLContext, make: Make
+) -> None:
+    host = f"[{address}]" if ":" in address else address
+    context = server_context(ca.issue_cert(address))
+    named: list[str | None] = []
+    context.sni_callback = lambda sock, name, ctx: named.append(name)
+    with Scripted(AGAIN, context=context, address=address) as server:
+        assert post(make(ssl_context=own_ca), url(server, host)).status == 200
+        assert named == [None]
+    other = server_context(ca.issue_cert("localhost"))
+    with (
+        Scripted(AGAIN, context=other, address=address) as server,
+        pytest.raises(ConnectError, match=f"not valid for '{address}'"),
+    ):
+        post(make(ssl_context=own_ca), url(server, host))
+
+
+def test_a_client_certificate_of_ones_own_context_is_shown(
+    ca: trustme.CA, own_ca: ssl.SSLContext, make: Make
+) -> None:
+    context = server_context(ca.issue_cert("localhost"))
+    context.verify_mode = ssl.CERT_REQUIRED
+    ca.configure_trust(context)
+    shown: list[object] = []
+
+    def look(peer: Peer) -> None:
+        assert isinstance(peer.sock, ssl.SSLSocket)
+        shown.append(dict(peer.sock.getpeercert() or {})["subjectAltName"])
+
+    with Scripted([READ, look, reply(), HOLD], context=context) as server:
+        with pytest.raises(TransportError):
+            post(make(ssl_context=own_ca), url(server))
+        ca.issue_cert("client.example.com").configure_cert(own_ca)
+        assert post(make(ssl_context=own_ca), url(server)).status == 200
+    assert shown == [(("DNS", "client.example.com"),)]
+
+
 def past() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=1)
 
@@ -103,12 +150,25 @@ def test_an_unknown_ca_is_refused(own_ca: ssl.SSLContext, make: Make) -> None:
     refused(trustme.CA().issue_cert("localhost"), make(ssl_context=own_ca), "issuer")
 
 
+def test_a_self_signed_certificate_is_refused(
+    own_ca: ssl.SSLContext, make: Make, tmp_path: Path
+) -> None:
+    alone = trustme.CA()
+    alone.cert_pem.write_to_path(tmp_path / "cert.pem")
+    alone.private_key_pem.write_to_path(tmp_path / "key.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    refused(context, make(ssl_context=own_ca), "self.signed")
+
+
 def test_the_default_context_trusts_no_private_ca(ca: trustme.CA, make: Make) -> None:
     refused(ca.issue_cert("localhost"), make(), "issuer")
 
 
-def refused(certificate: trustme.LeafCert, sender: Sender, why: str) -> None:
-    with Scripted([READ, HOLD], context=server_context(certificate)) as server:
+def refused(certificate: trustme.LeafCert | ssl.SSLContext, sender: Sender, why: str) -> None:
+    made = isinstance(certificate, ssl.SSLContext)
+    context = certificate if made else server_context(certificate)
+    with Scripted([READ, HOLD], context=context) as server:
         with pytest.raises(ConnectError, match=why) as caught:
             post(sender, url(server))
         assert server.requests in ([], [[]])

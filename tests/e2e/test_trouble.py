@@ -1,11 +1,13 @@
 """Every trouble that a service can make, over real sockets: the named error, nothing lost."""
 
+import pickle
 import socket
 import threading
 from collections.abc import Iterator
 
 import pytest
 from faults import HTTP_TROUBLE
+from scripted import READ, RESET, Scripted
 
 import cosy_sync
 from cosy_sync import CosyClient, Endpoint, Outcome, RetryConfig, TimeoutConfig
@@ -283,3 +285,27 @@ def test_a_server_that_dies_and_returns_costs_no_text() -> None:
             assert done.wait(60)
     assert [outcome.error for outcome in results if not outcome.ok] == []
     assert len(results) == 400
+
+
+BIG = b"x" * 3_000_000
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+LARGE = {
+    "reset": [READ, HEAD + b"Content-Length: 9000000\r\n\r\n" + BIG, RESET],
+    "cut": [READ, HEAD + b"Content-Length: 9000000\r\n\r\n" + BIG],
+    "cut-chunked": [READ, HEAD + b"Transfer-Encoding: chunked\r\n\r\n2dc6c0\r\n" + BIG],
+    "not-json": [READ, HEAD + b"Content-Length: 3000000\r\n\r\n" + BIG],
+}
+
+
+@pytest.mark.parametrize("trouble", LARGE)
+def test_the_errors_of_a_batch_do_not_keep_its_replies(trouble: str) -> None:
+    with Scripted(LARGE[trouble]) as server, CosyClient(server.url, **QUICK) as client:
+        outcomes = client.synth_many(TEXTS, on_error="return")
+    assert len(pickle.dumps(outcomes)) < 100_000
+    for outcome in outcomes:
+        assert outcome.error is not None and len(outcome.error.attempts) == 1
+        for error in (outcome.error, *outcome.error.attempts):
+            link: BaseException | None = error
+            while link is not None:
+                assert link.__traceback__ is None  # frames hold what was read
+                link = link.__cause__

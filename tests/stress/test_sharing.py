@@ -9,6 +9,7 @@ import pytest
 
 import cosy_sync
 from cosy_sync import CosyClient, Endpoint, PoolConfig, RetryConfig
+from cosy_sync.models import Utterance
 from cosy_sync.testing import FakeClock, FakeService
 
 URL = "http://tts.test/batch"
@@ -104,6 +105,53 @@ def test_within_holds_behind_a_full_tenant(held) -> None:
         assert isinstance(outcome.error, cosy_sync.DeadlineError)
         go.set()
         future.result(20)
+
+
+def test_a_lazy_call_that_is_dropped_gives_its_tenants_places_back(held) -> None:
+    handle, go, calls = held
+    with over(handle, Endpoint(URL, max_connections=1)) as client:
+        tenant = client.with_options(tenant="a", max_in_flight=1)
+        slow = threading.Thread(target=lambda: list(client.synth_iter(["这是一句很慢的话"])))
+        slow.start()  # it has the only worker
+        while not calls:
+            time.sleep(0.001)
+        outcomes = tenant.synth_iter(["", "这一句等着工人"])
+        assert isinstance(next(outcomes).error, cosy_sync.InvalidTextError)
+        outcomes.close()
+        go.set()
+        slow.join(20)
+        assert len(tenant.synth_many(["另外一句话"], within=10.0)) == 1
+
+
+def test_ctrl_c_before_a_batch_stands_ready_gives_its_tenants_place_back(
+    held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted(set):  # type: ignore[type-arg]
+        def add(self, job: object) -> None:
+            raise KeyboardInterrupt
+
+    handle, _, _ = held
+    with over(handle) as client:
+        tenant = client.with_options(tenant="a", max_in_flight=1)
+        call = client._core.engine().run_many([Utterance(0, "一句话")], tenant._bulk)
+        call._jobs = Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            next(call.outcomes())
+        assert len(tenant.synth_many(["另外一句话"], within=10.0)) == 1
+
+
+def test_closing_ends_all_who_stand_in_a_tenants_line(held) -> None:
+    handle, go, calls = held
+    client = over(handle)
+    tenant = client.with_options(tenant="a", max_in_flight=1)
+    futures = [tenant.submit(text) for text in sentences(300, "慢的")]
+    while not calls:
+        time.sleep(0.001)
+    threading.Timer(0.2, go.set).start()
+    client.close(0)
+    errors = [future.exception(10) for future in futures]
+    assert {type(error) for error in errors} <= {type(None), cosy_sync.ClosedError}
+    assert sum(error is None for error in errors) <= 64
 
 
 def test_two_calls_of_many_texts_take_turns_on_the_workers(held) -> None:

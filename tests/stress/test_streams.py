@@ -151,7 +151,7 @@ def test_after_a_storm_of_streams_nothing_is_left(monkeypatch: pytest.MonkeyPatc
     assert wrong == []
     assert stats.texts_ok > 100 and stats.retries > 10 and stats.streams > stats.texts_ok
     assert stats.in_flight == len(engine._streamer._open) == 0
-    assert [gate._permits.used for gate in engine._gates.values()] == [0]
+    assert [gate._permits.used for gate in engine._gates.everybody()] == [0]
     assert stats.connections_open == stats.connections_idle <= THREADS // 2
     client.close()
     assert client.stats().connections_open == 0

@@ -82,6 +82,19 @@ def test_a_failed_submit_ends_as_its_error(client, service) -> None:
         client.submit("你好").result(10)
 
 
+def test_closing_while_progress_is_told_does_not_wait_for_the_call_itself(client) -> None:
+    drained: list[bool] = []
+
+    def progress(done: int, total: int) -> None:
+        if done == 1:
+            drained.append(engine._bulk.drain(2.0))
+            client.close(0)
+
+    engine = client._core.engine()
+    outcomes = client.synth_many(sentences(70), on_error="return", progress=progress)
+    assert drained == [True] and outcomes[0].ok
+
+
 def test_progress_counts_up_to_the_total(client) -> None:
     seen: list[tuple[int, int]] = []
     client.synth_many(sentences(70), progress=lambda *counts: seen.append(counts))

@@ -255,7 +255,7 @@ def test_an_outage_that_outlives_the_deadline_ends_as_the_servers_error(service,
             client.synth_many(["晚上好"])
     [outcome] = caught.value.outcomes
     assert isinstance(outcome.error, cosy_sync.UnavailableError)
-    assert 5.0 <= sum(clock.waits) <= 6.0
+    assert 4.9 <= sum(clock.waits) <= 6.0  # a nap lasts 1.1 s at most
 
 
 def test_a_breaker_that_opens_beyond_the_deadline_is_not_waited_for(service, clock) -> None:

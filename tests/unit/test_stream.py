@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import linecache
 import os
 import pickle
 import signal
-import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
-from types import FrameType
+from collections.abc import Iterator
 
 import pytest
+from interrupts import interrupt_at
 from lanes import eventually
 from streams import URL, DripReader, PlayNet, install, play_net, tone
 
@@ -379,34 +377,6 @@ def test_ctrl_c_while_the_first_sound_is_awaited_ends_it_when_it_comes(client, n
     assert len(net.parcels) == 1  # nobody wants it repeated
 
 
-def interrupt_at(number: int, work: Callable[[], object]) -> bool:
-    """Do the work, with Ctrl-C before the n-th line of ours; return whether it had as many."""
-    home = os.path.dirname(cosy_sync.__file__)
-    lines = 0
-
-    def trace(frame: FrameType, event: str, arg: object) -> object:
-        nonlocal lines
-        if not frame.f_code.co_filename.startswith(home):
-            return None
-        # Python itself sees to it that no signal comes between a block and its __exit__.
-        code = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-        if event == "line" and not code.lstrip().startswith("with "):
-            lines += 1
-            if lines == number:
-                raise KeyboardInterrupt
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    except (KeyboardInterrupt, CosyError):
-        pass
-    finally:
-        sys.settrace(before)
-    return lines >= number
-
-
 @pytest.mark.parametrize("ending", ["whole", "left", "cut"])
 def test_ctrl_c_at_any_line_leaves_nothing_taken(make, net, ending) -> None:
     client = make(max_in_flight=1, retry=RetryConfig(max_retries=0))
@@ -421,7 +391,7 @@ def test_ctrl_c_at_any_line_leaves_nothing_taken(make, net, ending) -> None:
                     break
 
     def nothing_is_taken() -> bool:
-        gates = [gate._permits.used for gate in engine._gates.values()]
+        gates = [gate._permits.used for gate in engine._gates.everybody()]
         return not any([client.stats().in_flight, len(engine._streamer._open), *gates])
 
     number = 0
@@ -797,6 +767,18 @@ def test_ended_streams_are_not_kept_for_the_collector(client, net) -> None:
         assert ended() is None
     finally:
         gc.enable()
+
+
+def test_the_deadline_holds_on_the_main_thread_whatever_the_workers_do(make, net, clock) -> None:
+    client = make(Endpoint(URL, max_connections=1), deadline=0.02)
+    go = threading.Event()
+    client._core.engine()._single.submit(lambda: go.wait(20))
+    with pytest.raises(DeadlineError) as caught:
+        client.stream(TEXT)
+    assert caught.value.deadline == 0.02 and not go.is_set()
+    go.set()
+    assert client._core.engine()._single.drain(10)
+    assert net.parcels == []  # what came too late is not sent
 
 
 def test_the_end_of_the_client_wakes_who_waits_for_a_connection(make, net) -> None:

@@ -8,6 +8,7 @@ from lanes import Lane, audio_of, eventually
 
 from cosy_sync import errors
 from cosy_sync.engine.gate import Gate
+from cosy_sync.engine.line import SharedJob
 from cosy_sync.engine.singleflight import Promise, TextFuture
 from cosy_sync.errors import ClosedError, DeadlineError, RefusedError
 from cosy_sync.events import TextFailed
@@ -301,6 +302,35 @@ def test_when_all_left_in_the_last_moment_the_next_ones_still_get_a_worker(lane)
     assert lane.service.sent == []
     flight = lane.coalescer.take_off(Utterance(0, "b"))
     assert flight is not None
+    lane.coalescer.touch_down(flight, lane.deadline(), None)
+
+
+def test_a_batch_that_nobody_waits_for_is_not_sent_elsewhere_either(lane) -> None:
+    lane.service.open.clear()
+    left = lane.waiter("a")
+    eventually(lambda: lane.service.jobs)
+    assert lane.coalescer.leave(left)
+    with pytest.raises(RefusedError) as caught:
+        lane.service.jobs[0].depart()
+    assert not caught.value.retryable
+
+
+def test_a_batch_whose_caller_gave_up_before_it_left_counts_once(lane, monkeypatch) -> None:
+    def give_up(job: SharedJob) -> None:
+        for utterance in job.texts:
+            job.fail(utterance, DeadlineError("late", deadline=20.0))
+        job.deliver()
+        with pytest.raises(RefusedError):  # its attempt had gone on by itself
+            job.depart()
+
+    monkeypatch.setattr(lane.service, "run", give_up)
+    lane.ask("a")
+    lane.outcome("a")
+    assert lane.workers.drain(10)
+    monkeypatch.undo()
+    flight = lane.coalescer.take_off(Utterance(0, "b"))
+    assert flight is not None
+    assert lane.coalescer.take_off(Utterance(0, "c")) is None
     lane.coalescer.touch_down(flight, lane.deadline(), None)
 
 

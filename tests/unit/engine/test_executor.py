@@ -5,6 +5,8 @@ import time
 import weakref
 
 import pytest
+from interrupts import interrupt_at
+from lanes import eventually
 
 from cosy_sync.engine import SerialExecutor, ThreadExecutor
 from cosy_sync.engine.executor import Executor
@@ -45,9 +47,38 @@ def test_a_closed_executor_refuses(executor: Executor) -> None:
 
 
 def test_draining_waits_for_busy_callers_too(executor: Executor) -> None:
-    with executor.busy():
-        assert not executor.drain(0.02)
-    assert executor.drain(0.02)
+    leave, entered = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with executor.busy():
+            entered.set()
+            assert leave.wait(30)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert entered.wait(10)
+    assert not executor.drain(0.02)
+    leave.set()
+    assert executor.drain(10)
+    thread.join()
+
+
+def test_who_is_busy_does_not_wait_for_himself(executor: Executor) -> None:
+    with executor.busy(), executor.busy():
+        assert executor.drain(0.02)
+        assert not executor.is_inside()
+
+
+def test_a_task_that_ran_within_another_leaves_that_one_inside() -> None:
+    executor, seen = SerialExecutor(), []
+
+    def outer() -> None:
+        executor.submit(lambda: seen.append(executor.drain(0.02)))
+        seen.append(executor.drain(0.02) and executor.is_inside())
+
+    executor.submit(outer)
+    assert seen == [True, True]
+    assert not executor.is_inside() and executor.drain(0.02)
 
 
 def test_draining_waits_for_running_tasks_but_not_for_ever(threaded) -> None:
@@ -125,6 +156,41 @@ def test_a_task_knows_that_it_is_inside(threaded) -> None:
     assert executor.drain(10)
     executor.close()
     assert seen == [True] and not executor.is_inside()
+
+
+def test_ctrl_c_while_a_task_is_queued_leaves_nothing_to_be_waited_for(monkeypatch) -> None:
+    def interrupted(task: object) -> None:
+        raise KeyboardInterrupt
+
+    executor, ran = ThreadExecutor(1), []
+    with monkeypatch.context() as patch:
+        patch.setattr(executor._pool, "submit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            executor.submit(lambda: ran.append(1))
+    assert executor.drain(0.02) and not executor.contended
+    executor.submit(lambda: ran.append(2))
+    assert executor.drain(10)
+    executor.close()
+    assert ran == [2]
+
+
+@pytest.mark.parametrize("parked", [False, True])
+def test_ctrl_c_at_any_line_of_a_hand_over_loses_no_worker(parked: bool) -> None:
+    lines = 0
+    while True:
+        lines += 1
+        executor = ParkedExecutor(1)
+        if parked:
+            executor.submit(lambda: None)
+            eventually(lambda executor=executor: executor._parked)
+        whole = not interrupt_at(lines, lambda: executor.submit(lambda: None))  # noqa: B023
+        done = threading.Event()
+        executor.submit(done.set)
+        assert done.wait(10) and executor.drain(10), f"line {lines}"
+        executor.close()
+        if whole:
+            break
+    assert lines > 10
 
 
 def test_without_threads_the_one_that_asks_does_the_work(threaded, monkeypatch) -> None:

@@ -1,6 +1,7 @@
 """synth and submit as callers see them: cancelled, late, closed, inside of callbacks."""
 
 import concurrent.futures
+import gc
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,8 @@ from lanes import eventually
 
 import cosy_sync
 from cosy_sync import CoalesceConfig, CosyClient, Endpoint
+from cosy_sync.engine.singleflight import Flight
+from cosy_sync.models import Utterance
 from cosy_sync.testing import FakeService
 
 URL = "http://tts.test/batch"
@@ -194,6 +197,26 @@ def test_the_main_thread_is_woken_by_the_end_of_the_client(held) -> None:
     bulk.join(20)
 
 
+def test_the_end_of_the_client_meets_a_text_of_the_main_thread_that_just_took_off(
+    held, monkeypatch
+) -> None:
+    client = over(held)
+    interactive = client._core.engine()._interactive
+    line = interactive._coalescer(client._interactive)
+    take_off = line.take_off
+
+    def cut_meanwhile(utterance: Utterance) -> Flight | None:
+        flight = take_off(utterance)
+        interactive.cut()
+        return flight
+
+    monkeypatch.setattr(line, "take_off", cut_meanwhile)
+    with pytest.raises(cosy_sync.ClosedError):
+        client.synth("一句话")
+    assert held.calls == []
+    client.close(0)
+
+
 def test_a_waiting_thread_that_is_interrupted_takes_its_text_back(held, monkeypatch) -> None:
     with over(held) as client:
         slow = client.submit("很慢的一句话")
@@ -240,6 +263,24 @@ def test_many_different_settings_do_not_grow_for_ever(held) -> None:
         for number in range(300):
             client.with_options(headers={"X-Number": str(number)}).synth("一句话")
         assert len(client._core.engine()._interactive._coalescers) <= 256
+
+
+def test_tenants_that_are_gone_are_forgotten_and_one_that_is_inside_is_not(held) -> None:
+    with over(held) as client:
+        engine, tenant = client._core.engine(), client.with_options(tenant="a", max_in_flight=1)
+        bulk, _ = in_thread(lambda: tenant.synth_many(["很慢的一句话"]))
+        eventually(lambda: held.calls)
+        for number in range(1_000):
+            other = client.with_options(tenant=str(number), max_in_flight=2)
+            assert [outcome.ok for outcome in other.synth_iter(["你好"])] == [True]
+        gc.collect()  # a call of many texts is a circle
+        assert len(engine._gates.everybody()) <= 300
+        (outcome,) = tenant.synth_many(["另一句话"], within=0.2, on_error="return")
+        assert isinstance(outcome.error, cosy_sync.DeadlineError)
+        with pytest.raises(cosy_sync.ConfigError, match="one limit"):
+            client.with_options(tenant="a", max_in_flight=2).synth_many(["另一句话"])
+        held.go.set()
+        bulk.join(20)
 
 
 def test_closing_lets_what_stands_in_line_finish(held) -> None:
@@ -332,3 +373,20 @@ def test_hedges_are_wired_in_for_several_endpoints(held) -> None:
 def test_a_wrong_setting_of_coalescing_is_refused_by_name(settings) -> None:
     with pytest.raises(cosy_sync.ConfigError, match=next(iter(settings))):
         CoalesceConfig(**settings)
+
+
+def test_ctrl_c_in_submit_leaves_the_tenants_place_free(held, monkeypatch) -> None:
+    def interrupted(work: object, taken: object) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    with over(held) as client:
+        tenant = client.with_options(tenant="a", max_in_flight=1)
+        workers = client._core.engine()._single
+        monkeypatch.setattr(workers, "_submit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            tenant.submit("一句话")
+        (gate,) = client._core.engine()._gates.everybody()
+        eventually(lambda: not workers._pending)
+        assert gate._permits.used == 0
+        assert tenant.submit("另一句话").result(10).duration > 0

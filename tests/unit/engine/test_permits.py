@@ -293,6 +293,8 @@ def test_closing_a_gate_returns_all_in_line_the_urgent_first() -> None:
     assert entered == [0, 2, 1]
     gate.release()
     assert entered == [0, 2, 1]
+    gate.enter_later(lambda: entered.append(3))  # nobody would call it any more
+    assert entered == [0, 2, 1, 3]
 
 
 def test_a_gate_never_lets_more_in_than_its_limit_nor_forgets_one() -> None:

@@ -1,5 +1,6 @@
 """Identical texts are sent once; everybody gets the audio, a timing and an error of his own."""
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 
@@ -9,7 +10,7 @@ from lanes import Lane, audio_of, eventually
 from cosy_sync import errors
 from cosy_sync.engine.singleflight import Waiter, share
 from cosy_sync.events import TextFailed, TextsShared
-from cosy_sync.models import Outcome, Utterance
+from cosy_sync.models import Outcome, Utterance, Word
 from cosy_sync.policies import Deadline
 
 
@@ -34,6 +35,13 @@ def test_the_same_text_is_sent_once_and_everybody_is_told(lane) -> None:
     assert [o.audio.data for o in outcomes(lane, "a", 3)] == [b"a"] * 3
     assert lane.service.sent == [["a"]]
     assert lane.events == [TextsShared(1, 1)] * 2
+
+
+def test_who_joins_gets_the_words_and_their_times_too() -> None:
+    words = (Word("a", 0.0, 0.1),)
+    audio = dataclasses.replace(audio_of("a"), words=words)
+    own = share(Outcome(0, "a", audio), Waiter(Deadline(0.1, 5.0))).audio
+    assert own.words == words and own.timing.total == pytest.approx(0.1)
 
 
 def test_it_is_sent_again_once_the_first_has_ended(lane) -> None:

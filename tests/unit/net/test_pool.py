@@ -173,6 +173,17 @@ def test_a_forgotten_route_may_be_used_again(pool: ConnectionPool) -> None:
     pool.drop(again)
 
 
+def test_routes_without_a_connection_are_not_remembered_for_ever(make: Make) -> None:
+    pool = make(max_connections=2)
+    (busy,) = opened(pool, ONE)
+    for number in range(1_000):
+        returned(pool, Route(f"host{number}.example", 80, False, None))
+        assert len(pool._stacks) <= 2 + 256
+    pool.give_back(busy)
+    assert pool.take(ONE) is busy
+    pool.give_back(busy)
+
+
 def test_expire_closes_what_is_old_and_leaves_the_rest(pool: ConnectionPool) -> None:
     old, new = returned(pool, ONE, ONE)
     old.idle_since -= 61
@@ -289,6 +300,17 @@ def test_no_more_threads_is_no_reason_to_fail(
     (other,) = returned(pool, TWO)
     assert pool._keeper is not None
     assert is_open(other)
+
+
+def test_connections_may_idle_for_ever(make: Make) -> None:
+    pool = make(idle_expiry=1e300)
+    returned(pool, ONE)
+    keeper = pool._keeper
+    assert keeper is not None
+    keeper.join(0.05)
+    assert keeper.is_alive()
+    pool.close()
+    assert not keeper.is_alive()
 
 
 def test_the_keeper_does_not_keep_the_pool_alive(dialer: Dialer) -> None:

@@ -116,6 +116,7 @@ def test_no_proxy_names_only_whom_it_names(no_proxy: str, monkeypatch: pytest.Mo
         "http://me:secret@proxy.example:port",
         "http://me:secret@proxy.example:99999",
         "http://",
+        "http://me:secret@[::1",
     ],
 )
 def test_a_proxy_that_cannot_be_used_is_a_config_error_without_its_password(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import pytest
 
 from cosy_sync.config import ClientConfig
@@ -105,3 +108,13 @@ def test_keys_of_each_request_do_not_pile_up_and_the_one_in_use_stays_hidden() -
     told = without_texts("sk-still-in-use trace-of-request-2999 trace-of-request-0", [], 200)
     assert told == "[…] […] trace-of-request-0"
     assert len(redaction._secrets) <= 1_000
+
+
+def test_a_child_forked_while_a_thread_notes_a_key_can_note_its_own():
+    with redaction._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(20)  # instead of waiting for ever
+            hide(["sk-of-the-child"])
+            os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -34,6 +34,9 @@ class Backlog:
     all batches under way wait here, the next one was not even sent: then the foremost comes in.
     """
 
+    # What waits for its turn is left in the reply that it came in: it is gone soon.
+    bounded = True
+
     def __init__(self, limit: int) -> None:
         self._limit = limit
         # Guards: everything below, and every waiter's `granted`.
@@ -133,6 +136,8 @@ def _wake(waiters: list[_Waiter]) -> None:
 
 class Unbounded(Backlog):
     """For a call whose caller keeps all the audio anyway: everything comes in at once."""
+
+    bounded = False
 
     def __init__(self) -> None:
         super().__init__(0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..clock import Clock
 from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
-from ..models import Outcome, Utterance
+from ..models import Outcome, Utterance, detach
 from ..policies import Deadline
 from .backlog import Backlog, Unbounded
 from .batcher import pack
@@ -361,6 +361,9 @@ class Dispatcher:
             self._refuse_child()
             outcome = self._done.pop(self._next)
             self._next += 1
-            size = len(outcome.audio.data) if outcome.audio is not None else 0
+            size = 0
+            if outcome.audio is not None:
+                detach(outcome.audio)
+                size = len(outcome.audio.data)
             self._backlog.hand_out(self._next, size)
             yield outcome

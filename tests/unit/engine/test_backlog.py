@@ -23,11 +23,14 @@ class Crowd:
 
     def send(self, *firsts: int) -> None:
         for first in firsts:
-            before = self.waiting
-            thread = threading.Thread(target=self._enter, args=(first,))
-            thread.start()
-            self._stack.callback(thread.join)
-            wait_until(lambda: self.waiting > before or first in self.came)
+            self._send_one(first)
+
+    def _send_one(self, first: int) -> None:
+        before = self.waiting
+        thread = threading.Thread(target=self._enter, args=(first,))
+        thread.start()
+        self._stack.callback(thread.join)
+        wait_until(lambda: self.waiting > before or first in self.came)
 
     @property
     def waiting(self) -> int:

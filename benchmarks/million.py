@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,11 +28,15 @@ _MORE_COLUMNS = ("growth MB", "growth of the last MB", "texts/s", "failed")
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run, print the table, write the JSON."""
-    options = parse_options(_TITLE, argv, seconds=0.0, texts=1_000_000, runs=1)
+    options = parse_options(_TITLE, argv, seconds=0.0, texts=1_000_000)
     machine = describe_machine()
     task = Task(texts=whole_batches(options.texts))
-    reports = [run_worker("million", "cosy_stub", task) for _ in range(options.runs)]
+    reports = []
+    for run in range(options.runs):
+        print(f"  million {run + 1}/{options.runs}", file=sys.stderr)
+        reports.append(run_worker("million", "cosy_stub", task))
     rows = [_row(number, report) for number, report in enumerate(reports, 1)]
+    rows.append(_summary(reports))
     table = Table(_TITLE, [*_COLUMNS, *_MORE_COLUMNS], rows)
     print(table.markdown(), end="\n\n")
     data = {"upstream": "none: a stub in the process", "machine": machine, "runs": reports}
@@ -53,6 +58,24 @@ def _row(run: int, report: dict[str, Any]) -> list[str]:
         number(report["net_growth_mb"]),
         number(report["rate"]),
         str(report["failed_texts"]),
+    ]
+
+
+def _summary(reports: Sequence[dict[str, Any]]) -> list[str]:
+    """Show the median over the runs, and the least and the most of them."""
+    edges = [
+        {"first": memory[0], "last": memory[-1]}
+        for memory in (report.get("memory_mb") for report in reports)
+        if memory
+    ]
+    return [
+        "median",
+        "",
+        spread(reports, "cpu_us"),
+        spread(edges, "first"),
+        spread(edges, "last"),
+        *(spread(reports, name) for name in ("growth_mb", "net_growth_mb", "rate")),
+        str(sum(report.get("failed_texts", 0) for report in reports)),
     ]
 
 

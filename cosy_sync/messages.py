@@ -172,11 +172,12 @@ class Reply:
 class Payload:
     """One text's bytes out of a reply, with the media type that the service gave them.
 
+    `data` may be a view of the reply: whoever keeps it keeps the whole reply.
     `echo`: the SHA-256 of the text that they speak, where the service says it, else empty.
     `words`: when each word is heard, where the service was asked and says it.
     """
 
-    data: bytes
+    data: bytes | memoryview
     media_type: str
     echo: str = ""
     words: tuple[Word, ...] = ()

@@ -22,6 +22,7 @@ __all__ = [
     "Utterance",
     "Voice",
     "Word",
+    "detach",
     "is_utf8",
     "text_hash",
 ]
@@ -223,6 +224,16 @@ class Audio:
     def _repr_html_(self) -> str:
         sound = base64.b64encode(self.wav()).decode("ascii")
         return f'<audio controls preload="none" src="data:audio/wav;base64,{sound}"></audio>'
+
+
+def detach(audio: Audio) -> None:
+    """Copy the sound out of the reply that it lies in, if it does: now it is the caller's.
+
+    Until it is detached, `data` may be a view of the reply, so that the replies of many threads
+    are not copied into the heaps of as many threads, which would keep what is freed.
+    """
+    if not isinstance(audio.data, bytes):
+        object.__setattr__(audio, "data", bytes(audio.data))
 
 
 @dataclass(frozen=True, slots=True)

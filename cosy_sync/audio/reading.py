@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from typing import cast
 
 from ..errors import BadAudioError
 from ..messages import Payload
@@ -28,6 +29,7 @@ def read_audio(payload: Payload, *, sample_rate: int, timing: Timing | None = No
         sample_rate: Hz of bare samples that do not say it themselves.
         timing: What the audio is given as its timing.
 
+    A view of a reply stays one, until the audio is detached.
     Raises BadAudioError when there is no whole sound in it.
     """
     data = payload.data
@@ -48,12 +50,14 @@ def read_audio(payload: Payload, *, sample_rate: int, timing: Timing | None = No
     return dataclasses.replace(audio, words=payload.words) if payload.words else audio
 
 
-def _wav(data: bytes, timing: Timing | None) -> Audio:
+def _wav(data: bytes | memoryview, timing: Timing | None) -> Audio:
     rate, channels, start, size = parse_wav(data)
-    return Audio(data, "wav", rate, channels, start, size, timing)
+    return Audio(cast(bytes, data), "wav", rate, channels, start, size, timing)
 
 
-def _pcm(data: bytes, parameters: str, sample_rate: int, timing: Timing | None) -> Audio:
+def _pcm(
+    data: bytes | memoryview, parameters: str, sample_rate: int, timing: Timing | None
+) -> Audio:
     # RFC 2586 puts L16 in network byte order; every CosyVoice service sends it little-endian, as
     # it comes out of numpy, so that is what all bare samples are taken for.
     channels = 1
@@ -66,7 +70,7 @@ def _pcm(data: bytes, parameters: str, sample_rate: int, timing: Timing | None) 
             "the service must send 16-bit samples to their end",
             reason="odd",
         )
-    return Audio(data, "pcm", sample_rate, channels, 0, len(data), timing)
+    return Audio(cast(bytes, data), "pcm", sample_rate, channels, 0, len(data), timing)
 
 
 def _number(parameters: str, name: str, default: int, highest: int) -> int:
@@ -84,7 +88,7 @@ def _number(parameters: str, name: str, default: int, highest: int) -> int:
     return default
 
 
-def _no_audio(kind: str, data: bytes) -> BadAudioError:
+def _no_audio(kind: str, data: bytes | memoryview) -> BadAudioError:
     shown = "".join(char for char in kind[:40] if char.isprintable()) or "no media type"
     said = _said(data) if kind == "application/json" or kind.startswith("text/") else ""
     says = f", which says: {said}" if said else ""
@@ -95,12 +99,12 @@ def _no_audio(kind: str, data: bytes) -> BadAudioError:
     )
 
 
-def _said(data: bytes) -> str:
+def _said(data: bytes | memoryview) -> str:
     """Return the message of an error in JSON. What it quotes may be the text: that is left out."""
     if len(data) > 100_000:
         return ""
     try:
-        value = json.loads(data)
+        value = json.loads(bytes(data))
     except (ValueError, RecursionError):
         return ""
     for key in ("error", "detail", "message"):

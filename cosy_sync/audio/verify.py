@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from ..config import VerifyConfig
 from ..errors import BadAudioError, CosyError, UnexpectedError
-from ..models import Audio
+from ..models import Audio, detach
 from .spoken import fewest_spoken, most_spoken, sounds_like, spoken_chars
 
 __all__ = ["Verifier"]
@@ -133,6 +133,7 @@ class Verifier:
 
 
 def _ask(check: Callable[[str, Audio], bool], text: str, audio: Audio) -> Audio | CosyError:
+    detach(audio)
     try:
         if check(text, audio):
             return audio
@@ -157,14 +158,14 @@ def _is_loud(audio: Audio) -> bool:
     """
     start, size = audio.pcm_start, audio.pcm_size
     step = size // (2 * _LOOKS) * 2 or 2
-    return bool(audio.data[start + 1 : start + size : step].strip(b"\x00\xff"))
+    return bool(bytes(audio.data[start + 1 : start + size : step]).strip(b"\x00\xff"))
 
 
 def _judge_silence(text: str, audio: Audio) -> BadAudioError | None:
     start, end = audio.pcm_start, audio.pcm_start + audio.pcm_size
-    if audio.data[start + 1 : end : 2].strip(b"\x00\xff"):
+    if bytes(audio.data[start + 1 : end : 2]).strip(b"\x00\xff"):
         return None
-    samples = array("h", audio.data[start:end] or b"\0\0")
+    samples = array("h", bytes(audio.data[start:end]) or b"\0\0")
     if sys.byteorder == "big":
         samples.byteswap()
     if max(max(samples), -min(samples)) > _SILENT_PEAK or fewest_spoken(text) == 0:
@@ -182,7 +183,7 @@ def _refuse_doubles(texts: Sequence[str], checked: list[Audio | CosyError]) -> N
     for index, audio in enumerate(checked):
         if isinstance(audio, Audio):
             middle = audio.pcm_start + audio.pcm_size // 2
-            key = audio.pcm_size, audio.data[middle : middle + 32]
+            key = audio.pcm_size, bytes(audio.data[middle : middle + 32])
             groups.setdefault(key, []).append(index)
     if len(groups) == len(checked):
         return
@@ -196,7 +197,7 @@ def _refuse_same(group: list[int], texts: Sequence[str], checked: list[Audio | C
     for index in group:
         audio = checked[index]
         assert isinstance(audio, Audio)
-        same.setdefault(audio.pcm(), []).append(index)
+        same.setdefault(bytes(audio.pcm()), []).append(index)
     for members in same.values():
         if len({sounds_like(texts[index]) for index in members}) < 2:
             continue

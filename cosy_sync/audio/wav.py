@@ -9,8 +9,9 @@ from ..errors import BadAudioError
 
 __all__ = ["WavInfo", "parse_wav"]
 
-# The header that nearly every service writes: RIFF, an fmt chunk of 16 bytes, then the samples.
-_CANONICAL = struct.Struct("<4sI8sIHHIIHH4sI")
+# The header that nearly every service writes, RIFF, an fmt chunk of 16 bytes, then the samples; and
+# the first of these.
+_CANONICAL = struct.Struct("<4sI8sIHHIIHH4sI4s")
 _FMT = struct.Struct("<HHIIHH")
 _CHUNK = struct.Struct("<4sI")
 
@@ -37,13 +38,13 @@ class WavInfo(NamedTuple):
     pcm_size: int
 
 
-def parse_wav(data: bytes) -> WavInfo:
+def parse_wav(data: bytes | memoryview) -> WavInfo:
     """Find the 16-bit samples of a WAV file.
 
     Raises BadAudioError: `not_audio` (no WAV file), `header` (one that cannot be played or does
     not fit its bytes), `cut` (ends too early), `odd` (half a sample at the end), `empty`.
     """
-    if len(data) > 44:
+    if len(data) >= _CANONICAL.size:
         head = _CANONICAL.unpack_from(data)
         rate, channels, size = head[6], head[5], head[11]
         if (
@@ -55,13 +56,13 @@ def parse_wav(data: bytes) -> WavInfo:
             and 0 < channels <= _MAX_CHANNELS
             and rate in _RATES
             and size % (2 * channels) == 0
-            and data[44:48] != b"RIFF"
+            and head[12] != b"RIFF"
         ):
             return WavInfo(rate, channels, 44, size)
     return _parse_chunks(data)
 
 
-def _parse_chunks(data: bytes) -> WavInfo:
+def _parse_chunks(data: bytes | memoryview) -> WavInfo:
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         raise _bad("not_audio", f"expected a WAV file, got {len(data)} bytes that are none")
     layout: tuple[int, int] | None = None
@@ -83,7 +84,9 @@ def _parse_chunks(data: bytes) -> WavInfo:
     return _joined(data, layout, place)
 
 
-def _joined(data: bytes, layout: tuple[int, int] | None, place: tuple[int, int] | None) -> WavInfo:
+def _joined(
+    data: bytes | memoryview, layout: tuple[int, int] | None, place: tuple[int, int] | None
+) -> WavInfo:
     if place is None:
         raise _bad("cut", "the WAV file ends before its samples")
     if layout is None:
@@ -98,7 +101,7 @@ def _joined(data: bytes, layout: tuple[int, int] | None, place: tuple[int, int] 
     return WavInfo(rate, channels, start, size)
 
 
-def _parse_fmt(data: bytes, start: int, size: int) -> tuple[int, int]:
+def _parse_fmt(data: bytes | memoryview, start: int, size: int) -> tuple[int, int]:
     if start + 16 > len(data):
         raise _bad("cut", "the WAV file ends inside its header")
     if size < 16:
@@ -116,7 +119,7 @@ def _parse_fmt(data: bytes, start: int, size: int) -> tuple[int, int]:
     return rate, channels
 
 
-def _samples_size(data: bytes, start: int, size: int) -> int:
+def _samples_size(data: bytes | memoryview, start: int, size: int) -> int:
     there = len(data) - start
     if size >= _ENDLESS or (size == 0 and not _riff_is_whole(data)):
         return there
@@ -125,7 +128,7 @@ def _samples_size(data: bytes, start: int, size: int) -> int:
     return size
 
 
-def _riff_is_whole(data: bytes) -> bool:
+def _riff_is_whole(data: bytes | memoryview) -> bool:
     # An honest RIFF size beside a data size of 0: the file really holds no samples.
     return int.from_bytes(data[4:8], "little") == len(data) - 8
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
+from bisect import insort
+from operator import attrgetter
 
 __all__ = ["Backlog", "Unbounded"]
 
@@ -12,22 +13,39 @@ __all__ = ["Backlog", "Unbounded"]
 _PATIENCE = 2.0
 
 
+class _Waiter:
+    """A reply that waits for room. `gate` is a lock that stands locked until it may come in."""
+
+    __slots__ = ("first", "gate", "granted", "size")
+
+    def __init__(self, first: int, size: int) -> None:
+        self.first = first
+        self.size = size
+        self.granted = False
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+
 class Backlog:
     """Keeps replies out while much is held already, as long as that helps.
 
     Outcomes are handed out in input order, so the reply that is next always comes in: it lets the
-    others go. And when the caller has nothing left to take while all batches under way wait here,
-    the next one was not even sent: then the foremost of them comes in.
+    others go. Those come in by the same order. And when the caller has nothing left to take while
+    all batches under way wait here, the next one was not even sent: then the foremost comes in.
     """
+
+    # What waits for its turn is left in the reply that it came in: it is gone soon.
+    bounded = True
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        # Guards: everything below. Those who wait for room wait on it.
-        self._lock = threading.Condition(threading.Lock())
+        # Guards: everything below, and every waiter's `granted`.
+        self._lock = threading.Lock()
         self._held = 0
         self._next = 0
         self._under_way = 0
-        self._waiting: list[int] = []
+        # The foremost first.
+        self._waiting: list[_Waiter] = []
         self._starving = False
         self._given_up = False
 
@@ -40,54 +58,86 @@ class Backlog:
         """Note that so many more batches are under way, or fewer."""
         with self._lock:
             self._under_way += batches
-            self._lock.notify_all()
+            woken = self._let_in()
+        _wake(woken)
 
     def starve(self, starving: bool) -> None:
         """Note whether the caller waits for outcomes, with none left to take."""
         with self._lock:
             self._starving = starving
-            self._lock.notify_all()
+            woken = self._let_in()
+        _wake(woken)
 
     def enter(self, first: int, size: int, seconds: float) -> None:
         """Take in a reply of so many bytes, whose first text is this one; wait for room."""
-        until = time.monotonic() + min(seconds, _PATIENCE)
+        waiter = _Waiter(first, size)
         with self._lock:
-            self._waiting.append(first)
-            self._lock.notify_all()
-            while self._must_wait(first, size):
-                if not self._lock.wait(max(0.0, until - time.monotonic())):
-                    break
-            self._waiting.remove(first)
-            self._held += size
+            insort(self._waiting, waiter, key=attrgetter("first"))
+            woken = self._let_in()
+        _wake(woken)
+        try:
+            waiter.gate.acquire(timeout=max(0.0, min(seconds, _PATIENCE)))
+        except BaseException:  # Ctrl-C: what was granted meanwhile goes back
+            self._take_in(waiter)
+            self.change(-size)
+            raise
+        self._take_in(waiter)
 
     def change(self, size: int) -> None:
         """Note that a reply is smaller or larger than it was announced, or gone."""
         with self._lock:
             self._held += size
-            self._lock.notify_all()
+            woken = self._let_in()
+        _wake(woken)
 
     def hand_out(self, following: int, size: int) -> None:
         """Note that the caller took so many bytes, and which text follows."""
         with self._lock:
             self._next = following
             self._held -= size
-            self._lock.notify_all()
+            woken = self._let_in()
+        _wake(woken)
 
     def give_up(self) -> None:
         """Let everybody in: nobody takes outcomes any more."""
         with self._lock:
             self._given_up = True
-            self._lock.notify_all()
+            woken = self._let_in()
+        _wake(woken)
 
-    def _must_wait(self, first: int, size: int) -> bool:
-        if self._given_up or not self._held or self._held + size <= self._limit:
-            return False
+    def _take_in(self, waiter: _Waiter) -> None:
+        """Let it in now, unless it was."""
+        with self._lock:
+            if not waiter.granted:
+                self._waiting.remove(waiter)
+                self._held += waiter.size
+
+    def _let_in(self) -> list[_Waiter]:
+        """Grant entrance to those who need not wait. A crowd is not woken to find that out."""
+        woken: list[_Waiter] = []
+        while self._waiting and self._may_enter(self._waiting[0]):
+            waiter = self._waiting.pop(0)
+            waiter.granted = True
+            self._held += waiter.size
+            woken.append(waiter)
+        return woken
+
+    def _may_enter(self, foremost: _Waiter) -> bool:
+        if self._given_up or not self._held or self._held + foremost.size <= self._limit:
+            return True
         stuck = self._starving and len(self._waiting) >= self._under_way
-        return first > self._next and not (stuck and first == min(self._waiting))
+        return stuck or foremost.first <= self._next
+
+
+def _wake(waiters: list[_Waiter]) -> None:
+    for waiter in waiters:
+        waiter.gate.release()
 
 
 class Unbounded(Backlog):
     """For a call whose caller keeps all the audio anyway: everything comes in at once."""
+
+    bounded = False
 
     def __init__(self) -> None:
         super().__init__(0)

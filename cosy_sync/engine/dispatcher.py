@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..clock import Clock
 from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
-from ..models import Outcome, Utterance
+from ..models import Outcome, Utterance, detach
 from ..policies import Deadline
 from .backlog import Backlog, Unbounded
 from .batcher import pack
@@ -259,7 +259,6 @@ class Dispatcher:
         except BaseException as error:
             job.end(error)
         finally:
-            self._backlog.expect(-1)
             if self._terms.gate is not None:
                 self._terms.gate.release()
             if job.hopeless is not None and self._terms.alone:
@@ -270,8 +269,11 @@ class Dispatcher:
             short = len(self._ready) <= self._low and not self._ended
             if short or job.first <= self._next or self._verdict is not None:
                 self._ring()
+            self._backlog.expect(-1)
 
     def _ring(self) -> None:
+        # It may be long until the caller's thread runs: it has something to take from now on.
+        self._backlog.starve(False)
         # Rung already, or just now by somebody else.
         with contextlib.suppress(RuntimeError):
             if self._bell.locked():
@@ -281,10 +283,9 @@ class Dispatcher:
 
     def _collect(self) -> None:
         """Wait for a batch to end; give up on all of them when that makes no sense any more."""
-        if not self._mail:
-            self._backlog.starve(True)
         error: CosyError | None = None
         while error is None and not self._open_mail():
+            self._backlog.starve(True)
             if not self._bell.acquire(timeout=self._glance()):
                 error = self._why_give_up()
         self._backlog.starve(False)
@@ -377,6 +378,9 @@ class Dispatcher:
             self._refuse_child()
             outcome = self._done.pop(self._next)
             self._next += 1
-            size = len(outcome.audio.data) if outcome.audio is not None else 0
+            size = 0
+            if outcome.audio is not None:
+                detach(outcome.audio)
+                size = len(outcome.audio.data)
             self._backlog.hand_out(self._next, size)
             yield outcome

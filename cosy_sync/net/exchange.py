@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import mmap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import TypeVar
 import httptools
 
 from ..errors import CosyError, CutError, ReplyTimeout, TransportError
+from .buffer import new_buffer
 from .connection import Connection
 from .inflate import too_large
 
@@ -25,13 +24,10 @@ __all__ = [
     "no_room_needed",
 ]
 
-# Bytes asked of the kernel at once while a reply's length is not known.
+# Bytes asked of the kernel at once while a reply's length is not known; and at the reply's begin,
+# which each of many threads may hold while it waits for room.
 _CHUNK = 65536
-# Bytes from which a body gets a mapping of its own.
-_MAPPED = 1 << 20
-# What asks for large pages, where the system has them, and the bytes of one.
-_LARGE_PAGES: int | None = getattr(mmap, "MADV_HUGEPAGE", None)
-_LARGE_PAGE = 1 << 21
+_BEGIN = 16384
 # Bytes without any of the body among them: status line, headers, chunk extensions, trailers.
 # Beyond that it is an attack or not HTTP.
 _MAX_DRY = 65536
@@ -183,7 +179,7 @@ class Exchange:
     def _first_bytes(self, reused: bool) -> bytes:
         broken: OSError | None = None
         try:
-            data = self._get(self._connection.receive, _CHUNK)
+            data = self._get(self._connection.receive, _BEGIN)
         except OSError as error:
             data, broken = b"", error
         if data:
@@ -196,7 +192,7 @@ class Exchange:
 
     def _read_sized(self, length: int) -> None:
         """Read a body of known length straight into its place."""
-        view = memoryview(_buffer(length))
+        view = memoryview(new_buffer(length))
         view[: self._size] = self._body
         self._sized = view
         while self._size < length:
@@ -357,19 +353,6 @@ class Exchange:
 
     def _limit(self, seconds: float) -> float:
         return min(time.monotonic() + seconds, self._budget.until)
-
-
-def _buffer(length: int) -> bytearray | mmap.mmap:
-    # Large heap blocks stay with the arena of the thread that freed them, and the arenas of fifty
-    # threads add up; a mapping of its own goes back to the system. In large pages it costs a third
-    # of the page faults' time.
-    if length < _MAPPED:
-        return bytearray(length)
-    mapping = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if _LARGE_PAGES is not None and length >= _LARGE_PAGE:
-        with contextlib.suppress(OSError):
-            mapping.madvise(_LARGE_PAGES)
-    return mapping
 
 
 def _late(phase: str) -> ReplyTimeout:

@@ -205,7 +205,7 @@ def _part_error(part: Part, failed: bool, reply: Reply, texts: Sequence[str]) ->
         said = load_json(part.body)
     except ValueError:
         plain = kind_of(part.headers.get("content-type", "")).startswith("text/")
-        said = part.body[:1_000].decode("utf-8", "replace") if plain else None
+        said = str(part.body[:1_000], "utf-8", "replace") if plain else None
     if not failed and not (isinstance(said, dict) and said.get("error")):
         return _bad("not_audio", "a part of JSON instead of audio")
     return text_error(said, reply, texts)

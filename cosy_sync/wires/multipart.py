@@ -1,4 +1,4 @@
-"""multipart/mixed (RFC 2046) taken apart: headers parsed, bodies sliced with one copy each."""
+"""multipart/mixed (RFC 2046) taken apart: headers parsed, bodies as views of the whole."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _Body = bytes | bytearray | memoryview
 
 @dataclass(slots=True)
 class Part:
-    """One part: header names in lower case, and its body."""
+    """One part: header names in lower case, and its body where it lies."""
 
     headers: dict[str, str]
-    body: bytes
+    body: memoryview
 
 
 def split_parts(content_type: str, body: _Body, limit: int) -> list[Part]:
@@ -83,7 +83,7 @@ class _Walk:
         headers, start = self._headers(start)
         length = headers.get("content-length")
         end, following = self._searched(start) if length is None else self._sliced(start, length)
-        return Part(headers, self._bytes(start, end)), following
+        return Part(headers, self._view[start:end]), following
 
     def _headers(self, start: int) -> tuple[dict[str, str], int]:
         # From the line break before on: it ends the headers at once when there are none.

@@ -388,6 +388,31 @@ def test_a_narrow_lazy_call_does_not_wait_for_room_that_nobody_can_make() -> Non
         assert time.monotonic() - started < 15  # each of the 20 batches waited 2 s before
 
 
+def test_a_lazy_call_holds_its_limit_and_the_reply_that_is_next_at_most() -> None:
+    texts = [f"第{number}句话要说" for number in range(8)]  # equally long: batches keep their order
+    reply = FakeService.speak(texts)
+    size = sum(len(FakeService.wav(text)) for text in texts)
+    lock, came, peak, taken = threading.Lock(), 0, 0, 0
+
+    def note(text: str, audio: cosy_sync.Audio) -> bool:
+        nonlocal came, peak
+        with lock:
+            came += len(audio.data)
+            peak = max(peak, came - taken)
+        return True
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=reply.content, headers=dict(reply.headers))
+
+    limits = cosy_sync.LimitConfig(max_bytes_waiting=4 * size)
+    settings = {"limits": limits, "batch_size": 8, "verify": cosy_sync.VerifyConfig(check=note)}
+    with over(answer, Endpoint(URL, max_connections=20, rate=1e6), **settings) as client:
+        for outcome in client.synth_iter(texts * 500):
+            assert outcome.audio is not None
+            taken += len(outcome.audio.data)
+    assert 2 * size < peak <= 5 * size
+
+
 def test_a_machine_out_of_threads_still_speaks(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")

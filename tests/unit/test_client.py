@@ -11,6 +11,8 @@ import respx
 
 import cosy_sync
 from cosy_sync import BatchConfig, CosyClient, Endpoint, RetryConfig, VerifyConfig, Voice
+from cosy_sync.engine import dispatcher
+from cosy_sync.models import detach
 from cosy_sync.testing import FakeService
 from cosy_sync.wires import BatchWire, Capabilities
 
@@ -53,6 +55,31 @@ def test_no_texts_are_no_calls_and_no_results(client, service) -> None:
     assert client.synth_many([]) == []
     assert list(client.synth_iter(iter(()))) == []
     assert service.calls == []
+
+
+def test_all_audio_is_bytes_of_its_own(client, service) -> None:
+    texts = sentences(70)
+    audios = [*client.synth_many(texts), client.synth(texts[0]), client.submit(texts[1]).result(9)]
+    audios += [outcome.audio for outcome in client.synth_iter(texts)]
+    assert {type(audio.data) for audio in audios} == {bytes}
+
+
+def test_a_lazy_call_takes_sound_out_of_its_reply_when_it_is_handed_out(
+    client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[type, threading.Thread]] = []
+
+    def note(audio: cosy_sync.Audio) -> None:
+        seen.append((type(audio.data), threading.current_thread()))
+        detach(audio)
+
+    monkeypatch.setattr(dispatcher, "detach", note)
+    outcomes = client.synth_iter(sentences(70))
+    assert next(outcomes).ok and len(seen) == 1
+    assert len(list(outcomes)) == 69
+    assert seen == [(memoryview, threading.current_thread())] * 70
+    client.synth_many(sentences(3))
+    assert {kind for kind, _ in seen[70:]} == {bytes}
 
 
 def test_equal_texts_all_get_their_audio(client, service) -> None:

@@ -50,9 +50,9 @@ def _field(part: Part) -> tuple[str, str | Upload]:
         raise _nameless()
     value: str | Upload
     if filename is not None:
-        value = Upload(filename[1], part.body)
+        value = Upload(filename[1], bytes(part.body))
     else:
-        value = part.body.decode("utf-8", "replace")
+        value = str(part.body, "utf-8", "replace")
     return name[1], value
 
 

@@ -7,7 +7,7 @@ import pytest
 from cosy_sync.audio import read_audio
 from cosy_sync.errors import BadAudioError
 from cosy_sync.messages import Payload
-from cosy_sync.models import Audio, wav_header
+from cosy_sync.models import Audio, detach, wav_header
 
 PCM = bytes(range(200))
 WAV = wav_header(22_050, 1, 200) + PCM
@@ -108,3 +108,37 @@ def test_what_a_message_quotes_is_left_out(quote: str) -> None:
 )
 def test_json_without_a_message_tells_none(body: bytes) -> None:
     assert "which says" not in str(refusal(body, "application/json"))
+
+
+@pytest.mark.parametrize(("whole", "media_type"), [(WAV, "audio/wav"), (PCM, "audio/pcm")])
+def test_a_view_of_a_reply_stays_one_until_the_audio_is_detached(
+    whole: bytes, media_type: str
+) -> None:
+    reply = bytearray(b"before" + whole + b"after")
+    audio = read_audio(
+        Payload(memoryview(reply)[6 : 6 + len(whole)], media_type), sample_rate=24_000
+    )
+    assert audio.data.obj is reply  # type: ignore[attr-defined]
+    detach(audio)
+    reply[:] = bytes(len(reply))
+    assert type(audio.data) is bytes and type(audio.pcm()) is bytes
+    assert (audio.data, audio.pcm()) == (whole, PCM)
+    data = audio.data
+    detach(audio)
+    assert audio.data is data
+
+
+@pytest.mark.parametrize("format", ["wav", "pcm"])
+def test_a_view_can_have_another_format(format: str) -> None:
+    for whole, media_type in ((WAV, "audio/wav"), (PCM, "audio/pcm;rate=22050")):
+        payload = Payload(memoryview(bytearray(whole)), media_type)
+        audio = read_audio(payload, sample_rate=22_050).as_format(format)
+        detach(audio)
+        assert type(audio.data) is bytes
+        assert audio.data == (WAV if format == "wav" else PCM) and audio.pcm() == PCM
+
+
+def test_a_view_that_is_no_sound_says_so_too() -> None:
+    said = memoryview(bytearray(b'{"error": "overloaded"}'))
+    with pytest.raises(BadAudioError, match="overloaded"):
+        read_audio(Payload(said, "application/json"), sample_rate=24_000)

@@ -273,3 +273,42 @@ def test_many_threads_may_check_at_once() -> None:
         thread.join(30)
     assert failures == []
     assert repr(verifier) == "<Verifier learned 0.25 s per character>"
+
+
+def as_view(audio: Audio) -> Audio:
+    """Let the sound lie in a reply, as it does until it is detached."""
+    view = memoryview(bytearray(audio.data))
+    return Audio(
+        *(view, audio.format, audio.sample_rate, audio.channels),  # type: ignore[arg-type]
+        *(audio.pcm_start, audio.pcm_size),
+    )
+
+
+@pytest.mark.parametrize(
+    ("audio", "reason"),
+    [
+        (sound(4), "good"),
+        (samples(0), "silent"),
+        (samples(-31), "silent"),
+        (samples(40), "good"),
+        (sound(60), "long"),
+    ],
+)
+def test_sound_that_still_lies_in_its_reply_is_judged_like_any_other(
+    audio: Audio, reason: str
+) -> None:
+    assert verdict(TEXT, audio) == verdict(TEXT, as_view(audio)) == reason
+
+
+def test_the_same_sound_twice_in_a_reply_is_refused() -> None:
+    audios = [as_view(sound(4)), as_view(sound(4)), as_view(sound(4, seed=1))]
+    first, second, third = Verifier(VerifyConfig()).check([TEXT, TEXT + "吗", TEXT], audios)
+    assert isinstance(first, BadAudioError) and isinstance(second, BadAudioError)
+    assert first.reason == "identical" and third is audios[2]
+
+
+def test_a_check_of_the_callers_own_is_given_bytes() -> None:
+    kinds: list[type] = []
+    verifier = Verifier(VerifyConfig(check=lambda _, audio: not kinds.append(type(audio.data))))
+    assert verdict(TEXT, as_view(sound(4)), verifier) == "good"
+    assert kinds == [bytes]

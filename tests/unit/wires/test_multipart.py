@@ -15,9 +15,10 @@ KINDS = [bytes, bytearray, memoryview]
 def bodies(body: bytes, content_type: str = TYPE) -> list[bytes]:
     found = []
     for kind in KINDS:
-        found.append([part.body for part in split_parts(content_type, kind(body), 64)])
+        parts = split_parts(content_type, kind(body), 64)
+        assert all(type(part.body) is memoryview for part in parts)
+        found.append([bytes(part.body) for part in parts])
     assert found[0] == found[1] == found[2]
-    assert all(type(part) is bytes for part in found[1])
     return found[0]
 
 

@@ -189,6 +189,8 @@ class Core:
             engine, self.closed = self._engine, True
         if engine is not None:
             engine.close(seconds)
+            if self._reaper is not None:
+                self._reaper.detach()
 
     def finish(self) -> None:
         """At the end of the process: let work finish for a moment, then end everything."""

@@ -31,6 +31,24 @@ def test_dropped_clients_leave_no_thread_and_no_connection(server: Server) -> No
     eventually(lambda: server.stats()["connections_now"] == 0)
 
 
+def test_a_closed_client_needs_nobody_to_end_it(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    start = threading.Thread.start
+
+    def note(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", note)
+    with CosyClient(server.url) as client:
+        client.synth_many(list(sentences(3)))
+    del client
+    gc.collect()
+    assert started and "cosy-reaper" not in started
+
+
 def test_a_lazy_call_holds_its_client(server: Server) -> None:
     outcomes = CosyClient(server.url, batch_size=4).synth_iter(sentences(300))
     first = next(outcomes)

@@ -29,7 +29,7 @@ _LINES = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run, print the table, write the JSON."""
-    options = parse_options(_TITLE, argv, seconds=0.0, texts=20_000)
+    options = parse_options(_TITLE, argv, seconds=0.0, texts=10_000)
     machine = describe_machine()
     task = Task(texts=options.texts, in_flight=50)
     reports = [run_worker("policies", "cosy_stub", task) for _ in range(options.runs)]

@@ -181,7 +181,7 @@ class Attempter:
         try:
             if not admission.probe:  # the breaker's probes are few, and must get through
                 waited = now - job.deadline.started if number == 1 else 0.0
-                station.governor.admit(job.interactive, self.clock.now(), waited)
+                station.governor.admit(job.interactive, now, waited)
             self._enter(job, station)
         except BaseException:
             now = self.clock.now()
@@ -236,14 +236,16 @@ class Attempter:
             raise job.deadline.error("waiting for a free connection")
 
     def _take_slot(self, job: Job, station: Station, seconds: float) -> bool:
+        key, urgent, connections = job.tenant, job.interactive, self.connections
+        if connections is None:
+            return station.slots.acquire(key=key, urgent=urgent, seconds=seconds)
         until = self.clock.now() + seconds
-        kind = {"key": job.tenant, "urgent": job.interactive}
-        if not station.slots.acquire(seconds=seconds, **kind):  # type: ignore[arg-type]
+        if not station.slots.acquire(key=key, urgent=urgent, seconds=seconds):
             return False
         free = False
         try:
             left = until - self.clock.now()
-            free = self.connections is None or self.connections.acquire(seconds=left, **kind)  # type: ignore[arg-type]
+            free = connections.acquire(key=key, urgent=urgent, seconds=left)
         finally:
             if not free:
                 station.slots.release()

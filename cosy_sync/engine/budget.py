@@ -57,7 +57,8 @@ class Permits:
 
         Raises ClosedError when closed, also while waiting.
         """
-        cost = min(cost, self._most)
+        if cost > self._most:
+            cost = self._most
         with self._lock:
             if self._closed:
                 raise ClosedError("the client is closed")
@@ -74,7 +75,7 @@ class Permits:
     def release(self, cost: int = 1) -> None:
         """Give permits back and hand them to whoever is next."""
         with self._lock:
-            self._free += min(cost, self._most)
+            self._free += cost if cost < self._most else self._most
             if not self._urgent and not self._normal:
                 return
             woken = self._grant()

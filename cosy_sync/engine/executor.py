@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 from ..errors import ClosedError
 
@@ -40,17 +39,9 @@ class Executor:
         """Take no more tasks and end the threads; a task that still runs is left to itself."""
         raise NotImplementedError
 
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Count the work that is done meanwhile on the caller's own thread like a task."""
-        token, before = object(), self._mine("busy")
-        try:
-            self._pending.add(token)
-            self._local.busy = before + 1
-            yield
-        finally:
-            self._pending.discard(token)
-            self._local.busy = before
+    def busy(self) -> Busy:
+        """Count the work that is done in this `with` on the caller's own thread like a task."""
+        return Busy(self._pending, self._local)
 
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is queued or running; return whether that came in time.
@@ -82,6 +73,28 @@ class Executor:
         """Return how many tasks, or stretches of being busy, this very thread is inside of."""
         count: int = getattr(self._local, what, 0)
         return count
+
+
+class Busy:
+    """A stretch of work on the caller's own thread, counted with an executor's tasks.
+
+    No contextlib.contextmanager: each call of a single text makes one of these.
+    """
+
+    __slots__ = ("_before", "_local", "_pending")
+
+    def __init__(self, pending: set[object], local: threading.local) -> None:
+        self._pending = pending
+        self._local = local
+        self._before: int = getattr(local, "busy", 0)
+
+    def __enter__(self) -> None:
+        self._pending.add(self)
+        self._local.busy = self._before + 1
+
+    def __exit__(self, *_: object) -> None:
+        self._pending.discard(self)
+        self._local.busy = self._before
 
 
 class ThreadExecutor(Executor):

@@ -44,7 +44,7 @@ class Job:
         backlog: Backlog | None = None,
     ) -> None:
         self.texts = texts
-        self.first = min(utterance.index for utterance in texts)
+        self.first = min([utterance.index for utterance in texts])
         self.backlog = backlog
         self.deadline = deadline
         self.taken_up = deadline.started

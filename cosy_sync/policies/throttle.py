@@ -63,4 +63,4 @@ class Throttle:
         if wanted < self._fewest:
             return 0.0
         share = (wanted - self._factor * self._calls.some) / (wanted + 1)
-        return min(self._cap, max(0.0, share))
+        return min(self._cap, share) if share > 0.0 else 0.0

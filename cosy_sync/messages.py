@@ -157,7 +157,8 @@ class Reply:
     conversation, its audio; `status` is 200 in both.
 
     `connect` and `first_byte` in seconds (connect is 0 on a reused connection); `received` counts
-    the body's bytes on the network.
+    the body's bytes on the network. `left`: the instant, in time.monotonic's seconds, at which the
+    request began to leave, 0 where that is not known.
     """
 
     status: int
@@ -166,6 +167,7 @@ class Reply:
     connect: float = 0.0
     first_byte: float = 0.0
     received: int = 0
+    left: float = 0.0
 
 
 @dataclass(slots=True)

@@ -48,6 +48,11 @@ __all__ = [
 # the endpoint.
 _FAIR_SECONDS = 2.0
 
+# Seconds between a turn in the rate limit and the request's leaving that the limiter is told of,
+# as a thread was held up; and those from which on it is no news any more. Where the clock is one
+# of tests, its seconds and the net's have nothing to do with each other.
+_HELD_UP, _LATEST_NEWS = 0.001, 1.0
+
 Result = Audio | CosyError
 
 # What is noted of an attempt that says nothing about the endpoint.
@@ -159,7 +164,7 @@ class Attempter:
         verdict: CosyError | None = NOT_SENT
         results: Sequence[Result] = ()
         try:
-            results = self._send(job, texts, station, number)
+            results = self._send(job, texts, visit, number)
             verdict = None
         except CosyError as error:
             verdict = fair_verdict(job, error, visit.sent)
@@ -182,13 +187,13 @@ class Attempter:
             if not admission.probe:  # the breaker's probes are few, and must get through
                 waited = now - job.deadline.started if number == 1 else 0.0
                 station.governor.admit(job.interactive, now, waited)
-            self._enter(job, station)
+            went = self._enter(job, station)
         except BaseException:
             now = self.clock.now()
             station.leave(now)
             station.breaker.record(admission, NOT_SENT, now, 0.0)
             raise
-        return Visit(station, admission, self.clock.now())
+        return Visit(station, admission, went)
 
     def leave(
         self,
@@ -208,8 +213,9 @@ class Attempter:
         if station.company is not None:
             station.judge(texts, results, verdict, visit.sent, now, seconds)
 
-    def _enter(self, job: Job, station: Station) -> None:
-        """Wait for a free connection and a turn in the rate limit, holding neither meanwhile."""
+    def _enter(self, job: Job, station: Station) -> float:
+        """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
+        return the instant at which the limiter let it go."""
         clock, deadline, limiter = self.clock, job.deadline, station.limiter
         turn: float | None = None
         while True:
@@ -220,7 +226,7 @@ class Attempter:
             if turn is not None and turn <= now:
                 turn = now + limiter.go(now)
                 if turn <= now:
-                    return
+                    return now
             self._give_slot(station)
             if turn is None or turn > deadline.at:
                 raise _no_turn(job, station, now)
@@ -259,9 +265,10 @@ class Attempter:
     # -- the call -------------------------------------------------------------------------------
 
     def _send(
-        self, job: Job, utterances: Sequence[Utterance], station: Station, number: int
+        self, job: Job, utterances: Sequence[Utterance], visit: Visit, number: int
     ) -> Sequence[Result]:
         job.depart()
+        station = visit.station
         texts = [utterance.text for utterance in utterances]
         request_id = self.next_id()
         wire = self.wires[station.endpoint.url]
@@ -273,8 +280,10 @@ class Attempter:
         def send(parcel: Parcel) -> Reply:
             nonlocal reply
             aim(parcel, station)
-            left = job.deadline.remaining(self.clock.now())
+            left, first = job.deadline.remaining(self.clock.now()), reply is None
             reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
+            if first and _HELD_UP < reply.left - visit.sent < _LATEST_NEWS:
+                station.limiter.correct(visit.sent, reply.left)
             return reply
 
         try:

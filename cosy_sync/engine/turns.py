@@ -50,6 +50,11 @@ class JointLimiter:
         """Note that a request leaves now, and return 0; else the seconds until asking again."""
         return self._own.go(now) or self._common.go(now)
 
+    def correct(self, went: float, left: float) -> None:
+        """Note that the request which went at that instant left later."""
+        self._own.correct(went, left)
+        self._common.correct(went, left)
+
     def pause(self, until: float) -> None:
         """Book nothing for this endpoint before that instant."""
         self._own.pause(until)

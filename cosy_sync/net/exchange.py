@@ -66,7 +66,8 @@ class Budget:
 class RawReply:
     """A reply as it came: `body` still has its Content-Encoding.
 
-    `reusable` tells whether the connection stands where the next reply will begin.
+    `reusable` tells whether the connection stands where the next reply will begin, `left` when the
+    request began to leave.
     """
 
     status: int
@@ -74,6 +75,7 @@ class RawReply:
     body: bytearray | memoryview
     first_byte: float
     reusable: bool
+    left: float
     connect: float = 0.0
 
 
@@ -129,7 +131,10 @@ class Exchange:
             self._read_sized(self._length)
         while not self._complete:
             self._read_some()
-        return RawReply(self._status, self._headers, self._whole(), first_byte, self.reusable)
+        return RawReply(
+            *(self._status, self._headers, self._whole(), first_byte),
+            *(self.reusable, self._started),
+        )
 
     def begin(self, reused: bool) -> float:
         """Send the request and read the head of its reply; return the seconds until it began."""

@@ -203,7 +203,10 @@ class Sender:
         raw = transport.send(address.route, data, budget)
         headers = named(raw.headers)
         body = inflated(raw.body, headers, raw.status, budget.max_bytes)
-        return Reply(raw.status, headers, body, raw.connect, raw.first_byte, len(raw.body))
+        return Reply(
+            *(raw.status, headers, body, raw.connect, raw.first_byte),
+            *(len(raw.body), raw.left),
+        )
 
     def _address(self, transport: PoolTransport, request: Request) -> _Address:
         url, at = request.url, request.address

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from array import array
@@ -9,9 +10,9 @@ from array import array
 __all__ = ["RateLimiter"]
 
 # Seconds by which requests may come closer together on their way to the server.
-_JITTER = 0.005
+_JITTER = 0.007
 # Seconds by which threads that were booked apart may wake closer together, as a rule.
-_WAKING = 0.0015
+_WAKING = 0.001
 # Seconds by which a sum of instants may be off.
 _ROUNDING = 1e-6
 
@@ -23,8 +24,8 @@ class RateLimiter:
     for each request: 5 % of the rate may come as a burst, the rest is spaced evenly, a little
     below the rate. A log of the last instants at which requests really left then lets each go:
     threads wake late, and two that were booked apart must not leave closer together than the
-    limit allows. Only whole requests fit into a second, so a rate above 1 counts without its
-    fraction; below 1 one request fits into 1 / rate seconds.
+    limit allows; what left later still is corrected in it. Only whole requests fit into a second,
+    so a rate above 1 counts without its fraction; below 1 one request fits into 1 / rate seconds.
 
     What the server counts arrives later than it left, by more or less: the log's second is longer
     by that. The booked one is longer still, so that the log seldom makes anybody wait again.
@@ -100,6 +101,15 @@ class RateLimiter:
             self._log[self._oldest] = now
             self._oldest = (self._oldest + 1) % len(self._log)
             return 0.0
+
+    def correct(self, went: float, left: float) -> None:
+        """Note that the request which went at that instant left later.
+
+        A thread may stand still between the two. Told within a second, those who come a second
+        later keep their distance from what happened.
+        """
+        with self._lock, contextlib.suppress(ValueError):
+            self._log[self._log.index(went)] = left
 
     def pause(self, until: float) -> None:
         """Book nothing before that instant. What is booked already stays where it is."""

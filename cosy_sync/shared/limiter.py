@@ -49,6 +49,10 @@ class Limiter(Protocol):
         """Note that a request leaves now, and return 0; else the seconds until asking again."""
         ...
 
+    def correct(self, went: float, left: float) -> None:
+        """Note that the request which went at that instant left later."""
+        ...
+
     def pause(self, until: float) -> None:
         """Book nothing before that instant."""
         ...
@@ -170,6 +174,14 @@ class SharedLimiter:
         if short:
             self._call_keeper(now)
         return at - now
+
+    def correct(self, went: float, left: float) -> None:
+        """Note that the request which went at that instant left later.
+
+        Only while the book is out of reach: its own margin is wider than a thread stands still.
+        """
+        if self._local is not None:
+            self._local.correct(went, left)
 
     def pause(self, until: float) -> None:
         """Give no turns before that instant, here and at all the other clients.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import heapq
 import math
 from itertools import pairwise
 
@@ -52,6 +53,31 @@ def busiest_second(instants: list[float]) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
+
+
+@given(
+    rate=st.integers(1, 8),
+    delays=st.lists(st.sampled_from([0.0, 0.0, 0.02, 0.3]), min_size=10, max_size=60),
+    news=st.sampled_from([0.0, 0.2, 0.6]),
+)
+def test_what_leaves_late_makes_no_second_hold_more_where_it_is_told_in_time(rate, delays, news):
+    # All want to go at once; each is held up between its turn and its leaving, and when that was
+    # is known only with the reply.
+    limiter, left, number = RateLimiter(rate), [], 0
+    events = [(limiter.reserve(100.0, math.inf), 0, delay) for delay in delays]
+    heapq.heapify(events)
+    while events:
+        now, _, what = heapq.heappop(events)
+        if isinstance(what, tuple):
+            limiter.correct(*what)
+            continue
+        number += 1
+        if (wait := limiter.go(now)) > 0.0:
+            heapq.heappush(events, (now + wait, number, what))
+            continue
+        left.append(now + what)
+        heapq.heappush(events, (now + what + news, number, (now, now + what)))
+    assert busiest_second(left) <= rate
 
 
 # What the callers do, one after the other: how long after the one before (a little negative: a

@@ -12,7 +12,7 @@ from cosy_sync.policies import RateLimiter
 
 START = 1_000.0
 # Seconds between two of 100 requests per second when they flow evenly.
-GAP = 1.0065 / 100
+GAP = 1.008 / 100
 
 
 def book(limiter: RateLimiter, count: int, now: float = START) -> list[float]:
@@ -54,12 +54,12 @@ def send(limiter: RateLimiter, instants: list[float]) -> list[float]:
 @pytest.mark.parametrize(
     ("rate", "burst", "sustained"),
     [
-        (100, 5, 100 / 1.0065),
-        (1, 1, 1 / 1.0065),
-        (39, 1, 39 / 1.0065),
-        (40, 2, 40 / 1.0065),
-        (60.9, 3, 60 / 1.0065),
-        (0.5, 1, 1 / 2.0065),
+        (100, 5, 100 / 1.008),
+        (1, 1, 1 / 1.008),
+        (39, 1, 39 / 1.008),
+        (40, 2, 40 / 1.008),
+        (60.9, 3, 60 / 1.008),
+        (0.5, 1, 1 / 2.008),
     ],
 )
 def test_5_percent_of_the_rate_are_burst_and_the_rest_is_spaced(rate, burst, sustained):
@@ -82,7 +82,7 @@ def test_a_flood_never_exceeds_the_rate_and_wastes_little(rate, late):
     count = int(2.5 * rate) + 3
     left = send_all(RateLimiter(rate), count, late)
     assert len(left) == count
-    assert busiest(left, length=1.005 - 1e-6) <= max(rate, 1)
+    assert busiest(left, length=1.007 - 1e-6) <= max(rate, 1)
     even = count / min(rate, math.floor(rate) or rate)
     assert left[-1] - left[0] <= even * 1.02 + 0.4
 
@@ -91,7 +91,7 @@ def test_who_wakes_late_does_not_leave_together_with_the_next():
     limiter = RateLimiter(2.0)
     assert limiter.go(START + 0.4) == 0.0  # booked for START
     assert limiter.go(START + 0.5) == 0.0
-    assert limiter.go(START + 1.1) == pytest.approx(0.305)
+    assert limiter.go(START + 1.1) == pytest.approx(0.307)
     assert limiter.go(START + 1.405 - 1e-6) > 0.0
     assert limiter.go(START + 1.405 + 1e-6) == 0.0
     assert limiter.go(START + 1.406) == pytest.approx(0.099)
@@ -101,8 +101,8 @@ def test_a_refusal_to_go_is_no_departure():
     limiter = RateLimiter(1.0)
     assert limiter.go(START) == 0.0
     for _ in range(5):
-        assert limiter.go(START + 0.5) == pytest.approx(0.505)
-    assert limiter.go(START + 1.0051) == 0.0
+        assert limiter.go(START + 0.5) == pytest.approx(0.507)
+    assert limiter.go(START + 1.0071) == 0.0
 
 
 def test_a_rate_below_1_spaces_by_more_than_a_second():
@@ -206,7 +206,7 @@ def test_a_lowered_rate_spaces_what_is_booked_from_now_on():
     later = book(limiter, 20, now=START + 10)
     assert later[:2] == [START + 10] * 2  # the burst of a limiter for 50 per second
     spaces = [b - a for a, b in pairwise(later[1:])]
-    assert spaces == pytest.approx([1.0065 / 50] * 18, abs=1e-5)
+    assert spaces == pytest.approx([1.008 / 50] * 18, abs=1e-5)
 
 
 def test_a_lowered_rate_leaves_what_is_booked_where_it_is():
@@ -214,7 +214,7 @@ def test_a_lowered_rate_leaves_what_is_booked_where_it_is():
     booked = book(limiter, 50)
     limiter.set_rate(10.0)
     assert limiter.next_free(START) > booked[-1]
-    assert book(limiter, 2)[1] == pytest.approx(limiter.next_free(START) - 1.0065 / 10, abs=1e-5)
+    assert book(limiter, 2)[1] == pytest.approx(limiter.next_free(START) - 1.008 / 10, abs=1e-5)
 
 
 @pytest.mark.parametrize("low", [1.0, 10.0, 19.0, 50.0, 99.0])
@@ -230,3 +230,19 @@ def test_a_limiter_set_to_its_own_rate_is_as_new():
     limiter, other = RateLimiter(100.0), RateLimiter(100.0)
     limiter.set_rate(100.0)
     assert book(limiter, 300) == pytest.approx(book(other, 300))
+
+
+def test_those_who_come_a_second_later_keep_their_distance_from_what_left_late():
+    limiter = RateLimiter(1.0)
+    assert limiter.go(START) == 0.0
+    limiter.correct(START, START + 0.4)
+    assert limiter.go(START + 1.1) == pytest.approx(0.307)
+    assert limiter.go(START + 1.41) == 0.0
+
+
+def test_a_correction_of_what_is_not_in_the_log_any_more_changes_nothing():
+    limiter = RateLimiter(1.0)
+    assert limiter.go(START) == 0.0
+    assert limiter.go(START + 2) == 0.0
+    limiter.correct(START, START + 10)
+    assert limiter.go(START + 4) == 0.0

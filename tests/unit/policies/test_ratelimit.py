@@ -92,9 +92,9 @@ def test_who_wakes_late_does_not_leave_together_with_the_next():
     assert limiter.go(START + 0.4) == 0.0  # booked for START
     assert limiter.go(START + 0.5) == 0.0
     assert limiter.go(START + 1.1) == pytest.approx(0.307)
-    assert limiter.go(START + 1.405 - 1e-6) > 0.0
-    assert limiter.go(START + 1.405 + 1e-6) == 0.0
-    assert limiter.go(START + 1.406) == pytest.approx(0.099)
+    assert limiter.go(START + 1.407 - 1e-6) > 0.0
+    assert limiter.go(START + 1.407 + 1e-6) == 0.0
+    assert limiter.go(START + 1.408) == pytest.approx(0.099)
 
 
 def test_a_refusal_to_go_is_no_departure():

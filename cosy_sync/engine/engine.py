@@ -85,7 +85,7 @@ class Engine:
     """Composes permits, workers and callers, and closes them."""
 
     def __init__(self, supplies: Supplies) -> None:
-        config = supplies.config
+        config, limits = supplies.config, supplies.config.limits
         self._supplies = supplies
         self._clock = supplies.clock
         self.network = supplies.network
@@ -107,8 +107,7 @@ class Engine:
         self._single = SerialExecutor() if serial else ParkedExecutor(self.workers)
         # Of two attempts of a late call one is left behind, so both run on workers of their own.
         self._legs = ParkedExecutor(2 * self.workers)
-        self._memory = Permits(config.limits.max_bytes_in_flight)
-        limits = config.limits
+        self._memory = Permits(limits.max_bytes_in_flight)
         self._submitted = Seats(limits.max_submitted, sheds=limits.on_full == "shed")
         # Guards: _callers, _stops, _closed.
         self._lock = threading.Lock()

@@ -237,7 +237,10 @@ class SharedLimiter:
             if bisect_right(alarms, last) <= index:
                 return last
         waiting = max(0, len(alarms) - len(self._turns))
-        return last + waiting * self._interval + (self._interval if self._turns else _LEAD)
+        at = last + waiting * self._interval + (self._interval if self._turns else _LEAD)
+        # At a low rate a turn would be lost between two threads: one of them looks in time.
+        look = now + _STALE / 2
+        return look if at > look and not (alarms and alarms[0] <= look) else at
 
     def _is_short(self, now: float) -> bool:
         return len(self._alarms) > len(self._turns) and now >= self._full_until

@@ -376,7 +376,7 @@ def test_what_left_by_a_turn_counts_in_the_share() -> None:
     scene.step(says((1, 0.0), clients=1))
     assert scene.go(0.002) == 0.0
     scene.step(ConnectionError("gone"))
-    assert scene.go(0.5) == pytest.approx(0.505)
+    assert scene.go(0.5) == pytest.approx(0.507)
 
 
 def test_what_left_by_a_turn_and_was_not_told_is_told_without_it(scene) -> None:
@@ -533,3 +533,11 @@ def test_closing_closes_the_book(scene) -> None:
     scene.limiter.close(1.0)
     assert scene.book.closed
     assert scene.bell.closed_within == 1.0
+
+
+def test_at_a_low_rate_one_of_those_without_a_turn_looks_every_quarter_of_a_second() -> None:
+    scene = Scene(rate=0.5)
+    scene.reserve(3)
+    # The other two come after 2 and 4 s: a turn between them would be lost.
+    assert scene.go(0.002) == pytest.approx(0.25)
+    assert scene.go(0.25) == pytest.approx(0.25)

@@ -193,7 +193,7 @@ def test_a_call_that_was_cut_off_leaves_nothing_behind_for_the_next(
 ) -> None:
     server = serve()
     client = connect(
-        server, max_connections=2, retry=NO_RETRY, timeouts=TimeoutConfig(first_byte=0.3, idle=0.3)
+        server, max_connections=2, retry=NO_RETRY, timeouts=TimeoutConfig(first_byte=0.8, idle=0.8)
     )
     for _ in range(2):
         server.inject("stall")

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -114,6 +115,15 @@ def test_times_without_end_are_taken(make: Make) -> None:
     body = b"x" * 8_000_000  # more than the network takes at once
     with Scripted([0.1, READ, reply(b"hello"), HOLD]) as server:
         assert bytes(post(sender, server, body, seconds=1e9).body) == b"hello"
+
+
+def test_a_reply_tells_when_its_request_left(sender: Sender) -> None:
+    with Scripted([READ, 0.2, reply(), READ, 0.2, reply(), HOLD]) as server:
+        for _ in range(2):  # on a new connection, and on one that is reused
+            before = time.monotonic()
+            left = post(sender, server).left
+            # After the call began, and before the server waited.
+            assert before <= left <= time.monotonic() - 0.2
 
 
 def test_a_full_backlog_is_a_connect_timeout(make: Make) -> None:

@@ -7,7 +7,7 @@ import threading
 import types
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import pytest
@@ -314,6 +314,21 @@ def test_a_rate_that_the_service_allows_is_never_lowered(gathered) -> None:
     crowd = gathered(lambda world: Counting(world, lambda now: 100.0), OverloadConfig(), USUAL, 50)
     assert not [event for event in crowd.events if isinstance(event, LimitsLowered)]
     assert len(crowd.service.sent) > 0.94 * 100 * SECONDS
+
+
+def test_a_request_that_is_held_up_after_its_turn_makes_no_second_hold_one_more(gathered) -> None:
+    class HeldUp(Counting):
+        def post(self, *args: object) -> Reply:
+            self.asked = getattr(self, "asked", 0) + 1
+            if self.asked % 70 == 0:
+                self.world.sleep(0.03)
+            left = self.world.now()
+            return replace(super().post(*args), left=left)
+
+    crowd = gathered(lambda world: HeldUp(world, lambda now: 1e9), OverloadConfig(), USUAL, 50)
+    sent = sorted(crowd.service.sent)
+    assert len(sent) > 0.94 * 100 * SECONDS
+    assert all(later - at >= 1.0 for at, later in zip(sent, sent[100:], strict=False))
 
 
 def test_an_isolated_429_costs_a_worker_its_wait_and_nobody_else_anything(gathered) -> None:

@@ -111,13 +111,19 @@ class TimeoutConfig:
 
     # Name look-up, TCP and TLS together.
     connect: float = 3.0
-    # From the last byte of the request until the first byte of the reply: the synthesis itself.
+    # Until the first byte of the reply's body: the synthesis itself. Counts from the request's
+    # end, or from the latest good reply of the same address, where others are spoken meanwhile;
+    # and lasts longer by so much for each character of the request's texts.
     first_byte: float = 30.0
+    first_byte_per_char: float = 0.01
     # Between two bytes of the reply.
     idle: float = 15.0
 
     def __post_init__(self) -> None:
-        check(self, positive("connect", "first_byte", "idle"))
+        check(
+            self,
+            positive("connect", "first_byte", "idle") + not_negative("first_byte_per_char"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,9 +25,10 @@ from ..events import (
 )
 from ..models import Audio, Utterance
 from ..policies import RetryBudget, RetryPolicy
-from .attempt import Attempts, Result, sleep
+from .attempt import sleep
 from .cluster import Cluster
 from .job import Job
+from .ports import Attempts, Result
 from .station import Station
 
 __all__ = ["Caller"]

@@ -8,20 +8,14 @@ import threading
 from collections.abc import Callable
 from typing import cast
 
-from ..errors import (
-    BadAudioError,
-    ClosedError,
-    ConfigError,
-    CosyError,
-    DeadlineError,
-    ReplyTimeout,
-)
+from ..errors import BadAudioError, ClosedError, ConfigError, CosyError, DeadlineError, ReplyTimeout
 from ..events import StreamStarted, TextFailed, TextsFinished
 from ..messages import Parcel, Reply, TextSource
 from ..models import Audio, Timing
 from ..wires.base import DuplexWire, StreamReader
-from .attempt import NOT_SENT, Attempter, Ongoing, Visit, aim, fair_verdict
+from .attempt import NOT_SENT, Attempter, Visit, aim, fair_verdict
 from .job import Job, unexpected
+from .ports import Ongoing
 from .station import Station
 
 __all__ = ["Speech"]
@@ -37,7 +31,7 @@ class Speech:
     may fall behind: all the time that was spent waiting for it, less the sound that it gave. What
     the listener takes between two reads does not count.
 
-    All of the sound is kept until the end, where it is verified; the bounds of replies hold for it.
+    All of the sound is kept until the end, and verified there; replies' bounds hold for it.
     """
 
     def __init__(
@@ -87,7 +81,7 @@ class Speech:
 
     @property
     def sample_rate(self) -> int:
-        """Return the Hz of the sound."""
+        """Return the Hz."""
         return self._reader.sample_rate
 
     @property

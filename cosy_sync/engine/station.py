@@ -67,9 +67,8 @@ class Station:
             config.breaker, self.label, on_change=self._tell, listeners=config.breaker.listeners
         )
         self._link = self._link_breaker(config.breaker, clock)
-        self.governor = Governor(
-            endpoint, config.overload, self.slots, own, observer, label=self.label
-        )
+        self.governor = Governor(endpoint, config, self.slots, own, observer, label=self.label)
+        self._clock = clock
         # Its fields belong to the ejector.
         self.health = Health()
 
@@ -187,6 +186,8 @@ class Station:
     def _tell(self, old: str, new: str) -> None:
         if self._link is not None:
             self._link.publish(new)
+        if new == "open":
+            self.governor.restart(self._clock.now())
         self._observer.on_event(BreakerChanged(self.label, old, new))
 
     def _tell_sharing(self, what: str, shared: bool, reason: str) -> None:

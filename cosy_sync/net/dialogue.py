@@ -29,8 +29,7 @@ _CHUNK = 65536
 _GLANCE = 0.02
 # Bytes of one message that may come beside the audio: events, and words with their times.
 _EVENT_BYTES = 1 << 20
-# Bytes that may wait to be sent: more than a whole task's texts. Answers to pings do not count:
-# only the latest of them is kept.
+# Bytes that may wait to be sent: more than a whole task's texts.
 _MOST_UNSENT = 4 << 20
 # The first byte of a pong: the only frame of its message, and no larger than 125 bytes.
 _PONG = 0x8A
@@ -329,7 +328,9 @@ class Dialogue:
         # Until the first audio, time runs from the last text; afterwards from what came last.
         if self._size:
             return min(time.monotonic() + self._budget.idle, self._budget.until)
-        return min(self._spoke + self._budget.first_byte, self._budget.until)
+        # It may be busy with others meanwhile: time runs from the last task that it finished.
+        since = max(self._spoke, self.socket.stack.alive_at)
+        return min(since + self._budget.first_byte, self._budget.until)
 
     def _step(self, until: float) -> None:
         """Take in what comes next. What fails is kept, for what was heard before goes first."""
@@ -338,6 +339,8 @@ class Dialogue:
             raise self._late()
         try:
             if not self.socket.step(until):
+                if not self._size and until < self._limit():
+                    return
                 raise self._late()
         except OSError as error:
             raise self._broken(error) from error

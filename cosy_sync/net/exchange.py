@@ -127,6 +127,8 @@ class Exchange:
         """Send the request and return its reply."""
         first_byte = self.begin(reused)
         self._budget.make_room(self._length or 0)
+        if not self._size:  # the head may be there long before the work is done
+            self._phase = "first byte"
         if self._length is not None and not self._complete:
             self._read_sized(self._length)
         while not self._complete:
@@ -151,8 +153,8 @@ class Exchange:
 
     def next(self) -> bytes:
         """After `begin`: wait for the next bytes of the body; b"" at its end."""
-        # The head may long be there before the work is done.
-        self._phase = "idle" if self._size else "first byte"
+        if not self._size:
+            self._phase = "first byte"
         while not self._body and not self._complete:
             self._read_some()
         data = bytes(self._body)
@@ -205,6 +207,7 @@ class Exchange:
             if not got:
                 raise self._cut(f"ended after {self._size} of the reply's {length} bytes")
             self._size += got
+            self._phase = "idle"
         self._complete = True
 
     def _read_some(self) -> None:
@@ -282,6 +285,7 @@ class Exchange:
         if self._complete:
             return
         self._dry = 0
+        self._phase = "idle"
         self._size += len(data)
         if self._size > self._budget.max_bytes:
             raise too_large(self._budget.max_bytes)
@@ -337,9 +341,14 @@ class Exchange:
             if not writable:
                 raise _late("send")
         first = self._phase == "first byte"
-        limit = self._limit(self._budget.first_byte if first else self._budget.idle)
-        if not self._connection.wait(limit):
-            raise _late(self._phase)
+        patience = self._budget.first_byte if first else self._budget.idle
+        limit = self._limit(patience)
+        while not self._connection.wait(limit):
+            # The service may be busy with others: its time runs from the last reply it gave.
+            alive = self._connection.stack.alive_at if first else 0.0
+            before, limit = limit, min(alive + patience, self._budget.until)
+            if limit <= before:
+                raise _late(self._phase)
 
     def _push(self) -> None:
         """Send what the network takes now of what is unsent."""

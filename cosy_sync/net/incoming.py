@@ -88,6 +88,8 @@ class OwnIncoming:
         if connection is None:
             return
         keep = self._exchange.reusable
+        if keep and self.status < 400:
+            connection.stack.alive_at = time.monotonic()
         self._exchange.end()
         if keep:
             self._pool.give_back(connection)

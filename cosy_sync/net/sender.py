@@ -86,6 +86,7 @@ class Sender:
         budget = self._budget(seconds, max_bytes, make_room)
         if not isinstance(parcel, Request):
             return self._carrier(kind_of(parcel)).post(parcel, budget)
+        budget.first_byte += parcel.chars * self._timeouts.first_byte_per_char
         transport = self._transport
         if transport is not None:
             address = self._address(transport, parcel)

@@ -113,6 +113,12 @@ class CosyError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, dict(self.__dict__))
 
+    def reworded(self: _E, message: str) -> _E:
+        """Return a copy with another message."""
+        copy: _E = _rebuild(type(self), (message,), {**self.__dict__, "message": message})
+        copy.__cause__ = self.__cause__
+        return copy
+
     def with_details(self: _E, **details: Any) -> _E:
         """Return a copy that knows more; the cause stays."""
         copy: _E = _rebuild(type(self), self.args, {**self.__dict__, **details})

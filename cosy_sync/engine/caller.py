@@ -35,6 +35,8 @@ __all__ = ["Caller"]
 
 # The shortest wait for a breaker, in seconds: others may be probing.
 _BREAKER_NAP = 0.1
+# What cures a service that gets more than it can speak in time.
+_SEND_LESS = "send less at once with batch_size= or Endpoint(max_connections=...)"
 # The wait for an endpoint that has died, where its breaker is not open yet.
 _OUTAGE_NAP = 1.0
 
@@ -158,7 +160,7 @@ class Caller:
             if wait is None and self._outlasts(job, station, result):
                 wait = _OUTAGE_NAP * (1 + 0.1 * random.random())
             if wait is None or not self._may_repeat(job, utterance, result, wait):
-                self._fail(job, [utterance], self._last_word(job, result))
+                self._fail(job, [utterance], self._last_word(job, station, result))
             else:
                 again.append(utterance)
                 longest = max(longest, wait)
@@ -200,12 +202,21 @@ class Caller:
         self._observer.on_event(RetrySuppressed(error.endpoint or "", text.hash, reason, error))
         return False
 
-    def _last_word(self, job: Job, error: CosyError) -> CosyError:
-        """Return the error that ends a text: the deadline where that is what cut the attempt."""
-        if not isinstance(error, TransportError) or not job.deadline.expired(self._clock.now()):
+    def _last_word(self, job: Job, station: Station, error: CosyError) -> CosyError:
+        """Return the error that ends a text: the deadline where that is what cut the attempt. One
+        that came too late says how much was in flight, and what to change."""
+        if not isinstance(error, TransportError):
             return error
         phase = getattr(error, "phase", None) or "reply"
-        late = job.deadline.error(f"waiting for the service ({phase})")
+        load = station.load()
+        if not job.deadline.expired(self._clock.now()):
+            if phase != "first byte":
+                return error
+            setting = "timeouts=TimeoutConfig(first_byte=...)"
+            return error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
+        where = f"waiting for the service ({phase}); {load}"
+        late = job.deadline.error(f"{where}: raise deadline=, or {_SEND_LESS}")
+        late.phase = f"waiting for the service ({phase})"
         late.__cause__ = error
         return late.with_details(endpoint=error.endpoint)
 

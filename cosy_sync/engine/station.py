@@ -133,6 +133,11 @@ class Station:
             return max(wait, left + SOON)
         return wait
 
+    def load(self) -> str:
+        """Return how many requests are in flight here, in words."""
+        count = self.slots.used + 1  # the call that asks has given its place back
+        return f"{count} request{'s were' if count > 1 else ' was'} in flight there"
+
     def pace(self, now: float) -> float | None:
         """Return the seconds per character that it takes lately, None when not known."""
         return self._tempo.per_char(now, self.busy)

@@ -9,7 +9,16 @@ from collections.abc import Callable
 import pytest
 from scripted import CHUNKED, HOLD, READ, Peer, Scripted
 
-from cosy_sync import BreakerConfig, CosyClient, Endpoint, ReplyTimeout, RetryConfig, TimeoutConfig
+from cosy_sync import (
+    BreakerConfig,
+    CosyClient,
+    CosyError,
+    DeadlineError,
+    Endpoint,
+    ReplyTimeout,
+    RetryConfig,
+    TimeoutConfig,
+)
 from cosy_sync.messages import Request
 from cosy_sync.testing import Server, tone_wav
 
@@ -73,6 +82,26 @@ def test_a_service_that_stalls_in_the_middle_opens_the_breaker_though_few_reques
         sent = client.stats().requests
     assert sent < 100
     timer.join()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "cure"),
+    [
+        ({"deadline": 0.3}, DeadlineError, "raise deadline=, or send less"),
+        ({"timeouts": TimeoutConfig(first_byte=0.2)}, ReplyTimeout, "TimeoutConfig(first_byte=..."),
+    ],
+)
+def test_a_text_that_is_lost_to_time_says_what_was_in_flight_and_what_cures_it(
+    settings: dict, error: type[CosyError], cure: str
+) -> None:
+    retry = RetryConfig(max_retries=0)
+    with (
+        Scripted([READ, HOLD]) as server,
+        CosyClient(server.url, retry=retry, **settings) as client,
+    ):
+        [outcome] = client.synth_many(["好"], on_error="return")
+    assert isinstance(outcome.error, error)
+    assert "1 request was in flight there" in str(outcome.error) and cure in str(outcome.error)
 
 
 class TestFirstByte:

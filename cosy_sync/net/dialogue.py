@@ -19,6 +19,7 @@ from ..messages import Conversation
 from .connection import Connection, Stream
 from .exchange import Budget, StaleConnection
 from .greeting import Greeting
+from .head import USER_AGENT
 from .inflate import too_large
 from .route import Route
 
@@ -72,6 +73,8 @@ class Socket(Connection):
         """
         protocol = self.protocol = ClientProtocol(parse_uri(conversation.url), logger=_SILENT)
         request = protocol.connect()
+        if all(name.lower() != "user-agent" for name, _ in conversation.headers):
+            request.headers["User-Agent"] = USER_AGENT
         for name, value in conversation.headers:
             request.headers[name] = value
         protocol.send_request(request)

@@ -5,10 +5,16 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+import time
 
 from ..errors import ConnectError
 
-__all__ = ["is_name", "look_up", "look_up_all"]
+__all__ = ["FailedAddresses", "is_name", "look_up", "look_up_all"]
+
+# Seconds for which an address that could not be connected to is tried last.
+_AVOIDED = 60.0
+# Addresses that are remembered at most.
+_MOST_FAILED = 1_024
 
 # What the system says at once, without a packet, when no way leads to such addresses.
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -60,3 +66,29 @@ def _has_way(address: str, port: int) -> bool:
     except OSError as error:
         return error.errno not in _NO_WAY
     return True
+
+
+class FailedAddresses:
+    """Addresses that could not be connected to lately, of names that have several: they are tried
+    last, or each new connection would wait for the first one again.
+
+    Used by any thread without a lock: each step is one of a dict's.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[str, int], float] = {}
+
+    def has(self, address: str, port: int) -> bool:
+        """Return whether the address failed lately."""
+        return self._until.get((address, port), 0.0) > time.monotonic()
+
+    def add(self, address: str, port: int) -> None:
+        """Note that the address failed."""
+        if len(self._until) >= _MOST_FAILED:
+            self._until = {}
+        self._until[address, port] = time.monotonic() + _AVOIDED
+
+    def discard(self, address: str, port: int) -> None:
+        """Note that the address was connected to."""
+        if self._until:
+            self._until.pop((address, port), None)

@@ -19,7 +19,7 @@ from ..messages import Incoming, Parcel, Reply, Request
 from .carrier import Carrier, create_carrier, kind_of, kind_of_url
 from .exchange import Budget, MakeRoom, no_room_needed
 from .foreign import translate
-from .head import head_start, written
+from .head import USER_AGENT, head_start, written
 from .incoming import ForeignIncoming, named, named_foreign
 from .inflate import Body, inflated, too_large
 from .ongoing import OngoingReply
@@ -64,7 +64,9 @@ class Sender:
         if client is None:
             limit = config.limits.max_reply_bytes
             self._transport = PoolTransport(config.pool, config.timeouts, limit)
-            client = httpx.Client(transport=self._transport, trust_env=False)
+            client = httpx.Client(
+                transport=self._transport, trust_env=False, headers={"User-Agent": USER_AGENT}
+            )
         elif client.is_closed:
             raise ConfigError("http_client: this httpx.Client is closed")
         self._client = client
@@ -251,7 +253,12 @@ class Sender:
             timeout=httpx.Timeout(min(budget.first_byte, left), connect=connect),
             extensions={"cosy_deadline": budget.until},
         )
-        return _stripped(built, request) if request.foreign else built
+        if request.foreign:
+            built = _stripped(built, request)
+        # A client that was given a name keeps it.
+        if built.headers.get("user-agent", "python-httpx/").startswith("python-httpx/"):
+            built.headers["user-agent"] = USER_AGENT
+        return built
 
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:

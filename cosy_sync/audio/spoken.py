@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["fewest_spoken", "most_spoken", "sounds_like", "spoken_chars"]
+__all__ = ["count_signs", "fewest_spoken", "most_spoken", "sounds_like", "spoken_chars"]
 
 _WORDS = re.compile(r"\w+")
 _DIGIT = re.compile(r"\d")
@@ -29,9 +29,14 @@ def spoken_chars(text: str) -> int:
     return sum(map(len, _WORDS.findall(text))) + len(_DIGIT.findall(text))
 
 
+def count_signs(text: str) -> int:
+    """Count letters, digits and symbols: all but punctuation and spaces."""
+    return len(_SILENT.sub("", text))
+
+
 def most_spoken(text: str) -> int:
     """Count as generously as any reader could speak: symbols by name, acronyms letter by letter."""
-    chars = len(_SILENT.sub("", text))
+    chars = count_signs(text)
     letters = sum(map(len, _WORDS.findall(text)))
     digits = len(_DIGIT.findall(text))
     capitals = sum(map(len, _SPELLED.findall(text)))

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from ..config import VerifyConfig
 from ..errors import BadAudioError, CosyError, UnexpectedError
 from ..models import Audio, detach
-from .spoken import count_signs, fewest_spoken, most_spoken, sounds_like, spoken_chars
+from .repeats import RepeatGuard
+from .spoken import count_signs, fewest_spoken, most_spoken, spoken_chars
 from .voiced import sounds_for, voiced_seconds
 
 __all__ = ["Verifier"]
@@ -39,7 +40,8 @@ _UNHURRIED = 2.0
 class Verifier:
     """Refuse audio that cannot be the speech of its text.
 
-    It learns how many seconds a character takes, so one object belongs to one voice at one speed.
+    It learns how many seconds a character takes, and knows the last recordings, so one object
+    belongs to one voice at one speed.
     """
 
     def __init__(self, config: VerifyConfig) -> None:
@@ -48,6 +50,7 @@ class Verifier:
         # one float, and an old one serves as well.
         self._lock = threading.Lock()
         self._first: list[float] = []
+        self._repeats = RepeatGuard()
         self._pace: float | None = None
 
     def __repr__(self) -> str:
@@ -63,7 +66,7 @@ class Verifier:
         checked = list(results)
         if self._config.enabled:
             self._check_each(texts, checked)
-            _refuse_doubles(texts, checked)
+            self._repeats.check(texts, checked)
         check = self._config.check
         if check is not None:
             for index, audio in enumerate(checked):
@@ -189,35 +192,3 @@ def _ask(check: Callable[[str, Audio], bool], text: str, audio: Audio) -> Audio 
         f"the check given in VerifyConfig refused {audio.duration:.2f} s of audio",
         reason="check",
     )
-
-
-def _refuse_doubles(texts: Sequence[str], checked: list[Audio | CosyError]) -> None:
-    """Refuse every member of a group with the same sound, since nobody knows whose it is."""
-    groups: dict[tuple[int, bytes], list[int]] = {}
-    for index, audio in enumerate(checked):
-        if isinstance(audio, Audio):
-            middle = audio.pcm_start + audio.pcm_size // 2
-            key = audio.pcm_size, bytes(audio.data[middle : middle + 32])
-            groups.setdefault(key, []).append(index)
-    if len(groups) == len(checked):
-        return
-    for group in groups.values():
-        if len(group) > 1:
-            _refuse_same(group, texts, checked)
-
-
-def _refuse_same(group: list[int], texts: Sequence[str], checked: list[Audio | CosyError]) -> None:
-    same: dict[bytes, list[int]] = {}
-    for index in group:
-        audio = checked[index]
-        assert isinstance(audio, Audio)
-        same.setdefault(bytes(audio.pcm()), []).append(index)
-    for members in same.values():
-        if len({sounds_like(texts[index]) for index in members}) < 2:
-            continue
-        for index in members:
-            checked[index] = BadAudioError(
-                f"{len(members)} texts of a batch came back with the same audio, though they "
-                "differ in more than punctuation; try again, and look at the service if it stays",
-                reason="identical",
-            )

@@ -53,6 +53,16 @@ class RepeatGuard:
             else:
                 checked[index] = _refusal("a recording came back that another text had before")
 
+    def forget(self, text: str, audio: Audio) -> None:
+        """Take it back that a recording is a text's: somebody who listened says that it is not."""
+        digest = digest_of(audio)
+        with self._lock:
+            known = self._known.get(digest, [])
+            if _kept(text) in known:
+                known.remove(_kept(text))
+            if not known:
+                self._known.pop(digest, None)
+
     # -- one reply ------------------------------------------------------------------------------
 
     def _check_reply(self, texts: Sequence[str], checked: list[Audio | CosyError]) -> None:

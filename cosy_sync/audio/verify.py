@@ -71,7 +71,9 @@ class Verifier:
         if check is not None:
             for index, audio in enumerate(checked):
                 if isinstance(audio, Audio):
-                    checked[index] = _ask(check, texts[index], audio)
+                    answer = checked[index] = _ask(check, texts[index], audio)
+                    if answer is not audio:
+                        self._repeats.forget(texts[index], audio)
         return checked
 
     def _check_each(self, texts: Sequence[str], checked: list[Audio | CosyError]) -> None:

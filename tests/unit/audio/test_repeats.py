@@ -97,6 +97,14 @@ def test_refused_audio_is_nobodys(verifier: Verifier) -> None:
     assert one(verifier, "你好", sound(1, 0.5)) == "good"
 
 
+def test_a_recording_that_the_callers_check_refuses_is_nobodys() -> None:
+    verifier = Verifier(VerifyConfig(check=lambda text, _: text != "李四"))
+    assert one(verifier, "李四", sound(1)) == "check"
+    assert one(verifier, "张三", sound(1)) == "good"
+    assert one(verifier, "李四", sound(1)) == "identical"
+    assert one(verifier, "张三", sound(1)) == "good"
+
+
 def test_a_recording_of_long_ago_is_forgotten(
     verifier: Verifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,6 +54,11 @@ _MARKS = {
     **{b"RIFX": "RIFX (a big-endian WAV file)", b"riff": "Wave64", b"FORM": "AIFF"},
     **{b".snd": "Sun AU", b"caff": "CAF", b"\x1aE\xdf\xa3": "WebM", b"#!AM": "AMR"},
 }
+# The first frame of what has no other beginning.
+_FRAMES = {
+    **dict.fromkeys([b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xe3"], "MP3"),
+    **dict.fromkeys([b"\xff\xf1", b"\xff\xf9"], "AAC"),
+}
 
 
 class SampleFormat(NamedTuple):
@@ -157,9 +162,18 @@ def _read_format(chunk: bytes) -> SampleFormat:
     return SampleFormat(rate, channels, code == _FLOAT, width)
 
 
-def foreign_name(start: bytes | bytearray | memoryview) -> str | None:
-    """Return what a file that begins like this is called, if its first 4 bytes are some mark."""
-    return _MARKS.get(bytes(start[:4]))
+def foreign_name(
+    start: bytes | bytearray | memoryview, *, may_be_samples: bool = True
+) -> str | None:
+    """Return what another kind of sound file that begins like this is called; None for no kind.
+
+    Where it may be bare samples, only what they hardly begin like is taken for a mark.
+    """
+    first = bytes(start[:8])
+    name = _MARKS.get(first[:4])
+    if name is None and not may_be_samples:
+        name = _FRAMES.get(first[:2]) or ("MP4" if first[4:] == b"ftyp" else None)
+    return name
 
 
 # -- samples ------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def read_audio(payload: Payload, *, sample_rate: int, timing: Timing | None = No
             "the service sent no audio for this text; does it hold anything to speak?",
             reason="empty",
         )
-    name = foreign_name(data)
+    name = foreign_name(data, may_be_samples=kind not in _WAV)
     if name is not None or kind in _FOREIGN:
         shown = f" ({kind})" if kind in _FOREIGN else ""
         raise unreadable(f"{name or _FOREIGN[kind]}{shown}", "not_audio")

@@ -76,7 +76,7 @@ class SampleReader:
             _check_bare(held)
         elif held[:4] in RIFF_NAMES:
             return self._passes_wav()
-        name = foreign_name(held)
+        name = foreign_name(held, may_be_samples=not self._wav)
         if name is not None:
             raise unreadable(name, "not_audio")
         if self._wav:

@@ -218,6 +218,16 @@ def test_homophones_on_a_wire_of_one_text_are_right_at_once() -> None:
     assert len(server.calls) == len(set(texts))
 
 
+def test_a_stream_is_compared_with_what_was_spoken_before() -> None:
+    server = Server(lambda text: read_aloud("张三"))
+    with client_of(server, "openai") as client:
+        audio = client.synth("张三")
+        assert b"".join(client.stream("章三")) == audio.pcm()
+        with pytest.raises(BadAudioError) as caught:
+            list(client.stream("李四"))
+    assert caught.value.reason == "identical"
+
+
 def test_names_that_cannot_be_read_alike_are_refused_together() -> None:
     server = Server(lambda _: STUCK)
     with client_of(server, "batch") as client:

@@ -99,6 +99,9 @@ def test_a_file_that_is_announced_longer_is_still_cut() -> None:
         (b"OggS" + PCM, "audio/pcm", "Ogg"),
         (b"fLaC" + PCM, "application/octet-stream", "FLAC"),
         (b"RIFX" + PCM, "audio/wav", "big-endian"),
+        (b"\xff\xfb\x90\x64" + PCM, "audio/wav", "MP3"),
+        (b"\xff\xf1\x50\x80" + PCM, "audio/x-wav", "AAC"),
+        (b"\0\0\0\x20ftypM4A " + PCM, "audio/wav", "MP4"),
         (riff(7, 1, PCM), "audio/wav", "mu-law"),
     ],
 )
@@ -107,6 +110,10 @@ def test_a_format_that_is_not_read_is_named_and_not_asked_for_again(
 ) -> None:
     error = refusal(data, media_type)
     assert name in str(error) and not error.retryable
+
+
+def test_samples_may_begin_like_a_frame_of_mp3() -> None:
+    assert read(b"\xff\xfb" + PCM, "audio/pcm").duration == 101 / 24_000
 
 
 @pytest.mark.parametrize("media_type", ["audio/pcm", "audio/L16", "application/octet-stream"])

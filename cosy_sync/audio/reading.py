@@ -10,7 +10,7 @@ from typing import cast
 from ..errors import BadAudioError
 from ..messages import Payload
 from ..models import Audio, Timing, wav_header
-from ..riff import RIFF_NAMES, foreign_name, unreadable
+from ..riff import RIFF_NAMES, bad_wav, foreign_name, unreadable
 from .wav import find_samples
 
 __all__ = ["read_audio"]
@@ -70,6 +70,8 @@ def _wav(data: bytes | memoryview, timing: Timing | None) -> Audio:
     if found.is_plain:
         return Audio(cast(bytes, data), "wav", rate, channels, found.start, found.size, timing)
     pcm = found.pcm16(data)
+    if pcm[:4] == b"RIFF" and pcm[8:12] == b"WAVE":
+        raise bad_wav("header", "another WAV file was converted into the samples of this one")
     header = wav_header(rate, channels, len(pcm))
     return Audio(header + pcm, "wav", rate, channels, len(header), len(pcm), timing)
 

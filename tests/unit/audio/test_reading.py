@@ -86,6 +86,12 @@ def test_other_samples_become_16_bits(code: int, width: int, samples: bytes) -> 
     assert (audio.format, audio.duration) == ("wav", 3 / 24_000)
 
 
+def test_a_file_that_was_converted_into_samples_with_its_header_is_refused() -> None:
+    floats = [each / 32_768 for each in struct.unpack(f"<{len(WAV) // 2}h", WAV)]
+    twice = riff(3, 4, struct.pack(f"<{len(floats)}f", *floats))
+    assert refusal(twice, "audio/wav").reason == "header"
+
+
 def test_a_file_that_is_announced_longer_is_still_cut() -> None:
     assert refusal(riff(1, 2, PCM, data=1_000_000), "audio/wav").reason == "cut"
     assert refusal(riff(3, 4, PCM, data=1_000_000), "audio/wav").reason == "cut"

@@ -117,7 +117,9 @@ def _are_numbers(one: Sequence[str], other: Sequence[str], symbols: bool) -> boo
         return False
     if len(digits) == len(words) == 1 and words[0] in _VALUES:
         return int(digits[0]) == _VALUES[words[0]]
-    return not spoken or _are_units(beside, spoken) or (symbols and not beside)
+    if not spoken or spoken == beside:
+        return True
+    return _are_units(beside, spoken) or (symbols and not beside)
 
 
 def _are_units(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -131,6 +133,8 @@ def _are_units(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def _are_words(one: Sequence[str], other: Sequence[str]) -> bool:
+    if len(one) == len(other) > 1 and all(map(_are_word, one, other)):
+        return True
     kinds = {_kind(token) for token in (*one, *other)}
     if kinds == {"han"}:
         return len(one) == len(other) and all(map(_read_alike, one, other))
@@ -142,6 +146,10 @@ def _are_words(one: Sequence[str], other: Sequence[str]) -> bool:
         return False
     short, long = sorted(("".join(one), "".join(other)), key=len)
     return _heard(short) == _heard(long) or _is_short_form(short, long)
+
+
+def _are_word(one: str, other: str) -> bool:
+    return one == other or _are_words([one], [other])
 
 
 def _kind(token: str) -> str:

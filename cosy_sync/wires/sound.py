@@ -29,6 +29,8 @@ class SampleReader:
         self._layout = _PCM16
         # Bytes of samples still to come, None where nobody knows.
         self._left: int | None = None
+        # Bytes of padding behind them.
+        self._padding = 0
         self._given = 0
 
     @property
@@ -95,6 +97,7 @@ class SampleReader:
         self._layout = _PCM16 if layout.is_pcm16 and layout.channels == 1 else layout
         self.sample_rate, self.channels = layout.sample_rate, layout.channels
         self._left = header.size
+        self._padding = (header.size or 0) & 1
         if self._left is not None and self._left % layout.frame:
             bits = 8 * layout.frame
             raise _bad("odd", f"{self._left} bytes are no whole number of {bits}-bit frames")
@@ -123,6 +126,9 @@ class SampleReader:
     def _check_behind(self) -> None:
         # What follows the samples must be a chunk of another kind: a size that counts only the
         # first piece, or files one after the other, would play as the beginning of the speech.
+        skipped = min(self._padding, len(self._held))
+        self._padding -= skipped
+        del self._held[:skipped]
         name = bytes(self._held[:4])
         shown = name.isascii() and name.decode("ascii").isprintable()
         if len(name) == 4 and (name in (b"RIFF", b"data") or not shown):

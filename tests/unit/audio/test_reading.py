@@ -86,6 +86,12 @@ def test_other_samples_become_16_bits(code: int, width: int, samples: bytes) -> 
     assert (audio.format, audio.duration) == ("wav", 3 / 24_000)
 
 
+@pytest.mark.parametrize("behind", [b"", b"\0", b"\0LIST\4\0\0\0abcd"])
+def test_an_odd_number_of_bytes_is_padded(behind: bytes) -> None:
+    audio = read(riff(1, 3, b"\0\0\x40") + behind, "audio/wav")
+    assert frames(audio.data) == struct.pack("<h", 16_384)
+
+
 def test_a_file_that_was_converted_into_samples_with_its_header_is_refused() -> None:
     floats = [each / 32_768 for each in struct.unpack(f"<{len(WAV) // 2}h", WAV)]
     twice = riff(3, 4, struct.pack(f"<{len(floats)}f", *floats))

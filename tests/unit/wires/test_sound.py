@@ -139,6 +139,14 @@ def test_other_samples_become_16_bits_wherever_the_bytes_are_split(
     assert refusal(endless[:-1]) == "odd"
 
 
+@pytest.mark.parametrize("behind", [b"", b"\0", b"\0LIST\4\0\0\0abcd"])
+def test_an_odd_number_of_bytes_is_padded(behind: bytes) -> None:
+    data = file_of(1, 3, b"\0\0\x40") + behind
+    for at in range(len(data) + 1):
+        assert read(data[:at], data[at:])[0] == struct.pack("<h", 16_384), at
+    assert read(*(data[at : at + 1] for at in range(len(data))))[0] == struct.pack("<h", 16_384)
+
+
 def test_a_format_that_is_not_read_is_named_and_not_asked_for_again() -> None:
     for data in (file_of(7, 1, b"1234"), b"OggS and so on"):
         with pytest.raises(BadAudioError, match=r"mu-law|Ogg") as caught:

@@ -46,11 +46,11 @@ class Verifier:
 
     def __init__(self, config: VerifyConfig) -> None:
         self._config = config
+        self._repeats = RepeatGuard()
         # Guards the writing of _pace and _first. A check reads _pace once, without the lock: it is
         # one float, and an old one serves as well.
         self._lock = threading.Lock()
         self._first: list[float] = []
-        self._repeats = RepeatGuard()
         self._pace: float | None = None
 
     def __repr__(self) -> str:

@@ -21,7 +21,7 @@ _RECORDINGS = 512
 _TEXTS = 16
 _LONGEST = 500
 # Bytes that are looked at: at the beginning, and so many pieces of what follows.
-_HEAD, _PLACES = 64, 256
+_HEAD, _PLACES = 64, 64
 
 
 class RepeatGuard:

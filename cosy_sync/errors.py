@@ -259,12 +259,16 @@ class TextError(ServerError):
 
 
 class BadAudioError(CosyError):
-    """A 200 without the audio that was promised. `reason` is one word for counters."""
+    """A 200 without the audio that was promised. `reason` is one word for counters.
+
+    `alone`: only a request for this one text can tell whether the audio is its own.
+    """
 
     sent = True
     retryable = True
     accepted = True
     reason: str = "not_audio"
+    alone: bool = False
 
 
 class UnexpectedError(CosyError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..clock import Clock
 from ..errors import (
+    BadAudioError,
     ClosedError,
     CosyError,
     DeadlineError,
@@ -178,7 +179,20 @@ class Caller:
         except ClosedError as error:
             self._fail(job, again, error)
             return []
-        return [_Group(again, (*group.avoid, station), group.attempt + 1)]
+        return self._groups(job, group, station, again)
+
+    def _groups(
+        self, job: Job, group: _Group, station: Station, again: Sequence[Utterance]
+    ) -> list[_Group]:
+        """Return the groups in which texts are sent again: together, unless one must be alone."""
+        together: list[Utterance] = []
+        apart: list[Utterance] = []
+        for text in again:
+            alone = _needs_own_request(job.tries[text.index][-1])
+            (apart if alone else together).append(text)
+        avoid, attempt = (*group.avoid, station), group.attempt + 1
+        groups = [together, *([text] for text in apart)]
+        return [_Group(texts, avoid, attempt) for texts in groups if texts]
 
     def _outlasts(self, job: Job, station: Station, error: CosyError) -> bool:
         """Return whether a text waits for an endpoint that has died, after all of its retries.
@@ -195,6 +209,8 @@ class Caller:
         now = self._clock.now()
         if wait >= job.deadline.remaining(now):
             reason = "deadline"
+        elif _needs_own_request(error):
+            return True  # the service works, and is only asked whom it meant
         elif job.interactive and not self._budget.withdraw(1, now):
             reason = "budget"
         else:
@@ -243,3 +259,7 @@ class Caller:
                 latency=timing.queued + timing.total if timing else 0.0,
             )
         )
+
+
+def _needs_own_request(error: CosyError) -> bool:
+    return isinstance(error, BadAudioError) and error.alone

@@ -15,6 +15,7 @@ from ..errors import (
     UnavailableError,
 )
 from ..messages import Payload, Reply, Request
+from ..riff import RIFF_NAMES, foreign_name, unreadable
 from .base import Capabilities, Send, SpeechOptions
 from .coding import dump_json, load_json
 from .dashscope_fields import RATES, speech_fields
@@ -176,6 +177,9 @@ def _read_file(reply: Reply, host: str) -> Payload:
 
 
 def _checked(data: bytes, media_type: str) -> Payload:
-    if data and data[:4] != b"RIFF":
+    if data and data[:4] not in RIFF_NAMES:
+        name = foreign_name(data, may_be_samples=False)
+        if name is not None:
+            raise unreadable(name, "not_audio")
         raise bad_sound("not_audio", f"{len(data)} bytes that are no WAV file, as was asked for")
     return Payload(data, media_type)

@@ -26,7 +26,6 @@ from .openai_stream import SpeechStream, is_text
 from .openai_voices import UploadedVoice
 from .redaction import without_texts
 from .refusals import check_end, false_success, read_error
-from .sound import SampleReader
 
 __all__ = ["OpenaiWire"]
 
@@ -203,10 +202,7 @@ class OpenaiWire(HttpWire):
         if kind in _TEXTUAL or is_text(bytes(body[:_SHOWN])):
             raise self._no_sound(reply, kind, texts)
         check_end(reply)
-        data = bytes(body)
-        if data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") != len(data) - 8:
-            return _measured(data)
-        return Payload(data, _MEDIA_TYPES[self._format] if kind in _VAGUE else content_type)
+        return Payload(bytes(body), _MEDIA_TYPES[self._format] if kind in _VAGUE else content_type)
 
     def _no_sound(self, reply: Reply, kind: str, texts: Sequence[str]) -> CosyError:
         """Return the error that text in place of sound stands for."""
@@ -238,14 +234,8 @@ class OpenaiWire(HttpWire):
         return BadAudioError(
             f"expected a stream of sound, got {kind}; use synth() with this service",
             reason="not_audio",
+            retryable=False,
         )
-
-
-def _measured(data: bytes) -> Payload:
-    """Return the samples of a WAV file whose header does not tell their length."""
-    reader = SampleReader(0)
-    samples = reader.feed(data) + reader.end()
-    return Payload(samples, f"audio/pcm;rate={reader.sample_rate};channels={reader.channels}")
 
 
 def _form_text(value: Any) -> str:

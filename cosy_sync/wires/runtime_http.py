@@ -21,7 +21,6 @@ from ..models import Recording, Voice
 from . import prompts
 from .base import VOICES, Capabilities, HttpWire, Send, SpeechOptions, StreamReader
 from .coding import load_json
-from .float_wav import read_float_wav
 from .forms import Form
 from .redaction import without_texts
 from .refusals import check_end, false_success, read_error
@@ -71,7 +70,6 @@ _PCM = frozenset({"", "audio/pcm", "audio/l16", "application/octet-stream"})
 _RATE = re.compile(r";\s*rate\s*=\s*\"?(\d{4,6})", re.IGNORECASE)
 # Bytes up to which a reply without a type is looked at as JSON.
 _MOST_JSON = 1 << 16
-_WAV_START = b"RIFF"
 
 _CUT = (
     "this service hangs up when it fails while it speaks: at an unknown speaker, at an instruction "
@@ -129,10 +127,8 @@ class RuntimeHttpWire(HttpWire):
         self.check(reply, texts)
         if not reply.body:
             return [self.nothing_spoken(reply.headers)]
-        data = bytes(reply.body)
-        floats = read_float_wav(data) if data.startswith(_WAV_START) else None
         kind = reply.headers.get("content-type") or f"audio/pcm; rate={self.sample_rate}"
-        return [floats or Payload(data, kind)]
+        return [Payload(bytes(reply.body), kind)]
 
     def exchange(
         self, texts: Sequence[str], send: Send, request_id: str
@@ -215,7 +211,7 @@ class _Reader:
             self._wire.check(reply, self._texts)
         except CosyError as error:
             return error
-        return _no_sound("another kind of sound")
+        return _no_sound("another kind of sound").with_details(retryable=False)
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole samples that these bytes complete. Raises BadAudioError."""

@@ -88,12 +88,14 @@ def test_wav_called_pcm_is_read_as_wav_and_pcm_called_wav_is_refused() -> None:
 def test_a_wav_header_without_a_length_is_made_right(size: int) -> None:
     data = b"RIFF" + struct.pack("<I", size) + WAV[8:40] + struct.pack("<I", size) + PCM
     got = payload(reply(data, "audio/wav"))
-    assert got == Payload(PCM, "audio/pcm;rate=24000;channels=1")
     assert read_audio(got, sample_rate=8_000).wav() == WAV
 
 
 def test_a_wav_file_that_is_cut_is_refused() -> None:
-    assert getattr(error(reply(WAV[:-2], "audio/wav")), "reason", "") == "cut"
+    got = payload(reply(WAV[:-2], "audio/wav"))
+    with pytest.raises(BadAudioError) as caught:
+        read_audio(got, sample_rate=24_000)
+    assert caught.value.reason == "cut"
 
 
 def test_other_formats_are_refused() -> None:

@@ -43,6 +43,8 @@ _TEXTUAL = frozenset(
     {_JSON, "text/event-stream", "text/html", "text/plain", "application/problem+json"}
 )
 _WRONG_ADDRESS = (404, 405)
+# Where a recording is uploaded once and then asked for by name.
+_UPLOADING = ("sglang", "vllm")
 _SHOWN = 80
 
 
@@ -71,14 +73,14 @@ class OpenaiWire(HttpWire):
         self._sample_rate = options.sample_rate
         self._speed = options.speed
         self._headers = options.headers_with(_HEADERS, _OURS)
-        self._results = BatchWire(self._target.batch_url, options)
+        self._results = BatchWire(self._target.batch_url, options, unknown_is_passing=True)
         self._voice: UploadedVoice | None = None
         self._clip: Recording | None = None
         voice = options.voice
         if voice is not None and voice.reference is not None:
             assert isinstance(voice.reference, Recording)
             self._clip = voice.reference
-            if self.service == "vllm":
+            if self.service in _UPLOADING:
                 self._voice = UploadedVoice(
                     self._target.voices_url,
                     voice.reference,
@@ -122,11 +124,7 @@ class OpenaiWire(HttpWire):
         """Ask for these texts; a reference recording is uploaded before where it can be."""
         if self._voice is None:
             return self.decode(send(self.encode(texts, request_id)), texts)
-        name = self._voice.offer(send)
-        reply = send(self.encode(texts, request_id, name))
-        if name is not None and self._voice.is_lost(reply):
-            reply = send(self.encode(texts, request_id))
-        return self.decode(reply, texts)
+        return self._cloned(self._voice, texts, send, request_id)
 
     def splits(self, error: ServerError) -> bool:
         """Return whether one text may be to blame for the refusal of the whole call."""
@@ -142,6 +140,49 @@ class OpenaiWire(HttpWire):
         return SpeechStream(
             parcel, self._sample_rate, [text], lambda reply: self._streamed(reply, text)
         )
+
+    # -- uploaded voices --------------------------------------------------------------------------
+
+    def _cloned(
+        self, voice: UploadedVoice, texts: Sequence[str], send: Send, request_id: str
+    ) -> list[Payload | CosyError]:
+        """Ask for these texts by the uploaded voice's name; ask again for those whose answer is
+        that the server has forgotten it."""
+        name = voice.offer(send)
+        upload = voice.uploads
+        reply = send(self.encode(texts, request_id, name))
+        if name is None:
+            return self.decode(reply, texts)
+        if voice.is_lost(reply):
+            voice.forget(upload)
+            return self._asked_again(voice, texts, send, request_id)
+        results = self.decode(reply, texts)
+        lost = [index for index, result in enumerate(results) if voice.is_named_in(result)]
+        if lost:
+            voice.forget(upload)
+            again: Sequence[Payload | CosyError]
+            try:
+                again = self._asked_again(voice, [texts[i] for i in lost], send, request_id)
+            except CosyError as error:  # of these texts alone: the others have their sound
+                again = [error.with_traceback(None)] * len(lost)
+            for index, result in zip(lost, again, strict=True):
+                results[index] = result
+        return results
+
+    def _asked_again(
+        self, voice: UploadedVoice, texts: Sequence[str], send: Send, request_id: str
+    ) -> list[Payload | CosyError]:
+        """Ask anew: a batch by the voice's name, uploaded again; with the recording where that does
+        not help, and for one text, whose next one uploads it."""
+        name = voice.offer(send) if self._target.batch else None
+        reply = send(self.encode(texts, request_id, name))
+        if name is not None and not voice.is_lost(reply):
+            results = self.decode(reply, texts)
+            if not any(map(voice.is_named_in, results)):
+                return results
+        if name is not None:
+            reply = send(self.encode(texts, request_id))
+        return self.decode(reply, texts)
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -225,7 +266,10 @@ class OpenaiWire(HttpWire):
 
     def _streamed(self, reply: Reply, text: str) -> CosyError:
         """Return the error that a reply to a request for a stream stands for."""
-        lost = self._voice is not None and self._voice.is_lost(reply)
+        voice = self._voice
+        lost = voice is not None and voice.is_lost(reply)
+        if voice is not None and lost:
+            voice.forget(voice.uploads)
         try:
             self._payload(reply, [text])
         except CosyError as error:

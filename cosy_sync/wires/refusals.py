@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import (
     BadAudioError,
+    BillingError,
     ServerError,
     TextError,
     ThrottledError,
@@ -17,14 +18,18 @@ from ..errors import (
     server_error,
 )
 from ..messages import UNFRAMED, Reply, kind_of
+from . import blame
 from .coding import load_json
 from .redaction import without_texts
-from .retry_after import retry_after
+from .retry_after import is_overloaded, retry_after
 
 __all__ = ["check_end", "false_success", "read_error", "text_error"]
 
 _MESSAGE_CHARS = 200
+# What is looked at to find out what it is about.
+_LOOK_CHARS = 1_000
 _CODE_CHARS = 64
+_ID_CHARS = 128
 # A larger body is no message but a page, or a mistake: it is not worth reading.
 _MAX_BODY = 1 << 20
 _MAX_TEXT = 4_096
@@ -35,15 +40,42 @@ _FAILURE_KEYS = ("error", "detail", "status_code", "message", "error_message", "
 _TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
 
 _THROTTLED_WORDS = ("throttl", "rate_limit", "ratelimit", "too_many")
-_PASSING_WORDS = ("internal", "timeout", "timed_out", "unavailable", "overload")
+_PASSING_WORDS = ("internal", "timeout", "timed_out", "unavailable", "overload", "server_error")
+_WRONG_WORDS = ("invalid", "bad_request", "badrequest")
+
+# Codes of an account that cannot pay, whatever the status beside them: those of OpenAI, of gateways
+# before such services, and of Alibaba. Letters only, in lower case.
+_EMPTY_ACCOUNT = frozenset(
+    {"accountoverdue", "allocationquotafreetieronly", "arrearage", "arrears"}
+    | {
+        "billinghardlimitreached",
+        "billingnotactive",
+        "commoditynotpurchased",
+        "insufficientbalance",
+    }
+    | {"insufficientquota", "insufficientuserquota", "paymentrequired", "postpaidbilloverdue"}
+    | {"preconsumetokenquotafailed", "prepaidbilloverdue"}
+)
+# What a refusal says of an account without any such code, and SiliconFlow's code, which is just a
+# number: either counts with a status that fits, or with the other.
+_EMPTY_NUMBER = "30001"
+_EMPTY_WORDS = re.compile(
+    r"balance (?:is )?(?:insufficient|not enough|too low)|insufficient (?:account )?balance"
+    r"|余额不足|欠费",
+    re.IGNORECASE,
+)
+_EMPTY_STATUSES = (402, 403, 429)
+_PAY = "the account cannot pay: check its balance, quota and bills"
 
 
 class _Told(NamedTuple):
-    """What a body says: `code` and `message` as they came, `status` where it names one."""
+    """What a body says: `code` and `message` as they came, `status` where it names one; `codes`
+    are all that stand where a code may stand."""
 
     code: str
     message: str
     status: int | None
+    codes: tuple[str, ...] = ()
 
 
 def read_error(reply: Reply, texts: Sequence[str] = ()) -> ServerError:
@@ -54,13 +86,21 @@ def read_error(reply: Reply, texts: Sequence[str] = ()) -> ServerError:
         told = told._replace(
             message=f"it redirects to {target}: give the final URL, since none is followed"
         )
-    return server_error(
-        reply.status,
-        without_texts(told.message, texts, _MESSAGE_CHARS),
-        code=without_texts(told.code, texts, _CODE_CHARS) or None,
-        request_id=reply.headers.get("x-request-id"),
-        retry_after=retry_after(reply.headers),
-    )
+    details = _details(told, reply, texts, reply.status)
+    said = without_texts(told.message, texts, _LOOK_CHARS)
+    message = _cut(said)
+    if _cannot_pay(told.codes, said, reply.status):
+        return _billing_error(reply.status, message, details)
+    if reply.status == 503 and is_overloaded(reply.headers):
+        # A proxy's own bound on what is in flight: the service behind it may be well.
+        text = "the proxy before the service dropped this request to protect it"
+        return ThrottledError(
+            f"{text}: HTTP 503{message and f': {message}'}; lower max_connections",
+            status=503,
+            crowded=True,
+            **details,
+        )
+    return server_error(reply.status, message, **details)
 
 
 def false_success(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError | None:
@@ -68,38 +108,81 @@ def false_success(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError
     if not isinstance(value, dict) or not any(value.get(key) for key in _FAILURE_KEYS):
         return None
     told = _told(value)
-    message = without_texts(told.message, texts, _MESSAGE_CHARS) or "an error without a message"
-    return server_error(
-        told.status or _status_of_code(told.code),
-        f"{message} (inside a reply of HTTP {reply.status})",
-        code=without_texts(told.code, texts, _CODE_CHARS) or None,
-        request_id=reply.headers.get("x-request-id"),
-        retry_after=retry_after(reply.headers),
+    said = without_texts(told.message, texts, _LOOK_CHARS)
+    message = (
+        f"{_cut(said) or 'an error without a message'} (inside a reply of HTTP {reply.status})"
     )
+    status = told.status or _status_of_code(told.code)
+    details = _details(told, reply, texts, status)
+    if _cannot_pay(told.codes, said, told.status):
+        return _billing_error(told.status or 402, message, details)
+    return server_error(status, message, **details)
 
 
-def text_error(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError:
+def text_error(
+    value: Any, reply: Reply, texts: Sequence[str], *, unknown_is_passing: bool = False
+) -> ServerError:
     """Build the error of one text that failed inside a reply whose other texts may be served.
 
-    A TextError is permanent. A code that speaks of the service's own state says nothing against
-    the text, so it becomes the error that such a state has for whole calls: that one is retried
-    and counts against the endpoint.
+    A TextError is permanent. A code or a sentence that speaks of the service's own state says
+    nothing against the text, so it becomes the error that such a state has for whole calls: that
+    one is retried and counts against the endpoint.
+
+    Args:
+        value: What stands in the place of the text's sound.
+        reply: In which it stands.
+        texts: Blanked out of what it says.
+        unknown_is_passing: A sentence without a code, of which nobody knows whom it blames, is
+            taken for trouble of the service; else for the text's fault.
     """
     told = _told(value)
-    code = without_texts(told.code, texts, _CODE_CHARS)
-    message = without_texts(told.message, texts, _MESSAGE_CHARS) or code or "no reason given"
     status = told.status or _passing_status(told.code)
-    details: dict[str, Any] = {
-        "status": status,
-        "code": code or None,
-        "request_id": reply.headers.get("x-request-id"),
-        "retry_after": retry_after(reply.headers),
-    }
+    details = _details(told, reply, texts, status)
+    said = without_texts(told.message, texts, _LOOK_CHARS)
+    message = _cut(said) or details["code"] or "no reason given"
+    if _cannot_pay(told.codes, said, status):
+        return _billing_error(status or 402, message, details)
+    whom = blame.TEXT
+    if status is None and not any(word in _plain(told.code) for word in _WRONG_WORDS):
+        whom = blame.blame(said)
+        if whom == blame.UNKNOWN:
+            whom = blame.SERVICE if unknown_is_passing else blame.TEXT
+        status = 503 if whom == blame.SERVICE else None
+    elif blame.blame(said) == blame.VOICE:
+        whom = blame.VOICE
+    details["status"] = status
     if status == 429:
         return ThrottledError(f"the service had no room for this text: {message}", **details)
     if status is not None and status >= 500:
         return UnavailableError(f"the service failed at this text: {message}", **details)
-    return TextError(f"the service refused this text: {message}; change or drop it", **details)
+    advice = "check the voice" if whom == blame.VOICE else "change or drop it"
+    return TextError(f"the service refused this text: {message}; {advice}", **details)
+
+
+def _details(told: _Told, reply: Reply, texts: Sequence[str], status: int | None) -> dict[str, Any]:
+    """Return what every error tells beside its message."""
+    return {
+        "code": without_texts(told.code, texts, _CODE_CHARS) or None,
+        "request_id": without_texts(reply.headers.get("x-request-id", ""), (), _ID_CHARS) or None,
+        "retry_after": retry_after(reply.headers, status),
+    }
+
+
+def _billing_error(status: int, message: str, details: dict[str, Any]) -> BillingError:
+    text = f"the service answered HTTP {status}: {message or 'without a reason'}"
+    return BillingError(f"{text}; {_PAY}", **{**details, "status": status})
+
+
+def _cannot_pay(codes: Sequence[str], said: str, status: int | None) -> bool:
+    """Return whether this says that the account is empty, not that it is too fast."""
+    if any(re.sub(r"[\W_]", "", code.lower()) in _EMPTY_ACCOUNT for code in codes):
+        return True
+    told = (_EMPTY_NUMBER in codes, bool(_EMPTY_WORDS.search(said)), status in _EMPTY_STATUSES)
+    return sum(told) > 1
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= _MESSAGE_CHARS else message[: _MESSAGE_CHARS - 1] + "…"
 
 
 def check_end(reply: Reply) -> None:
@@ -147,24 +230,28 @@ def _told(value: Any) -> _Told:
     if listed:
         inner = inner[0] if inner else ""
     fields = inner if isinstance(inner, dict) else {}
-    code = _first(fields, _CODE_KEYS) or _first(outer, _CODE_KEYS)
+    codes = (*_all(fields, _CODE_KEYS), *_all(outer, _CODE_KEYS))
+    code = codes[0] if codes else ""
     message = inner if isinstance(inner, str) else _first(fields, _MESSAGE_KEYS)
     message = message or _first(outer, _MESSAGE_KEYS)
     if listed and isinstance(fields.get("loc"), list):
         message = f"{'.'.join(str(step)[:40] for step in fields['loc'][:8])}: {message}"
     statuses = (outer.get("status_code"), fields.get("code"), outer.get("code"))
     found = [status for status in map(_as_status, statuses) if status is not None]
-    return _Told(code, message, found[0] if found else (422 if listed else None))
+    return _Told(code, message, found[0] if found else (422 if listed else None), codes)
 
 
 def _first(fields: dict[str, Any], keys: Sequence[str]) -> str:
+    return next(_all(fields, keys), "")
+
+
+def _all(fields: dict[str, Any], keys: Sequence[str]) -> Iterator[str]:
     for key in keys:
         value = fields.get(key)
         if isinstance(value, str) and value:
-            return value
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1_000_000:
-            return str(value)
-    return ""
+            yield value
+        elif isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1_000_000:
+            yield str(value)
 
 
 def _as_status(value: Any) -> int | None:
@@ -173,8 +260,12 @@ def _as_status(value: Any) -> int | None:
     return value if isinstance(value, int) and 400 <= value <= 599 else None
 
 
+def _plain(code: str) -> str:
+    return code.lower().replace("-", "_").replace(" ", "_")
+
+
 def _passing_status(code: str) -> int | None:
-    word = code.lower().replace("-", "_").replace(" ", "_")
+    word = _plain(code)
     if any(part in word for part in _THROTTLED_WORDS):
         return 429
     return 503 if any(part in word for part in _PASSING_WORDS) else None

@@ -38,6 +38,7 @@ from cosy_sync.errors import (
     CutError,
     DeadlineError,
     ReplyTimeout,
+    TextError,
     ThrottledError,
     TransportError,
     UnavailableError,
@@ -106,12 +107,12 @@ def test_many_texts_come_in_their_order_whatever_their_length(server: Server) ->
 
 
 def test_recordings_and_instructions_are_taken(server: Server) -> None:
-    for voice in (
-        Voice(reference=recording(), transcript="录音里的话"),
-        Voice(reference=recording()),
-        Voice("中文女", instruction="慢一点"),
+    for voice, model in (
+        (Voice(reference=recording(), transcript="录音里的话"), "CosyVoice2-0.5B"),
+        (Voice(reference=recording()), "CosyVoice2-0.5B"),
+        (Voice("中文女", instruction="慢一点"), None),
     ):
-        with client_of(server.grpc_url, voice=voice, model="CosyVoice2-0.5B") as client:
+        with client_of(server.grpc_url, voice=voice, model=model) as client:
             assert client.synth("你好").data == tone_wav("你好")
 
 
@@ -156,13 +157,15 @@ def test_the_key_is_asked_for_and_never_shown() -> None:
             assert "wrong-key" not in repr(caught.value) + str(caught.value)
 
 
-def test_punctuation_alone_gives_no_audio(server: Server) -> None:
-    with (
-        client_of(server.grpc_url, retry=ONCE) as client,
-        pytest.raises(BadAudioError) as caught,
-    ):
-        client.synth("！？……")
-    assert caught.value.reason == "empty"
+def test_punctuation_alone_is_the_texts_fault_after_one_call(server: Server) -> None:
+    before = server.stats()["requests"]
+    with client_of(server.grpc_url) as client:
+        with pytest.raises(TextError, match="nothing to speak"):
+            client.synth("！？……")
+        assert server.stats()["requests"] == before + 1
+        with pytest.raises(TextError, match="nothing to speak"), client.stream("！？……") as sound:
+            b"".join(sound)
+    assert server.stats()["requests"] == before + 2
 
 
 FAILING: list[tuple[str, type[CosyError], str]] = [

@@ -20,6 +20,7 @@ from cosy_sync.errors import (
     CutError,
     InvalidTextError,
     ServerError,
+    TextError,
     ThrottledError,
     UnavailableError,
 )
@@ -116,8 +117,35 @@ def test_prefixes_that_the_model_wants_are_added() -> None:
     clone = ask(Voice(reference=recording(), transcript="原话"))
     assert (clone.prompt_text, clone.tts_text) == (f"{mark}原话", "说吧")
     assert ask(Voice(reference=recording())).tts_text == f"{mark}说吧"
-    told = ask(Voice("中文女", instruction="慢一点"))
-    assert told.instruct_text == "You are a helpful assistant. 慢一点<|endofprompt|>"
+
+
+def test_an_instruction_is_sent_as_it_is_for_cosyvoice_1_marks_its_end_itself() -> None:
+    messages, _ = cosyvoice()
+    slow = wire(
+        Voice("中文女", instruction="慢一点"), model="CosyVoice-300M-Instruct", sample_rate=22_050
+    )
+    request = messages.Request.FromString(slow.encode("说吧", "r").message)
+    assert request.instruct_request.instruct_text == "慢一点"
+
+
+@pytest.mark.parametrize("model", ["CosyVoice2-0.5B", "Fun-CosyVoice3-0.5B"])
+def test_an_instruction_that_the_model_cannot_take_is_refused_before_sending(model: str) -> None:
+    with pytest.raises(ConfigError, match=f"voice: {model} takes an instruction only with a rec"):
+        wire(Voice("中文女", instruction="慢一点"), model=model)
+
+
+@pytest.mark.parametrize(
+    ("model", "rate", "right"),
+    [("CosyVoice2-0.5B", 22_050, 24_000), ("CosyVoice-300M-SFT", 24_000, 22_050)],
+)
+def test_a_sample_rate_that_contradicts_the_model_is_refused_before_sending(
+    model: str, rate: int, right: int
+) -> None:
+    for voice in (Voice("中文女"), Voice(reference=recording())):
+        with pytest.raises(ConfigError, match=f"sample_rate={right}"):
+            wire(voice, model=model, sample_rate=rate)
+        wire(voice, model=model, sample_rate=right)
+        wire(voice, sample_rate=rate)
 
 
 @pytest.mark.parametrize(
@@ -210,11 +238,20 @@ def test_of_a_field_that_comes_twice_the_last_counts() -> None:
 
 
 def test_a_success_without_sound_is_no_audio() -> None:
-    for empty in (reply(), reply(b""), reply(b"\x0a\x00")):
+    for empty in (reply(b""), reply(b"\x0a\x00")):
         payload = wire().decode(empty, ["！？"])
         with pytest.raises(BadAudioError) as caught:
             read_audio(payload, sample_rate=24_000)
         assert caught.value.reason == "empty"
+
+
+def test_a_success_without_a_message_means_that_the_text_holds_nothing_to_speak() -> None:
+    with pytest.raises(TextError, match=r"nothing to speak.*model='CosyVoice3'"):
+        wire().exchange(["……"], lambda _: reply(), "r")
+    one = reader()
+    assert one.accept(200, {})
+    with pytest.raises(TextError, match="nothing to speak"):
+        one.end()
 
 
 def test_half_a_sample_at_the_end_is_refused() -> None:
@@ -392,6 +429,7 @@ def test_a_refused_call_is_not_a_stream() -> None:
     assert not one.accept(200, refused.headers)
     assert type(one.refuse(refused)) is ThrottledError
     assert one.accept(200, {"grpc-status": "0"})
-    assert one.refuse(reply()).reason == "empty"
+    nothing = one.refuse(reply())
+    assert isinstance(nothing, TextError) and nothing.code == "empty"
     unknown = reply(status=2, said="Exception iterating responses: '中文女'")
     assert type(one.refuse(unknown)) is BadRequestError

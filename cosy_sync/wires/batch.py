@@ -15,7 +15,7 @@ from .long_strings import load_with_views
 from .multipart import Part, split_parts
 from .placing import index_of, place
 from .redaction import without_texts
-from .refusals import false_success, read_error, text_error
+from .refusals import check_finish, false_success, read_error, text_error
 
 __all__ = ["BatchWire"]
 
@@ -161,6 +161,10 @@ class BatchWire(HttpWire):
             return text_error(item, reply, texts, unknown_is_passing=self._unknown_is_passing)
         if item.get("audio_data") is None:
             return _bad("missing", "a success without audio_data")
+        try:
+            check_finish(item.get("finish_reason"))
+        except BadAudioError as error:
+            return error.with_traceback(None)
         media_type, echo = item.get("media_type"), item.get("text_sha256")
         payload = _from_base64(
             item["audio_data"], media_type if isinstance(media_type, str) else self._media_type

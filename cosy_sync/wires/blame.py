@@ -19,14 +19,14 @@ _ENGINE = re.compile(
 _NO_VOICE = re.compile(
     r"(?:unknown|invalid|unsupported) (?:voice|speaker)|voice '[^']*' (?:is missing|not found|uses)"
     r"|requires '?ref_(?:audio|text)|ref_audio must be|reference audio (?:is )?too"
-    r"|reference audio must",
+    r"|reference audio (?:must|is no)",
     re.IGNORECASE,
 )
 # How vLLM-Omni and servers like it refuse a request that they have checked.
 _CHECKED = re.compile(
     r"(?:cannot|can not|can't|must not|may not) (?:be )?(?:empty|blank|exceed)|(?:is|are) empty"
     r"|must (?:not )?be (?:a|an|at least|at most|between|one of|non-empty|positive)\b"
-    r"|must contain|exceed(?:s|ing)? the max|(?:is|are) not (?:supported|allowed|valid)"
+    r"|must contain|at most \d+|exceed(?:s|ing)? the max|(?:is|are) not (?:supported|allowed|valid)"
     r"|is required|requires (?:a |an |non-empty )?'?[a-z_]+'|too (?:long|short)\b"
     r"|longer than the (?:model|max)|maximum context length|disallowed special token"
     r"|cannot (?:be )?(?:said|say|speak|spoken)|nothing to (?:say|speak)",

@@ -22,10 +22,10 @@ from .batch import BatchWire
 from .coding import dump_json, load_json
 from .forms import Form
 from .openai_services import capabilities_of, data_uri, find_target, speech_fields
-from .openai_stream import SpeechStream, is_text
+from .openai_stream import SpeechStream, is_text, with_rate
 from .openai_voices import UploadedVoice
 from .redaction import without_texts
-from .refusals import check_end, false_success, read_error
+from .refusals import check_end, check_finish, false_success, read_error
 from .sound import SampleReader
 
 __all__ = ["OpenaiWire"]
@@ -45,6 +45,8 @@ _TEXTUAL = frozenset(
 _WRONG_ADDRESS = (404, 405)
 # Where a recording is uploaded once and then asked for by name.
 _UPLOADING = ("sglang", "vllm")
+# Who ignores or refuses `speed` in streams.
+_STREAMS_AT_ONE = {"vllm": "vLLM-Omni", "xinference": "Xinference"}
 _SHOWN = 80
 
 
@@ -116,7 +118,7 @@ class OpenaiWire(HttpWire):
         """
         if self._target.batch and 200 <= reply.status <= 203:
             return self._results.decode(reply, texts)
-        return [self._payload(reply, texts)]
+        return [self._payload(reply, texts, self._url)]
 
     def exchange(
         self, texts: Sequence[str], send: Send, request_id: str
@@ -132,8 +134,9 @@ class OpenaiWire(HttpWire):
 
     def listen(self, text: str, send: Send, request_id: str) -> SpeechStream:
         """Return what asks for one text and reads its sound as it comes. Raises CosyError."""
-        if self.service == "vllm" and self._speed != 1:
-            raise ConfigError("speed: vLLM-Omni streams at speed 1 only; use synth(), or leave it")
+        if self.service in _STREAMS_AT_ONE and self._speed != 1:
+            who = _STREAMS_AT_ONE[self.service]
+            raise ConfigError(f"speed: {who} streams at speed 1 only; use synth(), or leave it")
         name = self._voice.offer(send) if self._voice is not None else None
         body = self._body(True, name)
         parcel = self._request(self._target.speech_url, self._prefix + text, body, request_id)
@@ -213,6 +216,10 @@ class OpenaiWire(HttpWire):
             fields.pop("stream_format", None)
             if self.service != "siliconflow":  # where it is True unless it is said
                 del fields["stream"]
+        elif self.service == "sglang":
+            # Which takes no other format there. Only events tell that speech was cut.
+            fields["response_format"] = "pcm"
+            fields.setdefault("stream_format", "sse")
         elif self.service in ("vllm", "other"):
             # Bare bytes rather than events, which are a third larger.
             fields.setdefault("stream_format", "audio")
@@ -220,7 +227,8 @@ class OpenaiWire(HttpWire):
             fields["voice"] = voice_name
         elif self._voice is not None and self._clip is not None:
             fields["ref_audio"] = data_uri(self._clip)
-            fields["ref_text"] = self._transcript
+            if self._transcript is not None:
+                fields["ref_text"] = self._transcript
         elif self.service == "xinference" and self._clip is not None:
             said = {key: _form_text(value) for key, value in fields.items()}
             form = Form("input", said, {"prompt_speech": self._clip.wav})
@@ -230,24 +238,23 @@ class OpenaiWire(HttpWire):
 
     # -- replies --------------------------------------------------------------------------------
 
-    def _refusal(self, reply: Reply, texts: Sequence[str]) -> ServerError:
-        error = read_error(reply, texts)
-        if reply.status in _WRONG_ADDRESS:
-            error.message += f" (asked: {self._url.partition('?')[0]})"
-        return error
-
-    def _payload(self, reply: Reply, texts: Sequence[str]) -> Payload:
+    def _payload(self, reply: Reply, texts: Sequence[str], url: str) -> Payload:
         if not 200 <= reply.status <= 203:
-            raise self._refusal(reply, texts)
+            error = read_error(reply, texts)
+            if reply.status in _WRONG_ADDRESS:
+                error.message += f" (asked: {url.partition('?')[0]})"
+            raise error
         body, content_type = reply.body, reply.headers.get("content-type", "")
         kind = kind_of(content_type)
         if kind in _TEXTUAL or is_text(bytes(body[:_SHOWN])):
             raise self._no_sound(reply, kind, texts)
         check_end(reply)
+        check_finish(reply.headers.get("x-finish-reason"))
         data = bytes(body)
         if data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") != len(data) - 8:
             return _measured(data)
-        return Payload(data, _MEDIA_TYPES[self._format] if kind in _VAGUE else content_type)
+        media_type = _MEDIA_TYPES[self._format] if kind in _VAGUE else content_type
+        return Payload(data, with_rate(media_type, reply.headers))
 
     def _no_sound(self, reply: Reply, kind: str, texts: Sequence[str]) -> CosyError:
         """Return the error that text in place of sound stands for."""
@@ -261,7 +268,8 @@ class OpenaiWire(HttpWire):
         if kind == "text/html" or start[:1] == "<":
             what = "a web page; check the URL"
         else:
-            what = without_texts(start, texts, _SHOWN) or f"nothing, called {kind}"
+            what = without_texts(start, texts, _SHOWN)
+            what = what or f"nothing, called {without_texts(kind, texts, _SHOWN)}"
         return BadAudioError(f"expected sound, got: {what}", reason="not_audio")
 
     def _streamed(self, reply: Reply, text: str) -> CosyError:
@@ -271,7 +279,7 @@ class OpenaiWire(HttpWire):
         if voice is not None and lost:
             voice.forget(voice.uploads)
         try:
-            self._payload(reply, [text])
+            self._payload(reply, [text], self._target.speech_url)
         except CosyError as error:
             if lost:
                 return UnavailableError(
@@ -279,8 +287,9 @@ class OpenaiWire(HttpWire):
                 )
             return error
         kind = kind_of(reply.headers.get("content-type", ""))
+        shown = without_texts(kind, [text], _SHOWN)
         return BadAudioError(
-            f"expected a stream of sound, got {kind}; use synth() with this service",
+            f"expected a stream of sound, got {shown}; use synth() with this service",
             reason="not_audio",
         )
 

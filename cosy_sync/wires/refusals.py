@@ -23,7 +23,7 @@ from .coding import load_json
 from .redaction import without_texts
 from .retry_after import is_overloaded, retry_after
 
-__all__ = ["check_end", "false_success", "read_error", "text_error"]
+__all__ = ["check_end", "check_finish", "false_success", "read_error", "text_error"]
 
 _MESSAGE_CHARS = 200
 # What is looked at to find out what it is about.
@@ -198,6 +198,16 @@ def check_end(reply: Reply) -> None:
         "half of it would look whole; let the service, or what stands before it, speak HTTP/1.1",
         reason="unframed",
     )
+
+
+def check_finish(reason: Any) -> None:
+    """Raise BadAudioError where a service says that it ended the speech at its token limit."""
+    if isinstance(reason, str) and reason.strip().lower() == "length":
+        raise BadAudioError(
+            "the service cut this speech at its limit of tokens (finish reason: length); split the "
+            "text, or raise extra={'max_new_tokens': ...}",
+            reason="cut",
+        )
 
 
 def _told_by_body(reply: Reply) -> _Told:

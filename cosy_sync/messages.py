@@ -33,7 +33,8 @@ class Request:
     as sent.
 
     `address` is the one of the host's addresses to send it to, None any. A `foreign` one goes to
-    somebody other than the service: nothing is added to it that tells of the caller.
+    somebody other than the service: nothing is added to it that tells of the caller. A `public`
+    one goes to addresses that anybody on the internet can have, or nowhere.
     """
 
     url: str = field(repr=False)
@@ -42,6 +43,7 @@ class Request:
     address: str | None = None
     method: str = "POST"
     foreign: bool = False
+    public: bool = False
 
 
 @dataclass(slots=True)

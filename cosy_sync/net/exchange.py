@@ -12,7 +12,7 @@ import httptools
 from ..errors import CosyError, CutError, ReplyTimeout, TransportError
 from .buffer import new_buffer
 from .connection import Connection
-from .inflate import too_large
+from .inflate import shown_coding, too_large
 
 __all__ = [
     "Budget",
@@ -308,8 +308,8 @@ class Exchange:
                 self._length = int(value)
             elif lower == b"transfer-encoding":
                 if self._chunked or value.strip().lower() != b"chunked":
-                    coding = value.decode("latin-1")
-                    raise TransportError(f"the reply's Transfer-Encoding {coding!r} is unknown")
+                    coding = shown_coding(value.decode("latin-1"))
+                    raise TransportError(f"the reply's Transfer-Encoding {coding} is unknown")
                 self._chunked = True
 
     # -- the socket -----------------------------------------------------------------------------

@@ -91,6 +91,7 @@ class SpeechOptions:
     gzip_replies: bool
     halve_refused: bool
     max_texts: int
+    private_links: bool = False
 
     @classmethod
     def from_config(cls, config: ClientConfig) -> SpeechOptions:
@@ -108,6 +109,7 @@ class SpeechOptions:
             gzip_replies=config.batch.gzip_replies,
             halve_refused=config.batch.halve_refused,
             max_texts=config.batch.max_texts,
+            private_links=config.pool.private_links,
         )
 
     def check(self, wire: str, capabilities: Capabilities) -> None:

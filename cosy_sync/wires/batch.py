@@ -14,7 +14,7 @@ from .coding import dump_json, from_base64, load_json
 from .long_strings import load_with_views
 from .multipart import Part, split_parts
 from .placing import index_of, place
-from .redaction import without_texts
+from .redaction import request_id_of, type_shown, without_texts
 from .refusals import check_finish, false_success, read_error, text_error
 
 __all__ = ["BatchWire"]
@@ -116,7 +116,7 @@ class BatchWire(HttpWire):
             if name in headers and headers[name].lower() not in _BINARY:
                 # Bare samples that are really gzip or base64 would be played as noise.
                 return _bad("header", f"a part with a {name.title()} that is not supported")
-        return Payload(part.body, media_type, headers.get("x-text-sha256", ""))
+        return Payload(part.body, type_shown(media_type), headers.get("x-text-sha256", ""))
 
     def _part_error(
         self, part: Part, failed: bool, reply: Reply, texts: Sequence[str]
@@ -152,7 +152,7 @@ class BatchWire(HttpWire):
         if item is None:
             return TextError(
                 "the service returned null for this text; change or drop it",
-                request_id=reply.headers.get("x-request-id"),
+                request_id=request_id_of(reply.headers),
             )
         if not isinstance(item, dict):
             return _from_base64(item, self._media_type)
@@ -167,7 +167,8 @@ class BatchWire(HttpWire):
             return error.with_traceback(None)
         media_type, echo = item.get("media_type"), item.get("text_sha256")
         payload = _from_base64(
-            item["audio_data"], media_type if isinstance(media_type, str) else self._media_type
+            item["audio_data"],
+            type_shown(media_type) if isinstance(media_type, str) else self._media_type,
         )
         if echo is not None and isinstance(payload, Payload):
             payload.echo = str(echo)

@@ -24,7 +24,7 @@ from .forms import Form
 from .openai_services import capabilities_of, data_uri, find_target, speech_fields
 from .openai_stream import SpeechStream, is_text, with_rate
 from .openai_voices import UploadedVoice
-from .redaction import without_texts
+from .redaction import type_shown, without_texts
 from .refusals import check_end, check_finish, false_success, read_error
 from .sound import SampleReader
 
@@ -254,7 +254,7 @@ class OpenaiWire(HttpWire):
         if data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") != len(data) - 8:
             return _measured(data)
         media_type = _MEDIA_TYPES[self._format] if kind in _VAGUE else content_type
-        return Payload(data, with_rate(media_type, reply.headers))
+        return Payload(data, with_rate(type_shown(media_type), reply.headers))
 
     def _no_sound(self, reply: Reply, kind: str, texts: Sequence[str]) -> CosyError:
         """Return the error that text in place of sound stands for."""

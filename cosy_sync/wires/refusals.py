@@ -20,7 +20,7 @@ from ..errors import (
 from ..messages import UNFRAMED, Reply, kind_of
 from . import blame
 from .coding import load_json
-from .redaction import without_texts
+from .redaction import request_id_of, without_texts
 from .retry_after import is_overloaded, retry_after
 
 __all__ = ["check_end", "check_finish", "false_success", "read_error", "text_error"]
@@ -29,7 +29,6 @@ _MESSAGE_CHARS = 200
 # What is looked at to find out what it is about.
 _LOOK_CHARS = 1_000
 _CODE_CHARS = 64
-_ID_CHARS = 128
 # A larger body is no message but a page, or a mistake: it is not worth reading.
 _MAX_BODY = 1 << 20
 _MAX_TEXT = 4_096
@@ -163,7 +162,7 @@ def _details(told: _Told, reply: Reply, texts: Sequence[str], status: int | None
     """Return what every error tells beside its message."""
     return {
         "code": without_texts(told.code, texts, _CODE_CHARS) or None,
-        "request_id": without_texts(reply.headers.get("x-request-id", ""), (), _ID_CHARS) or None,
+        "request_id": request_id_of(reply.headers),
         "retry_after": retry_after(reply.headers, status),
     }
 

@@ -23,7 +23,7 @@ from .base import Capabilities, HttpWire, Send, SpeechOptions, StreamReader
 from .coding import load_json
 from .float_wav import read_float_wav
 from .forms import Form
-from .redaction import without_texts
+from .redaction import request_id_of, type_shown, without_texts
 from .refusals import check_end, false_success, read_error
 from .runtime_ways import OLD_BASE, Way, choose_way
 from .sound import SampleReader
@@ -130,7 +130,7 @@ class RuntimeHttpWire(HttpWire):
         data = bytes(reply.body)
         floats = read_float_wav(data) if data.startswith(_WAV_START) else None
         kind = reply.headers.get("content-type") or f"audio/pcm; rate={self.sample_rate}"
-        return [floats or Payload(data, kind)]
+        return [floats or Payload(data, type_shown(kind))]
 
     def exchange(
         self, texts: Sequence[str], send: Send, request_id: str
@@ -168,7 +168,7 @@ class RuntimeHttpWire(HttpWire):
 
     def nothing_spoken(self, headers: Mapping[str, str]) -> TextError:
         """Return the error of a text whose reply ended well and empty: it will be so again."""
-        return prompts.nothing_spoken(self._model, headers.get("x-request-id"))
+        return prompts.nothing_spoken(self._model, request_id_of(headers))
 
     def _refused(self, reply: Reply, texts: Sequence[str]) -> ServerError:
         error, path = read_error(reply, texts), self._way.path

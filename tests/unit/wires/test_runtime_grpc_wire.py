@@ -288,6 +288,53 @@ def test_a_quota_is_throttling_but_says_nothing_of_calls_at_the_same_time() -> N
     assert type(error) is ThrottledError and not error.crowded
 
 
+@pytest.mark.parametrize(
+    ("said", "crowded"),
+    [
+        ("local_rate_limited", False),
+        ("RateLimit: rate limit exceeded", False),
+        ("Too many requests", False),
+        ("Received http2 header with status: 429", False),
+        ("upstream connect error or disconnect/reset before headers. reset reason: overflow", True),
+    ],
+)
+def test_unavailable_for_a_limit_is_throttling_and_opens_no_breaker(
+    said: str, crowded: bool
+) -> None:
+    error = failure(14, said)
+    assert type(error) is ThrottledError and not error.trips
+    assert (error.crowded, error.status, error.code) == (crowded, 429, "UNAVAILABLE")
+    assert ("max_connections" if crowded else "rate") in str(error)
+
+
+@pytest.mark.parametrize(
+    ("headers", "kind", "wait"),
+    [
+        ({"x-envoy-ratelimited": "true"}, ThrottledError, None),
+        ({"x-envoy-ratelimited": "true", "x-ratelimit-reset": "2"}, ThrottledError, 2.0),
+        ({"x-envoy-overloaded": "true"}, ThrottledError, 1.0),
+        ({"grpc-retry-pushback-ms": "500"}, UnavailableError, 0.5),
+        ({"retry-after": "3"}, UnavailableError, 3.0),
+        ({}, UnavailableError, None),
+    ],
+)
+def test_what_a_proxy_tells_beside_the_status_counts(
+    headers: dict[str, str], kind: type[ServerError], wait: float | None
+) -> None:
+    refused = reply(status=14, said="no")
+    refused.headers = {**refused.headers, **headers}
+    with pytest.raises(ServerError) as caught:
+        wire().decode(refused, ["你好"])
+    assert (type(caught.value), caught.value.retry_after) == (kind, wait)
+
+
+def test_the_other_proto_of_async_cosyvoice_is_named() -> None:
+    error = failure(13, "Processing error: Invalid request type")
+    assert type(error) is BadRequestError and error.hopeless
+    assert "async_cosyvoice" in str(error) and "wire='openai'" in str(error)
+    assert type(failure(13, "Processing error: CUDA out of memory")) is UnavailableError
+
+
 def test_a_request_that_is_too_large_for_the_server_is_not_throttling() -> None:
     error = failure(8, "SERVER: Received message larger than max (5000000 vs. 4194304)")
     assert type(error) is BadRequestError and error.status == 413

@@ -277,6 +277,23 @@ def test_a_recording_that_the_server_forgot_goes_along(server: Server) -> None:
     assert voices_of(server)["uploaded_voices"] == [voice]
 
 
+def forget_voices(server: Server) -> None:
+    for voice in voices_of(server)["uploaded_voices"]:
+        path = f"{server.base_url}/v1/audio/voices/{voice['name']}"
+        urllib.request.urlopen(urllib.request.Request(path, method="DELETE")).close()
+
+
+def test_over_the_batch_route_a_recording_that_the_server_forgot_is_uploaded_again(
+    server: Server,
+) -> None:
+    with client(server, BATCH, voice=CLONE, batch_size=8) as speaker:
+        first = speaker.synth_many(TEXTS[:40])
+        forget_voices(server)
+        again = speaker.synth_many(TEXTS[:40])
+    assert [audio.data for audio in again] == [audio.data for audio in first]
+    assert len(voices_of(server)["uploaded_voices"]) == 1
+
+
 def voices_of(server: Server) -> Any:
     with urllib.request.urlopen(f"{server.base_url}/v1/audio/voices") as answer:
         return json.load(answer)
@@ -397,6 +414,22 @@ def posted(server: Server, path: str, data: bytes, kind: str) -> tuple[int, str]
 def test_the_server_refuses_batches(server: Server, body: object, message: str) -> None:
     status, said = ask(server, BATCH, body)
     assert (status, said["error"]["message"].startswith(message)) == (400, True)
+
+
+def test_the_server_tells_what_is_wrong_with_a_text_or_its_voice_in_the_items_place(
+    server: Server,
+) -> None:
+    items = [{"input": "a"}, {"input": " "}, {"input": "b", "voice": "nobody"}]
+    status, raw = ask(server, BATCH, {"items": items})
+    said = json.loads(raw)
+    assert (status, said["succeeded"], said["failed"]) == (200, 1, 2)
+    first, empty, unknown = said["results"]
+    assert first["status"] == "success"
+    assert empty == {"index": 1, "status": "error", "error": "Input text cannot be empty"}
+    assert unknown["error"].startswith("Unknown voice 'nobody'.")
+    assert unknown["error"].endswith(
+        "Upload a voice first via POST /v1/audio/voices, or use ref_audio + ref_text."
+    )
 
 
 def test_the_server_takes_items_with_their_own_fields(server: Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import math
 import ssl
@@ -20,6 +21,7 @@ from generated import cosyvoice
 
 from cosy_sync import CosyClient, Endpoint, Voice
 from cosy_sync.config import (
+    BreakerConfig,
     ClientConfig,
     LimitConfig,
     PoolConfig,
@@ -361,6 +363,21 @@ def speak(request: Any, _context: Any) -> Iterator[bytes]:
     sound = tone_wav(payload.tts_text)[44:]
     third = len(sound) // 6 * 2
     yield from (sound[:third], sound[third : 2 * third], sound[2 * third :])
+
+
+def test_a_limit_that_a_proxy_says_as_unavailable_opens_no_breaker() -> None:
+    refused = itertools.count()
+
+    def limited(request: Any, context: Any) -> Iterator[bytes]:
+        if next(refused) < 8:
+            context.set_trailing_metadata((("x-ratelimit-reset", "0.05"),))
+            context.abort(grpc.StatusCode.UNAVAILABLE, "local_rate_limited")
+        yield from speak(request, context)
+
+    strict = BreakerConfig(failure_ratio=0.1, min_calls=2)
+    with official(limited) as url, client_of(url, breaker=strict) as client:
+        assert len(client.synth_many(["一", "二", "三", "四"])) == 4
+        assert client.stats().throttled == 8
 
 
 def test_official_code_understands_what_we_ask() -> None:

@@ -14,6 +14,11 @@ __all__ = ["InvalidItem", "Voices"]
 
 _MAX_VOICES = 1_000
 _MAX_SAMPLE = 10_000_000
+# vox-box's names of the speakers that this server has.
+_ENGLISH = {
+    **{"Chinese Female": "中文女", "Chinese Male": "中文男", "Cantonese Female": "粤语女"},
+    **{"English Female": "英文女", "English Male": "英文男"},
+}
 # SiliconFlow's own speakers, asked for as MODEL:NAME.
 _HOSTED = ("alex", "anna", "bella", "benjamin", "charles", "claire", "david", "diana")
 
@@ -68,6 +73,7 @@ class Voices:
         name = voice.get("id") if isinstance(voice, dict) else voice
         if name == "default":
             return self._presets[0]
+        name = _ENGLISH.get(str(name), name)
         if name in self._presets:
             return str(name)
         if str(name).lower() in self._uploaded:

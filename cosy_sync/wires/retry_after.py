@@ -49,14 +49,14 @@ def retry_after(headers: Mapping[str, str], status: int | None = 429) -> float |
     Args:
         headers: The reply's, with names in lower case.
         status: Of the reply, or of the error inside it: only a 429 or a 503 speaks of a limit, so
-            that only there its reset counts; for 503 only where nothing is left of it.
+            that only there its reset counts; and only where nothing is said to be left of it.
     """
     seconds = _asked(headers)
     if seconds is not None:
         return min(seconds, _LONGEST)
     if status not in (429, 503):
         return None
-    seconds = _reset(headers, strict=status == 503)
+    seconds = _reset(headers)
     if seconds is None and is_overloaded(headers):
         seconds = _OVERLOADED
     return None if seconds is None else min(seconds, _LONGEST_RESET)
@@ -79,23 +79,21 @@ def _asked(headers: Mapping[str, str]) -> float | None:
     return None if until is None else max(0.0, until - _now(headers))
 
 
-def _reset(headers: Mapping[str, str], strict: bool) -> float | None:
+def _reset(headers: Mapping[str, str]) -> float | None:
     """Return the seconds until the limit's next window, None where no header says it."""
-    buckets = [*_resets(headers, _BUCKETS, strict=True)]
+    buckets = [*_resets(headers, _BUCKETS)]
     if buckets:
         return max(buckets)
     field = _FIELD.search(headers.get("ratelimit", ""))
     if field is not None:
         return float(field[1])
-    return next(_resets(headers, _RESETS, strict), None)
+    return next(_resets(headers, _RESETS), None)
 
 
-def _resets(
-    headers: Mapping[str, str], names: tuple[tuple[str, str], ...], strict: bool
-) -> Iterator[float]:
+def _resets(headers: Mapping[str, str], names: tuple[tuple[str, str], ...]) -> Iterator[float]:
     for reset, remaining in names:
-        if strict and (_seconds(headers.get(remaining, "")) or 0) > 0:
-            continue
+        if (_seconds(headers.get(remaining, "").partition(",")[0]) or 0) > 0:
+            continue  # another limit was met than this one
         seconds = _until(headers.get(reset, "").strip(), headers)
         if seconds is not None:
             yield seconds

@@ -30,8 +30,10 @@ _BUCKETS = (
     ("x-ratelimit-reset-requests", "x-ratelimit-remaining-requests"),
     ("x-ratelimit-reset-tokens", "x-ratelimit-remaining-tokens"),
 )
-# RateLimit: "default";r=0;t=5, or as earlier drafts had it: limit=10, remaining=0, reset=5.
-_FIELD = re.compile(r"(?:^|[;,\s])(?:t|reset)\s*=\s*(\d{1,10})(?![\d.])")
+# RateLimit: "default";r=0;t=5, or as earlier drafts had it: limit=10, remaining=0, reset=5. What is
+# left, and seconds.
+_LEFT = re.compile(r"(?:^|[;,\s])(?:r|remaining)\s*=\s*(\d{1,10})(?![\d.])", re.ASCII)
+_FIELD = re.compile(r"(?:^|[;,\s])(?:t|reset)\s*=\s*(\d{1,10})(?![\d.])", re.ASCII)
 _NUMBER = re.compile(r"\d{1,19}(?:\.\d{1,9})?", re.ASCII)
 _UNITS = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 _UNITS |= {"ns": 1e-9}
@@ -81,13 +83,13 @@ def _asked(headers: Mapping[str, str]) -> float | None:
 
 def _reset(headers: Mapping[str, str]) -> float | None:
     """Return the seconds until the limit's next window, None where no header says it."""
-    buckets = [*_resets(headers, _BUCKETS)]
-    if buckets:
-        return max(buckets)
-    field = _FIELD.search(headers.get("ratelimit", ""))
-    if field is not None:
-        return float(field[1])
-    return next(_resets(headers, _RESETS), None)
+    field = headers.get("ratelimit", "")
+    left, resets = _LEFT.findall(field), _FIELD.findall(field)
+    if len(left) != len(resets):
+        left = ["0"] * len(resets)
+    several = [float(reset) for rest, reset in zip(left, resets, strict=True) if not int(rest)]
+    several += _resets(headers, _BUCKETS)
+    return max(several) if several else next(_resets(headers, _RESETS), None)
 
 
 def _resets(headers: Mapping[str, str], names: tuple[tuple[str, str], ...]) -> Iterator[float]:

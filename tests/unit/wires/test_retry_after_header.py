@@ -97,10 +97,20 @@ def test_of_several_limits_the_longest_counts_that_is_used_up() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ['"default";r=0;t=5', '"a";r=0; t=5, "b";r=9;t=60', "limit=10, remaining=0, reset=5"]
+    ("value", "seconds"),
+    [
+        ('"default";r=0;t=5', 5),
+        ('"default";t=5', 5),
+        ('"a";r=0; t=5, "b";r=9;t=60', 5),
+        ('"a";r=0; t=5, "b";r=0;t=60', 60),
+        ('"default";r=9;t=60', None),
+        ("limit=10, remaining=0, reset=5", 5),
+        ('"default";r=0;t=-5', None),
+        ("10", None),
+    ],
 )
-def test_the_field_of_the_standard_to_come_is_read(value: str) -> None:
-    assert retry_after({"ratelimit": value}) == 5
+def test_the_field_of_the_standard_to_come_is_read(value: str, seconds: float | None) -> None:
+    assert retry_after({"ratelimit": value}) == seconds
 
 
 def test_only_what_speaks_of_a_limit_waits_for_its_reset() -> None:

@@ -15,8 +15,9 @@ __all__ = ["is_overloaded", "retry_after"]
 # Seconds. What is longer is no pause but a closed account, or a mistake.
 _LONGEST = 86_400.0
 _LONGEST_RESET = 3_600.0
-# What Envoy's x-envoy-overloaded stands for, which names no time itself.
-_OVERLOADED = 1.0
+# What Envoy's x-envoy-overloaded stands for, which names no time: it bounds what is in flight, and
+# fewer requests are the cure. A second would cost a small service most of its throughput.
+_OVERLOADED = 0.1
 
 # Of one limit: until when it is used up, and what is left of it. The first that is there counts.
 _RESETS = (

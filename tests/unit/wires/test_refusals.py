@@ -170,7 +170,7 @@ def test_a_text_about_money_that_is_quoted_empties_no_account() -> None:
 def test_a_503_by_which_a_proxy_protects_its_service_is_throttling() -> None:
     error = refused(503, b"upstream overflow", "text/plain", x_envoy_overloaded="true")
     assert type(error) is ThrottledError and error.crowded and not error.trips
-    assert (error.status, error.retry_after) == (503, 1.0)
+    assert (error.status, error.retry_after) == (503, 0.1)
     assert "max_connections" in str(error) and "upstream overflow" in str(error)
     assert type(refused(503, x_envoy_overloaded="")) is UnavailableError
 

@@ -125,8 +125,8 @@ def test_only_what_speaks_of_a_limit_waits_for_its_reset() -> None:
         assert retry_after({**headers, "x-ratelimit-remaining": "99"}, status) is None
 
 
-def test_a_proxy_that_protects_its_service_is_left_alone_for_a_second() -> None:
-    assert retry_after({"x-envoy-overloaded": "true"}, 503) == 1
+def test_a_proxy_that_protects_its_service_is_left_alone_for_a_moment() -> None:
+    assert retry_after({"x-envoy-overloaded": "true"}, 503) == 0.1
     assert retry_after({"x-envoy-overloaded": "true", "retry-after": "4"}, 503) == 4
     assert retry_after({"x-envoy-overloaded": "false"}, 503) is None
 

@@ -312,7 +312,7 @@ def test_unavailable_for_a_limit_is_throttling_and_opens_no_breaker(
     [
         ({"x-envoy-ratelimited": "true"}, ThrottledError, None),
         ({"x-envoy-ratelimited": "true", "x-ratelimit-reset": "2"}, ThrottledError, 2.0),
-        ({"x-envoy-overloaded": "true"}, ThrottledError, 1.0),
+        ({"x-envoy-overloaded": "true"}, ThrottledError, 0.1),
         ({"grpc-retry-pushback-ms": "500"}, UnavailableError, 0.5),
         ({"retry-after": "3"}, UnavailableError, 3.0),
         ({}, UnavailableError, None),

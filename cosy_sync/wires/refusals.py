@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ..errors import (
     BadAudioError,
+    BadRequestError,
     BillingError,
     ServerError,
     TextError,
@@ -19,6 +20,7 @@ from ..errors import (
 )
 from ..messages import UNFRAMED, Reply, kind_of
 from . import blame
+from .billing import PAY, cannot_pay
 from .coding import load_json
 from .redaction import request_id_of, without_texts
 from .retry_after import is_overloaded, retry_after
@@ -42,30 +44,6 @@ _THROTTLED_WORDS = ("throttl", "rate_limit", "ratelimit", "too_many")
 _PASSING_WORDS = ("internal", "timeout", "timed_out", "unavailable", "overload", "server_error")
 _WRONG_WORDS = ("invalid", "bad_request", "badrequest")
 
-# Codes of an account that cannot pay, whatever the status beside them: those of OpenAI, of gateways
-# before such services, and of Alibaba. Letters only, in lower case.
-_EMPTY_ACCOUNT = frozenset(
-    {"accountoverdue", "allocationquotafreetieronly", "arrearage", "arrears"}
-    | {
-        "billinghardlimitreached",
-        "billingnotactive",
-        "commoditynotpurchased",
-        "insufficientbalance",
-    }
-    | {"insufficientquota", "insufficientuserquota", "paymentrequired", "postpaidbilloverdue"}
-    | {"preconsumetokenquotafailed", "prepaidbilloverdue"}
-)
-# What a refusal says of an account without any such code, and SiliconFlow's code, which is just a
-# number: either counts with a status that fits, or with the other.
-_EMPTY_NUMBER = "30001"
-_EMPTY_WORDS = re.compile(
-    r"balance (?:is )?(?:insufficient|not enough|too low)|insufficient (?:account )?balance"
-    r"|余额不足|欠费",
-    re.IGNORECASE,
-)
-_EMPTY_STATUSES = (402, 403, 429)
-_PAY = "the account cannot pay: check its balance, quota and bills"
-
 
 class _Told(NamedTuple):
     """What a body says: `code` and `message` as they came, `status` where it names one; `codes`
@@ -88,7 +66,7 @@ def read_error(reply: Reply, texts: Sequence[str] = ()) -> ServerError:
     details = _details(told, reply, texts, reply.status)
     said = without_texts(told.message, texts, _LOOK_CHARS)
     message = _cut(said)
-    if _cannot_pay(told.codes, said, reply.status):
+    if cannot_pay(told.codes, said, reply.status):
         return _billing_error(reply.status, message, details)
     if reply.status == 503 and is_overloaded(reply.headers):
         # A proxy's own bound on what is in flight: the service behind it may be well.
@@ -99,7 +77,7 @@ def read_error(reply: Reply, texts: Sequence[str] = ()) -> ServerError:
             crowded=True,
             **details,
         )
-    return server_error(reply.status, message, **details)
+    return _blamed(reply.status, message, said, details)
 
 
 def false_success(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError | None:
@@ -108,14 +86,13 @@ def false_success(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError
         return None
     told = _told(value)
     said = without_texts(told.message, texts, _LOOK_CHARS)
-    message = (
-        f"{_cut(said) or 'an error without a message'} (inside a reply of HTTP {reply.status})"
-    )
+    message = _cut(said) or "an error without a message"
+    message = f"{message} (inside a reply of HTTP {reply.status})"
     status = told.status or _status_of_code(told.code)
     details = _details(told, reply, texts, status)
-    if _cannot_pay(told.codes, said, told.status):
+    if cannot_pay(told.codes, said, told.status):
         return _billing_error(told.status or 402, message, details)
-    return server_error(status, message, **details)
+    return _blamed(status, message, said, details)
 
 
 def text_error(
@@ -139,7 +116,7 @@ def text_error(
     details = _details(told, reply, texts, status)
     said = without_texts(told.message, texts, _LOOK_CHARS)
     message = _cut(said) or details["code"] or "no reason given"
-    if _cannot_pay(told.codes, said, status):
+    if cannot_pay(told.codes, said, status):
         return _billing_error(status or 402, message, details)
     whom = blame.TEXT
     if status is None and not any(word in _plain(told.code) for word in _WRONG_WORDS):
@@ -167,17 +144,18 @@ def _details(told: _Told, reply: Reply, texts: Sequence[str], status: int | None
     }
 
 
+def _blamed(status: int, message: str, said: str, details: dict[str, Any]) -> ServerError:
+    """Return the error of a status, but for an unknown voice that a service tells as its own
+    failure: Xinference asserts that it knows the voice, vox-box says so in a 200."""
+    if status == 500 and blame.blame(said) == blame.VOICE:
+        text = f"the service answered HTTP {status}: {message}; check the voice"
+        return BadRequestError(text, status=status, **details)
+    return server_error(status, message, **details)
+
+
 def _billing_error(status: int, message: str, details: dict[str, Any]) -> BillingError:
     text = f"the service answered HTTP {status}: {message or 'without a reason'}"
-    return BillingError(f"{text}; {_PAY}", **{**details, "status": status})
-
-
-def _cannot_pay(codes: Sequence[str], said: str, status: int | None) -> bool:
-    """Return whether this says that the account is empty, not that it is too fast."""
-    if any(re.sub(r"[\W_]", "", code.lower()) in _EMPTY_ACCOUNT for code in codes):
-        return True
-    told = (_EMPTY_NUMBER in codes, bool(_EMPTY_WORDS.search(said)), status in _EMPTY_STATUSES)
-    return sum(told) > 1
+    return BillingError(f"{text}; {PAY}", **{**details, "status": status})
 
 
 def _cut(message: str) -> str:

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 from ..errors import (
     AuthError,
     BadRequestError,
+    BillingError,
     ServerError,
     ThrottledError,
     UnavailableError,
 )
 from ..messages import Reply
+from .billing import PAY, cannot_pay
 from .redaction import without_texts
 from .retry_after import is_overloaded, retry_after
 
@@ -108,6 +110,8 @@ def read_status(
             code=kind.name,
             hopeless=True,
         )
+    if number in ("7", "8") and cannot_pay(re.findall(r"\w+", said), said, kind.status):
+        kind = _Kind(kind.name, BillingError, 402, PAY)
     limited = number == "14" and _limit(said, reply.headers)
     if limited:
         kind = _Kind(kind.name, ThrottledError, 429, limited)

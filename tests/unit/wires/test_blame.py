@@ -24,6 +24,7 @@ CHECKED = [
     "Unknown voice 'x'. CosyVoice3 has no built-in speakers. Upload a voice first via POST "
     "/v1/audio/voices, or use ref_audio + ref_text.",
     "Invalid voice 'x'. Supported: a, b",
+    "Unknown voice 'cuda-engine-is-dead'. CosyVoice3 has no built-in speakers.",
     "Audio file for uploaded voice 'x' is missing",
     "Uploaded voice 'x' uses a speaker embedding (Qwen3-only). Re-upload with an audio file.",
     "Input text cannot be empty",
@@ -53,6 +54,8 @@ ENGINE = [
     "Connection reset by peer",
     "'NoneType' object has no attribute 'shape'",
     "the queue is full",
+    "Waited too long for the engine",
+    "The size of tensor a (5) must match the size of tensor b (6)",
     "",
 ]
 VLLM = "http://tts/v1/audio/speech/batch"

@@ -18,6 +18,7 @@ from cosy_sync.errors import (
 from cosy_sync.messages import Reply
 from cosy_sync.wires import read_error
 from cosy_sync.wires.redaction import hide
+from cosy_sync.wires.refusals import false_success
 
 
 def refused(
@@ -165,6 +166,21 @@ def test_a_text_about_money_that_is_quoted_empties_no_account() -> None:
     text = "您的账户余额不足，请充值"
     reply = Reply(403, {"content-type": "text/plain"}, f"blocked: {text}".encode())
     assert type(read_error(reply, [text])) is AuthError
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[address=h:1, pid=2] Invalid voice x, CosyVoice available speakers: ['y']",
+        "Unknown voice 'x'",
+    ],
+)
+def test_an_unknown_voice_that_is_told_as_a_failure_is_a_mistake_of_the_caller(said: str) -> None:
+    told = false_success({"status_code": 500, "detail": said}, Reply(200, {}, b""), [])
+    for error in (refused(500, {"detail": said}), told):
+        assert type(error) is BadRequestError and error.status == 500
+        assert "check the voice" in str(error)
+    assert type(refused(503, {"detail": said})) is UnavailableError
 
 
 def test_a_503_by_which_a_proxy_protects_its_service_is_throttling() -> None:

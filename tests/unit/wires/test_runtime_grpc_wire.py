@@ -15,6 +15,7 @@ from cosy_sync.errors import (
     AuthError,
     BadAudioError,
     BadRequestError,
+    BillingError,
     ConfigError,
     CosyError,
     CutError,
@@ -326,6 +327,12 @@ def test_what_a_proxy_tells_beside_the_status_counts(
     with pytest.raises(ServerError) as caught:
         wire().decode(refused, ["你好"])
     assert (type(caught.value), caught.value.retry_after) == (kind, wait)
+
+
+def test_an_empty_account_is_no_throttling() -> None:
+    for status, said in ((8, "insufficient_quota: top up"), (7, "your balance is insufficient")):
+        error = failure(status, said)
+        assert type(error) is BillingError and error.hopeless and "balance" in str(error)
 
 
 def test_the_other_proto_of_async_cosyvoice_is_named() -> None:

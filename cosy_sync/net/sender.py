@@ -199,8 +199,8 @@ class Sender:
     def _aim_at_public(self, request: Request) -> None:
         """Send a request to a public address of its host. Raises BadAudioError where there is none.
 
-        The address that was looked at is the one that is connected to. Only where a proxy or the
-        caller's own client connects, they look the name up themselves, maybe to another one.
+        The address that was looked at is the one that is connected to. A proxy looks the name up
+        in its own network; the caller's own client looks it up once more, maybe to another address.
         """
         url = httpx.URL(request.url)
         transport = self._transport
@@ -208,9 +208,9 @@ class Sender:
             route = transport.route(url)
             if route.proxy is None:
                 request.address = look_up_public(route.host, route.port)
-                return
+            return
         port = url.port or (443 if url.scheme == "https" else 80)
-        with contextlib.suppress(ConnectError):  # a name that only they can look up
+        with contextlib.suppress(ConnectError):  # a name that only a proxy of it can look up
             look_up_public(url.host, port)
 
     # -- the short way ------------------------------------------------------------------------

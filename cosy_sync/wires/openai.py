@@ -45,6 +45,8 @@ _TEXTUAL = frozenset(
 _WRONG_ADDRESS = (404, 405)
 # Where a recording is uploaded once and then asked for by name.
 _UPLOADING = ("sglang", "vllm")
+# How SGLang-Omni refuses to stream another format.
+_PCM_ONLY = "requires response_format='pcm'"
 # Who ignores or refuses `speed` in streams.
 _STREAMS_AT_ONE = {"vllm": "vLLM-Omni", "xinference": "Xinference"}
 _SHOWN = 80
@@ -285,6 +287,8 @@ class OpenaiWire(HttpWire):
                 return UnavailableError(
                     f"{error.message}; it is uploaded anew", status=reply.status
                 )
+            if _PCM_ONLY in error.message:
+                error.message += "; if this is SGLang-Omni, say extra={'service': 'sglang'}"
             return error
         kind = kind_of(reply.headers.get("content-type", ""))
         shown = without_texts(kind, [text], _SHOWN)

@@ -62,6 +62,8 @@ def find_target(endpoint_url: str, service: object) -> Target:
     if service is None:
         host = parts.hostname or ""
         service = "vllm" if batch else "siliconflow" if "siliconflow" in host else "other"
+    if isinstance(service, str):  # vllm-omni, sglang_omni
+        service = service.replace("_", "-").removesuffix("-omni")
     if service not in SERVICES:
         raise ConfigError(f"extra: service must be one of {', '.join(SERVICES)}, not {service!r}")
     if batch and service not in _BATCHING:

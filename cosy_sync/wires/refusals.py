@@ -67,7 +67,7 @@ def read_error(reply: Reply, texts: Sequence[str] = ()) -> ServerError:
     said = without_texts(told.message, texts, _LOOK_CHARS)
     message = _cut(said)
     if cannot_pay(told.codes, said, reply.status):
-        return _billing_error(reply.status, message, details)
+        return _billing_error(f"HTTP {reply.status}: {message}", reply.status, details)
     if reply.status == 503 and is_overloaded(reply.headers):
         # A proxy's own bound on what is in flight: the service behind it may be well.
         text = "the proxy before the service dropped this request to protect it"
@@ -91,7 +91,7 @@ def false_success(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError
     status = told.status or _status_of_code(told.code)
     details = _details(told, reply, texts, status)
     if cannot_pay(told.codes, said, told.status):
-        return _billing_error(told.status or 402, message, details)
+        return _billing_error(message, told.status or 402, details)
     return _blamed(status, message, said, details)
 
 
@@ -117,7 +117,7 @@ def text_error(
     said = without_texts(told.message, texts, _LOOK_CHARS)
     message = _cut(said) or details["code"] or "no reason given"
     if cannot_pay(told.codes, said, status):
-        return _billing_error(status or 402, message, details)
+        return _billing_error(message, status or 402, details)
     whom = blame.TEXT
     if status is None and not any(word in _plain(told.code) for word in _WRONG_WORDS):
         whom = blame.blame(said)
@@ -153,9 +153,9 @@ def _blamed(status: int, message: str, said: str, details: dict[str, Any]) -> Se
     return server_error(status, message, **details)
 
 
-def _billing_error(status: int, message: str, details: dict[str, Any]) -> BillingError:
-    text = f"the service answered HTTP {status}: {message or 'without a reason'}"
-    return BillingError(f"{text}; {PAY}", **{**details, "status": status})
+def _billing_error(message: str, status: int, details: dict[str, Any]) -> BillingError:
+    told = f"the service refused: {message.removesuffix(': ')}"
+    return BillingError(f"{told}; {PAY}", **{**details, "status": status})
 
 
 def _cut(message: str) -> str:

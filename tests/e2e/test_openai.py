@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
@@ -35,7 +36,7 @@ from cosy_sync.testing import Server, tone_wav
 from cosy_sync.wires import SpeechOptions
 from cosy_sync.wires.forms import Form
 from cosy_sync.wires.openai import OpenaiWire
-from tests.e2e.scripted import eventually
+from tests.e2e.scripted import READ, Scripted, eventually, reply
 
 TEXTS = [f"第{number}句话说得不一样" for number in range(70)]
 WAV = wav_header(16_000, 1, 32_000) + bytes(range(250)) * 128
@@ -242,6 +243,27 @@ def test_a_fault_that_stays_is_told_as_what_it_is(
     server.inject(fault, 1)
     with client(server, retry=RetryConfig(max_retries=0)) as speaker, pytest.raises(kind):
         speaker.synth("你好")
+
+
+def test_an_engine_that_is_out_of_memory_for_an_item_is_asked_again() -> None:
+    def answer(*items: dict[str, str]) -> bytes:
+        results = [{"index": index, **item} for index, item in enumerate(items)]
+        return reply(json.dumps({"results": results}).encode())
+
+    def spoken(text: str) -> dict[str, str]:
+        audio = base64.b64encode(tone_wav(text)).decode()
+        return {"status": "success", "audio_data": audio, "media_type": "audio/wav"}
+
+    full = {"status": "error", "error": "CUDA out of memory. Tried to allocate 20.00 MiB."}
+    empty = {"status": "error", "error": "text cannot be empty"}
+    first = answer(spoken("一"), full, empty)
+    with (
+        Scripted([READ, first, READ, answer(full), READ, answer(spoken("二"))]) as peer,
+        CosyClient(f"http://127.0.0.1:{peer.port}{BATCH}", wire="openai", retry=QUICK) as speaker,
+    ):
+        outcomes = speaker.synth_many(["一", "二", "三"], on_error="return")
+    assert [outcome.ok for outcome in outcomes] == [True, True, False]
+    assert type(outcomes[2].error) is TextError
 
 
 # --- recordings

@@ -79,6 +79,9 @@ def test_a_stream_beside_the_batch_route_goes_to_the_route_for_one_text() -> Non
         ("https://api.siliconflow.com/v1", {}, "siliconflow"),
         ("http://tts/v1/audio/speech/batch", {}, "vllm"),
         ("http://tts/v1", {"service": "xinference"}, "xinference"),
+        ("http://tts/v1", {"service": "sglang"}, "sglang"),
+        ("http://tts/v1", {"service": "sglang-omni"}, "sglang"),
+        ("http://tts/v1", {"service": "vllm_omni"}, "vllm"),
         ("https://api.siliconflow.cn/v1", {"service": "other"}, "other"),
     ],
 )

@@ -339,3 +339,12 @@ def test_a_stream_at_a_wrong_address_says_where_it_asked() -> None:
     )
     told = made.refuse(Reply(404, {"content-type": "application/json"}, b"{}"))
     assert "(asked: http://tts/v1/audio/speech)" in str(told)
+
+
+def test_a_stream_that_sglang_refuses_says_how_it_is_asked_right() -> None:
+    said = {"error": {"message": "stream=true requires response_format='pcm'", "code": 400}}
+    made = OpenaiWire("http://tts/v1", SpeechOptions.from_config(ClientConfig())).listen(
+        TEXT, lambda _: pytest.fail("asked"), "r1"
+    )
+    told = made.refuse(Reply(400, {"content-type": "application/json"}, json.dumps(said).encode()))
+    assert "extra={'service': 'sglang'}" in str(told)

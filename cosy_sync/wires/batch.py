@@ -15,7 +15,7 @@ from .long_strings import load_with_views
 from .multipart import Part, split_parts
 from .placing import index_of, place
 from .redaction import request_id_of, type_shown, without_texts
-from .refusals import check_finish, false_success, read_error, text_error
+from .refusals import CUT_SHORT, cut_short, false_success, read_error, text_error
 
 __all__ = ["BatchWire"]
 
@@ -116,7 +116,9 @@ class BatchWire(HttpWire):
             if name in headers and headers[name].lower() not in _BINARY:
                 # Bare samples that are really gzip or base64 would be played as noise.
                 return _bad("header", f"a part with a {name.title()} that is not supported")
-        return Payload(part.body, type_shown(media_type), headers.get("x-text-sha256", ""))
+        if media_type != self._media_type:
+            media_type = type_shown(media_type)
+        return Payload(part.body, media_type, headers.get("x-text-sha256", ""))
 
     def _part_error(
         self, part: Part, failed: bool, reply: Reply, texts: Sequence[str]
@@ -161,15 +163,12 @@ class BatchWire(HttpWire):
             return text_error(item, reply, texts, unknown_is_passing=self._unknown_is_passing)
         if item.get("audio_data") is None:
             return _bad("missing", "a success without audio_data")
-        try:
-            check_finish(item.get("finish_reason"))
-        except BadAudioError as error:
-            return error.with_traceback(None)
+        if item.get("finish_reason") == CUT_SHORT:
+            return cut_short()
         media_type, echo = item.get("media_type"), item.get("text_sha256")
-        payload = _from_base64(
-            item["audio_data"],
-            type_shown(media_type) if isinstance(media_type, str) else self._media_type,
-        )
+        if media_type != self._media_type:
+            media_type = type_shown(media_type) if isinstance(media_type, str) else self._media_type
+        payload = _from_base64(item["audio_data"], media_type)
         if echo is not None and isinstance(payload, Payload):
             payload.echo = str(echo)
         return payload

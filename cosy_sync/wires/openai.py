@@ -25,7 +25,7 @@ from .openai_services import capabilities_of, data_uri, find_target, speech_fiel
 from .openai_stream import SpeechStream, is_text, with_rate
 from .openai_voices import UploadedVoice
 from .redaction import type_shown, without_texts
-from .refusals import check_end, check_finish, false_success, read_error
+from .refusals import CUT_SHORT, check_end, cut_short, false_success, read_error
 from .sound import SampleReader
 
 __all__ = ["OpenaiWire"]
@@ -251,7 +251,8 @@ class OpenaiWire(HttpWire):
         if kind in _TEXTUAL or is_text(bytes(body[:_SHOWN])):
             raise self._no_sound(reply, kind, texts)
         check_end(reply)
-        check_finish(reply.headers.get("x-finish-reason"))
+        if reply.headers.get("x-finish-reason") == CUT_SHORT:
+            raise cut_short()
         data = bytes(body)
         if data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") != len(data) - 8:
             return _measured(data)

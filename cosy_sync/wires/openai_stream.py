@@ -8,7 +8,7 @@ from ..errors import BadAudioError, CosyError
 from ..messages import UNFRAMED, Parcel, Reply, kind_of
 from .coding import from_base64, load_json
 from .pings import PingFilter
-from .refusals import check_finish, false_success
+from .refusals import CUT_SHORT, cut_short, false_success
 from .sound import SampleReader
 from .sse import SseEvent, SseParser
 
@@ -125,7 +125,8 @@ class SpeechStream:
             return self._delta(fields.get("audio"))
         if kind == "speech.audio.done":
             self._done = True
-            check_finish(fields.get("finish_reason"))
+            if fields.get("finish_reason") == CUT_SHORT:
+                raise cut_short()
         elif kind in ("speech.audio.error", "error") or fields.get("error"):
             raise false_success(value, self._reply, self._texts) or BadAudioError(
                 "the service broke off without a reason", reason="cut"

@@ -25,7 +25,10 @@ from .coding import load_json
 from .redaction import request_id_of, without_texts
 from .retry_after import is_overloaded, retry_after
 
-__all__ = ["check_end", "check_finish", "false_success", "read_error", "text_error"]
+__all__ = ["CUT_SHORT", "check_end", "cut_short", "false_success", "read_error", "text_error"]
+
+# The reason to finish of speech that was cut short.
+CUT_SHORT = "length"
 
 _MESSAGE_CHARS = 200
 # What is looked at to find out what it is about.
@@ -177,14 +180,13 @@ def check_end(reply: Reply) -> None:
     )
 
 
-def check_finish(reason: Any) -> None:
-    """Raise BadAudioError where a service says that it ended the speech at its token limit."""
-    if isinstance(reason, str) and reason.strip().lower() == "length":
-        raise BadAudioError(
-            "the service cut this speech at its limit of tokens (finish reason: length); split the "
-            "text, or raise extra={'max_new_tokens': ...}",
-            reason="cut",
-        )
+def cut_short() -> BadAudioError:
+    """Return the error of speech that a service ended at its limit of tokens, with a success."""
+    return BadAudioError(
+        "the service cut this speech at its limit of tokens (finish reason: length); split the "
+        "text, or raise extra={'max_new_tokens': ...}",
+        reason="cut",
+    )
 
 
 def _told_by_body(reply: Reply) -> _Told:

@@ -30,7 +30,10 @@ _EMPTY_STATUSES = (402, 403, 429)
 
 def cannot_pay(codes: Sequence[str], said: str, status: int | None) -> bool:
     """Return whether this says that the account is empty, not that it is too fast."""
-    if any(re.sub(r"[\W_]", "", code.lower()) in _EMPTY_ACCOUNT for code in codes):
+    plain = [re.sub(r"[\W_]", "", code.lower()) for code in codes]
+    if any(code.startswith("ratelimit") for code in plain):
+        return False
+    if not _EMPTY_ACCOUNT.isdisjoint(plain):
         return True
     told = (_EMPTY_NUMBER in codes, bool(_EMPTY_WORDS.search(said)), status in _EMPTY_STATUSES)
     return sum(told) > 1

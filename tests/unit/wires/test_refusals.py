@@ -154,6 +154,11 @@ def test_an_empty_account_is_told_whatever_its_status(status: int, body: Any) ->
         (429, {"error": {"code": "rate_limit_exceeded", "type": "requests"}}, ThrottledError),
         (429, {"error": {"code": "rate_limit_exceeded", "message": "quota"}}, ThrottledError),
         (429, {"message": "You exceeded your current quota"}, ThrottledError),
+        (
+            429,
+            {"error": {"code": "rate_limit_exceeded", "type": "insufficient_quota"}},
+            ThrottledError,
+        ),
         (400, {"code": 30001, "message": "the text is too long"}, BadRequestError),
         (403, {"message": "no permission"}, AuthError),
     ],

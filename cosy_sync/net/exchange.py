@@ -14,7 +14,7 @@ from ..errors import CosyError, CutError, ReplyTimeout, TransportError
 from .buffer import new_buffer
 from .connection import Connection
 from .head import one_length
-from .inflate import too_large
+from .inflate import shown_coding, too_large
 
 __all__ = [
     "Budget",
@@ -344,8 +344,8 @@ class Exchange:
                 self._length = int(value)
             elif lower == b"transfer-encoding":
                 if self._chunked or value.strip().lower() != b"chunked":
-                    coding = value.decode("latin-1")
-                    raise TransportError(f"the reply's Transfer-Encoding {coding!r} is unknown")
+                    coding = shown_coding(value.decode("latin-1"))
+                    raise TransportError(f"the reply's Transfer-Encoding {coding} is unknown")
                 self._chunked = True
         if self._chunked and self._length is not None:
             # Somebody on the way may have counted otherwise (RFC 9112 6.3).

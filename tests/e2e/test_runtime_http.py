@@ -173,6 +173,15 @@ class TestFailures:
         with client(server, OLD, voice="没有此人") as tts, pytest.raises(UnavailableError):
             tts.synth("你好世界")
 
+    def test_a_stream_that_breaks_off_says_what_a_whole_reply_says(self, server: Server) -> None:
+        with client(server, voice="没有此人") as tts, pytest.raises(CutError, match="unknown sp"):
+            tts.stream("你好世界")
+        server.inject("cut", times=9)
+        with client(server) as tts, pytest.raises(CutError, match="unknown speaker") as caught:
+            list(tts.stream(LONG))
+        assert caught.value.partial
+        assert str(caught.value).count("unknown speaker") == 1
+
     def test_a_failure_before_it_speaks_is_tried_again_and_told(self, server: Server) -> None:
         with client(server) as tts, pytest.raises(UnavailableError) as caught:
             tts.synth("[refuse] 你好")

@@ -19,6 +19,7 @@ from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
+from .system import check_waiting
 from .wires import (
     Capabilities,
     SpeechOptions,
@@ -209,6 +210,7 @@ class Core:
             engine.network.abandon()
 
     def _build(self) -> Engine:
+        check_waiting()  # a library may have been patched since the client was made
         engine = Engine(
             Supplies(
                 endpoints=self.endpoints,

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from ..config import ClientConfig
 from ..errors import ConfigError
+from ..hints import install_line
 from ..messages import Incoming, Parcel, Reply, Request, RpcRequest
 from .exchange import Budget
 
@@ -78,8 +79,7 @@ def create_carrier(kind: str, config: ClientConfig) -> Carrier:
         loaded = importlib.import_module(f".{module}", __package__)
     except ImportError as error:
         raise ConfigError(
-            f"wire: {config.wire!r} needs the package {error.name!r}; "
-            f"pip install 'cosy-sync[{kind}]'"
+            f"wire: {config.wire!r} needs the package {error.name!r}; {install_line(kind)}"
         ) from error
     carrier: Carrier = getattr(loaded, cls)(config)
     return carrier

@@ -16,7 +16,7 @@ from cosy_sync.cli.console import emit, say
 from cosy_sync.cli.exits import CODES, Exit, Stop, because, meaning, uninterrupted
 from cosy_sync.cli.options import add_service_options, make_client, number
 from cosy_sync.cli.report.figures import count
-from cosy_sync.cli.source import read_lines
+from cosy_sync.cli.source import check_kind, read_lines
 from cosy_sync.cli.target import try_writing, write_whole
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ def _texts(args: argparse.Namespace, limits: BatchConfig) -> list[str]:
         from cosy_sync.cli.corpus import load_sentences
 
         return [sentence.text for sentence in load_sentences()]
+    check_kind(args.texts)
     texts = []
     for line, text in islice(read_lines(args.texts), args.max_texts):
         if len(text) > limits.max_text_chars:

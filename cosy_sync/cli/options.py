@@ -6,11 +6,11 @@ import argparse
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint, Voice
+from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint, Observer, Voice
 from cosy_sync.cli.exits import Stop, because
 from cosy_sync.settings import endpoints_from_environment
 
@@ -117,11 +117,16 @@ def _fields(text: str) -> dict[str, Any]:
     return value
 
 
-def make_client(args: argparse.Namespace, config: ClientConfig | None = None) -> CosyClient:
+def make_client(
+    args: argparse.Namespace,
+    config: ClientConfig | None = None,
+    observers: Sequence[Observer] = (),
+) -> CosyClient:
     """Make a client of the options, and of COSY_SYNC_* variables for those that were not given.
 
     Args:
         config: takes the place of the variables.
+        observers: told of what happens.
 
     Raises ConfigError, and Stop for a key that cannot be read.
     """
@@ -132,7 +137,7 @@ def make_client(args: argparse.Namespace, config: ClientConfig | None = None) ->
         settings["voice"] = Voice(_speaker(args, config), **voice)
     if args.api_key_file is not None:
         settings["api_key"] = _read_key(args.api_key_file)
-    return CosyClient(endpoints(args), config=config, **settings)
+    return CosyClient(endpoints(args), config=config, observers=observers, **settings)
 
 
 def _speaker(args: argparse.Namespace, config: ClientConfig | None) -> str | None:
@@ -142,7 +147,7 @@ def _speaker(args: argparse.Namespace, config: ClientConfig | None) -> str | Non
         return given
     if config is not None:
         return config.voice.name if config.voice is not None else None
-    return os.environ.get("COSY_SYNC_VOICE")
+    return os.environ.get("COSY_SYNC_VOICE", "").strip() or None
 
 
 def endpoints(args: argparse.Namespace) -> list[Endpoint] | None:

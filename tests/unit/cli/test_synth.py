@@ -26,7 +26,7 @@ from cosy_sync.cli.options import add_service_options, make_client
 from cosy_sync.cli.source import Source, count_lines
 from cosy_sync.cli.synth import Synthesis
 from cosy_sync.cli.tally import Tally
-from cosy_sync.cli.target import Folder, check_template, open_target
+from cosy_sync.cli.target import Folder, Naming, check_template, open_target
 from cosy_sync.server import Server, tone_wav
 
 Captured = pytest.CaptureFixture[str]
@@ -356,7 +356,7 @@ def test_a_refused_key_ends_an_endless_input(capsys: Captured) -> None:
         source = Source((n, f"第{n}句") for n in count(1))
         tally = Tally(Screen(bar=False), as_json=False, quiet_output=False)
         with pytest.raises(Stop, match="HTTP 401") as caught:
-            Synthesis(source, Folder(Path(), "{index}", ".wav"), tally).run(client)
+            Synthesis(source, Folder(Path(), Naming(), ".wav"), tally).run(client)
     assert caught.value.code == 3
     assert tally.ok == 0 and tally.failed == 1
 
@@ -380,7 +380,7 @@ def failing_save(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseExcepti
     monkeypatch.setattr(Audio, "save", save)
 
 
-@pytest.mark.parametrize(("after", "code"), [(0, 2), (2, 1)])
+@pytest.mark.parametrize(("after", "code"), [(0, 1), (2, 1)])
 def test_a_full_disk_ends_it_and_keeps_what_is_there(
     after: int, code: int, url: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
@@ -467,7 +467,7 @@ def test_closed_streams_are_survived(monkeypatch: pytest.MonkeyPatch, capsys: Ca
     monkeypatch.setattr(sys, "stdout", None)
     emit("nor this")
     with pytest.raises(Stop, match="standard output is closed"):
-        open_target("-", "{index}", "wav")
+        open_target("-", Naming(), "wav")
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(Stop, match="standard input: it is closed"):
         list(Source.of_file("-"))

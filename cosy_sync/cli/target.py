@@ -8,6 +8,7 @@ import secrets
 import string
 import sys
 import tempfile
+from array import array
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -85,13 +86,13 @@ class Folder:
         self._naming = naming
         self._ending = ending
         # Numbers of the files of this run, while they may have to be renamed.
-        self._written: list[Item] = []
+        self._written = array("Q")
 
     def check(self, item: Item) -> None:
         """Raise Stop for a file of the name that a text's sound will get."""
         if self._naming.overwrite:
             return
-        if item.index == 1 and self._naming.grows and self._naming.template is None:
+        if self._naming.grows and self._naming.template is None and not self._written:
             # Numbers with more digits would be met later, and until then stand among ours.
             for path in self._path.glob(f"[0-9]*{self._ending}"):
                 if path.stem.isdecimal():
@@ -103,22 +104,25 @@ class Folder:
         if self._naming.grows and self._naming.template is None:
             while item.index >= 10**self._naming.digits:
                 self._widen()
-            self._written.append(item)
         self.check(item)
-        return _write(self._place(item), audio)
+        file = _write(self._place(item), audio)
+        if self._naming.grows:
+            self._written.append(item.index)
+        return file
 
     def _place(self, item: Item) -> Path:
         return self._path / f"{self._naming.name(item)}{self._ending}"
 
     def _widen(self) -> None:
         """Give every number one digit more, in the names of the files that are there as well."""
-        before = [self._place(item) for item in self._written]
-        self._naming = replace(self._naming, digits=self._naming.digits + 1)
-        for item in self._written:
-            self.check(item)
-        for old, item in zip(before, self._written, strict=True):
+        narrow, self._naming = self._naming, replace(self._naming, digits=self._naming.digits + 1)
+        for index in self._written:
+            item = Item(index, index, "")
+            old, new = self._path / f"{narrow.name(item)}{self._ending}", self._place(item)
+            if not narrow.overwrite:
+                _refuse_old(new)
             try:
-                os.replace(old, self._place(item))
+                os.replace(old, new)
             except OSError as error:
                 raise Stop(f"cannot rename {old}: {because(error)}", Exit.FAILED) from error
 

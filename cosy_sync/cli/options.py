@@ -29,20 +29,17 @@ def add_service_options(
     parser: argparse.ArgumentParser,
     *,
     url: str = "its address; again for each further endpoint (default: COSY_SYNC_URL)",
-    batch_size: int | None = None,
 ) -> None:
     """Add what says where the service is, what it may take and what it should speak like.
 
     Args:
         url: the help for --url.
-        batch_size: a default other than the client's.
     """
-    _add_service(parser.add_argument_group("the service"), url, batch_size)
+    _add_service(parser.add_argument_group("the service"), url)
     _add_speech(parser.add_argument_group("the speech"))
-    parser.set_defaults(batch_size=batch_size)
 
 
-def _add_service(group: argparse._ArgumentGroup, url: str, batch_size: int | None) -> None:
+def _add_service(group: argparse._ArgumentGroup, url: str) -> None:
     group.add_argument("--url", action="append", help=url)
     group.add_argument(
         "--wire",
@@ -61,10 +58,10 @@ def _add_service(group: argparse._ArgumentGroup, url: str, batch_size: int | Non
     for name, kind, words, value in (
         ("--rate", float, "requests per second to each endpoint", default.rate),
         ("--connections", int, "connections to each endpoint", default.max_connections),
-        ("--batch-size", int, "texts in one request", batch_size or BatchConfig.max_texts),
+        ("--batch-size", int, "texts in one request", BatchConfig.max_texts),
         ("--deadline", float, "seconds for each text, retries included", ClientConfig.deadline),
     ):
-        less = "" if name == "--deadline" or value == 1 else "; other wires: what is usual there"
+        less = "" if name == "--deadline" else "; other wires: what is usual there"
         help = f"{words} (default: {value:g}{less})"
         group.add_argument(name, type=kind, metavar="N", help=help)
 

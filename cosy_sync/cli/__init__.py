@@ -9,11 +9,16 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from cosy_sync import __version__
 from cosy_sync.cli.console import drop_output, say
 from cosy_sync.cli.exits import CODES, Exit, interruptible, meaning
 from cosy_sync.cli.parser import Parser, parse
+
+if TYPE_CHECKING:
+    # Never run. What packs a program into one file, such as PyInstaller, finds them by this.
+    from cosy_sync.cli import bench, demo, serve, synth  # noqa: F401
 
 __all__ = ["main"]
 

@@ -72,7 +72,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for name, low, high, default, words in (
         (
             *("--max-texts", 1, 10_000_000, None),
-            f"texts to send at most, in all (default: {count(_TEXTS)}, or {count(_BATCHED_TEXTS)} "
+            f"texts to send at most, in all (default: {_TEXTS}, or {_BATCHED_TEXTS} "
             "where a request takes several)",
         ),
         ("--seconds", 1.0, 600.0, _SECONDS, "seconds for each step, or longer for 8 calls"),

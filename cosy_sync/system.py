@@ -8,7 +8,13 @@ import sys
 
 from .errors import ConfigError
 
-__all__ = ["check_waiting"]
+__all__ = ["ENDING", "check_waiting"]
+
+# Why a client that nobody closed speaks no more.
+ENDING = (
+    "the program is ending, and Python stops all threads before it runs atexit functions; speak "
+    "before that, at the end of the main program"
+)
 
 if not hasattr(os, "register_at_fork"):
     raise ImportError(

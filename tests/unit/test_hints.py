@@ -1,6 +1,7 @@
 """What other clients call it: every wrong name is told its right place."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -289,3 +290,36 @@ def test_a_system_without_fork_is_refused_in_a_sentence() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     last = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 1 and last.startswith("ImportError: cosy_sync runs on Linux")
+
+
+@pytest.mark.parametrize("warm", [True, False])
+def test_atexit_functions_are_told_that_the_program_is_ending(warm: bool) -> None:
+    code = f"""
+import atexit, httpx, cosy_sync
+from cosy_sync.testing import FakeService
+
+client = cosy_sync.CosyClient({URL!r}, http_client=httpx.Client(transport=FakeService()))
+if {warm}:
+    client.synth("你好")
+
+def speak():
+    for call in (
+        lambda: client.synth("你好"),
+        lambda: client.submit("你好"),
+        lambda: client.synth_many(["你好"]),
+        lambda: list(client.synth_iter(["你好"])),
+        lambda: cosy_sync.synth("你好"),
+    ):
+        try:
+            call()
+        except cosy_sync.CosyError as error:
+            print(error)
+
+atexit.register(speak)
+"""
+    run = [sys.executable, "-c", code]
+    environ = {**os.environ, "COSY_SYNC_URL": URL}
+    # It would hang where a thread is waited for that never runs.
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True, env=environ)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 5 and all("the program is ending" in line for line in lines)

@@ -18,6 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     [
         "errors",
+        "error_forms",
         "hints",
         "system",
         "clock",

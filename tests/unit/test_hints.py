@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+from collections import UserString
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -17,6 +19,7 @@ from cosy_sync.config.client import GROUPS
 from cosy_sync.hints import INSTALL, MOVED, RENAMED, install_line
 from cosy_sync.settings import load_config
 from cosy_sync.testing import FakeService
+from cosy_sync.texts import as_text, is_several
 
 URL = "http://tts.test/batch"
 
@@ -297,6 +300,7 @@ def test_atexit_functions_are_told_that_the_program_is_ending(warm: bool) -> Non
     code = f"""
 import atexit, httpx, cosy_sync
 from cosy_sync.testing import FakeService
+from cosy_sync.texts import as_text, is_several
 
 client = cosy_sync.CosyClient({URL!r}, http_client=httpx.Client(transport=FakeService()))
 if {warm}:
@@ -323,3 +327,72 @@ atexit.register(speak)
     done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True, env=environ)
     lines = done.stdout.splitlines()
     assert len(lines) == 5 and all("the program is ending" in line for line in lines)
+
+
+# -- texts that are looked up late --------------------------------------------------------------
+
+
+class Forwarding:
+    """As flask-babel's lazy_gettext: every attribute is that of the translation."""
+
+    def __init__(self, find) -> None:
+        self._find = find
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(str(self), name)
+
+    def __str__(self) -> str:
+        return self._find()
+
+    def __iter__(self):
+        return iter(str(self))
+
+
+class Proxy:
+    """As Django's gettext_lazy: a class with the methods of str."""
+
+    def __init__(self, find) -> None:
+        self._find = find
+
+    def __str__(self) -> str:
+        return self._find()
+
+
+for _name in ("__iter__", "__len__", "__getitem__", "encode", "isspace", "isascii", "strip"):
+    setattr(
+        Proxy,
+        _name,
+        lambda self, *args, _name=_name, **kind: getattr(str(self), _name)(*args, **kind),
+    )
+
+LAZY = [Forwarding, Proxy, lambda find: UserString(find())]
+
+
+@pytest.mark.parametrize("kind", LAZY)
+def test_a_text_that_is_looked_up_late_is_taken(client, kind) -> None:
+    languages = ["前方路口请左转"]
+    text = kind(lambda: languages[0])
+    service = FakeService()
+    wanted = service.wav(languages[0])
+    assert client.synth(text).data == wanted
+    assert client.submit(text).result(10).data == wanted
+    (audio,) = client.synth_many([text])
+    assert audio.data == wanted
+    (outcome,) = client.synth_iter([text])
+    assert outcome.audio.data == wanted and outcome.text == languages[0]
+    with pytest.raises(InvalidTextError, match="several texts, got one"):
+        client.synth_many(text)
+    with pytest.raises(InvalidTextError, match="empty"):
+        client.synth(kind(lambda: " "))
+
+
+def test_what_only_looks_like_a_text_is_refused(client) -> None:
+    for text in (Mock(), 5, object(), ["你好"], Path("a.txt")):
+        with pytest.raises(InvalidTextError, match="expected a text"):
+            client.synth(text)
+
+
+@pytest.mark.parametrize("kind", LAZY)
+def test_a_stream_takes_texts_and_pieces_that_are_looked_up_late(kind) -> None:
+    assert not is_several(kind(lambda: "你好")) and is_several([kind(lambda: "你好")])
+    assert as_text(None, kind(lambda: "你好")) == "你好"

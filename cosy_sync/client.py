@@ -48,9 +48,9 @@ class CosyClient:
         url: The service's address, an Endpoint with its limits, or several of them.
             Nothing means COSY_SYNC_URL.
         config: A whole configuration, in place of the COSY_SYNC_* environment variables.
-        http_client: An httpx.Client of yours, or a function that makes one (again in a forked
-            child); its transport, hooks, auth and limits are used in place of ours. Wires over
-            gRPC and WebSocket refuse it.
+        http_client: An httpx.Client (or httpx2.Client) of yours, or a function that makes one
+            (again in a forked child); its transport, hooks, auth and limits are used in place of
+            ours. Wires over gRPC and WebSocket refuse it.
         observers: Told of every event.
         clock: Replaces the system's clock, in tests.
         settings: Fields of ClientConfig, such as `voice`, `api_key`, `wire`, `model` or `deadline`

@@ -62,3 +62,21 @@ def test_a_mistyped_command_is_told_the_right_one(
     with pytest.raises(SystemExit) as end:
         main([word, "-o", "x"])
     assert end.value.code == 2 and hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--rps", "-1"], "--rps is -1: use a number from 0 to"),
+        (["--max-texts", "0"], "--max-texts is 0: use a number from 1 to"),
+        (["--audio-bytes", "3"], "--audio-bytes is 3: use an even number"),
+        (["--fault", "reset:2"], "--fault 'reset': the probability is 2.0: use a number from 0"),
+        (["--shortage", "1:1:2"], "--shortage: the share is 2.0: use a number above 0"),
+    ],
+)
+def test_the_server_names_its_options_too(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", *argv]) == 2
+    told = capsys.readouterr().err
+    assert f"cosy-sync serve: {words}" in told and "None" not in told

@@ -139,6 +139,12 @@ _OF_CALLS: Mapping[str, str] = MappingProxyType(
         "within": "synth_many(texts, within=...)",
     }
 )
+# What other calls of the kind call these: asyncio.gather, concurrent.futures, tqdm.
+_CALL_NAMES = _table(
+    ("return_exceptions raise_on_error raise_errors raise_exceptions ignore_errors", "on_error"),
+    ("done_callback on_done on_complete callback_fn", "callback"),
+    ("progress_bar show_progress tqdm verbose", "progress"),
+)
 _PATH = "save what comes back: audio.save('speech.wav')"
 _OUTPUTS = ("path", "file", "filename", "output", "output_path", "out", "save_to", "file_path")
 _TEXTS = ("input", "texts", "tts_text", "prompt", "content", "sentence", "text")
@@ -154,17 +160,20 @@ def refuse_keywords(call: str, given: Mapping[str, Any], settings: frozenset[str
     """
     name = next(iter(given))
     setting = RENAMED.get(name, name)
+    meant = _CALL_NAMES.get(name, name)
     if name in _OUTPUTS:
         advice = _PATH
     elif name in _TEXTS:
         advice = f"what to speak is its first argument: {call}(...)"
-    elif name in _OF_CALLS:
-        advice = f"it belongs to another call: {_OF_CALLS[name]}"
+    elif meant in _OF_CALLS:
+        advice = f"write {_OF_CALLS[meant]}"
     elif setting in settings:
         advice = (
             f"it belongs to the client: CosyClient(url, {setting}=...), or "
             f"client.with_options({setting}=...).{call}(...)"
         )
+        if (call, setting) == ("synth_many", "deadline"):
+            advice += "; for all texts together write within=..."
     else:
         advice = advice_for(name) or f"help(CosyClient.{call}) tells what it takes"
     raise ConfigError(f"{name}: {call} takes no such argument; {advice}")

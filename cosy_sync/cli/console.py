@@ -100,13 +100,19 @@ class Screen:
         self._left.set()
         if self._clock is not None:
             self._clock.join()
-        self.clear()
+        self.close()
 
     def say(self, message: str) -> None:
         """Write a line above the bar."""
         with self._lock:
             self.clear()
             say(message)
+
+    def emit(self, line: str) -> None:
+        """Write a line to standard output, where no bar is meanwhile. Raises Stop."""
+        with self._lock:
+            self.clear()
+            emit(line)
 
     def draw(self, done: int) -> None:
         """Draw the bar, unless it was drawn a moment ago."""
@@ -123,6 +129,12 @@ class Screen:
             if self._bar and self._drawn:
                 self._write(_CLEAR)
                 self._drawn = 0.0
+
+    def close(self) -> None:
+        """Take the bar away for good."""
+        with self._lock:
+            self.clear()
+            self._bar = False
 
     def _tick(self) -> None:
         while not self._left.wait(_TICK):

@@ -69,6 +69,9 @@ def parse(parser: Parser, given: Sequence[str], known: Sequence[str]) -> argpars
         known: the names of all commands.
     """
     command = next((word for word in given if not word.startswith("-")), None)
+    first = given[0] if given else ""
+    if first.startswith("--") and first not in ("--help", "--verbose", "--version"):
+        parser.error(f"{first}: options follow a command, as in: cosy-sync synth {first} ...")
     if command is not None and command not in known:
         near = difflib.get_close_matches(command, known, n=1)
         hint = f"did you mean {near[0]}? " if near else ""

@@ -51,7 +51,7 @@ class Tally:
             # The file's contents; hashed only where somebody gets to see it.
             bare = file is not None and not file.lower().endswith(".wav")
             data = audio.pcm() if bare else audio.wav()
-            emit(
+            self._screen.emit(
                 _line(
                     item,
                     file=file,
@@ -81,7 +81,9 @@ class Tally:
                 f"cosy-sync: text {item.index}{line} #{item.hash} {what}: {_named(error)}"
             )
         if self._as_json:
-            emit(_line(item, error=_named(error), **({} if tried else {"sent": False})))
+            self._screen.emit(
+                _line(item, error=_named(error), **({} if tried else {"sent": False}))
+            )
         self._screen.draw(self.done)
 
     def close(self, where: str, stopped: str | None = None) -> None:
@@ -91,10 +93,10 @@ class Tally:
             where: the name of what took the sound.
             stopped: why the work ended early.
         """
-        self._screen.clear()
         more = self._listed - _SHOWN_FAILURES
         if more > 0:
             self._screen.say(f"cosy-sync: and {count(more)} more failed")
+        self._screen.close()
         if self._as_json:
             emit(json.dumps(self._sums(stopped)))
         elif stopped is None:

@@ -135,6 +135,10 @@ def test_an_option_of_another_call_is_told_that_call(client) -> None:
         client.synth("你好", within=3)
     with pytest.raises(ConfigError, match=r"submit\(text, callback=\.\.\.\)"):
         client.synth("你好", callback=print)
+    with pytest.raises(ConfigError, match=r"write synth_many\(texts, on_error=\.\.\.\)"):
+        client.synth_many(["你好"], return_exceptions=True)
+    with pytest.raises(ConfigError, match=r"for all texts together write within=\.\.\."):
+        client.synth_many(["你好"], timeout=30)
 
 
 @pytest.mark.parametrize("name", ["voice", "deadline", "timeout", "batch_size", "config", "retry"])

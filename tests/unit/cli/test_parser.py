@@ -55,6 +55,15 @@ def test_every_command_has_its_own_usage(
     assert told.startswith(f"usage: cosy-sync {argv[0]} ") and hint in told
 
 
+def test_an_option_before_the_command_is_told_its_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--url", "http://a.test", "synth", "你好"])
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and "--url: options follow a command" in told
+
+
 @pytest.mark.parametrize(("word", "hint"), [("synht", "did you mean synth?"), ("你好", "known: ")])
 def test_a_mistyped_command_is_told_the_right_one(
     word: str, hint: str, capsys: pytest.CaptureFixture[str]

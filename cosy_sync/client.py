@@ -291,9 +291,10 @@ class CosyClient:
         def __setattr__(self, name: str, value: object) -> None:
             setting = RENAMED.get(name, name)
             if (setting in _SETTINGS or name == "config") and not hasattr(type(self), name):
+                other = "..." if name == "config" else f"{setting}=..."
                 raise ConfigError(
                     f"{name}: a client's settings do not change; take a view with others: "
-                    f"client.with_options({setting}=...)"
+                    f"client.with_options({other})"
                 )
             object.__setattr__(self, name, value)
 

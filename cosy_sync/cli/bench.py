@@ -246,7 +246,7 @@ def _results(
         left_out=left_out_of(endpoint, config),
         wire=config.wire,
         batch_size=plan.batch_size,
-        usual_size=_usual_size(config),
+        usual_size=_usual_size(args, config),
         seconds=plan.seconds,
         rate=endpoint.rate,
         max_connections=endpoint.max_connections,
@@ -256,10 +256,12 @@ def _results(
     )
 
 
-def _usual_size(config: ClientConfig) -> int | None:
+def _usual_size(args: argparse.Namespace, config: ClientConfig) -> int | None:
     """Return how many texts a client sends in a request by itself; None if that is not known."""
     can = capabilities_of(config.wire)
-    return None if can is None else min(BatchConfig.max_texts, can.max_texts_per_call)
+    if can is not None:
+        return min(BatchConfig.max_texts, can.max_texts_per_call)
+    return config.batch.max_texts if args.batch_size is None else None
 
 
 def _keep(results: BenchResults, page: Path) -> None:

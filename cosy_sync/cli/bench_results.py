@@ -77,7 +77,7 @@ class BenchResults:
         advice = self.advice
         if advice is None:
             return ""
-        usual = self.batch_size == ClientConfig().batch.max_texts
+        usual = self.batch_size in (self.usual_size, ClientConfig().batch.max_texts)
         code = Code(
             url=self.endpoint,
             settings=self.settings,

@@ -386,6 +386,7 @@ def test_the_code_stands_in_the_table_as_it_is_pasted() -> None:
 
 def test_defaults_are_not_repeated_in_the_code() -> None:
     assert "batch_size" not in replace(RESULTS, batch_size=64).code
+    assert "batch_size" not in replace(RESULTS, batch_size=1, usual_size=1).code
     assert settings_of(ClientConfig()) == ()
 
 

@@ -271,7 +271,8 @@ def wav_header(sample_rate: int, channels: int, pcm_size: int) -> bytes:
 
 
 def _write_whole(target: Path, data: bytes) -> None:
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    # Not made of its name, which may be as long as the system allows.
+    part = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with open(part, "xb") as file:
             try:

@@ -18,7 +18,7 @@ from ..errors import ClosedError, ConfigError, ConnectError, ReplyTimeout
 from ..messages import Incoming, Parcel, Reply, Request
 from .carrier import Carrier, create_carrier, kind_of, kind_of_url
 from .exchange import Budget, MakeRoom, no_room_needed
-from .foreign import translate
+from .foreign import is_of_httpx, translate
 from .head import USER_AGENT, head_start, written
 from .incoming import ForeignIncoming, named, named_foreign
 from .inflate import Body, inflated, too_large
@@ -263,13 +263,15 @@ class Sender:
 
     def _built(self, request: Request, budget: Budget, now: float) -> httpx.Request:
         left = max(budget.until - now, 0.001)
-        connect = min(self._timeouts.connect, left)
+        wait = min(budget.first_byte, left)
+        # A tuple of connect, read, write and pool: httpx2 takes no Timeout of httpx.
+        times = (min(self._timeouts.connect, left), wait, wait, wait)
         built = self._client.build_request(
             request.method,
             request.url,
             headers=list(request.headers),
             content=request.body,
-            timeout=httpx.Timeout(min(budget.first_byte, left), connect=connect),
+            timeout=times,
             extensions={"cosy_deadline": budget.until},
         )
         if request.foreign:
@@ -283,10 +285,10 @@ class Sender:
     def _translating(self) -> Iterator[None]:
         try:
             yield
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
-            raise translate(error) from error
-        except RuntimeError as error:
-            if self._client.is_closed:
+        except Exception as error:
+            if is_of_httpx(error):
+                raise translate(error) from error
+            if isinstance(error, RuntimeError) and self._client.is_closed:
                 raise ClosedError("http_client: this httpx.Client was closed") from error
             raise
 
@@ -314,7 +316,8 @@ class Sender:
 
 def _stripped(built: httpx.Request, request: Request) -> httpx.Request:
     """Build a request again, past the client's own headers, cookies and query."""
-    return httpx.Request(
+    same = type(built)  # httpx2 takes requests of its own only
+    return same(
         request.method,
         request.url,
         headers=list(request.headers),

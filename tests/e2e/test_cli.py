@@ -163,6 +163,12 @@ def test_a_full_disk_keeps_what_was_written_and_says_so(run: Runner) -> None:
     assert [path.read_bytes() for path in run.files()] == [tone_wav("短句")]
 
 
+def test_a_full_disk_is_code_1_for_a_single_file_too(run: Runner) -> None:
+    done = run("synth", "-o", "x.wav", "长" * 50, before=FULL_DISK)
+    assert done.returncode == 1 and b"cannot write x.wav: File too large" in done.stderr
+    assert list(run.folder.iterdir()) == []
+
+
 def test_a_full_standard_output_is_told(run: Runner) -> None:
     with open("/dev/full", "wb") as full:
         pipes = {"capture_output": False, "stdout": full, "stderr": subprocess.PIPE}

@@ -260,7 +260,7 @@ class TestRefusals:
                 monkeypatch.delitem(sys.modules, name)
             if name.startswith("websockets"):
                 monkeypatch.setitem(sys.modules, name, None)
-        with pytest.raises(ConfigError, match=r"pip install 'cosy-sync\[websocket\]'"):
+        with pytest.raises(ConfigError, match="pip install 'websockets>=16'"):
             connect(server).synth("你好")
 
 

@@ -200,7 +200,8 @@ def test_the_other_host_gets_a_request_that_tells_nothing_of_the_caller() -> Non
     ((request,),) = oss.requests
     assert request == (
         b"GET /1d/a.wav?Expires=1&Signature=a%%2Bb HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
-        b"Accept: */*\r\nAccept-Encoding: identity\r\nContent-Length: 0\r\n\r\n" % oss.port
+        b"Accept: */*\r\nAccept-Encoding: identity\r\nUser-Agent: cosy-sync/%b\r\n"
+        b"Content-Length: 0\r\n\r\n" % (oss.port, cosy_sync.__version__.encode())
     )
     ((post,),) = api.requests
     assert f"Authorization: Bearer {KEY}".encode() in post

@@ -229,12 +229,12 @@ class TestFailures:
             assert any(isinstance(outcome.error, ThrottledError) for outcome in outcomes)
 
     def test_overload_looks_like_silence_behind_a_head(self) -> None:
-        times = TimeoutConfig(idle=0.2)
+        times = TimeoutConfig(first_byte=0.2, first_byte_per_char=0)
         with Server(latency=3600) as server:
             settings = {"timeouts": times, "retry": RetryConfig(max_retries=0)}
             with client(server, **settings) as tts, pytest.raises(ReplyTimeout) as caught:
                 tts.synth("你好世界")
-        assert caught.value.phase == "idle"
+        assert caught.value.phase == "first byte"
 
     def test_a_limit_of_the_endpoint_is_the_users(self, server: Server) -> None:
         endpoint = Endpoint(server.base_url, max_connections=2)

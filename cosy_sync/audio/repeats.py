@@ -15,10 +15,10 @@ from .spoken import sounds_like
 
 __all__ = ["RepeatGuard"]
 
-# How many recordings are known, and of each how many texts; of a text so many characters are kept.
-# Together that is about 1 MB at most, where every text is long.
+# How many recordings are known, and of each how many texts: mostly one. A text of more characters
+# is kept as a digest.
 _RECORDINGS = 512
-_TEXTS = 16
+_TEXTS = 64
 _LONGEST = 500
 # Bytes that are looked at: at the beginning, and so many pieces of what follows.
 _HEAD, _PLACES = 64, 64

@@ -209,6 +209,15 @@ def test_homophones_are_asked_for_alone_and_then_right() -> None:
         assert len(server.calls) == asked + 1
 
 
+def test_homophones_that_are_urgent_are_not_stopped_by_the_retry_budget() -> None:
+    texts = [f"{family}{name}" for family in "张章樟漳" for name in "丽莉利力立历厉励例"]
+    server = Server(lambda _: STUCK)
+    with client_of(server, "batch", priority="interactive") as client:
+        audios = client.synth_many(texts)
+    assert [audio.data for audio in audios] == [STUCK] * len(texts)
+    assert len(server.calls) == 1 + len(texts)
+
+
 def test_homophones_on_a_wire_of_one_text_are_right_at_once() -> None:
     server = Server(read_aloud)
     texts = [*READ, *READ.values()]

@@ -37,7 +37,7 @@ __all__ = ["Caller"]
 # The shortest wait for a breaker, in seconds: others may be probing.
 _BREAKER_NAP = 0.1
 # What cures a service that gets more than it can speak in time.
-_SEND_LESS = "send less at once with batch_size= or Endpoint(max_connections=...)"
+_SEND_LESS = "send less at once (batch_size, max_connections)"
 # The wait for an endpoint that has died, where its breaker is not open yet.
 _OUTAGE_NAP = 1.0
 
@@ -231,7 +231,7 @@ class Caller:
             setting = "timeouts=TimeoutConfig(first_byte=...)"
             return error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
         where = f"waiting for the service ({phase}); {load}"
-        late = job.deadline.error(f"{where}: raise deadline=, or {_SEND_LESS}")
+        late = job.deadline.error(f"{where}: raise the deadline, or {_SEND_LESS}")
         late.phase = f"waiting for the service ({phase})"
         late.__cause__ = error
         return late.with_details(endpoint=error.endpoint)

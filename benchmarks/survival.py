@@ -16,6 +16,7 @@ from cosy_sync.events import AttemptFinished
 from .machine import describe_machine
 from .rows import COLUMNS, Row
 from .sharing import redis_killed, shared_limit
+from .slow_start import fast_service, slow_service
 from .stage import parse_options, write_result
 from .table import Table
 from .upstream.limited import serve_limited, stats_of
@@ -273,6 +274,8 @@ _SITUATIONS: Sequence[tuple[str, Callable[[float], list[Row]], float]] = (
     ("limit", _limit_used, 30.0),
     ("shared", shared_limit, 30.0),
     ("redis", redis_killed, 20.0),
+    ("slow-service", slow_service, 1.0),
+    ("fast-service", fast_service, 1.0),
 )
 
 

@@ -145,6 +145,12 @@ class CosyError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), (self.message,), dict(self.__dict__))
 
+    def reworded(self: _E, message: str) -> _E:
+        """Return a copy with another message."""
+        copy: _E = _rebuild(type(self), (message,), {**self.__dict__, "message": message})
+        copy.__cause__ = self.__cause__
+        return copy
+
     def with_details(self: _E, **details: Any) -> _E:
         """Return a copy that knows more; the cause stays."""
         copy: _E = _rebuild(type(self), (self.message,), {**self.__dict__, **details})
@@ -284,12 +290,16 @@ class TextError(ServerError):
 
 
 class BadAudioError(CosyError):
-    """A 200 without the audio that was promised. `reason` is one word for counters."""
+    """A 200 without the audio that was promised. `reason` is one word for counters.
+
+    `alone`: only a request for this one text can tell whether the audio is its own.
+    """
 
     sent = True
     retryable = True
     accepted = True
     reason: str = "not_audio"
+    alone: bool = False
 
 
 class UnexpectedError(CosyError):

@@ -19,6 +19,8 @@ _CELLS = 30
 _EVERY = 0.1
 _TICK = 1.0
 _CLEAR = "\r\x1b[K"
+# Seconds until a full pipe is tried again.
+_FULL = 0.01
 
 
 def say(message: str) -> None:
@@ -31,21 +33,51 @@ def say(message: str) -> None:
 
 def emit(line: str) -> None:
     """Write a line to standard output at once. Raises Stop when it cannot take it."""
-    try:
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:  # not every stream is a file: a notebook's, or a test's
         print(line, flush=True)
-    except OSError as error:
-        raise _refused(error) from error
+        return
+    text = f"{line}\n".replace("\n", os.linesep)
+    emit_bytes(text.encode(sys.stdout.encoding or "utf-8", sys.stdout.errors or "strict"))
 
 
 def emit_bytes(data: bytes) -> None:
-    """Write bytes to standard output at once. Raises Stop when it cannot take them."""
+    """Write bytes to standard output at once, all of them. Raises Stop when it cannot take them."""
     if sys.stdout is None:
         raise Stop("standard output is closed")
+    rest = memoryview(data)
     try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        sys.stdout.flush()
+        while rest:
+            rest = rest[_write(rest) :]
+        while not _flush():
+            time.sleep(_FULL)
     except OSError as error:
         raise _refused(error) from error
+
+
+def _write(data: memoryview) -> int:
+    """Write some of it to standard output; return how many bytes.
+
+    Unbuffered, as PYTHONUNBUFFERED makes it, the stream takes what fits and says how much that was.
+    A pipe that somebody made non-blocking takes nothing while it is full.
+    """
+    try:
+        written: int | None = sys.stdout.buffer.write(data)
+    except BlockingIOError as error:
+        written = error.characters_written
+    if not written:
+        time.sleep(_FULL)
+    return written or 0
+
+
+def _flush() -> bool:
+    """Write what the stream still holds; return whether that is all."""
+    try:
+        sys.stdout.buffer.flush()
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _refused(error: OSError) -> BaseException:

@@ -42,6 +42,8 @@ _FIELDS = (
     "speakers",
     "api_key",
     "latency",
+    "text_latency",
+    "workers",
     "max_connections",
     "rps",
     "overrun",
@@ -77,6 +79,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     _add_listening(parser)
     _add_speaking(parser)
+    _add_work(parser)
     _add_limits(parser)
     _add_manners(parser)
     _add_faults(parser)
@@ -187,8 +190,8 @@ def _add_speaking(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_limits(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("limits (0 switches one off)")
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("time that the work takes")
     group.add_argument(
         "--latency",
         type=float,
@@ -196,6 +199,24 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="least time that a call takes",
     )
+    group.add_argument(
+        "--text-latency",
+        type=float,
+        default=_DEFAULTS.text_latency,
+        metavar="SECONDS",
+        help="time that each text of a call takes beside",
+    )
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=_DEFAULTS.workers,
+        metavar="N",
+        help="calls worked on at the same time, the others wait in line; 0 for all",
+    )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("limits (0 switches one off)")
     group.add_argument(
         "--max-connections",
         type=int,

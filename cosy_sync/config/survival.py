@@ -94,6 +94,10 @@ _OVERLOAD_RULES: tuple[Rule, ...] = (
 class OverloadConfig:
     """How the client holds back when the service has too much to do."""
 
+    # Requests in flight at an endpoint at first; more as soon as replies show that it bears them,
+    # up to its `max_connections`. More fills a fast service earlier, by a round trip or two, and
+    # gives a slow one more texts than it can speak before their deadline.
+    start: int = 4
     # Retries of interactive calls, as a share of the interactive texts sent in the latest seconds,
     # `retry_window`. More saves more calls from single failures, and adds as much traffic when
     # everything fails; a longer window lets more of it come at once.
@@ -127,7 +131,7 @@ class OverloadConfig:
             self,
             positive("retry_window", "throttle_factor", "throttle_window", "decrease", "recovery")
             + not_negative("retry_share", "retry_floor", "throttle_cap", "patience")
-            + count("throttle_min_calls")
+            + count("start", "throttle_min_calls")
             + _OVERLOAD_RULES,
         )
 
@@ -176,7 +180,8 @@ class VerifyConfig:
 
     # False accepts any well-formed audio; missing or doubled items are refused all the same.
     enabled: bool = True
-    # Seconds of speech per character: the widest plausible bounds.
+    # Seconds of speech per character: the widest plausible bounds. Of the least, silence counts for
+    # nothing.
     min_seconds_per_char: float = 0.02
     max_seconds_per_char: float = 2.0
     # Seconds that every text may last longer: pauses at both ends.

@@ -6,9 +6,8 @@ import itertools
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from ..audio import Verifier, read_audio
@@ -22,22 +21,19 @@ from ..errors import (
     ReplyTimeout,
 )
 from ..events import AttemptFinished, AudioRefused, Observer
-from ..messages import Parcel, Payload, Reply
+from ..messages import Parcel, Payload, Reply, Request
 from ..models import Audio, Timing, Utterance
 from ..policies import Admission
 from ..wires.base import Wire
 from .budget import Permits
 from .job import Job
+from .ports import Result, Sender
 from .room import Room
 from .sizes import ReplyBounds
 from .station import Station
 
 __all__ = [
     "Attempter",
-    "Attempts",
-    "Ongoing",
-    "Result",
-    "Sender",
     "Visit",
     "aim",
     "fair_verdict",
@@ -53,68 +49,9 @@ _FAIR_SECONDS = 2.0
 # of tests, its seconds and the net's have nothing to do with each other.
 _HELD_UP, _LATEST_NEWS = 0.001, 1.0
 
-Result = Audio | CosyError
-
 # What is noted of an attempt that says nothing about the endpoint.
 NOT_SENT = RefusedError("not sent")
-
-
-class Ongoing(Protocol):
-    """A reply that goes on, as the net's sender or a fake gives it.
-
-    `status`, `headers` and `connect` as in Reply; `received` counts its bytes so far.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    connect: float
-    received: int
-
-    def read(self, seconds: float) -> bytes:
-        """Return what has come, b"" at the end, within so many seconds, or raise CosyError."""
-        ...
-
-    def whole(self, seconds: float) -> Reply:
-        """Read the rest within so many seconds and return all of it, or raise CosyError."""
-        ...
-
-    def close(self) -> None:
-        """Hang up, unless the reply came to its end."""
-        ...
-
-
-class Sender(Protocol):
-    """What moves a request: the net's sender, or a fake."""
-
-    def post(
-        self, parcel: Parcel, seconds: float, max_bytes: int, make_room: Callable[[int], None]
-    ) -> Reply:
-        """Send the parcel and return the reply within so many seconds, or raise CosyError.
-
-        Before the reply's body is read, make_room is called with its size in bytes, 0 where the
-        service does not say it; it may wait.
-        """
-        ...
-
-    def open(self, parcel: Parcel, seconds: float, max_bytes: int) -> Ongoing:
-        """Send the parcel and return its reply as it begins within so many seconds, or raise
-        CosyError."""
-        ...
-
-
-class Attempts(Protocol):
-    """What makes attempts for a caller."""
-
-    @property
-    def wires(self) -> Mapping[str, Wire]:
-        """Return each endpoint's wire, by its URL."""
-        ...
-
-    def attempt(
-        self, job: Job, texts: Sequence[Utterance], station: Station, number: int
-    ) -> Sequence[Result]:
-        """Send texts to an endpoint and return audio or an error for each."""
-        ...
+_ONLY_LATE = RefusedError("too late, while others were answered")
 
 
 def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
@@ -180,6 +117,15 @@ class Attempter:
 
         Raises RefusedError, DeadlineError or ClosedError, and then nothing is held.
         """
+        while True:
+            visit = self._enter_once(job, station, number)
+            if station.breaker.still_admits(visit.admission):
+                return visit
+            # It opened while this waited for its place: ask again.
+            self._give_slot(station)
+            station.leave(self.clock.now())
+
+    def _enter_once(self, job: Job, station: Station, number: int) -> Visit:
         now = self.clock.now()
         admission = station.breaker.admit(now)
         station.join(now)
@@ -207,8 +153,11 @@ class Attempter:
         station = visit.station
         self._give_slot(station)
         now = self.clock.now()
-        station.governor.record(verdict, visit.sent, now)
+        only_late = station.governor.is_only_late(verdict, now)
+        station.governor.record(verdict, visit.sent, now, texts)
         station.leave(now)
+        if only_late:
+            verdict = _ONLY_LATE
         station.breaker.record(visit.admission, verdict, now, seconds)
         if station.company is not None:
             station.judge(texts, results, verdict, visit.sent, now, seconds)
@@ -216,12 +165,14 @@ class Attempter:
     def _enter(self, job: Job, station: Station) -> float:
         """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
         return the instant at which the limiter let it go."""
-        clock, deadline, limiter = self.clock, job.deadline, station.limiter
+        clock, limiter = self.clock, station.limiter
         turn: float | None = None
         while True:
             self._take_place(job, station)
             now = clock.now()
-            if turn is None or limiter.paused_until > now:
+            paused = limiter.paused_until > now
+            deadline = job.deadline if paused else job.queue_deadline or job.deadline
+            if turn is None or paused:
                 turn = limiter.reserve(now, deadline.at)
             if turn is not None and turn <= now:
                 turn = now + limiter.go(now)
@@ -231,15 +182,20 @@ class Attempter:
             if turn is None or turn > deadline.at:
                 raise _no_turn(job, station, now)
             sleep(clock, job.stop, turn - now)
+            if not paused:
+                job.queued(clock.now() - now)
 
     def _take_place(self, job: Job, station: Station) -> None:
         now = self.clock.now()
-        left = job.deadline.remaining(now)
+        deadline = job.queue_deadline or job.deadline
+        left = deadline.remaining(now)
         longest = station.governor.longest_wait(job.interactive, now)
         if not self._take_slot(job, station, min(left, longest)):
             if longest < left:
                 raise station.governor.no_place(longest)
-            raise job.deadline.error("waiting for a free connection")
+            raise deadline.error("waiting for a free connection")
+        if job.queue_deadline is not None:
+            job.queued(self.clock.now() - now)
 
     def _take_slot(self, job: Job, station: Station, seconds: float) -> bool:
         key, urgent, connections = job.tenant, job.interactive, self.connections
@@ -279,7 +235,7 @@ class Attempter:
 
         def send(parcel: Parcel) -> Reply:
             nonlocal reply
-            aim(parcel, station)
+            aim(parcel, station, texts)
             left, first = job.deadline.remaining(self.clock.now()), reply is None
             reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
             if first and _HELD_UP < reply.left - visit.sent < _LATEST_NEWS:
@@ -364,8 +320,11 @@ class Attempter:
             self.observer.on_event(AudioRefused(timing.endpoint, timing.request_id, texts, reason))
 
 
-def aim(parcel: Parcel, station: Station) -> None:
-    """Send a parcel to the station's own address, if it goes to its host at all."""
+def aim(parcel: Parcel, station: Station, texts: Sequence[str] = ()) -> None:
+    """Send a parcel to the station's own address, if it goes to its host at all; give it the time
+    that its texts may take."""
+    if isinstance(parcel, Request):
+        parcel.chars = sum(map(len, texts))
     if station.address is not None and _same_host(parcel.url, station.endpoint.url):
         parcel.address = station.address
 

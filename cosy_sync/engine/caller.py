@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..clock import Clock
 from ..errors import (
+    BadAudioError,
     ClosedError,
     CosyError,
     DeadlineError,
@@ -25,15 +26,18 @@ from ..events import (
 )
 from ..models import Audio, Utterance
 from ..policies import RetryBudget, RetryPolicy
-from .attempt import Attempts, Result, sleep
+from .attempt import sleep
 from .cluster import Cluster
 from .job import Job
+from .ports import Attempts, Result
 from .station import Station
 
 __all__ = ["Caller"]
 
 # The shortest wait for a breaker, in seconds: others may be probing.
 _BREAKER_NAP = 0.1
+# What cures a service that gets more than it can speak in time.
+_SEND_LESS = "send less at once (batch_size, max_connections)"
 # The wait for an endpoint that has died, where its breaker is not open yet.
 _OUTAGE_NAP = 1.0
 
@@ -157,7 +161,7 @@ class Caller:
             if wait is None and self._outlasts(job, station, result):
                 wait = _OUTAGE_NAP * (1 + 0.1 * random.random())
             if wait is None or not self._may_repeat(job, utterance, result, wait):
-                self._fail(job, [utterance], self._last_word(job, result))
+                self._fail(job, [utterance], self._last_word(job, station, result))
             else:
                 again.append(utterance)
                 longest = max(longest, wait)
@@ -175,7 +179,20 @@ class Caller:
         except ClosedError as error:
             self._fail(job, again, error)
             return []
-        return [_Group(again, (*group.avoid, station), group.attempt + 1)]
+        return self._groups(job, group, station, again)
+
+    def _groups(
+        self, job: Job, group: _Group, station: Station, again: Sequence[Utterance]
+    ) -> list[_Group]:
+        """Return the groups in which texts are sent again: together, unless one must be alone."""
+        together: list[Utterance] = []
+        apart: list[Utterance] = []
+        for text in again:
+            alone = _needs_own_request(job.tries[text.index][-1])
+            (apart if alone else together).append(text)
+        avoid, attempt = (*group.avoid, station), group.attempt + 1
+        groups = [together, *([text] for text in apart)]
+        return [_Group(texts, avoid, attempt) for texts in groups if texts]
 
     def _outlasts(self, job: Job, station: Station, error: CosyError) -> bool:
         """Return whether a text waits for an endpoint that has died, after all of its retries.
@@ -192,6 +209,8 @@ class Caller:
         now = self._clock.now()
         if wait >= job.deadline.remaining(now):
             reason = "deadline"
+        elif _needs_own_request(error):
+            return True  # the service works, and is only asked whom it meant
         elif job.interactive and not self._budget.withdraw(1, now):
             reason = "budget"
         else:
@@ -199,12 +218,21 @@ class Caller:
         self._observer.on_event(RetrySuppressed(error.endpoint or "", text.hash, reason, error))
         return False
 
-    def _last_word(self, job: Job, error: CosyError) -> CosyError:
-        """Return the error that ends a text: the deadline where that is what cut the attempt."""
-        if not isinstance(error, TransportError) or not job.deadline.expired(self._clock.now()):
+    def _last_word(self, job: Job, station: Station, error: CosyError) -> CosyError:
+        """Return the error that ends a text: the deadline where that is what cut the attempt. One
+        that came too late says how much was in flight, and what to change."""
+        if not isinstance(error, TransportError):
             return error
         phase = getattr(error, "phase", None) or "reply"
-        late = job.deadline.error(f"waiting for the service ({phase})")
+        load = station.load()
+        if not job.deadline.expired(self._clock.now()):
+            if phase != "first byte":
+                return error
+            setting = "timeouts=TimeoutConfig(first_byte=...)"
+            return error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
+        where = f"waiting for the service ({phase}); {load}"
+        late = job.deadline.error(f"{where}: raise the deadline, or {_SEND_LESS}")
+        late.phase = f"waiting for the service ({phase})"
         late.__cause__ = error
         return late.with_details(endpoint=error.endpoint)
 
@@ -231,3 +259,7 @@ class Caller:
                 latency=timing.queued + timing.total if timing else 0.0,
             )
         )
+
+
+def _needs_own_request(error: CosyError) -> bool:
+    return isinstance(error, BadAudioError) and error.alone

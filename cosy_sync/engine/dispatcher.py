@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections import deque
@@ -33,6 +34,8 @@ _MOST_DONE = 10_000
 _MOST_READY = 4_096
 # Texts in a row that cannot be sent, after which their outcomes are handed out first.
 _MOST_REFUSED = 64
+# Bulk work waits for a place as long as others before it are spoken.
+_ENDLESS = Deadline(0.0, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +184,7 @@ class Dispatcher:
 
     def _job(self, batch: list[Utterance]) -> Job:
         terms = self._terms
-        return Job(
+        job = Job(
             batch,
             self._deadline(),
             interactive=terms.interactive,
@@ -189,6 +192,9 @@ class Dispatcher:
             stop=self.stop,
             backlog=self._backlog,
         )
+        if not terms.interactive:
+            job.queue_deadline = terms.within or _ENDLESS
+        return job
 
     def _enter(self, job: Job) -> bool:
         """Let a batch stand ready once it has its tenant's place; return whether it got that."""

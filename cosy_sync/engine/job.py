@@ -26,6 +26,7 @@ class Job:
         "hopeless",
         "interactive",
         "outcomes",
+        "queue_deadline",
         "stop",
         "taken_up",
         "tenant",
@@ -46,6 +47,9 @@ class Job:
         self.texts = texts
         self.first = min([utterance.index for utterance in texts])
         self.backlog = backlog
+        # Until when it may wait for a place and a slot before it is first sent; None where that
+        # time counts for the deadline as well.
+        self.queue_deadline: Deadline | None = None
         self.deadline = deadline
         self.taken_up = deadline.started
         self.interactive = interactive
@@ -95,8 +99,17 @@ class Job:
         errors.append(error)
         return errors
 
+    def queued(self, seconds: float) -> None:
+        """Note a wait for a place or a slot: it does not count for a deadline that counts from the
+        first sending."""
+        queue = self.queue_deadline
+        if queue is not None:
+            later = self.deadline.later(seconds)
+            self.deadline = later if later.at < queue.at else queue
+
     def depart(self) -> None:
         """Note that the texts are sent now: they have their connection and their turn."""
+        self.queue_deadline = None
 
     def deliver(self) -> None:
         """Hand out the outcomes so far: the job goes on to wait for the others."""

@@ -67,9 +67,8 @@ class Station:
             config.breaker, self.label, on_change=self._tell, listeners=config.breaker.listeners
         )
         self._link = self._link_breaker(config.breaker, clock)
-        self.governor = Governor(
-            endpoint, config.overload, self.slots, own, observer, label=self.label
-        )
+        self.governor = Governor(endpoint, config, self.slots, own, observer, label=self.label)
+        self._clock = clock
         # Its fields belong to the ejector.
         self.health = Health()
 
@@ -134,6 +133,11 @@ class Station:
             return max(wait, left + SOON)
         return wait
 
+    def load(self) -> str:
+        """Return how many requests are in flight here, in words."""
+        count = self.slots.used + 1  # the call that asks has given its place back
+        return f"{count} request{'s were' if count > 1 else ' was'} in flight there"
+
     def pace(self, now: float) -> float | None:
         """Return the seconds per character that it takes lately, None when not known."""
         return self._tempo.per_char(now, self.busy)
@@ -187,6 +191,8 @@ class Station:
     def _tell(self, old: str, new: str) -> None:
         if self._link is not None:
             self._link.publish(new)
+        if new == "open":
+            self.governor.restart(self._clock.now())
         self._observer.on_event(BreakerChanged(self.label, old, new))
 
     def _tell_sharing(self, what: str, shared: bool, reason: str) -> None:

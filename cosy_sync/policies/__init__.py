@@ -11,6 +11,7 @@ from .patience import Patience
 from .ratelimit import RateLimiter
 from .retry import RetryPolicy
 from .retry_budget import RetryBudget
+from .slow_start import SlowStart
 from .throttle import Throttle
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "RateLimiter",
     "RetryBudget",
     "RetryPolicy",
+    "SlowStart",
     "Tempo",
     "Throttle",
     "pick",

@@ -83,6 +83,7 @@ class Breaker:
         self._ticket: Admission | None = Admission(0)
         self._failed, self._slow = Window(config.window), Window(config.window)
         self._row = 0  # failures since the last success
+        self._silent = 0  # those among them that got no answer for long
         self._row_began = 0.0
         self._until = 0.0  # when the open time ends
         self._reason = ""  # why a call is refused
@@ -106,6 +107,10 @@ class Breaker:
         ticket = self._ticket
         return ticket if ticket is not None else self._admit_probe(now)
 
+    def still_admits(self, admission: Admission) -> bool:
+        """Return whether a call that has waited since it was admitted may still be made."""
+        return admission is self._ticket or admission.probe
+
     def record(
         self, admission: Admission, error: CosyError | None, now: float, seconds: float = 0.0
     ) -> None:
@@ -123,9 +128,9 @@ class Breaker:
             if seconds < self._slow_call:
                 counted = self._succeeded(admission, now)
             else:
-                counted = self._troubled(admission, now, None, 1)
+                counted = self._troubled(admission, now, None, seconds)
         elif error.trips:
-            counted = self._troubled(admission, now, error, int(seconds >= self._slow_call))
+            counted = self._troubled(admission, now, error, seconds)
         else:
             # Says nothing about the endpoint's health: a probe only gives its place back.
             if admission.probe:
@@ -205,7 +210,7 @@ class Breaker:
                 return False
             if not admission.probe:
                 self._count(now, 0, 0)
-                self._row = 0
+                self._row = self._silent = 0
                 return True
             if self._leases.pop(admission, None) is None:
                 return False
@@ -215,18 +220,22 @@ class Breaker:
             return True
 
     def _troubled(
-        self, admission: Admission, now: float, error: CosyError | None, slow: int
+        self, admission: Admission, now: float, error: CosyError | None, seconds: float
     ) -> bool:
-        failed = int(error is not None)
+        failed, slow = int(error is not None), int(seconds >= self._slow_call)
         pause = self._draw_pause()
         with self._lock:
             if admission.generation != self._generation:
                 return False
             if not admission.probe:
                 self._count(now, failed, slow)
-                # A service that is only too busy answers late: leaving it alone would not help it.
-                quick = error is not None and not isinstance(error, ReplyTimeout)
-                cause = (self._dead(now) if quick else "") or self._cause(failed, slow)
+                cause = ""
+                if isinstance(error, ReplyTimeout):
+                    # One that is only too busy answers late: leaving it alone would not help it.
+                    cause = self._mute(seconds)
+                elif error is not None:
+                    cause = self._dead(now)
+                cause = cause or self._cause(failed, slow)
                 if cause:
                     self._open(now + pause, cause)
                 return True
@@ -248,6 +257,16 @@ class Breaker:
         if self._row < self._config.min_calls or seconds < self._config.dead_after:
             return ""
         return f"{self._row} calls in a row failed in {seconds:.1f} s"
+
+    def _mute(self, seconds: float) -> str:
+        """Count a time-out; return why it opens the breaker, whatever came before, or nothing.
+
+        Where few requests are in flight, and each waits for long, the window never sees enough.
+        """
+        self._silent += int(seconds >= self._config.window)
+        if self._silent < self._config.probes:
+            return ""
+        return f"{self._silent} calls in a row got no answer in {seconds:.1f} s"
 
     def _count(self, now: float, failed: int, slow: int) -> None:
         self._failed.add(now, 1, failed)
@@ -283,7 +302,7 @@ class Breaker:
     def _close(self) -> None:
         self._change(CLOSED)
         self._failed, self._slow = Window(self._config.window), Window(self._config.window)
-        self._row = 0
+        self._row = self._silent = 0
         self._ticket = Admission(self._generation)
 
     def _change(self, new: str) -> None:

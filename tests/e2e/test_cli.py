@@ -177,6 +177,18 @@ def test_a_full_standard_output_is_told(run: Runner) -> None:
     assert b"cannot write to standard output: No space left on device" in done.stderr
 
 
+def test_an_unbuffered_sound_is_written_to_its_end_or_told(run: Runner) -> None:
+    run.environ["PYTHONUNBUFFERED"] = "1"
+    with open(run.folder / "short.wav", "wb") as file:
+        pipes = {"capture_output": False, "stdout": file, "stderr": subprocess.PIPE}
+        done = run("synth", "长" * 50, "-o", "-", before=FULL_DISK, **pipes)
+    assert (run.folder / "short.wav").stat().st_size == FULL_AT
+    assert done.returncode == 1
+    assert b"cannot write to standard output: File too large" in done.stderr
+    done = run("synth", "长" * 50, "-o", "-")
+    assert (done.returncode, done.stdout) == (0, tone_wav("长" * 50))
+
+
 def test_a_reader_may_leave_early(run: Runner) -> None:
     (run.folder / "in.txt").write_text("".join(f"第{n}句\n" for n in range(300)))
     process = run.start("synth", "--json", "-f", "in.txt", "-o", "out")

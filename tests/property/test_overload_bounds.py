@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cosy_sync import Endpoint, OverloadConfig
+from cosy_sync import ClientConfig, Endpoint, OverloadConfig
 from cosy_sync.engine.budget import Permits
 from cosy_sync.engine.governor import Governor
 from cosy_sync.errors import ConnectError, CosyError, OverloadError, ReplyTimeout, server_error
@@ -157,7 +157,7 @@ class GovernedPermits(RuleBasedStateMachine):
         self.slots = Permits(20)
         self.limiter = RateLimiter(100.0)
         endpoint = Endpoint("http://tts.test/batch", max_connections=20)
-        self.governor = Governor(endpoint, OverloadConfig(), self.slots, self.limiter, self)
+        self.governor = Governor(endpoint, ClientConfig(), self.slots, self.limiter, self)
         self.started: list[float] = []
 
     def on_event(self, event: Event) -> None:

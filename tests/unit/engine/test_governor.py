@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from cosy_sync import Endpoint, OverloadConfig
+from cosy_sync import ClientConfig, Endpoint, OverloadConfig
 from cosy_sync.engine.budget import Permits
 from cosy_sync.engine.governor import Governor
 from cosy_sync.errors import (
@@ -38,7 +38,8 @@ class Rig:
         self.limiter = RateLimiter(100.0)
         self.events: list[Event] = []
         endpoint = Endpoint(URL, max_connections=10, rate=100.0)
-        config = OverloadConfig(**overload)  # type: ignore[arg-type]
+        settings = OverloadConfig(start=10, **overload)  # type: ignore[arg-type]
+        config = ClientConfig(overload=settings)
         self.governor = Governor(endpoint, config, self.slots, self.limiter, self)
 
     def on_event(self, event: Event) -> None:

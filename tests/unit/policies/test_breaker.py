@@ -923,3 +923,43 @@ def test_counts_are_exact_under_threads():
     subject = breaker(failure_ratio=1.0)
     together(8, lambda: calls(subject, 300, 200))
     assert (subject._failed.all, subject._failed.some) == (4_000, 1_600)
+
+
+# -- few requests that wait for long --------------------------------------------------------------
+
+
+def test_it_opens_after_as_many_silent_calls_in_a_row_as_there_are_probes() -> None:
+    subject = breaker(probes=3, window=10.0)
+    for number in range(3):
+        assert subject.state == "closed"
+        late = ReplyTimeout("late")
+        subject.record(subject.admit(START), late, START + 30.0 * number, 30.0)
+    assert subject.state == "open"
+    assert "3 calls in a row got no answer in 30.0 s" in str(refusal(subject, START + 61.0))
+
+
+def test_an_answer_between_them_begins_the_count_anew() -> None:
+    subject = breaker(probes=2)
+    for number in range(5):
+        now = START + 60.0 * number
+        subject.record(subject.admit(now), ReplyTimeout("late"), now + 30.0, 30.0)
+        subject.record(subject.admit(now), None, now + 31.0)
+    assert subject.state == "closed"
+
+
+def test_calls_that_had_little_time_are_no_silence() -> None:
+    subject = breaker(probes=2, window=10.0)
+    for number in range(10):
+        now = START + 60.0 * number
+        subject.record(subject.admit(now), ReplyTimeout("late"), now, 9.9)
+    assert subject.state == "closed"
+
+
+def test_a_call_that_waited_while_it_opened_is_not_made() -> None:
+    subject = breaker(min_calls=2)
+    waiting = subject.admit(START)
+    assert subject.still_admits(waiting)
+    calls(subject, 0, 2)
+    assert not subject.still_admits(waiting)
+    probe = subject.admit(START + 60.0)
+    assert probe.probe and subject.still_admits(probe)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import CosyError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
-from ..policies import Deadline
+from ..policies import Deadline, FirstTry
 from .backlog import Backlog
+
+if TYPE_CHECKING:
+    from .station import Station
 
 __all__ = ["Job", "failed", "unexpected"]
 
@@ -23,9 +27,12 @@ class Job:
         "backlog",
         "deadline",
         "first",
+        "first_tries",
         "hopeless",
         "interactive",
         "outcomes",
+        "sent",
+        "spared",
         "stop",
         "taken_up",
         "tenant",
@@ -56,6 +63,12 @@ class Job:
         self.hopeless: CosyError | None = None
         # Each failed text's errors so far, newest last.
         self.tries: dict[int, list[CosyError]] = {}
+        # How many of them used up no attempt.
+        self.spared: dict[int, int] = {}
+        # Of the texts that are being sent: how they first fared where they failed before.
+        self.first_tries: Mapping[Station, FirstTry] = {}
+        # When the latest attempt was sent.
+        self.sent = 0.0
 
     def take_up(self, deadline: Deadline, now: float) -> None:
         """Note that a worker begins: until then the texts' time does not run.
@@ -94,6 +107,11 @@ class Job:
         errors = self.tries.setdefault(utterance.index, [])
         errors.append(error)
         return errors
+
+    def spare(self, utterance: Utterance) -> int:
+        """Note that a text's latest failure used up no attempt; return how many did not."""
+        times = self.spared[utterance.index] = self.spared.get(utterance.index, 0) + 1
+        return times
 
     def depart(self) -> None:
         """Note that the texts are sent now: they have their connection and their turn."""

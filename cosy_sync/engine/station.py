@@ -5,24 +5,38 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..clock import Clock
 from ..config import BreakerConfig, ClientConfig, Endpoint
-from ..errors import BadAudioError, ConnectError, CosyError, ReplyTimeout
+from ..errors import BadAudioError, ConnectError, CosyError, RefusedError, ReplyTimeout
 from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
-from ..policies import Breaker, Health, Tempo
+from ..policies import Admission, Blame, Breaker, Call, FirstTry, Health, Tempo
 from ..policies.balancer import SOON
 from ..shared import BreakerLink, Limiter, SharedLimiter
 from .budget import Permits
 from .governor import Governor
 from .turns import JointLimiter, make_limiter
 
-__all__ = ["Company", "Station"]
+__all__ = ["Company", "Station", "Visit"]
 
 # Seconds of Retry-After that are obeyed at most: one odd reply must not disable an endpoint.
 _LONGEST_PAUSE = 600.0
+
+# What is noted of a call that failed by its own fault.
+_OWN_FAULT = RefusedError("the request fails while others succeed")
+
+
+@dataclass(slots=True)
+class Visit:
+    """An attempt that is under way: where, how the breaker let it in, when it was sent."""
+
+    station: Station
+    admission: Admission
+    sent: float
+    call: Call
 
 
 class Company(Protocol):
@@ -73,9 +87,11 @@ class Station:
         # Its fields belong to the ejector.
         self.health = Health()
 
-        # Guards: the changes of busy (attempts in flight or waiting for their turn) and _tempo.
+        # Guards: the changes of busy (attempts in flight or waiting for their turn), _tempo and
+        # _blame.
         self._lock = threading.Lock()
         self.busy = 0
+        self._blame = Blame()
         self._tempo = Tempo()
 
     @property
@@ -93,10 +109,34 @@ class Station:
             self.busy += 1
 
     def leave(self, now: float) -> None:
-        """Note that an attempt ended."""
+        """Note that an attempt ended before it was sent."""
         with self._lock:
             self._tempo.progress = now
             self.busy -= 1
+
+    def settle(
+        self, visit: Visit, error: CosyError | None, now: float, seconds: float
+    ) -> CosyError | None:
+        """Note what became of an attempt that was sent, and how long the service took; return what
+        that says about this endpoint."""
+        culprit: int | None = None
+        with self._lock:
+            self._tempo.progress = now
+            self.busy -= 1
+            if error is None:
+                self._blame.succeed(visit.call, visit.sent, now)
+            elif error.trips:
+                if self._blame.fail(visit.call, now):
+                    error = _OWN_FAULT
+                else:
+                    culprit = self._blame.culprit(now)
+        self.governor.record(error, visit.sent, now)
+        self.breaker.record(visit.admission, error, now, seconds, culprit)
+        return error
+
+    def is_away(self, error: CosyError, first: FirstTry, now: float) -> bool:
+        """Return whether a text that first fared like this failed because of an outage."""
+        return self.breaker.seems_dead or self._blame.is_outage(error, first, now)
 
     def judge(
         self,
@@ -124,12 +164,13 @@ class Station:
             if isinstance(error, ConnectError):
                 self.company.look_again(now)
 
-    def wait(self, now: float) -> float:
+    def wait(self, now: float, patient: bool = False) -> float:
         """Return the seconds until it takes a request: breaker, rate limit, Retry-After.
 
-        One that is ejected is never soon.
+        One that is ejected is never soon. To a patient caller an open breaker opens early.
         """
-        wait = max(self.breaker.remaining(now), self.limiter.next_free(now) - now)
+        asked = Call(patient=True) if patient else Call()
+        wait = max(self.breaker.remaining(now, asked), self.limiter.next_free(now) - now)
         if self.health.ejected and (left := self.health.wait(now)) > 0:
             return max(wait, left + SOON)
         return wait

@@ -16,7 +16,7 @@ from cosy_sync.errors import (
     ThrottledError,
     UnavailableError,
 )
-from cosy_sync.policies import Admission, Breaker
+from cosy_sync.policies import Admission, Breaker, Call
 
 START = 1_000.0
 DOWN = UnavailableError("down")
@@ -458,7 +458,7 @@ def test_a_call_that_waited_for_the_lock_finds_the_breaker_closed():
     subject, probes = probing(probes=1)
     subject.record(probes[0], None, START + 31.0)
     # As if it had looked for a ticket before that and waited for the lock since.
-    assert not subject._admit_probe(START + 31.0).probe
+    assert not subject._admit_probe(START + 31.0, Call()).probe
     assert subject.remaining(START + 31.0) == 0.0
 
 

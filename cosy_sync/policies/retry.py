@@ -61,14 +61,16 @@ class RetryPolicy:
             return None
         if sum(isinstance(error, BadAudioError) for error in errors) > self._max_bad_audio:
             return None
-        return 0.0 if elsewhere else self._pause(newest, self._steps[used - 1])
+        return 0.0 if elsewhere else self._pause(newest, self._step(used))
 
     def nap(self, error: CosyError, times: int, *, elsewhere: bool = False) -> float:
-        """Return the seconds to wait after an attempt that was the so-manieth to use up none."""
+        """Return the seconds to wait after an attempt that used up none; it was one of `times`."""
         if elsewhere:
             return 0.0
-        step = self._steps[min(times, len(self._steps)) - 1]
-        return self._pause(error, min(step, self._longest_nap))
+        return self._pause(error, min(self._step(times), self._longest_nap))
+
+    def _step(self, number: int) -> float:
+        return self._steps[min(number, len(self._steps)) - 1]
 
     def _pause(self, newest: CosyError, step: float) -> float:
         spread = step * (1.0 - self._random())  # in (0, step]: never 0
@@ -81,7 +83,6 @@ def _steps(config: RetryConfig) -> tuple[float, ...]:
     # Not at the top: backoff brings asyncio along, 50 ms that `import cosy_sync` should not cost.
     from backoff import expo
 
-    count = max(config.max_retries, _MOST_STEPS)
     schedule = expo(base=2, factor=config.base, max_value=config.max_wait)
     next(schedule)  # it first yields nothing, for the sake of send()
-    return tuple(islice(schedule, count))
+    return tuple(islice(schedule, _MOST_STEPS))

@@ -179,7 +179,8 @@ class Attempter:
         admission = station.breaker.admit(now, call)
         station.join(now)
         try:
-            if not admission.probe:  # the breaker's probes are few, and must get through
+            # The breaker's probes are few, and must get through.
+            if not admission.probe and not station.is_well_for(call, now):
                 waited = now - job.deadline.started if number == 1 else 0.0
                 station.governor.admit(job.interactive, now, waited)
             job.sent = self._enter(job, station)

@@ -25,8 +25,8 @@ __all__ = ["Company", "Station", "Visit"]
 # Seconds of Retry-After that are obeyed at most: one odd reply must not disable an endpoint.
 _LONGEST_PAUSE = 600.0
 
-# What is noted of a call that failed by its own fault.
-_OWN_FAULT = RefusedError("the request fails while others succeed")
+# What is noted of a call that failed by its own fault: the endpoint took it.
+_OWN_FAULT = RefusedError("the request fails while others succeed", accepted=True)
 
 
 @dataclass(slots=True)
@@ -133,6 +133,14 @@ class Station:
         self.governor.record(error, visit.sent, now)
         self.breaker.record(visit.admission, error, now, seconds, culprit)
         return error
+
+    def is_well_for(self, call: Call, now: float) -> bool:
+        """Return whether calls failed lately, but only of another kind."""
+        if not self._blame.failing:  # almost always
+            return False
+        with self._lock:
+            culprit = self._blame.culprit(now)
+        return culprit is not None and culprit != call.kind
 
     def is_away(self, error: CosyError, first: FirstTry, now: float) -> bool:
         """Return whether a text that first fared like this failed because of an outage."""

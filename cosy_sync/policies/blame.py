@@ -93,10 +93,15 @@ class Blame:
         new = now - self._good.get(call.kind, -math.inf) >= _RECENT
         return others > run.began or (new and now - run.began < _HESITATION)
 
+    @property
+    def failing(self) -> bool:
+        """Return whether there is a kind that has not succeeded since it failed."""
+        return bool(self._runs)
+
     def culprit(self, now: float) -> int | None:
         """Return the only kind of request that failed lately and did not succeed since."""
-        kinds = [kind for kind, run in self._runs.items() if now - run.latest < _RECENT]
-        return kinds[0] if len(kinds) == 1 else None
+        self._runs = {k: run for k, run in self._runs.items() if now - run.latest < _RECENT}
+        return next(iter(self._runs)) if len(self._runs) == 1 else None
 
     def is_outage(self, error: CosyError, first: FirstTry, now: float) -> bool:
         """Return whether a text failed because the endpoint is away, as far as anybody knows.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from itertools import chain, islice
 
-from cosy_sync import CosyClient, CosyError, Outcome
+from cosy_sync import CosyClient, CosyError, Outcome, RetryConfig
 from cosy_sync.cli.console import Screen
 from cosy_sync.cli.exits import (
     CODES,
@@ -37,6 +38,8 @@ memory than a short one: each sound is written as it comes, whole or not at all,
 same name is replaced. Texts that fail are listed by their line and a hash, never by their words.
 """
 _DIGITS = 4
+# Seconds for which the first text waits for a service that is away: a wrong address shows soon.
+_FIRST_WAIT = 10.0
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -138,7 +141,8 @@ class Synthesis:
         if not self._target.several and len(first) != 1:
             self._refuse(len(first))
         rest = self._source if self._target.several else ()
-        for outcome in chain(client.synth_iter(first), client.synth_iter(rest)):
+        hasty = client.with_options(retry=_hasty(client.config.retry))
+        for outcome in chain(hasty.synth_iter(first), client.synth_iter(rest)):
             with uninterrupted():
                 self._take(outcome)
 
@@ -172,3 +176,8 @@ class Synthesis:
             words += f"; {tally.half_way(str(self._target))}"
             code = Exit.FAILED if code == Exit.USAGE else code
         return Stop(words, code)
+
+
+def _hasty(retry: RetryConfig) -> RetryConfig:
+    most = _FIRST_WAIT if retry.outlast is None else min(_FIRST_WAIT, retry.outlast)
+    return replace(retry, outlast=most)

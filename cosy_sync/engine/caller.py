@@ -198,7 +198,9 @@ class Caller:
             return False
         if isinstance(error, ThrottledError):
             return True
-        return error.trips and station.is_away(error, first, self._clock.now())
+        now = self._clock.now()
+        waits = self._retry.outlasts(now - first.failed)
+        return waits and error.trips and station.is_away(error, first, now)
 
     def _may_repeat(self, job: Job, text: Utterance, error: CosyError, wait: float) -> bool:
         """Return whether a retry fits into the deadline and, if interactive, is paid for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -33,6 +34,7 @@ class RetryPolicy:
     def __init__(self, config: RetryConfig, random: Callable[[], float] = random.random) -> None:
         self._max_retries = config.max_retries
         self._max_bad_audio = config.max_bad_audio
+        self._outlast = math.inf if config.outlast is None else config.outlast
         self._steps = _steps(config)
         self._longest_nap = max(_LONGEST_NAP, config.base)
         self._random = random
@@ -41,6 +43,10 @@ class RetryPolicy:
     def repeats(self) -> bool:
         """Return whether anything is sent again at all."""
         return self._max_retries > 0
+
+    def outlasts(self, seconds: float) -> bool:
+        """Return whether a text that first failed so long ago still waits for its endpoint."""
+        return seconds < self._outlast
 
     def wait(
         self, errors: Sequence[CosyError], *, elsewhere: bool = False, spared: int = 0

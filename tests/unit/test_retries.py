@@ -278,6 +278,23 @@ def test_a_single_text_that_a_working_service_refuses_ends_after_a_while(service
     assert 8.0 < sum(clock.waits) < 13.0
 
 
+def test_outlast_bounds_how_long_a_bulk_text_waits_for_a_service_that_is_away(
+    service, clock
+) -> None:
+    with make(service, clock, retry=RetryConfig(outlast=5)) as client:
+        service.fail(503, times=99)
+        (outcome,) = client.synth_many(["早上好"], on_error="return")
+    assert isinstance(outcome.error, cosy_sync.UnavailableError)
+    assert 5.0 < sum(clock.waits) < 9.0
+
+
+def test_outlast_0_leaves_the_retries_alone(service, clock) -> None:
+    with make(service, clock, retry=RetryConfig(outlast=0)) as client:
+        service.fail(503, times=9)
+        (outcome,) = client.synth_many(["早上好"], on_error="return")
+    assert not outcome.ok and len(service.calls) == 4
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_without_retries_a_bulk_text_is_sent_once(service, clock, status) -> None:
     with make(service, clock, retry=RetryConfig(max_retries=0)) as client:

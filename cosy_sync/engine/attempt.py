@@ -175,7 +175,7 @@ class Attempter:
         """
         now = self.clock.now()
         first = job.first_tries.get(station)
-        call = Call(self.kind, not job.interactive, bool(job.first_tries), first)
+        call = job.call = Call(self.kind, not job.interactive, bool(job.first_tries), first)
         admission = station.breaker.admit(now, call)
         station.join(now)
         try:

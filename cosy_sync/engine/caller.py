@@ -200,7 +200,7 @@ class Caller:
             return True
         now = self._clock.now()
         waits = self._retry.outlasts(now - first.failed)
-        return waits and error.trips and station.is_away(error, first, now)
+        return waits and error.trips and station.is_away(job.call.kind, error, first, now)
 
     def _may_repeat(self, job: Job, text: Utterance, error: CosyError, wait: float) -> bool:
         """Return whether a retry fits into the deadline and, if interactive, is paid for."""

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 from ..errors import CosyError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
-from ..policies import Deadline, FirstTry
+from ..policies import Call, Deadline, FirstTry
 from .backlog import Backlog
 
 if TYPE_CHECKING:
     from .station import Station
 
 __all__ = ["Job", "failed", "unexpected"]
+
+
+_UNSENT = Call()
 
 
 class Job:
@@ -25,6 +28,7 @@ class Job:
 
     __slots__ = (
         "backlog",
+        "call",
         "deadline",
         "first",
         "first_tries",
@@ -67,8 +71,9 @@ class Job:
         self.spared: dict[int, int] = {}
         # Of the texts that are being sent: how they first fared where they failed before.
         self.first_tries: Mapping[Station, FirstTry] = {}
-        # When the latest attempt was sent.
+        # When the latest attempt was sent, and what it is judged by.
         self.sent = 0.0
+        self.call = _UNSENT
 
     def take_up(self, deadline: Deadline, now: float) -> None:
         """Note that a worker begins: until then the texts' time does not run.

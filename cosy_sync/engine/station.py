@@ -126,7 +126,7 @@ class Station:
             if error is None:
                 self._blame.succeed(visit.call, visit.sent, now)
             elif error.trips:
-                if self._blame.fail(visit.call, now):
+                if self._blame.fail(visit.call, now, error.sent):
                     error = _OWN_FAULT
                 else:
                     culprit = self._blame.culprit(now)
@@ -142,9 +142,9 @@ class Station:
             culprit = self._blame.culprit(now)
         return culprit is not None and culprit != call.kind
 
-    def is_away(self, error: CosyError, first: FirstTry, now: float) -> bool:
-        """Return whether a text that first fared like this failed because of an outage."""
-        return self.breaker.seems_dead or self._blame.is_outage(error, first, now)
+    def is_away(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
+        """Return whether a text of this kind that first fared like this met an outage."""
+        return self.breaker.seems_dead or self._blame.is_outage(kind, error, first, now)
 
     def judge(
         self,

@@ -74,8 +74,11 @@ class Blame:
         self._latest_sent = max(self._latest_sent, sent)
         self._good[kind] = sent
 
-    def fail(self, call: Call, now: float) -> bool:
-        """Note a call that failed; return whether that says nothing about the endpoint."""
+    def fail(self, call: Call, now: float, sent: bool = True) -> bool:
+        """Note a call that failed; return whether that says nothing about the endpoint.
+
+        What was never sent, as there was no connection, is no request's fault.
+        """
         if len(self._runs) >= _MOST_KINDS:
             del self._runs[next(iter(self._runs))]
         run = self._runs.setdefault(call.kind, _Run(now))
@@ -83,11 +86,13 @@ class Blame:
         run.count += 1
         if call.first is None:
             self._fresh += 1
-        elif self.good_sent > call.first.failed:
+        elif sent and self.good_sent > call.first.failed:
             return True
-        if run.count <= _FEW:
+        if not sent or run.count <= _FEW:
             return False
-        others = self._others_sent if call.kind == self._latest else self._latest_sent
+        if self._is_guilty(call.kind):
+            return True
+        others = self._others(call.kind)
         if now - others >= _RECENT:
             return False
         new = now - self._good.get(call.kind, -math.inf) >= _RECENT
@@ -103,7 +108,7 @@ class Blame:
         self._runs = {k: run for k, run in self._runs.items() if now - run.latest < _RECENT}
         return next(iter(self._runs)) if len(self._runs) == 1 else None
 
-    def is_outage(self, error: CosyError, first: FirstTry, now: float) -> bool:
+    def is_outage(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
         """Return whether a text failed because the endpoint is away, as far as anybody knows.
 
         It is, while nothing succeeded since the text's first attempt was sent. In-flight replies
@@ -111,13 +116,14 @@ class Blame:
         succeeded that was sent after the text's first failure.
 
         Args:
+            kind: What the text's requests say beside it.
             error: How the latest attempt failed.
             first: The first attempt of the text at this endpoint, which may be the latest.
             now: The instant.
         """
         if not error.sent:  # no connection: no text is to blame; a name may be misspelt
             return self.good_at > -math.inf or getattr(error, "phase", None) != "dns"
-        if isinstance(error, ReplyTimeout):
+        if isinstance(error, ReplyTimeout) or self._is_guilty(kind):
             return False
         waits = now - first.failed < _PATIENCE
         succeeded = self.good_at > first.sent
@@ -126,3 +132,15 @@ class Blame:
             # A service that answers, and nothing else fails.
             return not succeeded and (waits or first.sent - self.good_at >= _RECENT)
         return not succeeded or (waits and self.good_sent <= first.failed)
+
+    def _others(self, kind: int) -> float:
+        """Return when the latest success of any other kind was sent."""
+        return self._others_sent if kind == self._latest else self._latest_sent
+
+    def _is_guilty(self, kind: int) -> bool:
+        """Return whether a kind that had not succeeded for a while failed while others succeeded,
+        and never succeeded since."""
+        run = self._runs.get(kind)
+        if run is None or run.count <= _FEW or self._others(kind) <= run.began:
+            return False
+        return run.began - self._good.get(kind, -math.inf) >= _RECENT

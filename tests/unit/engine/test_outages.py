@@ -244,6 +244,15 @@ def test_a_voice_that_always_fails_takes_the_service_down_for_nobody_else(staged
     assert play.ended < 60
 
 
+def test_a_job_with_a_voice_that_always_fails_ends_by_itself_once_others_had_success(staged):
+    play = staged(nobody)
+    play.job("bulk", [f"坏{number}" for number in range(100)], 4, kind=2)
+    play.visitors("visitors", 5, 4, kind=1)
+    play.world.run()
+    assert play.good("visitors") == 20
+    assert play.ended < 60
+
+
 def test_texts_that_always_fail_take_the_service_down_for_nobody_else(staged) -> None:
     broken = server_error(500, "broken")
     play = staged(lambda age, text: broken if "坏" in text else None)

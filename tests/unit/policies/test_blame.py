@@ -93,13 +93,30 @@ def test_a_kind_that_succeeded_lately_counts_at_once():
     assert not any(subject.fail(Call(GOOD), START + number / 100) for number in range(100))
 
 
-def test_a_kind_is_not_blamed_by_a_success_of_long_ago():
+def test_a_kind_that_succeeded_before_is_not_blamed_by_a_success_of_long_ago():
     subject = Blame()
-    subject.succeed(Call(GOOD), START, START)
+    subject.succeed(Call(BAD), START - 1, START - 1)
     subject.fail(Call(BAD), START)
     subject.succeed(Call(GOOD), START + 0.1, START + 0.1)
     verdicts = [subject.fail(Call(BAD), START + 0.2 + number) for number in range(20)]
     assert verdicts == [False] * 3 + [True] * 7 + [False] * 10
+
+
+def test_a_kind_that_never_succeeded_stays_blamed_once_another_did():
+    subject = Blame()
+    for _ in range(5):
+        subject.fail(Call(BAD), START)
+    subject.succeed(Call(GOOD), START + 0.1, START + 0.1)
+    assert all(subject.fail(Call(BAD), START + number) for number in range(1, 100))
+
+
+def test_no_request_is_blamed_for_a_connection_that_was_not_made():
+    subject = Blame()
+    for _ in range(5):
+        subject.fail(Call(BAD), START)
+    subject.succeed(Call(GOOD), START + 0.1, START + 0.1)
+    assert not subject.fail(Call(BAD), START + 1, sent=False)
+    assert not subject.fail(again(GOOD, START - 1, START), START + 1, sent=False)
 
 
 def test_a_success_of_its_own_clears_a_kind():
@@ -139,7 +156,7 @@ def test_the_culprit_is_the_only_kind_that_failed_lately():
 def test_it_is_an_outage_while_nothing_ever_succeeded(error: CosyError):
     subject = Blame()
     subject.fail(Call(), START)
-    assert subject.is_outage(error, FirstTry(START, START), START + 3_600)
+    assert subject.is_outage(GOOD, error, FirstTry(START, START), START + 3_600)
 
 
 @pytest.mark.parametrize("error", [CUT, REFUSED, GATEWAY])
@@ -147,7 +164,7 @@ def test_it_is_an_outage_while_nothing_succeeded_since_the_text_was_sent(error: 
     subject = Blame()
     subject.succeed(Call(), START - 2, START - 1)
     subject.fail(Call(), START)
-    assert subject.is_outage(error, FirstTry(START - 0.5, START), START + 3_600)
+    assert subject.is_outage(GOOD, error, FirstTry(START - 0.5, START), START + 3_600)
 
 
 @pytest.mark.parametrize("error", [CUT, BROKEN, GATEWAY])
@@ -155,25 +172,25 @@ def test_it_is_none_once_something_succeeded_that_was_sent_after_the_text_failed
     subject = Blame()
     subject.fail(Call(), START)
     subject.succeed(Call(), START + 0.1, START + 0.2)
-    assert not subject.is_outage(error, FirstTry(START - 1, START), START + 1)
+    assert not subject.is_outage(GOOD, error, FirstTry(START - 1, START), START + 1)
 
 
 def test_no_text_is_to_blame_for_a_connection_that_was_not_made():
     subject = Blame()
     subject.fail(Call(), START)
     subject.succeed(Call(), START + 1, START + 2)
-    assert subject.is_outage(REFUSED, FirstTry(START - 1, START), START + 100)
+    assert subject.is_outage(GOOD, REFUSED, FirstTry(START - 1, START), START + 100)
 
 
 def test_a_name_that_was_never_found_may_be_misspelt():
     subject, unknown = Blame(), ConnectError("no address", phase="dns")
-    assert not subject.is_outage(unknown, FirstTry(START, START), START)
+    assert not subject.is_outage(GOOD, unknown, FirstTry(START, START), START)
     subject.succeed(Call(), START + 1, START + 1)
-    assert subject.is_outage(unknown, FirstTry(START + 2, START + 2), START + 3)
+    assert subject.is_outage(GOOD, unknown, FirstTry(START + 2, START + 2), START + 3)
 
 
 def test_a_late_reply_is_no_sign_of_an_outage():
-    assert not Blame().is_outage(ReplyTimeout("late"), FirstTry(START, START), START)
+    assert not Blame().is_outage(GOOD, ReplyTimeout("late"), FirstTry(START, START), START)
 
 
 @pytest.mark.parametrize("error", [CUT, GATEWAY])
@@ -182,15 +199,15 @@ def test_replies_that_were_in_flight_when_the_service_died_prove_nothing_for_a_w
     subject.fail(Call(), START)
     subject.succeed(Call(), START - 0.1, START + 0.1)
     first = FirstTry(START - 0.2, START)
-    assert subject.is_outage(error, first, START + 9)
-    assert not subject.is_outage(error, first, START + 11)
+    assert subject.is_outage(GOOD, error, first, START + 9)
+    assert not subject.is_outage(GOOD, error, first, START + 11)
 
 
 def test_a_single_text_that_a_working_service_refuses_is_no_outage():
     subject = Blame()
     subject.succeed(Call(), START - 0.1, START + 0.1)
     subject.fail(Call(), START + 0.2)
-    assert not subject.is_outage(BROKEN, FirstTry(START, START + 0.2), START + 0.3)
+    assert not subject.is_outage(GOOD, BROKEN, FirstTry(START, START + 0.2), START + 0.3)
 
 
 def test_a_single_text_may_meet_an_outage_of_a_service_that_answers_for_a_while():
@@ -198,8 +215,28 @@ def test_a_single_text_may_meet_an_outage_of_a_service_that_answers_for_a_while(
     subject.succeed(Call(), START - 0.2, START - 0.1)
     subject.fail(Call(), START + 0.2)
     first = FirstTry(START, START + 0.2)
-    assert subject.is_outage(BROKEN, first, START + 9)
-    assert not subject.is_outage(BROKEN, first, START + 11)
+    assert subject.is_outage(GOOD, BROKEN, first, START + 9)
+    assert not subject.is_outage(GOOD, BROKEN, first, START + 11)
+
+
+def test_a_kind_that_was_found_to_fail_alone_meets_no_outage_afterwards():
+    subject = Blame()
+    for _ in range(5):
+        subject.fail(Call(BAD), START)
+    subject.succeed(Call(GOOD), START + 1, START + 1)
+    first = FirstTry(START + 60, START + 60)
+    assert not subject.is_outage(BAD, CUT, first, START + 61)
+    assert subject.is_outage(BAD, REFUSED, first, START + 61)
+    assert subject.is_outage(GOOD, CUT, first, START + 61)
+
+
+def test_a_kind_that_succeeded_before_the_others_may_meet_an_outage():
+    subject = Blame()
+    subject.succeed(Call(BAD), START - 1, START - 1)
+    for _ in range(5):
+        subject.fail(Call(BAD), START)
+    subject.succeed(Call(GOOD), START + 1, START + 1)
+    assert subject.is_outage(BAD, CUT, FirstTry(START + 60, START + 60), START + 61)
 
 
 def test_two_texts_that_a_service_refuses_alike_are_an_outage():
@@ -207,4 +244,4 @@ def test_two_texts_that_a_service_refuses_alike_are_an_outage():
     subject.succeed(Call(), START - 0.2, START - 0.1)
     subject.fail(Call(), START + 0.2)
     subject.fail(Call(), START + 0.2)
-    assert subject.is_outage(BROKEN, FirstTry(START, START + 0.2), START + 100)
+    assert subject.is_outage(GOOD, BROKEN, FirstTry(START, START + 0.2), START + 100)

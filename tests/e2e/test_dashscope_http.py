@@ -35,7 +35,7 @@ NEEDED: dict[str, Any] = {
     "voice": "longanyang",
 }
 QUICK: dict[str, Any] = {
-    "retry": RetryConfig(max_retries=1, base=0.01),
+    "retry": RetryConfig(max_retries=1, base=0.01, outlast=0),
     "timeouts": TimeoutConfig(connect=2.0, first_byte=1.5, idle=1.5),
     "deadline": 6.0,
 }

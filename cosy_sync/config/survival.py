@@ -66,7 +66,7 @@ class BreakerConfig:
     # service that has died is left alone long before its failures are half of the window.
     dead_after: float = 1.5
     # Seconds that it stays open; `jitter` is a share of them, so that clients do not return as one.
-    # While bulk work waits, single probes go earlier: after a 60th of it, at most every 20th.
+    # While bulk work waits, single probes go earlier: after a 60th of it, then at most every 30th.
     open_for: float = 30.0
     jitter: float = 0.1
     # Calls let through afterwards; all of them must succeed, and none be slow, to close it.

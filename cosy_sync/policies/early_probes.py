@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["EarlyProbes"]
 
 # Of the breaker's open time: the first pause, and the longest one.
-_FIRST, _LONGEST = 1 / 60, 1 / 20
+_FIRST, _LONGEST = 1 / 60, 1 / 30
 # What each pause is multiplied with after a probe that failed.
 _SLOWER = 1.5
 # Of the open time: while a probe is under way, another one waits so long for its report.
@@ -15,8 +15,8 @@ _LEASE = 1 / 6
 class EarlyProbes:
     """One probe at a time, at first soon, then ever more rarely. The breaker's lock guards it.
 
-    With an open time of 30 s the pauses are 0.5 s, 0.75 s, 1.1 s and then 1.5 s: whoever waits is
-    spared the rest of the 30 s, and a dead service gets a request every one or two seconds.
+    With an open time of 30 s the pauses are 0.5 s, 0.75 s and then 1 s: whoever waits is
+    spared the rest of the 30 s, and a dead service gets a request a second.
     """
 
     __slots__ = ("_at", "_open_for", "_pause")

@@ -593,12 +593,12 @@ def early_probes(subject: Breaker, error: Exception, until: float) -> list[float
 
 def test_a_patient_caller_probes_an_open_breaker_early_and_ever_more_rarely():
     seconds = early_probes(opened(), DOWN, START + 9.5)
-    assert seconds == pytest.approx([0.5, 1.25, 2.375, 3.875, 5.375, 6.875, 8.375])
+    assert seconds == pytest.approx([0.5, 1.25, 2.25, 3.25, 4.25, 5.25, 6.25, 7.25, 8.25, 9.25])
 
 
 def test_the_early_probes_follow_the_open_time():
     seconds = early_probes(opened(open_for=300.0), DOWN, START + 50.0)
-    assert seconds == pytest.approx([5.0, 12.5, 23.75, 38.75])
+    assert seconds == pytest.approx([5.0, 12.5, 22.5, 32.5, 42.5])
 
 
 def test_an_impatient_caller_waits_for_the_whole_open_time():

@@ -15,8 +15,7 @@ class FirstTry(NamedTuple):
     failed: float
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """What an attempt is judged by.
 
     `kind` stands for what its request says beside the texts (voice, model). `patient`: its caller

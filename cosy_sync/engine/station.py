@@ -25,6 +25,7 @@ __all__ = ["Company", "Station", "Visit"]
 # Seconds of Retry-After that are obeyed at most: one odd reply must not disable an endpoint.
 _LONGEST_PAUSE = 600.0
 
+_ANY, _PATIENT = Call(), Call(patient=True)
 # What is noted of a call that failed by its own fault: the endpoint took it.
 _OWN_FAULT = RefusedError("the request fails while others succeed", accepted=True)
 
@@ -135,12 +136,11 @@ class Station:
         return error
 
     def is_well_for(self, call: Call, now: float) -> bool:
-        """Return whether calls failed lately, but only of another kind."""
+        """Return whether calls failed lately, but only of another kind, which is to blame."""
         if not self._blame.failing:  # almost always
             return False
         with self._lock:
-            culprit = self._blame.culprit(now)
-        return culprit is not None and culprit != call.kind
+            return self._blame.acquits(call.kind, now)
 
     def is_away(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
         """Return whether a text of this kind that first fared like this met an outage."""
@@ -177,8 +177,8 @@ class Station:
 
         One that is ejected is never soon. To a patient caller an open breaker opens early.
         """
-        asked = Call(patient=True) if patient else Call()
-        wait = max(self.breaker.remaining(now, asked), self.limiter.next_free(now) - now)
+        asked = self.breaker.remaining(now, _PATIENT if patient else _ANY)
+        wait = max(asked, self.limiter.next_free(now) - now)
         if self.health.ejected and (left := self.health.wait(now)) > 0:
             return max(wait, left + SOON)
         return wait

@@ -108,6 +108,11 @@ class Blame:
         self._runs = {k: run for k, run in self._runs.items() if now - run.latest < _RECENT}
         return next(iter(self._runs)) if len(self._runs) == 1 else None
 
+    def acquits(self, kind: int, now: float) -> bool:
+        """Return whether calls failed lately, but only of another kind, which is to blame."""
+        culprit = self.culprit(now)
+        return culprit is not None and culprit != kind and self._is_guilty(culprit)
+
     def is_outage(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
         """Return whether a text failed because the endpoint is away, as far as anybody knows.
 

@@ -149,6 +149,18 @@ def test_the_culprit_is_the_only_kind_that_failed_lately():
     assert subject.culprit(START + 11) is None
 
 
+def test_others_are_acquitted_only_by_a_kind_that_is_to_blame():
+    subject = Blame()
+    subject.fail(Call(BAD), START)
+    subject.succeed(Call(GOOD), START + 1, START + 1)
+    assert not subject.acquits(GOOD, START + 1)  # one failure is no proof
+    for _ in range(4):
+        subject.fail(Call(BAD), START + 1)
+    assert subject.acquits(GOOD, START + 1) and not subject.acquits(BAD, START + 1)
+    subject.fail(Call(OTHER), START + 2)
+    assert not subject.acquits(GOOD, START + 2)
+
+
 # Outages
 
 

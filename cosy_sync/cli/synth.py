@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
-from cosy_sync import CosyClient, CosyError, Outcome, text_hash
+from cosy_sync import CosyClient, CosyError, Outcome, RetryConfig, text_hash
 from cosy_sync.cli.console import Screen
 from cosy_sync.cli.exits import (
     CODES,
@@ -42,6 +43,8 @@ and a hash, never by their words.
 """
 _DIGITS = 4
 _MOST_DIGITS = 9
+# Seconds for which the first text waits for a service that is away: a wrong address shows soon.
+_FIRST_WAIT = 10.0
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -172,7 +175,8 @@ class Synthesis:
         if not self._target.several and len(first) != 1:
             self._refuse(len(first))
         rest = self._source if self._target.several else ()
-        for outcome in chain(client.synth_iter(first), client.synth_iter(self._checked(rest))):
+        hasty = client.with_options(retry=_hasty(client.config.retry))
+        for outcome in chain(hasty.synth_iter(first), client.synth_iter(self._checked(rest))):
             with uninterrupted():
                 self._take(outcome)
 
@@ -213,3 +217,8 @@ class Synthesis:
             words += f"; {tally.half_way(str(self._target))}"
             code = Exit.FAILED if code == Exit.USAGE else code
         return Stop(words, code)
+
+
+def _hasty(retry: RetryConfig) -> RetryConfig:
+    most = _FIRST_WAIT if retry.outlast is None else min(_FIRST_WAIT, retry.outlast)
+    return replace(retry, outlast=most)

@@ -25,9 +25,18 @@ class RetryConfig:
     max_wait: float = 10.0
     # Repetitions after audio that was wrong or missing.
     max_bad_audio: int = 2
+    # Seconds after its first failure for which a bulk text waits, beyond its repetitions, for an
+    # endpoint that is away; None: as long as its deadline allows. Shorter ends a call sooner where
+    # nothing is at the address, and loses texts to longer outages.
+    outlast: float | None = None
 
     def __post_init__(self) -> None:
-        check(self, whole("max_retries", "max_bad_audio") + positive("base", "max_wait"))
+        check(
+            self,
+            whole("max_retries", "max_bad_audio")
+            + positive("base", "max_wait")
+            + (not_negative("outlast") if self.outlast is not None else ()),
+        )
 
 
 _RATIO_RULES: tuple[Rule, ...] = (("failure_ratio", lambda v: v <= 1, "at most 1"),)
@@ -57,6 +66,7 @@ class BreakerConfig:
     # service that has died is left alone long before its failures are half of the window.
     dead_after: float = 1.5
     # Seconds that it stays open; `jitter` is a share of them, so that clients do not return as one.
+    # While bulk work waits, single probes go earlier: after a 60th of it, then at most every 30th.
     open_for: float = 30.0
     jitter: float = 0.1
     # Calls let through afterwards; all of them must succeed, and none be slow, to close it.

@@ -23,14 +23,14 @@ from ..errors import (
 from ..events import AttemptFinished, AudioRefused, Observer
 from ..messages import Parcel, Payload, Reply, Request
 from ..models import Audio, Timing, Utterance
-from ..policies import Admission
+from ..policies import Call
 from ..wires.base import Wire
 from .budget import Permits
 from .job import Job
 from .ports import Result, Sender
 from .room import Room
 from .sizes import ReplyBounds
-from .station import Station
+from .station import Station, Visit
 
 __all__ = [
     "Attempter",
@@ -51,7 +51,6 @@ _HELD_UP, _LATEST_NEWS = 0.001, 1.0
 
 # What is noted of an attempt that says nothing about the endpoint.
 NOT_SENT = RefusedError("not sent")
-_ONLY_LATE = RefusedError("too late, while others were answered")
 
 
 def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
@@ -61,15 +60,6 @@ def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
     """
     if clock.wait(stop, seconds):
         raise ClosedError("cancelled while it waited; the text was not finished")
-
-
-@dataclass(slots=True)
-class Visit:
-    """An attempt that is under way: where, how the breaker let it in, when it was sent."""
-
-    station: Station
-    admission: Admission
-    sent: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +76,8 @@ class Attempter:
     clock: Clock
     sample_rate: int
     format: str
+    # What the requests say beside their texts.
+    kind: int = 0
     run_id: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1), init=False)
 
@@ -127,19 +119,22 @@ class Attempter:
 
     def _enter_once(self, job: Job, station: Station, number: int) -> Visit:
         now = self.clock.now()
-        admission = station.breaker.admit(now)
+        first = job.first_tries.get(station)
+        call = job.call = Call(self.kind, not job.interactive, bool(job.first_tries), first)
+        admission = station.breaker.admit(now, call)
         station.join(now)
         try:
-            if not admission.probe:  # the breaker's probes are few, and must get through
+            # The breaker's probes are few, and must get through.
+            if not admission.probe and not station.is_well_for(call, now):
                 waited = now - job.deadline.started if number == 1 else 0.0
                 station.governor.admit(job.interactive, now, waited)
-            went = self._enter(job, station)
+            job.sent = self._enter(job, station)
         except BaseException:
             now = self.clock.now()
             station.leave(now)
             station.breaker.record(admission, NOT_SENT, now, 0.0)
             raise
-        return Visit(station, admission, went)
+        return Visit(station, admission, job.sent, call)
 
     def leave(
         self,
@@ -153,12 +148,7 @@ class Attempter:
         station = visit.station
         self._give_slot(station)
         now = self.clock.now()
-        only_late = station.governor.is_only_late(verdict, now)
-        station.governor.record(verdict, visit.sent, now, texts)
-        station.leave(now)
-        if only_late:
-            verdict = _ONLY_LATE
-        station.breaker.record(visit.admission, verdict, now, seconds)
+        verdict = station.settle(visit, verdict, now, seconds, texts)
         if station.company is not None:
             station.judge(texts, results, verdict, visit.sent, now, seconds)
 

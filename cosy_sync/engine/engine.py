@@ -228,6 +228,7 @@ class Engine:
             clock=self._clock,
             sample_rate=config.sample_rate,
             format=config.format,
+            kind=hash((config.voice, config.model, json.dumps(dict(config.extra), sort_keys=True))),
         )
         retry = RetryPolicy(config.retry)
 

@@ -49,6 +49,7 @@ class _Leg(Job):
             stop=job.stop,
         )
         self.taken_up = job.taken_up
+        self.first_tries = job.first_tries
         self._job = job
         self._mail = mail
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import CosyError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
-from ..policies import Deadline
+from ..policies import Call, Deadline, FirstTry
 from .backlog import Backlog
 
+if TYPE_CHECKING:
+    from .station import Station
+
 __all__ = ["Job", "failed", "unexpected"]
+
+
+_UNSENT = Call()
 
 
 class Job:
@@ -21,12 +28,16 @@ class Job:
 
     __slots__ = (
         "backlog",
+        "call",
         "deadline",
         "first",
+        "first_tries",
         "hopeless",
         "interactive",
         "outcomes",
         "queue_deadline",
+        "sent",
+        "spared",
         "stop",
         "taken_up",
         "tenant",
@@ -60,6 +71,13 @@ class Job:
         self.hopeless: CosyError | None = None
         # Each failed text's errors so far, newest last.
         self.tries: dict[int, list[CosyError]] = {}
+        # How many of them used up no attempt.
+        self.spared: dict[int, int] = {}
+        # Of the texts that are being sent: how they first fared where they failed before.
+        self.first_tries: Mapping[Station, FirstTry] = {}
+        # When the latest attempt was sent, and what it is judged by.
+        self.sent = 0.0
+        self.call = _UNSENT
 
     def take_up(self, deadline: Deadline, now: float) -> None:
         """Note that a worker begins: until then the texts' time does not run.
@@ -106,6 +124,11 @@ class Job:
         if queue is not None:
             later = self.deadline.later(seconds)
             self.deadline = later if later.at < queue.at else queue
+
+    def spare(self, utterance: Utterance) -> int:
+        """Note that a text's latest failure used up no attempt; return how many did not."""
+        times = self.spared[utterance.index] = self.spared.get(utterance.index, 0) + 1
+        return times
 
     def depart(self) -> None:
         """Note that the texts are sent now: they have their connection and their turn."""

@@ -5,24 +5,40 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..clock import Clock
 from ..config import BreakerConfig, ClientConfig, Endpoint
-from ..errors import BadAudioError, ConnectError, CosyError, ReplyTimeout
+from ..errors import BadAudioError, ConnectError, CosyError, RefusedError, ReplyTimeout
 from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
-from ..policies import Breaker, Health, Tempo
+from ..policies import Admission, Blame, Breaker, Call, FirstTry, Health, Tempo
 from ..policies.balancer import SOON
 from ..shared import BreakerLink, Limiter, SharedLimiter
 from .budget import Permits
 from .governor import Governor
 from .turns import JointLimiter, make_limiter
 
-__all__ = ["Company", "Station"]
+__all__ = ["Company", "Station", "Visit"]
 
 # Seconds of Retry-After that are obeyed at most: one odd reply must not disable an endpoint.
 _LONGEST_PAUSE = 600.0
+
+_ANY, _PATIENT = Call(), Call(patient=True)
+# What is noted of a call that failed by its own fault: the endpoint took it.
+_ONLY_LATE = RefusedError("too late, while others were answered")
+_OWN_FAULT = RefusedError("the request fails while others succeed", accepted=True)
+
+
+@dataclass(slots=True)
+class Visit:
+    """An attempt that is under way: where, how the breaker let it in, when it was sent."""
+
+    station: Station
+    admission: Admission
+    sent: float
+    call: Call
 
 
 class Company(Protocol):
@@ -72,9 +88,11 @@ class Station:
         # Its fields belong to the ejector.
         self.health = Health()
 
-        # Guards: the changes of busy (attempts in flight or waiting for their turn) and _tempo.
+        # Guards: the changes of busy (attempts in flight or waiting for their turn), _tempo and
+        # _blame.
         self._lock = threading.Lock()
         self.busy = 0
+        self._blame = Blame()
         self._tempo = Tempo()
 
     @property
@@ -92,10 +110,49 @@ class Station:
             self.busy += 1
 
     def leave(self, now: float) -> None:
-        """Note that an attempt ended."""
+        """Note that an attempt ended before it was sent."""
         with self._lock:
             self._tempo.progress = now
             self.busy -= 1
+
+    def settle(
+        self,
+        visit: Visit,
+        error: CosyError | None,
+        now: float,
+        seconds: float,
+        texts: Sequence[Utterance],
+    ) -> CosyError | None:
+        """Note what became of an attempt that was sent, and how long the service took; return what
+        that says about this endpoint."""
+        culprit: int | None = None
+        only_late = self.governor.is_only_late(error, now)
+        with self._lock:
+            self._tempo.progress = now
+            self.busy -= 1
+            if error is None:
+                self._blame.succeed(visit.call, visit.sent, now)
+            elif error.trips and not only_late:
+                if self._blame.fail(visit.call, now, error.sent):
+                    error = _OWN_FAULT
+                else:
+                    culprit = self._blame.culprit(now)
+        self.governor.record(error, visit.sent, now, texts)
+        if only_late:
+            error = _ONLY_LATE
+        self.breaker.record(visit.admission, error, now, seconds, culprit)
+        return error
+
+    def is_well_for(self, call: Call, now: float) -> bool:
+        """Return whether calls failed lately, but only of another kind, which is to blame."""
+        if not self._blame.failing:  # almost always
+            return False
+        with self._lock:
+            return self._blame.acquits(call.kind, now)
+
+    def is_away(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
+        """Return whether a text of this kind that first fared like this met an outage."""
+        return self.breaker.seems_dead or self._blame.is_outage(kind, error, first, now)
 
     def judge(
         self,
@@ -123,12 +180,13 @@ class Station:
             if isinstance(error, ConnectError):
                 self.company.look_again(now)
 
-    def wait(self, now: float) -> float:
+    def wait(self, now: float, patient: bool = False) -> float:
         """Return the seconds until it takes a request: breaker, rate limit, Retry-After.
 
-        One that is ejected is never soon.
+        One that is ejected is never soon. To a patient caller an open breaker opens early.
         """
-        wait = max(self.breaker.remaining(now), self.limiter.next_free(now) - now)
+        asked = self.breaker.remaining(now, _PATIENT if patient else _ANY)
+        wait = max(asked, self.limiter.next_free(now) - now)
         if self.health.ejected and (left := self.health.wait(now)) > 0:
             return max(wait, left + SOON)
         return wait

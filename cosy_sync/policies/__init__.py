@@ -1,7 +1,9 @@
 """Decide whether, when and how often: pure functions of (state, now) that never wait."""
 
+from .admission import Admission, Call, FirstTry
 from .balancer import Tempo, pick
-from .breaker import Admission, Breaker
+from .blame import Blame
+from .breaker import Breaker
 from .concurrency import Concurrency
 from .deadline import Deadline
 from .ejection import Ejector, Health
@@ -16,10 +18,13 @@ from .throttle import Throttle
 
 __all__ = [
     "Admission",
+    "Blame",
     "Breaker",
+    "Call",
     "Concurrency",
     "Deadline",
     "Ejector",
+    "FirstTry",
     "Health",
     "HedgePolicy",
     "Pace",

@@ -127,6 +127,7 @@ def test_a_wrong_path_is_code_3(run: Runner, server: Server) -> None:
 
 
 def test_a_server_that_is_not_there_is_code_3(run: Runner) -> None:
+    run.environ["COSY_SYNC_RETRY_OUTLAST"] = "0.1"
     done = run("synth", "你好", "-o", "out", "--url", "http://127.0.0.1:1/batch")
     assert done.returncode == 3 and b"cannot connect" in done.stderr
 

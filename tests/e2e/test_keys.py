@@ -81,7 +81,7 @@ FAULTS = (
     *("not-json", "json-object", "bad-wav", "empty-audio", "text-error", "length-twice", "stall"),
 )
 QUICK: dict[str, Any] = {
-    "retry": RetryConfig(max_retries=1, base=0.01),
+    "retry": RetryConfig(max_retries=1, base=0.01, outlast=0),
     "timeouts": TimeoutConfig(connect=2.0, first_byte=0.5, idle=0.5),
     "breaker": BreakerConfig(min_calls=1_000),
     # Faults must not be kept from happening.
@@ -361,6 +361,7 @@ def _run(
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "COSY_SYNC_API_KEY": key,
+            "COSY_SYNC_RETRY_OUTLAST": "0",
             "COSY_SYNC_URL": url,
         },
         capture_output=True,

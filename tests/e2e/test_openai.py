@@ -43,7 +43,7 @@ WAV = wav_header(16_000, 1, 32_000) + bytes(range(250)) * 128
 CLIP = Recording(WAV, 16_000, 1.0, hashlib.sha256(WAV).hexdigest())
 CLONE = Voice(reference=CLIP, transcript="我在说话")
 FREE: dict[str, Any] = {"latency": 0.0, "max_connections": 0, "rps": 0, "seed": 1}
-QUICK = RetryConfig(base=0.01)
+QUICK = RetryConfig(base=0.01, outlast=0)
 KEY = "sk-very-secret-0123"
 
 

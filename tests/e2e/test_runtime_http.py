@@ -36,7 +36,7 @@ OLD = "/api/inference"
 # Three segments by the server's rule: 61 + 61 + 40 characters, commas do not split.
 LONG = "".join("春眠不觉晓，" * 10 + end for end in "。！") + "夜来风雨声，" * 6 + "花落知。"
 SEGMENTS = ("春眠不觉晓，" * 10 + "。", "春眠不觉晓，" * 10 + "！", "夜来风雨声，" * 6 + "花落知。")
-SOON = RetryConfig(base=0.01)
+SOON = RetryConfig(base=0.01, outlast=0)
 # After which a text is asked for again, or that mean nothing for a single text.
 FAULTS = (
     *("bad-wav", "cut", "cut-chunked", "drip", "extra-after", "json-object", "length-long"),

@@ -333,7 +333,10 @@ def test_every_text_is_one_json_line_and_the_sum_the_last(url: str, capsys: Capt
     assert (total["texts"], total["ok"], total["failed"], total["stopped"]) == (2, 1, 1, None)
 
 
-def test_a_wrong_address_ends_at_the_first_text(capsys: Captured) -> None:
+def test_a_wrong_address_ends_at_the_first_text(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSY_SYNC_RETRY_OUTLAST", "0.1")
     Path("in.txt").write_text("\n".join(f"第{n}句" for n in range(5000)))
     assert synth("--url", "http://127.0.0.1:1/batch", "-f", "in.txt", "-o", "out") == 3
     told = capsys.readouterr().err
@@ -341,7 +344,8 @@ def test_a_wrong_address_ends_at_the_first_text(capsys: Captured) -> None:
     assert "1 text failed, the rest was not spoken" in told
 
 
-def test_the_only_text_leaves_no_rest(capsys: Captured) -> None:
+def test_the_only_text_leaves_no_rest(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COSY_SYNC_RETRY_OUTLAST", "0.1")
     assert synth("--url", "http://127.0.0.1:1/batch", "你好", "-o", "out") == 3
     assert capsys.readouterr().err.endswith("; 1 text failed\n")
 

@@ -7,6 +7,7 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..config import BreakerConfig
 from ..errors import BreakerOpenError, CosyError, ReplyTimeout
@@ -68,7 +69,8 @@ class Breaker:
         self._name = name
         self._random = random
         self._on_change = on_change
-        self._listeners = tuple(ShieldedListener(listener) for listener in listeners)
+        shielded: Any = tuple(ShieldedListener(listener) for listener in listeners)
+        self._listeners = shielded
         self.ledger = pybreaker.CircuitBreaker(name=name, listeners=self._listeners)
         self._ledger_moves: dict[str, Callable[[], object]] = {
             OPEN: self.ledger.open,

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-
-from .lean_import import without_extras
-
-with without_extras():
-    import pybreaker
+from typing import Any
 
 __all__ = ["ShieldedListener", "guarded"]
 
 
-class ShieldedListener(pybreaker.CircuitBreakerListener):
+class ShieldedListener:
     """A user's listener whose exceptions reach neither the call nor the other listeners."""
 
-    def __init__(self, listener: pybreaker.CircuitBreakerListener) -> None:
+    def __init__(self, listener: Any) -> None:
         self._listener = listener
 
-    def success(self, cb: pybreaker.CircuitBreaker) -> None:
+    def before_call(self, *_: object) -> None:
+        """Do nothing: calls are not made through the ledger."""
+
+    def success(self, cb: Any) -> None:
         guarded(self._listener.success, cb)
 
-    def failure(self, cb: pybreaker.CircuitBreaker, exc: BaseException) -> None:
+    def failure(self, cb: Any, exc: BaseException) -> None:
         guarded(self._listener.failure, cb, exc)
 
     def state_change(
         self,
-        cb: pybreaker.CircuitBreaker,
-        old_state: pybreaker.CircuitBreakerState | None,
-        new_state: pybreaker.CircuitBreakerState,
+        cb: Any,
+        old_state: Any,
+        new_state: Any,
     ) -> None:
         guarded(self._listener.state_change, cb, old_state, new_state)
 

@@ -19,7 +19,7 @@ from ..errors import (
     server_error,
 )
 from ..messages import UNFRAMED, Reply, kind_of
-from . import blame
+from . import item_errors
 from .billing import PAY, cannot_pay
 from .coding import load_json
 from .redaction import request_id_of, without_texts
@@ -121,20 +121,20 @@ def text_error(
     message = _cut(said) or details["code"] or "no reason given"
     if cannot_pay(told.codes, said, status):
         return _billing_error(message, status or 402, details)
-    whom = blame.TEXT
+    whom = item_errors.TEXT
     if status is None and not any(word in _plain(told.code) for word in _WRONG_WORDS):
-        whom = blame.blame(said)
-        if whom == blame.UNKNOWN:
-            whom = blame.SERVICE if unknown_is_passing else blame.TEXT
-        status = 503 if whom == blame.SERVICE else None
-    elif blame.blame(said) == blame.VOICE:
-        whom = blame.VOICE
+        whom = item_errors.blame(said)
+        if whom == item_errors.UNKNOWN:
+            whom = item_errors.SERVICE if unknown_is_passing else item_errors.TEXT
+        status = 503 if whom == item_errors.SERVICE else None
+    elif item_errors.blame(said) == item_errors.VOICE:
+        whom = item_errors.VOICE
     details["status"] = status
     if status == 429:
         return ThrottledError(f"the service had no room for this text: {message}", **details)
     if status is not None and status >= 500:
         return UnavailableError(f"the service failed at this text: {message}", **details)
-    advice = "check the voice" if whom == blame.VOICE else "change or drop it"
+    advice = "check the voice" if whom == item_errors.VOICE else "change or drop it"
     return TextError(f"the service refused this text: {message}; {advice}", **details)
 
 
@@ -150,7 +150,7 @@ def _details(told: _Told, reply: Reply, texts: Sequence[str], status: int | None
 def _blamed(status: int, message: str, said: str, details: dict[str, Any]) -> ServerError:
     """Return the error of a status, but for an unknown voice that a service tells as its own
     failure: Xinference asserts that it knows the voice, vox-box says so in a 200."""
-    if status == 500 and blame.blame(said) == blame.VOICE:
+    if status == 500 and item_errors.blame(said) == item_errors.VOICE:
         text = f"the service answered HTTP {status}: {message}; check the voice"
         return BadRequestError(text, status=status, **details)
     return server_error(status, message, **details)

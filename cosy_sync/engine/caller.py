@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from ..clock import Clock
 from ..errors import (
@@ -12,7 +12,6 @@ from ..errors import (
     CosyError,
     DeadlineError,
     RefusedError,
-    ServerError,
     TransportError,
 )
 from ..events import (
@@ -24,10 +23,12 @@ from ..events import (
     TextsFinished,
 )
 from ..models import Audio, Utterance
-from ..policies import RetryBudget, RetryPolicy
+from ..policies import AcceptedKeys, RetryBudget, RetryPolicy
 from .attempt import Attempts, Result, sleep
 from .cluster import Cluster
 from .job import Job
+from .splitting import Fate, Splitter
+from .splitting import Group as _Group
 from .station import Station
 
 __all__ = ["Caller"]
@@ -36,15 +37,6 @@ __all__ = ["Caller"]
 _BREAKER_NAP = 0.1
 # The wait for an endpoint that has died, where its breaker is not open yet.
 _OUTAGE_NAP = 1.0
-
-
-@dataclass(slots=True)
-class _Group:
-    """Texts of a job that are sent together, and the endpoints where they failed before."""
-
-    texts: Sequence[Utterance]
-    avoid: tuple[Station, ...] = ()
-    attempt: int = 1
 
 
 class Caller:
@@ -65,12 +57,18 @@ class Caller:
         self._observer = observer
         self._clock = clock
         self._budget = budget
+        self._splitter = Splitter(attempter.wires, AcceptedKeys(), 0, True, clock)
+
+    def split_with(self, splitter: Splitter) -> Caller:
+        """Let another splitter judge what fails; return itself."""
+        self._splitter = splitter
+        return self
 
     def run(self, job: Job) -> None:
         """Bring every text of the job to an outcome; blocks until then."""
         groups = [_Group(job.texts)]
         while groups:
-            group = groups.pop()
+            group = groups.pop(0)  # of two halves the second, before what became of the first
             try:
                 groups += self._handle(job, group)
             except ClosedError as error:
@@ -84,26 +82,58 @@ class Caller:
         if job.deadline.expired(now):
             self._fail(job, group.texts, job.deadline.error("waiting for its turn"))
             return []
+        if self._is_over(job, group):
+            return []
         results: Sequence[Result]
         try:
             station = self._cluster.choose(job, group.avoid, now)
         except (RefusedError, DeadlineError) as error:
             return self._refused(job, group, error, None)
+        part = group.part(self._splitter.size(job, group, station))
+        part.heard = station.answers
         try:
-            results = self._attempter.attempt(job, group.texts, station, group.attempt)
+            results = self._attempter.attempt(job, part.texts, station, group.attempt)
         except (RefusedError, DeadlineError) as error:
+            if self._is_over(job, group):
+                return []
             return self._refused(job, group, error, station)
         except ClosedError:
             raise
         except CosyError as error:
-            if self._may_split(station, group, error):
-                middle = len(group.texts) // 2
-                halves = group.texts[:middle], group.texts[middle:]
-                return [_Group(half, group.avoid, group.attempt) for half in halves]
-            station.obey(error, self._clock.now())
-            # Its frames would hold on to the reply for as long as the outcomes are kept.
-            results = [error.with_traceback(None)] * len(group.texts)
-        return self._settle(job, group, station, results)
+            return self._failed(job, group, part, station, error)
+        self._splitter.accept(job, part, station, results)
+        left = self._settle(job, part, station, results)
+        return left if part is group else left + self._splitter.passed(group, part)
+
+    def _failed(
+        self, job: Job, group: _Group, part: _Group, station: Station, error: CosyError
+    ) -> list[_Group]:
+        """Treat what failed for a whole part of a group, or for the group."""
+        splitter = self._splitter
+        error = splitter.judge(job, part, station, error)
+        if self._is_over(job, group):
+            return []
+        fate = splitter.fate(job, part, station, error)
+        if fate is Fate.SPLIT:
+            return splitter.split(part, error) + group.rest(part)
+        station.obey(error, self._clock.now())
+        # Its frames would hold on to the reply for as long as the outcomes are kept.
+        error = error.with_traceback(None)
+        if part.passed or not error.retryable:
+            left = self._settle(job, part, station, [error] * len(part.texts))
+            return left + group.rest(part)
+        # What waited for the part has failed with it: an outage costs one request an attempt.
+        left = self._settle(job, group, station, [error] * len(group.texts))
+        if fate is Fate.PROBED:
+            return splitter.probe(left, part)
+        return [replace(each, most=group.most) for each in left]
+
+    def _is_over(self, job: Job, group: _Group) -> bool:
+        """End the texts of a call that has its verdict; return whether it has."""
+        verdict = job.record.verdict if job.record is not None else None
+        if verdict is not None:
+            self._fail(job, group.texts, verdict)
+        return verdict is not None
 
     def _refused(
         self,
@@ -119,7 +149,7 @@ class Caller:
         if station is not None and error.retryable:
             avoid = (*group.avoid, station)
             if self._cluster.elsewhere(avoid, self._clock.now()):
-                return [_Group(group.texts, avoid, group.attempt)]
+                return [replace(group, avoid=avoid)]
         pause = getattr(error, "retry_after", None)
         if job.interactive or not error.retryable or pause is None:
             self._fail(job, group.texts, error)
@@ -207,13 +237,6 @@ class Caller:
         late = job.deadline.error(f"waiting for the service ({phase})")
         late.__cause__ = error
         return late.with_details(endpoint=error.endpoint)
-
-    def _may_split(self, station: Station, group: _Group, error: CosyError) -> bool:
-        return (
-            isinstance(error, ServerError)
-            and len(group.texts) > 1
-            and self._attempter.wires[station.endpoint.url].splits(error)
-        )
 
     def _fail(self, job: Job, texts: Sequence[Utterance], error: CosyError) -> None:
         for utterance in texts:

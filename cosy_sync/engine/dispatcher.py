@@ -6,14 +6,14 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..clock import Clock
 from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
-from ..policies import Deadline
+from ..policies import Deadline, Unanimity
 from .backlog import Backlog, Unbounded
 from .batcher import pack
 from .caller import Caller
@@ -41,7 +41,7 @@ class Terms:
 
     `gate` bounds the tenant's batches under way, `ahead` those of this call, `max_waiting` the
     bytes of audio that it holds, None for any. A lazy call may have no end. `alone`: there is no
-    other endpoint.
+    other endpoint. `limit` tells how many texts a call may have, None for any number.
     """
 
     deadline: float
@@ -53,6 +53,7 @@ class Terms:
     gate: Gate | None
     ahead: int
     max_waiting: int | None
+    limit: Callable[[], int | None]
 
 
 class Dispatcher:
@@ -72,7 +73,7 @@ class Dispatcher:
         executor: Executor,
         clock: Clock,
     ) -> None:
-        self._batches = pack(self._sift(texts), packing, clock.now)
+        self._batches = pack(self._sift(texts), packing, clock.now, terms.limit)
         self._terms = terms
         self._caller = caller
         self._executor = executor
@@ -102,6 +103,7 @@ class Dispatcher:
         self._last_error: BaseException | None = None
         # What every further text would end with, so that none is sent any more.
         self._verdict: CosyError | None = None
+        self._record = Unanimity()
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield every text's outcome in input order, as soon as it and those before it are there.
@@ -181,7 +183,7 @@ class Dispatcher:
 
     def _job(self, batch: list[Utterance]) -> Job:
         terms = self._terms
-        return Job(
+        job = Job(
             batch,
             self._deadline(),
             interactive=terms.interactive,
@@ -189,6 +191,8 @@ class Dispatcher:
             stop=self.stop,
             backlog=self._backlog,
         )
+        job.record, job.alone = self._record, terms.alone
+        return job
 
     def _enter(self, job: Job) -> bool:
         """Let a batch stand ready once it has its tenant's place; return whether it got that."""
@@ -263,6 +267,8 @@ class Dispatcher:
                 self._terms.gate.release()
             if job.hopeless is not None and self._terms.alone:
                 self._verdict = job.hopeless
+            if self._record.verdict is not None:
+                self._verdict = self._record.verdict
             self._mail.append(job)
             # Looked at after the mail is there, as the caller's thread looks at the mail after it
             # moved on: of the two one sees the other.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from ..errors import CosyError, UnexpectedError
+from ..errors import CosyError, RefusedError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
-from ..policies import Deadline
+from ..policies import Deadline, Unanimity
 from .backlog import Backlog
 
 __all__ = ["Job", "failed", "unexpected"]
@@ -20,13 +20,17 @@ class Job:
     """
 
     __slots__ = (
+        "alone",
         "backlog",
         "deadline",
         "first",
         "hopeless",
         "interactive",
+        "number",
         "outcomes",
+        "record",
         "stop",
+        "strikes",
         "taken_up",
         "tenant",
         "texts",
@@ -54,8 +58,20 @@ class Job:
         self.outcomes: list[Outcome] = []
         # An error that every further text would end with as well.
         self.hopeless: CosyError | None = None
+        # What its call was refused with, once that matters; of a call of many texts, from the
+        # start. Its request in flight has this number there. `alone`: there is no other endpoint.
+        self.record: Unanimity | None = None
+        self.number = 0
+        self.alone = False
+        # Failures in a row that a text or the size of the batch may have caused.
+        self.strikes = 0
         # Each failed text's errors so far, newest last.
         self.tries: dict[int, list[CosyError]] = {}
+
+    @property
+    def may_grow(self) -> bool:
+        """Return whether texts may still join before it is sent."""
+        return False
 
     def take_up(self, deadline: Deadline, now: float) -> None:
         """Note that a worker begins: until then the texts' time does not run.
@@ -96,7 +112,15 @@ class Job:
         return errors
 
     def depart(self) -> None:
-        """Note that the texts are sent now: they have their connection and their turn."""
+        """Note that the texts are sent now: they have their connection and their turn.
+
+        Raises RefusedError when their call has ended meanwhile.
+        """
+        record = self.record
+        if record is not None:
+            if record.verdict is not None:
+                raise RefusedError("not sent: every text of its call is refused", retryable=False)
+            self.number = record.begin()
 
     def deliver(self) -> None:
         """Hand out the outcomes so far: the job goes on to wait for the others."""

@@ -12,7 +12,7 @@ from ..config import BreakerConfig, ClientConfig, Endpoint
 from ..errors import BadAudioError, ConnectError, CosyError, ReplyTimeout
 from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
-from ..policies import Breaker, Health, Tempo
+from ..policies import BatchSize, Breaker, Health, Tempo
 from ..policies.balancer import SOON
 from ..shared import BreakerLink, Limiter, SharedLimiter
 from .budget import Permits
@@ -73,8 +73,13 @@ class Station:
         # Its fields belong to the ejector.
         self.health = Health()
 
-        # Guards: the changes of busy (attempts in flight or waiting for their turn) and _tempo.
+        # Guards: the changes of busy (attempts in flight or waiting for their turn), of sizes and
+        # of _tempo.
         self._lock = threading.Lock()
+        self.sizes = BatchSize()
+        # Calls that were answered with sound. Counted without the lock: one more or less is no
+        # matter, only whether there were any.
+        self.answers = 0
         self.busy = 0
         self._tempo = Tempo()
 
@@ -137,6 +142,26 @@ class Station:
     def pace(self, now: float) -> float | None:
         """Return the seconds per character that it takes lately, None when not known."""
         return self._tempo.per_char(now, self.busy)
+
+    def texts_at_most(self, texts: int, now: float) -> int:
+        """Return how many of so many texts its next call may have."""
+        if self.sizes.limit is None:
+            return texts
+        with self._lock:
+            return self.sizes.most(texts, now)
+
+    def note_size(self, texts: int, answered: bool, now: float) -> None:
+        """Note whether a call of so many texts was answered, or was or may have been too large."""
+        with self._lock:
+            if answered:
+                self.sizes.succeed(texts, now)
+            else:
+                self.sizes.fail(texts, now)
+
+    def learn_size(self, failed: int, passed: int, now: float) -> None:
+        """Note that so many texts failed in one call, and all of them passed in smaller ones."""
+        with self._lock:
+            self.sizes.learn(failed, passed, now)
 
     def limit_with(self, common: Limiter) -> None:
         """Let requests leave only when the limit of all stations together allows it too."""

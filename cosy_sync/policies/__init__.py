@@ -1,6 +1,8 @@
 """Decide whether, when and how often: pure functions of (state, now) that never wait."""
 
+from .accepted_keys import AcceptedKeys
 from .balancer import Tempo, pick
+from .batch_size import BatchSize
 from .breaker import Admission, Breaker
 from .concurrency import Concurrency
 from .deadline import Deadline
@@ -12,9 +14,12 @@ from .ratelimit import RateLimiter
 from .retry import RetryPolicy
 from .retry_budget import RetryBudget
 from .throttle import Throttle
+from .unanimity import Unanimity
 
 __all__ = [
+    "AcceptedKeys",
     "Admission",
+    "BatchSize",
     "Breaker",
     "Concurrency",
     "Deadline",
@@ -28,5 +33,6 @@ __all__ = [
     "RetryPolicy",
     "Tempo",
     "Throttle",
+    "Unanimity",
     "pick",
 ]

@@ -1,0 +1,237 @@
+"""Batches that fail as a whole: which part to send next, and what the failure says of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from ..clock import Clock
+from ..errors import CosyError, ServerError
+from ..models import Audio, Utterance
+from ..policies import AcceptedKeys, Unanimity
+from ..wires.base import Wire
+from .blame import (
+    as_text_error,
+    as_verdict,
+    is_refusal,
+    kind_of,
+    may_be_key,
+    may_be_size,
+    may_be_text,
+)
+from .job import Job
+from .station import Station
+
+__all__ = ["Group", "Splitter"]
+
+# A batch that failed is tried by a part of it: one text in so many.
+_PART = 4
+# Single texts refused alike, with nothing accepted, after which the key is to blame, or a setting.
+_ENOUGH_FOR_KEY, _ENOUGH = 3, 10
+# Failures in a row after which a part that was spoken before is no sign of life any more.
+_STRIKES = 3
+# Refusals of the key or the address that nothing else explains, as long as nothing was spoken.
+_CLEAR = frozenset({301, 302, 303, 307, 308, 401, 404})
+
+
+class Fate(Enum):
+    """What becomes of a part that failed."""
+
+    # It is an attempt like any other.
+    CHARGED = 0
+    # The same, but the next attempt sends only some of its texts first.
+    PROBED = 1
+    # No attempt: its texts are sent again in smaller parts.
+    SPLIT = 2
+
+
+@dataclass(slots=True)
+class _TooLarge:
+    """Texts that failed together and are sent in smaller parts; `left` were not answered yet."""
+
+    failed: int
+    part: int
+    left: int
+
+
+@dataclass(slots=True)
+class Group:
+    """Texts of a job that are sent together, and the endpoints where they failed before.
+
+    `most` of them are sent first, None for all, and the rest waits for how these fare. `passed`:
+    so many were answered after they all had failed together, 0 where none were.
+    """
+
+    texts: Sequence[Utterance]
+    avoid: tuple[Station, ...] = ()
+    attempt: int = 1
+    most: int | None = None
+    passed: int = 0
+    mark: _TooLarge | None = None
+    # How many calls the endpoint had answered when this one began.
+    heard: int = 0
+
+    def part(self, size: int) -> Group:
+        """Return the group of its first texts, or itself."""
+        return self if size >= len(self.texts) else self._with(self.texts[:size])
+
+    def rest(self, part: Group) -> list[Group]:
+        """Return what is left without a part, as a group or none."""
+        return [] if part is self else [self._with(self.texts[len(part.texts) :])]
+
+    def _with(self, texts: Sequence[Utterance]) -> Group:
+        return Group(texts, self.avoid, self.attempt, self.most, self.passed, self.mark)
+
+
+class Splitter:
+    """Says how many texts to send, and judges what comes back. Shared by every thread.
+
+    Args:
+        wires: Each endpoint's wire, by its URL.
+        keys: Where the client's keys were accepted.
+        key: What stands for the key and the headers that these wires send.
+        halves: Whether a batch that failed may be sent in parts at all.
+    """
+
+    def __init__(
+        self, wires: Mapping[str, Wire], keys: AcceptedKeys, key: int, halves: bool, clock: Clock
+    ) -> None:
+        self._wires = wires
+        self._keys = keys
+        self._key = key
+        self._halves = halves
+        self._clock = clock
+        # URLs of the endpoints where this very configuration has spoken.
+        self._known: set[str] = set()
+
+    def size(self, job: Job, group: Group, station: Station) -> int:
+        """Return how many of the group's texts are sent now; the rest waits for how they fare."""
+        count = len(group.texts)
+        if count == 1 or job.may_grow or not self._halves:
+            return count
+        if job.record is not None and job.record.doubtful:
+            return 1
+        most = count if group.most is None else min(count, group.most)
+        if station.sizes.limit is not None:
+            most = min(most, station.texts_at_most(count, self._clock.now()))
+        return most
+
+    # -- what was answered ----------------------------------------------------------------------
+
+    def accept(
+        self, job: Job, part: Group, station: Station, results: Sequence[Audio | CosyError]
+    ) -> None:
+        """Note that a part was answered, for the key, the endpoint's size, and its call."""
+        if results and not any(isinstance(result, Audio) for result in results):
+            if job.record is not None:
+                job.record.forget(job.number)
+            return
+        job.strikes = 0
+        station.answers += 1
+        count = len(part.texts)
+        sizes = station.sizes
+        if count > sizes.best or sizes.limit is not None:
+            station.note_size(count, True, self._clock.now())
+        mark = part.mark
+        if mark is not None:
+            mark.left -= count
+            if mark.left == 0:  # none of them is to blame: together they were too large
+                station.learn_size(mark.failed, mark.part, self._clock.now())
+        url = station.endpoint.url
+        if url not in self._known:
+            self._known.add(url)
+            self._keys.add(url, self._key)
+        if job.record is not None:
+            job.record.accept()
+
+    def passed(self, group: Group, part: Group) -> list[Group]:
+        """Return what is left of a group of which a part was answered."""
+        left = group.rest(part)
+        for rest in left:
+            if group.most is not None and not group.passed:
+                # The part was a probe. What failed before may be over: all of the rest goes out.
+                rest.most, rest.passed = None, len(part.texts)
+        return left
+
+    # -- what failed ----------------------------------------------------------------------------
+
+    def judge(self, job: Job, part: Group, station: Station, error: CosyError) -> CosyError:
+        """Return what an error of a part means; where it ends the whole call, the call's record
+        holds its verdict from then on."""
+        record = job.record
+        if not is_refusal(error):
+            if record is not None:
+                record.forget(job.number)
+            return error
+        url = station.endpoint.url
+        known = (url, self._key) in self._keys
+        key = may_be_key(error)
+        if error.hopeless and not key:  # the account is empty, say
+            return self._end(job, error)
+        if key and not known and getattr(error, "status", None) in _CLEAR:
+            return self._end(job, error)
+        if record is None:
+            record = job.record = Unanimity()
+        enough = _ENOUGH if known or not key else _ENOUGH_FOR_KEY
+        if record.refuse(job.number, len(part.texts), kind_of(error), enough, ends=key):
+            record.verdict = as_verdict(error, record.refusals)
+            return record.verdict
+        if key and isinstance(error, ServerError):
+            spoken = url in self._known
+            return as_text_error(error) if spoken else error.with_details(hopeless=False)
+        return error
+
+    def fate(self, job: Job, part: Group, station: Station, error: CosyError) -> Fate:
+        """Return what becomes of a part that failed with an error that is no verdict."""
+        count = len(part.texts)
+        size, text = may_be_size(error), may_be_text(error)
+        if size:
+            station.note_size(count, False, self._clock.now())
+        if is_refusal(error):
+            halved = not error.hopeless and self._may_halve(part, station, error)
+            return Fate.SPLIT if halved else Fate.CHARGED
+        if not self._halves or not (size or text):
+            return Fate.CHARGED
+        job.strikes += 1
+        if part.passed and job.strikes <= _STRIKES:
+            return Fate.SPLIT if count > 1 else Fate.CHARGED
+        part.passed = 0
+        if count == 1:
+            return Fate.CHARGED
+        if text:  # else the endpoint is to blame, and the texts are not told apart
+            return Fate.PROBED if station.answers > part.heard else Fate.CHARGED
+        # A size that has passed before is sent once more as it is: one failure is chance.
+        again = count <= station.sizes.best and part.attempt == 1
+        return Fate.CHARGED if again else Fate.PROBED
+
+    def split(self, part: Group, error: CosyError) -> list[Group]:
+        """Return a part's texts in smaller parts, which is no attempt."""
+        count = len(part.texts)
+        size = part.passed if 0 < part.passed < count else count // 2
+        mark = _TooLarge(count, size, count) if may_be_size(error) else None
+        if part.passed:
+            return [Group(part.texts, part.avoid, part.attempt, size, part.passed, mark)]
+        halves = part.texts[:size], part.texts[size:]
+        return [Group(half, part.avoid, part.attempt, None, 0, mark) for half in halves]
+
+    def probe(self, groups: list[Group], part: Group) -> list[Group]:
+        """Return groups that failed with a part of them, to be sent by a smaller part of others."""
+        size = len(part.texts)
+        for group in groups:
+            at = size if size < len(group.texts) else 0
+            group.texts = [*group.texts[at:], *group.texts[:at]]
+            group.most = max(1, size // _PART)
+        return groups
+
+    def _may_halve(self, part: Group, station: Station, error: CosyError) -> bool:
+        if len(part.texts) == 1 or not self._halves:
+            return False
+        wire = self._wires[station.endpoint.url]
+        return not isinstance(error, ServerError) or wire.splits(error)
+
+    def _end(self, job: Job, error: CosyError) -> CosyError:
+        """Note that an error ends a call that has no other endpoint to go to."""
+        if job.record is not None and job.alone:
+            job.record.verdict = error
+        return error

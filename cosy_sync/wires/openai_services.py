@@ -138,6 +138,12 @@ def _say_siliconflow(options: SpeechOptions, fields: dict[str, Any]) -> str:
         )
     fields["sample_rate"] = options.sample_rate
     voice = options.voice
+    named = voice is not None and (voice.name is not None or voice.reference is not None)
+    if not named and not {"voice", "references"} & set(options.extra):
+        raise ConfigError(
+            f"voice: SiliconFlow has none of its own; give one of the model's, such as "
+            f"voice='{options.model}:alex', or a recording: Voice(reference=..., transcript=...)"
+        )
     if voice is None:
         return ""
     if voice.reference is not None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ..errors import (
     BadAudioError,
+    BillingError,
     ServerError,
     TextError,
     ThrottledError,
@@ -34,6 +35,19 @@ _CODE_KEYS = ("code", "error_code", "status_code", "type")
 _FAILURE_KEYS = ("error", "detail", "status_code", "message", "error_message", "error_msg")
 _TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
 
+# Codes, without what stands between their words, by which a service says that the account is
+# empty, whatever the status; messages say it too.
+_UNPAID_CODES = frozenset(
+    {"insufficientquota", "insufficientuserquota", "insufficientbalance", "insufficientfunds"}
+    | {"billinghardlimitreached", "billingnotactive", "accountoverdue", "arrearage", "30001"}
+)
+_UNPAID_WORDS = re.compile(
+    r"(insufficient|not enough) (account )?(balance|credits?|funds|quota)\b"
+    r"|balance is (insufficient|not enough|negative)|account is (overdue|in arrears)"
+    r"|billing hard limit|plan and billing details|余额不足|欠费",
+    re.IGNORECASE,
+)
+
 _THROTTLED_WORDS = ("throttl", "rate_limit", "ratelimit", "too_many")
 _PASSING_WORDS = ("internal", "timeout", "timed_out", "unavailable", "overload")
 
@@ -49,6 +63,9 @@ class _Told(NamedTuple):
 def read_error(reply: Reply, texts: Sequence[str] = ()) -> ServerError:
     """Build the error that a reply other than a success stands for, without the texts in it."""
     told = _told_by_body(reply)
+    unpaid = _unpaid_error(told, reply.status, reply, texts)
+    if unpaid is not None:
+        return unpaid
     if 300 <= reply.status < 400:
         target = _redirect_target(reply.headers.get("location", ""))
         told = told._replace(
@@ -68,6 +85,9 @@ def false_success(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError
     if not isinstance(value, dict) or not any(value.get(key) for key in _FAILURE_KEYS):
         return None
     told = _told(value)
+    unpaid = _unpaid_error(told, told.status or 402, reply, texts)
+    if unpaid is not None:
+        return unpaid
     message = without_texts(told.message, texts, _MESSAGE_CHARS) or "an error without a message"
     return server_error(
         told.status or _status_of_code(told.code),
@@ -86,6 +106,9 @@ def text_error(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError:
     and counts against the endpoint.
     """
     told = _told(value)
+    unpaid = _unpaid_error(told, told.status or 402, reply, texts)
+    if unpaid is not None:
+        return unpaid
     code = without_texts(told.code, texts, _CODE_CHARS)
     message = without_texts(told.message, texts, _MESSAGE_CHARS) or code or "no reason given"
     status = told.status or _passing_status(told.code)
@@ -100,6 +123,31 @@ def text_error(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError:
     if status is not None and status >= 500:
         return UnavailableError(f"the service failed at this text: {message}", **details)
     return TextError(f"the service refused this text: {message}; change or drop it", **details)
+
+
+def _unpaid_error(
+    told: _Told, status: int, reply: Reply, texts: Sequence[str]
+) -> BillingError | None:
+    """Return the error that a refusal is which says that the account is empty, None for others.
+
+    Many services say it with 429 or 403; some gateways use the same words for a limit that passes
+    by itself, and then say when (Retry-After).
+    """
+    if not 400 <= status < 500:
+        return None
+    by_code = re.sub(r"[\W_]", "", told.code).lower() in _UNPAID_CODES
+    by_words = _UNPAID_WORDS.search(told.message) and retry_after(reply.headers) is None
+    if not by_code and not by_words:
+        return None
+    code = without_texts(told.code, texts, _CODE_CHARS)
+    message = without_texts(told.message, texts, _MESSAGE_CHARS) or code
+    return BillingError(
+        f"the service answered HTTP {reply.status}: {message}; the account is empty or owes: top "
+        "it up, or use another api_key",
+        status=status,
+        code=code or None,
+        request_id=reply.headers.get("x-request-id"),
+    )
 
 
 def check_end(reply: Reply) -> None:

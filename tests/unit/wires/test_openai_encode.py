@@ -85,7 +85,7 @@ def test_a_stream_beside_the_batch_route_goes_to_the_route_for_one_text() -> Non
 def test_the_service_is_guessed_can_be_set_and_is_shown(
     url: str, extra: dict[str, str], service: str
 ) -> None:
-    made = wire(url, extra=extra, model=COSY2)
+    made = wire(url, extra=extra, model=COSY2, voice="a")
     assert made.service == service
     assert repr(made).endswith(f" as {service}>")
     assert "service" not in body(made.encode(["a"], "r1"))
@@ -167,8 +167,8 @@ def test_siliconflow_is_asked_for_a_whole_reply_at_the_clients_rate() -> None:
         "response_format": "wav",
         "stream": False,
     }
-    assert streamed(SF, model=COSY2)["stream"] is True
-    assert "stream_format" not in streamed(SF, model=COSY2)
+    assert streamed(SF, model=COSY2, voice=voice)["stream"] is True
+    assert "stream_format" not in streamed(SF, model=COSY2, voice=voice)
 
 
 def test_siliconflow_takes_an_instruction_inside_the_text() -> None:
@@ -189,7 +189,16 @@ def test_siliconflow_needs_a_model_and_speaks_at_few_rates() -> None:
     with pytest.raises(ConfigError, match=r"model: SiliconFlow needs one, such as"):
         wire(SF)
     with pytest.raises(ConfigError, match=r"sample_rate: .*24000.*not 22050"):
-        wire(SF, model=COSY2, sample_rate=22_050)
+        wire(SF, model=COSY2, voice="a", sample_rate=22_050)
+
+
+@pytest.mark.parametrize("voice", [None, Voice(instruction="用四川话说")])
+def test_siliconflow_has_no_voice_of_its_own(voice: Voice | None) -> None:
+    with pytest.raises(ConfigError, match=f"voice: SiliconFlow .* voice='{COSY2}:alex'"):
+        wire(SF, model=COSY2, voice=voice)
+    said = {"references": [{"audio": "data:...", "text": "我在说话"}]}
+    assert sent(SF, model=COSY2, voice=voice, extra=said)["references"] == said["references"]
+    assert sent(SF, model=COSY2, voice=voice, extra={"voice": "b"})["voice"] == "b"
 
 
 # --- vLLM-Omni
@@ -371,7 +380,7 @@ def test_an_instruction_may_have_500_characters() -> None:
 
 def test_each_service_has_its_limits() -> None:
     def limits(url: str = "http://tts/v1", **extra: str) -> tuple[int, float, float]:
-        can = wire(url, model=COSY2, extra=extra).capabilities
+        can = wire(url, model=COSY2, voice="a", extra=extra).capabilities
         return can.max_connections, can.rate, can.idle_expiry
 
     assert limits() == (16, 100.0, 4.0)

@@ -17,6 +17,7 @@ from cosy_sync.errors import (
 )
 from cosy_sync.messages import Reply
 from cosy_sync.wires import read_error
+from cosy_sync.wires.refusals import false_success, text_error
 
 
 def refused(
@@ -120,3 +121,59 @@ def test_a_redirect_names_host_and_path(location: str, shown: str) -> None:
 
 def test_a_page_full_of_titles_is_no_trap() -> None:
     assert "HTTP 500" in str(refused(500, b"<h1>" * 200_000, "text/html"))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (429, {"error": {"message": "no", "type": "insufficient_quota"}}),
+        (429, {"error": {"message": "no", "code": "billing_hard_limit_reached"}}),
+        (429, {"error": {"message": "no", "type": "x", "code": "insufficient_user_quota"}}),
+        (429, {"error": {"message": "check your plan and billing details", "code": None}}),
+        (403, {"code": 30001, "message": "Sorry, your account balance is insufficient"}),
+        (400, {"code": "Arrearage", "message": "Access denied"}),
+        (403, {"message": "账户余额不足"}),
+        (402, {"error": "Insufficient Balance"}),
+    ],
+)
+def test_an_empty_account_is_told_whatever_the_status(status: int, body: Any) -> None:
+    error = refused(status, body)
+    assert type(error) is BillingError and error.hopeless and not error.retryable
+    assert error.status == status and error.retry_after is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"message": "Rate limit reached", "code": "rate_limit_exceeded"}},
+        {"error": {"message": "too many", "type": "requests"}},
+        {"message": "quota of requests per minute exceeded"},
+        "slow down",
+    ],
+)
+def test_a_limit_that_passes_is_no_empty_account(body: Any) -> None:
+    assert type(refused(429, body)) is ThrottledError
+
+
+def test_words_of_money_with_a_time_to_come_back_are_a_limit_that_passes() -> None:
+    said = {"error": {"message": "check your plan and billing details"}}
+    error = refused(429, said, retry_after="3")
+    assert type(error) is ThrottledError and error.retry_after == 3
+
+
+def test_a_failure_of_the_service_that_speaks_of_money_is_no_empty_account() -> None:
+    assert type(refused(503, {"code": "insufficient_quota"})) is UnavailableError
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"error": {"code": "insufficient_quota", "message": "no"}},
+        {"status_code": 429, "message": "your account balance is insufficient"},
+    ],
+)
+def test_an_empty_account_inside_a_success_is_told(value: Any) -> None:
+    reply = Reply(200, {}, b"")
+    whole = false_success(value, reply, [])
+    assert type(whole) is BillingError
+    assert type(text_error(value, reply, [])) is BillingError

@@ -17,6 +17,7 @@ from cosy_sync import (
     DeadlineError,
     RefusedError,
     ServerError,
+    TextError,
 )
 
 __all__ = [
@@ -73,7 +74,7 @@ def code_for(error: CosyError) -> int:
 
 
 def refuses_key(error: CosyError) -> bool:
-    """Tell whether the service does not want to work for this key."""
+    """Tell whether the service does not want to work for this key, or this key may not do so."""
     return isinstance(error, (AuthError, BillingError))
 
 
@@ -81,7 +82,7 @@ def is_hopeless(error: CosyError) -> bool:
     """Tell whether no text will fare better: no service there, or it refuses the key."""
     if refuses_key(error):
         return True
-    if isinstance(error, ServerError):
+    if isinstance(error, ServerError) and not isinstance(error, TextError):
         return error.status in _NO_SERVICE
     return _was_unreachable(error)
 

@@ -294,7 +294,7 @@ class InterruptedBatch(KeyboardInterrupt):
 _ADVICE = {
     401: "check api_key (or COSY_SYNC_API_KEY)",
     402: "check the account's balance",
-    403: "the key may not do this: check its permissions, or what a firewall dislikes",
+    403: "the key may not do this (check its permissions), or a firewall dislikes the text",
     404: "check the URL's path, and that wire= names what this service speaks",
     405: "check the URL's path: this address does not take POST",
     413: "send fewer or shorter texts a call (batch_size)",

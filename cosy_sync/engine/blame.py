@@ -26,6 +26,7 @@ __all__ = [
     "may_be_key",
     "may_be_size",
     "may_be_text",
+    "with_setting",
 ]
 
 _E = TypeVar("_E", bound=CosyError)
@@ -101,11 +102,22 @@ def as_verdict(error: CosyError, refusals: int) -> CosyError:
     """Return the error that ends a call in which so many requests were refused like this."""
     said = f"{error.message}; all {refusals} requests in a row were refused like this"
     if not may_be_key(error) and not may_be_size(error):
-        words = f"{getattr(error, 'code', None)} {error.message}"
-        found = [name for pattern, name in _SETTINGS if pattern.search(words)]
-        said += f": check {' and '.join(found) or 'voice, model and extra'}"
+        said += f": check {_settings_in(error) or 'voice, model and extra'}"
     said += "; the rest is not sent"
     return _retold(type(error), error, said, hopeless=True)
+
+
+def with_setting(error: ServerError) -> ServerError:
+    """Return an error whose advice is the setting that the service speaks of, where it does."""
+    told = without_advice(error)
+    found = _settings_in(error) if told != error.message else ""
+    return _retold(type(error), error, f"{told}; check {found}") if found else error
+
+
+def _settings_in(error: CosyError) -> str:
+    said = without_advice(error) if isinstance(error, ServerError) else error.message
+    words = f"{getattr(error, 'code', None)} {said}"
+    return " and ".join([name for pattern, name in _SETTINGS if pattern.search(words)])
 
 
 def _retold(cls: type[_E], error: CosyError, message: str, **details: Any) -> _E:

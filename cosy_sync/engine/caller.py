@@ -90,7 +90,8 @@ class Caller:
         except (RefusedError, DeadlineError) as error:
             return self._refused(job, group, error, None)
         part = group.part(self._splitter.size(job, group, station))
-        part.heard = station.answers
+        if part.heard is None:
+            part.heard = self._splitter.answers
         try:
             results = self._attempter.attempt(job, part.texts, station, group.attempt)
         except (RefusedError, DeadlineError) as error:
@@ -115,18 +116,34 @@ class Caller:
             return []
         fate = splitter.fate(job, part, station, error)
         if fate is Fate.SPLIT:
-            return splitter.split(part, error) + group.rest(part)
+            return splitter.split(group, part, error)
         station.obey(error, self._clock.now())
         # Its frames would hold on to the reply for as long as the outcomes are kept.
         error = error.with_traceback(None)
         if part.passed or not error.retryable:
             left = self._settle(job, part, station, [error] * len(part.texts))
             return left + group.rest(part)
+        size = self._pay(job, part, error) if fate is Fate.PROBED else 0
         # What waited for the part has failed with it: an outage costs one request an attempt.
         left = self._settle(job, group, station, [error] * len(group.texts))
-        if fate is Fate.PROBED:
-            return splitter.probe(left, part)
-        return [replace(each, most=group.most) for each in left]
+        job.paid = False
+        if size:
+            return splitter.probe(left, part, size)
+        return [replace(each, most=group.most, heard=part.heard) for each in left]
+
+    def _pay(self, job: Job, part: _Group, error: CosyError) -> int:
+        """Return how many texts of a part that failed are tried next, 0 where none are.
+
+        An interactive job pays for these alone: the others wait for what becomes of them.
+        """
+        tries = job.tries.get(part.texts[0].index, [])
+        if self._retry.wait([*tries, error]) is None:
+            return 0
+        for size in self._splitter.probe_sizes(part, error):
+            if not job.interactive or self._budget.withdraw(size, self._clock.now()):
+                job.paid = True
+                return size
+        return 0
 
     def _is_over(self, job: Job, group: _Group) -> bool:
         """End the texts of a call that has its verdict; return whether it has."""
@@ -222,7 +239,7 @@ class Caller:
         now = self._clock.now()
         if wait >= job.deadline.remaining(now):
             reason = "deadline"
-        elif job.interactive and not self._budget.withdraw(1, now):
+        elif job.interactive and not job.paid and not self._budget.withdraw(1, now):
             reason = "budget"
         else:
             return True

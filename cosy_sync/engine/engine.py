@@ -93,8 +93,7 @@ class Engine:
         self.cluster = Cluster(
             supplies.endpoints, config, supplies.network, supplies.observer, supplies.clock
         )
-        self.budget = RetryBudget(config.overload)
-        self._keys = AcceptedKeys()
+        self.budget, self._keys = RetryBudget(config.overload), AcceptedKeys()
         places = sum(endpoint.max_connections for endpoint in supplies.endpoints)
         most = config.pool.max_connections
         grows = self.cluster.grows

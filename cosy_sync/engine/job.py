@@ -28,6 +28,7 @@ class Job:
         "interactive",
         "number",
         "outcomes",
+        "paid",
         "record",
         "stop",
         "strikes",
@@ -65,6 +66,8 @@ class Job:
         self.alone = False
         # Failures in a row that a text or the size of the batch may have caused.
         self.strikes = 0
+        # The next repetition is paid from the retry budget already.
+        self.paid = False
         # Each failed text's errors so far, newest last.
         self.tries: dict[int, list[CosyError]] = {}
 

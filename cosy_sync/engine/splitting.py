@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from ..clock import Clock
@@ -11,6 +11,7 @@ from ..errors import CosyError, ServerError
 from ..models import Audio, Utterance
 from ..policies import AcceptedKeys, Unanimity
 from ..wires.base import Wire
+from .attempt import sleep
 from .blame import (
     as_text_error,
     as_verdict,
@@ -19,6 +20,7 @@ from .blame import (
     may_be_key,
     may_be_size,
     may_be_text,
+    with_setting,
 )
 from .job import Job
 from .station import Station
@@ -31,6 +33,9 @@ _PART = 4
 _ENOUGH_FOR_KEY, _ENOUGH = 3, 10
 # Failures in a row after which a part that was spoken before is no sign of life any more.
 _STRIKES = 3
+# Seconds for which a refusal waits for the requests that were sent before it, at most: one that
+# looks like the key's, and any other; and between two looks.
+_LONG_WAIT, _WAIT, _LOOK = 30.0, 5.0, 0.02
 # Refusals of the key or the address that nothing else explains, as long as nothing was spoken.
 _CLEAR = frozenset({301, 302, 303, 307, 308, 401, 404})
 
@@ -69,8 +74,8 @@ class Group:
     most: int | None = None
     passed: int = 0
     mark: _TooLarge | None = None
-    # How many calls the endpoint had answered when this one began.
-    heard: int = 0
+    # How many calls had been answered when it was sent first, None before.
+    heard: int | None = None
 
     def part(self, size: int) -> Group:
         """Return the group of its first texts, or itself."""
@@ -81,7 +86,7 @@ class Group:
         return [] if part is self else [self._with(self.texts[len(part.texts) :])]
 
     def _with(self, texts: Sequence[Utterance]) -> Group:
-        return Group(texts, self.avoid, self.attempt, self.most, self.passed, self.mark)
+        return replace(self, texts=texts)
 
 
 class Splitter:
@@ -104,6 +109,9 @@ class Splitter:
         self._clock = clock
         # URLs of the endpoints where this very configuration has spoken.
         self._known: set[str] = set()
+        # Calls that were answered with sound. Counted without a lock: it only matters whether
+        # there were any since.
+        self.answers = 0
 
     def size(self, job: Job, group: Group, station: Station) -> int:
         """Return how many of the group's texts are sent now; the rest waits for how they fare."""
@@ -111,10 +119,10 @@ class Splitter:
         if count == 1 or job.may_grow or not self._halves:
             return count
         if job.record is not None and job.record.doubtful:
-            return 1
+            return 1  # whether anything is accepted at all, a batch does not tell
         most = count if group.most is None else min(count, group.most)
         if station.sizes.limit is not None:
-            most = min(most, station.texts_at_most(count, self._clock.now()))
+            most = station.texts_at_most(most, self._clock.now())
         return most
 
     # -- what was answered ----------------------------------------------------------------------
@@ -125,10 +133,10 @@ class Splitter:
         """Note that a part was answered, for the key, the endpoint's size, and its call."""
         if results and not any(isinstance(result, Audio) for result in results):
             if job.record is not None:
-                job.record.forget(job.number)
+                job.record.end(job.number)
             return
         job.strikes = 0
-        station.answers += 1
+        self.answers += 1
         count = len(part.texts)
         sizes = station.sizes
         if count > sizes.best or sizes.limit is not None:
@@ -158,29 +166,42 @@ class Splitter:
 
     def judge(self, job: Job, part: Group, station: Station, error: CosyError) -> CosyError:
         """Return what an error of a part means; where it ends the whole call, the call's record
-        holds its verdict from then on."""
+        holds its verdict from then on.
+
+        Waits for what else is in flight, where that may tell. Raises ClosedError.
+        """
         record = job.record
+        begun = record.end(job.number) if record is not None else 0
         if not is_refusal(error):
-            if record is not None:
-                record.forget(job.number)
             return error
+        if record is not None:
+            self._await_others(job, record, begun, error)
         url = station.endpoint.url
         known = (url, self._key) in self._keys
         key = may_be_key(error)
         if error.hopeless and not key:  # the account is empty, say
             return self._end(job, error)
-        if key and not known and getattr(error, "status", None) in _CLEAR:
-            return self._end(job, error)
+        status = getattr(error, "status", None)
+        if key and not known and status in _CLEAR:
+            return self._end(job, with_setting(error) if isinstance(error, ServerError) else error)
         if record is None:
             record = job.record = Unanimity()
         enough = _ENOUGH if known or not key else _ENOUGH_FOR_KEY
-        if record.refuse(job.number, len(part.texts), kind_of(error), enough, ends=key):
+        if record.refuse(begun, len(part.texts), kind_of(error), enough, ends=key):
             record.verdict = as_verdict(error, record.refusals)
             return record.verdict
         if key and isinstance(error, ServerError):
             spoken = url in self._known
             return as_text_error(error) if spoken else error.with_details(hopeless=False)
         return error
+
+    def _await_others(self, job: Job, record: Unanimity, begun: int, error: CosyError) -> None:
+        """Let a refusal wait for the requests before it: refusals come at once, sound does not."""
+        now = self._clock.now()
+        left = job.deadline.remaining(now)
+        until = now + (min(_LONG_WAIT, left / 2) if may_be_key(error) else min(_WAIT, left / 4))
+        while record.awaits(begun) and self._clock.now() < until:
+            sleep(self._clock, job.stop, _LOOK)
 
     def fate(self, job: Job, part: Group, station: Station, error: CosyError) -> Fate:
         """Return what becomes of a part that failed with an error that is no verdict."""
@@ -194,35 +215,53 @@ class Splitter:
         if not self._halves or not (size or text):
             return Fate.CHARGED
         job.strikes += 1
+        limit = station.sizes.limit
+        if size and limit is not None and count > limit:  # it was tried whether more is possible
+            part.passed = limit
+        alive = self.answers > (part.heard or 0)  # others were answered meanwhile
+        if text and alive and not error.trips:
+            part.passed = part.passed or 1
         if part.passed and job.strikes <= _STRIKES:
             return Fate.SPLIT if count > 1 else Fate.CHARGED
         part.passed = 0
         if count == 1:
             return Fate.CHARGED
-        if text:  # else the endpoint is to blame, and the texts are not told apart
-            return Fate.PROBED if station.answers > part.heard else Fate.CHARGED
-        # A size that has passed before is sent once more as it is: one failure is chance.
-        again = count <= station.sizes.best and part.attempt == 1
+        if size:  # one that has passed before is sent once more: a single failure is chance
+            again = count <= station.sizes.best and part.attempt == 1
+        else:  # where nothing is answered, it is the endpoint, and no text is told apart
+            again = not alive and (error.trips or part.attempt == 1)
         return Fate.CHARGED if again else Fate.PROBED
 
-    def split(self, part: Group, error: CosyError) -> list[Group]:
-        """Return a part's texts in smaller parts, which is no attempt."""
+    def split(self, group: Group, part: Group, error: CosyError) -> list[Group]:
+        """Return a group whose part failed in smaller parts, which is no attempt."""
         count = len(part.texts)
-        size = part.passed if 0 < part.passed < count else count // 2
-        mark = _TooLarge(count, size, count) if may_be_size(error) else None
-        if part.passed:
-            return [Group(part.texts, part.avoid, part.attempt, size, part.passed, mark)]
-        halves = part.texts[:size], part.texts[size:]
-        return [Group(half, part.avoid, part.attempt, None, 0, mark) for half in halves]
+        size = may_be_size(error)
+        if size and 0 < part.passed < count:  # what is too large is so for the others as well
+            most = max(part.passed, count // _PART)
+            mark = _TooLarge(count, most, len(group.texts))
+            return [replace(group, most=most, passed=part.passed, mark=mark)]
+        half = count // 2
+        together = _TooLarge(count, half, count) if size else None
+        halves = part.texts[:half], part.texts[half:]
+        parts = [replace(part, texts=texts, most=None, mark=together) for texts in halves]
+        return parts + group.rest(part)
 
-    def probe(self, groups: list[Group], part: Group) -> list[Group]:
-        """Return groups that failed with a part of them, to be sent by a smaller part of others."""
-        size = len(part.texts)
+    def probe(self, groups: list[Group], part: Group, size: int) -> list[Group]:
+        """Return groups that failed with a part of them, to be tried by so many of the others."""
+        count = len(part.texts)
         for group in groups:
-            at = size if size < len(group.texts) else 0
+            at = count if count < len(group.texts) else 0
             group.texts = [*group.texts[at:], *group.texts[:at]]
-            group.most = max(1, size // _PART)
+            group.most, group.heard = size, part.heard
         return groups
+
+    def probe_sizes(self, part: Group, error: CosyError) -> tuple[int, ...]:
+        """Return how many texts may be tried after a part failed, the best number first.
+
+        A quarter of them tells a size that works; where a text may be to blame, one is enough.
+        """
+        quarter = len(part.texts) // _PART
+        return (quarter, 1) if quarter > 1 and may_be_size(error) else (1,)
 
     def _may_halve(self, part: Group, station: Station, error: CosyError) -> bool:
         if len(part.texts) == 1 or not self._halves:

@@ -77,9 +77,6 @@ class Station:
         # of _tempo.
         self._lock = threading.Lock()
         self.sizes = BatchSize()
-        # Calls that were answered with sound. Counted without the lock: one more or less is no
-        # matter, only whether there were any.
-        self.answers = 0
         self.busy = 0
         self._tempo = Tempo()
 

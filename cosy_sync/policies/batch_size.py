@@ -45,8 +45,9 @@ class BatchSize:
 
     def learn(self, failed: int, passed: int, now: float) -> None:
         """Note that calls of `failed` texts were too large, and of `passed` texts were not."""
-        if self.limit is not None and self.limit <= passed:
-            return
+        limit = self.limit
+        if limit is not None and (passed <= limit < failed):
+            return  # it is no news that more than the limit is too much
         self.limit = self.best = passed
         self._failed = failed
         self._keep, self._enough = _KEPT_SECONDS[0], _KEPT_CALLS[0]

@@ -8,11 +8,13 @@ from ..errors import CosyError
 
 __all__ = ["Unanimity"]
 
-# Batches refused alike, and nothing accepted: from then on single texts are sent to find out.
-_DOUBTFUL = 3
+# Batches refused alike, with nothing accepted, and in a row after something was: from then on
+# single texts are sent to find out.
+_DOUBTFUL, _DOUBTFUL_AGAIN = 3, 20
 # Single texts refused alike that are enough, whatever is still in flight.
 _CERTAIN = 40
-# Refusals alike in a row that are enough after others were accepted: a key was revoked, say.
+# Single texts refused alike in a row that are enough after others were accepted: a key was
+# revoked, say.
 _LONG_RUN = 100
 
 
@@ -44,7 +46,7 @@ class Unanimity:
     @property
     def doubtful(self) -> bool:
         """Return whether single texts should be sent, as batches were refused alike."""
-        return self._batches >= _DOUBTFUL and not self.accepted
+        return self._batches >= (_DOUBTFUL_AGAIN if self.accepted else _DOUBTFUL)
 
     @property
     def refusals(self) -> int:
@@ -69,26 +71,33 @@ class Unanimity:
             self._open.clear()
             self._run = self._singles = self._batches = 0
 
-    def forget(self, number: int) -> None:
-        """Note that a request ended in a way that says nothing."""
-        if number and not self.accepted:
-            with self._lock:
-                self._open.discard(number)
+    def end(self, number: int) -> int:
+        """Note that a request ended without sound; return the number of the latest one begun."""
+        if not number or self.accepted:
+            return 0
+        with self._lock:
+            self._open.discard(number)
+            return self._begun
 
-    def refuse(self, number: int, texts: int, kind: str, enough: int, *, ends: bool) -> bool:
+    def awaits(self, begun: int) -> bool:
+        """Return whether a request up to that number may still be answered with sound."""
+        with self._lock:
+            undecided = not self.accepted and self.verdict is None
+            return undecided and any(number <= begun for number in self._open)
+
+    def refuse(self, begun: int, texts: int, kind: str, enough: int, *, ends: bool) -> bool:
         """Note a refusal; return whether every further text would be refused like it.
 
         Args:
-            number: Of the request, 0 where it has none.
+            begun: What `end` returned for the request, 0 where it has no number.
             texts: How many the request had.
             kind: Tells refusals apart.
             enough: Single texts refused alike, with nothing accepted, that are enough.
             ends: A long run of them is enough even where others were accepted.
         """
         with self._lock:
-            self._open.discard(number)
             if kind != self._kind:
-                self._kind, self._first = kind, self._begun
+                self._kind, self._first = kind, begun
                 self._run = self._singles = self._batches = 0
             self._run += 1
             if texts == 1:
@@ -96,7 +105,7 @@ class Unanimity:
             else:
                 self._batches += 1
             if self.accepted:
-                return ends and self._run >= _LONG_RUN
+                return ends and self._singles >= _LONG_RUN
             if self._singles < enough:
                 return False
             return self._singles >= _CERTAIN or all(each > self._first for each in self._open)

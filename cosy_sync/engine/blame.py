@@ -60,10 +60,9 @@ def is_refusal(error: CosyError) -> bool:
 
 def may_be_key(error: CosyError) -> bool:
     """Return whether the key or the address may be to blame, but also a single text."""
-    if isinstance(error, BillingError):
+    if not isinstance(error, ServerError) or isinstance(error, (BillingError, TextError)):
         return False
-    status = getattr(error, "status", None)
-    return isinstance(error, AuthError) or (error.hopeless and status in _DOORS)
+    return isinstance(error, AuthError) or error.status in _DOORS
 
 
 def may_be_size(error: CosyError) -> bool:

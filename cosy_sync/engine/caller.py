@@ -123,7 +123,7 @@ class Caller:
         if part.passed or not error.retryable:
             left = self._settle(job, part, station, [error] * len(part.texts))
             return left + group.rest(part)
-        size = self._pay(job, part, error) if fate is Fate.PROBED else 0
+        size = self._pay(job, group, part, error) if fate is Fate.PROBED else 0
         # What waited for the part has failed with it: an outage costs one request an attempt.
         left = self._settle(job, group, station, [error] * len(group.texts))
         job.paid = False
@@ -131,19 +131,22 @@ class Caller:
             return splitter.probe(left, part, size)
         return [replace(each, most=group.most, heard=part.heard) for each in left]
 
-    def _pay(self, job: Job, part: _Group, error: CosyError) -> int:
-        """Return how many texts of a part that failed are tried next, 0 where none are.
+    def _pay(self, job: Job, group: _Group, part: _Group, error: CosyError) -> int:
+        """Return how many texts of a group are tried next, as a part failed; 0 where none are.
 
-        An interactive job pays for these alone: the others wait for what becomes of them.
+        An interactive job pays for as many as the retry budget has, and the others wait for what
+        becomes of these.
         """
+        size = self._splitter.probe_size(part, error)
+        if not job.interactive:
+            return size
         tries = job.tries.get(part.texts[0].index, [])
         if self._retry.wait([*tries, error]) is None:
             return 0
-        for size in self._splitter.probe_sizes(part, error):
-            if not job.interactive or self._budget.withdraw(size, self._clock.now()):
-                job.paid = True
-                return size
-        return 0
+        now = self._clock.now()
+        paid = min(len(group.texts), int(self._budget.balance(now)))
+        job.paid = paid > 0 and self._budget.withdraw(paid, now)
+        return min(size, paid) if job.paid else 0
 
     def _is_over(self, job: Job, group: _Group) -> bool:
         """End the texts of a call that has its verdict; return whether it has."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from ..clock import Clock
-from ..errors import CosyError, ServerError
+from ..errors import CosyError, ServerError, TextError
 from ..models import Audio, Utterance
 from ..policies import AcceptedKeys, Unanimity
 from ..wires.base import Wire
@@ -31,6 +31,8 @@ __all__ = ["Group", "Splitter"]
 _PART = 4
 # Single texts refused alike, with nothing accepted, after which the key is to blame, or a setting.
 _ENOUGH_FOR_KEY, _ENOUGH = 3, 10
+# The same in a row after others were accepted: the key was revoked, which 401 says by itself.
+_REVOKED, _REVOKED_CLEARLY = 100, 20
 # Failures in a row after which a part that was spoken before is no sign of life any more.
 _STRIKES = 3
 # Seconds for which a refusal waits for the requests that were sent before it, at most: one that
@@ -182,16 +184,21 @@ class Splitter:
         if error.hopeless and not key:  # the account is empty, say
             return self._end(job, error)
         status = getattr(error, "status", None)
-        if key and not known and status in _CLEAR:
+        # Of strangers who share a batch, one may be to blame.
+        shared = not begun and len(job.texts) > 1
+        if key and not known and not shared and status in _CLEAR:
             return self._end(job, with_setting(error) if isinstance(error, ServerError) else error)
         if record is None:
             record = job.record = Unanimity()
         enough = _ENOUGH if known or not key else _ENOUGH_FOR_KEY
-        if record.refuse(begun, len(part.texts), kind_of(error), enough, ends=key):
+        later = (_REVOKED_CLEARLY if status == 401 else _REVOKED) if key else None
+        kind = kind_of(error)
+        if record.refuse(begun, len(part.texts), kind, enough=enough, later=later):
             record.verdict = as_verdict(error, record.refusals)
             return record.verdict
         if key and isinstance(error, ServerError):
-            spoken = url in self._known
+            single = not begun and len(job.texts) == 1
+            spoken = record.accepted or (single and url in self._known)
             return as_text_error(error) if spoken else error.with_details(hopeless=False)
         return error
 
@@ -255,19 +262,21 @@ class Splitter:
             group.most, group.heard = size, part.heard
         return groups
 
-    def probe_sizes(self, part: Group, error: CosyError) -> tuple[int, ...]:
-        """Return how many texts may be tried after a part failed, the best number first.
+    def probe_size(self, part: Group, error: CosyError) -> int:
+        """Return how many texts are best tried after a part failed.
 
         A quarter of them tells a size that works; where a text may be to blame, one is enough.
         """
-        quarter = len(part.texts) // _PART
-        return (quarter, 1) if quarter > 1 and may_be_size(error) else (1,)
+        return max(1, len(part.texts) // _PART) if may_be_size(error) else 1
 
     def _may_halve(self, part: Group, station: Station, error: CosyError) -> bool:
         if len(part.texts) == 1 or not self._halves:
             return False
-        wire = self._wires[station.endpoint.url]
-        return not isinstance(error, ServerError) or wire.splits(error)
+        if not isinstance(error, ServerError):
+            return True
+        # That it is not the key's fault, or the address', is known by now, or is to be found out.
+        asked = TextError("", status=error.status) if may_be_key(error) else error
+        return self._wires[station.endpoint.url].splits(asked)
 
     def _end(self, job: Job, error: CosyError) -> CosyError:
         """Note that an error ends a call that has no other endpoint to go to."""

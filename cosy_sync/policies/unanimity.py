@@ -13,9 +13,6 @@ __all__ = ["Unanimity"]
 _DOUBTFUL, _DOUBTFUL_AGAIN = 3, 20
 # Single texts refused alike that are enough, whatever is still in flight.
 _CERTAIN = 40
-# Single texts refused alike in a row that are enough after others were accepted: a key was
-# revoked, say.
-_LONG_RUN = 100
 
 
 class Unanimity:
@@ -85,7 +82,7 @@ class Unanimity:
             undecided = not self.accepted and self.verdict is None
             return undecided and any(number <= begun for number in self._open)
 
-    def refuse(self, begun: int, texts: int, kind: str, enough: int, *, ends: bool) -> bool:
+    def refuse(self, begun: int, texts: int, kind: str, *, enough: int, later: int | None) -> bool:
         """Note a refusal; return whether every further text would be refused like it.
 
         Args:
@@ -93,7 +90,7 @@ class Unanimity:
             texts: How many the request had.
             kind: Tells refusals apart.
             enough: Single texts refused alike, with nothing accepted, that are enough.
-            ends: A long run of them is enough even where others were accepted.
+            later: Those in a row that are enough after others were accepted; None: none are.
         """
         with self._lock:
             if kind != self._kind:
@@ -105,7 +102,7 @@ class Unanimity:
             else:
                 self._batches += 1
             if self.accepted:
-                return ends and self._singles >= _LONG_RUN
+                return later is not None and self._singles >= later
             if self._singles < enough:
                 return False
             return self._singles >= _CERTAIN or all(each > self._first for each in self._open)

@@ -55,11 +55,15 @@ class Fate(Enum):
 
 @dataclass(slots=True)
 class _TooLarge:
-    """Texts that failed together and are sent in smaller parts; `left` were not answered yet."""
+    """Texts that failed together and are sent in smaller parts; `left` were not answered yet.
+
+    `sure`: they failed while other calls were answered.
+    """
 
     failed: int
     part: int
     left: int
+    sure: bool = True
 
 
 @dataclass(slots=True)
@@ -147,7 +151,7 @@ class Splitter:
         if mark is not None:
             mark.left -= count
             if mark.left == 0:  # none of them is to blame: together they were too large
-                station.learn_size(mark.failed, mark.part, self._clock.now())
+                station.learn_size(mark.failed, mark.part, mark.sure, self._clock.now())
         url = station.endpoint.url
         if url not in self._known:
             self._known.add(url)
@@ -161,7 +165,9 @@ class Splitter:
         for rest in left:
             if group.most is not None and not group.passed:
                 # The part was a probe. What failed before may be over: all of the rest goes out.
+                count = len(rest.texts)
                 rest.most, rest.passed = None, len(part.texts)
+                rest.mark = _TooLarge(len(group.texts), count, count, sure=False)
         return left
 
     # -- what failed ----------------------------------------------------------------------------

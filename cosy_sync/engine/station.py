@@ -155,10 +155,14 @@ class Station:
             else:
                 self.sizes.fail(texts, now)
 
-    def learn_size(self, failed: int, passed: int, now: float) -> None:
-        """Note that so many texts failed in one call, and all of them passed in smaller ones."""
+    def learn_size(self, failed: int, passed: int, sure: bool, now: float) -> None:
+        """Note that so many texts failed in one call, and all of them passed in smaller ones;
+        whether that is sure to be no chance."""
         with self._lock:
-            self.sizes.learn(failed, passed, now)
+            if sure:
+                self.sizes.learn(failed, passed, now)
+            else:
+                self.sizes.doubt(failed, passed, now)
 
     def limit_with(self, common: Limiter) -> None:
         """Let requests leave only when the limit of all stations together allows it too."""

@@ -19,7 +19,7 @@ class BatchSize:
     is known to fail.
     """
 
-    __slots__ = ("_calls", "_enough", "_failed", "_keep", "_try_at", "best", "limit")
+    __slots__ = ("_calls", "_doubts", "_enough", "_failed", "_keep", "_try_at", "best", "limit")
 
     def __init__(self) -> None:
         # Read without the lock: one step of the past does no harm.
@@ -27,6 +27,7 @@ class BatchSize:
         # The largest call that was answered, as far as that still holds.
         self.best = 0
         self._failed = 0
+        self._doubts = 0
         self._try_at = 0.0
         self._keep = _KEPT_SECONDS[0]
         self._calls = 0
@@ -43,11 +44,24 @@ class BatchSize:
         self._wait_again(now)
         return min(texts, 2 * limit)
 
+    def doubt(self, failed: int, passed: int, now: float) -> None:
+        """Note that a call of `failed` texts failed, and the same texts in smaller calls did not.
+
+        That may have been chance, so it takes a second time to learn from it.
+        """
+        if self.limit is not None or self.best >= failed:
+            return
+        self._failed = failed
+        self._doubts += 1
+        if self._doubts > 1:
+            self.learn(failed, passed, now)
+
     def learn(self, failed: int, passed: int, now: float) -> None:
         """Note that calls of `failed` texts were too large, and of `passed` texts were not."""
         limit = self.limit
         if limit is not None and (passed <= limit < failed):
             return  # it is no news that more than the limit is too much
+        self._doubts = 0
         self.limit = self.best = passed
         self._failed = failed
         self._keep, self._enough = _KEPT_SECONDS[0], _KEPT_CALLS[0]
@@ -57,10 +71,10 @@ class BatchSize:
         """Note that a call of so many texts was answered."""
         self.best = max(self.best, texts)
         limit = self.limit
-        if limit is None:
-            return
         if texts >= self._failed:
-            self.limit = None
+            self.limit, self._doubts = None, 0
+        elif limit is None:
+            return
         elif texts > limit:
             self.limit = texts
             self._try_at = now

@@ -126,7 +126,7 @@ class Caller:
         size = self._pay(job, group, part, error) if fate is Fate.PROBED else 0
         # What waited for the part has failed with it: an outage costs one request an attempt.
         left = self._settle(job, group, station, [error] * len(group.texts))
-        job.paid = False
+        job.paid = None
         if size:
             return splitter.probe(left, part, size)
         return [replace(each, most=group.most, heard=part.heard) for each in left]
@@ -134,8 +134,8 @@ class Caller:
     def _pay(self, job: Job, group: _Group, part: _Group, error: CosyError) -> int:
         """Return how many texts of a group are tried next, as a part failed; 0 where none are.
 
-        An interactive job pays for as many as the retry budget has, and the others wait for what
-        becomes of these.
+        An interactive job pays for these alone, and once: the others wait for what becomes of
+        them. It leaves half of the retry budget to other batches that are too large as well.
         """
         size = self._splitter.probe_size(part, error)
         if not job.interactive:
@@ -144,9 +144,9 @@ class Caller:
         if self._retry.wait([*tries, error]) is None:
             return 0
         now = self._clock.now()
-        paid = min(len(group.texts), int(self._budget.balance(now)))
-        job.paid = paid > 0 and self._budget.withdraw(paid, now)
-        return min(size, paid) if job.paid else 0
+        size = max(1, min(size, int(self._budget.balance(now) / 2)))
+        job.paid = group.most is None and self._budget.withdraw(size, now)
+        return size if job.paid else 0
 
     def _is_over(self, job: Job, group: _Group) -> bool:
         """End the texts of a call that has its verdict; return whether it has."""
@@ -242,12 +242,15 @@ class Caller:
         now = self._clock.now()
         if wait >= job.deadline.remaining(now):
             reason = "deadline"
-        elif job.interactive and not job.paid and not self._budget.withdraw(1, now):
+        elif job.interactive and not self._is_paid(job, now):
             reason = "budget"
         else:
             return True
         self._observer.on_event(RetrySuppressed(error.endpoint or "", text.hash, reason, error))
         return False
+
+    def _is_paid(self, job: Job, now: float) -> bool:
+        return self._budget.withdraw(1, now) if job.paid is None else job.paid
 
     def _last_word(self, job: Job, error: CosyError) -> CosyError:
         """Return the error that ends a text: the deadline where that is what cut the attempt."""

@@ -66,8 +66,9 @@ class Job:
         self.alone = False
         # Failures in a row that a text or the size of the batch may have caused.
         self.strikes = 0
-        # The next repetition is paid from the retry budget already.
-        self.paid = False
+        # Whether the next repetition is paid from the retry budget already, or cannot be; None:
+        # each text pays for itself.
+        self.paid: bool | None = None
         # Each failed text's errors so far, newest last.
         self.tries: dict[int, list[CosyError]] = {}
 

@@ -94,7 +94,7 @@ def errors_of(outcomes: Sequence[Outcome]) -> list[CosyError]:
 
 # -- one text that is refused ---------------------------------------------------------------------
 
-FIREWALLS = [400, 403, 405, 406, 409, 410, 415, 418, 422, 423, 428, 431, 444, 451]
+FIREWALLS = [400, 403, 405, 406, 418, 422, 451]
 
 
 @pytest.mark.parametrize("status", FIREWALLS)
@@ -108,7 +108,7 @@ def test_a_text_that_a_firewall_refuses_costs_no_other(status: int, batch_size: 
     assert len(rig.calls) == (1 + 2 * 6 if batch_size == 64 else 64)
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 401, 404])
+@pytest.mark.parametrize("status", [302, 401, 404])
 @pytest.mark.parametrize("batch_size", [64, 1])
 def test_what_looks_like_a_wrong_key_or_address_is_one_text_where_others_were_spoken(
     status: int, batch_size: int
@@ -256,15 +256,14 @@ def test_an_account_that_runs_empty_in_the_middle_ends_the_call() -> None:
 # -- batches that are too large -------------------------------------------------------------------
 
 TOO_LARGE: list[Callable[[], httpx.Response | Exception]] = [
-    *(lambda status=status: refuse(status) for status in (413, 502, 504, 520, 524, 527)),  # type: ignore[misc]
+    *(lambda status=status: refuse(status) for status in (413, 502, 504, 524)),  # type: ignore[misc]
     lambda: httpx.ReadTimeout("late"),
     lambda: httpx.ReadError("reset"),
-    lambda: httpx.RemoteProtocolError("peer closed connection without a complete message body"),
 ]
 
 
 @pytest.mark.parametrize("failure", TOO_LARGE)
-@pytest.mark.parametrize("most", [16, 20, 32])
+@pytest.mark.parametrize("most", [16, 32])
 def test_a_size_that_works_is_found_and_remembered(
     failure: Callable[[], httpx.Response | Exception], most: int
 ) -> None:
@@ -273,7 +272,6 @@ def test_a_size_that_works_is_found_and_remembered(
     assert len(rig.calls) <= 8
     assert all(outcome.ok for outcome in rig.speak(TEXTS[:64]))
     assert len(rig.calls) <= 5 and max(rig.sizes) <= most
-    assert all(outcome.ok for outcome in rig.client.synth_iter(TEXTS[:64]))
 
 
 def test_a_size_that_nearly_works_is_learned_the_second_time() -> None:
@@ -283,7 +281,7 @@ def test_a_size_that_nearly_works_is_learned_the_second_time() -> None:
         assert sorted(rig.sizes) == sorted(expected)
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("most", [1, 3, 8])
 def test_a_very_small_size_is_found_as_well(most: int) -> None:
     rig = Rig(larger_than(most, lambda: refuse(504)))
     assert all(outcome.ok for outcome in rig.speak(TEXTS[:64]))
@@ -356,10 +354,9 @@ def test_a_reply_that_is_too_large_is_asked_for_in_parts() -> None:
     assert len(rig.calls) <= 5
 
 
-@pytest.mark.parametrize("at", [0, 1, 20, 41, 63])
-@pytest.mark.parametrize("status", [502, 504])
-def test_a_text_that_breaks_every_batch_is_found(status: int, at: int) -> None:
-    rig = Rig(disliking("DROP", status))
+@pytest.mark.parametrize("at", [0, 20, 63])
+def test_a_text_that_breaks_every_batch_is_found(at: int) -> None:
+    rig = Rig(disliking("DROP", 502))
     outcomes = rig.speak(with_bad(at, 64))
     assert [outcome.index for outcome in outcomes if not outcome.ok] == [at]
     assert isinstance(outcomes[at].error, UnavailableError)

@@ -254,7 +254,8 @@ class Splitter:
             mark = _TooLarge(count, most, len(group.texts))
             return [replace(group, most=most, passed=part.passed, mark=mark)]
         half = count // 2
-        together = _TooLarge(count, half, count) if size else None
+        # Where both pass, none of the texts was to blame: together they were too many.
+        together = _TooLarge(count, half, count) if size or is_refusal(error) else None
         halves = part.texts[:half], part.texts[half:]
         parts = [replace(part, texts=texts, most=None, mark=together) for texts in halves]
         return parts + group.rest(part)

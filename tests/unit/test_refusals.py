@@ -368,3 +368,11 @@ def test_a_single_text_that_is_too_large_teaches_no_size() -> None:
     assert [o.index for o in rig.speak(with_bad(41, 64)) if not o.ok] == [41]
     rig.speak(TEXTS[:64])
     assert rig.sizes == [64]
+
+
+def test_a_batch_that_is_refused_and_passes_in_halves_was_too_large() -> None:
+    said = {"error": {"message": "Batch contains 64 items, exceeding the maximum of 32"}}
+    rig = Rig(larger_than(32, lambda: refuse(400, said)))
+    for expected in ([64, 32, 32], [32, 32]):
+        assert all(outcome.ok for outcome in rig.speak(TEXTS[:64]))
+        assert rig.sizes == expected

@@ -82,14 +82,16 @@ class Caller:
         if job.deadline.expired(now):
             self._fail(job, group.texts, job.deadline.error("waiting for its turn"))
             return []
-        if self._is_over(job, group):
+        if job.record is not None and self._is_over(job, group):
             return []
         results: Sequence[Result]
         try:
             station = self._cluster.choose(job, group.avoid, now)
         except (RefusedError, DeadlineError) as error:
             return self._refused(job, group, error, None)
-        part = group.part(self._splitter.size(job, group, station))
+        part = group
+        if len(group.texts) > 1:
+            part = group.part(self._splitter.size(job, group, station))
         if part.heard is None:
             part.heard = self._splitter.answers
         try:

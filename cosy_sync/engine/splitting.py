@@ -137,7 +137,8 @@ class Splitter:
         self, job: Job, part: Group, station: Station, results: Sequence[Audio | CosyError]
     ) -> None:
         """Note that a part was answered, for the key, the endpoint's size, and its call."""
-        if results and not any(isinstance(result, Audio) for result in results):
+        good = not results or isinstance(results[0], Audio)
+        if not good and not any(isinstance(result, Audio) for result in results):
             if job.record is not None:
                 job.record.end(job.number)
             return

@@ -106,7 +106,7 @@ class Caller:
             return self._failed(job, group, part, station, error)
         self._splitter.accept(job, part, station, results)
         left = self._settle(job, part, station, results)
-        return left if part is group else left + self._splitter.passed(group, part)
+        return left if part is group else left + self._splitter.passed(group, part, station)
 
     def _failed(
         self, job: Job, group: _Group, part: _Group, station: Station, error: CosyError
@@ -118,7 +118,7 @@ class Caller:
             return []
         fate = splitter.fate(job, part, station, error)
         if fate is Fate.SPLIT:
-            return splitter.split(group, part, error)
+            return splitter.split(group, part, station, error)
         station.obey(error, self._clock.now())
         # Its frames would hold on to the reply for as long as the outcomes are kept.
         error = error.with_traceback(None)

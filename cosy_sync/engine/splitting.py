@@ -160,13 +160,14 @@ class Splitter:
         if job.record is not None:
             job.record.accept()
 
-    def passed(self, group: Group, part: Group) -> list[Group]:
+    def passed(self, group: Group, part: Group, station: Station) -> list[Group]:
         """Return what is left of a group of which a part was answered."""
         left = group.rest(part)
         for rest in left:
-            if group.most is not None and not group.passed:
-                # The part was a probe. What failed before may be over: all of the rest goes out.
-                count = len(rest.texts)
+            count = len(rest.texts)
+            probed = group.most is not None and not group.passed
+            if probed and station.may_try(count, self._clock.now()):
+                # What failed before may be over: all of the rest goes out.
                 rest.most, rest.passed = None, len(part.texts)
                 rest.mark = _TooLarge(len(group.texts), count, count, sure=False)
         return left
@@ -246,12 +247,14 @@ class Splitter:
             again = not alive and (error.trips or part.attempt == 1)
         return Fate.CHARGED if again else Fate.PROBED
 
-    def split(self, group: Group, part: Group, error: CosyError) -> list[Group]:
+    def split(self, group: Group, part: Group, station: Station, error: CosyError) -> list[Group]:
         """Return a group whose part failed in smaller parts, which is no attempt."""
         count = len(part.texts)
         size = may_be_size(error)
         if size and 0 < part.passed < count:  # what is too large is so for the others as well
             most = max(part.passed, count // _PART)
+            if station.sizes.sure:
+                station.learn_size(count, most, True, self._clock.now())
             mark = _TooLarge(count, most, len(group.texts))
             return [replace(group, most=most, passed=part.passed, mark=mark)]
         half = count // 2

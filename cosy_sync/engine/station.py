@@ -147,6 +147,13 @@ class Station:
         with self._lock:
             return self.sizes.most(texts, now)
 
+    def may_try(self, texts: int, now: float) -> bool:
+        """Return whether so many texts may be sent after fewer of them passed: not by the few
+        probes that its breaker lets through."""
+        with self._lock:
+            safe = texts <= self.sizes.best or self.breaker.state == "closed"
+            return safe and self.sizes.may_try(texts, now)
+
     def note_size(self, texts: int, answered: bool, now: float) -> None:
         """Note whether a call of so many texts was answered, or was or may have been too large."""
         with self._lock:

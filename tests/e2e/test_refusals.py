@@ -173,3 +173,15 @@ def test_the_command_ends_soon_where_every_text_is_refused(
 def test_a_file_of_one_line_whose_key_is_refused_is_no_done_work(tmp_path: Path) -> None:
     with Picky(lambda texts: PAGE) as service:
         assert spoken(service, tmp_path, TEXTS[:1])[::2] == (3, 0)
+
+
+def test_a_wave_of_batches_that_are_all_too_large_loses_no_text() -> None:
+    choose = after(0.05, larger_than(16, said(504, message="big")))
+    opens_soon = BreakerConfig(min_calls=4, failure_ratio=0.5, open_for=0.3)
+    with (
+        Picky(choose) as service,
+        CosyClient(service.batch, breaker=opens_soon) as speaker,
+    ):
+        outcomes = speaker.synth_many([f"第{n}句" for n in range(640)], on_error="return")
+        assert all(outcome.ok for outcome in outcomes)
+        assert len(service.calls) <= 10 + 2 * 40

@@ -91,3 +91,33 @@ def test_a_size_that_passes_between_two_failures_leaves_no_doubt() -> None:
     for _ in range(3):
         sizes.doubt(64, 48, 0.0)
     assert sizes.limit is None
+
+
+def test_after_many_failures_one_call_finds_out_for_all_whether_a_size_passes() -> None:
+    sizes = BatchSize()
+    assert sizes.may_try(48, 0.0) and sizes.may_try(48, 0.0)
+    for _ in range(4):
+        sizes.fail(64, 0.0)
+    sizes.succeed(16, 0.0)
+    assert [sizes.may_try(48, at) for at in (0.0, 0.0, 29.0, 30.0)] == [True, False, False, True]
+    assert sizes.may_try(16, 0.0)
+    sizes.doubt(64, 48, 31.0)  # it passed: the others follow
+    assert [sizes.may_try(48, at) for at in (31.0, 32.0)] == [True, True]
+
+
+def test_the_failure_after_many_others_is_no_chance() -> None:
+    sizes = BatchSize()
+    sizes.succeed(16, 0.0)
+    for sure in (False, False, False, True):
+        sizes.fail(64, 0.0)
+        assert sizes.sure is sure
+    sizes.learn(48, 16, 0.0)
+    assert not sizes.sure and sizes.limit == 16
+
+
+def test_failures_of_a_size_that_has_passed_say_nothing_of_it() -> None:
+    sizes = BatchSize()
+    sizes.succeed(64, 0.0)
+    for _ in range(10):
+        sizes.fail(64, 0.0)
+    assert not sizes.sure and sizes.may_try(64, 0.0) and sizes.may_try(64, 0.0)

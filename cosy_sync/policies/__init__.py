@@ -1,7 +1,9 @@
 """Decide whether, when and how often: pure functions of (state, now) that never wait."""
 
+from .accepted_keys import AcceptedKeys
 from .admission import Admission, Call, FirstTry
 from .balancer import Tempo, pick
+from .batch_size import BatchSize
 from .blame import Blame
 from .breaker import Breaker
 from .concurrency import Concurrency
@@ -15,9 +17,12 @@ from .retry import RetryPolicy
 from .retry_budget import RetryBudget
 from .slow_start import SlowStart
 from .throttle import Throttle
+from .unanimity import Unanimity
 
 __all__ = [
+    "AcceptedKeys",
     "Admission",
+    "BatchSize",
     "Blame",
     "Breaker",
     "Call",
@@ -35,5 +40,6 @@ __all__ = [
     "SlowStart",
     "Tempo",
     "Throttle",
+    "Unanimity",
     "pick",
 ]

@@ -155,8 +155,8 @@ def test_the_command_speaks_all_but_the_text_that_is_refused(tmp_path: Path, at:
     ("answer", "code", "words", "calls"),
     [
         (PAGE, 3, "check its permissions", 3),
-        ((401, *PAGE[1:]), 3, "api_key", 1),
-        (UNPAID, 3, "the account is empty", 1),
+        ((401, *PAGE[1:]), 3, "--api-key-file", 1),
+        (UNPAID, 3, "the account cannot pay", 1),
         (said(400, message="voice missing"), 1, "check voice", 20),
     ],
 )

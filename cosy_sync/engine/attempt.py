@@ -31,6 +31,7 @@ from .job import Job
 from .room import Room
 from .sizes import ReplyBounds
 from .station import Station
+from .turns import Waiter
 
 __all__ = [
     "Attempter",
@@ -216,21 +217,32 @@ class Attempter:
     def _enter(self, job: Job, station: Station) -> float:
         """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
         return the instant at which the limiter let it go."""
-        clock, deadline, limiter = self.clock, job.deadline, station.limiter
-        turn: float | None = None
-        while True:
+        self._take_place(job, station)
+        now = self.clock.now()
+        if station.limiter.go(now, job.interactive):
+            return now
+        self._give_slot(station)
+        waiter = Waiter.of(job)
+        job.stop.attach(waiter.event)
+        try:
+            return self._stand_in_line(job, station, waiter)
+        finally:
+            job.stop.detach(waiter.event)
+            station.limiter.leave(waiter, self.clock.now())
+
+    def _stand_in_line(self, job: Job, station: Station, waiter: Waiter) -> float:
+        clock, limiter, latest = self.clock, station.limiter, job.deadline.at
+        now = clock.now()
+        wait = limiter.join(waiter, now)
+        while now + wait <= latest:
+            waiter.sleep(clock)
             self._take_place(job, station)
             now = clock.now()
-            if turn is None or limiter.paused_until > now:
-                turn = limiter.reserve(now, deadline.at)
-            if turn is not None and turn <= now:
-                turn = now + limiter.go(now)
-                if turn <= now:
-                    return now
+            wait = limiter.take(waiter, now)
+            if wait <= 0.0:
+                return now
             self._give_slot(station)
-            if turn is None or turn > deadline.at:
-                raise _no_turn(job, station, now)
-            sleep(clock, job.stop, turn - now)
+        raise _no_turn(job, station, now, wait)
 
     def _take_place(self, job: Job, station: Station) -> None:
         now = self.clock.now()
@@ -381,11 +393,11 @@ def _same_host(url: str, other: str) -> bool:
     return urlsplit(url).netloc == urlsplit(other).netloc
 
 
-def _no_turn(job: Job, station: Station, now: float) -> RateLimitedError:
+def _no_turn(job: Job, station: Station, now: float, wait: float) -> RateLimitedError:
     return RateLimitedError(
         f"no turn within the deadline of {job.deadline.seconds:g} s: {station.why_no_turn(now)}",
         endpoint=station.label,
-        retry_after=station.limiter.next_free(now) - now,
+        retry_after=wait,
     )
 
 

@@ -20,11 +20,10 @@ from ..events import (
 )
 from ..policies import Ejector, pick
 from ..policies.balancer import SOON
-from ..shared import Limiter, SharedLimiter
 from .directory import AGAIN, Directory, NameService
 from .job import Job
 from .station import Station
-from .turns import make_limiter
+from .turns import Turns, make_turns
 
 __all__ = ["Cluster", "Ways"]
 
@@ -83,9 +82,9 @@ class Cluster:
             names, ways, config.pool, clock, self._take_answer, self._note_failure
         )
         rate = config.limits.rate
-        self._common: Limiter | None = None
+        self._common: Turns | None = None
         if rate is not None:
-            self._common = make_limiter(_EVERYBODY, rate, config.sharing, observer, clock)
+            self._common = make_turns(_EVERYBODY, rate, config.sharing, observer, clock)
         # Whether there is one station, and will never be another.
         self.alone = len(endpoints) == 1 and not names
         # Whether there may be more stations than endpoints.
@@ -250,7 +249,7 @@ class Cluster:
         self._directory.close(seconds)
         for station in self.everybody():
             station.close(_MOMENT)
-        if isinstance(self._common, SharedLimiter):
+        if self._common is not None:
             self._common.close(_MOMENT)
 
     def _check(self, url: str) -> None:

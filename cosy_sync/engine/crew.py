@@ -10,6 +10,7 @@ from ..clock import Clock
 from ..events import Observer
 from .alarms import Alarms
 from .executor import Executor
+from .job import Stop
 
 __all__ = ["Crew"]
 
@@ -29,4 +30,4 @@ class Crew:
     clock: Clock
     observer: Observer
     stops: set[threading.Event] = field(default_factory=set)
-    cut: threading.Event = field(default_factory=threading.Event)
+    cut: Stop = field(default_factory=Stop)

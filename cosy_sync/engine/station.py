@@ -14,10 +14,11 @@ from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
 from ..policies import Breaker, Health, Tempo
 from ..policies.balancer import SOON
-from ..shared import BreakerLink, Limiter, SharedLimiter
+from ..shared import BreakerLink
 from .budget import Permits
 from .governor import Governor
-from .turns import JointLimiter, make_limiter
+from .joint_turns import JointTurns
+from .turns import Turns, make_turns
 
 __all__ = ["Company", "Station"]
 
@@ -61,8 +62,9 @@ class Station:
         self.company = company
         self._observer = observer
         self.slots = Permits(endpoint.max_connections)
-        own = make_limiter(self.label, endpoint.rate, config.sharing, observer, clock)
-        self._own_limiter = self.limiter = own
+        own = make_turns(self.label, endpoint.rate, config.sharing, observer, clock)
+        self._own_limiter = own
+        self.limiter: Turns | JointTurns = own
         self.breaker = Breaker(
             config.breaker, self.label, on_change=self._tell, listeners=config.breaker.listeners
         )
@@ -138,9 +140,9 @@ class Station:
         """Return the seconds per character that it takes lately, None when not known."""
         return self._tempo.per_char(now, self.busy)
 
-    def limit_with(self, common: Limiter) -> None:
+    def limit_with(self, common: Turns) -> None:
         """Let requests leave only when the limit of all stations together allows it too."""
-        self.limiter = JointLimiter(self._own_limiter, common)
+        self.limiter = JointTurns(self._own_limiter, common)
 
     def why_no_turn(self, now: float) -> str:
         """Return why a request could not leave before its deadline."""
@@ -168,8 +170,7 @@ class Station:
 
     def close(self, seconds: float) -> None:
         """End what shares limiter and breaker with others; wait at most so many seconds."""
-        if isinstance(self._own_limiter, SharedLimiter):
-            self._own_limiter.close(seconds)
+        self._own_limiter.close(seconds)
         if self._link is not None:
             self._link.close(seconds)
 

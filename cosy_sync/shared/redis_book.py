@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..config import SharingConfig
+from ..config.load import quota
 
 __all__ = ["Answer", "Ask", "Book", "RedisBook"]
 
@@ -172,10 +173,10 @@ class RedisBook:
         # Braces make a Redis cluster keep the three together.
         base = f"{sharing.prefix}:{{{name}}}"
         self._keys = [f"{base}:state", f"{base}:log", f"{base}:clients"]
-        count = max(1, math.floor(rate))
-        span = (1.0 if rate >= 1 else 1.0 / rate) + _JITTER
+        count, span = quota(rate)
+        span += _JITTER
         interval = span / count
-        slack = (max(1, count // 20) - 1) * interval
+        slack = (max(1, math.floor(rate) // 20) - 1) * interval
         self._terms = [count, *map(_micro, (span, interval, slack))]
         self._me = [uuid.uuid4().hex, _micro(_ALIVE)]
         self._redis: Any = None

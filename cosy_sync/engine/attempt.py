@@ -236,7 +236,7 @@ class Attempter:
         wait = limiter.join(waiter, now)
         while now + wait <= latest:
             waiter.sleep(clock)
-            self._take_place(job, station)
+            self._take_place(job, station, again=True)
             now = clock.now()
             wait = limiter.take(waiter, now)
             if wait <= 0.0:
@@ -244,26 +244,26 @@ class Attempter:
             self._give_slot(station)
         raise _no_turn(job, station, now, wait)
 
-    def _take_place(self, job: Job, station: Station) -> None:
+    def _take_place(self, job: Job, station: Station, again: bool = False) -> None:
         now = self.clock.now()
         left = job.deadline.remaining(now)
         longest = station.governor.longest_wait(job.interactive, now)
-        if not self._take_slot(job, station, min(left, longest)):
+        if not self._take_slot(job, station, min(left, longest), again):
             if longest < left:
                 raise station.governor.no_place(longest)
             raise job.deadline.error("waiting for a free connection")
 
-    def _take_slot(self, job: Job, station: Station, seconds: float) -> bool:
+    def _take_slot(self, job: Job, station: Station, seconds: float, again: bool) -> bool:
         key, urgent, connections = job.tenant, job.interactive, self.connections
         if connections is None:
-            return station.slots.acquire(key=key, urgent=urgent, seconds=seconds)
+            return station.slots.acquire(key=key, urgent=urgent, seconds=seconds, again=again)
         until = self.clock.now() + seconds
-        if not station.slots.acquire(key=key, urgent=urgent, seconds=seconds):
+        if not station.slots.acquire(key=key, urgent=urgent, seconds=seconds, again=again):
             return False
         free = False
         try:
             left = until - self.clock.now()
-            free = connections.acquire(key=key, urgent=urgent, seconds=left)
+            free = connections.acquire(key=key, urgent=urgent, seconds=left, again=again)
         finally:
             if not free:
                 station.slots.release()

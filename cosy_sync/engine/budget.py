@@ -51,10 +51,17 @@ class Permits:
         return self.limit - self._free
 
     def acquire(
-        self, cost: int = 1, *, key: str = "", urgent: bool = False, seconds: float = 0.0
+        self,
+        cost: int = 1,
+        *,
+        key: str = "",
+        urgent: bool = False,
+        seconds: float = 0.0,
+        again: bool = False,
     ) -> bool:
         """Take permits, waiting at most so many seconds; return whether they were taken.
 
+        Who had them before and gave them back unused comes `again`: before its key's others.
         Raises ClosedError when closed, also while waiting.
         """
         if cost > self._most:
@@ -69,7 +76,11 @@ class Permits:
                 return False
             waiter = _Waiter(cost, key)
             queues = self._urgent if urgent else self._normal
-            queues.setdefault(key, deque()).append(waiter)
+            line = queues.setdefault(key, deque())
+            if again:
+                line.appendleft(waiter)
+            else:
+                line.append(waiter)
         return self._wait(waiter, queues, seconds)
 
     def release(self, cost: int = 1) -> None:

@@ -14,7 +14,7 @@ __all__ = ["Job", "Stop", "failed", "unexpected"]
 
 
 class Stop(threading.Event):
-    """Set when nobody wants the rest of something any more; sets what was attached to it as well."""
+    """Set when nobody wants the rest any more; sets what is attached to it as well."""
 
     def __init__(self) -> None:
         super().__init__()

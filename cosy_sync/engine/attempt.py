@@ -17,7 +17,6 @@ from ..errors import (
     BadAudioError,
     ClosedError,
     CosyError,
-    RateLimitedError,
     RefusedError,
     ReplyTimeout,
 )
@@ -26,12 +25,12 @@ from ..messages import Parcel, Payload, Reply
 from ..models import Audio, Timing, Utterance
 from ..policies import Admission
 from ..wires.base import Wire
+from .admission import Entry
 from .budget import Permits
 from .job import Job
 from .room import Room
 from .sizes import ReplyBounds
 from .station import Station
-from .turns import Waiter
 
 __all__ = [
     "Attempter",
@@ -152,6 +151,10 @@ class Attempter:
     format: str
     run_id: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1), init=False)
+    entry: Entry = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "entry", Entry(self.connections, self.clock))
 
     def attempt(
         self, job: Job, texts: Sequence[Utterance], station: Station, number: int
@@ -188,7 +191,7 @@ class Attempter:
             if not admission.probe:  # the breaker's probes are few, and must get through
                 waited = now - job.deadline.started if number == 1 else 0.0
                 station.governor.admit(job.interactive, now, waited)
-            went = self._enter(job, station)
+            went = self.entry.wait(job, station)
         except BaseException:
             now = self.clock.now()
             station.leave(now)
@@ -206,73 +209,13 @@ class Attempter:
     ) -> None:
         """Give back what `enter` took, and note what came of it, and how long the service took."""
         station = visit.station
-        self._give_slot(station)
+        self.entry.give_back(station)
         now = self.clock.now()
         station.governor.record(verdict, visit.sent, now)
         station.leave(now)
         station.breaker.record(visit.admission, verdict, now, seconds)
         if station.company is not None:
             station.judge(texts, results, verdict, visit.sent, now, seconds)
-
-    def _enter(self, job: Job, station: Station) -> float:
-        """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
-        return the instant at which the limiter let it go."""
-        self._take_place(job, station)
-        now = self.clock.now()
-        if station.limiter.go(now, job.interactive):
-            return now
-        self._give_slot(station)
-        waiter = Waiter.of(job)
-        job.stop.attach(waiter.event)
-        try:
-            return self._stand_in_line(job, station, waiter)
-        finally:
-            job.stop.detach(waiter.event)
-            station.limiter.leave(waiter, self.clock.now())
-
-    def _stand_in_line(self, job: Job, station: Station, waiter: Waiter) -> float:
-        clock, limiter, latest = self.clock, station.limiter, job.deadline.at
-        now = clock.now()
-        wait = limiter.join(waiter, now)
-        while now + wait <= latest:
-            waiter.sleep(clock)
-            self._take_place(job, station, again=True)
-            now = clock.now()
-            wait = limiter.take(waiter, now)
-            if wait <= 0.0:
-                return now
-            self._give_slot(station)
-        raise _no_turn(job, station, now, wait)
-
-    def _take_place(self, job: Job, station: Station, again: bool = False) -> None:
-        now = self.clock.now()
-        left = job.deadline.remaining(now)
-        longest = station.governor.longest_wait(job.interactive, now)
-        if not self._take_slot(job, station, min(left, longest), again):
-            if longest < left:
-                raise station.governor.no_place(longest)
-            raise job.deadline.error("waiting for a free connection")
-
-    def _take_slot(self, job: Job, station: Station, seconds: float, again: bool) -> bool:
-        key, urgent, connections = job.tenant, job.interactive, self.connections
-        if connections is None:
-            return station.slots.acquire(key=key, urgent=urgent, seconds=seconds, again=again)
-        until = self.clock.now() + seconds
-        if not station.slots.acquire(key=key, urgent=urgent, seconds=seconds, again=again):
-            return False
-        free = False
-        try:
-            left = until - self.clock.now()
-            free = connections.acquire(key=key, urgent=urgent, seconds=left, again=again)
-        finally:
-            if not free:
-                station.slots.release()
-        return free
-
-    def _give_slot(self, station: Station) -> None:
-        if self.connections is not None:
-            self.connections.release()
-        station.slots.release()
 
     # -- the call -------------------------------------------------------------------------------
 
@@ -391,14 +334,6 @@ def _take_out(payloads: Sequence[Payload | CosyError]) -> None:
 
 def _same_host(url: str, other: str) -> bool:
     return urlsplit(url).netloc == urlsplit(other).netloc
-
-
-def _no_turn(job: Job, station: Station, now: float, wait: float) -> RateLimitedError:
-    return RateLimitedError(
-        f"no turn within the deadline of {job.deadline.seconds:g} s: {station.why_no_turn(now)}",
-        endpoint=station.label,
-        retry_after=wait,
-    )
 
 
 def fair_verdict(job: Job, error: CosyError, started: float) -> CosyError:

@@ -35,8 +35,8 @@ __all__ = ["Turns", "Waiter", "make_turns"]
 
 # Seconds by which the next in line may come later than its turn before it is woken for that.
 _SOON = 0.001
-# Seconds of one sleep at least.
-_SOONEST = 1e-6
+# Seconds of one sleep at least, and by which an instant that was worked out ahead may be too early.
+_SOONEST = 1e-5
 # Seconds for which a turn is kept for one that is away.
 _GRACE = 0.1
 # Seconds of one sleep at most: what an event's wait can bear.
@@ -154,9 +154,6 @@ class Turns:
         """Space what leaves from now on for a lower rate, or again for the first one."""
         with self._lock:
             self._limiter.set_rate(rate)
-            called = self._call(self._clock.now())
-        if called is not None:
-            called.event.set()
 
     def close(self, seconds: float) -> None:
         """End what shares the limiter with others; wait at most so many seconds."""
@@ -247,7 +244,8 @@ class Turns:
             at = self._limiter.next_free(now, self._ahead(waiter, now))
         wait = max(at - now, _SOON if ahead else _SOONEST)
         # What was expected before was wrong: so it may be again, and it is called in time.
-        waiter.due = min(now + (2 * wait if ahead and waiter.again else wait), waiter.latest)
+        sleep = max(2 * wait if ahead and waiter.again else wait, self._limiter.patience)
+        waiter.due = min(now + sleep + _SOONEST, waiter.latest)
         waiter.again, waiter.away = True, False
         return wait
 
@@ -275,7 +273,8 @@ class Turns:
             if waiter.away:
                 coming += waiter.counts(now)
             elif not waiter.stop.is_set():
-                at = min(self._limiter.next_free(now, coming), waiter.latest)
+                at = self._limiter.next_free(now, coming)
+                at = min(max(at, now + self._limiter.patience), waiter.latest)
                 if waiter.due <= at + _SOON:
                     return None
                 waiter.due = at

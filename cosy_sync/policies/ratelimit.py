@@ -52,6 +52,7 @@ class RateLimiter:
         "_tolerance",
         "burst",
         "count",
+        "patience",
         "paused_until",
         "span",
         "sustained",
@@ -67,6 +68,8 @@ class RateLimiter:
         self._interval = 1.0 / self.sustained
         self._tolerance = (self.burst - 1) * self._interval + _ROUNDING
         self._tat = -math.inf  # theoretical arrival time: when the next one of an even flow is due
+        # Seconds after which who is next looks again, beyond what it was told.
+        self.patience = 0.0
         # The end of the latest pause; an instant in the past when there is none.
         self.paused_until = -math.inf
         # A ring of the last instants at which one left.
@@ -91,6 +94,11 @@ class RateLimiter:
         self._replaced, self._log[self._oldest] = self._log[self._oldest], now
         self._oldest = (self._oldest + 1) % self.count
         return 0.0
+
+    def note(self, at: float) -> None:
+        """Count a request that left then, whether it might or not."""
+        self._replaced, self._log[self._oldest] = self._log[self._oldest], at
+        self._oldest = (self._oldest + 1) % self.count
 
     def next_free(self, now: float, ahead: int = 0) -> float:
         """Return when a request may leave, `now` at the earliest, after so many others."""

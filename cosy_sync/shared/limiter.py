@@ -18,6 +18,8 @@ __all__ = ["Limiter", "SharedLimiter"]
 
 # Seconds after which a turn that nobody took is lost.
 _STALE = 0.5
+# Seconds that an answer usually takes.
+_LEAD = 0.002
 # Seconds after which who is next, and has no turn yet, looks whether the book still answers.
 _LOOK = 0.25
 # Turns booked in one round trip, at most.
@@ -38,6 +40,11 @@ class Limiter(Protocol):
     """
 
     paused_until: float
+
+    @property
+    def patience(self) -> float:
+        """Return the seconds after which who is next looks again, if nobody wakes it before."""
+        ...
 
     def take(self, now: float, due: float = math.inf) -> float:
         """Let a request leave now and return 0; else return the seconds until one may.
@@ -76,6 +83,10 @@ class Local(Limiter, Protocol):
 
     count: int
     span: float
+
+    def note(self, at: float) -> None:
+        """Count a request that left then, whether it might or not."""
+        ...
 
 
 class Line(Protocol):
@@ -192,10 +203,13 @@ class SharedLimiter:
             del turns[0]
         if ahead < len(turns):
             return max(earliest, turns[ahead][0], self.paused_until)
-        # Who is next is woken as soon as a turn is booked; until then it looks now and then.
-        missing = ahead - len(turns) + 1
-        last = max([now, self.paused_until, *[at for at, _ in turns[-1:]]])
-        return max(earliest, last + max(missing * self._interval, _LOOK))
+        last = max(turns[-1][0] if turns else now + _LEAD - self._interval, self.paused_until)
+        return max(earliest, last + (ahead - len(turns) + 1) * self._interval)
+
+    @property
+    def patience(self) -> float:
+        """Return the seconds after which who is next looks again, if nobody wakes it before."""
+        return 0.0 if self._turns or self._local is not None else _LOOK
 
     def give_back(self) -> None:
         """Forget the latest request where it has no turn in the book; a turn there is lost."""
@@ -271,7 +285,7 @@ class SharedLimiter:
             rate = self._rate / self._clients
             local = self._make_local(rate)
             for at in _history(list(self._own), local.count, local.span, now):
-                local.take(at)
+                local.note(at)
             local.pause(self.paused_until)
             self._local = local
             self._sent = deque(((0, at) for _, at in self._sent), self._sent.maxlen)

@@ -57,11 +57,11 @@ def test_5_percent_of_the_rate_are_burst(make, rate, burst) -> None:
     assert instants == pytest.approx([0.0] * burst + [1.015 / rate], abs=2e-6)
 
 
-@pytest.mark.parametrize("rate", [1.0, 1.5, 1.999])
-def test_only_whole_requests_fit_into_a_second(make, rate) -> None:
+@pytest.mark.parametrize(("rate", "free"), [(1.0, 1.015), (1.5, 1.348333 / 2), (2.5, 1.215 / 3)])
+def test_a_fraction_of_the_rate_counts_in_a_longer_stretch(make, rate, free) -> None:
     answer = ask(make(rate=rate), want=2)
     assert [at for _, at in answer.turns] == [0.0]
-    assert answer.free == pytest.approx(1.015)
+    assert answer.free == pytest.approx(free, abs=1e-5)
 
 
 def test_as_many_turns_are_booked_as_are_wanted(make) -> None:

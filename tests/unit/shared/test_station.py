@@ -35,7 +35,7 @@ def over(service: FakeService, **settings: Any) -> CosyClient:
     return CosyClient(URL, http_client=httpx.Client(transport=service), **settings)
 
 
-def limiter(client: CosyClient) -> object:
+def limiter(client: CosyClient) -> Any:
     return client._core.engine().cluster.stations[0].limiter
 
 
@@ -48,13 +48,13 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_without_redis_the_limit_is_the_clients_own() -> None:
     with over(FakeService()) as client:
-        assert isinstance(limiter(client), RateLimiter)
+        assert isinstance(limiter(client).limiter, RateLimiter)
 
 
 def test_calls_go_through_a_limit_in_redis(redis_server) -> None:
     sharing = SharingConfig(redis_url=redis_server.url, timeout=5.0)
     with over(FakeService(), sharing=sharing) as client:
-        assert isinstance(limiter(client), SharedLimiter)
+        assert isinstance(limiter(client).limiter, SharedLimiter)
         for _ in range(3):
             assert client.synth("你好").duration > 0
         assert "cosy-limit" in {thread.name for thread in threading.enumerate()}

@@ -1,0 +1,99 @@
+"""The way to an endpoint: a place among its requests in flight, and a turn in its rate limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..clock import Clock
+from ..errors import RateLimitedError
+from .budget import Permits
+from .job import Job
+from .station import Station
+from .turns import Waiter
+
+__all__ = ["Entry"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Waits for a place and a turn, for all threads; who waits for the one does not hold the other.
+
+    `connections`: the places of all endpoints together; None where the endpoints' own are fewer.
+    """
+
+    connections: Permits | None
+    clock: Clock
+
+    def wait(self, job: Job, station: Station) -> float:
+        """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
+        return the instant at which the limiter let it go."""
+        self._take_place(job, station)
+        now = self.clock.now()
+        if station.limiter.go(now, job.interactive):
+            return now
+        self.give_back(station)
+        waiter = Waiter.of(job)
+        job.stop.attach(waiter.event)
+        try:
+            return self._stand_in_line(job, station, waiter)
+        finally:
+            job.stop.detach(waiter.event)
+            station.limiter.leave(waiter, self.clock.now())
+
+    def _stand_in_line(self, job: Job, station: Station, waiter: Waiter) -> float:
+        clock, limiter, latest = self.clock, station.limiter, job.deadline.at
+        now = clock.now()
+        wait = limiter.join(waiter, now)
+        while now + wait <= latest:
+            waiter.sleep(clock)
+            self._take_place(job, station, again=True)
+            now = clock.now()
+            wait = limiter.take(waiter, now)
+            if wait <= 0.0:
+                return now
+            self.give_back(station)
+        raise _no_turn(job, station, now, wait)
+
+    def _take_place(self, job: Job, station: Station, again: bool = False) -> None:
+        now = self.clock.now()
+        left = job.deadline.remaining(now)
+        longest = station.governor.longest_wait(job.interactive, now)
+        if not self._take_slot(job, station, min(left, longest), again):
+            if longest < left:
+                raise station.governor.no_place(longest)
+            raise job.deadline.error("waiting for a free connection")
+
+    def _take_slot(self, job: Job, station: Station, seconds: float, again: bool) -> bool:
+        slots, connections = station.slots, self.connections
+        key, urgent = job.tenant, job.interactive
+        if connections is None:
+            return slots.acquire(key=key, urgent=urgent, seconds=seconds, again=again)
+        until = self.clock.now() + seconds
+        first, second = slots, connections
+        # Who waits for the second one does not hold the first: then the two change places.
+        while first.acquire(key=key, urgent=urgent, seconds=seconds, again=again):
+            free = False
+            try:
+                free = second.acquire(key=key, urgent=urgent, again=again)
+            finally:
+                if not free:
+                    first.release()
+            if free:
+                return True
+            first, second, again = second, first, True
+            seconds = until - self.clock.now()
+        return False
+
+    def give_back(self, station: Station) -> None:
+        """Give the place back; the turn is used up, or was never there."""
+        if self.connections is not None:
+            self.connections.release()
+        station.slots.release()
+
+
+def _no_turn(job: Job, station: Station, now: float, wait: float) -> RateLimitedError:
+    return RateLimitedError(
+        f"no turn within the deadline of {job.deadline.seconds:g} s: {station.why_no_turn(now)}",
+        endpoint=station.label,
+        retry_after=wait,
+    )

@@ -29,8 +29,8 @@ class JointTurns:
         return False
 
     def join(self, waiter: Waiter, now: float) -> float:
-        """Stand in line; return the seconds until its turn, as things are."""
-        return max(self._own.join(waiter, now), self._common.next_free(now, waiter.urgent) - now)
+        """Stand in line; return the seconds until its own endpoint's turn, as things are."""
+        return self._own.join(waiter, now)
 
     def take(self, waiter: Waiter, now: float) -> float:
         """Take both turns, leave the lines, and return 0; else stay, and return the seconds until

@@ -18,6 +18,7 @@ look again, and nobody else. States of a waiter, changed under the line's lock b
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
@@ -91,7 +92,9 @@ class Waiter:
 
     def counts(self, now: float) -> bool:
         """Return whether others must let it go first."""
-        return not self.stop.is_set() and not (self.away and self.due < now - _GRACE)
+        if self.stop.is_set() or self.second is not None:
+            return False
+        return not self.away or self.due >= now - _GRACE
 
 
 class Turns:
@@ -120,7 +123,7 @@ class Turns:
     def go(self, now: float, urgent: bool) -> bool:
         """Let a request leave now that never stood in line; return whether it may."""
         with self._lock:
-            if (self._urgent or (self._normal and not urgent)) and self._before(now, urgent):
+            if (self._urgent or (self._normal and not urgent)) and self._blocked(now, urgent) > now:
                 return False
             return self._limiter.take(now) <= 0.0
 
@@ -168,7 +171,7 @@ class Turns:
             queues = self._urgent if waiter.urgent else self._normal
             queues.setdefault(waiter.key, deque()).append(waiter)
             self._count(waiter, 1)
-            wait = self._expect(waiter, now)
+            wait = self._expect(waiter, now, -math.inf)
             called = self._call(now)
         self._wake(called)
         return wait
@@ -176,10 +179,10 @@ class Turns:
     def ready(self, waiter: Waiter, now: float) -> float:
         """Return 0 when its turn is there, else the seconds until then; it comes again then."""
         with self._lock:
-            free = not self._before(now, waiter.urgent, waiter.key)
-            if free and self._limiter.next_free(now) <= now:
+            until = self._blocked(now, waiter.urgent, waiter.key)
+            if until <= now and self._limiter.next_free(now) <= now:
                 return 0.0
-            wait = self._expect(waiter, now)
+            wait = self._expect(waiter, now, until)
             called = self._call(now)
         self._wake(called)
         return wait
@@ -187,12 +190,12 @@ class Turns:
     def take(self, waiter: Waiter, now: float) -> float:
         """Take a turn, leave the line, and return 0; else stay, and return the seconds until it."""
         with self._lock:
-            free = not self._before(now, waiter.urgent, waiter.key)
-            if free and self._limiter.take(now, waiter.due) <= 0.0:
+            until = self._blocked(now, waiter.urgent, waiter.key)
+            if until <= now and self._limiter.take(now, waiter.due) <= 0.0:
                 wait = 0.0
                 self._remove(waiter, served=True)
             else:
-                wait = self._expect(waiter, now)
+                wait = self._expect(waiter, now, until)
             called = self._call(now)
         self._wake(called)
         return wait
@@ -224,19 +227,23 @@ class Turns:
             for line in queues.values():
                 yield from line
 
-    def _before(self, now: float, urgent: bool, key: str | None = None) -> bool:
-        """Return whether somebody goes first. Of one key whoever has come may go: of two that were
-        due one after the other the second may wake first."""
+    def _blocked(self, now: float, urgent: bool, key: str | None = None) -> float:
+        """Return until when somebody goes first: -inf where nobody does, inf until it has gone.
+
+        Of one key whoever has come may go: of two that were due one after the other the second
+        may wake first.
+        """
         for queues in (self._urgent,) if urgent else (self._urgent, self._normal):
             own = queues is (self._urgent if urgent else self._normal)
             for other, line in queues.items():
                 if own and other == key:
-                    return False
-                if any(waiter.counts(now) for waiter in line):
-                    return True
-        return False
+                    return -math.inf
+                for waiter in line:
+                    if waiter.counts(now):
+                        return waiter.due + _GRACE if waiter.away else math.inf
+        return -math.inf
 
-    def _expect(self, waiter: Waiter, now: float) -> float:
+    def _expect(self, waiter: Waiter, now: float, until: float) -> float:
         """Set when it comes; return the seconds until its turn, if nothing changes."""
         ahead = self._ahead(waiter)
         at = self._limiter.next_free(now, ahead)
@@ -245,7 +252,8 @@ class Turns:
         wait = max(at - now, _SOON if ahead else _SOONEST)
         # What was expected before was wrong: so it may be again, and it is called in time.
         sleep = max(2 * wait if ahead and waiter.again else wait, self._limiter.patience)
-        waiter.due = min(now + sleep + _SOONEST, waiter.latest)
+        due = now + sleep + _SOONEST
+        waiter.due = min(max(due, until) if until < math.inf else due, waiter.latest)
         waiter.again, waiter.away = True, False
         return wait
 
@@ -268,13 +276,17 @@ class Turns:
 
     def _call(self, now: float) -> Waiter | None:
         """Bring the next in line forward where it would come too late; return it to be woken."""
-        coming = 0
+        coming: list[Waiter] = []
         for waiter in self._in_order():
             if waiter.away:
-                coming += waiter.counts(now)
+                if waiter.counts(now):
+                    coming.append(waiter)
             elif not waiter.stop.is_set():
-                at = self._limiter.next_free(now, coming)
-                at = min(max(at, now + self._limiter.patience), waiter.latest)
+                at = max(self._limiter.next_free(now, len(coming)), now + self._limiter.patience)
+                for other in coming:
+                    if (other.urgent, other.key) != (waiter.urgent, waiter.key):
+                        at = max(at, other.due + _GRACE)
+                at = min(at, waiter.latest)
                 if waiter.due <= at + _SOON:
                     return None
                 waiter.due = at

@@ -363,7 +363,8 @@ class SharedLimiter:
         # The book is full. Each client comes again at a time of its own, so that all get a share;
         # and soon while it has turns: when they are taken late, the others must hear of it before
         # they book for a second later.
-        seconds, scatter = max(_FULL, answer.free - HORIZON), random.uniform(0.0, _BUSY)
+        seconds = min(max(_FULL, answer.free - HORIZON), _IDLE)
+        scatter = random.uniform(0.0, _BUSY)
         self._full_until = now + seconds + scatter
         return (_FULL if turns or self._sent else seconds) + scatter
 

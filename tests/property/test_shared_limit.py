@@ -96,7 +96,7 @@ class Sharing(RuleBasedStateMachine):
         self.redis.flushall()
         self.rate = rate
         sharing = SharingConfig(redis_url=self.url, timeout=5.0)
-        self.books = [RedisBook(sharing, NAME, rate) for _ in range(3)]
+        self.books = [RedisBook(sharing, NAME, rate, self.clock.now) for _ in range(3)]
         self.limiters = [
             SharedLimiter(rate, book, RateLimiter, self.clock, self.told, 3) for book in self.books
         ]

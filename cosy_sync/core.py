@@ -17,6 +17,7 @@ from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
 from .engine import Engine, Supplies
 from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
+from .hooks import WeakCheck, WeakObserver
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
 from .wires import (
@@ -112,6 +113,13 @@ class Core:
             expiry = min(can.idle_expiry for can in self._capabilities)
             pool = dataclasses.replace(pool, idle_expiry=expiry)
         return dataclasses.replace(config, batch=batch, pool=pool)
+
+    def lent(self, config: ClientConfig) -> ClientConfig:
+        """Return settings for the machines, which hold no check of the user's; see hooks."""
+        if config.verify.check is None:
+            return config
+        verify = dataclasses.replace(config.verify, check=WeakCheck(config.verify.check))
+        return dataclasses.replace(config, verify=verify)
 
     def check_streaming(self, config: ClientConfig) -> None:
         """Raise ConfigError where the wire cannot stream; it says which wires can."""
@@ -212,10 +220,12 @@ class Core:
         engine = Engine(
             Supplies(
                 endpoints=self.endpoints,
-                config=self.config,
+                config=self.lent(self.config),
                 network=self._network(),
                 wire=_wire,
-                observer=Observers([self._stats, LogObserver(), *self._observers]),
+                observer=Observers(
+                    [self._stats, LogObserver(), *map(WeakObserver, self._observers)]
+                ),
                 clock=self.clock,
             )
         )
@@ -228,7 +238,7 @@ class Core:
         from .net import provide_sender
 
         forked = os.getpid() != self._pid
-        sender = provide_sender(self.config, self._http_client, forked=forked)
+        sender = provide_sender(self.lent(self.config), self._http_client, forked=forked)
         try:
             for endpoint in self.endpoints:
                 sender.prepare(endpoint.url)

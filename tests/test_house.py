@@ -24,6 +24,7 @@ FLOORS = [
         "progress",
         "logs",
         "stats",
+        "hooks",
         "speech_stream",
         "core",
         "client",

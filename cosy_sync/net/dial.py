@@ -19,7 +19,7 @@ from ..errors import ConnectError, TransportError
 from .connection import LONGEST, Connection, Stream
 from .exchange import Budget, exchange
 from .nested import NestedTls
-from .resolver import look_up
+from .resolver import look_up_until
 from .route import Proxy, Route
 
 __all__ = ["default_ssl_context", "dial"]
@@ -46,13 +46,11 @@ def default_ssl_context(verify: bool) -> ssl.SSLContext:
 def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
     """Connect to the route's server, trying each of its addresses, until the instant `until`.
 
-    Only the system's look-up of a name cannot be bounded from here; a route that has an address
-    needs none. Raises ConnectError; its
-    message says what to check.
+    Raises ConnectError; its message says what to check.
     """
     first = route.proxy or route
     until = min(until, time.monotonic() + LONGEST)
-    found = [route.address] if route.address else look_up(first.host, first.port)
+    found = [route.address] if route.address else look_up_until(first.host, first.port, until)
     failure: Exception = TimeoutError("no time left")
     for number, address in enumerate(found):
         left = until - time.monotonic()

@@ -5,16 +5,16 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..clock import Clock
-from ..config import BreakerConfig, ClientConfig, Endpoint
+from ..config import ClientConfig, Endpoint, SharingConfig
 from ..errors import BadAudioError, ConnectError, CosyError, ReplyTimeout
 from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
-from ..policies import Breaker, Health, Tempo
+from ..policies import Breaker, Health, Tempo, redis_storage
 from ..policies.balancer import SOON
-from ..shared import BreakerLink
+from ..shared import BreakerLink, connect
 from .budget import Permits
 from .governor import Governor
 from .joint_turns import JointTurns
@@ -68,7 +68,7 @@ class Station:
         self.breaker = Breaker(
             config.breaker, self.label, on_change=self._tell, listeners=config.breaker.listeners
         )
-        self._link = self._link_breaker(config.breaker, clock)
+        self._link = self._link_breaker(config, clock)
         self.governor = Governor(
             endpoint, config.overload, self.slots, own, observer, label=self.label
         )
@@ -174,12 +174,15 @@ class Station:
         if self._link is not None:
             self._link.close(seconds)
 
-    def _link_breaker(self, config: BreakerConfig, clock: Clock) -> BreakerLink | None:
-        if config.storage is None:
+    def _link_breaker(self, config: ClientConfig, clock: Clock) -> BreakerLink | None:
+        storage, sharing = config.breaker.storage, config.sharing
+        if storage is None and sharing.redis_url is not None and sharing.breaker:
+            storage = functools.partial(_storage, sharing)
+        if storage is None:
             return None
         breaker = self.breaker
         return BreakerLink(
-            config.storage,
+            storage,
             self.label,
             lambda state, age: breaker.follow(state, clock.now(), age),
             functools.partial(self._tell_sharing, "breaker"),
@@ -192,3 +195,10 @@ class Station:
 
     def _tell_sharing(self, what: str, shared: bool, reason: str) -> None:
         self._observer.on_event(SharingChanged(self.label, what, shared, reason))
+
+
+def _storage(sharing: SharingConfig, label: str) -> Any:
+    """Return where a breaker's state is shared. Raises what the Redis client raises."""
+    redis = connect(sharing)
+    redis.ping()  # pybreaker's storage hides that it cannot be reached
+    return redis_storage(redis, f"{sharing.prefix}:{{{label}}}")

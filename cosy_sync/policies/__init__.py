@@ -1,7 +1,7 @@
 """Decide whether, when and how often: pure functions of (state, now) that never wait."""
 
 from .balancer import Tempo, pick
-from .breaker import Admission, Breaker
+from .breaker import Admission, Breaker, redis_storage
 from .concurrency import Concurrency
 from .deadline import Deadline
 from .ejection import Ejector, Health
@@ -29,4 +29,5 @@ __all__ = [
     "Tempo",
     "Throttle",
     "pick",
+    "redis_storage",
 ]

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pybreaker
 
@@ -15,7 +16,7 @@ from ..config import BreakerConfig
 from ..errors import BreakerOpenError, CosyError, ReplyTimeout
 from .window import Window
 
-__all__ = ["Admission", "Breaker"]
+__all__ = ["Admission", "Breaker", "redis_storage"]
 
 CLOSED: str = pybreaker.STATE_CLOSED
 OPEN: str = pybreaker.STATE_OPEN
@@ -352,3 +353,8 @@ def _guarded(call: Callable[..., object], *args: object) -> None:
         # Nobody above may catch it, so it is shown as Python shows such exceptions of threads.
         told = (type(error), error, error.__traceback__, threading.current_thread())
         threading.excepthook(threading.ExceptHookArgs(told))
+
+
+def redis_storage(redis: Any, namespace: str) -> Any:
+    """Return pybreaker's storage of a breaker in Redis, for those who share its state."""
+    return pybreaker.CircuitRedisStorage("closed", redis, namespace=namespace)

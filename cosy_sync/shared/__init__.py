@@ -2,6 +2,6 @@
 
 from .breaker import BreakerLink
 from .limiter import Limiter, SharedLimiter
-from .redis_book import RedisBook
+from .redis_book import RedisBook, connect
 
-__all__ = ["BreakerLink", "Limiter", "RedisBook", "SharedLimiter"]
+__all__ = ["BreakerLink", "Limiter", "RedisBook", "SharedLimiter", "connect"]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from ..config import SharingConfig
 from ..config.load import quota
 
-__all__ = ["Answer", "Ask", "Book", "RedisBook"]
+__all__ = ["Answer", "Ask", "Book", "RedisBook", "connect"]
 
 # Seconds by which requests may come closer together on their way to the service.
 _JITTER = 0.015
@@ -203,7 +203,7 @@ class RedisBook:
         rate: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._url = sharing.redis_url
+        self._sharing = sharing
         self.timeout = sharing.timeout
         # Braces make a Redis cluster keep the three together.
         base = f"{sharing.prefix}:{{{name}}}"
@@ -247,20 +247,25 @@ class RedisBook:
         return _micro(self._clock() - self._told_at + max(_SET, 2 * self.timeout))
 
     def _connect(self) -> None:
-        # Not at the top: an optional package, and 80 ms of imports.
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        client: Any = redis.Redis
-        self._redis = client.from_url(
-            self._url,
-            socket_timeout=self.timeout,
-            socket_connect_timeout=self.timeout,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = connect(self._sharing)
         # Sends the script's digest, and the script itself where Redis does not know it yet.
         self._script = self._redis.register_script(_SCRIPT)
+
+
+def connect(sharing: SharingConfig) -> Any:
+    """Return a client of the Redis that is shared; it connects when it is first used."""
+    # Not at the top: an optional package, and 80 ms of imports.
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    client: Any = redis.Redis
+    return client.from_url(
+        sharing.redis_url,
+        socket_timeout=sharing.timeout,
+        socket_connect_timeout=sharing.timeout,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 def _micro(seconds: float) -> int:

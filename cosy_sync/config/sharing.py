@@ -17,7 +17,7 @@ _SCHEMES = ("redis", "rediss", "unix")
 
 @dataclass(frozen=True, kw_only=True)
 class SharingConfig:
-    """What all who use the same Redis have in common: each endpoint's rate limit and breaker."""
+    """What all who use the same Redis share: each endpoint's rate, connections and breaker."""
 
     # Where Redis is, as redis://, rediss:// or unix://; never shown or logged. None shares nothing.
     redis_url: str | None = field(default=None, repr=False)
@@ -26,6 +26,9 @@ class SharingConfig:
     # Seconds that Redis may take for an answer. A longer time lets callers wait longer when it is
     # gone; a shorter one takes a busy Redis for a lost one.
     timeout: float = 0.1
+    # Share `max_connections` too: each client gets what it needs, as long as all together keep to
+    # it, else an equal share. False leaves each client all of them.
+    connections: bool = True
     # Share the breaker's state too: where it opens in one process, the others stop as well. A
     # storage of your own, BreakerConfig(storage=...), goes before.
     breaker: bool = True
@@ -38,7 +41,7 @@ class SharingConfig:
         good = isinstance(self.prefix, str) and bool(self.prefix) and not set("{}") & {*self.prefix}
         if not good:
             raise ConfigError(f"prefix: must be a name without braces, got {self.prefix!r}")
-        check(self, positive("timeout") + count("clients") + flag("breaker"))
+        check(self, positive("timeout") + count("clients") + flag("connections", "breaker"))
 
 
 def _check_url(url: Any) -> None:

@@ -64,31 +64,39 @@ class Entry:
             raise job.deadline.error("waiting for a free connection")
 
     def _take_slot(self, job: Job, station: Station, seconds: float, again: bool) -> bool:
-        slots, connections = station.slots, self.connections
         key, urgent = job.tenant, job.interactive
-        if connections is None:
-            return slots.acquire(key=key, urgent=urgent, seconds=seconds, again=again)
+        if self.connections is None and station.shared_slots is None:
+            return station.slots.acquire(key=key, urgent=urgent, seconds=seconds, again=again)
         until = self.clock.now() + seconds
-        first, second = slots, connections
-        # Who waits for the second one does not hold the first: then the two change places.
-        while first.acquire(key=key, urgent=urgent, seconds=seconds, again=again):
-            free = False
+        needed = self._places(station)
+        # Who waits for one of them does not hold the others: what was lacking is waited for first.
+        while needed[0].acquire(key=key, urgent=urgent, seconds=seconds, again=again):
+            taken = 1
             try:
-                free = second.acquire(key=key, urgent=urgent, again=again)
+                while taken < len(needed) and needed[taken].acquire(key=key, urgent=urgent):
+                    taken += 1
             finally:
-                if not free:
-                    first.release()
-            if free:
+                if taken < len(needed):
+                    for permits in needed[:taken]:
+                        permits.release()
+            if taken == len(needed):
                 return True
-            first, second, again = second, first, True
-            seconds = until - self.clock.now()
+            needed.insert(0, needed.pop(taken))
+            seconds, again = until - self.clock.now(), True
         return False
 
     def give_back(self, station: Station) -> None:
         """Give the place back; the turn is used up, or was never there."""
-        if self.connections is not None:
-            self.connections.release()
-        station.slots.release()
+        if self.connections is None and station.shared_slots is None:
+            station.slots.release()
+            return
+        for permits in self._places(station):
+            permits.release()
+
+    def _places(self, station: Station) -> list[Permits]:
+        """Return what a place consists of: the endpoint's own, and where there is one, that of all
+        endpoints and that among other processes."""
+        return [p for p in (station.slots, self.connections, station.shared_slots) if p is not None]
 
 
 def _no_turn(job: Job, station: Station, now: float, wait: float) -> RateLimitedError:

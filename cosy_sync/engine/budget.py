@@ -50,6 +50,13 @@ class Permits:
         """Return how much is taken."""
         return self.limit - self._free
 
+    @property
+    def wanted(self) -> int:
+        """Return how much is taken, and how many wait."""
+        with self._lock:
+            queues = (*self._urgent.values(), *self._normal.values())
+            return self.used + sum(map(len, queues))
+
     def acquire(
         self,
         cost: int = 1,

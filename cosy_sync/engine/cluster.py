@@ -56,6 +56,10 @@ class Ways(NameService, Protocol):
         """Close what is open to an address of a URL's host."""
         ...
 
+    def close_idle(self, url: str) -> None:
+        """Close the idle connections to a URL's host."""
+        ...
+
 
 class Cluster:
     """The stations: one for each endpoint, or for each address of its name.
@@ -318,6 +322,7 @@ class Cluster:
                 address=address,
                 company=None if self.alone else self,
             )
+            station.close_idle = lambda url: self._ways.close_idle(url)
             if self._common is not None:
                 station.limit_with(self._common)
         return station

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ..clock import Clock
@@ -14,7 +14,7 @@ from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
 from ..policies import Breaker, Health, Tempo, redis_storage
 from ..policies.balancer import SOON
-from ..shared import BreakerLink, connect
+from ..shared import BreakerLink, PlaceBook, SharedPlaces, connect
 from .budget import Permits
 from .governor import Governor
 from .joint_turns import JointTurns
@@ -62,6 +62,11 @@ class Station:
         self.company = company
         self._observer = observer
         self.slots = Permits(endpoint.max_connections)
+        # Closes the idle connections to a URL's host; set by who knows the net.
+        self.close_idle: Callable[[str], None] = lambda url: None
+        # This client's share of them, where several share them; None where nobody does.
+        self.shared_slots: Permits | None = None
+        self._places = self._share_places(config.sharing)
         own = make_turns(self.label, endpoint.rate, config.sharing, observer, clock)
         self._own_limiter = own
         self.limiter: Turns | JointTurns = own
@@ -89,6 +94,8 @@ class Station:
         """Note that an attempt begins."""
         if self._link is not None:
             self._link.start()
+        if self._places is not None:
+            self._places.look()
         with self._lock:
             if not self.busy:
                 self._tempo.progress = now
@@ -171,8 +178,29 @@ class Station:
     def close(self, seconds: float) -> None:
         """End what shares limiter and breaker with others; wait at most so many seconds."""
         self._own_limiter.close(seconds)
+        if self._places is not None:
+            self._places.close(seconds)
         if self._link is not None:
             self._link.close(seconds)
+
+    def _share_places(self, sharing: SharingConfig) -> SharedPlaces | None:
+        if sharing.redis_url is None or not sharing.connections:
+            return None
+        most, url = self.endpoint.max_connections, self.endpoint.url
+        self.shared_slots = Permits(most)
+        return SharedPlaces(
+            self.shared_slots,
+            PlaceBook(sharing, self.label, most),
+            sharing.clients,
+            lambda: self.close_idle(url),
+            functools.partial(self._tell_sharing, "connections"),
+        )
+
+    def close_slots(self) -> None:
+        """Wake everybody who waits for a place, and let nobody in any more."""
+        self.slots.close()
+        if self.shared_slots is not None:
+            self.shared_slots.close()
 
     def _link_breaker(self, config: ClientConfig, clock: Clock) -> BreakerLink | None:
         storage, sharing = config.breaker.storage, config.sharing

@@ -2,6 +2,15 @@
 
 from .breaker import BreakerLink
 from .limiter import Limiter, SharedLimiter
+from .places import PlaceBook, SharedPlaces
 from .redis_book import RedisBook, connect
 
-__all__ = ["BreakerLink", "Limiter", "RedisBook", "SharedLimiter", "connect"]
+__all__ = [
+    "BreakerLink",
+    "Limiter",
+    "PlaceBook",
+    "RedisBook",
+    "SharedLimiter",
+    "SharedPlaces",
+    "connect",
+]

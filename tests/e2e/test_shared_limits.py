@@ -126,6 +126,29 @@ def test_two_clients_share_the_limit_of_all_their_endpoints(redis_server) -> Non
     assert max(sum(at <= other < at + 1 for other in sent.at) for at in sent.at) < 60
 
 
+def test_clients_of_one_redis_open_no_more_connections_than_the_service_allows(
+    redis_server,
+) -> None:
+    sharing = SharingConfig(redis_url=redis_server.url, timeout=2.0)
+
+    def speak(url: str) -> int:
+        endpoint = Endpoint(url, max_connections=12, rate=1_000)
+        with CosyClient(endpoint, batch_size=1, sharing=sharing) as client:
+            texts = (f"这是第{number}句要说的话" for number in range(150))
+            return sum(out.audio is not None for out in client.synth_iter(texts))
+
+    service = ServerConfig(latency=0.05, max_connections=12, rps=0)
+    with Server(service) as server, ThreadPoolExecutor(4) as pool:
+        jobs = []
+        for _ in range(4):
+            jobs.append(pool.submit(speak, server.url))
+            time.sleep(0.1)
+        assert [job.result() for job in jobs] == [150] * 4
+        stats = server.stats()
+    # Each newcomer begins with one, while the others still hold all.
+    assert stats["status"].get("503", 0) < 20
+
+
 def test_an_emptied_redis_in_traffic_lets_no_second_hold_more_and_it_goes_on(redis_server) -> None:
     sent = Sent()
 

@@ -90,8 +90,9 @@ def test_a_wrong_password_fails_no_call_and_is_not_shown(redis_server) -> None:
     sharing = SharingConfig(redis_url=redis_server.url.replace("//", "//:a-secret@"), timeout=5.0)
     with over(FakeService(), sharing=sharing, observers=[watcher]) as client:
         assert client.synth("你好").duration > 0
-        until(lambda: len(watcher.events) == 2)
-    assert {event.what for event in watcher.events} == {"rate limit", "breaker"}
+        until(lambda: len(watcher.events) == 3)
+    told = {event.what for event in watcher.events}
+    assert told == {"rate limit", "breaker", "connections"}
     assert all("AuthenticationError" in event.reason for event in watcher.events)
     assert not any("a-secret" in event.reason for event in watcher.events)
 

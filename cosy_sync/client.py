@@ -106,7 +106,7 @@ class CosyClient:
         The callback gets the finished future, on the worker; it may use the client, but must not
         wait for a future of `submit`. Waits only while LimitConfig's `max_submitted` texts are
         under way, then raises ShedError; with `on_full="shed"` it raises at once. At the end of the
-        program, what is not finished within 5 s is cut off: close the client, or wait for the
+        program, what is not finished within 3 s is cut off: close the client, or wait for the
         futures.
         """
         if callback is not None and not callable(callback):

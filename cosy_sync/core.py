@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Core"]
 
-# Seconds that submitted work gets when the program ends without closing its client.
-_LAST_MOMENT = 5.0
+# Seconds that submitted work gets when the program ends without closing its client. With what comes
+# after it, the end of a process that was told to stop (SIGTERM) takes less than 5 s.
+_LAST_MOMENT = 3.0
 
 
 class Core:
@@ -57,6 +59,8 @@ class Core:
         config = _with_recording(config)
         wires = [_wire(endpoint, config) for endpoint in endpoints]
         self._capabilities = [wire.capabilities for wire in wires]
+        if any("grpc" in can.schemes for can in self._capabilities):
+            _refuse_gevent(config.wire)
         if http_client is not None and not all("http" in can.schemes for can in self._capabilities):
             # Else what was meant to be mocked, or to go through hooks, would go out past it.
             raise ConfigError(
@@ -257,6 +261,16 @@ def _checked(observers: Any) -> tuple[Observer, ...]:
             kind = type(each).__name__
             raise ConfigError(f"observers: expected a list of objects with on_event, got {kind}")
     return given
+
+
+def _refuse_gevent(wire: str) -> None:
+    """Raise ConfigError where gRPC's calls would stop all greenlets: they wait in C, unpatched."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("socket"):
+        raise ConfigError(
+            f"wire: {wire!r} blocks gevent's hub: while one call waits, no other greenlet runs; "
+            "use wire='runtime_http', or workers of threads or processes"
+        )
 
 
 def _wire(endpoint: Endpoint, config: ClientConfig) -> Wire:

@@ -664,6 +664,6 @@ def test_grpc_under_gevents_patches_is_refused_with_the_reason(
 ) -> None:
     patched = types.SimpleNamespace(is_module_patched=lambda name: name == "socket")
     monkeypatch.setitem(sys.modules, "gevent.monkey", patched)
-    with pytest.raises(ConfigError, match="'runtime_grpc' blocks gevent's hub.*runtime_http"):
+    with pytest.raises(ConfigError, match=r"'runtime_grpc' blocks gevent's hub.*runtime_http"):
         CosyClient("grpc://tts.test:50000", wire="runtime_grpc", voice="中文女")
     CosyClient("http://tts.test:50000", wire="runtime_http", voice="中文女").close()

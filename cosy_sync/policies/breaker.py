@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -356,5 +357,19 @@ def _guarded(call: Callable[..., object], *args: object) -> None:
 
 
 def redis_storage(redis: Any, namespace: str) -> Any:
-    """Return pybreaker's storage of a breaker in Redis, for those who share its state."""
-    return pybreaker.CircuitRedisStorage("closed", redis, namespace=namespace)
+    """Return pybreaker's storage of a breaker in Redis, for those who share its state.
+
+    It raises what the Redis client raises; pybreaker's own writes each error to a log instead.
+    """
+    storage: Any = pybreaker.CircuitRedisStorage("closed", redis, namespace=namespace)
+    storage.logger = _Raising()
+    return storage
+
+
+class _Raising:
+    """In place of the storage's logger."""
+
+    def exception(self, *_: object) -> None:
+        error = sys.exc_info()[1]
+        if error is not None:
+            raise error

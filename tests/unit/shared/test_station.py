@@ -144,6 +144,22 @@ def test_clients_of_one_redis_share_an_open_breaker_without_a_storage_of_ones_ow
         until(lambda: other.stats().breakers[URL] == "open")
 
 
+def test_a_redis_that_goes_away_is_told_of_by_events_and_not_in_pybreakers_log(
+    redis_server, caplog: pytest.LogCaptureFixture
+) -> None:
+    watcher = Watcher()
+    sharing = SharingConfig(redis_url=redis_server.url, timeout=0.5)
+    with over(FakeService(), sharing=sharing, observers=[watcher]) as client:
+        assert client.synth("你好").duration > 0
+        until(lambda: bool(redis_server.client().keys("*pybreaker*")))
+        redis_server.stop()
+        until(lambda: any(event.what == "breaker" for event in watcher.events))
+        redis_server.start()
+    (event,) = [event for event in watcher.events if event.what == "breaker"][:1]
+    assert not event.shared and "ConnectionError" in event.reason
+    assert not [record for record in caplog.records if record.name == "pybreaker"]
+
+
 def test_a_breaker_of_ones_own_beside_a_shared_limit_is_a_setting(redis_server) -> None:
     sharing = SharingConfig(redis_url=redis_server.url, breaker=False)
     with over(FakeService(), sharing=sharing) as client:

@@ -16,6 +16,7 @@ from cosy_sync.events import AttemptFinished
 from .machine import describe_machine
 from .rows import COLUMNS, Row
 from .sharing import redis_killed, shared_limit
+from .slow_start import fast_service, slow_service
 from .stage import parse_options, write_result
 from .table import Table
 from .upstream.limited import serve_limited, stats_of
@@ -184,6 +185,25 @@ def _outage(seconds: float) -> list[Row]:
     ]
 
 
+def _late_start(seconds: float) -> list[Row]:
+    rows = []
+    for texts, size in ((1, 64), (64, 64), (300, 64), (10, 1), (300, 1)):
+        name = f"away for {seconds:g} s from the start, {texts} texts in batches of {size}"
+        sends = _Sends()
+        with serve_limited(*_AUDIO, *_FREE, "--outage", f"0:{seconds}:refuse") as url:
+            back = time.monotonic() + seconds
+            with CosyClient(url, observers=[sends], batch_size=size) as client:
+                sentences = [text for text, _ in zip(_sentences(), range(texts), strict=False)]
+                outcomes = client.synth_many(sentences, on_error="return")
+        late = time.monotonic() - back
+        calls = sum(at < back for at, _, _ in sends.calls)
+        done = 100 * sum(outcome.ok for outcome in outcomes) / texts
+        rows.append(Row(name, "texts done", 100.0, done, unit="%"))
+        rows.append(Row(name, "the last text after the return", 6.0, late, most=True, unit="s"))
+        rows.append(Row(name, "requests during it", 80.0, calls, most=True))
+    return rows
+
+
 def _shortage(seconds: float) -> list[Row]:
     name, start, length = "capacity falls to 30 % for 5 s, interactive at 80 % load", 10.0, 5.0
     sends = _Sends()
@@ -265,6 +285,7 @@ _SITUATIONS: Sequence[tuple[str, Callable[[float], list[Row]], float]] = (
     ("failing-bulk", _random_failures_bulk, 60.0),
     ("failing-interactive", _random_failures_interactive, 60.0),
     ("outage", _outage, 20.0),
+    ("late-start", _late_start, 4.0),
     ("shortage", _shortage, 30.0),
     ("dies", lambda seconds: _lost_endpoint("refuse", seconds), 20.0),
     ("stalls", lambda seconds: _lost_endpoint("stall", seconds), 20.0),
@@ -273,6 +294,8 @@ _SITUATIONS: Sequence[tuple[str, Callable[[float], list[Row]], float]] = (
     ("limit", _limit_used, 30.0),
     ("shared", shared_limit, 30.0),
     ("redis", redis_killed, 20.0),
+    ("slow-service", slow_service, 1.0),
+    ("fast-service", fast_service, 1.0),
 )
 
 

@@ -33,7 +33,9 @@ class Request:
     as sent.
 
     `address` is the one of the host's addresses to send it to, None any. A `foreign` one goes to
-    somebody other than the service: nothing is added to it that tells of the caller.
+    somebody other than the service: nothing is added to it that tells of the caller. A `public`
+    one goes to addresses that anybody on the internet can have, or nowhere. `chars`: how many
+    characters are to be spoken, which may take their time.
     """
 
     url: str = field(repr=False)
@@ -42,6 +44,8 @@ class Request:
     address: str | None = None
     method: str = "POST"
     foreign: bool = False
+    public: bool = False
+    chars: int = 0
 
 
 @dataclass(slots=True)

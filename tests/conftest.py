@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import signal
 import socket
 import threading
 import time
@@ -22,6 +23,10 @@ except ImportError:
 # No test asserts a duration; hypothesis would, of each example.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# Started in the background by a shell, a process ignores Ctrl-C, and so would all of its children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SERVER_THREADS = ("AnyIO", "asyncio", "cosy-server", "cosy-speaker")
 

@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -41,6 +42,8 @@ _FIELDS = (
     "speakers",
     "api_key",
     "latency",
+    "text_latency",
+    "workers",
     "max_connections",
     "rps",
     "overrun",
@@ -76,6 +79,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     _add_listening(parser)
     _add_speaking(parser)
+    _add_work(parser)
     _add_limits(parser)
     _add_manners(parser)
     _add_faults(parser)
@@ -93,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
             **{name: getattr(args, name) for name in _FIELDS},
         )
     except ValueError as error:
-        return _complain(str(error))
+        return _complain(_in_options(str(error)))
     try:
         numbers = serve_forever(
             config,
@@ -186,8 +190,8 @@ def _add_speaking(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_limits(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("limits (0 switches one off)")
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("time that the work takes")
     group.add_argument(
         "--latency",
         type=float,
@@ -195,6 +199,24 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="least time that a call takes",
     )
+    group.add_argument(
+        "--text-latency",
+        type=float,
+        default=_DEFAULTS.text_latency,
+        metavar="SECONDS",
+        help="time that each text of a call takes beside",
+    )
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=_DEFAULTS.workers,
+        metavar="N",
+        help="calls worked on at the same time, the others wait in line; 0 for all",
+    )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("limits (0 switches one off)")
     group.add_argument(
         "--max-connections",
         type=int,
@@ -334,6 +356,14 @@ def _summary(numbers: dict[str, object]) -> str:
         f"peak {numbers['connections_peak']} connections, "
         f"{numbers['peak_requests_per_second']} requests/s"
     )
+
+
+def _in_options(message: str) -> str:
+    """Name the option of a field, and leave out what only Python can give."""
+    named = re.sub(r"^faults\[(.*?)\] is", r"--fault \1: the probability is", message)
+    named = re.sub(r"^(\w+) is ", lambda found: f"--{found[1].replace('_', '-')} is ", named)
+    named = re.sub(r"^shortages: ", "--shortage: ", named)
+    return named.removesuffix(", or None")
 
 
 def _complain(message: str) -> int:

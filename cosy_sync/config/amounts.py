@@ -77,6 +77,9 @@ class PoolConfig:
     ssl_context: ssl.SSLContext | None = None
     # Take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
     trust_env: bool = True
+    # Follow a service's link to its sound (wire `dashscope_http`) into private networks too. True
+    # lets whoever answers for the service make this machine ask there.
+    private_links: bool = False
 
     def __post_init__(self) -> None:
         check(
@@ -84,7 +87,7 @@ class PoolConfig:
             count("max_connections")
             + positive("idle_expiry", "max_age", "dns_refresh")
             + not_negative("dns_keep")
-            + flag("verify_tls", "trust_env"),
+            + flag("verify_tls", "trust_env", "private_links"),
         )
 
     @classmethod
@@ -111,13 +114,19 @@ class TimeoutConfig:
 
     # Name look-up, TCP and TLS together.
     connect: float = 3.0
-    # From the last byte of the request until the first byte of the reply: the synthesis itself.
+    # Until the first byte of the reply's body: the synthesis itself. Counts from the request's
+    # end, or from the latest good reply of the same address, where others are spoken meanwhile;
+    # and lasts longer by so much for each character of the request's texts.
     first_byte: float = 30.0
+    first_byte_per_char: float = 0.01
     # Between two bytes of the reply.
     idle: float = 15.0
 
     def __post_init__(self) -> None:
-        check(self, positive("connect", "first_byte", "idle"))
+        check(
+            self,
+            positive("connect", "first_byte", "idle") + not_negative("first_byte_per_char"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

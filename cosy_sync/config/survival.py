@@ -25,9 +25,18 @@ class RetryConfig:
     max_wait: float = 10.0
     # Repetitions after audio that was wrong or missing.
     max_bad_audio: int = 2
+    # Seconds after its first failure for which a bulk text waits, beyond its repetitions, for an
+    # endpoint that is away; None: as long as its deadline allows. Shorter ends a call sooner where
+    # nothing is at the address, and loses texts to longer outages.
+    outlast: float | None = None
 
     def __post_init__(self) -> None:
-        check(self, whole("max_retries", "max_bad_audio") + positive("base", "max_wait"))
+        check(
+            self,
+            whole("max_retries", "max_bad_audio")
+            + positive("base", "max_wait")
+            + (not_negative("outlast") if self.outlast is not None else ()),
+        )
 
 
 _RATIO_RULES: tuple[Rule, ...] = (("failure_ratio", lambda v: v <= 1, "at most 1"),)
@@ -57,6 +66,7 @@ class BreakerConfig:
     # service that has died is left alone long before its failures are half of the window.
     dead_after: float = 1.5
     # Seconds that it stays open; `jitter` is a share of them, so that clients do not return as one.
+    # While bulk work waits, single probes go earlier: after a 60th of it, then at most every 30th.
     open_for: float = 30.0
     jitter: float = 0.1
     # Calls let through afterwards; all of them must succeed, and none be slow, to close it.
@@ -94,6 +104,10 @@ _OVERLOAD_RULES: tuple[Rule, ...] = (
 class OverloadConfig:
     """How the client holds back when the service has too much to do."""
 
+    # Requests in flight at an endpoint at first; more as soon as replies show that it bears them,
+    # up to its `max_connections`. More fills a fast service earlier, by a round trip or two, and
+    # gives a slow one more texts than it can speak before their deadline.
+    start: int = 4
     # Retries of interactive calls, as a share of the interactive texts sent in the latest seconds,
     # `retry_window`. More saves more calls from single failures, and adds as much traffic when
     # everything fails; a longer window lets more of it come at once.
@@ -127,7 +141,7 @@ class OverloadConfig:
             self,
             positive("retry_window", "throttle_factor", "throttle_window", "decrease", "recovery")
             + not_negative("retry_share", "retry_floor", "throttle_cap", "patience")
-            + count("throttle_min_calls")
+            + count("start", "throttle_min_calls")
             + _OVERLOAD_RULES,
         )
 
@@ -176,7 +190,8 @@ class VerifyConfig:
 
     # False accepts any well-formed audio; missing or doubled items are refused all the same.
     enabled: bool = True
-    # Seconds of speech per character: the widest plausible bounds.
+    # Seconds of speech per character: the widest plausible bounds. Of the least, silence counts for
+    # nothing.
     min_seconds_per_char: float = 0.02
     max_seconds_per_char: float = 2.0
     # Seconds that every text may last longer: pauses at both ends.

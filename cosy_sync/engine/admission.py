@@ -41,27 +41,36 @@ class Entry:
             station.limiter.leave(waiter, self.clock.now())
 
     def _stand_in_line(self, job: Job, station: Station, waiter: Waiter) -> float:
-        clock, limiter, latest = self.clock, station.limiter, job.deadline.at
+        clock, limiter = self.clock, station.limiter
         now = clock.now()
         wait = limiter.join(waiter, now)
-        while now + wait <= latest:
+        while True:
+            paused = limiter.paused_until > now
+            deadline = job.deadline if paused else job.queue_deadline or job.deadline
+            if now + wait > deadline.at:
+                raise _no_turn(job, station, now, wait)
+            waiter.latest = deadline.at
             waiter.sleep(clock)
+            if not paused:
+                job.queued(clock.now() - now)
             self._take_place(job, station, again=True)
             now = clock.now()
             wait = limiter.take(waiter, now)
             if wait <= 0.0:
                 return now
             self.give_back(station)
-        raise _no_turn(job, station, now, wait)
 
     def _take_place(self, job: Job, station: Station, again: bool = False) -> None:
         now = self.clock.now()
-        left = job.deadline.remaining(now)
+        deadline = job.queue_deadline or job.deadline
+        left = deadline.remaining(now)
         longest = station.governor.longest_wait(job.interactive, now)
         if not self._take_slot(job, station, min(left, longest), again):
             if longest < left:
                 raise station.governor.no_place(longest)
-            raise job.deadline.error("waiting for a free connection")
+            raise deadline.error("waiting for a free connection")
+        if job.queue_deadline is not None:
+            job.queued(self.clock.now() - now)
 
     def _take_slot(self, job: Job, station: Station, seconds: float, again: bool) -> bool:
         key, urgent = job.tenant, job.interactive

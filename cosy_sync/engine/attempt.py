@@ -6,9 +6,8 @@ import itertools
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 from urllib.parse import urlsplit
 
 from ..audio import Verifier, read_audio
@@ -21,23 +20,20 @@ from ..errors import (
     ReplyTimeout,
 )
 from ..events import AttemptFinished, AudioRefused, Observer
-from ..messages import Parcel, Payload, Reply
+from ..messages import Parcel, Payload, Reply, Request
 from ..models import Audio, Timing, Utterance
-from ..policies import Admission
+from ..policies import Call
 from ..wires.base import Wire
 from .admission import Entry
 from .budget import Permits
 from .job import Job
+from .ports import Result, Sender
 from .room import Room
 from .sizes import ReplyBounds
-from .station import Station
+from .station import Station, Visit
 
 __all__ = [
     "Attempter",
-    "Attempts",
-    "Ongoing",
-    "Result",
-    "Sender",
     "Visit",
     "aim",
     "fair_verdict",
@@ -53,68 +49,8 @@ _FAIR_SECONDS = 2.0
 # of tests, its seconds and the net's have nothing to do with each other.
 _HELD_UP, _LATEST_NEWS = 0.001, 1.0
 
-Result = Audio | CosyError
-
 # What is noted of an attempt that says nothing about the endpoint.
 NOT_SENT = RefusedError("not sent")
-
-
-class Ongoing(Protocol):
-    """A reply that goes on, as the net's sender or a fake gives it.
-
-    `status`, `headers` and `connect` as in Reply; `received` counts its bytes so far.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    connect: float
-    received: int
-
-    def read(self, seconds: float) -> bytes:
-        """Return what has come, b"" at the end, within so many seconds, or raise CosyError."""
-        ...
-
-    def whole(self, seconds: float) -> Reply:
-        """Read the rest within so many seconds and return all of it, or raise CosyError."""
-        ...
-
-    def close(self) -> None:
-        """Hang up, unless the reply came to its end."""
-        ...
-
-
-class Sender(Protocol):
-    """What moves a request: the net's sender, or a fake."""
-
-    def post(
-        self, parcel: Parcel, seconds: float, max_bytes: int, make_room: Callable[[int], None]
-    ) -> Reply:
-        """Send the parcel and return the reply within so many seconds, or raise CosyError.
-
-        Before the reply's body is read, make_room is called with its size in bytes, 0 where the
-        service does not say it; it may wait.
-        """
-        ...
-
-    def open(self, parcel: Parcel, seconds: float, max_bytes: int) -> Ongoing:
-        """Send the parcel and return its reply as it begins within so many seconds, or raise
-        CosyError."""
-        ...
-
-
-class Attempts(Protocol):
-    """What makes attempts for a caller."""
-
-    @property
-    def wires(self) -> Mapping[str, Wire]:
-        """Return each endpoint's wire, by its URL."""
-        ...
-
-    def attempt(
-        self, job: Job, texts: Sequence[Utterance], station: Station, number: int
-    ) -> Sequence[Result]:
-        """Send texts to an endpoint and return audio or an error for each."""
-        ...
 
 
 def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
@@ -124,15 +60,6 @@ def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
     """
     if clock.wait(stop, seconds):
         raise ClosedError("cancelled while it waited; the text was not finished")
-
-
-@dataclass(slots=True)
-class Visit:
-    """An attempt that is under way: where, how the breaker let it in, when it was sent."""
-
-    station: Station
-    admission: Admission
-    sent: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +76,8 @@ class Attempter:
     clock: Clock
     sample_rate: int
     format: str
+    # What the requests say beside their texts.
+    kind: int = 0
     run_id: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1), init=False)
     entry: Entry = field(init=False)
@@ -184,20 +113,32 @@ class Attempter:
 
         Raises RefusedError, DeadlineError or ClosedError, and then nothing is held.
         """
+        while True:
+            visit = self._enter_once(job, station, number)
+            if station.breaker.still_admits(visit.admission):
+                return visit
+            # It opened while this waited for its place: ask again.
+            self.entry.give_back(station)
+            station.leave(self.clock.now())
+
+    def _enter_once(self, job: Job, station: Station, number: int) -> Visit:
         now = self.clock.now()
-        admission = station.breaker.admit(now)
+        first = job.first_tries.get(station)
+        call = job.call = Call(self.kind, not job.interactive, bool(job.first_tries), first)
+        admission = station.breaker.admit(now, call)
         station.join(now)
         try:
-            if not admission.probe:  # the breaker's probes are few, and must get through
+            # The breaker's probes are few, and must get through.
+            if not admission.probe and not station.is_well_for(call, now):
                 waited = now - job.deadline.started if number == 1 else 0.0
                 station.governor.admit(job.interactive, now, waited)
-            went = self.entry.wait(job, station)
+            job.sent = self.entry.wait(job, station)
         except BaseException:
             now = self.clock.now()
             station.leave(now)
             station.breaker.record(admission, NOT_SENT, now, 0.0)
             raise
-        return Visit(station, admission, went)
+        return Visit(station, admission, job.sent, call)
 
     def leave(
         self,
@@ -211,9 +152,7 @@ class Attempter:
         station = visit.station
         self.entry.give_back(station)
         now = self.clock.now()
-        station.governor.record(verdict, visit.sent, now)
-        station.leave(now)
-        station.breaker.record(visit.admission, verdict, now, seconds)
+        verdict = station.settle(visit, verdict, now, seconds, texts)
         if station.company is not None:
             station.judge(texts, results, verdict, visit.sent, now, seconds)
 
@@ -234,7 +173,7 @@ class Attempter:
 
         def send(parcel: Parcel) -> Reply:
             nonlocal reply
-            aim(parcel, station)
+            aim(parcel, station, texts)
             left, first = job.deadline.remaining(self.clock.now()), reply is None
             reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
             if first and _HELD_UP < reply.left - visit.sent < _LATEST_NEWS:
@@ -319,8 +258,11 @@ class Attempter:
             self.observer.on_event(AudioRefused(timing.endpoint, timing.request_id, texts, reason))
 
 
-def aim(parcel: Parcel, station: Station) -> None:
-    """Send a parcel to the station's own address, if it goes to its host at all."""
+def aim(parcel: Parcel, station: Station, texts: Sequence[str] = ()) -> None:
+    """Send a parcel to the station's own address, if it goes to its host at all; give it the time
+    that its texts may take."""
+    if isinstance(parcel, Request):
+        parcel.chars = sum(map(len, texts))
     if station.address is not None and _same_host(parcel.url, station.endpoint.url):
         parcel.address = station.address
 

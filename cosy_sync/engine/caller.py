@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ..clock import Clock
 from ..errors import (
+    BadAudioError,
     ClosedError,
     CosyError,
     DeadlineError,
     RefusedError,
     ServerError,
+    ThrottledError,
     TransportError,
 )
 from ..events import (
@@ -24,18 +26,19 @@ from ..events import (
     TextsFinished,
 )
 from ..models import Audio, Utterance
-from ..policies import RetryBudget, RetryPolicy
-from .attempt import Attempts, Result, sleep
+from ..policies import FirstTry, RetryBudget, RetryPolicy
+from .attempt import sleep
 from .cluster import Cluster
 from .job import Job
+from .ports import Attempts, Result
 from .station import Station
 
 __all__ = ["Caller"]
 
 # The shortest wait for a breaker, in seconds: others may be probing.
 _BREAKER_NAP = 0.1
-# The wait for an endpoint that has died, where its breaker is not open yet.
-_OUTAGE_NAP = 1.0
+# What cures a service that gets more than it can speak in time.
+_SEND_LESS = "send less at once (batch_size, max_connections)"
 
 
 @dataclass(slots=True)
@@ -45,6 +48,8 @@ class _Group:
     texts: Sequence[Utterance]
     avoid: tuple[Station, ...] = ()
     attempt: int = 1
+    # How they first fared at each of these.
+    firsts: dict[Station, FirstTry] = field(default_factory=dict)
 
 
 class Caller:
@@ -85,6 +90,7 @@ class Caller:
             self._fail(job, group.texts, job.deadline.error("waiting for its turn"))
             return []
         results: Sequence[Result]
+        job.first_tries = group.firsts
         try:
             station = self._cluster.choose(job, group.avoid, now)
         except (RefusedError, DeadlineError) as error:
@@ -99,7 +105,7 @@ class Caller:
             if self._may_split(station, group, error):
                 middle = len(group.texts) // 2
                 halves = group.texts[:middle], group.texts[middle:]
-                return [_Group(half, group.avoid, group.attempt) for half in halves]
+                return [replace(group, texts=half, firsts=dict(group.firsts)) for half in halves]
             station.obey(error, self._clock.now())
             # Its frames would hold on to the reply for as long as the outcomes are kept.
             results = [error.with_traceback(None)] * len(group.texts)
@@ -119,7 +125,7 @@ class Caller:
         if station is not None and error.retryable:
             avoid = (*group.avoid, station)
             if self._cluster.elsewhere(avoid, self._clock.now()):
-                return [_Group(group.texts, avoid, group.attempt)]
+                return [replace(group, avoid=avoid)]
         pause = getattr(error, "retry_after", None)
         if job.interactive or not error.retryable or pause is None:
             self._fail(job, group.texts, error)
@@ -152,12 +158,9 @@ class Caller:
                 continue
             if result.endpoint is None:
                 result.endpoint = station.label
-            elsewhere = self._cluster.elsewhere((*group.avoid, station), self._clock.now())
-            wait = self._retry.wait(job.note(utterance, result), elsewhere=elsewhere)
-            if wait is None and self._outlasts(job, station, result):
-                wait = _OUTAGE_NAP * (1 + 0.1 * random.random())
+            wait = self._plan(job, group, station, utterance, result)
             if wait is None or not self._may_repeat(job, utterance, result, wait):
-                self._fail(job, [utterance], self._last_word(job, result))
+                self._fail(job, [utterance], self._last_word(job, station, result))
             else:
                 again.append(utterance)
                 longest = max(longest, wait)
@@ -175,23 +178,54 @@ class Caller:
         except ClosedError as error:
             self._fail(job, again, error)
             return []
-        return [_Group(again, (*group.avoid, station), group.attempt + 1)]
+        return self._groups(job, group, station, again)
 
-    def _outlasts(self, job: Job, station: Station, error: CosyError) -> bool:
-        """Return whether a text waits for an endpoint that has died, after all of its retries.
+    def _groups(
+        self, job: Job, group: _Group, station: Station, again: Sequence[Utterance]
+    ) -> list[_Group]:
+        """Return the groups in which texts are sent again: together, unless one must be alone."""
+        together: list[Utterance] = []
+        apart: list[Utterance] = []
+        for text in again:
+            alone = _needs_own_request(job.tries[text.index][-1])
+            (apart if alone else together).append(text)
+        avoid, attempt = (*group.avoid, station), group.attempt + 1
+        groups = [together, *([text] for text in apart)]
+        return [_Group(texts, avoid, attempt, group.firsts) for texts in groups if texts]
 
-        For bulk work an outage that the breaker has not seen yet is as one that it has: it uses up
-        no attempt.
+    def _plan(
+        self, job: Job, group: _Group, station: Station, text: Utterance, error: CosyError
+    ) -> float | None:
+        """Note a text's failure; return the seconds until it is sent again, None for never."""
+        now = self._clock.now()
+        first = group.firsts.setdefault(station, FirstTry(job.sent, now))
+        elsewhere = self._cluster.elsewhere((*group.avoid, station), now)
+        errors = job.note(text, error)
+        if self._is_spared(job, station, error, first):
+            return self._retry.nap(error, job.spare(text), elsewhere=elsewhere)
+        spared = job.spared.get(text.index, 0)
+        return self._retry.wait(errors, elsewhere=elsewhere, spared=spared)
+
+    def _is_spared(self, job: Job, station: Station, error: CosyError, first: FirstTry) -> bool:
+        """Return whether a failure uses up no attempt, so that the deadline alone bounds the text.
+
+        Bulk work waits for a service that throttles it, and for one that is away.
         """
-        return (
-            not job.interactive and error.trips and error.retryable and station.breaker.seems_dead
-        )
+        if job.interactive or not error.retryable or not self._retry.repeats:
+            return False
+        if isinstance(error, ThrottledError):
+            return True
+        now = self._clock.now()
+        waits = self._retry.outlasts(now - first.failed)
+        return waits and error.trips and station.is_away(job.call.kind, error, first, now)
 
     def _may_repeat(self, job: Job, text: Utterance, error: CosyError, wait: float) -> bool:
         """Return whether a retry fits into the deadline and, if interactive, is paid for."""
         now = self._clock.now()
         if wait >= job.deadline.remaining(now):
             reason = "deadline"
+        elif _needs_own_request(error):
+            return True  # the service works, and is only asked whom it meant
         elif job.interactive and not self._budget.withdraw(1, now):
             reason = "budget"
         else:
@@ -199,12 +233,21 @@ class Caller:
         self._observer.on_event(RetrySuppressed(error.endpoint or "", text.hash, reason, error))
         return False
 
-    def _last_word(self, job: Job, error: CosyError) -> CosyError:
-        """Return the error that ends a text: the deadline where that is what cut the attempt."""
-        if not isinstance(error, TransportError) or not job.deadline.expired(self._clock.now()):
+    def _last_word(self, job: Job, station: Station, error: CosyError) -> CosyError:
+        """Return the error that ends a text: the deadline where that is what cut the attempt. One
+        that came too late says how much was in flight, and what to change."""
+        if not isinstance(error, TransportError):
             return error
         phase = getattr(error, "phase", None) or "reply"
-        late = job.deadline.error(f"waiting for the service ({phase})")
+        load = station.load()
+        if not job.deadline.expired(self._clock.now()):
+            if phase != "first byte":
+                return error
+            setting = "timeouts=TimeoutConfig(first_byte=...)"
+            return error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
+        where = f"waiting for the service ({phase}); {load}"
+        late = job.deadline.error(f"{where}: raise the deadline, or {_SEND_LESS}")
+        late.phase = f"waiting for the service ({phase})"
         late.__cause__ = error
         return late.with_details(endpoint=error.endpoint)
 
@@ -231,3 +274,7 @@ class Caller:
                 latency=timing.queued + timing.total if timing else 0.0,
             )
         )
+
+
+def _needs_own_request(error: CosyError) -> bool:
+    return isinstance(error, BadAudioError) and error.alone

@@ -122,6 +122,8 @@ class Cluster:
         station = pick(stations, avoid, now, random.random)
         if station.health.ejected and not self._take_probe(station, now):
             station = pick(stations, avoid, now, random.random)  # somebody else probes it
+        if not job.interactive and station.breaker.remaining(now) > SOON:  # all are left alone
+            station = min(stations, key=lambda each: each.wait(now, patient=True))
         return station
 
     def elsewhere(self, avoid: Collection[Station], now: float) -> bool:

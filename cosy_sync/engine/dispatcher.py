@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections import deque
@@ -33,6 +34,8 @@ _MOST_DONE = 10_000
 _MOST_READY = 4_096
 # Texts in a row that cannot be sent, after which their outcomes are handed out first.
 _MOST_REFUSED = 64
+# Bulk work waits for a place as long as others before it are spoken.
+_ENDLESS = Deadline(0.0, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +146,7 @@ class Dispatcher:
             if self._verdict is None:
                 self._send(batch)
             else:
-                self._refuse(batch, self._verdict)
+                self._refuse_unsent(batch, self._verdict)
                 return
 
     def _may_send(self) -> bool:
@@ -170,18 +173,18 @@ class Dispatcher:
                 else:
                     self._verdict = self._verdict or self._why_give_up()
                 if self._verdict is not None:
-                    self._refuse(batch, self._verdict)
+                    self._refuse_unsent(batch, self._verdict)
                     return
             self._submit()
         except ClosedError as error:
-            self._refuse(batch, error)
+            self._refuse_unsent(batch, error)
             self._verdict = error
             if self._terms.lazy:  # its input may have no end
                 self._ended, self._last_error = True, error
 
     def _job(self, batch: list[Utterance]) -> Job:
         terms = self._terms
-        return Job(
+        job = Job(
             batch,
             self._deadline(),
             interactive=terms.interactive,
@@ -189,6 +192,9 @@ class Dispatcher:
             stop=self.stop,
             backlog=self._backlog,
         )
+        if not terms.interactive:
+            job.queue_deadline = terms.within or _ENDLESS
+        return job
 
     def _enter(self, job: Job) -> bool:
         """Let a batch stand ready once it has its tenant's place; return whether it got that."""
@@ -335,7 +341,7 @@ class Dispatcher:
         """Refuse what stands ready."""
         for job in self._leave_ready():
             self._jobs.remove(job)
-            self._refuse(job.texts, error)
+            self._refuse_unsent(job.texts, error)
 
     def _leave_ready(self) -> list[Job]:
         """Return what stands ready, without its places at the tenant's gate."""
@@ -351,6 +357,9 @@ class Dispatcher:
     def _note(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
             self._done[outcome.index] = outcome
+
+    def _refuse_unsent(self, texts: Sequence[Utterance], error: CosyError) -> None:
+        self._refuse(texts, error.with_details(sent=False))
 
     def _refuse(self, texts: Sequence[Utterance], error: CosyError) -> None:
         for text in texts:

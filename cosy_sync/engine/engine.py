@@ -22,7 +22,7 @@ from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline, HedgePolicy, RetryBudget, RetryPolicy
 from ..wires.base import Wire
 from .alarms import Alarms
-from .attempt import Attempter, Attempts, Sender
+from .attempt import Attempter
 from .budget import Permits
 from .caller import Caller
 from .cluster import Cluster, Ways
@@ -33,6 +33,7 @@ from .gate import Gate, Gates
 from .hedger import Hedger
 from .interactive import Interactive, Lookups
 from .parked import ParkedExecutor
+from .ports import Attempts, Sender
 from .seats import Seats
 from .sizes import ReplyBounds
 from .speech import Speech
@@ -227,6 +228,7 @@ class Engine:
             clock=self._clock,
             sample_rate=config.sample_rate,
             format=config.format,
+            kind=hash((config.voice, config.model, json.dumps(dict(config.extra), sort_keys=True))),
         )
         retry = RetryPolicy(config.retry)
 

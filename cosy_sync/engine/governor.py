@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from ..config import Endpoint, OverloadConfig
+from ..config import ClientConfig, Endpoint
 from ..errors import CosyError, OverloadError, ReplyTimeout, ThrottledError
 from ..events import LimitsLowered, Observer
-from ..policies import Concurrency, Pace, Patience, Throttle
+from ..models import Utterance
+from ..policies import Concurrency, Pace, Patience, SlowStart, Throttle
 from .budget import Permits
 from .turns import Turns
 
@@ -17,21 +19,24 @@ __all__ = ["Governor"]
 _PAUSE = 1.0
 # The service says that it has too much to do; 504 is the time-out of a gateway before it.
 _OVERLOAD_STATUSES = (429, 503, 504)
+# Share of the first-byte limit within which a good reply shows that a service is only late.
+_RECENT = 0.5
 
 
 class Governor:
     """Turns an endpoint's answers into its limits: slots, rate, and a share that is refused.
 
-    Three signs, three answers. 429s close together lower the rate (Pace). 429, 503 and time-outs
-    lower the requests in flight (Concurrency); a 429 that says that too many were in flight lowers
-    nothing else. Where the endpoint accepts less than half of the calls, most are not sent at all
-    (Throttle).
+    It begins with a few requests in flight, and allows more as replies come in time (SlowStart).
+    Three signs of overload, three answers. 429s close together lower the rate (Pace). 429, 503 and
+    time-outs lower the requests in flight (Concurrency); a 429 that says that too many were in
+    flight lowers nothing else. Where the endpoint accepts less than half of the calls, most are not
+    sent at all (Throttle).
     """
 
     def __init__(
         self,
         endpoint: Endpoint,
-        config: OverloadConfig,
+        config: ClientConfig,
         slots: Permits,
         limiter: Turns,
         observer: Observer,
@@ -42,11 +47,18 @@ class Governor:
         self._slots = slots
         self._limiter = limiter
         self._observer = observer
-        self._longest = config.patience
-        self._patience = Patience(config.patience)
-        self._throttle = Throttle(config)
-        self._concurrency = Concurrency(endpoint.max_connections, config.decrease)
-        self._pace = Pace(endpoint.rate, config.decrease, config.recovery)
+        overload, first_byte = config.overload, config.timeouts.first_byte
+        self._longest = overload.patience
+        self._patience = Patience(overload.patience)
+        self._throttle = Throttle(overload)
+        most = endpoint.max_connections
+        self._slow_start = SlowStart(most, min(first_byte, config.deadline), overload.start)
+        self._concurrency = Concurrency(most, overload.decrease)
+        self._pace = Pace(endpoint.rate, overload.decrease, overload.recovery)
+        self._recent = _RECENT * first_byte
+        # When the latest good reply ended. Written without a lock: any of several will do.
+        self._succeeded_at = -math.inf
+        self._resize()
 
     def admit(self, urgent: bool, now: float, waited: float = 0.0) -> None:
         """Let a call pass that has waited so many seconds, at the rate of this instant.
@@ -90,20 +102,42 @@ class Governor:
         """Return what a call ends with that has waited so long for its place."""
         return OverloadError(
             "the service has too much to do (429, 503 or time-outs), so only "
-            f"{self._concurrency.limit} requests are in flight, and none of them ended within "
+            f"{self._limit} requests are in flight, and none of them ended within "
             f"{seconds:.1f} s: send less; bulk calls (synth_many) wait",
             endpoint=self._label,
             retry_after=_PAUSE,
         )
 
-    def record(self, error: CosyError | None, started: float, now: float) -> None:
+    def is_only_late(self, error: CosyError | None, now: float) -> bool:
+        """Return whether a call timed out while others at this endpoint are answered: that is
+        overload, and no sign that the endpoint has failed."""
+        return isinstance(error, ReplyTimeout) and now - self._succeeded_at < self._recent
+
+    def restart(self, now: float) -> None:
+        """Begin with a few requests again: the endpoint was away."""
+        self._slow_start.restart(now)
+        self._resize()
+
+    def record(
+        self,
+        error: CosyError | None,
+        started: float,
+        now: float,
+        texts: Sequence[Utterance] = (),
+    ) -> None:
         """Learn from what became of a call that was sent at that instant.
 
         Errors that say nothing about the endpoint (`accepted` is None) count for nothing.
         """
         if error is None:
+            self._succeeded_at = now
             self._throttle.record(True, now)
-            if self._concurrency.succeed(self._in_flight(), started, now):
+            in_flight = self._in_flight()
+            more = self._concurrency.succeed(in_flight, started, now)
+            if self._slow_start.asks(now - started):
+                chars = sum([len(utterance.text) for utterance in texts])
+                more |= self._slow_start.succeed(in_flight, started, now, chars)
+            if more:
                 self._resize()
             return
         if error.accepted is None:
@@ -118,7 +152,10 @@ class Governor:
         if isinstance(error, ThrottledError) and error.crowded:
             fewer = self._concurrency.crowd(self._in_flight(), started, now)
         else:
-            fewer = self._concurrency.overload(self._in_flight(), started, now)
+            # A rate that is too high says nothing about the number in flight.
+            throttled = isinstance(error, ThrottledError)
+            most = math.inf if throttled else self._slow_start.limit
+            fewer = self._concurrency.overload(self._in_flight(), started, now, most)
         if isinstance(error, ThrottledError) and not error.crowded:
             slower = self._pace.refuse(started, now, error.retry_after or 0.0)
         if fewer:
@@ -131,12 +168,16 @@ class Governor:
 
     def limits(self, now: float) -> tuple[float, int]:
         """Return the requests per second and the requests in flight that it allows now."""
-        return self._pace.rate(now), self._concurrency.limit
+        return self._pace.rate(now), self._limit
+
+    @property
+    def _limit(self) -> int:
+        return min(self._concurrency.limit, self._slow_start.limit)
 
     def _in_flight(self) -> int:
         return self._slots.used + 1  # the call that is recorded has given its slot back
 
     def _resize(self) -> None:
         # Two threads may come in the wrong order: whoever sets the slots looks once more.
-        while self._slots.limit != (limit := self._concurrency.limit):
+        while self._slots.limit != (limit := self._limit):
             self._slots.resize(limit)

@@ -12,10 +12,11 @@ from ..events import HedgeFinished
 from ..models import Audio, Utterance
 from ..policies import HedgePolicy
 from ..wires.base import Wire
-from .attempt import Attempter, Result
+from .attempt import Attempter
 from .cluster import Cluster
 from .executor import Executor
 from .job import Job
+from .ports import Result
 from .station import Station
 
 __all__ = ["Budget", "Hedger"]
@@ -48,6 +49,7 @@ class _Leg(Job):
             stop=job.stop,
         )
         self.taken_up = job.taken_up
+        self.first_tries = job.first_tries
         self._job = job
         self._mail = mail
 

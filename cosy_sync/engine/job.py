@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import CosyError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
-from ..policies import Deadline
+from ..policies import Call, Deadline, FirstTry
 from .backlog import Backlog
+
+if TYPE_CHECKING:
+    from .station import Station
 
 __all__ = ["Job", "Stop", "failed", "unexpected"]
 
@@ -38,6 +42,9 @@ class Stop(threading.Event):
             event.set()
 
 
+_UNSENT = Call()
+
+
 class Job:
     """Texts that travel together until each has an outcome.
 
@@ -46,11 +53,16 @@ class Job:
 
     __slots__ = (
         "backlog",
+        "call",
         "deadline",
         "first",
+        "first_tries",
         "hopeless",
         "interactive",
         "outcomes",
+        "queue_deadline",
+        "sent",
+        "spared",
         "stop",
         "taken_up",
         "tenant",
@@ -71,6 +83,9 @@ class Job:
         self.texts = texts
         self.first = min([utterance.index for utterance in texts])
         self.backlog = backlog
+        # Until when it may wait for a place and a slot before it is first sent; None where that
+        # time counts for the deadline as well.
+        self.queue_deadline: Deadline | None = None
         self.deadline = deadline
         self.taken_up = deadline.started
         self.interactive = interactive
@@ -81,6 +96,13 @@ class Job:
         self.hopeless: CosyError | None = None
         # Each failed text's errors so far, newest last.
         self.tries: dict[int, list[CosyError]] = {}
+        # How many of them used up no attempt.
+        self.spared: dict[int, int] = {}
+        # Of the texts that are being sent: how they first fared where they failed before.
+        self.first_tries: Mapping[Station, FirstTry] = {}
+        # When the latest attempt was sent, and what it is judged by.
+        self.sent = 0.0
+        self.call = _UNSENT
 
     def take_up(self, deadline: Deadline, now: float) -> None:
         """Note that a worker begins: until then the texts' time does not run.
@@ -120,8 +142,22 @@ class Job:
         errors.append(error)
         return errors
 
+    def queued(self, seconds: float) -> None:
+        """Note a wait for a place or a slot: it does not count for a deadline that counts from the
+        first sending."""
+        queue = self.queue_deadline
+        if queue is not None:
+            later = self.deadline.later(seconds)
+            self.deadline = later if later.at < queue.at else queue
+
+    def spare(self, utterance: Utterance) -> int:
+        """Note that a text's latest failure used up no attempt; return how many did not."""
+        times = self.spared[utterance.index] = self.spared.get(utterance.index, 0) + 1
+        return times
+
     def depart(self) -> None:
         """Note that the texts are sent now: they have their connection and their turn."""
+        self.queue_deadline = None
 
     def deliver(self) -> None:
         """Hand out the outcomes so far: the job goes on to wait for the others."""

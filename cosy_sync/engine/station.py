@@ -5,14 +5,24 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint, SharingConfig
-from ..errors import BadAudioError, ConnectError, CosyError, ReplyTimeout
+from ..errors import BadAudioError, ConnectError, CosyError, RefusedError, ReplyTimeout
 from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
-from ..policies import Breaker, Health, Tempo, redis_storage
+from ..policies import (
+    Admission,
+    Blame,
+    Breaker,
+    Call,
+    FirstTry,
+    Health,
+    Tempo,
+    redis_storage,
+)
 from ..policies.balancer import SOON
 from ..shared import BreakerLink, PlaceBook, SharedPlaces, connect
 from .budget import Permits
@@ -20,10 +30,25 @@ from .governor import Governor
 from .joint_turns import JointTurns
 from .turns import Turns, make_turns
 
-__all__ = ["Company", "Station"]
+__all__ = ["Company", "Station", "Visit"]
 
 # Seconds of Retry-After that are obeyed at most: one odd reply must not disable an endpoint.
 _LONGEST_PAUSE = 600.0
+
+_ANY, _PATIENT = Call(), Call(patient=True)
+# What is noted of a call that failed by its own fault: the endpoint took it.
+_ONLY_LATE = RefusedError("too late, while others were answered")
+_OWN_FAULT = RefusedError("the request fails while others succeed", accepted=True)
+
+
+@dataclass(slots=True)
+class Visit:
+    """An attempt that is under way: where, how the breaker let it in, when it was sent."""
+
+    station: Station
+    admission: Admission
+    sent: float
+    call: Call
 
 
 class Company(Protocol):
@@ -74,15 +99,16 @@ class Station:
             config.breaker, self.label, on_change=self._tell, listeners=config.breaker.listeners
         )
         self._link = self._link_breaker(config, clock)
-        self.governor = Governor(
-            endpoint, config.overload, self.slots, own, observer, label=self.label
-        )
+        self.governor = Governor(endpoint, config, self.slots, own, observer, label=self.label)
+        self._clock = clock
         # Its fields belong to the ejector.
         self.health = Health()
 
-        # Guards: the changes of busy (attempts in flight or waiting for their turn) and _tempo.
+        # Guards: the changes of busy (attempts in flight or waiting for their turn), _tempo and
+        # _blame.
         self._lock = threading.Lock()
         self.busy = 0
+        self._blame = Blame()
         self._tempo = Tempo()
 
     @property
@@ -102,10 +128,49 @@ class Station:
             self.busy += 1
 
     def leave(self, now: float) -> None:
-        """Note that an attempt ended."""
+        """Note that an attempt ended before it was sent."""
         with self._lock:
             self._tempo.progress = now
             self.busy -= 1
+
+    def settle(
+        self,
+        visit: Visit,
+        error: CosyError | None,
+        now: float,
+        seconds: float,
+        texts: Sequence[Utterance],
+    ) -> CosyError | None:
+        """Note what became of an attempt that was sent, and how long the service took; return what
+        that says about this endpoint."""
+        culprit: int | None = None
+        only_late = self.governor.is_only_late(error, now)
+        with self._lock:
+            self._tempo.progress = now
+            self.busy -= 1
+            if error is None:
+                self._blame.succeed(visit.call, visit.sent, now)
+            elif error.trips and not only_late:
+                if self._blame.fail(visit.call, now, error.sent):
+                    error = _OWN_FAULT
+                else:
+                    culprit = self._blame.culprit(now)
+        self.governor.record(error, visit.sent, now, texts)
+        if only_late:
+            error = _ONLY_LATE
+        self.breaker.record(visit.admission, error, now, seconds, culprit)
+        return error
+
+    def is_well_for(self, call: Call, now: float) -> bool:
+        """Return whether calls failed lately, but only of another kind, which is to blame."""
+        if not self._blame.failing:  # almost always
+            return False
+        with self._lock:
+            return self._blame.acquits(call.kind, now)
+
+    def is_away(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
+        """Return whether a text of this kind that first fared like this met an outage."""
+        return self.breaker.seems_dead or self._blame.is_outage(kind, error, first, now)
 
     def judge(
         self,
@@ -133,15 +198,21 @@ class Station:
             if isinstance(error, ConnectError):
                 self.company.look_again(now)
 
-    def wait(self, now: float) -> float:
+    def wait(self, now: float, patient: bool = False) -> float:
         """Return the seconds until it takes a request: breaker, rate limit, Retry-After.
 
-        One that is ejected is never soon.
+        One that is ejected is never soon. To a patient caller an open breaker opens early.
         """
-        wait = max(self.breaker.remaining(now), self.limiter.next_free(now) - now)
+        asked = self.breaker.remaining(now, _PATIENT if patient else _ANY)
+        wait = max(asked, self.limiter.next_free(now) - now)
         if self.health.ejected and (left := self.health.wait(now)) > 0:
             return max(wait, left + SOON)
         return wait
+
+    def load(self) -> str:
+        """Return how many requests are in flight here, in words."""
+        count = self.slots.used + 1  # the call that asks has given its place back
+        return f"{count} request{'s were' if count > 1 else ' was'} in flight there"
 
     def pace(self, now: float) -> float | None:
         """Return the seconds per character that it takes lately, None when not known."""
@@ -219,6 +290,8 @@ class Station:
     def _tell(self, old: str, new: str) -> None:
         if self._link is not None:
             self._link.publish(new)
+        if new == "open":
+            self.governor.restart(self._clock.now())
         self._observer.on_event(BreakerChanged(self.label, old, new))
 
     def _tell_sharing(self, what: str, shared: bool, reason: str) -> None:

@@ -15,12 +15,13 @@ from ..errors import ClosedError
 from ..models import Utterance
 from ..policies import Deadline
 from ..wires.base import Wire
-from .attempt import Attempter, Result
+from .attempt import Attempter
 from .caller import Caller
 from .executor import Executor
 from .feeder import Feeder
 from .gate import Gate
 from .job import Job, Stop
+from .ports import Result
 from .speech import Speech
 from .station import Station
 

@@ -70,7 +70,8 @@ class Waiter:
     def of(cls, job: Job) -> Waiter:
         """Return a batch's place in a line; its tenant and its priority say where that is."""
         event = threading.Event()
-        return cls(job.tenant, job.interactive, job.deadline.at, job.stop, event)
+        latest = (job.queue_deadline or job.deadline).at
+        return cls(job.tenant, job.interactive, latest, job.stop, event)
 
     def twin(self) -> Waiter:
         """Return its place in a second line, with the same event."""

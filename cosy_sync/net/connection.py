@@ -118,5 +118,7 @@ class Connection:
 class Stack(deque[Connection]):
     """The idle connections of one route, the one that came back last on top."""
 
+    # When a good reply last came over this route, in time.monotonic's seconds.
+    alive_at = -math.inf
     # The route is not used any more: what still comes back is closed.
     forgotten = False

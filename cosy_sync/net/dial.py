@@ -1,4 +1,4 @@
-"""Open sockets on urllib3's connections: name look-up, TCP, tunnel, TLS, before one instant."""
+"""Open sockets: name look-up, TCP by urllib3, tunnel, TLS, before one instant."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from typing import Literal
 
 import httpx
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connection import HTTPConnection
 
 from ..errors import ConnectError, TransportError
 from .connection import LONGEST, Connection, Stream
 from .exchange import Budget, exchange
+from .head import USER_AGENT
 from .nested import NestedTls
-from .resolver import look_up_until
+from .resolver import FailedAddresses, look_up_until
 from .route import Proxy, Route
 
 __all__ = ["default_ssl_context", "dial"]
@@ -31,6 +31,9 @@ _OPTIONS: list[tuple[int, int, int | bytes]] = [
 # Seconds: a timeout of 0 would mean something else.
 _SHORTEST = 0.001
 
+# Shared by all clients of the process: a server's address is silent for all of them.
+_FAILED = FailedAddresses()
+
 _CHECK = (
     "check the host name and the server's certificate; for a CA of your own, give "
     "PoolConfig(ssl_context=...)"
@@ -40,7 +43,11 @@ _CHECK = (
 @functools.cache
 def default_ssl_context(verify: bool) -> ssl.SSLContext:
     """Return the process's one TLS context; making one costs some 50 ms."""
-    return httpx.create_ssl_context(verify=verify)
+    context = httpx.create_ssl_context(verify=verify)
+    context.set_alpn_protocols(["http/1.1"])
+    # A certificate must name its hosts in the extension for them (RFC 9110 4.3.4).
+    context.hostname_checks_common_name = False
+    return context
 
 
 def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
@@ -51,6 +58,8 @@ def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
     first = route.proxy or route
     until = min(until, time.monotonic() + LONGEST)
     found = [route.address] if route.address else look_up_until(first.host, first.port, until)
+    # Those that failed lately come last; the list may be another thread's as well.
+    found = sorted(found, key=lambda address: _FAILED.has(address, first.port))
     failure: Exception = TimeoutError("no time left")
     for number, address in enumerate(found):
         left = until - time.monotonic()
@@ -59,7 +68,14 @@ def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
         try:
             # A silent address leaves time for the ones after it.
             share = until - left + left / (len(found) - number)
-            return _secure(_connect(address, first.port, share), route, context, until)
+            sock = _connect(address, first.port, share)
+        except OSError as error:
+            failure = error
+            _FAILED.add(address, first.port)
+            continue
+        _FAILED.discard(address, first.port)
+        try:
+            return _secure(sock, route, context, until)
         except (OSError, ValueError, ConnectError) as error:
             failure = error
     raise _explain(route, failure) from failure
@@ -78,21 +94,6 @@ def _connect(address: str, port: int, until: float) -> socket.socket:
         raise OSError(str(error)) from error
     assert connection.sock is not None
     return connection.sock
-
-
-class _Upgrade(HTTPSConnection):
-    """urllib3's TLS, with its checks of certificate and host, over a socket that is there."""
-
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
-        # None leaves the check of the host to the context; False respects one that does without.
-        asserted: Literal[False] | None = None if context.check_hostname else False
-        # Without a port, the end of an IPv6 address would be taken for one.
-        port = self.default_port
-        super().__init__(host, port, ssl_context=context, assert_hostname=asserted)
-        self._given = sock
-
-    def _new_conn(self) -> socket.socket:
-        return self._given
 
 
 def _secure(
@@ -122,13 +123,19 @@ def _encrypt(
     assert context is not None
     # Python takes a socket's timeout for the handshake as a whole.
     sock.settimeout(max(until - time.monotonic(), _SHORTEST))
-    upgrade = _Upgrade(sock, context, host)
-    with _closing_on_error(upgrade):
-        upgrade.connect()
-        stream = upgrade.sock
-        assert isinstance(stream, ssl.SSLSocket)
-    # A connection that ends without TLS's goodbye may have been cut by anybody.
-    stream.suppress_ragged_eofs = False  # type: ignore[attr-defined]
+    with _closing_on_error(sock):
+        # A connection that ends without TLS's goodbye may have been cut by anybody.
+        stream = context.wrap_socket(
+            sock, server_hostname=host.rstrip("."), suppress_ragged_eofs=False
+        )
+    if stream.selected_alpn_protocol() not in (None, "http/1.1"):
+        stream.close()
+        raise ConnectError(
+            "the server was offered HTTP/2 by your ssl_context, which this client does not speak: "
+            'call its set_alpn_protocols(["http/1.1"]), or not at all',
+            phase="tls",
+            retryable=False,
+        )
     return stream
 
 
@@ -147,6 +154,7 @@ def _nest(stream: NestedTls, until: float) -> NestedTls:
 def _tunnel(sock: socket.socket, route: Route, proxy: Proxy, until: float) -> None:
     host = f"[{route.host}]" if ":" in route.host else route.host
     lines = [f"CONNECT {host}:{route.port} HTTP/1.1", f"Host: {host}:{route.port}"]
+    lines.append(f"User-Agent: {USER_AGENT}")
     if proxy.authorization:
         lines.append(f"Proxy-Authorization: {proxy.authorization}")
     request = "\r\n".join([*lines, "", ""]).encode("ascii")
@@ -176,7 +184,7 @@ def _wait(stream: Stream, event: int, until: float) -> None:
 
 
 @contextlib.contextmanager
-def _closing_on_error(stream: socket.socket | HTTPSConnection) -> Iterator[None]:
+def _closing_on_error(stream: socket.socket) -> Iterator[None]:
     try:
         yield
     except BaseException:

@@ -19,6 +19,7 @@ from ..messages import Conversation
 from .connection import Connection, Stream
 from .exchange import Budget, StaleConnection
 from .greeting import Greeting
+from .head import USER_AGENT
 from .inflate import too_large
 from .route import Route
 
@@ -29,9 +30,10 @@ _CHUNK = 65536
 _GLANCE = 0.02
 # Bytes of one message that may come beside the audio: events, and words with their times.
 _EVENT_BYTES = 1 << 20
-# Bytes that may wait to be sent: more than a whole task's texts. Only a service that asks for
-# answers (pings) and reads none of them brings more about.
+# Bytes that may wait to be sent: more than a whole task's texts.
 _MOST_UNSENT = 4 << 20
+# The first byte of a pong: the only frame of its message, and no larger than 125 bytes.
+_PONG = 0x8A
 # Seconds in which a socket that died while idle shows it.
 _STALE_WITHIN = 2.0
 # The library would log keys and texts where the program lets everything be logged.
@@ -44,7 +46,7 @@ class Socket(Connection):
     `task` is the one that was cancelled on it and whose end has not been heard yet.
     """
 
-    __slots__ = ("_greeting", "_kind", "_pid", "_pieces", "_unsent", "protocol", "task")
+    __slots__ = ("_greeting", "_kind", "_pid", "_pieces", "_pong", "_unsent", "protocol", "task")
 
     def __init__(self, route: Route, sock: Stream) -> None:
         super().__init__(route, sock)
@@ -54,6 +56,8 @@ class Socket(Connection):
         # What is heard is the answer to the handshake.
         self._greeting: Greeting | None = None
         self._unsent: bytes | memoryview = b""
+        # The answer to the latest ping, while the network takes nothing.
+        self._pong = b""
         self._pieces: list[bytes] = []
         self._kind = Opcode.TEXT
 
@@ -69,6 +73,8 @@ class Socket(Connection):
         """
         protocol = self.protocol = ClientProtocol(parse_uri(conversation.url), logger=_SILENT)
         request = protocol.connect()
+        if all(name.lower() != "user-agent" for name, _ in conversation.headers):
+            request.headers["User-Agent"] = USER_AGENT
         for name, value in conversation.headers:
             request.headers[name] = value
         protocol.send_request(request)
@@ -193,6 +199,18 @@ class Socket(Connection):
 
     def _push(self) -> None:
         writes = [data for data in self.protocol.data_to_send() if data]
+        if self._unsent and writes:
+            # Whoever sends pings and reads no answer gets the latest one (RFC 6455 5.5.3).
+            pongs = [data for data in writes if data[0] == _PONG]
+            self._pong = pongs[-1] if pongs else self._pong
+            writes = [data for data in writes if data[0] != _PONG]
+        self._flush(writes)
+        if self._pong and not self._unsent:
+            pong, self._pong = self._pong, b""
+            self._flush([pong])
+
+    def _flush(self, writes: Sequence[bytes]) -> None:
+        """Send what the network takes now of what is unsent, and of these frames behind it."""
         if writes:
             self._unsent = b"".join([self._unsent, *writes])
         if len(self._unsent) > _MOST_UNSENT:
@@ -313,7 +331,9 @@ class Dialogue:
         # Until the first audio, time runs from the last text; afterwards from what came last.
         if self._size:
             return min(time.monotonic() + self._budget.idle, self._budget.until)
-        return min(self._spoke + self._budget.first_byte, self._budget.until)
+        # It may be busy with others meanwhile: time runs from the last task that it finished.
+        since = max(self._spoke, self.socket.stack.alive_at)
+        return min(since + self._budget.first_byte, self._budget.until)
 
     def _step(self, until: float) -> None:
         """Take in what comes next. What fails is kept, for what was heard before goes first."""
@@ -322,6 +342,8 @@ class Dialogue:
             raise self._late()
         try:
             if not self.socket.step(until):
+                if not self._size and until < self._limit():
+                    return
                 raise self._late()
         except OSError as error:
             raise self._broken(error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import httptools
 from ..errors import CosyError, CutError, ReplyTimeout, TransportError
 from .buffer import new_buffer
 from .connection import Connection
-from .inflate import too_large
+from .head import one_length
+from .inflate import shown_coding, too_large
 
 __all__ = [
     "Budget",
@@ -98,7 +100,7 @@ class Exchange:
 
     __slots__ = (
         *("_body", "_bodyless", "_broken", "_budget", "_chunked", "_complete", "_connection"),
-        *("_dry", "_final", "_headers", "_keep", "_length", "_parser", "_phase", "_size"),
+        *("_dry", "_final", "_headers", "_head", "_keep", "_length", "_parser", "_phase", "_size"),
         *("_sized", "_started", "_status", "_unsent"),
     )
 
@@ -121,12 +123,16 @@ class Exchange:
         self._body = bytearray()
         self._sized: memoryview | None = None
         self._size = 0
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser = self._new_parser()
+        # What has come of a head that is not complete.
+        self._head = b""
 
     def run(self, reused: bool) -> RawReply:
         """Send the request and return its reply."""
         first_byte = self.begin(reused)
         self._budget.make_room(self._length or 0)
+        if not self._size:  # the head may be there long before the work is done
+            self._phase = "first byte"
         if self._length is not None and not self._complete:
             self._read_sized(self._length)
         while not self._complete:
@@ -151,8 +157,8 @@ class Exchange:
 
     def next(self) -> bytes:
         """After `begin`: wait for the next bytes of the body; b"" at its end."""
-        # The head may long be there before the work is done.
-        self._phase = "idle" if self._size else "first byte"
+        if not self._size:
+            self._phase = "first byte"
         while not self._body and not self._complete:
             self._read_some()
         data = bytes(self._body)
@@ -205,6 +211,7 @@ class Exchange:
             if not got:
                 raise self._cut(f"ended after {self._size} of the reply's {length} bytes")
             self._size += got
+            self._phase = "idle"
         self._complete = True
 
     def _read_some(self) -> None:
@@ -237,18 +244,46 @@ class Exchange:
     def _whole(self) -> bytearray | memoryview:
         return self._body if self._sized is None else self._sized
 
+    def _new_parser(self) -> httptools.HttpResponseParser:
+        parser = httptools.HttpResponseParser(self)
+        # Chunks count more than a Content-Length beside them.
+        parser.set_dangerous_leniencies(lenient_chunked_length=True)
+        return parser
+
     def _feed(self, data: bytes) -> None:
         self._dry += len(data)
+        if not self._final:
+            self._head += data
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, CosyError):
                 raise error.__context__ from None
+            if not self._final and "Content-Length" in str(error) and self._feed_one_length():
+                return
             if not self._complete:
                 raise TransportError(f"the reply is not HTTP: {error}") from error
             self._keep = False
         if self._dry > _MAX_DRY and not self._complete:
             raise TransportError("more than 64 KiB of headers in the reply: is it HTTP?")
+
+    def _feed_one_length(self) -> bool:
+        """Begin again with a head that says its length once, where it said the same several times;
+        return whether it did."""
+        while b"\r\n\r\n" not in self._head:
+            data = self._more()
+            if not data or len(self._head) > _MAX_DRY:
+                return False
+            self._head += data
+        mended = one_length(self._head)
+        if mended is None:
+            return False
+        self._headers.clear()
+        self._parser = self._new_parser()
+        with contextlib.suppress(httptools.HttpParserError):
+            self._parser.feed_data(mended)
+            return True
+        return False
 
     # -- called by httptools --------------------------------------------------------------------
 
@@ -282,6 +317,7 @@ class Exchange:
         if self._complete:
             return
         self._dry = 0
+        self._phase = "idle"
         self._size += len(data)
         if self._size > self._budget.max_bytes:
             raise too_large(self._budget.max_bytes)
@@ -308,9 +344,12 @@ class Exchange:
                 self._length = int(value)
             elif lower == b"transfer-encoding":
                 if self._chunked or value.strip().lower() != b"chunked":
-                    coding = value.decode("latin-1")
-                    raise TransportError(f"the reply's Transfer-Encoding {coding!r} is unknown")
+                    coding = shown_coding(value.decode("latin-1"))
+                    raise TransportError(f"the reply's Transfer-Encoding {coding} is unknown")
                 self._chunked = True
+        if self._chunked and self._length is not None:
+            # Somebody on the way may have counted otherwise (RFC 9112 6.3).
+            self._length, self._keep = None, False
 
     # -- the socket -----------------------------------------------------------------------------
 
@@ -337,9 +376,14 @@ class Exchange:
             if not writable:
                 raise _late("send")
         first = self._phase == "first byte"
-        limit = self._limit(self._budget.first_byte if first else self._budget.idle)
-        if not self._connection.wait(limit):
-            raise _late(self._phase)
+        patience = self._budget.first_byte if first else self._budget.idle
+        limit = self._limit(patience)
+        while not self._connection.wait(limit):
+            # The service may be busy with others: its time runs from the last reply it gave.
+            alive = self._connection.stack.alive_at if first else 0.0
+            before, limit = limit, min(alive + patience, self._budget.until)
+            if limit <= before:
+                raise _late(self._phase)
 
     def _push(self) -> None:
         """Send what the network takes now of what is unsent."""

@@ -11,7 +11,7 @@ from ..errors import ClosedError, CutError, ReplyTimeout
 from ..messages import UNFRAMED
 from .connection import Connection
 from .exchange import Budget, Exchange
-from .foreign import translate
+from .foreign import is_of_httpx, translate
 from .pool import ConnectionPool
 
 __all__ = ["ForeignIncoming", "OwnIncoming", "closed_meanwhile", "named", "named_foreign"]
@@ -65,11 +65,9 @@ class OwnIncoming:
             self._exchange.begin(reused)
             self.status, headers = self._exchange.head
             self.headers = named(headers)
-        except CutError as error:
+        except BaseException as error:
             self.close()
-            raise self._reason(error) from error
-        except BaseException:
-            self.close()
+            self._tell_own_cut(error)
             raise
 
     def read(self) -> bytes:
@@ -77,7 +75,8 @@ class OwnIncoming:
         try:
             data = self._exchange.next()
         except CutError as error:
-            raise self._reason(error) from error
+            self._tell_own_cut(error)
+            raise
         if not data and self._pool.was_cut and not self._exchange.framed:
             raise closed_meanwhile()  # the end that came was our own doing
         return data
@@ -88,14 +87,18 @@ class OwnIncoming:
         if connection is None:
             return
         keep = self._exchange.reusable
+        if keep and self.status < 400:
+            connection.stack.alive_at = time.monotonic()
         self._exchange.end()
         if keep:
             self._pool.give_back(connection)
         else:
             self._pool.drop(connection)
 
-    def _reason(self, error: CutError) -> CutError | ClosedError:
-        return closed_meanwhile() if self._pool.was_cut else error
+    def _tell_own_cut(self, error: BaseException) -> None:
+        """Raise ClosedError in the place of a cut that the end of the client made."""
+        if isinstance(error, CutError) and self._pool.was_cut:
+            raise closed_meanwhile() from error
 
 
 class ForeignIncoming:
@@ -118,8 +121,10 @@ class ForeignIncoming:
             raise ReplyTimeout("the reply began and did not end in time", phase="idle")
         try:
             return next(self._pieces, b"")
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            raise translate(error) from error
+        except Exception as error:
+            if is_of_httpx(error):
+                raise translate(error) from error
+            raise
 
     def close(self) -> None:
         """Leave it to the client what becomes of the connection."""

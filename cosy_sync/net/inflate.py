@@ -7,14 +7,21 @@ from collections.abc import Mapping
 
 from ..errors import BadAudioError
 
-__all__ = ["Body", "inflate", "inflated", "too_large"]
+__all__ = ["Body", "inflate", "inflated", "shown_coding", "too_large"]
 
 Body = bytes | bytearray | memoryview
 
 _GZIP = 16 + zlib.MAX_WBITS
 _ZLIB = zlib.MAX_WBITS
 _BARE = -zlib.MAX_WBITS
+# Each part is cut off the rest, which costs a copy.
+_MOST_MEMBERS = 1_024
 _KNOWN = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
+# The names of codings that are registered (RFC 9110, 16.6 and 16.7, and later ones).
+_NAMES = frozenset(
+    {*_KNOWN, "aes128gcm", "br", "chunked", "compress", "dcb", "dcz", "exi", "identity"}
+    | {"pack200-gzip", "trailers", "x-compress", "zstd"}
+)
 
 
 def inflated(body: Body, headers: Mapping[str, str], status: int, max_bytes: int) -> Body:
@@ -42,10 +49,25 @@ def inflate(body: Body, encoding: str, max_bytes: int) -> Body:
     form = _KNOWN.get(encoding)
     if form is None:
         raise BadAudioError(
-            f"the reply's Content-Encoding {encoding!r} was not asked for", reason="encoding"
+            f"the reply's Content-Encoding {shown_coding(encoding)} was not asked for",
+            reason="encoding",
         )
     if form == _ZLIB and not _has_zlib_header(body):
         form = _BARE  # many servers take "deflate" by its word
+    members: list[bytes] = []
+    while body:
+        if len(members) >= _MOST_MEMBERS:
+            raise BadAudioError(f"the reply's {encoding} has too many parts", reason="encoding")
+        plain, body = _inflate_member(body, encoding, form, max_bytes)
+        members.append(plain)
+        max_bytes -= len(plain)
+        if form != _GZIP and body:
+            raise BadAudioError(f"the reply goes on after its {encoding}", reason="encoding")
+    return members[0] if len(members) == 1 else b"".join(members)
+
+
+def _inflate_member(body: Body, encoding: str, form: int, max_bytes: int) -> tuple[bytes, bytes]:
+    """Return what one member holds, and what follows it without padding (RFC 1952 2.2)."""
     decoder = zlib.decompressobj(form)
     try:
         plain = decoder.decompress(body, max_bytes + 1)
@@ -57,9 +79,15 @@ def inflate(body: Body, encoding: str, max_bytes: int) -> Body:
         raise too_large(max_bytes)
     if not decoder.eof:
         raise BadAudioError(f"the reply's {encoding} ends too early", reason="cut")
-    if decoder.unused_data:
-        raise BadAudioError(f"the reply goes on after its {encoding}", reason="encoding")
-    return plain
+    rest = decoder.unused_data
+    return plain, rest.lstrip(b"\0") if form == _GZIP else rest
+
+
+def shown_coding(value: str) -> str:
+    """Return what a message may quote of a header that names codings: names that are known. Any
+    other value may be of any length, and hold what a log must not."""
+    names = [name.strip().lower() for name in value.split(",", 4)]
+    return repr(", ".join(names)) if _NAMES.issuperset(names) else "(of no known name)"
 
 
 def _has_zlib_header(body: Body) -> bool:

@@ -9,9 +9,22 @@ import socket
 import threading
 import time
 
-from ..errors import ConnectError
+from ..addresses import is_public, literal
+from ..errors import BadAudioError, ConnectError
 
-__all__ = ["is_name", "look_up", "look_up_all", "look_up_until"]
+__all__ = [
+    "FailedAddresses",
+    "is_name",
+    "look_up",
+    "look_up_all",
+    "look_up_public",
+    "look_up_until",
+]
+
+# Seconds for which an address that could not be connected to is tried last.
+_AVOIDED = 60.0
+# Addresses that are remembered at most.
+_MOST_FAILED = 1_024
 
 # What the system says at once, without a packet, when no way leads to such addresses.
 _NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -113,6 +126,29 @@ def look_up_all(host: str, port: int) -> list[str]:
     return [address for address in found if _has_way(address, port)] or found
 
 
+def look_up_public(host: str, port: int) -> str:
+    """Return an address of the host that anybody on the internet can have.
+
+    Waits and raises like `look_up`; BadAudioError where it has no such address.
+    """
+    for address in look_up(host, port):
+        found = literal(address)
+        if found is not None and is_public(found):
+            return address
+    raise _not_public(host)
+
+
+def _not_public(host: str) -> BadAudioError:
+    """Return the error of a service's link to a host that is not public."""
+    return BadAudioError(
+        f"the service's link to its sound leads to {host[:80]}, which has no public address, and "
+        "is not followed; if it is your service's own storage, allow it: "
+        "pool=PoolConfig(private_links=True)",
+        reason="link",
+        retryable=False,
+    )
+
+
 def _has_way(address: str, port: int) -> bool:
     # IPv6 addresses stand in name servers for machines that have no IPv6 at all. Connecting a
     # datagram socket only looks the way up; nothing is sent.
@@ -123,3 +159,29 @@ def _has_way(address: str, port: int) -> bool:
     except OSError as error:
         return error.errno not in _NO_WAY
     return True
+
+
+class FailedAddresses:
+    """Addresses that could not be connected to lately, of names that have several: they are tried
+    last, or each new connection would wait for the first one again.
+
+    Used by any thread without a lock: each step is one of a dict's.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[tuple[str, int], float] = {}
+
+    def has(self, address: str, port: int) -> bool:
+        """Return whether the address failed lately."""
+        return self._until.get((address, port), 0.0) > time.monotonic()
+
+    def add(self, address: str, port: int) -> None:
+        """Note that the address failed."""
+        if len(self._until) >= _MOST_FAILED:
+            self._until = {}
+        self._until[address, port] = time.monotonic() + _AVOIDED
+
+    def discard(self, address: str, port: int) -> None:
+        """Note that the address was connected to."""
+        if self._until:
+            self._until.pop((address, port), None)

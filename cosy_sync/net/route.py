@@ -9,6 +9,7 @@ from typing import ClassVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ..errors import ConfigError
+from .bypass import bypasses_proxy
 
 __all__ = ["Proxy", "Route", "find_route"]
 
@@ -77,10 +78,7 @@ def find_route(url: str, *, trust_env: bool) -> Route:
 def _find_proxy(scheme: str, host: str, port: int) -> Proxy | None:
     proxies = urllib.request.getproxies()
     address = proxies.get(scheme) or proxies.get("all")
-    # NO_PROXY names a host, perhaps with its port; an IPv6 address stands there with brackets or
-    # without.
-    names = [host, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
-    if not address or any(urllib.request.proxy_bypass(name) for name in names):
+    if not address or bypasses_proxy(host, port):
         return None
     return _read_proxy(address if "://" in address else f"http://{address}")
 

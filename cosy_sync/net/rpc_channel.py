@@ -12,6 +12,7 @@ from ..config import ClientConfig, PoolConfig
 from ..errors import ConfigError
 from ..messages import RpcRequest
 from .dial import default_ssl_context
+from .head import USER_AGENT
 
 __all__ = ["make_channel"]
 
@@ -53,6 +54,7 @@ def _options(config: ClientConfig) -> list[tuple[str, int | str]]:
         ("grpc.max_reconnect_backoff_ms", _MOST_PAUSE),
         ("grpc.client_idle_timeout_ms", _milliseconds(config.pool.idle_expiry)),
         ("grpc.enable_retries", 0),
+        ("grpc.primary_user_agent", USER_AGENT),
         ("grpc.enable_http_proxy", int(config.pool.trust_env)),
     ]
 

@@ -14,16 +14,16 @@ from typing import Any
 import httpx
 
 from ..config import ClientConfig
-from ..errors import ClosedError, ConfigError, ReplyTimeout
+from ..errors import ClosedError, ConfigError, ConnectError, ReplyTimeout
 from ..messages import Incoming, Parcel, Reply, Request
 from .carrier import Carrier, create_carrier, kind_of, kind_of_url
 from .exchange import Budget, MakeRoom, no_room_needed
-from .foreign import translate
-from .head import head_start, written
+from .foreign import is_of_httpx, translate
+from .head import USER_AGENT, head_start, written
 from .incoming import ForeignIncoming, named, named_foreign
 from .inflate import Body, inflated, too_large
 from .ongoing import OngoingReply
-from .resolver import is_name, look_up_all
+from .resolver import is_name, look_up_all, look_up_public
 from .route import Route
 from .transport import PoolTransport
 
@@ -64,7 +64,9 @@ class Sender:
         if client is None:
             limit = config.limits.max_reply_bytes
             self._transport = PoolTransport(config.pool, config.timeouts, limit)
-            client = httpx.Client(transport=self._transport, trust_env=False)
+            client = httpx.Client(
+                transport=self._transport, trust_env=False, headers={"User-Agent": USER_AGENT}
+            )
         elif client.is_closed:
             raise ConfigError("http_client: this httpx.Client is closed")
         self._client = client
@@ -86,6 +88,9 @@ class Sender:
         budget = self._budget(seconds, max_bytes, make_room)
         if not isinstance(parcel, Request):
             return self._carrier(kind_of(parcel)).post(parcel, budget)
+        budget.first_byte += parcel.chars * self._timeouts.first_byte_per_char
+        if parcel.public:
+            self._aim_at_public(parcel)
         transport = self._transport
         if transport is not None:
             address = self._address(transport, parcel)
@@ -199,6 +204,23 @@ class Sender:
         if self._transport is not None:
             self._transport.connections.close_idle(self._transport.route(httpx.URL(url)))
 
+    def _aim_at_public(self, request: Request) -> None:
+        """Send a request to a public address of its host. Raises BadAudioError where there is none.
+
+        The address that was looked at is the one that is connected to. A proxy looks the name up
+        in its own network; the caller's own client looks it up once more, maybe to another address.
+        """
+        url = httpx.URL(request.url)
+        transport = self._transport
+        if transport is not None and self._client._transport_for_url(url) is transport:
+            route = transport.route(url)
+            if route.proxy is None:
+                request.address = look_up_public(route.host, route.port)
+            return
+        port = url.port or (443 if url.scheme == "https" else 80)
+        with contextlib.suppress(ConnectError):  # a name that only a proxy of it can look up
+            look_up_public(url.host, port)
+
     # -- the short way ------------------------------------------------------------------------
 
     def _post_direct(
@@ -246,25 +268,32 @@ class Sender:
 
     def _built(self, request: Request, budget: Budget, now: float) -> httpx.Request:
         left = max(budget.until - now, 0.001)
-        connect = min(self._timeouts.connect, left)
+        wait = min(budget.first_byte, left)
+        # A tuple of connect, read, write and pool: httpx2 takes no Timeout of httpx.
+        times = (min(self._timeouts.connect, left), wait, wait, wait)
         built = self._client.build_request(
             request.method,
             request.url,
             headers=list(request.headers),
             content=request.body,
-            timeout=httpx.Timeout(min(budget.first_byte, left), connect=connect),
+            timeout=times,
             extensions={"cosy_deadline": budget.until},
         )
-        return _stripped(built, request) if request.foreign else built
+        if request.foreign:
+            built = _stripped(built, request)
+        # A client that was given a name keeps it.
+        if built.headers.get("user-agent", "python-httpx/").startswith("python-httpx/"):
+            built.headers["user-agent"] = USER_AGENT
+        return built
 
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:
         try:
             yield
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
-            raise translate(error) from error
-        except RuntimeError as error:
-            if self._client.is_closed:
+        except Exception as error:
+            if is_of_httpx(error):
+                raise translate(error) from error
+            if isinstance(error, RuntimeError) and self._client.is_closed:
                 raise ClosedError("http_client: this httpx.Client was closed") from error
             raise
 
@@ -292,7 +321,8 @@ class Sender:
 
 def _stripped(built: httpx.Request, request: Request) -> httpx.Request:
     """Build a request again, past the client's own headers, cookies and query."""
-    return httpx.Request(
+    same = type(built)  # httpx2 takes requests of its own only
+    return same(
         request.method,
         request.url,
         headers=list(request.headers),

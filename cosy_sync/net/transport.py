@@ -130,6 +130,8 @@ class PoolTransport(httpx.BaseTransport):
         try:
             raw = exchange(connection, request, budget, reused=reused)
             keep = raw.reusable
+            if raw.status < 400:
+                connection.stack.alive_at = time.monotonic()
         except CutError as error:
             if self.connections.was_cut:
                 raise closed_meanwhile() from error

@@ -119,6 +119,8 @@ class WebSocketCarrier:
 
     def part(self, dialogue: Dialogue) -> None:
         """Keep the socket for another task, or close it."""
+        if dialogue.reusable:
+            dialogue.socket.stack.alive_at = time.monotonic()
         if dialogue.reusable or dialogue.leave():
             self.sockets.give_back(dialogue.socket)
         else:

@@ -1,7 +1,9 @@
 """Decide whether, when and how often: pure functions of (state, now) that never wait."""
 
+from .admission import Admission, Call, FirstTry
 from .balancer import Tempo, pick
-from .breaker import Admission, Breaker, redis_storage
+from .blame import Blame
+from .breaker import Breaker, redis_storage
 from .concurrency import Concurrency
 from .deadline import Deadline
 from .ejection import Ejector, Health
@@ -11,14 +13,18 @@ from .patience import Patience
 from .ratelimit import RateLimiter
 from .retry import RetryPolicy
 from .retry_budget import RetryBudget
+from .slow_start import SlowStart
 from .throttle import Throttle
 
 __all__ = [
     "Admission",
+    "Blame",
     "Breaker",
+    "Call",
     "Concurrency",
     "Deadline",
     "Ejector",
+    "FirstTry",
     "Health",
     "HedgePolicy",
     "Pace",
@@ -26,6 +32,7 @@ __all__ = [
     "RateLimiter",
     "RetryBudget",
     "RetryPolicy",
+    "SlowStart",
     "Tempo",
     "Throttle",
     "pick",

@@ -8,34 +8,40 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-import pybreaker
 
 from ..config import BreakerConfig
 from ..errors import BreakerOpenError, CosyError, ReplyTimeout
+from .admission import Admission, Call
+from .early_probes import EarlyProbes
+from .lean_import import without_extras
+from .listeners import ShieldedListener, guarded
 from .window import Window
 
-__all__ = ["Admission", "Breaker", "redis_storage"]
+with without_extras():
+    import pybreaker
+
+__all__ = ["Breaker", "redis_storage"]
 
 CLOSED: str = pybreaker.STATE_CLOSED
 OPEN: str = pybreaker.STATE_OPEN
 HALF_OPEN: str = pybreaker.STATE_HALF_OPEN
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Admission:
-    """The breaker's yes to one call. `generation` counts the changes of state before it."""
-
-    generation: int
-    probe: bool = False
+# Whoever says nothing about a call.
+_ANY = Call()
 
 
 class Breaker:
     """Opens when too many calls of the last seconds failed, or were slow, then lets probes try.
 
     Admit first, make the call outside, then record what became of it: nothing is held meanwhile.
+
+    closed -> open: too many failures. open -> half-open: its time is over, or an early probe
+    succeeded. half-open -> closed: all probes succeeded; -> open: one failed. open -> closed: only
+    one kind of request had failed, and another kind succeeded; its calls are probes at any time.
+
+    Early probes go one at a time, and only of patient callers. Texts that have not failed before
+    go first. An early probe that fails changes no state.
 
     pybreaker keeps the book: `ledger` follows every change of state, and its listeners hear of
     it, one change at a time and in order. `listeners` given here also hear `success` and `failure`
@@ -64,7 +70,7 @@ class Breaker:
         self._name = name
         self._random = random
         self._on_change = on_change
-        self._listeners = tuple(_Shielded(listener) for listener in listeners)
+        self._listeners = tuple(ShieldedListener(listener) for listener in listeners)
         self.ledger = pybreaker.CircuitBreaker(name=name, listeners=self._listeners)
         self._ledger_moves: dict[str, Callable[[], object]] = {
             OPEN: self.ledger.open,
@@ -83,8 +89,12 @@ class Breaker:
         self._ticket: Admission | None = Admission(0)
         self._failed, self._slow = Window(config.window), Window(config.window)
         self._row = 0  # failures since the last success
+        self._silent = 0  # those among them that got no answer for long
         self._row_began = 0.0
         self._until = 0.0  # when the open time ends
+        self._early = EarlyProbes()
+        self._half_at = 0.0  # when it was last half-opened
+        self._culprit: int | None = None  # the only kind of request whose failures opened it
         self._reason = ""  # why a call is refused
         self._leases: dict[Admission, float] = {}  # probes under way: when each lease ends
         self._good_probes = 0
@@ -101,13 +111,22 @@ class Breaker:
         """Return whether the endpoint is left alone, or nothing but failures came lately."""
         return self._state != CLOSED or self._row >= self._config.min_calls
 
-    def admit(self, now: float) -> Admission:
+    def admit(self, now: float, call: Call = _ANY) -> Admission:
         """Let one call through; its result must be recorded. Raises BreakerOpenError."""
         ticket = self._ticket
-        return ticket if ticket is not None else self._admit_probe(now)
+        return ticket if ticket is not None else self._admit_probe(now, call)
+
+    def still_admits(self, admission: Admission) -> bool:
+        """Return whether a call that has waited since it was admitted may still be made."""
+        return admission is self._ticket or admission.probe
 
     def record(
-        self, admission: Admission, error: CosyError | None, now: float, seconds: float = 0.0
+        self,
+        admission: Admission,
+        error: CosyError | None,
+        now: float,
+        seconds: float = 0.0,
+        culprit: int | None = None,
     ) -> None:
         """Count what became of a call: success, failure (`error.trips`) or neither.
 
@@ -118,31 +137,33 @@ class Breaker:
             error: None for a success.
             now: The instant.
             seconds: How long the service took, for the share of slow calls.
+            culprit: The only kind of request that failed lately, if there is one.
         """
         if error is None:
             if seconds < self._slow_call:
                 counted = self._succeeded(admission, now)
             else:
-                counted = self._troubled(admission, now, None, 1)
+                counted = self._troubled(admission, now, None, seconds)
         elif error.trips:
-            counted = self._troubled(admission, now, error, int(seconds >= self._slow_call))
+            counted = self._troubled(admission, now, error, seconds, culprit)
         else:
             # Says nothing about the endpoint's health: a probe only gives its place back.
             if admission.probe:
                 with self._lock:
-                    self._leases.pop(admission, None)
+                    if self._leases.pop(admission, None) is not None:
+                        self._early.end(now, failed=False)
             return
         if counted and self._listeners:
             self._replay(error)
         if self._changes:
             self._announce()
 
-    def remaining(self, now: float) -> float:
+    def remaining(self, now: float, call: Call = _ANY) -> float:
         """Return the seconds after which a refused call should ask again; 0 when it may now."""
         if self._ticket is not None:
             return 0.0
         with self._lock:
-            return self._wait(now)
+            return self._wait(now, call)
 
     def follow(self, state: str, now: float, age: float = 0.0) -> None:
         """Obey a change that was decided elsewhere `age` seconds ago.
@@ -155,17 +176,17 @@ class Breaker:
             if state == CLOSED and self._state != CLOSED:
                 self._close()
             elif state == HALF_OPEN and self._state == CLOSED:
-                self._half_open()
+                self._half_open(now)
             elif state == OPEN and self._state != OPEN:
-                self._open(now + max(0.0, pause - age), "troubles that another process had")
+                self._open(now, max(0.0, pause - age), "troubles that another process had")
         if self._changes:
             self._announce()
 
-    def _admit_probe(self, now: float) -> Admission:
+    def _admit_probe(self, now: float, call: Call) -> Admission:
         with self._lock:
-            wait = self._wait(now)
+            wait = self._wait(now, call)
             if wait <= 0.0:
-                admission = self._enter(now)
+                admission = self._enter(now, call)
             reason = self._reason
         if wait > 0.0:
             message = f"{reason} {wait:.1f} s"
@@ -176,26 +197,39 @@ class Breaker:
 
     # The rest of the decisions: with the lock held, or taking it for one block.
 
-    def _wait(self, now: float) -> float:
+    def _wait(self, now: float, call: Call) -> float:
         if self._state == CLOSED:
             return 0.0
+        courtesy = self._peek / 2 if call.again else 0.0  # others go first
         if self._state == OPEN:
-            return max(0.0, self._until - now)
+            if self._is_other(call) and len(self._leases) < self._config.probes:
+                return 0.0
+            wait = self._until - now
+            if call.patient:
+                wait = min(wait, self._early.wait(now, bool(self._leases)))
+            return max(0.0, wait + courtesy)
         if len(self._leases) + self._good_probes < self._config.probes:
-            return 0.0
+            return 0.0 if self._good_probes else max(0.0, self._half_at + courtesy - now)
         # All places are taken, so there is a lease: the oldest comes first.
         lease_ends = next(iter(self._leases.values()))
         return max(0.0, min(self._peek, lease_ends - now))
 
-    def _enter(self, now: float) -> Admission:
+    def _is_other(self, call: Call) -> bool:
+        return self._culprit is not None and call.kind != self._culprit
+
+    def _enter(self, now: float, call: Call) -> Admission:
         if self._ticket is not None:  # closed by the last probe while we waited for the lock
             return self._ticket
-        if self._state == OPEN:
-            self._half_open()
+        other = False
+        if self._state == OPEN and now < self._until:
+            other = self._is_other(call)
+            self._early.take(now)
+        elif self._state == OPEN:
+            self._half_open(now)
         elif len(self._leases) + self._good_probes >= self._config.probes:
             # A probe that never reported gives its place to this one.
             del self._leases[next(iter(self._leases))]
-        admission = Admission(self._generation, probe=True)
+        admission = Admission(self._generation, probe=True, other=other)
         self._leases[admission] = now + self._config.probe_lease
         return admission
 
@@ -205,34 +239,50 @@ class Breaker:
                 return False
             if not admission.probe:
                 self._count(now, 0, 0)
-                self._row = 0
+                self._row = self._silent = 0
                 return True
             if self._leases.pop(admission, None) is None:
                 return False
+            if self._state == OPEN:
+                self._half_open(now)
             self._good_probes += 1
-            if self._good_probes >= self._config.probes:
+            if admission.other or self._good_probes >= self._config.probes:
                 self._close()
             return True
 
     def _troubled(
-        self, admission: Admission, now: float, error: CosyError | None, slow: int
+        self,
+        admission: Admission,
+        now: float,
+        error: CosyError | None,
+        seconds: float,
+        culprit: int | None = None,
     ) -> bool:
-        failed = int(error is not None)
+        failed, slow = int(error is not None), int(seconds >= self._slow_call)
         pause = self._draw_pause()
         with self._lock:
             if admission.generation != self._generation:
                 return False
             if not admission.probe:
                 self._count(now, failed, slow)
-                # A service that is only too busy answers late: leaving it alone would not help it.
-                quick = error is not None and not isinstance(error, ReplyTimeout)
-                cause = (self._dead(now) if quick else "") or self._cause(failed, slow)
+                cause = ""
+                if isinstance(error, ReplyTimeout):
+                    # One that is only too busy answers late: leaving it alone would not help it.
+                    cause = self._mute(seconds)
+                elif error is not None:
+                    cause = self._dead(now)
+                cause = cause or self._cause(failed, slow)
                 if cause:
-                    self._open(now + pause, cause)
+                    self._open(now, pause, cause, culprit)
                 return True
             if self._leases.pop(admission, None) is None:
                 return False
-            self._open(now + pause, "a probe failed" if failed else "a probe was slow")
+            if self._state == OPEN:
+                self._early.end(now, failed=True)
+                self._culprit = culprit
+            else:
+                cause = "a probe failed" if failed else "a probe was slow"
+                self._open(now, pause, cause, culprit)
             return True
 
     def _draw_pause(self) -> float:
@@ -248,6 +298,16 @@ class Breaker:
         if self._row < self._config.min_calls or seconds < self._config.dead_after:
             return ""
         return f"{self._row} calls in a row failed in {seconds:.1f} s"
+
+    def _mute(self, seconds: float) -> str:
+        """Count a time-out; return why it opens the breaker, whatever came before, or nothing.
+
+        Where few requests are in flight, and each waits for long, the window never sees enough.
+        """
+        self._silent += int(seconds >= self._config.window)
+        if self._silent < self._config.probes:
+            return ""
+        return f"{self._silent} calls in a row got no answer in {seconds:.1f} s"
 
     def _count(self, now: float, failed: int, slow: int) -> None:
         self._failed.add(now, 1, failed)
@@ -269,13 +329,17 @@ class Breaker:
             return f"{100 * share:.0f} % of {calls} calls {took} in {config.window:g} s"
         return ""
 
-    def _open(self, until: float, cause: str) -> None:
+    def _open(self, now: float, pause: float, cause: str, culprit: int | None = None) -> None:
         self._change(OPEN)
-        self._until = until
+        self._until = now + pause
+        self._early.begin(now, pause)
+        self._culprit = culprit
+        self._leases = {}
         self._reason = f"breaker open after {cause}; it lets probes through in"
 
-    def _half_open(self) -> None:
+    def _half_open(self, now: float) -> None:
         self._change(HALF_OPEN)
+        self._half_at = now
         self._leases = {}
         self._good_probes = 0
         self._reason = "breaker half-open, all its probes are under way; ask again in"
@@ -283,7 +347,7 @@ class Breaker:
     def _close(self) -> None:
         self._change(CLOSED)
         self._failed, self._slow = Window(self._config.window), Window(self._config.window)
-        self._row = 0
+        self._row = self._silent = 0
         self._ticket = Admission(self._generation)
 
     def _change(self, new: str) -> None:
@@ -308,9 +372,9 @@ class Breaker:
         while (change := self._next_change()) is not None:
             try:
                 old, new = change
-                _guarded(self._ledger_moves[new])
+                guarded(self._ledger_moves[new])
                 if self._on_change is not None:
-                    _guarded(self._on_change, old, new)
+                    guarded(self._on_change, old, new)
             finally:
                 with self._lock:
                     self._announcing = False
@@ -324,36 +388,6 @@ class Breaker:
 
     def __repr__(self) -> str:
         return f"<Breaker {self._name} {self._state}>"
-
-
-class _Shielded(pybreaker.CircuitBreakerListener):
-    """A user's listener whose exceptions reach neither the call nor the other listeners."""
-
-    def __init__(self, listener: pybreaker.CircuitBreakerListener) -> None:
-        self._listener = listener
-
-    def success(self, cb: pybreaker.CircuitBreaker) -> None:
-        _guarded(self._listener.success, cb)
-
-    def failure(self, cb: pybreaker.CircuitBreaker, exc: BaseException) -> None:
-        _guarded(self._listener.failure, cb, exc)
-
-    def state_change(
-        self,
-        cb: pybreaker.CircuitBreaker,
-        old_state: pybreaker.CircuitBreakerState | None,
-        new_state: pybreaker.CircuitBreakerState,
-    ) -> None:
-        _guarded(self._listener.state_change, cb, old_state, new_state)
-
-
-def _guarded(call: Callable[..., object], *args: object) -> None:
-    try:
-        call(*args)
-    except Exception as error:
-        # Nobody above may catch it, so it is shown as Python shows such exceptions of threads.
-        told = (type(error), error, error.__traceback__, threading.current_thread())
-        threading.excepthook(threading.ExceptHookArgs(told))
 
 
 def redis_storage(redis: Any, namespace: str) -> Any:

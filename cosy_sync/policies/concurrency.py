@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 __all__ = ["Concurrency"]
@@ -83,8 +84,11 @@ class Concurrency:
             self._raised_at = now
             return True
 
-    def overload(self, used: int, started: float, now: float) -> bool:
-        """Note a 429, a 503 or a time-out; return whether the limit fell. Arguments as above."""
+    def overload(self, used: int, started: float, now: float, most: float = math.inf) -> bool:
+        """Note a 429, a 503 or a time-out; return whether the limit fell.
+
+        Arguments as above; `most` is how many another limit allows: it falls from there.
+        """
         with self._lock:
             if not self._is_over(self._lowered_at, started, now):
                 return False
@@ -94,7 +98,7 @@ class Concurrency:
             self._strays += 1
             if self._strays <= _STRAY * used or self._limit <= 1.0:
                 return False
-            self._limit = max(1.0, self._limit * self._decrease)
+            self._limit = max(1.0, min(self._limit, most) * self._decrease)
             self._lowered_at = self._raised_at = now
             return True
 

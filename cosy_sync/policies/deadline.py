@@ -37,6 +37,10 @@ class Deadline:
         """Return a timeout shortened to what is left."""
         return min(seconds, self.remaining(now))
 
+    def later(self, seconds: float) -> Deadline:
+        """Return a deadline of the same length that began so many seconds later."""
+        return Deadline(self.started + seconds, self.seconds, self._name)
+
     def error(self, phase: str) -> DeadlineError:
         """Build the error for a deadline that passed during a phase, such as "waiting for room"."""
         message = f"not done within {self.seconds:g} s ({self._name}): {phase}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -13,6 +14,9 @@ __all__ = ["RetryPolicy"]
 
 # So many doublings reach any sensible `max_wait`; later steps repeat the last one.
 _MOST_STEPS = 64
+# The longest step, in seconds, between attempts that use up none: whoever waits for a service that
+# is away soon finds it back.
+_LONGEST_NAP = 2.0
 
 
 class RetryPolicy:
@@ -30,10 +34,23 @@ class RetryPolicy:
     def __init__(self, config: RetryConfig, random: Callable[[], float] = random.random) -> None:
         self._max_retries = config.max_retries
         self._max_bad_audio = config.max_bad_audio
+        self._outlast = math.inf if config.outlast is None else config.outlast
         self._steps = _steps(config)
+        self._longest_nap = max(_LONGEST_NAP, config.base)
         self._random = random
 
-    def wait(self, errors: Sequence[CosyError], *, elsewhere: bool = False) -> float | None:
+    @property
+    def repeats(self) -> bool:
+        """Return whether anything is sent again at all."""
+        return self._max_retries > 0
+
+    def outlasts(self, seconds: float) -> bool:
+        """Return whether a text that first failed so long ago still waits for its endpoint."""
+        return seconds < self._outlast
+
+    def wait(
+        self, errors: Sequence[CosyError], *, elsewhere: bool = False, spared: int = 0
+    ) -> float | None:
         """Return the seconds to wait before sending again; None when it must not be repeated.
 
         A Retry-After is a lower bound, and the clients that were given the same one come back
@@ -43,15 +60,25 @@ class RetryPolicy:
             errors: One text's failed attempts, newest last, at least one. Refusals of our own
                 are no attempts and do not belong here.
             elsewhere: Another endpoint takes requests, and the text has not failed there: no wait.
+            spared: How many of the errors used up no attempt.
         """
-        newest = errors[-1]
-        if not newest.retryable or len(errors) > self._max_retries:
+        newest, used = errors[-1], len(errors) - spared
+        if not newest.retryable or used > self._max_retries:
             return None
         if sum(isinstance(error, BadAudioError) for error in errors) > self._max_bad_audio:
             return None
+        return 0.0 if elsewhere else self._pause(newest, self._step(used))
+
+    def nap(self, error: CosyError, times: int, *, elsewhere: bool = False) -> float:
+        """Return the seconds to wait after an attempt that used up none; it was one of `times`."""
         if elsewhere:
             return 0.0
-        step = self._steps[min(len(errors), len(self._steps)) - 1]
+        return self._pause(error, min(self._step(times), self._longest_nap))
+
+    def _step(self, number: int) -> float:
+        return self._steps[min(number, len(self._steps)) - 1]
+
+    def _pause(self, newest: CosyError, step: float) -> float:
         spread = step * (1.0 - self._random())  # in (0, step]: never 0
         wait = (step + spread) / 2
         retry_after: float | None = getattr(newest, "retry_after", None)
@@ -62,7 +89,6 @@ def _steps(config: RetryConfig) -> tuple[float, ...]:
     # Not at the top: backoff brings asyncio along, 50 ms that `import cosy_sync` should not cost.
     from backoff import expo
 
-    count = min(config.max_retries, _MOST_STEPS)
     schedule = expo(base=2, factor=config.base, max_value=config.max_wait)
     next(schedule)  # it first yields nothing, for the sake of send()
-    return tuple(islice(schedule, count))
+    return tuple(islice(schedule, _MOST_STEPS))

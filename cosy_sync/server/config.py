@@ -41,6 +41,11 @@ class ServerConfig:
     api_key: str | None = field(default=None, repr=False)
     # Seconds that a call takes at least, counted from the arrival of its request.
     latency: float = 0.2
+    # Seconds that a call takes beside for each of its texts.
+    text_latency: float = 0.0
+    # Calls that are worked on at the same time, first come first served; the others wait, and
+    # their latency begins when their turn comes.
+    workers: int = 0
     # Connections from one address; what is beyond is answered 503.
     max_connections: int = 50
     # Calls from one address in any sliding second; what is beyond is answered 429.
@@ -100,6 +105,8 @@ class ServerConfig:
             ("seconds_per_char", 0.01, 10),
             ("speakers", 1, 256),
             ("latency", 0, 3600),
+            ("text_latency", 0, 3600),
+            ("workers", 0, 1_000_000),
             ("max_connections", 0, 1_000_000),
             ("rps", 0, 1_000_000),
             ("accept_delay", 0, 3600),

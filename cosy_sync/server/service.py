@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import logging
@@ -75,6 +76,7 @@ class Service:
         self.faults = FaultPlan(config.faults, config.seed)
         self.schedule = Schedule(config.outages, config.shortages)
         self._started = time.monotonic()
+        self._workers = asyncio.Semaphore(config.workers) if config.workers else None
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="cosy-server-gzip")
         self._routes = {
             BATCH_PATH: Route(("POST",), self._answer_batch),
@@ -208,11 +210,13 @@ class Service:
         if fault:
             self.counters.count_fault(fault)
         instead = fault in _DOWN or fault in REPLY_FAULTS
-        try:
-            return await (self._no_reply(fault) if instead else speak())
-        finally:
-            if instead or not at_once:
-                await self._wait_latency(request)
+        async with self._workers or contextlib.nullcontext():
+            began = time.monotonic() if self._workers else request.arrived
+            try:
+                return await (self._no_reply(fault) if instead else speak())
+            finally:
+                if instead or not at_once:
+                    await self._wait_latency(began, texts)
 
     async def _right_reply(self, call: Call, form: str, fault: str) -> Reply:
         """Synthesize, spoil as the fault says, and write."""
@@ -335,8 +339,9 @@ class Service:
         reply.pieces = [body]
         reply.headers.append(("Content-Encoding", "gzip"))
 
-    async def _wait_latency(self, request: Request) -> None:
-        wait = request.arrived + self.config.latency - time.monotonic()
+    async def _wait_latency(self, began: float, texts: int) -> None:
+        latency = self.config.latency + texts * self.config.text_latency
+        wait = began + latency - time.monotonic()
         if wait > 0:
             await asyncio.sleep(wait)
 

@@ -81,7 +81,7 @@ FAULTS = (
     *("not-json", "json-object", "bad-wav", "empty-audio", "text-error", "length-twice", "stall"),
 )
 QUICK: dict[str, Any] = {
-    "retry": RetryConfig(max_retries=1, base=0.01),
+    "retry": RetryConfig(max_retries=1, base=0.01, outlast=0),
     "timeouts": TimeoutConfig(connect=2.0, first_byte=0.5, idle=0.5),
     "breaker": BreakerConfig(min_calls=1_000),
     # Faults must not be kept from happening.
@@ -361,6 +361,7 @@ def _run(
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "COSY_SYNC_API_KEY": key,
+            "COSY_SYNC_RETRY_OUTLAST": "0",
             "COSY_SYNC_URL": url,
         },
         capture_output=True,
@@ -386,3 +387,72 @@ def test_the_search_finds_what_is_there() -> None:
 def test_a_wire_that_is_not_in_the_table_is_missed() -> None:
     with pytest.raises(AssertionError, match="add 'next' to TARGETS"):
         target_of("next")
+
+
+# -- what an error holds on to ------------------------------------------------------------------
+
+OK = b"HTTP/1.1 200 OK\r\n"
+ENDS: dict[str, list[Any]] = {
+    "refused": [Peer.read, b"HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\nno"],
+    "wrong key": [Peer.read, b"HTTP/1.1 401 Who\r\nContent-Length: 2\r\n\r\nno"],
+    "cut": [Peer.read, OK + b"Content-Length: 10\r\n\r\nab"],
+    "reset": [Peer.read, "reset the connection"],
+    "no HTTP": [Peer.read, b"rubbish\r\n\r\n"],
+    "no audio": [Peer.read, OK + b"Content-Type: audio/wav\r\nContent-Length: 4\r\n\r\nabcd"],
+    "late": [Peer.read, "do nothing until the client leaves"],
+}
+CALLS: dict[str, Callable[[CosyClient], BaseException | None]] = {
+    "synth": lambda client: raised(lambda: client.synth("好吧")),
+    "submit": lambda client: client.submit("好吧").exception(),
+    "synth_many": lambda client: raised(lambda: client.synth_many(["好吧", "你好"])),
+    "synth_iter": lambda client: next(client.synth_iter(["好吧"])).error,
+    "stream": lambda client: raised(lambda: list(client.stream("好吧"))),
+}
+
+
+def raised(call: Callable[[], object]) -> BaseException | None:
+    try:
+        call()
+    except Exception as error:
+        return error
+    return None
+
+
+def chain_of(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it was raised from, and the attempts and outcomes that it carries."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        assert one.__cause__ is not one and one.__context__ is not one, "raised from itself"
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        carried = [*getattr(one, "attempts", ())]
+        carried += [outcome.error for outcome in getattr(one, "outcomes", ())]
+        waiting += [each for each in (one.__cause__, one.__context__, *carried) if each]
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("call", CALLS)
+def test_no_frame_of_an_error_shows_the_key(call: str, end: str) -> None:
+    with (
+        Scripted(ENDS[end]) as server,
+        CosyClient(
+            f"http://127.0.0.1:{server.port}/v1",
+            wire="openai",
+            model="m",
+            voice="v",
+            api_key=KEY,
+            retry=RetryConfig(max_retries=1, base=0.001, max_bad_audio=0),
+            timeouts=TimeoutConfig(first_byte=0.05, first_byte_per_char=0),
+        ) as client,
+    ):
+        error = CALLS[call](client)
+        assert isinstance(error, CosyError)
+        for each in chain_of(error):
+            for frame, _ in traceback.walk_tb(each.__traceback__):
+                if frame.f_code.co_filename != __file__:
+                    shown = {name: repr(value) for name, value in frame.f_locals.items()}
+                    assert not [name for name, text in shown.items() if KEY in text]

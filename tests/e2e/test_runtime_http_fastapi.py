@@ -120,7 +120,7 @@ def address() -> Iterator[str]:
 def understood(url: str, text: str = TEXT, **settings: Any) -> Any:
     sound = {"format": "pcm", "verify": VerifyConfig(enabled=False)}
     with CosyClient(
-        url, wire="runtime_http", retry=RetryConfig(base=0.01), **sound, **settings
+        url, wire="runtime_http", retry=RetryConfig(base=0.01, outlast=0), **sound, **settings
     ) as tts:
         return json.loads(tts.synth(text).data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -10,7 +11,8 @@ from collections.abc import Callable
 import pytest
 from scripted import HOLD, READ, Scripted, reply
 
-from cosy_sync.config import PoolConfig
+import cosy_sync.net.dial as dial
+from cosy_sync.config import PoolConfig, TimeoutConfig
 from cosy_sync.errors import ConnectError
 from cosy_sync.messages import Reply, Request
 from cosy_sync.net import Sender
@@ -97,6 +99,31 @@ def test_a_dead_address_is_named_and_no_other_is_tried(sender: Sender) -> None:
         with pytest.raises(ConnectError, match=rf"{NAME}:\d+ at 127\.0\.0\.2: .*refused"):
             post(sender, f"http://{NAME}:{one.port}/batch", "127.0.0.2")
         assert one.peers == []
+
+
+def test_an_address_that_does_not_answer_is_tried_last_by_the_connections_after_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def connect(address: str, port: int, until: float) -> socket.socket:
+        tried.append(address)
+        return real(address, port, until)
+
+    real = dial._connect
+    monkeypatch.setattr(dial, "_connect", connect)
+    monkeypatch.setattr(dial, "look_up", lambda host, port: ["127.0.0.9", "127.0.0.1"])
+    sender = make(TimeoutConfig(connect=0.4), idle_expiry=1e-9)
+    with Scripted(AGAIN) as server, socket.socket() as silent, contextlib.ExitStack() as waiting:
+        silent.bind(("127.0.0.9", server.port))
+        silent.listen(0)
+        for _ in range(3):  # its line of connections is full
+            other = waiting.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex(("127.0.0.9", server.port))
+        for _ in range(3):
+            sender.post(Request(f"http://two.test:{server.port}/", (), b""), 15.0, 1 << 20)
+    assert tried == ["127.0.0.9", "127.0.0.1", "127.0.0.1", "127.0.0.1"]
 
 
 def test_a_forgotten_address_has_its_connections_closed(sender: Sender) -> None:

@@ -26,6 +26,8 @@ from cosy_sync.errors import (
 )
 from cosy_sync.messages import Reply
 from cosy_sync.net import Sender
+from cosy_sync.net.dial import default_ssl_context
+from cosy_sync.net.head import USER_AGENT
 
 trustme = pytest.importorskip("trustme")
 Make = Callable[..., Sender]
@@ -107,6 +109,50 @@ def test_an_address_is_checked_against_the_certificate_and_not_named_in_the_hand
         pytest.raises(ConnectError, match=f"not valid for '{address}'"),
     ):
         post(make(ssl_context=own_ca), url(server, host))
+
+
+def chosen_protocol(context: ssl.SSLContext, sender: Sender) -> str | None:
+    """Return what a server that speaks HTTP/2 as well agrees upon with a client."""
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    chosen: list[str | None] = []
+
+    def look(peer: Peer) -> None:
+        assert isinstance(peer.sock, ssl.SSLSocket)
+        chosen.append(peer.sock.selected_alpn_protocol())
+
+    with Scripted([READ, look, reply(), HOLD], context=context) as server:
+        assert post(sender, url(server)).status == 200
+    return chosen[0]
+
+
+def test_a_context_of_our_own_asks_for_http_1_1(
+    ca: trustme.CA, server_tls: ssl.SSLContext, make: Make
+) -> None:
+    ours = default_ssl_context.__wrapped__(True)
+    ca.configure_trust(ours)
+    assert chosen_protocol(server_tls, make(ssl_context=ours)) == "http/1.1"
+
+
+def test_a_callers_context_keeps_its_list_of_protocols(
+    ca: trustme.CA, own_ca: ssl.SSLContext, make: Make
+) -> None:
+    context = server_context(ca.issue_cert("localhost"))
+    assert chosen_protocol(context, make(ssl_context=own_ca)) is None
+    own_ca.set_alpn_protocols(["h2"])
+    with (
+        Scripted([READ, HOLD], context=context) as server,
+        pytest.raises(ConnectError, match="set_alpn_protocols") as caught,
+    ):
+        post(make(ssl_context=own_ca), url(server))
+    assert not caught.value.retryable
+
+
+def test_a_certificate_that_names_its_host_in_the_subject_only_is_refused(
+    ca: trustme.CA, make: Make
+) -> None:
+    ours = default_ssl_context.__wrapped__(True)
+    ca.configure_trust(ours)
+    refused(ca.issue_cert(common_name="localhost"), make(ssl_context=ours), "not valid for")
 
 
 def test_a_client_certificate_of_ones_own_context_is_shown(
@@ -405,6 +451,7 @@ def test_a_tls_server_is_reached_through_a_tunnel(
         assert proxy.requests == [
             [
                 b"CONNECT %b HTTP/1.1\r\nHost: %b\r\n" % (target, target)
+                + f"User-Agent: {USER_AGENT}\r\n".encode()
                 + b"Proxy-Authorization: Basic bWU6c2VjcmV0\r\n\r\n"
             ]
         ]

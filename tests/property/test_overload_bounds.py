@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from cosy_sync import Endpoint, OverloadConfig
+from cosy_sync import ClientConfig, Endpoint, OverloadConfig
 from cosy_sync.engine.budget import Permits
 from cosy_sync.engine.governor import Governor
 from cosy_sync.engine.turns import Turns
@@ -159,7 +159,7 @@ class GovernedPermits(RuleBasedStateMachine):
         self.slots = Permits(20)
         self.limiter = Turns(RateLimiter(100.0), FakeClock())
         endpoint = Endpoint("http://tts.test/batch", max_connections=20)
-        self.governor = Governor(endpoint, OverloadConfig(), self.slots, self.limiter, self)
+        self.governor = Governor(endpoint, ClientConfig(), self.slots, self.limiter, self)
         self.started: list[float] = []
 
     def on_event(self, event: Event) -> None:

@@ -240,7 +240,7 @@ def test_a_deadline_is_no_refusal() -> None:
 
 def test_lowered_limits_are_an_event_a_gauge_and_a_log_line(caplog) -> None:
     caplog.set_level("INFO", logger="cosy_sync")
-    rig = Rig()
+    rig = Rig(overload=OverloadConfig(start=50))
     assert rig.client.stats().limits == {}
     rig.service.fail(429, times=2)
     rig.speak()

@@ -283,7 +283,7 @@ def test_without_our_policies_retries_keep_the_service_down_for_good(gathered) -
 @pytest.mark.parametrize("name", SERVICES)
 def test_when_capacity_falls_traffic_stays_and_success_is_back_in_15_seconds(gathered, name):
     service, endpoint = SERVICES[name]
-    crowd = gathered(service, OverloadConfig(), endpoint)
+    crowd = gathered(service, OverloadConfig(start=50), endpoint)
     assert crowd.success(0, FALLS) == 1.0
     assert crowd.success(FALLS, RETURNS) < 0.7  # it did fall
     assert crowd.success(RETURNS + 15, SECONDS) >= 0.95

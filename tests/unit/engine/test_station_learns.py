@@ -54,7 +54,7 @@ def learn(station: Station, error: CosyError | None, *results: Audio | CosyError
 
 def test_it_shows_what_a_choice_needs(station: Station) -> None:
     assert (station.weight, station.places, station.busy, station.label) == (
-        *(3, 7, 0),
+        *(3, 4, 0),
         "http://a.test/",
     )
     station.join(NOW)

@@ -30,9 +30,9 @@ PACKED = {"gzip": gzip.compress, "deflate": zlib.compress}
     [
         ("", PLAIN),
         ("identity", PLAIN),
-        ("gzip", gzip.compress(PLAIN)),
-        ("x-gzip", gzip.compress(PLAIN)),
-        (" GZip ", gzip.compress(PLAIN)),
+        ("gzip", gzip.compress(PLAIN, mtime=0)),
+        ("x-gzip", gzip.compress(PLAIN, mtime=0)),
+        (" GZip ", gzip.compress(PLAIN, mtime=0)),
         ("deflate", zlib.compress(PLAIN)),
         ("deflate", bare(PLAIN)),
     ],
@@ -70,11 +70,33 @@ def test_every_cut_is_an_error(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", PACKED)
-@pytest.mark.parametrize("rest", [b"x", b"\x00" * 50, gzip.compress(b"more")])
+@pytest.mark.parametrize("rest", [b"x", b"\x00" * 50 + b"x", b"\x1f\x8b"])
 def test_what_follows_the_end_is_not_lost_silently(encoding: str, rest: bytes) -> None:
     with pytest.raises(BadAudioError) as caught:
         inflate(PACKED[encoding](PLAIN) + rest, encoding, 1 << 20)
-    assert caught.value.reason == "encoding"
+    assert caught.value.reason in ("cut", "encoding")
+
+
+@pytest.mark.parametrize("padding", [b"", b"\x00" * 50])
+def test_gzip_may_have_several_members_and_zeros_behind_them(padding: bytes) -> None:
+    packed = padding.join([gzip.compress(b"one, "), gzip.compress(b""), gzip.compress(b"two"), b""])
+    assert inflate(packed, "gzip", 8) == b"one, two"
+
+
+def test_the_limit_holds_for_all_members_together() -> None:
+    with pytest.raises(BadAudioError) as caught:
+        inflate(gzip.compress(b"12345") * 2, "gzip", 9)
+    assert caught.value.reason == "too_large"
+
+
+def test_a_reply_of_countless_members_is_refused() -> None:
+    with pytest.raises(BadAudioError, match="too many parts"):
+        inflate(gzip.compress(b"") * 5_000, "gzip", 100)
+
+
+def test_deflate_knows_no_padding() -> None:
+    with pytest.raises(BadAudioError, match="goes on after"):
+        inflate(PACKED["deflate"](PLAIN) + b"\x00", "deflate", 1 << 20)
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress"])

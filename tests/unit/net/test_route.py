@@ -92,6 +92,13 @@ def test_the_proxys_password_is_decoded_and_never_shown(monkeypatch: pytest.Monk
         ("::1", "http://[::1]:8080/"),
         ("[::1]", "http://[::1]:8080/"),
         ("[::1]:8080", "http://[::1]:8080/"),
+        ("b.example *.a.example", "http://x.a.example/"),
+        ("*.example", "http://a.example/"),
+        (" 10.0.0.0/8 , b.example", "http://10.1.2.3/"),
+        ("10.1.2.3", "http://10.1.2.3:8080/"),
+        ("fd00::/8", "http://[fd12::1]/"),
+        ("A.EXAMPLE", "http://a.example/"),
+        ("10.0.0.0/8", "ws://10.1.2.3/"),
     ],
 )
 def test_no_proxy_is_honoured(no_proxy: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,7 +107,7 @@ def test_no_proxy_is_honoured(no_proxy: str, url: str, monkeypatch: pytest.Monke
     assert find_route(url, trust_env=True).proxy is None
 
 
-@pytest.mark.parametrize("no_proxy", ["b.example", "a.example:81", "xa.example"])
+@pytest.mark.parametrize("no_proxy", ["b.example", "a.example:81", "xa.example", ""])
 def test_no_proxy_names_only_whom_it_names(no_proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy.example")
     monkeypatch.setenv("no_proxy", no_proxy)
@@ -133,3 +140,22 @@ def test_an_address_is_named_in_errors_and_parts_the_connections() -> None:
     assert route.label == "https://a.example at 192.0.2.1"
     assert route.netloc == "a.example"
     assert len({route, Route("a.example", 443, True, None)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "url"),
+    [
+        ("10.0.0.0/8", "http://11.1.2.3/"),
+        ("10.0.0.0/8", "http://a.example/"),
+        ("fd00::/8", "http://[fe80::1]/"),
+        ("10.0.0.0/99", "http://10.1.2.3/"),
+        ("*.a.example", "http://xa.example/"),
+        ("[::1]:81", "http://[::1]:8080/"),
+    ],
+)
+def test_a_range_or_a_pattern_names_nobody_else(
+    no_proxy: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    assert find_route(url, trust_env=True).proxy is not None

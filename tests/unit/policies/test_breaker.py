@@ -16,7 +16,7 @@ from cosy_sync.errors import (
     ThrottledError,
     UnavailableError,
 )
-from cosy_sync.policies import Admission, Breaker
+from cosy_sync.policies import Admission, Breaker, Call
 
 START = 1_000.0
 DOWN = UnavailableError("down")
@@ -458,7 +458,7 @@ def test_a_call_that_waited_for_the_lock_finds_the_breaker_closed():
     subject, probes = probing(probes=1)
     subject.record(probes[0], None, START + 31.0)
     # As if it had looked for a ticket before that and waited for the lock since.
-    assert not subject._admit_probe(START + 31.0).probe
+    assert not subject._admit_probe(START + 31.0, Call()).probe
     assert subject.remaining(START + 31.0) == 0.0
 
 
@@ -570,6 +570,154 @@ def test_a_slow_success_is_a_success_to_listeners():
     subject = breaker(listeners=(diary,), slow_call=2.0)
     slow_calls(subject, 0, 1)
     assert diary.entries == ["success"]
+
+
+# Early probes
+
+BULK = Call(patient=True)
+FAILED_BULK = Call(patient=True, again=True)
+
+
+def early_probes(subject: Breaker, error: Exception, until: float) -> list[float]:
+    """Let a patient caller ask as soon as it may, until that instant; return when it was let in."""
+    now, seconds = START, []
+    while now < until and subject.state == "open":
+        wait = subject.remaining(now, BULK)
+        if wait:
+            now += wait
+            continue
+        subject.record(subject.admit(now, BULK), error, now)
+        seconds.append(now - START)
+    return seconds
+
+
+def test_a_patient_caller_probes_an_open_breaker_early_and_ever_more_rarely():
+    seconds = early_probes(opened(), DOWN, START + 9.5)
+    assert seconds == pytest.approx([0.5, 1.25, 2.25, 3.25, 4.25, 5.25, 6.25, 7.25, 8.25, 9.25])
+
+
+def test_the_early_probes_follow_the_open_time():
+    seconds = early_probes(opened(open_for=300.0), DOWN, START + 50.0)
+    assert seconds == pytest.approx([5.0, 12.5, 22.5, 32.5, 42.5])
+
+
+def test_an_impatient_caller_waits_for_the_whole_open_time():
+    subject = opened()
+    early_probes(subject, DOWN, START + 5.0)
+    assert subject.remaining(START + 10.0) == 20.0
+    assert refusal(subject, START + 10.0).retry_after == 20.0
+
+
+def test_an_early_probe_that_fails_changes_no_state_and_ends_no_open_time():
+    told: list[tuple[str, str]] = []
+    subject = opened(on_change=lambda old, new: told.append((old, new)))
+    early_probes(subject, DOWN, START + 29.9)
+    assert told == [("closed", "open")]
+    assert subject.remaining(START + 30.0) == 0.0
+
+
+def test_early_probes_go_one_at_a_time():
+    subject = opened()
+    subject.admit(START + 0.5, BULK)
+    with pytest.raises(BreakerOpenError) as caught:
+        subject.admit(START + 0.6, BULK)
+    assert caught.value.retry_after == pytest.approx(0.5)  # it may be half-open by then
+    assert subject.remaining(START + 0.6) == pytest.approx(29.4)
+
+
+def test_an_early_probe_that_does_not_report_is_not_the_last_one():
+    subject = opened()
+    subject.admit(START + 0.5, BULK)
+    with pytest.raises(BreakerOpenError):
+        subject.admit(START + 5.4, BULK)
+    assert subject.admit(START + 5.5, BULK).probe
+
+
+def test_an_early_probe_that_succeeds_lets_the_other_probes_through():
+    subject = opened()
+    subject.record(subject.admit(START + 0.5, BULK), None, START + 0.6)
+    assert subject.state == "half-open"
+    others = [subject.admit(START + 0.6) for _ in range(4)]
+    refusal(subject, START + 0.6)
+    for probe in others:
+        subject.record(probe, None, START + 0.7)
+    assert subject.state == "closed"
+
+
+def test_an_early_probe_may_close_it_alone():
+    subject = opened(probes=1)
+    subject.record(subject.admit(START + 0.5, BULK), None, START + 0.6)
+    assert subject.state == "closed"
+
+
+def test_an_early_probe_that_says_nothing_lets_another_go():
+    subject = opened()
+    subject.record(subject.admit(START + 0.5, BULK), THROTTLED, START + 0.6)
+    assert subject.remaining(START + 0.6, BULK) == pytest.approx(0.5)
+    assert subject.admit(START + 1.1, BULK).probe
+
+
+def test_early_probes_begin_anew_with_each_opening():
+    subject, probes = probing()
+    subject.record(probes[0], DOWN, START + 30.0)
+    assert subject.remaining(START + 30.0, BULK) == 0.5
+
+
+@pytest.mark.parametrize("state", ["early", "half-open"])
+def test_texts_that_have_not_failed_go_first(state):
+    subject = opened()
+    now = START + (0.5 if state == "early" else 30.0)
+    if state == "half-open":
+        lost = subject.admit(now)
+        subject.record(lost, THROTTLED, now)
+    assert subject.remaining(now, FAILED_BULK) == pytest.approx(0.25)
+    assert subject.remaining(now, BULK) == 0.0
+    assert subject.admit(now + 0.25, FAILED_BULK).probe
+
+
+def test_a_failed_text_needs_no_patience_once_a_probe_succeeded():
+    subject = opened()
+    subject.record(subject.admit(START + 0.5, BULK), None, START + 0.6)
+    assert subject.remaining(START + 0.6, FAILED_BULK) == 0.0
+
+
+# One kind of request
+
+
+def opened_by(kind: int) -> Breaker:
+    subject = breaker()
+    for _ in range(20):
+        subject.record(subject.admit(START, Call(kind)), DOWN, START, culprit=kind)
+    assert subject.state == "open"
+    return subject
+
+
+def test_where_one_kind_of_request_failed_others_are_probes_at_any_time():
+    subject = opened_by(7)
+    probes = [subject.admit(START, Call(8)) for _ in range(5)]
+    assert all(probe.probe for probe in probes)
+    with pytest.raises(BreakerOpenError):
+        subject.admit(START, Call(8))
+    with pytest.raises(BreakerOpenError):
+        subject.admit(START, Call(7))
+
+
+def test_the_success_of_another_kind_closes_it():
+    told: list[str] = []
+    subject = breaker(on_change=lambda old, new: told.append(new))
+    for _ in range(20):
+        subject.record(subject.admit(START), DOWN, START, culprit=0)
+    subject.record(subject.admit(START + 1.0, Call(8)), None, START + 1.1)
+    assert subject.state == "closed"
+    assert told == ["open", "half-open", "closed"]
+
+
+def test_once_two_kinds_failed_it_is_open_for_all():
+    subject = opened_by(7)
+    subject.record(subject.admit(START, Call(8)), DOWN, START, culprit=None)
+    for kind in (7, 8, 9):
+        with pytest.raises(BreakerOpenError):
+            subject.admit(START, Call(kind))
 
 
 # What others decided
@@ -923,3 +1071,43 @@ def test_counts_are_exact_under_threads():
     subject = breaker(failure_ratio=1.0)
     together(8, lambda: calls(subject, 300, 200))
     assert (subject._failed.all, subject._failed.some) == (4_000, 1_600)
+
+
+# -- few requests that wait for long --------------------------------------------------------------
+
+
+def test_it_opens_after_as_many_silent_calls_in_a_row_as_there_are_probes() -> None:
+    subject = breaker(probes=3, window=10.0)
+    for number in range(3):
+        assert subject.state == "closed"
+        late = ReplyTimeout("late")
+        subject.record(subject.admit(START), late, START + 30.0 * number, 30.0)
+    assert subject.state == "open"
+    assert "3 calls in a row got no answer in 30.0 s" in str(refusal(subject, START + 61.0))
+
+
+def test_an_answer_between_them_begins_the_count_anew() -> None:
+    subject = breaker(probes=2)
+    for number in range(5):
+        now = START + 60.0 * number
+        subject.record(subject.admit(now), ReplyTimeout("late"), now + 30.0, 30.0)
+        subject.record(subject.admit(now), None, now + 31.0)
+    assert subject.state == "closed"
+
+
+def test_calls_that_had_little_time_are_no_silence() -> None:
+    subject = breaker(probes=2, window=10.0)
+    for number in range(10):
+        now = START + 60.0 * number
+        subject.record(subject.admit(now), ReplyTimeout("late"), now, 9.9)
+    assert subject.state == "closed"
+
+
+def test_a_call_that_waited_while_it_opened_is_not_made() -> None:
+    subject = breaker(min_calls=2)
+    waiting = subject.admit(START)
+    assert subject.still_admits(waiting)
+    calls(subject, 0, 2)
+    assert not subject.still_admits(waiting)
+    probe = subject.admit(START + 60.0)
+    assert probe.probe and subject.still_admits(probe)

@@ -64,3 +64,9 @@ def test_it_holds_no_dictionary_and_shows_itself():
     deadline = Deadline(100.0, 2.0)
     assert not hasattr(deadline, "__dict__")
     assert repr(deadline) == "<Deadline 2 s, at 102.000>"
+
+
+def test_a_later_deadline_has_the_same_length_and_name() -> None:
+    later = Deadline(10.0, 5.0, "within").later(2.5)
+    assert (later.started, later.seconds, later.at) == (12.5, 5.0, 17.5)
+    assert "within" in str(later.error("waiting"))

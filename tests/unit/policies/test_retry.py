@@ -125,3 +125,29 @@ def test_where_another_endpoint_is_ready_nothing_is_waited_for():
     assert chosen.wait([throttled] * 3, elsewhere=True) is None
     assert chosen.wait([AuthError("no")], elsewhere=True) is None
     assert chosen.wait([throttled]) > 30.0
+
+
+def test_naps_double_up_to_two_seconds_and_never_end():
+    chosen = policy()
+    naps = [chosen.nap(DOWN, times) for times in (1, 2, 3, 4, 5, 6, 1_000)]
+    assert naps == pytest.approx([0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0])
+
+
+def test_a_nap_obeys_retry_after_and_a_longer_base():
+    assert policy().nap(ThrottledError("slow", retry_after=9.0), 1) >= 9.0
+    assert policy(base=5.0).nap(DOWN, 4) == 5.0
+
+
+def test_nobody_naps_where_another_endpoint_is_ready():
+    assert policy().nap(DOWN, 3, elsewhere=True) == 0.0
+
+
+def test_spared_errors_use_up_no_attempt():
+    chosen = policy()
+    assert chosen.wait([DOWN] * 9, spared=8) == pytest.approx(0.2)
+    assert chosen.wait([DOWN] * 11, spared=8) == pytest.approx(0.8)
+    assert chosen.wait([DOWN] * 12, spared=8) is None
+
+
+def test_nothing_is_repeated_at_all_without_retries():
+    assert policy().repeats and not policy(max_retries=0).repeats

@@ -19,6 +19,8 @@ from cosy_sync.server.errors import RequestError
         ({"reply_form": "xml"}, "reply_form"),
         ({"port": 70_000}, "port is 70000: use a number from 0 to 65535"),
         ({"latency": -1}, "latency"),
+        ({"text_latency": -1}, "text_latency"),
+        ({"workers": -1}, "workers"),
         ({"latency": float("nan")}, "latency"),
         ({"rps": -1}, "rps"),
         ({"speakers": 0}, "speakers"),

@@ -1,0 +1,75 @@
+"""What the engine asks of others: the net that moves requests, and whoever makes attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from ..errors import CosyError
+from ..messages import Parcel, Reply
+from ..models import Audio, Utterance
+from ..wires.base import Wire
+from .job import Job
+from .station import Station
+
+__all__ = ["Attempts", "Ongoing", "Result", "Sender"]
+
+Result = Audio | CosyError
+
+
+class Ongoing(Protocol):
+    """A reply that goes on, as the net's sender or a fake gives it.
+
+    `status`, `headers` and `connect` as in Reply; `received` counts its bytes so far.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    connect: float
+    received: int
+
+    def read(self, seconds: float) -> bytes:
+        """Return what has come, b"" at the end, within so many seconds, or raise CosyError."""
+        ...
+
+    def whole(self, seconds: float) -> Reply:
+        """Read the rest within so many seconds and return all of it, or raise CosyError."""
+        ...
+
+    def close(self) -> None:
+        """Hang up, unless the reply came to its end."""
+        ...
+
+
+class Sender(Protocol):
+    """What moves a request: the net's sender, or a fake."""
+
+    def post(
+        self, parcel: Parcel, seconds: float, max_bytes: int, make_room: Callable[[int], None]
+    ) -> Reply:
+        """Send the parcel and return the reply within so many seconds, or raise CosyError.
+
+        Before the reply's body is read, make_room is called with its size in bytes, 0 where the
+        service does not say it; it may wait.
+        """
+        ...
+
+    def open(self, parcel: Parcel, seconds: float, max_bytes: int) -> Ongoing:
+        """Send the parcel and return its reply as it begins within so many seconds, or raise
+        CosyError."""
+        ...
+
+
+class Attempts(Protocol):
+    """What makes attempts for a caller."""
+
+    @property
+    def wires(self) -> Mapping[str, Wire]:
+        """Return each endpoint's wire, by its URL."""
+        ...
+
+    def attempt(
+        self, job: Job, texts: Sequence[Utterance], station: Station, number: int
+    ) -> Sequence[Result]:
+        """Send texts to an endpoint and return audio or an error for each."""
+        ...

@@ -1,0 +1,151 @@
+"""Blame: whether a failed call tells of its endpoint, or only of the request itself."""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import CosyError, ReplyTimeout
+from .admission import Call, FirstTry
+
+__all__ = ["Blame"]
+
+# Failures in a row of one kind of request that count while other kinds succeed.
+_FEW = 4
+# Seconds for which a success is evidence that the endpoint works.
+_RECENT = 10.0
+# Seconds that a kind which never succeeded lately may fail until other kinds' calls have shown
+# whether the endpoint works.
+_HESITATION = 1.5
+# Seconds after its first failure in which a text is not blamed by successes that may be older.
+_PATIENCE = 10.0
+# Kinds that are remembered.
+_MOST_KINDS = 256
+# What stands before a service answers like this while the service is away.
+_AWAY_STATUSES = (502, 503, 504, *range(520, 531))
+
+
+class _Run:
+    """Failures of one kind since its latest success."""
+
+    __slots__ = ("began", "count", "latest")
+
+    def __init__(self, now: float) -> None:
+        self.began = self.latest = now
+        self.count = 0
+
+
+class Blame:
+    """Tells an endpoint's failures from those of requests that fail while others succeed.
+
+    Its owner's lock guards it; `is_outage` needs none.
+
+    * A text that fails again, although something succeeded that was sent after its first failure,
+      tells nothing new: its repetitions do not count.
+    * Of a kind of request of which nothing but failures comes, the first few count and the rest
+      does not, as long as other kinds succeed.
+    """
+
+    def __init__(self) -> None:
+        # The latest success: when it came, and the latest instant at which one was sent.
+        self.good_at = -math.inf
+        self.good_sent = -math.inf
+        # Texts whose first attempt failed since the latest success.
+        self._fresh = 0
+        # When the latest success of each kind was sent; of the kind that succeeded last, and of
+        # the others.
+        self._good: dict[int, float] = {}
+        self._latest: int | None = None
+        self._latest_sent = self._others_sent = -math.inf
+        self._runs: dict[int, _Run] = {}
+
+    def succeed(self, call: Call, sent: float, now: float) -> None:
+        """Note a call that succeeded, and when it was sent."""
+        kind = call.kind
+        self.good_at = now
+        self.good_sent = max(self.good_sent, sent)
+        self._fresh = 0
+        if self._runs:
+            self._runs.pop(kind, None)
+        if kind != self._latest:
+            self._latest, self._others_sent = kind, self._latest_sent
+            self._latest_sent = sent
+            if len(self._good) >= _MOST_KINDS:
+                self._good.clear()
+        self._latest_sent = max(self._latest_sent, sent)
+        self._good[kind] = sent
+
+    def fail(self, call: Call, now: float, sent: bool = True) -> bool:
+        """Note a call that failed; return whether that says nothing about the endpoint.
+
+        What was never sent, as there was no connection, is no request's fault.
+        """
+        if len(self._runs) >= _MOST_KINDS:
+            del self._runs[next(iter(self._runs))]
+        run = self._runs.setdefault(call.kind, _Run(now))
+        run.latest = now
+        run.count += 1
+        if call.first is None:
+            self._fresh += 1
+        elif sent and self.good_sent > call.first.failed:
+            return True
+        if not sent or run.count <= _FEW:
+            return False
+        if self._is_guilty(call.kind):
+            return True
+        others = self._others(call.kind)
+        if now - others >= _RECENT:
+            return False
+        new = now - self._good.get(call.kind, -math.inf) >= _RECENT
+        return others > run.began or (new and now - run.began < _HESITATION)
+
+    @property
+    def failing(self) -> bool:
+        """Return whether there is a kind that has not succeeded since it failed."""
+        return bool(self._runs)
+
+    def culprit(self, now: float) -> int | None:
+        """Return the only kind of request that failed lately and did not succeed since."""
+        self._runs = {k: run for k, run in self._runs.items() if now - run.latest < _RECENT}
+        return next(iter(self._runs)) if len(self._runs) == 1 else None
+
+    def acquits(self, kind: int, now: float) -> bool:
+        """Return whether calls failed lately, but only of another kind, which is to blame."""
+        culprit = self.culprit(now)
+        return culprit is not None and culprit != kind and self._is_guilty(culprit)
+
+    def is_outage(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
+        """Return whether a text failed because the endpoint is away, as far as anybody knows.
+
+        It is, while nothing succeeded since the text's first attempt was sent. In-flight replies
+        may still come when a service dies, so afterwards it may be, for a while, unless something
+        succeeded that was sent after the text's first failure.
+
+        Args:
+            kind: What the text's requests say beside it.
+            error: How the latest attempt failed.
+            first: The first attempt of the text at this endpoint, which may be the latest.
+            now: The instant.
+        """
+        if not error.sent:  # no connection: no text is to blame; a name may be misspelt
+            return self.good_at > -math.inf or getattr(error, "phase", None) != "dns"
+        if isinstance(error, ReplyTimeout) or self._is_guilty(kind):
+            return False
+        waits = now - first.failed < _PATIENCE
+        succeeded = self.good_at > first.sent
+        status = getattr(error, "status", None)
+        if self._fresh <= 1 and status is not None and status not in _AWAY_STATUSES:
+            # A service that answers, and nothing else fails.
+            return not succeeded and (waits or first.sent - self.good_at >= _RECENT)
+        return not succeeded or (waits and self.good_sent <= first.failed)
+
+    def _others(self, kind: int) -> float:
+        """Return when the latest success of any other kind was sent."""
+        return self._others_sent if kind == self._latest else self._latest_sent
+
+    def _is_guilty(self, kind: int) -> bool:
+        """Return whether a kind that had not succeeded for a while failed while others succeeded,
+        and never succeeded since."""
+        run = self._runs.get(kind)
+        if run is None or run.count <= _FEW or self._others(kind) <= run.began:
+            return False
+        return run.began - self._good.get(kind, -math.inf) >= _RECENT

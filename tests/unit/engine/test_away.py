@@ -1,0 +1,314 @@
+"""Bulk work and bad requests at a service that goes away, refuses or fails, in virtual time."""
+
+from __future__ import annotations
+
+import random
+import threading
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from virtual import World
+
+import cosy_sync.engine.budget as budget_module
+from cosy_sync import ClientConfig, Endpoint, OverloadConfig, RetryConfig
+from cosy_sync import VerifyConfig as Verify
+from cosy_sync.audio import Verifier
+from cosy_sync.engine.attempt import Attempter
+from cosy_sync.engine.budget import Permits
+from cosy_sync.engine.caller import Caller
+from cosy_sync.engine.job import Job
+from cosy_sync.engine.sizes import ReplyBounds
+from cosy_sync.engine.station import Station
+from cosy_sync.errors import ConnectError, CosyError, CutError, server_error
+from cosy_sync.events import BreakerChanged, Event
+from cosy_sync.messages import Payload, Reply, Request
+from cosy_sync.models import Utterance, wav_header
+from cosy_sync.policies import Deadline, RetryBudget, RetryPolicy
+from cosy_sync.wires.base import Capabilities, HttpWire
+
+START = 1_000.0
+SOUND = wav_header(24_000, 1, 4_800) + bytes(range(1, 241)) * 20
+REFUSED = ConnectError("refused", phase="connect")
+CUT = CutError("cut")
+
+
+class Telling(HttpWire):
+    """A wire whose requests say their texts, and whose replies hold nothing."""
+
+    name = "telling"
+    capabilities = Capabilities(max_texts_per_call=64)
+
+    def encode(self, texts: Sequence[str], request_id: str) -> Request:
+        return Request("http://tts.test/batch", (), "".join(texts).encode())
+
+    def decode(self, reply: Reply, texts: Sequence[str]) -> list[Payload | CosyError]:
+        return [Payload(SOUND, "audio/wav") for _ in texts]
+
+
+@dataclass
+class Play:
+    """A service, one endpoint, and callers with their outcomes. `fault` says what a request meets.
+
+    Seconds count from the start.
+    """
+
+    world: World
+    fault: Callable[[float, str], CosyError | None]
+    latency: float = 0.1
+    sent: list[float] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    errors: dict[str, list[CosyError | None]] = field(default_factory=dict)
+    ended: float = 0.0
+    station: Station = field(init=False)
+
+    def __post_init__(self) -> None:
+        config = ClientConfig(overload=OverloadConfig())
+        endpoint = Endpoint("http://tts.test/batch")
+        self.station = Station(endpoint, config, self, self.world)
+
+    @property
+    def age(self) -> float:
+        return self.world.now() - START
+
+    # As an observer, as a sender and as a cluster of one station.
+
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, BreakerChanged):
+            self.states.append(event.new)
+
+    def post(self, request: Request, *_: object) -> Reply:
+        self.sent.append(self.age)
+        began = self.age
+        error = self.fault(began, request.body.decode())
+        self.world.sleep(0.01 if error else self.latency)
+        error = error or self.fault(self.age, request.body.decode())
+        if error is not None:  # or it died with the request in flight
+            raise error.with_details()
+        return Reply(200, {}, b"")
+
+    def choose(self, *_: object) -> Station:
+        return self.station
+
+    def elsewhere(self, *_: object) -> bool:
+        return False
+
+    def caller(self, kind: int = 0) -> Caller:
+        config = ClientConfig(verify=Verify(enabled=False))
+        attempter = Attempter(
+            wires={self.station.endpoint.url: Telling()},
+            sender=self,  # type: ignore[arg-type]
+            memory=Permits(1 << 30),
+            connections=None,
+            bounds=ReplyBounds(config),
+            verifier=Verifier(config.verify),
+            observer=self,
+            clock=self.world,
+            sample_rate=24_000,
+            format="wav",
+            kind=kind,
+        )
+        retry, budget = RetryPolicy(RetryConfig()), RetryBudget(OverloadConfig())
+        return Caller(attempter, self, retry, self, self.world, budget)  # type: ignore[arg-type]
+
+    # The callers.
+
+    def job(self, name: str, texts: Sequence[str], workers: int, kind: int = 0) -> None:
+        """Speak texts one by one on so many workers, as bulk work of 60 s each."""
+        waiting, caller = list(texts), self.caller(kind)
+
+        def work() -> None:
+            while waiting:
+                self.call(name, caller, waiting.pop(0), 60.0, interactive=False)
+
+        for _ in range(workers):
+            self.world.start(START, work)
+
+    def visitors(self, name: str, rate: float, seconds: float, kind: int = 0) -> None:
+        """Speak single texts evenly, interactively."""
+        caller = self.caller(kind)
+        for number in range(int(rate * seconds)):
+            text = f"第{number}位"
+            at = START + number / rate
+            self.world.start(at, lambda text=text: self.call(name, caller, text, 10.0, True))
+
+    def call(
+        self, name: str, caller: Caller, text: str, deadline: float, interactive: bool
+    ) -> None:
+        job = Job(
+            [Utterance(0, text)],
+            Deadline(self.world.now(), deadline),
+            interactive=interactive,
+            tenant="",
+            stop=threading.Event(),
+        )
+        caller.run(job)
+        self.errors.setdefault(name, []).append(job.outcomes[0].error)
+        self.ended = self.age
+
+    def good(self, name: str) -> int:
+        return self.errors[name].count(None)
+
+    def during(self, began: float, ended: float) -> int:
+        return sum(began <= at < ended for at in self.sent)
+
+
+@pytest.fixture
+def staged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Play]:
+    def stage(fault: Callable[[float, str], CosyError | None], **settings: float) -> Play:
+        random.seed(1)
+        world = World()
+        locks = types.SimpleNamespace(Lock=world.lock, TIMEOUT_MAX=threading.TIMEOUT_MAX)
+        monkeypatch.setattr(budget_module, "threading", locks)
+        return Play(world, fault, **settings)
+
+    return stage
+
+
+def away(began: float, ended: float, error: CosyError) -> Callable[[float, str], CosyError | None]:
+    return lambda age, _: error if began <= age < ended else None
+
+
+def texts(count: int) -> list[str]:
+    return [f"第{number}句" for number in range(count)]
+
+
+ERRORS = {
+    "refused": REFUSED,
+    "cut": CUT,
+    "500": server_error(500, "broken"),
+    "502": server_error(502, "bad gateway"),
+    "503": server_error(503, "down"),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=list(ERRORS))
+@pytest.mark.parametrize(("count", "workers"), [(1, 1), (5, 5), (10, 10), (300, 50)])
+@pytest.mark.parametrize("seconds", [4.0, 25.0])
+def test_a_service_that_is_away_from_the_start_costs_a_bulk_call_nothing_but_its_time(
+    staged, error, count, workers, seconds
+) -> None:
+    play = staged(away(0.0, seconds, error))
+    play.job("bulk", texts(count), workers)
+    play.world.run()
+    assert play.good("bulk") == count
+    assert min(at for at in play.sent if at >= seconds) < seconds + 2.5
+    assert play.ended < seconds + 6.0
+    assert play.during(0.0, seconds) < workers + 20 + seconds
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=list(ERRORS))
+@pytest.mark.parametrize(("count", "workers"), [(20, 4), (300, 5), (1_000, 50)])
+def test_a_service_that_dies_in_the_middle_costs_a_bulk_call_nothing_but_its_time(
+    staged, error, count, workers
+) -> None:
+    play = staged(away(0.33, 4.33, error))
+    play.job("bulk", texts(count), workers)
+    play.world.run()
+    assert play.good("bulk") == count
+    assert min(at for at in play.sent if at >= 4.33) < 4.33 + 2.5
+    assert play.during(0.5, 4.33) < 2 * workers + 20
+
+
+def test_visitors_profit_from_the_early_probes_of_bulk_work(staged) -> None:
+    play = staged(away(5.0, 10.0, REFUSED))
+    play.job("bulk", texts(1_500), 20)
+    play.visitors("visitors", 10, 20)
+    play.world.run()
+    assert play.good("bulk") == 1_500
+    assert play.good("visitors") >= 200 - 10 * 5 - 10 * 3
+
+
+def test_alone_visitors_wait_for_the_whole_open_time(staged) -> None:
+    play = staged(away(5.0, 10.0, REFUSED))
+    play.visitors("visitors", 10, 45)
+    play.world.run()
+    assert play.states == ["open", "half-open", "closed"]
+    assert play.good("visitors") < 450 - 10 * 25
+
+
+def nobody(age: float, text: str) -> CosyError | None:
+    """A service that hangs up on a text with a 坏, or with a voice that it does not know."""
+    return CUT if "坏" in text else None
+
+
+@pytest.mark.parametrize("rate", [5, 1])
+def test_a_voice_that_always_fails_takes_the_service_down_for_nobody_else(staged, rate) -> None:
+    play = staged(nobody)
+    play.job("bulk", [f"坏{number}" for number in range(100)], 50, kind=2)
+    play.visitors("visitors", rate, 40, kind=1)
+    play.world.run()
+    assert play.good("visitors") == 40 * rate
+    assert play.good("bulk") == 0
+    assert play.ended < 60
+
+
+def test_a_job_with_a_voice_that_always_fails_ends_by_itself_once_others_had_success(staged):
+    play = staged(nobody)
+    play.job("bulk", [f"坏{number}" for number in range(100)], 4, kind=2)
+    play.visitors("visitors", 5, 4, kind=1)
+    play.world.run()
+    assert play.good("visitors") == 20
+    assert play.ended < 60
+
+
+def test_texts_that_always_fail_take_the_service_down_for_nobody_else(staged) -> None:
+    broken = server_error(500, "broken")
+    play = staged(lambda age, text: broken if "坏" in text else None)
+    play.job("bulk", [f"{'坏' if n % 5 == 4 else '好'}{n}" for n in range(100)], 50)
+    play.visitors("visitors", 10, 10)
+    play.world.run()
+    assert play.good("bulk") == 80
+    assert play.good("visitors") == 100
+    assert play.states == []
+    assert play.ended < 20
+
+
+def test_60_percent_of_different_texts_failing_opens_the_breaker(staged) -> None:
+    broken = server_error(500, "broken")
+    play = staged(lambda age, text: broken if "坏" in text else None)
+    play.job("bulk", [f"{'坏' if n % 5 < 3 else '好'}{n}" for n in range(100)], 10)
+    play.world.run()
+    assert "open" in play.states
+
+
+def test_60_percent_of_many_voices_failing_opens_the_breaker(staged) -> None:
+    play = staged(nobody)
+    for number in range(100):
+        play.job("bulk", [f"{'坏' if number % 5 < 3 else '好'}{number}"], 1, kind=number)
+    play.world.run()
+    assert "open" in play.states
+
+
+def throttle(limit: int) -> Callable[[float, str], CosyError | None]:
+    """Answer 429 without Retry-After above so many calls in a second."""
+    served: list[float] = []
+    refusal = server_error(429, "too many")
+
+    def fault(age: float, text: str) -> CosyError | None:
+        if text in asked:  # the second look at the same request, at its end
+            asked.discard(text)
+            return None
+        served[:] = [at for at in served if at > age - 1.0]
+        if len(served) >= limit:
+            return refusal
+        served.append(age)
+        asked.add(text)
+        return None
+
+    asked: set[str] = set()
+    return fault
+
+
+@pytest.mark.parametrize("limit", [20, 5])
+def test_a_throttled_bulk_call_loses_nothing_and_keeps_most_of_the_services_rate(
+    staged, limit
+) -> None:
+    play = staged(throttle(limit))
+    count = 30 * limit
+    play.job("bulk", texts(count), 50)
+    play.world.run()
+    assert play.good("bulk") == count
+    assert play.ended < 30 * 1.5
+    assert len(play.sent) < 2.5 * count

@@ -3,11 +3,12 @@
 from .admission import Admission, Call, FirstTry
 from .balancer import Tempo, pick
 from .blame import Blame
-from .breaker import Breaker, redis_storage
+from .breaker import Breaker
 from .concurrency import Concurrency
 from .deadline import Deadline
 from .ejection import Ejector, Health
 from .hedge import HedgePolicy
+from .listeners import redis_storage
 from .pace import Pace
 from .patience import Patience
 from .ratelimit import RateLimiter

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from ..config import BreakerConfig
 from ..errors import BreakerOpenError, CosyError, ReplyTimeout
@@ -21,7 +19,7 @@ from .window import Window
 with without_extras():
     import pybreaker
 
-__all__ = ["Breaker", "redis_storage"]
+__all__ = ["Breaker"]
 
 CLOSED: str = pybreaker.STATE_CLOSED
 OPEN: str = pybreaker.STATE_OPEN
@@ -388,22 +386,3 @@ class Breaker:
 
     def __repr__(self) -> str:
         return f"<Breaker {self._name} {self._state}>"
-
-
-def redis_storage(redis: Any, namespace: str) -> Any:
-    """Return pybreaker's storage of a breaker in Redis, for those who share its state.
-
-    It raises what the Redis client raises; pybreaker's own writes each error to a log instead.
-    """
-    storage: Any = pybreaker.CircuitRedisStorage("closed", redis, namespace=namespace)
-    storage.logger = _Raising()
-    return storage
-
-
-class _Raising:
-    """In place of the storage's logger."""
-
-    def exception(self, *_: object) -> None:
-        error = sys.exc_info()[1]
-        if error is not None:
-            raise error

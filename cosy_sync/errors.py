@@ -70,6 +70,7 @@ __all__ = [
     "UnavailableError",
     "UnexpectedError",
     "server_error",
+    "without_advice",
 ]
 
 _E = TypeVar("_E", bound="CosyError")
@@ -334,7 +335,7 @@ class InterruptedBatch(KeyboardInterrupt):
 _ADVICE = {
     401: "check api_key (or COSY_SYNC_API_KEY)",
     402: "check the account's balance",
-    403: "the key may not do this: check its permissions",
+    403: "the key may not do this (check its permissions), or a firewall dislikes the text",
     404: "check the URL's path, and that wire= names what this service speaks",
     405: "check the URL's path: this address does not take POST",
     413: "send fewer or shorter texts a call (batch_size)",
@@ -354,6 +355,11 @@ def server_error(status: int, message: str, **details: Any) -> ServerError:
     if status in _WRONG_ADDRESS:
         details["hopeless"] = True
     return _class_for(status)(text, status=status, **details)
+
+
+def without_advice(error: ServerError) -> str:
+    """Return what an error says without what `server_error` advised by its status alone."""
+    return error.message.replace(f"; {_ADVICE.get(error.status or 0, '')}", "", 1)
 
 
 def _class_for(status: int) -> type[ServerError]:

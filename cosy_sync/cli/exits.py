@@ -18,6 +18,7 @@ from cosy_sync import (
     InvalidTextError,
     RefusedError,
     ServerError,
+    TextError,
 )
 from cosy_sync.cli.wording import in_options
 
@@ -76,7 +77,7 @@ def code_for(error: CosyError) -> int:
 
 
 def refuses_key(error: CosyError) -> bool:
-    """Tell whether the service does not want to work for this key."""
+    """Tell whether the service does not want to work for this key, or this key may not do so."""
     return isinstance(error, (AuthError, BillingError))
 
 
@@ -84,7 +85,7 @@ def is_hopeless(error: CosyError) -> bool:
     """Tell whether no text will fare better: no service there, or it refuses the key."""
     if refuses_key(error):
         return True
-    if isinstance(error, ServerError):
+    if isinstance(error, ServerError) and not isinstance(error, TextError):
         return error.status in _NO_SERVICE
     return _was_unreachable(error)
 

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 from cosy_sync import CosyClient, CosyError, Outcome, RetryConfig, text_hash
@@ -45,6 +45,8 @@ _DIGITS = 4
 _MOST_DIGITS = 9
 # Seconds for which the first text waits for a service that is away: a wrong address shows soon.
 _FIRST_WAIT = 10.0
+# Texts that are sent one by one, while each is refused, until the key is to blame.
+_TRIED_ALONE = 3
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -149,6 +151,8 @@ class Synthesis:
         self._tally = tally
         # What ended it: an error that every further text would meet too.
         self._hopeless: CosyError | None = None
+        # A refusal of the key that may be the latest text's own fault.
+        self._doubt: CosyError | None = None
 
     def run(self, client: CosyClient) -> int:
         """Speak everything; return the exit code.
@@ -159,8 +163,9 @@ class Synthesis:
         try:
             with client:
                 self._speak(client)
-            if self._hopeless is not None:
-                raise self._hopeless
+            ended = self._hopeless or self._doubt
+            if ended is not None:
+                raise ended
         except BrokenPipeError:
             raise
         except (Stop, CosyError, KeyboardInterrupt) as error:
@@ -169,16 +174,29 @@ class Synthesis:
         return Exit.FAILED if tally.failed or tally.unsent else Exit.DONE
 
     def _speak(self, client: CosyClient) -> None:
-        # The first text goes alone: a wrong address or key shows before a million texts wait, and
-        # a pipe hears it before the next line comes.
-        first = list(islice(self._checked(self._source), 1 if self._target.several else 2))
-        if not self._target.several and len(first) != 1:
-            self._refuse(len(first))
-        rest = self._source if self._target.several else ()
         hasty = client.with_options(retry=_hasty(client.config.retry))
-        for outcome in chain(hasty.synth_iter(first), client.synth_iter(self._checked(rest))):
-            with uninterrupted():
-                self._take(outcome)
+        if not self._target.several:
+            texts = list(islice(self._checked(self._source), 2))
+            if len(texts) != 1:
+                self._refuse(len(texts))
+            self._take_all(hasty, texts)
+            return
+        # The first text goes alone: a wrong address or key shows before a million texts wait, and
+        # a pipe hears it before the next line comes. A refusal that may be the text's own fault
+        # is only the key's once a few others met it too.
+        for _ in range(_TRIED_ALONE):
+            self._take_all(hasty, islice(self._checked(self._source), 1))
+            if self._doubt is None:
+                self._take_all(client, self._checked(self._source))
+                return
+
+    def _take_all(self, client: CosyClient, texts: Iterable[str]) -> None:
+        for outcome in client.synth_iter(texts):
+            self._take_whole(outcome)
+
+    def _take_whole(self, outcome: Outcome) -> None:
+        with uninterrupted():
+            self._take(outcome)
 
     def _checked(self, texts: Iterable[str]) -> Iterator[str]:
         """Yield texts whose files are not there yet: none is sent whose sound cannot be kept."""
@@ -199,12 +217,16 @@ class Synthesis:
         if outcome.audio is not None:
             file = self._target.save(item, outcome.audio)
             self._tally.saved(item, outcome.audio, file)
+            self._doubt = None
             return
         assert outcome.error is not None
         # Numbered as everywhere here, also where -v shows it.
         error = outcome.error.with_details(index=item.index)
-        # A service that has answered before may come back; a key that is refused will not.
-        if is_hopeless(error) and (not self._tally.ok or refuses_key(error)):
+        # A service that has answered before may come back; a key that is refused will not, nor
+        # what refuses every text.
+        doubtful = refuses_key(error) and not error.hopeless
+        self._doubt = error if doubtful and not self._tally.ok else None
+        if error.hopeless or (not doubtful and is_hopeless(error) and not self._tally.ok):
             self._hopeless = error
             self._source.stop()
         self._tally.lost(item, error, listed=self._hopeless is None)

@@ -36,8 +36,9 @@ class BatchConfig:
     # How many batches are sorted by length together. More makes batches more even, and the first
     # audio of an endless input come later.
     sort_window: int = 4
-    # Halve a batch that the service refuses as a whole, to find the text that it means: up to twice
-    # as many requests as the batch has texts. False fails all of them, each sent once.
+    # Send a batch that is refused, or fails, as a whole in smaller parts: to find the text that is
+    # meant, at up to twice as many requests as the batch has texts, or the size that a gateway
+    # bears. False repeats and fails whole batches only.
     halve_refused: bool = True
     # Compress request bodies from this many bytes on; 0 never. Saves little for short texts.
     gzip_above: int = 0

@@ -16,17 +16,21 @@ Batch = list[Utterance]
 
 
 def pack(
-    utterances: Iterable[Utterance | None], config: BatchConfig, now: Callable[[], float]
+    utterances: Iterable[Utterance | None],
+    config: BatchConfig,
+    now: Callable[[], float],
+    limit: Callable[[], int | None] = lambda: None,
 ) -> Iterator[Batch]:
     """Yield batches, pulling only as many texts as one sort window holds before the first.
 
     A call takes as long as its longest text, so each window is sorted by length before it is cut.
     A None among the texts makes it yield what there is, be it an empty batch. When the source
-    raises, what came before is yielded first and then the exception goes on.
+    raises, what came before is yielded first and then the exception goes on. `limit` says how many
+    texts the endpoints take lately, where that is less.
     """
     for window in _windows(utterances, config.max_texts * config.sort_window, now):
         if window:
-            yield from _cut(sorted(window, key=_length), config)
+            yield from _cut(sorted(window, key=_length), config, limit)
         else:
             yield window
 
@@ -55,18 +59,28 @@ def _windows(
         yield window
 
 
-def _cut(utterances: Batch, config: BatchConfig) -> Iterator[Batch]:
+def _cut(
+    utterances: Batch, config: BatchConfig, limit: Callable[[], int | None]
+) -> Iterator[Batch]:
     batch: Batch = []
     chars = 0
+    most = _most(config, limit)
     for utterance in utterances:
         length = len(utterance.text)
-        if batch and (len(batch) >= config.max_texts or chars + length > config.max_chars):
+        if batch and (len(batch) >= most or chars + length > config.max_chars):
             yield batch
             batch, chars = [], 0
+            most = _most(config, limit)
         batch.append(utterance)
         chars += length
     if batch:
         yield batch
+
+
+def _most(config: BatchConfig, limit: Callable[[], int | None]) -> int:
+    # Twice as many, as more are tried now and then: the caller cuts what is too much.
+    known = limit()
+    return config.max_texts if known is None else min(config.max_texts, 2 * known)
 
 
 def _length(utterance: Utterance) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ..clock import Clock
 from ..errors import (
@@ -13,7 +13,6 @@ from ..errors import (
     CosyError,
     DeadlineError,
     RefusedError,
-    ServerError,
     ThrottledError,
     TransportError,
 )
@@ -26,11 +25,13 @@ from ..events import (
     TextsFinished,
 )
 from ..models import Audio, Utterance
-from ..policies import FirstTry, RetryBudget, RetryPolicy
+from ..policies import AcceptedKeys, FirstTry, RetryBudget, RetryPolicy
 from .attempt import sleep
 from .cluster import Cluster
 from .job import Job
 from .ports import Attempts, Result
+from .splitting import Fate, Splitter
+from .splitting import Group as _Group
 from .station import Station
 
 __all__ = ["Caller"]
@@ -39,17 +40,6 @@ __all__ = ["Caller"]
 _BREAKER_NAP = 0.1
 # What cures a service that gets more than it can speak in time.
 _SEND_LESS = "send less at once (batch_size, max_connections)"
-
-
-@dataclass(slots=True)
-class _Group:
-    """Texts of a job that are sent together, and the endpoints where they failed before."""
-
-    texts: Sequence[Utterance]
-    avoid: tuple[Station, ...] = ()
-    attempt: int = 1
-    # How they first fared at each of these.
-    firsts: dict[Station, FirstTry] = field(default_factory=dict)
 
 
 class Caller:
@@ -70,12 +60,18 @@ class Caller:
         self._observer = observer
         self._clock = clock
         self._budget = budget
+        self._splitter = Splitter(attempter.wires, AcceptedKeys(), 0, True, clock)
+
+    def split_with(self, splitter: Splitter) -> Caller:
+        """Let another splitter judge what fails; return itself."""
+        self._splitter = splitter
+        return self
 
     def run(self, job: Job) -> None:
         """Bring every text of the job to an outcome; blocks until then."""
         groups = [_Group(job.texts)]
         while groups:
-            group = groups.pop()
+            group = groups.pop(0)  # of two halves the second, before what became of the first
             try:
                 groups += self._handle(job, group)
             except ClosedError as error:
@@ -89,27 +85,81 @@ class Caller:
         if job.deadline.expired(now):
             self._fail(job, group.texts, job.deadline.error("waiting for its turn"))
             return []
+        if job.record is not None and self._is_over(job, group):
+            return []
         results: Sequence[Result]
         job.first_tries = group.firsts
         try:
             station = self._cluster.choose(job, group.avoid, now)
         except (RefusedError, DeadlineError) as error:
             return self._refused(job, group, error, None)
+        part = group
+        if len(group.texts) > 1:
+            part = group.part(self._splitter.size(job, group, station))
+        if part.heard is None:
+            part.heard = self._splitter.answers
         try:
-            results = self._attempter.attempt(job, group.texts, station, group.attempt)
+            results = self._attempter.attempt(job, part.texts, station, group.attempt)
         except (RefusedError, DeadlineError) as error:
+            if self._is_over(job, group):
+                return []
             return self._refused(job, group, error, station)
         except ClosedError:
             raise
         except CosyError as error:
-            if self._may_split(station, group, error):
-                middle = len(group.texts) // 2
-                halves = group.texts[:middle], group.texts[middle:]
-                return [replace(group, texts=half, firsts=dict(group.firsts)) for half in halves]
-            station.obey(error, self._clock.now())
-            # Its frames would hold on to the reply for as long as the outcomes are kept.
-            results = [error.with_traceback(None)] * len(group.texts)
-        return self._settle(job, group, station, results)
+            return self._failed(job, group, part, station, error)
+        self._splitter.accept(job, part, station, results)
+        left = self._settle(job, part, station, results)
+        return left if part is group else left + self._splitter.passed(group, part, station)
+
+    def _failed(
+        self, job: Job, group: _Group, part: _Group, station: Station, error: CosyError
+    ) -> list[_Group]:
+        """Treat what failed for a whole part of a group, or for the group."""
+        splitter = self._splitter
+        error = splitter.judge(job, part, station, error)
+        if self._is_over(job, group):
+            return []
+        fate = splitter.fate(job, part, station, error)
+        if fate is Fate.SPLIT:
+            return splitter.split(group, part, station, error)
+        station.obey(error, self._clock.now())
+        # Its frames would hold on to the reply for as long as the outcomes are kept.
+        error = error.with_traceback(None)
+        if part.passed or not error.retryable:
+            left = self._settle(job, part, station, [error] * len(part.texts))
+            return left + group.rest(part)
+        size = self._pay(job, group, part, error) if fate is Fate.PROBED else 0
+        # What waited for the part has failed with it: an outage costs one request an attempt.
+        left = self._settle(job, group, station, [error] * len(group.texts))
+        job.paid = None
+        if size:
+            return splitter.probe(left, part, size)
+        return [replace(each, most=group.most, heard=part.heard) for each in left]
+
+    def _pay(self, job: Job, group: _Group, part: _Group, error: CosyError) -> int:
+        """Return how many texts of a group are tried next, as a part failed; 0 where none are.
+
+        An interactive job pays for these alone, and once: the others wait for what becomes of
+        them. It leaves half of the retry budget to other batches that are too large as well.
+        """
+        size = self._splitter.probe_size(part, error)
+        if not job.interactive:
+            return size
+        tries = job.tries.get(part.texts[0].index, [])
+        if self._retry.wait([*tries, error]) is None:
+            return 0
+        now = self._clock.now()
+        size = max(1, min(size, int(self._budget.balance(now) / 2)))
+        job.paid = group.most is None and self._budget.withdraw(size, now)
+        return size if job.paid else 0
+
+    def _is_over(self, job: Job, group: _Group) -> bool:
+        """End the texts of a call that has its verdict; return whether it has."""
+        verdict = job.record.verdict if job.record is not None else None
+        if verdict is not None:
+            self._fail(job, group.texts, verdict)
+        return verdict is not None
 
     def _refused(
         self,
@@ -191,7 +241,7 @@ class Caller:
             (apart if alone else together).append(text)
         avoid, attempt = (*group.avoid, station), group.attempt + 1
         groups = [together, *([text] for text in apart)]
-        return [_Group(texts, avoid, attempt, group.firsts) for texts in groups if texts]
+        return [_Group(texts, avoid, attempt, firsts=group.firsts) for texts in groups if texts]
 
     def _plan(
         self, job: Job, group: _Group, station: Station, text: Utterance, error: CosyError
@@ -226,12 +276,15 @@ class Caller:
             reason = "deadline"
         elif _needs_own_request(error):
             return True  # the service works, and is only asked whom it meant
-        elif job.interactive and not self._budget.withdraw(1, now):
+        elif job.interactive and not self._is_paid(job, now):
             reason = "budget"
         else:
             return True
         self._observer.on_event(RetrySuppressed(error.endpoint or "", text.hash, reason, error))
         return False
+
+    def _is_paid(self, job: Job, now: float) -> bool:
+        return self._budget.withdraw(1, now) if job.paid is None else job.paid
 
     def _last_word(self, job: Job, station: Station, error: CosyError) -> CosyError:
         """Return the error that ends a text: the deadline where that is what cut the attempt. One
@@ -250,13 +303,6 @@ class Caller:
         late.phase = f"waiting for the service ({phase})"
         late.__cause__ = error
         return late.with_details(endpoint=error.endpoint)
-
-    def _may_split(self, station: Station, group: _Group, error: CosyError) -> bool:
-        return (
-            isinstance(error, ServerError)
-            and len(group.texts) > 1
-            and self._attempter.wires[station.endpoint.url].splits(error)
-        )
 
     def _fail(self, job: Job, texts: Sequence[Utterance], error: CosyError) -> None:
         for utterance in texts:

@@ -142,6 +142,19 @@ class Cluster:
         ]
         return pick(others, (), now, random.random) if others else None
 
+    def texts_at_most(self, texts: int, now: float) -> int:
+        """Return how many of so many texts the next call may have, wherever it goes."""
+        stations = self.stations
+        if not stations or any(station.sizes.limit is None for station in stations):
+            return texts
+        return max([station.texts_at_most(texts, now) for station in stations])
+
+    def batch_limit(self) -> int | None:
+        """Return how many texts a call may have where all stations have learned that."""
+        limits = [station.sizes.limit for station in self.stations]
+        known = [limit for limit in limits if limit is not None]
+        return max(known) if known and len(known) == len(limits) else None
+
     def _await_stations(self, job: Job) -> tuple[Station, ...]:
         directory, clock = self._directory, self._clock
         while True:

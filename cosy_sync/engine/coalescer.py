@@ -184,7 +184,7 @@ class Coalescer:
                     self._flying -= 1
                 job.open = 0
             elif self._line or len(stay) < job.open:
-                job.load(stay + self._line.take(stay))
+                job.load(stay + self._line.take(stay, self._crew.most(self._packing.max_texts)))
             asks = self._asks()
         if asks:
             self._call_worker()
@@ -261,7 +261,7 @@ class Coalescer:
     def _board(self) -> SharedJob | None:
         with self._lock:
             self._bell = None
-            flights = self._line.take([])
+            flights = self._line.take([], self._crew.most(self._packing.max_texts))
             if not flights:
                 return None
             self._flying += 1

@@ -20,8 +20,9 @@ class Crew:
     """What all coalescers of an engine share.
 
     `workers` send, and never run the user's callbacks. `free` tells whether a request could leave
-    right now. Once `cut` is set, nothing is sent; `stops` end what is under way by then. Adding to
-    that set and discarding from it are atomic.
+    right now, `most` how many of so many texts the next one may have. Once `cut` is set, nothing
+    is sent; `stops` end what is under way by then. Adding to that set and discarding from it are
+    atomic.
     """
 
     workers: Executor
@@ -29,5 +30,6 @@ class Crew:
     free: Callable[[], bool]
     clock: Clock
     observer: Observer
+    most: Callable[[int], int] = lambda texts: texts
     stops: set[threading.Event] = field(default_factory=set)
     cut: Stop = field(default_factory=Stop)

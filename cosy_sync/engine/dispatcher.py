@@ -7,14 +7,14 @@ import math
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..clock import Clock
 from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
-from ..policies import Deadline
+from ..policies import Deadline, Unanimity
 from .backlog import Backlog, Unbounded
 from .batcher import pack
 from .caller import Caller
@@ -44,7 +44,7 @@ class Terms:
 
     `gate` bounds the tenant's batches under way, `ahead` those of this call, `max_waiting` the
     bytes of audio that it holds, None for any. A lazy call may have no end. `alone`: there is no
-    other endpoint.
+    other endpoint. `limit` tells how many texts a call may have, None for any number.
     """
 
     deadline: float
@@ -56,6 +56,7 @@ class Terms:
     gate: Gate | None
     ahead: int
     max_waiting: int | None
+    limit: Callable[[], int | None]
 
 
 class Dispatcher:
@@ -75,7 +76,7 @@ class Dispatcher:
         executor: Executor,
         clock: Clock,
     ) -> None:
-        self._batches = pack(self._sift(texts), packing, clock.now)
+        self._batches = pack(self._sift(texts), packing, clock.now, terms.limit)
         self._terms = terms
         self._caller = caller
         self._executor = executor
@@ -105,6 +106,7 @@ class Dispatcher:
         self._last_error: BaseException | None = None
         # What every further text would end with, so that none is sent any more.
         self._verdict: CosyError | None = None
+        self._record = Unanimity()
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield every text's outcome in input order, as soon as it and those before it are there.
@@ -194,6 +196,7 @@ class Dispatcher:
         )
         if not terms.interactive:
             job.queue_deadline = terms.within or _ENDLESS
+        job.record, job.alone = self._record, terms.alone
         return job
 
     def _enter(self, job: Job) -> bool:
@@ -269,6 +272,8 @@ class Dispatcher:
                 self._terms.gate.release()
             if job.hopeless is not None and self._terms.alone:
                 self._verdict = job.hopeless
+            if self._record.verdict is not None:
+                self._verdict = self._record.verdict
             self._mail.append(job)
             # Looked at after the mail is there, as the caller's thread looks at the mail after it
             # moved on: of the two one sees the other.

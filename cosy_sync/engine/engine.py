@@ -19,7 +19,7 @@ from ..config import ClientConfig, Endpoint
 from ..errors import ClosedError
 from ..events import Observer
 from ..models import Audio, Outcome, Utterance
-from ..policies import Deadline, HedgePolicy, RetryBudget, RetryPolicy
+from ..policies import AcceptedKeys, Deadline, HedgePolicy, RetryBudget, RetryPolicy
 from ..wires.base import Wire
 from .alarms import Alarms
 from .attempt import Attempter
@@ -37,6 +37,7 @@ from .ports import Attempts, Sender
 from .seats import Seats
 from .sizes import ReplyBounds
 from .speech import Speech
+from .splitting import Splitter
 from .streamer import Listener, Streamer
 
 __all__ = ["Engine", "Network", "Supplies"]
@@ -93,7 +94,7 @@ class Engine:
         self.cluster = Cluster(
             supplies.endpoints, config, supplies.network, supplies.observer, supplies.clock
         )
-        self.budget = RetryBudget(config.overload)
+        self.budget, self._keys = RetryBudget(config.overload), AcceptedKeys()
         places = sum(endpoint.max_connections for endpoint in supplies.endpoints)
         most = config.pool.max_connections
         grows = self.cluster.grows
@@ -124,6 +125,7 @@ class Engine:
             free=self._is_free,
             clock=self._clock,
             observer=supplies.observer,
+            most=lambda texts: self.cluster.texts_at_most(texts, self._clock.now()),
         )
         lookups = Lookups(caller=self._caller, caller_key=_caller_key, gate=self._gate)
         self._interactive = Interactive(crew, self._bulk, self._calls, lookups, self._submitted)
@@ -160,6 +162,7 @@ class Engine:
             ahead=min(places, gate.limit if gate else places),
             # Serial work runs on the caller's thread: nobody could make room meanwhile.
             max_waiting=limits.max_bytes_waiting if lazy and not config.serial else None,
+            limit=self.cluster.batch_limit,
         )
         dispatcher = Dispatcher(
             texts, config.batch, terms, self._caller(config), self._bulk, self._clock
@@ -231,10 +234,15 @@ class Engine:
             kind=hash((config.voice, config.model, json.dumps(dict(config.extra), sort_keys=True))),
         )
         retry = RetryPolicy(config.retry)
+        # What stands for the key: other headers may bring it as well.
+        key = hash((config.api_key, tuple(sorted(config.headers.items()))))
+        halves = config.batch.halve_refused
 
         def caller(attempter: Attempts) -> Caller:
             observer, clock = supplies.observer, self._clock
-            return Caller(attempter, self.cluster, retry, observer, clock, self.budget)
+            splitter = Splitter(plain.wires, self._keys, key, halves, clock)
+            made = Caller(attempter, self.cluster, retry, observer, clock, self.budget)
+            return made.split_with(splitter)
 
         return caller(self._hedged(plain, config)), caller(Listener(plain))
 

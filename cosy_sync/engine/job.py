@@ -6,9 +6,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import CosyError, UnexpectedError
+from ..errors import CosyError, RefusedError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
-from ..policies import Call, Deadline, FirstTry
+from ..policies import Call, Deadline, FirstTry, Unanimity
 from .backlog import Backlog
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Job:
     """
 
     __slots__ = (
+        "alone",
         "backlog",
         "call",
         "deadline",
@@ -59,11 +60,15 @@ class Job:
         "first_tries",
         "hopeless",
         "interactive",
+        "number",
         "outcomes",
+        "paid",
         "queue_deadline",
+        "record",
         "sent",
         "spared",
         "stop",
+        "strikes",
         "taken_up",
         "tenant",
         "texts",
@@ -94,6 +99,16 @@ class Job:
         self.outcomes: list[Outcome] = []
         # An error that every further text would end with as well.
         self.hopeless: CosyError | None = None
+        # What its call was refused with, once that matters; of a call of many texts, from the
+        # start. Its request in flight has this number there. `alone`: there is no other endpoint.
+        self.record: Unanimity | None = None
+        self.number = 0
+        self.alone = False
+        # Failures in a row that a text or the size of the batch may have caused.
+        self.strikes = 0
+        # Whether the next repetition is paid from the retry budget already, or cannot be; None:
+        # each text pays for itself.
+        self.paid: bool | None = None
         # Each failed text's errors so far, newest last.
         self.tries: dict[int, list[CosyError]] = {}
         # How many of them used up no attempt.
@@ -103,6 +118,11 @@ class Job:
         # When the latest attempt was sent, and what it is judged by.
         self.sent = 0.0
         self.call = _UNSENT
+
+    @property
+    def may_grow(self) -> bool:
+        """Return whether texts may still join before it is sent."""
+        return False
 
     def take_up(self, deadline: Deadline, now: float) -> None:
         """Note that a worker begins: until then the texts' time does not run.
@@ -156,7 +176,15 @@ class Job:
         return times
 
     def depart(self) -> None:
-        """Note that the texts are sent now: they have their connection and their turn."""
+        """Note that the texts are sent now: they have their connection and their turn.
+
+        Raises RefusedError when their call has ended meanwhile.
+        """
+        record = self.record
+        if record is not None:
+            if record.verdict is not None:
+                raise RefusedError("not sent: every text of its call is refused", retryable=False)
+            self.number = record.begin()
         self.queue_deadline = None
 
     def deliver(self) -> None:

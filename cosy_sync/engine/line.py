@@ -54,9 +54,10 @@ class Line:
         self._chars += len(flight.utterance.text)
         self._flights.append(flight)
 
-    def take(self, others: Sequence[Flight]) -> list[Flight]:
-        """Take out what still fits into a batch with these others, but nothing unwanted."""
-        room = self._max_texts - len(others)
+    def take(self, others: Sequence[Flight], most: int | None = None) -> list[Flight]:
+        """Take out what still fits into a batch with these others, but nothing unwanted; `most`
+        texts in all, where that is less than usual."""
+        room = min(self._max_texts, most or self._max_texts) - len(others)
         chars = sum(len(flight.utterance.text) for flight in others)
         taken: list[Flight] = []
         while self._flights:
@@ -127,6 +128,11 @@ class SharedJob(Job):
                 self.deadline = longest
         # In place: whoever runs the job holds this very list.
         self._list[:] = [flight.utterance for flight in flights]
+
+    @property
+    def may_grow(self) -> bool:
+        """Return whether texts may still join before it is sent."""
+        return not self.departed
 
     def depart(self) -> None:
         """Take along who joined meanwhile. Raises RefusedError when all have left."""

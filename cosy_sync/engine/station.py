@@ -15,6 +15,7 @@ from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
 from ..policies import (
     Admission,
+    BatchSize,
     Blame,
     Breaker,
     Call,
@@ -104,9 +105,10 @@ class Station:
         # Its fields belong to the ejector.
         self.health = Health()
 
-        # Guards: the changes of busy (attempts in flight or waiting for their turn), _tempo and
-        # _blame.
+        # Guards: the changes of busy (attempts in flight or waiting for their turn), of sizes, of
+        # _tempo and of _blame.
         self._lock = threading.Lock()
+        self.sizes = BatchSize()
         self.busy = 0
         self._blame = Blame()
         self._tempo = Tempo()
@@ -217,6 +219,37 @@ class Station:
     def pace(self, now: float) -> float | None:
         """Return the seconds per character that it takes lately, None when not known."""
         return self._tempo.per_char(now, self.busy)
+
+    def texts_at_most(self, texts: int, now: float) -> int:
+        """Return how many of so many texts its next call may have."""
+        if self.sizes.limit is None:
+            return texts
+        with self._lock:
+            return self.sizes.most(texts, now)
+
+    def may_try(self, texts: int, now: float) -> bool:
+        """Return whether so many texts may be sent after fewer of them passed: not by the few
+        probes that its breaker lets through."""
+        with self._lock:
+            safe = texts <= self.sizes.best or self.breaker.state == "closed"
+            return safe and self.sizes.may_try(texts, now)
+
+    def note_size(self, texts: int, answered: bool, now: float) -> None:
+        """Note whether a call of so many texts was answered, or was or may have been too large."""
+        with self._lock:
+            if answered:
+                self.sizes.succeed(texts, now)
+            else:
+                self.sizes.fail(texts, now)
+
+    def learn_size(self, failed: int, passed: int, sure: bool, now: float) -> None:
+        """Note that so many texts failed in one call, and all of them passed in smaller ones;
+        whether that is sure to be no chance."""
+        with self._lock:
+            if sure:
+                self.sizes.learn(failed, passed, now)
+            else:
+                self.sizes.doubt(failed, passed, now)
 
     def limit_with(self, common: Turns) -> None:
         """Let requests leave only when the limit of all stations together allows it too."""

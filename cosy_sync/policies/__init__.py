@@ -1,14 +1,15 @@
 """Decide whether, when and how often: pure functions of (state, now) that never wait."""
 
+from .accepted_keys import AcceptedKeys
 from .admission import Admission, Call, FirstTry
 from .balancer import Tempo, pick
+from .batch_size import BatchSize
 from .blame import Blame
-from .breaker import Breaker
+from .breaker import Breaker, redis_storage
 from .concurrency import Concurrency
 from .deadline import Deadline
 from .ejection import Ejector, Health
 from .hedge import HedgePolicy
-from .listeners import redis_storage
 from .pace import Pace
 from .patience import Patience
 from .ratelimit import RateLimiter
@@ -16,9 +17,12 @@ from .retry import RetryPolicy
 from .retry_budget import RetryBudget
 from .slow_start import SlowStart
 from .throttle import Throttle
+from .unanimity import Unanimity
 
 __all__ = [
+    "AcceptedKeys",
     "Admission",
+    "BatchSize",
     "Blame",
     "Breaker",
     "Call",
@@ -36,6 +40,7 @@ __all__ = [
     "SlowStart",
     "Tempo",
     "Throttle",
+    "Unanimity",
     "pick",
     "redis_storage",
 ]

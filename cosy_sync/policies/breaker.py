@@ -7,19 +7,20 @@ import random
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..config import BreakerConfig
 from ..errors import BreakerOpenError, CosyError, ReplyTimeout
 from .admission import Admission, Call
 from .early_probes import EarlyProbes
 from .lean_import import without_extras
-from .listeners import ShieldedListener, guarded
+from .listeners import RaisingLog, ShieldedListener, guarded
 from .window import Window
 
 with without_extras():
     import pybreaker
 
-__all__ = ["Breaker"]
+__all__ = ["Breaker", "redis_storage"]
 
 CLOSED: str = pybreaker.STATE_CLOSED
 OPEN: str = pybreaker.STATE_OPEN
@@ -68,7 +69,8 @@ class Breaker:
         self._name = name
         self._random = random
         self._on_change = on_change
-        self._listeners = tuple(ShieldedListener(listener) for listener in listeners)
+        shielded: Any = tuple(ShieldedListener(listener) for listener in listeners)
+        self._listeners = shielded
         self.ledger = pybreaker.CircuitBreaker(name=name, listeners=self._listeners)
         self._ledger_moves: dict[str, Callable[[], object]] = {
             OPEN: self.ledger.open,
@@ -386,3 +388,10 @@ class Breaker:
 
     def __repr__(self) -> str:
         return f"<Breaker {self._name} {self._state}>"
+
+
+def redis_storage(redis: Any, namespace: str) -> Any:
+    """Return pybreaker's storage in Redis; it raises what the Redis client raises."""
+    storage: Any = pybreaker.CircuitRedisStorage("closed", redis, namespace=namespace)
+    storage.logger = RaisingLog()
+    return storage

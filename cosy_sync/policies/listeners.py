@@ -7,31 +7,29 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from .lean_import import without_extras
-
-with without_extras():
-    import pybreaker
-
-__all__ = ["ShieldedListener", "guarded", "redis_storage"]
+__all__ = ["RaisingLog", "ShieldedListener", "guarded"]
 
 
-class ShieldedListener(pybreaker.CircuitBreakerListener):
+class ShieldedListener:
     """A user's listener whose exceptions reach neither the call nor the other listeners."""
 
-    def __init__(self, listener: pybreaker.CircuitBreakerListener) -> None:
+    def __init__(self, listener: Any) -> None:
         self._listener = listener
 
-    def success(self, cb: pybreaker.CircuitBreaker) -> None:
+    def before_call(self, *_: object) -> None:
+        """Do nothing: calls are not made through the ledger."""
+
+    def success(self, cb: Any) -> None:
         guarded(self._listener.success, cb)
 
-    def failure(self, cb: pybreaker.CircuitBreaker, exc: BaseException) -> None:
+    def failure(self, cb: Any, exc: BaseException) -> None:
         guarded(self._listener.failure, cb, exc)
 
     def state_change(
         self,
-        cb: pybreaker.CircuitBreaker,
-        old_state: pybreaker.CircuitBreakerState | None,
-        new_state: pybreaker.CircuitBreakerState,
+        cb: Any,
+        old_state: Any,
+        new_state: Any,
     ) -> None:
         guarded(self._listener.state_change, cb, old_state, new_state)
 
@@ -46,20 +44,11 @@ def guarded(call: Callable[..., object], *args: object) -> None:
         threading.excepthook(threading.ExceptHookArgs(told))
 
 
-def redis_storage(redis: Any, namespace: str) -> Any:
-    """Return pybreaker's storage of a breaker in Redis, for those who share its state.
-
-    It raises what the Redis client raises; pybreaker's own writes each error to a log instead.
-    """
-    storage: Any = pybreaker.CircuitRedisStorage("closed", redis, namespace=namespace)
-    storage.logger = _Raising()
-    return storage
-
-
-class _Raising:
-    """In place of the storage's logger."""
+class RaisingLog:
+    """In place of the logger of pybreaker's Redis storage, which would hide each error there."""
 
     def exception(self, *_: object) -> None:
+        """Raise the error that is being handled."""
         error = sys.exc_info()[1]
         if error is not None:
             raise error

@@ -33,8 +33,9 @@ _BINARY = frozenset({"binary", "8bit", "7bit", "identity", ""})
 _AUDIO = frozenset({"audio_data"})
 _ENCODINGS = ("content-encoding", "content-transfer-encoding")
 _MEDIA_TYPES = {"wav": "audio/wav", "pcm": "audio/pcm"}
-# A refusal of one of these may be the fault of a single text of the batch.
-_SPLIT = frozenset({400, 413, 422})
+# Refusals that are never the fault of a single text of the batch: of the key, the account, the
+# address, the proxy, the rate.
+_WHOLE = frozenset({401, 402, 404, 407, 408, 429})
 
 
 class BatchWire(HttpWire):
@@ -104,7 +105,9 @@ class BatchWire(HttpWire):
 
     def splits(self, error: ServerError) -> bool:
         """Return whether one text may be to blame for the refusal of the whole call."""
-        return self._halves and error.status in _SPLIT
+        status = error.status or 0
+        one = isinstance(error, TextError) or (400 <= status < 500 and status not in _WHOLE)
+        return self._halves and one
 
     def _read_part(self, part: Part, reply: Reply, texts: Sequence[str]) -> Payload | CosyError:
         headers = part.headers

@@ -19,7 +19,7 @@ from ..errors import (
     server_error,
 )
 from ..messages import UNFRAMED, Reply, kind_of
-from . import blame
+from . import item_errors
 from .billing import PAY, cannot_pay
 from .coding import load_json
 from .redaction import request_id_of, without_texts
@@ -43,6 +43,19 @@ _CODE_KEYS = ("code", "error_code", "status_code", "type")
 _FAILURE_KEYS = ("error", "detail", "status_code", "message", "error_message", "error_msg")
 _TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
 
+# Codes, without what stands between their words, by which a service says that the account is
+# empty, whatever the status; messages say it too.
+_UNPAID_CODES = frozenset(
+    {"insufficientquota", "insufficientuserquota", "insufficientbalance", "insufficientfunds"}
+    | {"billinghardlimitreached", "billingnotactive", "accountoverdue", "arrearage", "30001"}
+)
+_UNPAID_WORDS = re.compile(
+    r"(insufficient|not enough) (account )?(balance|credits?|funds|quota)\b"
+    r"|balance is (insufficient|not enough|negative)|account is (overdue|in arrears)"
+    r"|billing hard limit|plan and billing details|余额不足|欠费",
+    re.IGNORECASE,
+)
+
 _THROTTLED_WORDS = ("throttl", "rate_limit", "ratelimit", "too_many")
 _PASSING_WORDS = ("internal", "timeout", "timed_out", "unavailable", "overload", "server_error")
 _WRONG_WORDS = ("invalid", "bad_request", "badrequest")
@@ -61,6 +74,9 @@ class _Told(NamedTuple):
 def read_error(reply: Reply, texts: Sequence[str] = ()) -> ServerError:
     """Build the error that a reply other than a success stands for, without the texts in it."""
     told = _told_by_body(reply)
+    unpaid = _unpaid_error(told, reply.status, reply, texts)
+    if unpaid is not None:
+        return unpaid
     if 300 <= reply.status < 400:
         target = _redirect_target(reply.headers.get("location", ""))
         told = told._replace(
@@ -121,20 +137,20 @@ def text_error(
     message = _cut(said) or details["code"] or "no reason given"
     if cannot_pay(told.codes, said, status):
         return _billing_error(message, status or 402, details)
-    whom = blame.TEXT
+    whom = item_errors.TEXT
     if status is None and not any(word in _plain(told.code) for word in _WRONG_WORDS):
-        whom = blame.blame(said)
-        if whom == blame.UNKNOWN:
-            whom = blame.SERVICE if unknown_is_passing else blame.TEXT
-        status = 503 if whom == blame.SERVICE else None
-    elif blame.blame(said) == blame.VOICE:
-        whom = blame.VOICE
+        whom = item_errors.blame(said)
+        if whom == item_errors.UNKNOWN:
+            whom = item_errors.SERVICE if unknown_is_passing else item_errors.TEXT
+        status = 503 if whom == item_errors.SERVICE else None
+    elif item_errors.blame(said) == item_errors.VOICE:
+        whom = item_errors.VOICE
     details["status"] = status
     if status == 429:
         return ThrottledError(f"the service had no room for this text: {message}", **details)
     if status is not None and status >= 500:
         return UnavailableError(f"the service failed at this text: {message}", **details)
-    advice = "check the voice" if whom == blame.VOICE else "change or drop it"
+    advice = "check the voice" if whom == item_errors.VOICE else "change or drop it"
     return TextError(f"the service refused this text: {message}; {advice}", **details)
 
 
@@ -150,7 +166,7 @@ def _details(told: _Told, reply: Reply, texts: Sequence[str], status: int | None
 def _blamed(status: int, message: str, said: str, details: dict[str, Any]) -> ServerError:
     """Return the error of a status, but for an unknown voice that a service tells as its own
     failure: Xinference asserts that it knows the voice, vox-box says so in a 200."""
-    if status == 500 and blame.blame(said) == blame.VOICE:
+    if status == 500 and item_errors.blame(said) == item_errors.VOICE:
         text = f"the service answered HTTP {status}: {message}; check the voice"
         return BadRequestError(text, status=status, **details)
     return server_error(status, message, **details)
@@ -163,6 +179,31 @@ def _billing_error(message: str, status: int, details: dict[str, Any]) -> Billin
 
 def _cut(message: str) -> str:
     return message if len(message) <= _MESSAGE_CHARS else message[: _MESSAGE_CHARS - 1] + "…"
+
+
+def _unpaid_error(
+    told: _Told, status: int, reply: Reply, texts: Sequence[str]
+) -> BillingError | None:
+    """Return the error that a refusal is which says that the account is empty, None for others.
+
+    Many services say it with 429 or 403; some gateways use the same words for a limit that passes
+    by itself, and then say when (Retry-After).
+    """
+    if not 400 <= status < 500:
+        return None
+    by_code = re.sub(r"[\W_]", "", told.code).lower() in _UNPAID_CODES
+    by_words = _UNPAID_WORDS.search(told.message) and retry_after(reply.headers) is None
+    if not by_code and not by_words:
+        return None
+    code = without_texts(told.code, texts, _CODE_CHARS)
+    message = without_texts(told.message, texts, _MESSAGE_CHARS) or code
+    return BillingError(
+        f"the service answered HTTP {reply.status}: {message}; the account is empty or owes: top "
+        "it up, or use another api_key",
+        status=status,
+        code=code or None,
+        request_id=reply.headers.get("x-request-id"),
+    )
 
 
 def check_end(reply: Reply) -> None:

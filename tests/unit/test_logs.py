@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 import cosy_sync
-from cosy_sync import CosyClient
+from cosy_sync import CosyClient, RetryConfig
 from cosy_sync.events import (
     AddressesChanged,
     EndpointEjected,
@@ -44,9 +44,9 @@ def test_no_text_audio_or_key_is_logged_at_any_level(caplog: pytest.LogCaptureFi
 def test_the_breaker_warns_when_it_opens(caplog: pytest.LogCaptureFixture) -> None:
     service = FakeService().fail(500, times=99)
     http_client = httpx.Client(transport=service)
-    with CosyClient(URL, http_client=http_client, clock=FakeClock(), serial=True) as client:
-        for _ in range(6):
-            client.synth_many(["你好吗"], on_error="return")
+    settings = {"clock": FakeClock(), "serial": True, "retry": RetryConfig(max_retries=0)}
+    with CosyClient(URL, http_client=http_client, batch_size=1, **settings) as client:
+        client.synth_many([f"第{number}句" for number in range(20)], on_error="return", within=1)
     assert "breaker of http://tts.test/batch: closed -> open" in caplog.messages
 
 

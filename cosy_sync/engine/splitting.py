@@ -1,0 +1,298 @@
+"""Batches that fail as a whole: which part to send next, and what the failure says of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from ..clock import Clock
+from ..errors import CosyError, ServerError, TextError
+from ..models import Audio, Utterance
+from ..policies import AcceptedKeys, FirstTry, Unanimity
+from ..wires.base import Wire
+from .attempt import sleep
+from .blame import (
+    as_text_error,
+    as_verdict,
+    is_refusal,
+    kind_of,
+    may_be_key,
+    may_be_size,
+    may_be_text,
+    with_setting,
+)
+from .job import Job
+from .station import Station
+
+__all__ = ["Group", "Splitter"]
+
+# A batch that failed is tried by a part of it: one text in so many.
+_PART = 4
+# Single texts refused alike, with nothing accepted, after which the key is to blame, or a setting.
+_ENOUGH_FOR_KEY, _ENOUGH = 3, 10
+# The same in a row after others were accepted: the key was revoked, which 401 says by itself.
+_REVOKED, _REVOKED_CLEARLY = 100, 20
+# Failures in a row after which a part that was spoken before is no sign of life any more.
+_STRIKES = 3
+# Seconds for which a refusal waits for the requests that were sent before it, at most: one that
+# looks like the key's, and any other; and between two looks.
+_LONG_WAIT, _WAIT, _LOOK = 30.0, 5.0, 0.02
+# Refusals of the key or the address that nothing else explains, as long as nothing was spoken.
+_CLEAR = frozenset({301, 302, 303, 307, 308, 401, 404})
+
+
+class Fate(Enum):
+    """What becomes of a part that failed."""
+
+    # It is an attempt like any other.
+    CHARGED = 0
+    # The same, but the next attempt sends only some of its texts first.
+    PROBED = 1
+    # No attempt: its texts are sent again in smaller parts.
+    SPLIT = 2
+
+
+@dataclass(slots=True)
+class _TooLarge:
+    """Texts that failed together and are sent in smaller parts; `left` were not answered yet.
+
+    `sure`: they failed while other calls were answered.
+    """
+
+    failed: int
+    part: int
+    left: int
+    sure: bool = True
+
+
+@dataclass(slots=True)
+class Group:
+    """Texts of a job that are sent together, and the endpoints where they failed before.
+
+    `most` of them are sent first, None for all, and the rest waits for how these fare. `passed`:
+    so many were answered after they all had failed together, 0 where none were.
+    """
+
+    texts: Sequence[Utterance]
+    avoid: tuple[Station, ...] = ()
+    attempt: int = 1
+    most: int | None = None
+    passed: int = 0
+    mark: _TooLarge | None = None
+    # How many calls had been answered when it was sent first, None before.
+    heard: int | None = None
+    # How its texts first fared at each endpoint where they failed.
+    firsts: dict[Station, FirstTry] = field(default_factory=dict)
+
+    def part(self, size: int) -> Group:
+        """Return the group of its first texts, or itself."""
+        return self if size >= len(self.texts) else self._with(self.texts[:size])
+
+    def rest(self, part: Group) -> list[Group]:
+        """Return what is left without a part, as a group or none."""
+        return [] if part is self else [self._with(self.texts[len(part.texts) :])]
+
+    def _with(self, texts: Sequence[Utterance]) -> Group:
+        return replace(self, texts=texts, firsts=dict(self.firsts))
+
+
+class Splitter:
+    """Says how many texts to send, and judges what comes back. Shared by every thread.
+
+    Args:
+        wires: Each endpoint's wire, by its URL.
+        keys: Where the client's keys were accepted.
+        key: What stands for the key and the headers that these wires send.
+        halves: Whether a batch that failed may be sent in parts at all.
+    """
+
+    def __init__(
+        self, wires: Mapping[str, Wire], keys: AcceptedKeys, key: int, halves: bool, clock: Clock
+    ) -> None:
+        self._wires = wires
+        self._keys = keys
+        self._key = key
+        self._halves = halves
+        self._clock = clock
+        # URLs of the endpoints where this very configuration has spoken.
+        self._known: set[str] = set()
+        # Calls that were answered with sound. Counted without a lock: it only matters whether
+        # there were any since.
+        self.answers = 0
+
+    def size(self, job: Job, group: Group, station: Station) -> int:
+        """Return how many of the group's texts are sent now; the rest waits for how they fare."""
+        count = len(group.texts)
+        if count == 1 or job.may_grow or not self._halves:
+            return count
+        if job.record is not None and job.record.doubtful:
+            return 1  # whether anything is accepted at all, a batch does not tell
+        most = count if group.most is None else min(count, group.most)
+        if station.sizes.limit is not None:
+            most = station.texts_at_most(most, self._clock.now())
+        return most
+
+    # -- what was answered ----------------------------------------------------------------------
+
+    def accept(
+        self, job: Job, part: Group, station: Station, results: Sequence[Audio | CosyError]
+    ) -> None:
+        """Note that a part was answered, for the key, the endpoint's size, and its call."""
+        good = not results or isinstance(results[0], Audio)
+        if not good and not any(isinstance(result, Audio) for result in results):
+            if job.record is not None:
+                job.record.end(job.number)
+            return
+        job.strikes = 0
+        self.answers += 1
+        count = len(part.texts)
+        sizes = station.sizes
+        if count > sizes.best or sizes.limit is not None:
+            station.note_size(count, True, self._clock.now())
+        mark = part.mark
+        if mark is not None:
+            mark.left -= count
+            if mark.left == 0:  # none of them is to blame: together they were too large
+                station.learn_size(mark.failed, mark.part, mark.sure, self._clock.now())
+        url = station.endpoint.url
+        if url not in self._known:
+            self._known.add(url)
+            self._keys.add(url, self._key)
+        if job.record is not None:
+            job.record.accept()
+
+    def passed(self, group: Group, part: Group, station: Station) -> list[Group]:
+        """Return what is left of a group of which a part was answered."""
+        left = group.rest(part)
+        for rest in left:
+            count = len(rest.texts)
+            probed = group.most is not None and not group.passed
+            if probed and station.may_try(count, self._clock.now()):
+                # What failed before may be over: all of the rest goes out.
+                rest.most, rest.passed = None, len(part.texts)
+                rest.mark = _TooLarge(len(group.texts), count, count, sure=False)
+        return left
+
+    # -- what failed ----------------------------------------------------------------------------
+
+    def judge(self, job: Job, part: Group, station: Station, error: CosyError) -> CosyError:
+        """Return what an error of a part means; where it ends the whole call, the call's record
+        holds its verdict from then on.
+
+        Waits for what else is in flight, where that may tell. Raises ClosedError.
+        """
+        record = job.record
+        begun = record.end(job.number) if record is not None else 0
+        if not is_refusal(error):
+            return error
+        if record is not None:
+            self._await_others(job, record, begun, error)
+        url = station.endpoint.url
+        known = (url, self._key) in self._keys
+        key = may_be_key(error)
+        if error.hopeless and not key:  # the account is empty, say
+            return self._end(job, error)
+        status = getattr(error, "status", None)
+        # Of strangers who share a batch, one may be to blame.
+        shared = not begun and len(job.texts) > 1
+        if key and not known and not shared and status in _CLEAR:
+            return self._end(job, with_setting(error) if isinstance(error, ServerError) else error)
+        if record is None:
+            record = job.record = Unanimity()
+        enough = _ENOUGH if known or not key else _ENOUGH_FOR_KEY
+        later = (_REVOKED_CLEARLY if status == 401 else _REVOKED) if key else None
+        kind = kind_of(error)
+        if record.refuse(begun, len(part.texts), kind, enough=enough, later=later):
+            record.verdict = as_verdict(error, record.refusals)
+            return record.verdict
+        if key and isinstance(error, ServerError):
+            single = not begun and len(job.texts) == 1
+            spoken = record.accepted or (single and url in self._known)
+            return as_text_error(error) if spoken else error.with_details(hopeless=False)
+        return error
+
+    def _await_others(self, job: Job, record: Unanimity, begun: int, error: CosyError) -> None:
+        """Let a refusal wait for the requests before it: refusals come at once, sound does not."""
+        now = self._clock.now()
+        left = job.deadline.remaining(now)
+        until = now + (min(_LONG_WAIT, left / 2) if may_be_key(error) else min(_WAIT, left / 4))
+        while record.awaits(begun) and self._clock.now() < until:
+            sleep(self._clock, job.stop, _LOOK)
+
+    def fate(self, job: Job, part: Group, station: Station, error: CosyError) -> Fate:
+        """Return what becomes of a part that failed with an error that is no verdict."""
+        count = len(part.texts)
+        size, text = may_be_size(error), may_be_text(error)
+        if size:
+            station.note_size(count, False, self._clock.now())
+        if is_refusal(error):
+            halved = not error.hopeless and self._may_halve(part, station, error)
+            return Fate.SPLIT if halved else Fate.CHARGED
+        if not self._halves or not (size or text):
+            return Fate.CHARGED
+        job.strikes += 1
+        limit = station.sizes.limit
+        if size and limit is not None and count > limit:  # it was tried whether more is possible
+            part.passed = limit
+        alive = self.answers > (part.heard or 0)  # others were answered meanwhile
+        if text and alive and not error.trips:
+            part.passed = part.passed or 1
+        if part.passed and job.strikes <= _STRIKES:
+            return Fate.SPLIT if count > 1 else Fate.CHARGED
+        part.passed = 0
+        if count == 1:
+            return Fate.CHARGED
+        if size:  # one that has passed before is sent once more: a single failure is chance
+            again = count <= station.sizes.best and part.attempt == 1
+        else:  # where nothing is answered, it is the endpoint, and no text is told apart
+            again = not alive and (error.trips or part.attempt == 1)
+        return Fate.CHARGED if again else Fate.PROBED
+
+    def split(self, group: Group, part: Group, station: Station, error: CosyError) -> list[Group]:
+        """Return a group whose part failed in smaller parts, which is no attempt."""
+        count = len(part.texts)
+        size = may_be_size(error)
+        if size and 0 < part.passed < count:  # what is too large is so for the others as well
+            most = max(part.passed, count // _PART)
+            if station.sizes.sure:
+                station.learn_size(count, most, True, self._clock.now())
+            mark = _TooLarge(count, most, len(group.texts))
+            return [replace(group, most=most, passed=part.passed, mark=mark)]
+        half = count // 2
+        # Where both pass, none of the texts was to blame: together they were too many.
+        together = _TooLarge(count, half, count) if size or is_refusal(error) else None
+        halves = part.texts[:half], part.texts[half:]
+        parts = [replace(part._with(texts), most=None, mark=together) for texts in halves]
+        return parts + group.rest(part)
+
+    def probe(self, groups: list[Group], part: Group, size: int) -> list[Group]:
+        """Return groups that failed with a part of them, to be tried by so many of the others."""
+        count = len(part.texts)
+        for group in groups:
+            at = count if count < len(group.texts) else 0
+            group.texts = [*group.texts[at:], *group.texts[:at]]
+            group.most, group.heard = size, part.heard
+        return groups
+
+    def probe_size(self, part: Group, error: CosyError) -> int:
+        """Return how many texts are best tried after a part failed.
+
+        A quarter of them tells a size that works; where a text may be to blame, one is enough.
+        """
+        return max(1, len(part.texts) // _PART) if may_be_size(error) else 1
+
+    def _may_halve(self, part: Group, station: Station, error: CosyError) -> bool:
+        if len(part.texts) == 1 or not self._halves:
+            return False
+        if not isinstance(error, ServerError):
+            return True
+        # That it is not the key's fault, or the address', is known by now, or is to be found out.
+        asked = TextError("", status=error.status) if may_be_key(error) else error
+        return self._wires[station.endpoint.url].splits(asked)
+
+    def _end(self, job: Job, error: CosyError) -> CosyError:
+        """Note that an error ends a call that has no other endpoint to go to."""
+        if job.record is not None and job.alone:
+            job.record.verdict = error
+        return error

@@ -15,6 +15,7 @@ from .config import ClientConfig, Endpoint, Settings
 from .errors import BatchError, ConfigError, InterruptedBatch, InvalidTextError
 from .events import Observer
 from .hints import RENAMED, refuse_keywords
+from .hooks import Hold
 from .models import Audio, Outcome, Utterance
 from .progress import ProgressCallback, as_progress
 from .settings import endpoints_from_environment, load_config
@@ -118,7 +119,7 @@ class CosyClient:
         The callback gets the finished future, on the worker; it may use the client, but must not
         wait for a future of `submit`. Waits only while LimitConfig's `max_submitted` texts are
         under way, then raises ShedError; with `on_full="shed"` it raises at once. At the end of the
-        program, what is not finished within 5 s is cut off: close the client, or wait for the
+        program, what is not finished within 3 s is cut off: close the client, or wait for the
         futures.
         """
         if wrong:
@@ -126,7 +127,10 @@ class CosyClient:
         if callback is not None and not callable(callback):
             raise ConfigError(f"callback: expected a function, got {type(callback).__name__}")
         utterance = check_text(0, text, self.config.batch.max_text_chars)
-        return self._core.engine().submit(utterance, self._interactive, callback)
+        future = self._core.engine().submit(utterance, self._interactive, callback)
+        # Not the future's own method, by which it knows that the user wants to be called back.
+        Future.add_done_callback(future, Hold(self))
+        return future
 
     def stream(self, text: str | Iterable[str], **wrong: NoReturn) -> SpeechStream:
         """Speak one text and hand its sound on as it comes; use it in a `with` block.
@@ -149,7 +153,7 @@ class CosyClient:
             given = (as_text(None, piece) for piece in text)
         else:
             given = check_text(0, text, self.config.batch.max_text_chars)
-        hold = functools.partial(SpeechStream, format=self.config.format)
+        hold = functools.partial(SpeechStream, format=self.config.format, owner=self)
         return self._core.engine().stream(given, self._interactive, hold)
 
     # -- many texts -----------------------------------------------------------------------------
@@ -336,11 +340,13 @@ class CosyClient:
 
     @functools.cached_property
     def _bulk(self) -> ClientConfig:
-        return dataclasses.replace(self.config, priority=self.config.priority or "bulk")
+        priority = self.config.priority or "bulk"
+        return self._core.lent(dataclasses.replace(self.config, priority=priority))
 
     @functools.cached_property
     def _interactive(self) -> ClientConfig:
-        return dataclasses.replace(self.config, priority=self.config.priority or "interactive")
+        priority = self.config.priority or "interactive"
+        return self._core.lent(dataclasses.replace(self.config, priority=priority))
 
 
 def _endpoints(url: Target | Sequence[Target] | None) -> list[Endpoint]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -17,6 +18,7 @@ from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
 from .engine import Engine, Supplies
 from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
+from .hooks import WeakCheck, WeakObserver
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
 from .system import ENDING, check_waiting
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Core"]
 
-# Seconds that submitted work gets when the program ends without closing its client.
-_LAST_MOMENT = 5.0
+# Seconds that submitted work gets when the program ends without closing its client. With what comes
+# after it, the end of a process that was told to stop (SIGTERM) takes less than 5 s.
+_LAST_MOMENT = 3.0
 
 
 class Core:
@@ -57,6 +60,8 @@ class Core:
         config = _with_recording(config)
         wires = [_wire(endpoint, config) for endpoint in endpoints]
         self._capabilities = [wire.capabilities for wire in wires]
+        if any("grpc" in can.schemes for can in self._capabilities):
+            _refuse_gevent(config.wire)
         if http_client is not None and not all("http" in can.schemes for can in self._capabilities):
             # Else what was meant to be mocked, or to go through hooks, would go out past it.
             raise ConfigError(
@@ -113,6 +118,13 @@ class Core:
             expiry = min(can.idle_expiry for can in self._capabilities)
             pool = dataclasses.replace(pool, idle_expiry=expiry)
         return dataclasses.replace(config, batch=batch, pool=pool)
+
+    def lent(self, config: ClientConfig) -> ClientConfig:
+        """Return settings for the machines, which hold no check of the user's; see hooks."""
+        if config.verify.check is None:
+            return config
+        verify = dataclasses.replace(config.verify, check=WeakCheck(config.verify.check))
+        return dataclasses.replace(config, verify=verify)
 
     def check_streaming(self, config: ClientConfig) -> None:
         """Raise ConfigError where the wire cannot stream; it says which wires can."""
@@ -215,10 +227,12 @@ class Core:
         engine = Engine(
             Supplies(
                 endpoints=self.endpoints,
-                config=self.config,
+                config=self.lent(self.config),
                 network=self._network(),
                 wire=_wire,
-                observer=Observers([self._stats, LogObserver(), *self._observers]),
+                observer=Observers(
+                    [self._stats, LogObserver(), *map(WeakObserver, self._observers)]
+                ),
                 clock=self.clock,
             )
         )
@@ -231,7 +245,7 @@ class Core:
         from .net import provide_sender
 
         forked = os.getpid() != self._pid
-        sender = provide_sender(self.config, self._http_client, forked=forked)
+        sender = provide_sender(self.lent(self.config), self._http_client, forked=forked)
         try:
             for endpoint in self.endpoints:
                 sender.prepare(endpoint.url)
@@ -250,6 +264,16 @@ def _checked(observers: Any) -> tuple[Observer, ...]:
             kind = type(each).__name__
             raise ConfigError(f"observers: expected a list of objects with on_event, got {kind}")
     return given
+
+
+def _refuse_gevent(wire: str) -> None:
+    """Raise ConfigError where gRPC's calls would stop all greenlets: they wait in C, unpatched."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("socket"):
+        raise ConfigError(
+            f"wire: {wire!r} blocks gevent's hub: while one call waits, no other greenlet runs; "
+            "use wire='runtime_http', or workers of threads or processes"
+        )
 
 
 def _wire(endpoint: Endpoint, config: ClientConfig) -> Wire:

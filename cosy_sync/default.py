@@ -33,10 +33,19 @@ def default_client() -> CosyClient:
     Raises ConfigError.
     """
     global _client
+    known = _client
+    if known is not None and not known.closed:
+        return known
+    # Outside the lock: with wire="auto" it asks the service. Of two that are made at the same time
+    # the second is not needed.
+    made = CosyClient()
     with _lock:
-        if _client is None or _client.closed:
-            _client = CosyClient()
-        return _client
+        known = _client
+        if known is None or known.closed:
+            known = _client = made
+    if known is not made:
+        made.close(0.0)
+    return known
 
 
 def configure(

@@ -148,7 +148,7 @@ class LookupFailed:
 class SharingChanged:
     """What is shared with other processes can be reached no longer, or again.
 
-    `what` is "rate limit" or "breaker". Until it can, the client decides by itself.
+    `what` is "rate limit", "connections" or "breaker". Until it can, the client decides by itself.
     """
 
     endpoint: str

@@ -24,8 +24,10 @@ class SpeechStream(Iterator[bytes]):
     `with` block: until then it holds a connection. One thread at a time may read.
     """
 
-    def __init__(self, speech: Speech, format: str) -> None:
+    def __init__(self, speech: Speech, format: str, owner: object = None) -> None:
         self._speech = speech
+        # The client: as long as its sound is read, it stays.
+        self._owner = owner
         self._format = format
 
     @property

@@ -27,6 +27,7 @@ FLOORS = [
         "progress",
         "logs",
         "stats",
+        "hooks",
         "speech_stream",
         "core",
         "client",

@@ -33,7 +33,8 @@ class Endpoint:
             for others the service's address, such as https://api.siliconflow.cn/v1.
         max_connections: Connections, and so requests in flight, at the same time. Left out: what
             services of the wire usually allow.
-        rate: Requests per second; no sliding second exceeds it. Left out: the same.
+        rate: Requests per second; no sliding second exceeds it. Of a fraction whole requests count,
+            in a longer stretch: 2.5 are at most 3 in any 1.2 s. Left out: the same.
         weight: Share of the traffic when there are several endpoints.
         per_address: True where each address of the host name has these limits for itself; each
             then counts as an endpoint. False takes them as the limits of the name.

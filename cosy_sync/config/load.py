@@ -1,4 +1,4 @@
-"""How many connections a load takes: Little's law, with head-room for what comes at random."""
+"""What a load takes in connections (Little's law), and what a rate allows in a stretch of time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..checks import check, positive
 from ..errors import ConfigError
 
-__all__ = ["Load"]
+__all__ = ["Load", "quota"]
 
 # Standard deviations above the mean.
 _HEAD_ROOM = 2.0
@@ -46,3 +46,12 @@ class Load:
         mean = self.requests_per_second * self.latency
         # 0.07 x 100 is a little more than 7 in binary: that must not cost a connection.
         return math.ceil(round(mean + _HEAD_ROOM * math.sqrt(mean), 6)) or 1
+
+
+def quota(rate: float) -> tuple[int, float]:
+    """Return a rate as so many requests in so many seconds, at least one of either.
+
+    Only whole requests can be counted, so 2.5/s are 3 requests in 1.2 s, and 0.5/s one in 2 s.
+    """
+    count = max(1, math.ceil(round(rate, 9)))
+    return count, count / rate

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..checks import check, count, positive
+from ..checks import check, count, flag, positive
 from ..errors import ConfigError
 from ..hints import install_line
 
@@ -18,7 +18,7 @@ _SCHEMES = ("redis", "rediss", "unix")
 
 @dataclass(frozen=True, kw_only=True)
 class SharingConfig:
-    """One rate limit for each endpoint, kept in Redis by all who use the same one."""
+    """What all who use the same Redis share: each endpoint's rate, connections and breaker."""
 
     # Where Redis is, as redis://, rediss:// or unix://; never shown or logged. None shares nothing.
     redis_url: str | None = field(default=None, repr=False)
@@ -27,6 +27,12 @@ class SharingConfig:
     # Seconds that Redis may take for an answer. A longer time lets callers wait longer when it is
     # gone; a shorter one takes a busy Redis for a lost one.
     timeout: float = 0.1
+    # Share `max_connections` too: each client gets what it needs, as long as all together keep to
+    # it, else an equal share. False leaves each client all of them.
+    connections: bool = True
+    # Share the breaker's state too: where it opens in one process, the others stop as well. A
+    # storage of your own, BreakerConfig(storage=...), goes before.
+    breaker: bool = True
     # Clients that are assumed to share the limit when Redis cannot be asked from the start.
     clients: int = 1
 
@@ -36,7 +42,7 @@ class SharingConfig:
         good = isinstance(self.prefix, str) and bool(self.prefix) and not set("{}") & {*self.prefix}
         if not good:
             raise ConfigError(f"prefix: must be a name without braces, got {self.prefix!r}")
-        check(self, positive("timeout") + count("clients"))
+        check(self, positive("timeout") + count("clients") + flag("connections", "breaker"))
 
 
 def _check_url(url: Any) -> None:

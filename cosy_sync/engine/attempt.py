@@ -16,7 +16,6 @@ from ..errors import (
     BadAudioError,
     ClosedError,
     CosyError,
-    RateLimitedError,
     RefusedError,
     ReplyTimeout,
 )
@@ -25,6 +24,7 @@ from ..messages import Parcel, Payload, Reply, Request
 from ..models import Audio, Timing, Utterance
 from ..policies import Call
 from ..wires.base import Wire
+from .admission import Entry
 from .budget import Permits
 from .job import Job
 from .ports import Result, Sender
@@ -80,6 +80,10 @@ class Attempter:
     kind: int = 0
     run_id: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
     numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1), init=False)
+    entry: Entry = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "entry", Entry(self.connections, self.clock))
 
     def attempt(
         self, job: Job, texts: Sequence[Utterance], station: Station, number: int
@@ -114,7 +118,7 @@ class Attempter:
             if station.breaker.still_admits(visit.admission):
                 return visit
             # It opened while this waited for its place: ask again.
-            self._give_slot(station)
+            self.entry.give_back(station)
             station.leave(self.clock.now())
 
     def _enter_once(self, job: Job, station: Station, number: int) -> Visit:
@@ -128,7 +132,7 @@ class Attempter:
             if not admission.probe and not station.is_well_for(call, now):
                 waited = now - job.deadline.started if number == 1 else 0.0
                 station.governor.admit(job.interactive, now, waited)
-            job.sent = self._enter(job, station)
+            job.sent = self.entry.wait(job, station)
         except BaseException:
             now = self.clock.now()
             station.leave(now)
@@ -146,67 +150,11 @@ class Attempter:
     ) -> None:
         """Give back what `enter` took, and note what came of it, and how long the service took."""
         station = visit.station
-        self._give_slot(station)
+        self.entry.give_back(station)
         now = self.clock.now()
         verdict = station.settle(visit, verdict, now, seconds, texts)
         if station.company is not None:
             station.judge(texts, results, verdict, visit.sent, now, seconds)
-
-    def _enter(self, job: Job, station: Station) -> float:
-        """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
-        return the instant at which the limiter let it go."""
-        clock, limiter = self.clock, station.limiter
-        turn: float | None = None
-        while True:
-            self._take_place(job, station)
-            now = clock.now()
-            paused = limiter.paused_until > now
-            deadline = job.deadline if paused else job.queue_deadline or job.deadline
-            if turn is None or paused:
-                turn = limiter.reserve(now, deadline.at)
-            if turn is not None and turn <= now:
-                turn = now + limiter.go(now)
-                if turn <= now:
-                    return now
-            self._give_slot(station)
-            if turn is None or turn > deadline.at:
-                raise _no_turn(job, station, now)
-            sleep(clock, job.stop, turn - now)
-            if not paused:
-                job.queued(clock.now() - now)
-
-    def _take_place(self, job: Job, station: Station) -> None:
-        now = self.clock.now()
-        deadline = job.queue_deadline or job.deadline
-        left = deadline.remaining(now)
-        longest = station.governor.longest_wait(job.interactive, now)
-        if not self._take_slot(job, station, min(left, longest)):
-            if longest < left:
-                raise station.governor.no_place(longest)
-            raise deadline.error("waiting for a free connection")
-        if job.queue_deadline is not None:
-            job.queued(self.clock.now() - now)
-
-    def _take_slot(self, job: Job, station: Station, seconds: float) -> bool:
-        key, urgent, connections = job.tenant, job.interactive, self.connections
-        if connections is None:
-            return station.slots.acquire(key=key, urgent=urgent, seconds=seconds)
-        until = self.clock.now() + seconds
-        if not station.slots.acquire(key=key, urgent=urgent, seconds=seconds):
-            return False
-        free = False
-        try:
-            left = until - self.clock.now()
-            free = connections.acquire(key=key, urgent=urgent, seconds=left)
-        finally:
-            if not free:
-                station.slots.release()
-        return free
-
-    def _give_slot(self, station: Station) -> None:
-        if self.connections is not None:
-            self.connections.release()
-        station.slots.release()
 
     # -- the call -------------------------------------------------------------------------------
 
@@ -328,14 +276,6 @@ def _take_out(payloads: Sequence[Payload | CosyError]) -> None:
 
 def _same_host(url: str, other: str) -> bool:
     return urlsplit(url).netloc == urlsplit(other).netloc
-
-
-def _no_turn(job: Job, station: Station, now: float) -> RateLimitedError:
-    return RateLimitedError(
-        f"no turn within the deadline of {job.deadline.seconds:g} s: {station.why_no_turn(now)}",
-        endpoint=station.label,
-        retry_after=station.limiter.next_free(now) - now,
-    )
 
 
 def fair_verdict(job: Job, error: CosyError, started: float) -> CosyError:

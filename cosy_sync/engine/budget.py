@@ -50,11 +50,25 @@ class Permits:
         """Return how much is taken."""
         return self.limit - self._free
 
+    @property
+    def wanted(self) -> int:
+        """Return how much is taken, and how many wait."""
+        with self._lock:
+            queues = (*self._urgent.values(), *self._normal.values())
+            return self.used + sum(map(len, queues))
+
     def acquire(
-        self, cost: int = 1, *, key: str = "", urgent: bool = False, seconds: float = 0.0
+        self,
+        cost: int = 1,
+        *,
+        key: str = "",
+        urgent: bool = False,
+        seconds: float = 0.0,
+        again: bool = False,
     ) -> bool:
         """Take permits, waiting at most so many seconds; return whether they were taken.
 
+        Who had them before and gave them back unused comes `again`: before its key's others.
         Raises ClosedError when closed, also while waiting.
         """
         if cost > self._most:
@@ -69,7 +83,11 @@ class Permits:
                 return False
             waiter = _Waiter(cost, key)
             queues = self._urgent if urgent else self._normal
-            queues.setdefault(key, deque()).append(waiter)
+            line = queues.setdefault(key, deque())
+            if again:
+                line.appendleft(waiter)
+            else:
+                line.append(waiter)
         return self._wait(waiter, queues, seconds)
 
     def release(self, cost: int = 1) -> None:

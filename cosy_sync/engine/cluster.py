@@ -20,11 +20,10 @@ from ..events import (
 )
 from ..policies import Ejector, pick
 from ..policies.balancer import SOON
-from ..shared import Limiter, SharedLimiter
 from .directory import AGAIN, Directory, NameService
 from .job import Job
 from .station import Station
-from .turns import make_limiter
+from .turns import Turns, make_turns
 
 __all__ = ["Cluster", "Ways"]
 
@@ -57,6 +56,10 @@ class Ways(NameService, Protocol):
         """Close what is open to an address of a URL's host."""
         ...
 
+    def close_idle(self, url: str) -> None:
+        """Close the idle connections to a URL's host."""
+        ...
+
 
 class Cluster:
     """The stations: one for each endpoint, or for each address of its name.
@@ -83,9 +86,9 @@ class Cluster:
             names, ways, config.pool, clock, self._take_answer, self._note_failure
         )
         rate = config.limits.rate
-        self._common: Limiter | None = None
+        self._common: Turns | None = None
         if rate is not None:
-            self._common = make_limiter(_EVERYBODY, rate, config.sharing, observer, clock)
+            self._common = make_turns(_EVERYBODY, rate, config.sharing, observer, clock)
         # Whether there is one station, and will never be another.
         self.alone = len(endpoints) == 1 and not names
         # Whether there may be more stations than endpoints.
@@ -265,7 +268,7 @@ class Cluster:
         self._directory.close(seconds)
         for station in self.everybody():
             station.close(_MOMENT)
-        if isinstance(self._common, SharedLimiter):
+        if self._common is not None:
             self._common.close(_MOMENT)
 
     def _check(self, url: str) -> None:
@@ -334,6 +337,7 @@ class Cluster:
                 address=address,
                 company=None if self.alone else self,
             )
+            station.close_idle = lambda url: self._ways.close_idle(url)
             if self._common is not None:
                 station.limit_with(self._common)
         return station

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 from collections.abc import Sequence
 
 from ..errors import ClosedError, CosyError
@@ -343,7 +344,9 @@ class Coalescer:
 
     def _set_alarm(self, at: float) -> None:
         left = max(0.0, at - self._crew.clock.now())
-        self._crew.alarms.after(left + _LAST_WORD, self._expire)
+        # The alarm holds nothing: a client that is dropped with all of its texts spoken ends now.
+        expire = weakref.WeakMethod(self._expire)
+        self._crew.alarms.after(left + _LAST_WORD, lambda: (do := expire()) and do())
 
     def _expire(self) -> None:
         """Fail the futures whose time is up: no thread waits for them that could leave."""

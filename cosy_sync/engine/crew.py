@@ -10,6 +10,7 @@ from ..clock import Clock
 from ..events import Observer
 from .alarms import Alarms
 from .executor import Executor
+from .job import Stop
 
 __all__ = ["Crew"]
 
@@ -31,4 +32,4 @@ class Crew:
     observer: Observer
     most: Callable[[int], int] = lambda texts: texts
     stops: set[threading.Event] = field(default_factory=set)
-    cut: threading.Event = field(default_factory=threading.Event)
+    cut: Stop = field(default_factory=Stop)

@@ -20,7 +20,7 @@ from .batcher import pack
 from .caller import Caller
 from .executor import Executor
 from .gate import Gate
-from .job import Job, failed
+from .job import Job, Stop, failed
 
 __all__ = ["Dispatcher", "Terms"]
 
@@ -82,7 +82,7 @@ class Dispatcher:
         self._executor = executor
         self._clock = clock
         self._pid = os.getpid()
-        self.stop = threading.Event()
+        self.stop = Stop()
         self._ready: deque[Job] = deque()
         # A tenant's batch has its place from the start, so none of them may stand about.
         spare = 0 if terms.gate else min(terms.ahead // 4, _MOST_READY // packing.max_texts)

@@ -311,7 +311,7 @@ class Engine:
             if permits is not None:
                 permits.close()
         for station in self.cluster.everybody():
-            station.slots.close()
+            station.close_slots()
         for gate in self._gates.everybody():
             for task in gate.close():
                 task()  # its job was stopped, so it only tells its future

@@ -10,8 +10,8 @@ from ..errors import CosyError, OverloadError, ReplyTimeout, ThrottledError
 from ..events import LimitsLowered, Observer
 from ..models import Utterance
 from ..policies import Concurrency, Pace, Patience, SlowStart, Throttle
-from ..shared import Limiter
 from .budget import Permits
+from .turns import Turns
 
 __all__ = ["Governor"]
 
@@ -38,7 +38,7 @@ class Governor:
         endpoint: Endpoint,
         config: ClientConfig,
         slots: Permits,
-        limiter: Limiter,
+        limiter: Turns,
         observer: Observer,
         *,
         label: str | None = None,
@@ -78,7 +78,7 @@ class Governor:
             return
         rate = self._pace.rate(now)
         self._limiter.set_rate(rate)
-        wait = self._limiter.next_free(now) - now
+        wait = self._limiter.next_free(now, urgent) - now
         if urgent and not self._patience.bears(waited + wait, rate, now):
             raise OverloadError(
                 f"the service refused calls (429), so only {rate:.3g} requests/s are sent, and the "

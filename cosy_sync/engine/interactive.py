@@ -18,7 +18,7 @@ from .coalescer import Coalescer
 from .crew import Crew
 from .executor import Executor
 from .gate import Gate
-from .job import Job, failed
+from .job import Job, Stop, failed
 from .line import Packing
 from .seats import Seat, Seats
 from .singleflight import Flight, Promise, TextFuture, Waiter
@@ -185,7 +185,7 @@ class Interactive:
         flight: Flight,
         config: ClientConfig,
         deadline: Deadline,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
     ) -> Outcome:
         """Send a text for which the coalescer let this thread take off."""
         outcome = None
@@ -209,7 +209,7 @@ class Interactive:
         Ctrl-C comes to the main thread, at any line: it must find it without permits, and never
         half-way through what others rely on.
         """
-        coalescer, waiter, stop = self._coalescer(config), Waiter(deadline), threading.Event()
+        coalescer, waiter, stop = self._coalescer(config), Waiter(deadline), Stop()
 
         def take_up() -> None:
             if stop.is_set():
@@ -241,7 +241,7 @@ class Interactive:
         utterance: Utterance,
         config: ClientConfig,
         deadline: Deadline,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
     ) -> Outcome:
         job = Job(
             [utterance],

@@ -14,7 +14,32 @@ from .backlog import Backlog
 if TYPE_CHECKING:
     from .station import Station
 
-__all__ = ["Job", "failed", "unexpected"]
+__all__ = ["Job", "Stop", "failed", "unexpected"]
+
+
+class Stop(threading.Event):
+    """Set when nobody wants the rest any more; sets what is attached to it as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Adding, discarding and copying are one atomic step each.
+        self._attached: set[threading.Event] = set()
+
+    def attach(self, event: threading.Event) -> None:
+        """Have an event set together with this one, until it is detached."""
+        self._attached.add(event)
+        if self.is_set():  # here or in set(), whichever comes later
+            event.set()
+
+    def detach(self, event: threading.Event) -> None:
+        """Undo `attach`."""
+        self._attached.discard(event)
+
+    def set(self) -> None:
+        """Set it, and what is attached."""
+        super().set()
+        for event in list(self._attached):
+            event.set()
 
 
 _UNSENT = Call()
@@ -57,7 +82,7 @@ class Job:
         *,
         interactive: bool,
         tenant: str,
-        stop: threading.Event,
+        stop: Stop,
         backlog: Backlog | None = None,
     ) -> None:
         self.texts = texts

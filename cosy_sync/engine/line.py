@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Protocol
 
 from ..errors import RefusedError
 from ..models import Outcome
-from .job import Job
+from .job import Job, Stop
 from .singleflight import Flight
 
 __all__ = ["Line", "Packing", "SharedJob"]
@@ -106,7 +105,7 @@ class SharedJob(Job):
             flights[0].tickets[0].deadline,
             interactive=packing.interactive,
             tenant=packing.tenant,
-            stop=threading.Event(),
+            stop=Stop(),
         )
         self._boarding = boarding
         self._told = 0

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..clock import Clock
-from ..config import BreakerConfig, ClientConfig, Endpoint
+from ..config import ClientConfig, Endpoint, SharingConfig
 from ..errors import BadAudioError, ConnectError, CosyError, RefusedError, ReplyTimeout
 from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
-from ..policies import Admission, BatchSize, Blame, Breaker, Call, FirstTry, Health, Tempo
+from ..policies import (
+    Admission,
+    BatchSize,
+    Blame,
+    Breaker,
+    Call,
+    FirstTry,
+    Health,
+    Tempo,
+    redis_storage,
+)
 from ..policies.balancer import SOON
-from ..shared import BreakerLink, Limiter, SharedLimiter
+from ..shared import BreakerLink, PlaceBook, SharedPlaces, connect
 from .budget import Permits
 from .governor import Governor
-from .turns import JointLimiter, make_limiter
+from .joint_turns import JointTurns
+from .turns import Turns, make_turns
 
 __all__ = ["Company", "Station", "Visit"]
 
@@ -77,12 +88,18 @@ class Station:
         self.company = company
         self._observer = observer
         self.slots = Permits(endpoint.max_connections)
-        own = make_limiter(self.label, endpoint.rate, config.sharing, observer, clock)
-        self._own_limiter = self.limiter = own
+        # Closes the idle connections to a URL's host; set by who knows the net.
+        self.close_idle: Callable[[str], None] = lambda url: None
+        # This client's share of them, where several share them; None where nobody does.
+        self.shared_slots: Permits | None = None
+        self._places = self._share_places(config.sharing)
+        own = make_turns(self.label, endpoint.rate, config.sharing, observer, clock)
+        self._own_limiter = own
+        self.limiter: Turns | JointTurns = own
         self.breaker = Breaker(
             config.breaker, self.label, on_change=self._tell, listeners=config.breaker.listeners
         )
-        self._link = self._link_breaker(config.breaker, clock)
+        self._link = self._link_breaker(config, clock)
         self.governor = Governor(endpoint, config, self.slots, own, observer, label=self.label)
         self._clock = clock
         # Its fields belong to the ejector.
@@ -105,6 +122,8 @@ class Station:
         """Note that an attempt begins."""
         if self._link is not None:
             self._link.start()
+        if self._places is not None:
+            self._places.look()
         with self._lock:
             if not self.busy:
                 self._tempo.progress = now
@@ -232,9 +251,9 @@ class Station:
             else:
                 self.sizes.doubt(failed, passed, now)
 
-    def limit_with(self, common: Limiter) -> None:
+    def limit_with(self, common: Turns) -> None:
         """Let requests leave only when the limit of all stations together allows it too."""
-        self.limiter = JointLimiter(self._own_limiter, common)
+        self.limiter = JointTurns(self._own_limiter, common)
 
     def why_no_turn(self, now: float) -> str:
         """Return why a request could not leave before its deadline."""
@@ -262,17 +281,40 @@ class Station:
 
     def close(self, seconds: float) -> None:
         """End what shares limiter and breaker with others; wait at most so many seconds."""
-        if isinstance(self._own_limiter, SharedLimiter):
-            self._own_limiter.close(seconds)
+        self._own_limiter.close(seconds)
+        if self._places is not None:
+            self._places.close(seconds)
         if self._link is not None:
             self._link.close(seconds)
 
-    def _link_breaker(self, config: BreakerConfig, clock: Clock) -> BreakerLink | None:
-        if config.storage is None:
+    def _share_places(self, sharing: SharingConfig) -> SharedPlaces | None:
+        if sharing.redis_url is None or not sharing.connections:
+            return None
+        most, url = self.endpoint.max_connections, self.endpoint.url
+        self.shared_slots = Permits(most)
+        return SharedPlaces(
+            self.shared_slots,
+            PlaceBook(sharing, self.label, most),
+            sharing.clients,
+            lambda: self.close_idle(url),
+            functools.partial(self._tell_sharing, "connections"),
+        )
+
+    def close_slots(self) -> None:
+        """Wake everybody who waits for a place, and let nobody in any more."""
+        self.slots.close()
+        if self.shared_slots is not None:
+            self.shared_slots.close()
+
+    def _link_breaker(self, config: ClientConfig, clock: Clock) -> BreakerLink | None:
+        storage, sharing = config.breaker.storage, config.sharing
+        if storage is None and sharing.redis_url is not None and sharing.breaker:
+            storage = functools.partial(_storage, sharing)
+        if storage is None:
             return None
         breaker = self.breaker
         return BreakerLink(
-            config.storage,
+            storage,
             self.label,
             lambda state, age: breaker.follow(state, clock.now(), age),
             functools.partial(self._tell_sharing, "breaker"),
@@ -287,3 +329,10 @@ class Station:
 
     def _tell_sharing(self, what: str, shared: bool, reason: str) -> None:
         self._observer.on_event(SharingChanged(self.label, what, shared, reason))
+
+
+def _storage(sharing: SharingConfig, label: str) -> Any:
+    """Return where a breaker's state is shared. Raises what the Redis client raises."""
+    redis = connect(sharing)
+    redis.ping()  # pybreaker's storage hides that it cannot be reached
+    return redis_storage(redis, f"{sharing.prefix}:{{{label}}}")

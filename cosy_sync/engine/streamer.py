@@ -20,7 +20,7 @@ from .caller import Caller
 from .executor import Executor
 from .feeder import Feeder
 from .gate import Gate
-from .job import Job
+from .job import Job, Stop
 from .ports import Result
 from .speech import Speech
 from .station import Station
@@ -52,8 +52,7 @@ class StreamJob(Job):
         tenant: str,
         source: Feeder | None,
     ) -> None:
-        stop = threading.Event()
-        super().__init__([text], deadline, interactive=interactive, tenant=tenant, stop=stop)
+        super().__init__([text], deadline, interactive=interactive, tenant=tenant, stop=Stop())
         self.source = source
         self.speech: Speech | None = None
         self.on_end: Callable[[], None]

@@ -19,7 +19,7 @@ from .connection import LONGEST, Connection, Stream
 from .exchange import Budget, exchange
 from .head import USER_AGENT
 from .nested import NestedTls
-from .resolver import FailedAddresses, look_up
+from .resolver import FailedAddresses, look_up_until
 from .route import Proxy, Route
 
 __all__ = ["default_ssl_context", "dial"]
@@ -53,14 +53,13 @@ def default_ssl_context(verify: bool) -> ssl.SSLContext:
 def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
     """Connect to the route's server, trying each of its addresses, until the instant `until`.
 
-    Only the system's look-up of a name cannot be bounded from here; a route that has an address
-    needs none. Raises ConnectError; its
-    message says what to check.
+    Raises ConnectError; its message says what to check.
     """
     first = route.proxy or route
     until = min(until, time.monotonic() + LONGEST)
-    found = [route.address] if route.address else look_up(first.host, first.port)
-    found.sort(key=lambda address: _FAILED.has(address, first.port))  # stable: the best first
+    found = [route.address] if route.address else look_up_until(first.host, first.port, until)
+    # Those that failed lately come last; the list may be another thread's as well.
+    found = sorted(found, key=lambda address: _FAILED.has(address, first.port))
     failure: Exception = TimeoutError("no time left")
     for number, address in enumerate(found):
         left = until - time.monotonic()

@@ -130,6 +130,12 @@ class ConnectionPool:
             stack.forgotten = True
             self._clear(stack)
 
+    def close_idle(self, route: Route) -> None:
+        """Close the idle connections to a route's server, at any of its addresses."""
+        for known, stack in list(self._stacks.items()):
+            if (known.host, known.port) == (route.host, route.port):
+                self._clear(stack)
+
     def count(self) -> tuple[int, int]:
         """Return how many connections are open, and how many of them are idle."""
         idle = sum(len(stack) for stack in list(self._stacks.values()))

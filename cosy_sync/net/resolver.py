@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import socket
+import threading
 import time
 
 from ..addresses import is_public, literal
 from ..errors import BadAudioError, ConnectError
 
-__all__ = ["FailedAddresses", "is_name", "look_up", "look_up_all", "look_up_public"]
+__all__ = [
+    "FailedAddresses",
+    "is_name",
+    "look_up",
+    "look_up_all",
+    "look_up_public",
+    "look_up_until",
+]
 
 # Seconds for which an address that could not be connected to is tried last.
 _AVOIDED = 60.0
@@ -46,6 +55,66 @@ def look_up(host: str, port: int) -> list[str]:
     # A scoped IPv6 address is only whole with its scope, which getnameinfo writes behind it.
     flags = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
     return [socket.getnameinfo(item[4], flags)[0] for item in found]
+
+
+class _LookUp:
+    """One look-up on a thread of its own; whoever wants the same name meanwhile waits with it."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._where = host, port
+        self.done = threading.Event()
+        self.found: list[str] = []
+        self.error: ConnectError | None = None
+
+    def run(self, key: object) -> None:
+        try:
+            self.found = look_up(*self._where)
+        except ConnectError as error:
+            self.error = error
+        except Exception as error:  # whatever it is, those who wait must be told
+            self.error = ConnectError(f"the look-up failed: {error!r}", phase="dns")
+        finally:
+            _under_way.pop(key, None)
+            self.done.set()
+
+
+# By process, host and port. Each use is one atomic step.
+_under_way: dict[object, _LookUp] = {}
+
+
+def look_up_until(host: str, port: int, until: float) -> list[str]:
+    """Return the host's addresses as `look_up` does, before the instant `until`.
+
+    A name server that does not answer would keep a thread for longer than its deadline. Raises
+    ConnectError.
+    """
+    if _is_address(host):
+        return look_up(host, port)
+    key = os.getpid(), host, port  # a forked child has none of these threads
+    mine = _LookUp(host, port)
+    shared = _under_way.setdefault(key, mine)
+    if shared is mine:
+        thread = threading.Thread(target=mine.run, args=(key,), name="cosy-lookup", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # out of threads, or the interpreter ends
+            mine.run(key)
+    if not shared.done.wait(max(0.0, until - time.monotonic())):
+        raise ConnectError(
+            f"the look-up of the name {host!r} gave no answer in time; check the name server",
+            phase="dns",
+        )
+    if shared.error is not None:
+        raise shared.error.with_details()
+    return shared.found
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def look_up_all(host: str, port: int) -> list[str]:

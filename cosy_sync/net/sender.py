@@ -199,6 +199,11 @@ class Sender:
                 self._addresses.pop(key, None)
         self._transport.connections.forget(route)
 
+    def close_idle(self, url: str) -> None:
+        """Close the idle connections to a URL's host: others need their places there."""
+        if self._transport is not None:
+            self._transport.connections.close_idle(self._transport.route(httpx.URL(url)))
+
     def _aim_at_public(self, request: Request) -> None:
         """Send a request to a public address of its host. Raises BadAudioError where there is none.
 

@@ -5,7 +5,7 @@ from .admission import Admission, Call, FirstTry
 from .balancer import Tempo, pick
 from .batch_size import BatchSize
 from .blame import Blame
-from .breaker import Breaker
+from .breaker import Breaker, redis_storage
 from .concurrency import Concurrency
 from .deadline import Deadline
 from .ejection import Ejector, Health
@@ -42,4 +42,5 @@ __all__ = [
     "Throttle",
     "Unanimity",
     "pick",
+    "redis_storage",
 ]

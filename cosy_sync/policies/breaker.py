@@ -14,13 +14,13 @@ from ..errors import BreakerOpenError, CosyError, ReplyTimeout
 from .admission import Admission, Call
 from .early_probes import EarlyProbes
 from .lean_import import without_extras
-from .listeners import ShieldedListener, guarded
+from .listeners import RaisingLog, ShieldedListener, guarded
 from .window import Window
 
 with without_extras():
     import pybreaker
 
-__all__ = ["Breaker"]
+__all__ = ["Breaker", "redis_storage"]
 
 CLOSED: str = pybreaker.STATE_CLOSED
 OPEN: str = pybreaker.STATE_OPEN
@@ -388,3 +388,10 @@ class Breaker:
 
     def __repr__(self) -> str:
         return f"<Breaker {self._name} {self._state}>"
+
+
+def redis_storage(redis: Any, namespace: str) -> Any:
+    """Return pybreaker's storage in Redis; it raises what the Redis client raises."""
+    storage: Any = pybreaker.CircuitRedisStorage("closed", redis, namespace=namespace)
+    storage.logger = RaisingLog()
+    return storage

@@ -1,12 +1,13 @@
-"""pybreaker listeners of the user's: what they raise reaches neither the call nor each other."""
+"""What pybreaker takes from outside: shielded listeners, and a storage in Redis."""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["ShieldedListener", "guarded"]
+__all__ = ["RaisingLog", "ShieldedListener", "guarded"]
 
 
 class ShieldedListener:
@@ -41,3 +42,13 @@ def guarded(call: Callable[..., object], *args: object) -> None:
         # Nobody above may catch it, so it is shown as Python shows such exceptions of threads.
         told = (type(error), error, error.__traceback__, threading.current_thread())
         threading.excepthook(threading.ExceptHookArgs(told))
+
+
+class RaisingLog:
+    """In place of the logger of pybreaker's Redis storage, which would hide each error there."""
+
+    def exception(self, *_: object) -> None:
+        """Raise the error that is being handled."""
+        error = sys.exc_info()[1]
+        if error is not None:
+            raise error

@@ -2,6 +2,15 @@
 
 from .breaker import BreakerLink
 from .limiter import Limiter, SharedLimiter
-from .redis_book import RedisBook
+from .places import PlaceBook, SharedPlaces
+from .redis_book import RedisBook, connect
 
-__all__ = ["BreakerLink", "Limiter", "RedisBook", "SharedLimiter"]
+__all__ = [
+    "BreakerLink",
+    "Limiter",
+    "PlaceBook",
+    "RedisBook",
+    "SharedLimiter",
+    "SharedPlaces",
+    "connect",
+]

@@ -11,6 +11,8 @@ __all__ = ["Keeper"]
 
 # Seconds until the next step after one that broke.
 _AFTER_A_BUG = 1.0
+# Seconds of one wait that make sense; Event.wait raises for much longer ones.
+_LONGEST = 3600.0
 
 
 class Keeper:
@@ -66,6 +68,8 @@ def _run(
             seconds = step()
         except Exception:
             logging.getLogger("cosy_sync").exception("a step of %s failed", step)
+            seconds = _AFTER_A_BUG
+        if not 0.0 <= seconds <= _LONGEST:  # no number, say
             seconds = _AFTER_A_BUG
         del step  # or its owner would live as long as this thread
         bell.wait(seconds)

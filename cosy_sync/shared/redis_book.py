@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..config import SharingConfig
+from ..config.load import quota
 
-__all__ = ["Answer", "Ask", "Book", "RedisBook"]
+__all__ = ["Answer", "Ask", "Book", "RedisBook", "connect"]
 
 # Seconds by which requests may come closer together on their way to the service.
 _JITTER = 0.015
 # Seconds that are booked ahead at most. What really happened is told in less time than is left of
 # the second, so that it counts for those who come a second later.
 HORIZON = 0.25
+# Seconds by which Redis' clock must have moved more than ours to count as set.
+_SET = 0.25
 # Seconds after its last word that a client counts as gone.
 _ALIVE = 3.5
 # Seconds that clients which reached the book again still go by their own shares: by then all have
@@ -26,8 +30,8 @@ _RETURN = 1.5
 # The generic cell rate algorithm (ITU-T I.371, virtual scheduling) spaces the turns, and a log of
 # the last `count` of them lets the next begin only a span after the one `count` before it. Each
 # turn enters the log as booked; when its request has left, the log is corrected. Instants in
-# microseconds. Answers: pause, clients, time until the return, the first free instant, and for
-# each turn its number and instant.
+# microseconds. Answers: pause, clients, time until the return, the first free instant, the latest
+# number, and for each turn its number and instant.
 _SCRIPT = """
 local state, log, clients = KEYS[1], KEYS[2], KEYS[3]
 local count, span = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -35,17 +39,42 @@ local interval, slack = tonumber(ARGV[3]), tonumber(ARGV[4])
 local want, horizon = tonumber(ARGV[5]), tonumber(ARGV[6])
 local me, alive = ARGV[7], tonumber(ARGV[8])
 local rest, away = tonumber(ARGV[9]), tonumber(ARGV[10])
+local seen, apart = tonumber(ARGV[11]), tonumber(ARGV[12])
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local known = redis.call('HMGET', state, 'number', 'due', 'left', 'pause', 'back', 'now')
-local number, due = tonumber(known[1]) or 0, tonumber(known[2]) or 0
+local lost = false
+
+local function sane(text, most)
+  local x = tonumber(text)
+  if not text or (x and x >= 0 and x <= most) then  -- not so what is no number
+    return x or 0
+  end
+  lost = true
+  return 0
+end
+
 -- left: the latest instant of those that are not in the log any more
-local left, pause = tonumber(known[3]) or 0, tonumber(known[4]) or 0
-local back = tonumber(known[5]) or 0
-if now < (tonumber(known[6]) or 0) - 1000000 then  -- Redis' clock was set back
+local number, latest = sane(known[1], 2^52), now + horizon + 2 * span
+local before = sane(known[6], 2^52)
+if before > 0 and (now < before - 1000000 or (apart >= 0 and now - before > apart)) then
+  -- Redis' clock was set: what lay ahead still does
+  lost = true
+  for i = 2, 5 do
+    known[i] = known[i] and math.max(0, (tonumber(known[i]) or 0) - before + now)
+  end
+end
+local due, left = sane(known[2], latest + slack), sane(known[3], latest)
+local pause, back = sane(known[4], now + 3600000000), sane(known[5], now + 60000000)
+for _, place in ipairs({0, -1}) do
+  sane(redis.call('LINDEX', log, place), latest)
+end
+if lost or number < seen then
+  -- Emptied, or older than what a client knows, or not to be believed: nobody knows what was sent
+  -- in the last second, and what clients have booked still leaves.
   redis.call('DEL', log)
-  due, left, pause, back = 0, 0, 0, 0
+  number, due, left = math.max(number, seen) + 1000000, 0, now + horizon
 end
 if rest > 0 then
   pause = math.max(pause, now + rest)
@@ -66,7 +95,7 @@ local function note(at)
   end
 end
 
-for i = 11, #ARGV, 2 do
+for i = 13, #ARGV, 2 do
   local which, at = tonumber(ARGV[i]), now - tonumber(ARGV[i + 1])
   if which == 0 or which > number then
     note(at)
@@ -103,7 +132,7 @@ for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, keep)
 end
 return {math.max(0, pause - now), redis.call('ZCARD', clients), math.max(0, back - now), at - now,
-        unpack(turns)}
+        number, unpack(turns)}
 """
 
 
@@ -164,20 +193,30 @@ class RedisBook:
         sharing: Where Redis is.
         name: The endpoint's label.
         rate: Requests per second that all clients send together.
+        clock: The seconds between two exchanges, to notice when Redis' clock was set.
     """
 
-    def __init__(self, sharing: SharingConfig, name: str, rate: float) -> None:
-        self._url = sharing.redis_url
+    def __init__(
+        self,
+        sharing: SharingConfig,
+        name: str,
+        rate: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sharing = sharing
         self.timeout = sharing.timeout
         # Braces make a Redis cluster keep the three together.
         base = f"{sharing.prefix}:{{{name}}}"
         self._keys = [f"{base}:state", f"{base}:log", f"{base}:clients"]
-        count = max(1, math.floor(rate))
-        span = (1.0 if rate >= 1 else 1.0 / rate) + _JITTER
+        count, span = quota(rate)
+        span += _JITTER
         interval = span / count
-        slack = (max(1, count // 20) - 1) * interval
+        slack = (max(1, math.floor(rate) // 20) - 1) * interval
         self._terms = [count, *map(_micro, (span, interval, slack))]
         self._me = [uuid.uuid4().hex, _micro(_ALIVE)]
+        self._clock = clock
+        self._seen = 0  # the latest number that the book told
+        self._told_at: float | None = None  # when
         self._redis: Any = None
         self._script: Any = None
 
@@ -188,7 +227,10 @@ class RedisBook:
         told = [part for number, ago in ask.sent for part in (number, _micro(ago))]
         away = _RETURN if ask.away else 0.0
         now = [ask.want, _micro(HORIZON), *self._me, _micro(ask.pause), _micro(away)]
-        pause, clients, back, free, *turns = self._script(self._keys, [*self._terms, *now, *told])
+        known = [self._seen, self._apart()]
+        answer = self._script(self._keys, [*self._terms, *now, *known, *told])
+        pause, clients, back, free, self._seen, *turns = answer
+        self._told_at = self._clock()
         booked = [(number, at / 1e6) for number, at in zip(turns[::2], turns[1::2], strict=True)]
         return Answer(pause / 1e6, clients, back / 1e6, free / 1e6, booked)
 
@@ -197,21 +239,33 @@ class RedisBook:
         if self._redis is not None:
             self._redis.close()
 
-    def _connect(self) -> None:
-        # Not at the top: an optional package, and 80 ms of imports.
-        import redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
+    def _apart(self) -> int:
+        """Return the microseconds that can have passed in Redis since the last answer; -1 when
+        there was none."""
+        if self._told_at is None:
+            return -1
+        return _micro(self._clock() - self._told_at + max(_SET, 2 * self.timeout))
 
-        client: Any = redis.Redis
-        self._redis = client.from_url(
-            self._url,
-            socket_timeout=self.timeout,
-            socket_connect_timeout=self.timeout,
-            retry=Retry(NoBackoff(), 0),
-        )
+    def _connect(self) -> None:
+        self._redis = connect(self._sharing)
         # Sends the script's digest, and the script itself where Redis does not know it yet.
         self._script = self._redis.register_script(_SCRIPT)
+
+
+def connect(sharing: SharingConfig) -> Any:
+    """Return a client of the Redis that is shared; it connects when it is first used."""
+    # Not at the top: an optional package, and 80 ms of imports.
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    client: Any = redis.Redis
+    return client.from_url(
+        sharing.redis_url,
+        socket_timeout=sharing.timeout,
+        socket_connect_timeout=sharing.timeout,
+        retry=Retry(NoBackoff(), 0),
+    )
 
 
 def _micro(seconds: float) -> int:

@@ -181,3 +181,38 @@ def test_no_attempt_gets_more_than_what_is_left_and_no_wait_goes_beyond(
         assert left > 0
         assert max(timeouts) <= left
     assert clock.now() <= start + deadline
+
+
+@pytest.mark.parametrize("way", ["synth", "synth_many", "submit"])
+def test_a_name_server_that_does_not_answer_keeps_no_call_beyond_its_deadline(
+    monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    answers = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        answers.wait(20)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    client = CosyClient("http://tts.example.com/batch", deadline=DEADLINE, timeouts=PATIENT)
+    with client, contextlib.closing(Release(answers)):
+        if way == "synth_many":
+            outcomes = client.synth_many(["第一句", "第二句"], on_error="return")
+            errors = [outcome.error for outcome in outcomes]
+        elif way == "submit":
+            errors = [client.submit("我们的一句话").exception(20)]  # type: ignore[list-item]
+        else:
+            errors = [late(client)]
+        assert not answers.is_set()
+        assert all(isinstance(error, DeadlineError) for error in errors), errors
+
+
+class Release:
+    def __init__(self, answers: threading.Event) -> None:
+        self.answers = answers
+
+    def close(self) -> None:
+        self.answers.set()
+        for thread in threading.enumerate():
+            if thread.name == "cosy-lookup":
+                thread.join(20)

@@ -4,12 +4,14 @@ import gc
 import os
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from lanes import eventually
 from test_processes import run
 
-from cosy_sync import CosyClient
+from cosy_sync import Audio, CosyClient, VerifyConfig
+from cosy_sync.events import Event
 from cosy_sync.server import Server, tone_wav
 
 
@@ -29,6 +31,65 @@ def test_dropped_clients_leave_no_thread_and_no_connection(server: Server) -> No
         assert CosyClient(server.url).synth(text).data == tone_wav(text)
     eventually(lambda: threading.active_count() <= before)
     eventually(lambda: server.stats()["connections_now"] == 0)
+
+
+@pytest.mark.parametrize("way", ["observer", "check", "callback"])
+def test_a_dropped_client_whose_hooks_hold_its_owner_leaves_nothing(
+    server: Server, way: str
+) -> None:
+    class App:
+        def __init__(self) -> None:
+            self.told = 0
+            hooks: dict[str, Any] = {"observers": [self]} if way == "observer" else {}
+            if way == "check":
+                hooks["verify"] = VerifyConfig(check=self.check)
+            self.client = CosyClient(server.url, **hooks)
+
+        def on_event(self, event: Event) -> None:
+            self.told += 1
+
+        def check(self, text: str, audio: Audio) -> bool:
+            self.told += 1
+            return True
+
+        def speak(self, text: str) -> None:
+            callback = self.done if way == "callback" else None
+            assert self.client.submit(text, callback).result(10).data == tone_wav(text)
+            self.client.synth_many([text])
+            self.client.synth(text)
+
+        def done(self, future: object) -> None:
+            self.told += 1
+
+    before = threading.active_count()
+    for text in sentences(10):
+        App().speak(text)
+    gc.collect()
+    eventually(lambda: threading.active_count() <= before)
+    eventually(lambda: server.stats()["connections_now"] == 0)
+
+
+def test_a_check_still_sees_what_was_submitted_before_its_client_was_dropped(
+    server: Server,
+) -> None:
+    seen: list[str] = []
+
+    class App:
+        def __init__(self) -> None:
+            verify = VerifyConfig(check=self.check)
+            self.client = CosyClient(server.url, verify=verify)
+
+        def check(self, text: str, audio: Audio) -> bool:
+            seen.append(text)
+            return True
+
+    before = threading.active_count()
+    futures = [App().client.submit(text) for text in sentences(10)]
+    gc.collect()
+    assert [future.result(10).data for future in futures] == [tone_wav(t) for t in sentences(10)]
+    gc.collect()
+    eventually(lambda: threading.active_count() <= before)
+    assert sorted(seen) == sorted(sentences(10))
 
 
 def test_a_closed_client_needs_nobody_to_end_it(

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -244,3 +245,47 @@ def test_a_killed_client_leaves_the_server_able_to_serve_the_next(url: str) -> N
     child.stdout.close()
     done = run("import sys, cosy_sync; print(cosy_sync.CosyClient(sys.argv[1]).synth('你好'))", url)
     assert done.stdout.startswith("<Audio wav"), done.stderr
+
+
+STALLED = """
+import signal, sys, threading
+import cosy_sync
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+client = cosy_sync.CosyClient(sys.argv[1])
+ways = {
+    "synth": lambda: client.synth("你好呀"),
+    "synth_many": lambda: client.synth_many(["你好呀"] * 100),
+    "submit": lambda: client.submit("你好呀").result(),
+}
+print("ready", flush=True)
+ways[sys.argv[2]]()
+"""
+
+
+def test_a_process_that_is_told_to_stop_while_the_service_stalls_ends_within_5_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as service:
+        url = f"http://127.0.0.1:{service.getsockname()[1]}/batch"
+        children = [
+            subprocess.Popen(
+                [sys.executable, "-c", STALLED, url, way], stdout=subprocess.PIPE, text=True
+            )
+            for way in ("synth", "synth_many", "submit")
+        ]
+        try:
+            for child in children:
+                assert child.stdout is not None
+                assert child.stdout.readline() == "ready\n"
+            time.sleep(0.5)
+            told = time.monotonic()
+            for child in children:
+                child.terminate()
+            for child in children:
+                child.communicate(timeout=20)
+            # The promise itself, with room for a machine that is busy.
+            assert time.monotonic() - told < 5.0
+            assert [child.returncode for child in children] == [0, 0, 0]
+        finally:
+            for child in children:
+                child.kill()
+                child.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -123,6 +124,59 @@ def test_two_clients_share_the_limit_of_all_their_endpoints(redis_server) -> Non
     assert sum(asked) == len(sent.at) == 120 and min(asked) > 20
     # Each by itself would send 40 a second.
     assert max(sum(at <= other < at + 1 for other in sent.at) for at in sent.at) < 60
+
+
+def test_clients_of_one_redis_open_no_more_connections_than_the_service_allows(
+    redis_server,
+) -> None:
+    sharing = SharingConfig(redis_url=redis_server.url, timeout=2.0)
+
+    def speak(url: str) -> int:
+        endpoint = Endpoint(url, max_connections=12, rate=1_000)
+        with CosyClient(endpoint, batch_size=1, sharing=sharing) as client:
+            texts = (f"这是第{number}句要说的话" for number in range(150))
+            return sum(out.audio is not None for out in client.synth_iter(texts))
+
+    service = ServerConfig(latency=0.05, max_connections=12, rps=0)
+    with Server(service) as server, ThreadPoolExecutor(4) as pool:
+        jobs = []
+        for _ in range(4):
+            jobs.append(pool.submit(speak, server.url))
+            time.sleep(0.1)
+        assert [job.result() for job in jobs] == [150] * 4
+        stats = server.stats()
+    # Each newcomer begins with one, while the others still hold all.
+    assert stats["status"].get("503", 0) < 20
+
+
+def test_an_emptied_redis_in_traffic_lets_no_second_hold_more_and_it_goes_on(redis_server) -> None:
+    sent = Sent()
+
+    def texts() -> Iterator[str]:
+        end = time.monotonic() + 3.5
+        for number in itertools.count():
+            if time.monotonic() > end:
+                return
+            yield f"这是第{number}句要说的话"
+
+    def speak(url: str) -> None:
+        sharing = SharingConfig(redis_url=redis_server.url, timeout=2.0)
+        endpoint = Endpoint(url, max_connections=20, rate=40)
+        with CosyClient(endpoint, batch_size=1, sharing=sharing, observers=[sent]) as client:
+            assert not [out.error for out in client.synth_iter(texts()) if out.error]
+
+    free = ServerConfig(latency=0.02, max_connections=0, rps=0)
+    with Server(free) as server, ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(speak, server.url) for _ in range(2)]
+        while len(sent.at) < 50:
+            time.sleep(0.01)
+        redis_server.client().flushall()
+        emptied = time.monotonic()
+        for job in jobs:
+            job.result()
+    # One more than the limit, where a thread stood still after its turn.
+    assert max(sum(at <= other < at + 1 for other in sent.at) for at in sent.at) <= 41
+    assert sum(at > emptied + 1.5 for at in sent.at) > 10
 
 
 def test_redis_may_go_and_come_back_under_load(server, redis_server) -> None:

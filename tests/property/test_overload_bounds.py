@@ -11,9 +11,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from cosy_sync import ClientConfig, Endpoint, OverloadConfig
 from cosy_sync.engine.budget import Permits
 from cosy_sync.engine.governor import Governor
+from cosy_sync.engine.turns import Turns
 from cosy_sync.errors import ConnectError, CosyError, OverloadError, ReplyTimeout, server_error
 from cosy_sync.events import Event
 from cosy_sync.policies import Concurrency, Pace, RateLimiter, RetryBudget, Throttle
+from cosy_sync.testing import FakeClock
 
 STEPS = st.one_of(st.just(0.0), st.floats(0.0, 2.0), st.sampled_from([1.0, 3.0, 10.0, 100.0]))
 ENDS = [
@@ -155,7 +157,7 @@ class GovernedPermits(RuleBasedStateMachine):
         super().__init__()
         self.now = 1_000.0
         self.slots = Permits(20)
-        self.limiter = RateLimiter(100.0)
+        self.limiter = Turns(RateLimiter(100.0), FakeClock())
         endpoint = Endpoint("http://tts.test/batch", max_connections=20)
         self.governor = Governor(endpoint, ClientConfig(), self.slots, self.limiter, self)
         self.started: list[float] = []

@@ -9,6 +9,7 @@ import functools
 import heapq
 import itertools
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ from hypothesis.stateful import (
 )
 
 from cosy_sync.config import SharingConfig
+from cosy_sync.engine.job import Stop
+from cosy_sync.engine.turns import Turns, Waiter
 from cosy_sync.policies import RateLimiter
 from cosy_sync.shared import RedisBook, SharedLimiter
 from cosy_sync.shared.redis_book import _SCRIPT
@@ -38,6 +41,42 @@ class Bell:
 
     def __init__(self, ring: Callable[[], None]) -> None:
         self.ring = ring
+
+
+class Caller(threading.Event):
+    """A batch that wants a turn: an event that plans anew when it is set."""
+
+    def __init__(self, sharing: Sharing, turns: Turns, late: float) -> None:
+        super().__init__()
+        self.sharing, self.turns, self.late = sharing, turns, late
+        self.waiter = Waiter("", False, math.inf, Stop(), self)
+        self.planned = math.inf
+
+    def begin(self) -> None:
+        now = self.sharing.now
+        if self.turns.go(now, False):
+            self.sharing.leaves(now)
+            return
+        self.turns.join(self.waiter, now)
+        self.plan()
+
+    def set(self) -> None:
+        self.plan()
+
+    def plan(self) -> None:
+        at = self.planned = self.waiter.due + self.late
+        self.sharing.after(at - self.sharing.now, lambda: self.come(at))
+
+    def come(self, planned: float) -> None:
+        """Do as an attempt does when its turn may have come."""
+        now = self.sharing.now
+        if planned != self.planned or not self.waiter.standing:
+            return
+        self.waiter.away = True
+        if self.turns.take(self.waiter, now) > 0.0:
+            self.plan()
+        else:
+            self.sharing.leaves(now)
 
 
 class Sharing(RuleBasedStateMachine):
@@ -57,10 +96,11 @@ class Sharing(RuleBasedStateMachine):
         self.redis.flushall()
         self.rate = rate
         sharing = SharingConfig(redis_url=self.url, timeout=5.0)
-        self.books = [RedisBook(sharing, NAME, rate) for _ in range(3)]
+        self.books = [RedisBook(sharing, NAME, rate, self.clock.now) for _ in range(3)]
         self.limiters = [
             SharedLimiter(rate, book, RateLimiter, self.clock, self.told, 3) for book in self.books
         ]
+        self.lines = [Turns(limiter, self.clock) for limiter in self.limiters]
         self.due = [math.inf] * 3
         for number, limiter in enumerate(self.limiters):
             limiter._keeper = Bell(functools.partial(self.ring, number))
@@ -95,27 +135,18 @@ class Sharing(RuleBasedStateMachine):
 
     @rule(number=st.integers(0, 2), share=st.floats(0.0, 1.5), late=st.lists(LATE, min_size=1))
     def threads_come(self, number: int, share: float, late: list[float]) -> None:
-        limiter = self.limiters[number]
         count = 1 + int(share * self.rate)
         for lateness in itertools.islice(itertools.cycle(late), count):
             self.waiting += 1
-            self.come(limiter, lateness, None)
+            Caller(self, self.lines[number], lateness).begin()
 
-    def come(self, limiter: SharedLimiter, late: float, turn: float | None) -> None:
-        """Do as an attempt does when its turn may have come."""
-        now = self.now
-        if turn is None or limiter.paused_until > now:
-            turn = limiter.reserve(now, math.inf)
-            assert turn is not None
-        if turn <= now and (turn := now + limiter.go(now)) <= now:
-            self.sent.append(now)
-            self.waiting -= 1
-            return
-        self.after(turn - now + late, lambda: self.come(limiter, late, turn))
+    def leaves(self, now: float) -> None:
+        self.sent.append(now)
+        self.waiting -= 1
 
     @rule(number=st.integers(0, 2), seconds=st.floats(0.01, 1.0))
     def the_service_asks_for_a_pause(self, number: int, seconds: float) -> None:
-        self.limiters[number].pause(self.now + seconds)
+        self.lines[number].pause(self.now + seconds)
 
     @rule(seconds=st.one_of(st.floats(0.0, 0.3), st.floats(0.0, 1.5)))
     def time_passes(self, seconds: float) -> None:
@@ -132,7 +163,7 @@ class Sharing(RuleBasedStateMachine):
         for last, at in enumerate(self.sent):
             while at - self.sent[first] >= 1.0:
                 first += 1
-            assert last - first + 1 <= max(self.rate, 1), self.sent[first : last + 1]
+            assert last - first + 1 <= math.ceil(self.rate), self.sent[first : last + 1]
 
     def teardown(self) -> None:
         if not hasattr(self, "books"):

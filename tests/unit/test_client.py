@@ -1,7 +1,9 @@
 """The face: what goes in, what comes out, views, counters, closing."""
 
 import pickle
+import sys
 import threading
+import types
 from collections.abc import Iterator
 from concurrent.futures import Future
 
@@ -10,7 +12,15 @@ import pytest
 import respx
 
 import cosy_sync
-from cosy_sync import BatchConfig, CosyClient, Endpoint, RetryConfig, VerifyConfig, Voice
+from cosy_sync import (
+    BatchConfig,
+    ConfigError,
+    CosyClient,
+    Endpoint,
+    RetryConfig,
+    VerifyConfig,
+    Voice,
+)
 from cosy_sync.engine import dispatcher
 from cosy_sync.models import detach
 from cosy_sync.testing import FakeService
@@ -647,3 +657,13 @@ def test_an_httpx_client_that_would_be_passed_by_is_refused(url: str, wire: str)
     with pytest.raises(cosy_sync.ConfigError, match=words):
         CosyClient(url, http_client=httpx.Client(transport=service), **given)
     assert service.calls == []
+
+
+def test_grpc_under_gevents_patches_is_refused_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    patched = types.SimpleNamespace(is_module_patched=lambda name: name == "socket")
+    monkeypatch.setitem(sys.modules, "gevent.monkey", patched)
+    with pytest.raises(ConfigError, match=r"'runtime_grpc' blocks gevent's hub.*runtime_http"):
+        CosyClient("grpc://tts.test:50000", wire="runtime_grpc", voice="中文女")
+    CosyClient("http://tts.test:50000", wire="runtime_http", voice="中文女").close()

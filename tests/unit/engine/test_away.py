@@ -12,13 +12,14 @@ import pytest
 from virtual import World
 
 import cosy_sync.engine.budget as budget_module
+import cosy_sync.engine.turns as turns_module
 from cosy_sync import ClientConfig, Endpoint, OverloadConfig, RetryConfig
 from cosy_sync import VerifyConfig as Verify
 from cosy_sync.audio import Verifier
 from cosy_sync.engine.attempt import Attempter
 from cosy_sync.engine.budget import Permits
 from cosy_sync.engine.caller import Caller
-from cosy_sync.engine.job import Job
+from cosy_sync.engine.job import Job, Stop
 from cosy_sync.engine.sizes import ReplyBounds
 from cosy_sync.engine.station import Station
 from cosy_sync.errors import ConnectError, CosyError, CutError, server_error
@@ -141,7 +142,7 @@ class Play:
             Deadline(self.world.now(), deadline),
             interactive=interactive,
             tenant="",
-            stop=threading.Event(),
+            stop=Stop(),
         )
         caller.run(job)
         self.errors.setdefault(name, []).append(job.outcomes[0].error)
@@ -161,6 +162,8 @@ def staged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Play]:
         world = World()
         locks = types.SimpleNamespace(Lock=world.lock, TIMEOUT_MAX=threading.TIMEOUT_MAX)
         monkeypatch.setattr(budget_module, "threading", locks)
+        locks = types.SimpleNamespace(Lock=threading.Lock, Event=world.event)
+        monkeypatch.setattr(turns_module, "threading", locks)
         return Play(world, fault, **settings)
 
     return stage

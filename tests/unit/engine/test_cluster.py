@@ -10,7 +10,7 @@ from naming import DOWN, Names
 
 from cosy_sync.config import ClientConfig, EjectionConfig, Endpoint, PoolConfig
 from cosy_sync.engine.cluster import Cluster
-from cosy_sync.engine.job import Job
+from cosy_sync.engine.job import Job, Stop
 from cosy_sync.engine.station import Station
 from cosy_sync.errors import (
     ClosedError,
@@ -52,7 +52,7 @@ class Scene:
 
     def job(self, seconds: float = 10.0) -> Job:
         deadline = Deadline(self.clock.now(), seconds)
-        stop = threading.Event()
+        stop = Stop()
         return Job([Utterance(0, "你好")], deadline, interactive=True, tenant="", stop=stop)
 
     def choose(self, *avoid: Station) -> Station:

@@ -2,12 +2,15 @@
 
 import contextlib
 import math
+import threading
 
 import pytest
 
 from cosy_sync import ClientConfig, Endpoint, OverloadConfig
 from cosy_sync.engine.budget import Permits
 from cosy_sync.engine.governor import Governor
+from cosy_sync.engine.job import Stop
+from cosy_sync.engine.turns import Turns, Waiter
 from cosy_sync.errors import (
     AuthError,
     BadAudioError,
@@ -26,6 +29,7 @@ from cosy_sync.errors import (
 from cosy_sync.events import Event, LimitsLowered
 from cosy_sync.models import Utterance
 from cosy_sync.policies import RateLimiter
+from cosy_sync.testing import FakeClock
 
 START = 1_000.0
 URL = "http://tts.test/batch"
@@ -36,8 +40,9 @@ class Rig:
 
     def __init__(self, **overload: float) -> None:
         self.slots = Permits(10)
-        self.limiter = RateLimiter(100.0)
+        self.limiter = Turns(RateLimiter(100.0), FakeClock())
         self.events: list[Event] = []
+        self.line: list[Waiter] = []
         endpoint = Endpoint(URL, max_connections=10, rate=100.0)
         settings = OverloadConfig(**{"start": 10, **overload})  # type: ignore[arg-type]
         config = ClientConfig(overload=settings)
@@ -55,9 +60,19 @@ class Rig:
 
     def interval(self) -> float:
         """Return the seconds between two sends of a flood."""
-        self.limiter.reserve(START + 100, float("inf"))
-        booked = [self.limiter.reserve(START + 100, float("inf")) for _ in range(20)]
-        return booked[-1] - booked[-2]
+        limiter = self.limiter.limiter
+        return limiter.next_free(START + 100, 20) - limiter.next_free(START + 100, 19)
+
+    def line_up(self, now: float = START) -> None:
+        """Let an urgent batch stand in line for its turn."""
+        waiter = Waiter("", True, math.inf, Stop(), threading.Event())
+        self.limiter.join(waiter, now)
+        self.line.append(waiter)
+
+    def serve(self, now: float) -> None:
+        """Let those leave whose turn has come."""
+        while self.line and self.limiter.take(self.line[0], now) <= 0.0:
+            del self.line[0]
 
 
 @pytest.fixture
@@ -206,7 +221,7 @@ def test_an_urgent_call_does_not_join_a_long_queue_at_a_lowered_rate():
     rig.feed(server_error(429, "slow"), 2)
     while rig.limiter.next_free(START) <= START + 0.5:
         rig.governor.admit(True, START)
-        rig.limiter.reserve(START, float("inf"))
+        rig.line_up()
     with pytest.raises(OverloadError, match=r"only 70 requests/s are sent") as caught:
         rig.governor.admit(True, START)
     assert caught.value.retry_after == 1.0
@@ -231,7 +246,7 @@ def test_patience_is_a_setting():
     rig = Rig(throttle_cap=0.0, patience=0.0)
     rig.feed(server_error(429, "slow"), 2)
     while rig.limiter.next_free(START) <= START:
-        rig.limiter.reserve(START, float("inf"))
+        rig.line_up()
     with pytest.raises(OverloadError):
         rig.governor.admit(True, START)
 
@@ -244,15 +259,16 @@ def test_no_line_of_urgent_calls_stands_at_a_lowered_rate():
         now = START + call / 100
         with contextlib.suppress(OverloadError):
             rig.governor.admit(True, now)
-            rig.limiter.reserve(now, float("inf"))
-        lines.append(rig.limiter.next_free(now) - now)
+            rig.line_up(now)
+        rig.serve(now)
+        lines.append(rig.limiter.next_free(now, True) - now)
     assert max(lines[:150]) > 0.4
     assert max(lines[200:]) < 0.12
 
 
 def test_at_the_full_rate_an_urgent_call_joins_any_queue(rig):
     for _ in range(500):
-        rig.limiter.reserve(START, float("inf"))
+        rig.line_up()
     rig.governor.admit(True, START)
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import threading
 
 import pytest
 
-from cosy_sync.engine.job import Job
+from cosy_sync.engine.job import Job, Stop
 from cosy_sync.models import Utterance
 from cosy_sync.policies import Deadline
 
 
 @pytest.fixture
 def job() -> Job:
-    stop = threading.Event()
+    stop = Stop()
     utterances = [Utterance(0, "好")]
     return Job(utterances, Deadline(100.0, 60.0), interactive=False, tenant="", stop=stop)
 

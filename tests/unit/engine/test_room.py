@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
 from cosy_sync.engine.budget import Permits
-from cosy_sync.engine.job import Job
+from cosy_sync.engine.job import Job, Stop
 from cosy_sync.engine.room import Room
 from cosy_sync.models import Utterance
 from cosy_sync.policies import Deadline
@@ -35,7 +33,7 @@ def test_what_every_reply_of_an_attempt_took_is_given_back(sizes: tuple[int, ...
         Deadline(clock.now(), 10.0),
         interactive=False,
         tenant="",
-        stop=threading.Event(),
+        stop=Stop(),
         backlog=book,  # type: ignore[arg-type]
     )
     room = Room(job, memory, clock)

@@ -1,13 +1,21 @@
 """The limit of all endpoints together, beside each one's own."""
 
+from __future__ import annotations
+
+import heapq
+import itertools
 import math
+import threading
+from collections.abc import Sequence
 
 import httpx
 import pytest
 
 import cosy_sync
 from cosy_sync import ConfigError, CosyClient, Endpoint, LimitConfig, RateLimitedError
-from cosy_sync.engine.turns import JointLimiter
+from cosy_sync.engine.job import Stop
+from cosy_sync.engine.joint_turns import JointTurns
+from cosy_sync.engine.turns import Turns, Waiter
 from cosy_sync.policies import RateLimiter
 from cosy_sync.settings import load_config
 from cosy_sync.testing import FakeClock, FakeService
@@ -16,14 +24,60 @@ START = 1_000.0
 URLS = ("http://one.test/batch", "http://two.test/batch")
 
 
-def leave(limiter: JointLimiter, count: int) -> list[float]:
-    """Return when so many requests leave that all want to at once."""
-    left = []
-    for turn in sorted(limiter.reserve(START, math.inf) for _ in range(count)):
-        while (wait := limiter.go(turn)) > 0:
-            turn += wait
-        left.append(turn)
-    return sorted(left)
+def joint(own: float, common: Turns) -> JointTurns:
+    return JointTurns(line_of(own), common)
+
+
+def line_of(rate: float) -> Turns:
+    return Turns(RateLimiter(rate), FakeClock(START))
+
+
+def waiter(key: str = "", urgent: bool = False, latest: float = math.inf) -> Waiter:
+    return Waiter(key, urgent, latest, Stop(), threading.Event())
+
+
+class Crowd:
+    """Requests that all want to leave at once; each comes when it was told, or is called."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[float, int, Called]] = []
+        self.numbers = itertools.count()
+        self.now = START
+        self.left: list[tuple[float, JointTurns]] = []
+
+    def plan(self, each: Called) -> None:
+        place = each.waiter.second or each.waiter
+        each.planned = max(place.due, math.nextafter(self.now, math.inf))
+        heapq.heappush(self.events, (each.planned, next(self.numbers), each))
+
+    def leave(self, limiters: Sequence[JointTurns], count: int) -> list[list[float]]:
+        """Return when so many requests leave each limiter."""
+        for _, limiter in itertools.product(range(count), limiters):
+            each = Called(self, limiter)
+            limiter.join(each.waiter, START)
+            self.plan(each)
+        while self.events:
+            at, _, each = heapq.heappop(self.events)
+            if at == each.planned and each.waiter.standing:
+                self.now = at
+                (each.waiter.second or each.waiter).away = True
+                if each.limiter.take(each.waiter, at) > 0.0:
+                    self.plan(each)
+                else:
+                    self.left.append((at, each.limiter))
+        return [[at for at, which in self.left if which is limiter] for limiter in limiters]
+
+
+class Called(threading.Event):
+    """An event that plans anew when it is set."""
+
+    def __init__(self, crowd: Crowd, limiter: JointTurns) -> None:
+        super().__init__()
+        self.crowd, self.limiter, self.planned = crowd, limiter, math.inf
+        self.waiter = Waiter("", False, math.inf, Stop(), self)
+
+    def set(self) -> None:
+        self.crowd.plan(self)
 
 
 def busiest(instants: list[float]) -> int:
@@ -31,30 +85,47 @@ def busiest(instants: list[float]) -> int:
 
 
 def test_two_endpoints_together_keep_the_common_limit_and_each_its_own() -> None:
-    common = RateLimiter(50.0)
-    limiters = [JointLimiter(RateLimiter(rate), common) for rate in (40.0, 30.0)]
-    one, two = (leave(limiter, 100) for limiter in limiters)
+    common = line_of(50.0)
+    one, two = Crowd().leave([joint(rate, common) for rate in (40.0, 30.0)], 100)
     assert busiest([*one, *two]) <= 50
     assert busiest(one) <= 40 and busiest(two) <= 30
-
-
-def test_a_turn_after_the_deadline_is_none_whichever_limiter_it_is() -> None:
-    for own, common in ((1.0, 100.0), (100.0, 1.0)):
-        limiter = JointLimiter(RateLimiter(own), RateLimiter(common))
-        assert limiter.reserve(START, START) == START
-        assert limiter.reserve(START, START + 0.5) is None
-        assert limiter.next_free(START) > START + 0.5
+    assert len(one) == len(two) == 100
+    assert max(*one, *two) - START < 200 / 50 * 1.2
 
 
 def test_pauses_and_lowered_rates_are_the_endpoints_own() -> None:
-    own, common = RateLimiter(100.0), RateLimiter(100.0)
-    limiter, other = JointLimiter(own, common), JointLimiter(RateLimiter(100.0), common)
+    common = line_of(100.0)
+    own = line_of(100.0)
+    limiter, other = JointTurns(own, common), joint(100.0, common)
     limiter.pause(START + 5)
-    limiter.set_rate(1.0)
+    own.set_rate(1.0)
     assert limiter.paused_until == START + 5 and limiter.next_free(START) == START + 5
     assert other.next_free(START) == START
-    limiter.reserve(START, math.inf)
-    assert limiter.next_free(START) > START + 5.9
+    assert not limiter.go(START, True) and other.go(START, False)
+
+
+def test_an_endpoint_that_pauses_holds_up_no_other_of_another_tenant() -> None:
+    common = line_of(1.0)
+    paused, other = joint(100.0, common), joint(100.0, common)
+    assert other.go(START, False)  # the common turn of this second
+    first, second = waiter("a"), waiter("b")
+    paused.join(first, START)
+    other.join(second, START)
+    first.away = second.away = True
+    assert paused.take(first, START) > 0 and other.take(second, START) > 0
+    assert first.second is not None and second.second is not None
+    paused.pause(START + 60)
+    assert paused.take(first, START + 1.1) > 0
+    assert first.second is None
+    assert other.take(second, START + 1.1) == 0.0
+
+
+def test_a_turn_of_one_limit_is_not_lost_where_the_other_has_none() -> None:
+    own, common = line_of(1.0), line_of(1.0)
+    limiter, other = JointTurns(own, common), joint(1.0, common)
+    assert own.go(START, False)
+    assert not limiter.go(START, False)
+    assert other.go(START, False)  # nothing was taken from the common one
 
 
 def client_of(clock: FakeClock, service: FakeService, rate: float, **more: object) -> CosyClient:

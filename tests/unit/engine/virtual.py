@@ -49,8 +49,14 @@ class World:
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         if not event.is_set():
-            self.sleep(seconds)
+            baton = self.plan(self._now + seconds)
+            if isinstance(event, Call):
+                event.waiter = baton
+            self.wait_for(baton)
         return event.is_set()
+
+    def event(self) -> Call:
+        return Call(self)
 
     def lock(self) -> Gate:
         return Gate(self)
@@ -95,6 +101,21 @@ class World:
                 raise AssertionError("a thread waits for something outside of the simulation")
         if self.failures:
             raise self.failures[0]
+
+
+class Call(threading.Event):
+    """An event whose waiter sleeps in virtual time, and is woken by it."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world = world
+        self.waiter: Baton | None = None
+
+    def set(self) -> None:
+        super().set()
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None:
+            self._world.plan(self._world.now(), waiter)
 
 
 class Gate:

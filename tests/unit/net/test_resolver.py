@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import socket
+import threading
+import time
 
 import pytest
 
 from cosy_sync.config import ClientConfig, PoolConfig
 from cosy_sync.errors import ConnectError
 from cosy_sync.net import Sender
-from cosy_sync.net.resolver import is_name, look_up_all
+from cosy_sync.net.resolver import is_name, look_up_all, look_up_until
 
 KIND = (socket.SOCK_STREAM, 6, "")
 
@@ -100,3 +102,48 @@ def test_the_sender_looks_up_what_no_proxy_does(monkeypatch: pytest.MonkeyPatch)
     sender = Sender(ClientConfig(pool=PoolConfig(trust_env=False)))
     assert sender.resolves("https://tts.example.com/batch")
     sender.close()
+
+
+class Hanging:
+    """A name server that answers when the test says."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked = 0
+        self.answers = threading.Event()
+        monkeypatch.setattr(socket, "getaddrinfo", self.look_up)
+
+    def look_up(self, *_: object, **__: object) -> list[object]:
+        self.asked += 1
+        assert self.answers.wait(20)
+        return [(socket.AF_INET, *KIND, ("127.0.0.2", 80))]
+
+    def end(self) -> None:
+        self.answers.set()
+        for thread in threading.enumerate():
+            if thread.name == "cosy-lookup":
+                thread.join(20)
+
+
+def test_a_name_server_that_does_not_answer_is_not_waited_for_beyond_the_instant(monkeypatch):
+    names = Hanging(monkeypatch)
+    for _ in range(5):
+        with pytest.raises(ConnectError, match="no answer in time; check the name server") as told:
+            look_up_until("tts.example.com", 80, time.monotonic() + 0.01)
+        assert told.value.phase == "dns" and told.value.retryable
+    assert names.asked == 1  # all wait for the same answer
+    names.end()
+    assert look_up_until("tts.example.com", 80, time.monotonic() + 20) == ["127.0.0.2"]
+
+
+def test_a_name_without_an_address_fails_for_all_who_wait(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(ConnectError, match="has no address"):
+        look_up_until("nowhere.example.com", 80, time.monotonic() + 20)
+
+
+def test_an_address_needs_no_thread(monkeypatch):
+    monkeypatch.setattr(threading, "Thread", None)
+    assert look_up_until("127.0.0.1", 80, time.monotonic() + 20) == ["127.0.0.1"]

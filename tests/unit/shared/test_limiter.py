@@ -1,8 +1,7 @@
-"""Turns, alarms, and the way to a client's own share and back; the book is a script of answers."""
+"""Turns, and the way to a client's own share and back; the book is a script of answers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import pytest
@@ -58,19 +57,34 @@ class Scene:
             rate, self.book, RateLimiter, self.clock, lambda *told: self.told.append(told), clients
         )
         self.limiter._keeper = self.bell  # type: ignore[assignment]
+        self.limiter.line = self
+        self.waiting = self.looks = 0
+
+    def demand(self, now: float) -> int:
+        return self.waiting
+
+    def look(self) -> None:
+        self.looks += 1
 
     def step(self, answer: Answer | Exception | None = None) -> float:
         if answer is not None:
             self.book.answers.append(answer)
         return self.limiter._step()
 
-    def reserve(self, count: int = 1) -> list[float]:
-        now = self.clock.now()
-        return [self.limiter.reserve(now, math.inf) or math.nan for _ in range(count)]
+    def wait(self, count: int = 1) -> None:
+        """Let so many stand in line, as they do: each asks for turns to be booked."""
+        for _ in range(count):
+            self.waiting += 1
+            self.limiter.book()
 
     def go(self, later: float = 0.0) -> float:
         self.clock.advance(later)
-        return self.limiter.go(self.clock.now())
+        wait = self.limiter.take(self.clock.now())
+        self.waiting -= wait <= 0.0 and self.waiting > 0
+        return wait
+
+    def free(self, ahead: int = 0) -> float:
+        return self.limiter.next_free(self.clock.now(), ahead)
 
     @property
     def last(self) -> Ask:
@@ -95,122 +109,100 @@ def scene() -> Scene:
 # Turns
 
 
-def test_who_comes_first_comes_back_in_a_moment_and_rings(scene) -> None:
-    assert scene.reserve() == [pytest.approx(START + 0.002)]
-    assert scene.bell.rings == 1
+def test_who_waits_first_rings_and_is_told_when_a_turn_is_there(scene) -> None:
+    scene.wait()
+    assert scene.bell.rings == 1 and scene.go() > 0.0
     scene.step(says((1, 0.0)))
     assert scene.last == Ask(1, 0.0, False, [])
-    assert scene.go(0.002) == 0.0
+    assert scene.looks == 1
+    assert scene.go() == 0.0
 
 
-def test_others_come_as_if_all_turns_were_this_clients(scene) -> None:
-    assert scene.reserve(3) == pytest.approx([START + n for n in (0.002, 0.012, 0.022)])
+def test_without_turns_those_behind_expect_all_to_come_to_be_this_clients(scene) -> None:
+    waits = [scene.free(ahead) - START for ahead in (0, 1, 2)]
+    assert waits == pytest.approx([0.002, 0.012, 0.022])
+    assert scene.limiter.patience == 0.25  # nobody looks every 2 ms: the keeper wakes who is next
 
 
-def test_a_turn_lets_one_thread_go_and_the_next_waits_for_the_next_turn(scene) -> None:
-    scene.reserve(3)
+def test_who_has_a_turn_or_a_share_comes_when_it_is_told(scene) -> None:
+    scene.step(says((1, 0.1)))
+    assert scene.limiter.patience == 0.0
+    assert scene.go(0.1) == 0.0
+    assert scene.limiter.patience == 0.25
+    scene.step(ConnectionError("gone"))
+    assert scene.limiter.patience == 0.0
+
+
+def test_behind_the_turns_that_are_booked_the_next_is_expected_no_earlier(scene) -> None:
+    scene.step(says((1, 0.1), (2, 0.2)))
+    assert [scene.free(ahead) - START for ahead in (0, 1, 2)] == pytest.approx([0.1, 0.2, 0.21])
+
+
+def test_a_turn_goes_to_who_takes_it_and_the_next_waits_for_the_next(scene) -> None:
+    scene.wait(3)
     scene.step(says((1, 0.0), (2, 0.04), (3, 0.08)))
     assert scene.go(0.03) == 0.0
-    # The two others have come too; each gets a turn of its own.
-    assert sorted([scene.go(), scene.go()]) == pytest.approx([0.01, 0.05])
+    assert scene.go() == pytest.approx(0.01)
     assert scene.go(0.01) == 0.0
     assert scene.go() > 0.0
 
 
-def test_a_lowered_rate_spaces_this_clients_own_threads(scene) -> None:
+def test_a_lowered_rate_spaces_this_clients_own_requests(scene) -> None:
     scene.limiter.set_rate(10.0)
-    first, second, third = scene.reserve(3)
-    assert first == pytest.approx(START + 0.002)
-    assert second - START == pytest.approx(0.1, abs=0.003)
-    assert third - START == pytest.approx(0.2, abs=0.003)
-    assert scene.limiter.next_free(START) - START == pytest.approx(0.3, abs=0.004)
-    assert scene.limiter.reserve(START, START + 0.25) is None
-
-
-def test_a_rate_lowered_again_leaves_what_was_given_where_it_is(scene) -> None:
-    scene.limiter.set_rate(10.0)
-    scene.reserve(3)
-    scene.limiter.set_rate(9.0)
-    assert scene.limiter.next_free(START) - START == pytest.approx(0.3, abs=0.004)
+    scene.step(says((1, 0.0), (2, 0.01), (3, 0.02)))
+    assert scene.go(0.02) == 0.0
+    assert scene.go() == pytest.approx(0.1, abs=0.003)
+    assert scene.free(1) - scene.free() == pytest.approx(0.1, abs=0.003)
 
 
 def test_a_lowered_rate_holds_without_the_book_too(scene) -> None:
     scene.limiter.set_rate(10.0)
     scene.step(ConnectionError("gone"))
-    assert scene.reserve(2)[1] - START == pytest.approx(0.1, abs=0.003)
+    assert scene.go(2.0) == 0.0
+    assert scene.go() == pytest.approx(0.1, abs=0.003)
 
 
 def test_a_rate_that_is_back_spaces_nothing(scene) -> None:
     scene.limiter.set_rate(10.0)
-    scene.reserve(5)
+    scene.step(says((1, 0.0), (2, 0.0)))
+    assert scene.go() == 0.0
     scene.limiter.set_rate(100.0)
-    assert scene.limiter.reserve(START, START + 0.08) is not None
+    assert scene.go() == 0.0
 
 
 def test_a_turn_is_not_given_before_its_instant(scene) -> None:
-    scene.reserve()
     scene.step(says((1, 0.04)))
     assert scene.go(0.039) == pytest.approx(0.001)
     assert scene.go(0.001) == 0.0
 
 
-def test_each_turn_gets_one_alarm_and_the_next_thread_comes_after_them(scene) -> None:
-    scene.reserve(2)
-    scene.step(says((1, 0.1), (2, 0.2)))
-    waits = [scene.go(0.05), scene.go()]  # both came early
-    assert sorted(waits) == pytest.approx([0.05, 0.15])
-    assert scene.reserve() == [pytest.approx(START + 0.21)]
-
-
-def test_a_turn_that_is_due_and_nobodys_is_taken_at_once(scene) -> None:
-    scene.reserve()
-    scene.step(says((1, 0.0)))
-    scene.clock.advance(0.2)
-    scene.step(says())  # the thread did not come
-    assert scene.reserve() == [START + 0.2]
-    assert scene.go() == 0.0
-
-
 def test_who_finds_a_turn_rings_nobody_and_who_finds_none_does(scene) -> None:
-    scene.reserve()
     scene.step(says((1, 0.0)))
-    scene.clock.advance(0.2)
-    scene.step(says())  # the thread did not come
-    rings = scene.bell.rings
-    scene.reserve()
-    assert scene.bell.rings == rings
-    assert scene.go() == 0.0
-    assert scene.go() > 0.0
-    assert scene.bell.rings == rings + 1
+    scene.wait()
+    assert scene.bell.rings == 0
+    scene.wait()
+    assert scene.bell.rings == 1
 
 
 def test_a_turn_is_lost_after_half_a_second(scene) -> None:
-    scene.reserve()
     scene.step(says((1, 0.0)))
     assert scene.go(0.51) > 0.0
+    scene.step()
     assert not scene.limiter._turns
 
 
 def test_a_turn_of_half_a_second_ago_still_counts(scene) -> None:
-    scene.reserve()
     scene.step(says((1, 0.0)))
     assert scene.go(0.5) == 0.0
 
 
-def test_a_place_after_the_latest_instant_is_not_noted(scene) -> None:
-    assert scene.limiter.reserve(START, START + 0.001) is None
-    assert scene.limiter._alarms == [] and scene.bell.rings == 0
-    assert scene.limiter.reserve(START, START + 0.002) == START + 0.002
-
-
-def test_next_free_says_what_reserve_would_and_notes_nothing(scene) -> None:
+def test_next_free_notes_nothing(scene) -> None:
     for _ in range(3):
-        assert scene.limiter.next_free(START) == scene.limiter.next_free(START)
-        assert scene.limiter.next_free(START) == scene.reserve()[0]
+        assert scene.free() == scene.free()
+    assert scene.bell.rings == 0
 
 
 def test_turns_never_go_backwards(scene) -> None:
-    scene.reserve(2)
     scene.step(says((1, 0.05)))
     scene.step(says((2, 0.04)))
     assert [at for at, _ in scene.limiter._turns] == [START + 0.05] * 2
@@ -220,27 +212,27 @@ def test_turns_never_go_backwards(scene) -> None:
 
 
 def test_as_many_turns_are_asked_for_as_threads_wait_without(scene) -> None:
-    scene.reserve(3)
+    scene.wait(3)
     scene.step(says((1, 0.01), free=0.3))
     scene.step(says())
     assert [ask.want for ask in scene.book.asks] == [3, 2]
 
 
-def test_a_thread_that_does_not_come_is_not_asked_for(scene) -> None:
-    scene.reserve(2)
-    scene.clock.advance(0.0120 + 0.1)
+def test_who_has_left_the_line_is_not_asked_for(scene) -> None:
+    scene.wait(2)
+    scene.waiting = 0
     scene.step()
     assert scene.last.want == 0
 
 
 def test_at_most_256_turns_are_asked_for_at_once(scene) -> None:
-    scene.reserve(300)
+    scene.wait(300)
     scene.step()
     assert scene.last.want == 256
 
 
 def test_what_left_is_told_once(scene) -> None:
-    scene.reserve(2)
+    scene.wait(2)
     scene.step(says((7, 0.0), (8, 0.0)))
     scene.go(0.004), scene.go(0.01)
     scene.clock.advance(0.05)
@@ -251,37 +243,37 @@ def test_what_left_is_told_once(scene) -> None:
 
 
 def test_a_full_book_is_asked_again_when_a_turn_may_be_free(scene) -> None:
-    scene.reserve()
+    scene.wait()
     rings = scene.bell.rings
     seconds = scene.step(says(free=0.4))
     assert 0.15 <= seconds <= 0.20
-    scene.reserve()
+    scene.wait()
     assert scene.bell.rings == rings
     scene.clock.advance(seconds)
-    scene.reserve()
+    scene.wait()
     assert scene.bell.rings == rings + 1
 
 
 def test_a_book_that_is_just_full_is_not_asked_at_once(scene) -> None:
-    scene.reserve()
+    scene.wait()
     assert 0.02 <= scene.step(says(free=0.2501)) <= 0.07
 
 
 def test_a_full_book_is_told_at_once_what_left_late() -> None:
     scene = Scene(rate=1.0)
-    scene.reserve(2)
+    scene.wait(2)
     seconds = scene.step(says((1, 0.0), free=1.015))
     assert 0.02 <= seconds <= 0.07
     rings = scene.bell.rings
     assert scene.go(seconds) == 0.0
-    scene.reserve()
+    scene.wait()
     assert scene.bell.rings == rings  # a turn is not asked for before one may be free
     assert 0.6 <= scene.step(says(free=0.9)) <= 0.7
 
 
 def test_steps_are_frequent_while_there_are_turns_and_rare_without(scene) -> None:
     assert scene.step(says()) == 1.0
-    scene.reserve()
+    scene.wait()
     assert scene.step(says((1, 0.0))) == 0.05
     scene.go(0.002)
     scene.book.answers.append(says())
@@ -292,7 +284,7 @@ def test_steps_are_frequent_while_there_are_turns_and_rare_without(scene) -> Non
 
 
 def test_a_pause_is_told_to_the_book_and_gives_up_turns_before_its_end(scene) -> None:
-    scene.reserve(3)
+    scene.wait(3)
     scene.step(says((1, 0.0), (2, 1.0), (3, 2.0)))
     scene.limiter.pause(START + 1.0)
     assert scene.limiter.paused_until == START + 1.0
@@ -305,14 +297,15 @@ def test_a_pause_is_told_to_the_book_and_gives_up_turns_before_its_end(scene) ->
 
 
 def test_a_turn_is_not_taken_inside_a_pause(scene) -> None:
-    scene.reserve()
+    scene.wait()
     scene.limiter.pause(START + 5.0)
-    assert scene.limiter.reserve(START, START + 4.9) is None
-    assert scene.limiter.reserve(START, math.inf) == pytest.approx(START + 5.002)
+    scene.step(says((1, 0.0)))
+    assert scene.go(0.2) == pytest.approx(4.8)
+    assert scene.free() >= START + 5.0
 
 
 def test_a_turn_at_the_end_of_a_pause_is_taken_then(scene) -> None:
-    scene.reserve(2)
+    scene.wait(2)
     scene.step(says((1, 0.5), (2, 1.0)))
     scene.limiter.pause(START + 1.0)
     assert scene.go(1.0) == 0.0
@@ -372,7 +365,7 @@ def test_who_was_alone_has_the_whole_rate_without_the_book(scene) -> None:
 
 def test_what_left_by_a_turn_counts_in_the_share() -> None:
     scene = Scene(rate=1.0)
-    scene.reserve()
+    scene.wait()
     scene.step(says((1, 0.0), clients=1))
     assert scene.go(0.002) == 0.0
     scene.step(ConnectionError("gone"))
@@ -380,7 +373,7 @@ def test_what_left_by_a_turn_counts_in_the_share() -> None:
 
 
 def test_what_left_by_a_turn_and_was_not_told_is_told_without_it(scene) -> None:
-    scene.reserve()
+    scene.wait()
     scene.step(says((7, 0.0)))
     assert scene.go(0.002) == 0.0
     scene.limiter._lose("no answer")
@@ -395,7 +388,7 @@ def test_of_what_left_no_more_is_remembered_than_fits_into_a_second() -> None:
     scene.step(says(back=1.0))
     assert len(scene.last.sent) == len(scene.limiter._own) == 1
     scene = Scene(rate=1.0)
-    scene.reserve(3)
+    scene.wait(3)
     scene.step(says((1, 0.0), (2, 0.0), (3, 0.0)))
     assert [scene.go(0.002) for _ in range(3)] == [0.0] * 3
     scene.step()
@@ -414,7 +407,7 @@ def drive(scene: Scene, seconds: float, each: Callable[[], None] = lambda: None)
     end = scene.clock.now() + seconds
     while (now := scene.clock.now()) < end:
         each()
-        if scene.limiter.go(now) <= 0.0:
+        if scene.limiter.take(now) <= 0.0:
             sent.append(now)
         scene.clock.advance(0.002)
     return sent
@@ -438,32 +431,21 @@ def test_all_together_keep_the_limit_while_they_pass_over_to_their_shares(before
 
 def test_threads_that_waited_for_a_turn_get_a_place_in_the_share(scene) -> None:
     scene.step(says(clients=4))
-    scene.reserve(3)
+    scene.wait(3)
     scene.step(ConnectionError("gone"))
-    waits = [scene.go(), scene.go(), scene.go()]
-    assert scene.limiter._orphans == 0
-    assert len({round(wait, 6) for wait in waits}) == 3
     # Not even the first goes at once: all others may have sent the whole rate in this second.
-    assert all(0.0 < wait < 0.2 for wait in waits)
-
-
-def test_who_has_a_place_in_the_share_needs_no_other(scene) -> None:
-    scene.step(says(clients=4))
-    scene.step(ConnectionError("gone"))
-    scene.clock.advance(2.0)
-    scene.reserve()
-    free = scene.limiter.next_free(scene.clock.now())
-    assert scene.go() == 0.0
-    assert scene.limiter.next_free(scene.clock.now()) == free
+    assert 0.0 < scene.go() < 0.2
+    assert scene.free(2) > scene.free(1) > scene.free()
+    assert scene.looks == 2  # who is next comes when the share says, not when a turn was due
 
 
 def test_a_hung_exchange_is_given_up_by_who_waits(scene) -> None:
     scene.limiter._asked = START
     scene.clock.advance(0.19)
-    scene.reserve()
+    scene.wait()
     assert scene.told == []
     scene.clock.advance(0.02)
-    scene.reserve()
+    scene.wait()
     assert [shared for shared, _ in scene.told] == [False]
     assert scene.told[0][1].startswith("no answer; until it answers again: ")
 
@@ -489,12 +471,12 @@ def test_those_who_return_tell_what_they_sent_and_wait_for_the_others(scene) -> 
     assert scene.told[-1] == (True, "by 4 clients")
     # A moment in which nothing is booked: the others have not told their last yet.
     assert seconds == pytest.approx(0.12)
-    scene.reserve()
+    scene.wait()
     rings = scene.bell.rings
     scene.step(says())
     assert scene.last.want == 0
     scene.clock.advance(0.12)
-    scene.reserve()
+    scene.wait()
     assert scene.bell.rings == rings + 1
     scene.step(says())
     assert scene.last.want >= 1
@@ -515,29 +497,21 @@ def test_a_pause_holds_without_the_book_too(scene) -> None:
     scene.step(ConnectionError("gone"))
     assert scene.limiter.next_free(START) == START + 2.0
     scene.limiter.pause(START + 3.0)
-    assert scene.reserve() == [START + 3.0]
+    assert scene.free() == START + 3.0
     scene.step(says(pause=4.0, back=1.0))
-    assert scene.reserve()[0] >= START + 4.0
+    assert scene.free() >= START + 4.0
 
 
 def test_the_history_of_a_share_is_full_and_in_order() -> None:
-    assert _history([], 4.0, 10.0) == [9.25, 9.5, 9.75, 10.0]
-    assert _history([8.9, 9.0, 9.1, 9.2], 4.0, 10.0) == [9.1, 9.2, 9.5, 10.0]
-    assert _history([9.1, 9.2, 9.3], 2.0, 10.0) == [9.2, 9.3]
-    assert _history([], 0.5, 10.0) == [10.0]
-    assert _history([8.5], 0.5, 10.0) == [8.5]
-    assert _history([7.5], 0.5, 10.0) == [10.0]
+    assert _history([], 4, 1.0, 10.0) == [9.25, 9.5, 9.75, 10.0]
+    assert _history([8.9, 9.0, 9.1, 9.2], 4, 1.0, 10.0) == [9.1, 9.2, 9.5, 10.0]
+    assert _history([9.1, 9.2, 9.3], 2, 1.0, 10.0) == [9.2, 9.3]
+    assert _history([], 1, 2.0, 10.0) == [10.0]
+    assert _history([8.5], 1, 2.0, 10.0) == [8.5]
+    assert _history([7.5], 1, 2.0, 10.0) == [10.0]
 
 
 def test_closing_closes_the_book(scene) -> None:
     scene.limiter.close(1.0)
     assert scene.book.closed
     assert scene.bell.closed_within == 1.0
-
-
-def test_at_a_low_rate_one_of_those_without_a_turn_looks_every_quarter_of_a_second() -> None:
-    scene = Scene(rate=0.5)
-    scene.reserve(3)
-    # The other two come after 2 and 4 s: a turn between them would be lost.
-    assert scene.go(0.002) == pytest.approx(0.25)
-    assert scene.go(0.25) == pytest.approx(0.25)

@@ -57,11 +57,11 @@ def test_5_percent_of_the_rate_are_burst(make, rate, burst) -> None:
     assert instants == pytest.approx([0.0] * burst + [1.015 / rate], abs=2e-6)
 
 
-@pytest.mark.parametrize("rate", [1.0, 1.5, 1.999])
-def test_only_whole_requests_fit_into_a_second(make, rate) -> None:
+@pytest.mark.parametrize(("rate", "free"), [(1.0, 1.015), (1.5, 1.348333 / 2), (2.5, 1.215 / 3)])
+def test_a_fraction_of_the_rate_counts_in_a_longer_stretch(make, rate, free) -> None:
     answer = ask(make(rate=rate), want=2)
     assert [at for _, at in answer.turns] == [0.0]
-    assert answer.free == pytest.approx(1.015)
+    assert answer.free == pytest.approx(free, abs=1e-5)
 
 
 def test_as_many_turns_are_booked_as_are_wanted(make) -> None:
@@ -147,17 +147,83 @@ def test_those_who_were_away_return_together(make) -> None:
     assert 0.0 < ask(make()).back < 1.5
 
 
-def test_a_clock_that_was_set_back_does_not_stop_everything(make, redis_server) -> None:
+HELD = HORIZON + 1.015  # what is booked still leaves, and then nothing for a second
+
+
+def test_a_clock_that_was_set_back_stops_nothing_for_long_and_lets_nobody_send_twice(
+    make, redis_server
+) -> None:
     book, redis = make(), redis_server.client()
-    ask(book, pause=100.0, sent=[(0, 0.1)] * 100)
-    ahead = int(redis.hget(STATE, "now")) + 3_600_000_000
-    for field in ("due", "left", "pause"):
-        redis.hset(STATE, field, ahead)
-    for place in range(redis.llen(LOG)):
-        redis.lset(LOG, place, ahead)
-    assert ask(book, want=5).turns == []
-    redis.hincrby(STATE, "now", 3_600_000_000)
-    assert len(ask(book, want=5).turns) == 5
+    ask(book, pause=0.5, sent=[(0, 0.1)] * 100)
+    for field in ("now", "due", "left", "pause"):
+        redis.hincrby(STATE, field, 3_600_000_000)
+    answer = ask(book, want=5)
+    assert answer.turns == [] and answer.pause <= 0.5
+    assert answer.free == pytest.approx(HELD)
+    assert ask(book, want=5).free < HELD  # once
+
+
+def test_a_clock_that_was_set_forward_lets_nobody_send_twice(make, redis_server) -> None:
+    book, other, redis = make(), make(), redis_server.client()
+    ask(book, sent=[(0, 0.1)] * 100)
+    ask(other)
+    redis.hincrby(STATE, "now", -3_600_000_000)
+    for place in range(100):
+        redis.lset(LOG, place, int(redis.lindex(LOG, place)) - 3_600_000_000)
+    assert ask(book, want=5).free == pytest.approx(HELD)
+    assert ask(other, want=5).free < HELD  # the others need not find it out as well
+
+
+def test_a_client_that_stood_still_is_no_clock_that_was_set(redis_server) -> None:
+    now = [1_000.0]
+    sharing = SharingConfig(redis_url=redis_server.url, timeout=5.0)
+    frozen, other = RedisBook(sharing, NAME, 100.0, lambda: now[0]), RedisBook(sharing, NAME, 100.0)
+    ask(frozen)
+    ask(other)
+    now[0] -= 3_600.0
+    assert len(ask(frozen, want=5).turns) == 5
+    frozen.close()
+    other.close()
+
+
+@pytest.mark.parametrize("field", ["number", "due", "left", "pause", "back", "now", LOG])
+def test_a_state_that_cannot_be_believed_holds_for_a_second_and_no_longer(
+    make, redis_server, field
+) -> None:
+    redis = redis_server.client()
+    for text in ("nan", "inf", "-inf", "1e300", str(2**60), "-5", "soon", ""):
+        redis.flushall()
+        book = make()
+        ask(book, want=5)
+        if field == LOG:
+            redis.lset(LOG, 0, text)
+        else:
+            redis.hset(STATE, field, text)
+        answer = ask(book, want=5)
+        assert answer.turns == [], text
+        assert answer.free == pytest.approx(HELD) and answer.pause == answer.back == 0.0
+        later = ask(book)
+        assert 0.0 < later.free < HELD and later.pause == 0.0
+
+
+def test_an_emptied_book_lets_nobody_send_twice(make, redis_server) -> None:
+    book, other, newcomer = make(), make(), make()
+    ask(book, want=100)
+    ask(other)
+    redis_server.client().flushall()
+    assert ask(book, want=5).free == pytest.approx(HELD)
+    assert all(HELD - 0.2 < ask(each, want=5).free < HELD for each in (other, book, newcomer))
+
+
+def test_a_book_that_has_forgotten_the_latest_turns_lets_nobody_send_twice(
+    make, redis_server
+) -> None:
+    book, redis = make(), redis_server.client()
+    ask(book, want=3)
+    copy = redis.dump(STATE)
+    ask(book, want=3)
+    redis.restore(STATE, 0, copy, replace=True)  # as after a fail-over
+    assert ask(book, want=5).free == pytest.approx(HELD)
 
 
 def test_the_script_is_sent_again_when_the_server_forgot_it(make, redis_server) -> None:
@@ -189,7 +255,7 @@ def test_a_server_that_is_gone_is_an_error_and_one_that_is_back_is_asked_again(
     with pytest.raises(redis.ConnectionError):
         ask(book)
     redis_server.start()
-    assert len(ask(book, want=5).turns) == 5
+    assert ask(book, want=5).free == pytest.approx(HELD)  # it has forgotten everything
 
 
 def test_a_server_that_is_silent_is_an_error_and_asked_only_once() -> None:

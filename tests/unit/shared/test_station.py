@@ -35,7 +35,7 @@ def over(service: FakeService, **settings: Any) -> CosyClient:
     return CosyClient(URL, http_client=httpx.Client(transport=service), **settings)
 
 
-def limiter(client: CosyClient) -> object:
+def limiter(client: CosyClient) -> Any:
     return client._core.engine().cluster.stations[0].limiter
 
 
@@ -48,13 +48,13 @@ def until(true: Callable[[], bool]) -> None:
 
 def test_without_redis_the_limit_is_the_clients_own() -> None:
     with over(FakeService()) as client:
-        assert isinstance(limiter(client), RateLimiter)
+        assert isinstance(limiter(client).limiter, RateLimiter)
 
 
 def test_calls_go_through_a_limit_in_redis(redis_server) -> None:
     sharing = SharingConfig(redis_url=redis_server.url, timeout=5.0)
     with over(FakeService(), sharing=sharing) as client:
-        assert isinstance(limiter(client), SharedLimiter)
+        assert isinstance(limiter(client).limiter, SharedLimiter)
         for _ in range(3):
             assert client.synth("你好").duration > 0
         assert "cosy-limit" in {thread.name for thread in threading.enumerate()}
@@ -76,8 +76,8 @@ def test_calls_go_through_without_redis_and_it_is_said(
         assert client.synth("你好").duration > 0
         assert client.stats().texts_ok == 1
         redis_server.start()
-    (event,) = watcher.events
-    assert (event.endpoint, event.what, event.shared) == (URL, "rate limit", False)
+    (event,) = [event for event in watcher.events if event.what == "rate limit"]
+    assert (event.endpoint, event.shared) == (URL, False)
     assert "25 requests/s" in event.reason
     assert f"rate limit of {URL} not shared any more: ConnectionError" in caplog.text
     for shown in (caplog.text, repr(client.config), repr(event)):
@@ -90,9 +90,11 @@ def test_a_wrong_password_fails_no_call_and_is_not_shown(redis_server) -> None:
     sharing = SharingConfig(redis_url=redis_server.url.replace("//", "//:a-secret@"), timeout=5.0)
     with over(FakeService(), sharing=sharing, observers=[watcher]) as client:
         assert client.synth("你好").duration > 0
-        until(lambda: bool(watcher.events))
-    assert "AuthenticationError" in watcher.events[0].reason
-    assert "a-secret" not in watcher.events[0].reason
+        until(lambda: len(watcher.events) == 3)
+    told = {event.what for event in watcher.events}
+    assert told == {"rate limit", "breaker", "connections"}
+    assert all("AuthenticationError" in event.reason for event in watcher.events)
+    assert not any("a-secret" in event.reason for event in watcher.events)
 
 
 def test_two_clients_share_an_open_breaker_and_listeners_hear_of_it() -> None:
@@ -125,6 +127,44 @@ def test_two_clients_share_an_open_breaker_and_listeners_hear_of_it() -> None:
             other.synth("你好")
     assert storages[URL].state == "open"
     assert diary.changes == [f"{URL} open"]
+
+
+def test_clients_of_one_redis_share_an_open_breaker_without_a_storage_of_ones_own(
+    redis_server,
+) -> None:
+    service, sharing = FakeService(), SharingConfig(redis_url=redis_server.url, timeout=5.0)
+    settings = {"sharing": sharing, "breaker": BreakerConfig(min_calls=1)}
+    no_retry = cosy_sync.RetryConfig(max_retries=0)
+    one, other = over(service, retry=no_retry, **settings), over(FakeService(), **settings)
+    with one, other:
+        assert other.synth("你好").duration > 0
+        service.fail(503)
+        with pytest.raises(cosy_sync.UnavailableError):
+            one.synth("你好")
+        until(lambda: other.stats().breakers[URL] == "open")
+
+
+def test_a_redis_that_goes_away_is_told_of_by_events_and_not_in_pybreakers_log(
+    redis_server, caplog: pytest.LogCaptureFixture
+) -> None:
+    watcher = Watcher()
+    sharing = SharingConfig(redis_url=redis_server.url, timeout=0.5)
+    with over(FakeService(), sharing=sharing, observers=[watcher]) as client:
+        assert client.synth("你好").duration > 0
+        until(lambda: bool(redis_server.client().keys("*pybreaker*")))
+        redis_server.stop()
+        until(lambda: any(event.what == "breaker" for event in watcher.events))
+        redis_server.start()
+    (event,) = [event for event in watcher.events if event.what == "breaker"][:1]
+    assert not event.shared and "ConnectionError" in event.reason
+    assert not [record for record in caplog.records if record.name == "pybreaker"]
+
+
+def test_a_breaker_of_ones_own_beside_a_shared_limit_is_a_setting(redis_server) -> None:
+    sharing = SharingConfig(redis_url=redis_server.url, breaker=False)
+    with over(FakeService(), sharing=sharing) as client:
+        assert client.synth("你好").duration > 0
+        assert "cosy-breaker" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_storage_that_cannot_be_made_fails_no_call(caplog: pytest.LogCaptureFixture) -> None:

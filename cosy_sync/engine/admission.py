@@ -1,0 +1,116 @@
+"""The way to an endpoint: a place among its requests in flight, and a turn in its rate limit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..clock import Clock
+from ..errors import RateLimitedError
+from .budget import Permits
+from .job import Job
+from .station import Station
+from .turns import Waiter
+
+__all__ = ["Entry"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Waits for a place and a turn, for all threads; who waits for the one does not hold the other.
+
+    `connections`: the places of all endpoints together; None where the endpoints' own are fewer.
+    """
+
+    connections: Permits | None
+    clock: Clock
+
+    def wait(self, job: Job, station: Station) -> float:
+        """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
+        return the instant at which the limiter let it go."""
+        self._take_place(job, station)
+        now = self.clock.now()
+        if station.limiter.go(now, job.interactive):
+            return now
+        self.give_back(station)
+        waiter = Waiter.of(job)
+        job.stop.attach(waiter.event)
+        try:
+            return self._stand_in_line(job, station, waiter)
+        finally:
+            job.stop.detach(waiter.event)
+            station.limiter.leave(waiter, self.clock.now())
+
+    def _stand_in_line(self, job: Job, station: Station, waiter: Waiter) -> float:
+        clock, limiter = self.clock, station.limiter
+        now = clock.now()
+        wait = limiter.join(waiter, now)
+        while True:
+            paused = limiter.paused_until > now
+            deadline = job.deadline if paused else job.queue_deadline or job.deadline
+            if now + wait > deadline.at:
+                raise _no_turn(job, station, now, wait)
+            waiter.latest = deadline.at
+            waiter.sleep(clock)
+            if not paused:
+                job.queued(clock.now() - now)
+            self._take_place(job, station, again=True)
+            now = clock.now()
+            wait = limiter.take(waiter, now)
+            if wait <= 0.0:
+                return now
+            self.give_back(station)
+
+    def _take_place(self, job: Job, station: Station, again: bool = False) -> None:
+        now = self.clock.now()
+        deadline = job.queue_deadline or job.deadline
+        left = deadline.remaining(now)
+        longest = station.governor.longest_wait(job.interactive, now)
+        if not self._take_slot(job, station, min(left, longest), again):
+            if longest < left:
+                raise station.governor.no_place(longest)
+            raise deadline.error("waiting for a free connection")
+        if job.queue_deadline is not None:
+            job.queued(self.clock.now() - now)
+
+    def _take_slot(self, job: Job, station: Station, seconds: float, again: bool) -> bool:
+        key, urgent = job.tenant, job.interactive
+        if self.connections is None and station.shared_slots is None:
+            return station.slots.acquire(key=key, urgent=urgent, seconds=seconds, again=again)
+        until = self.clock.now() + seconds
+        needed = self._places(station)
+        # Who waits for one of them does not hold the others: what was lacking is waited for first.
+        while needed[0].acquire(key=key, urgent=urgent, seconds=seconds, again=again):
+            taken = 1
+            try:
+                while taken < len(needed) and needed[taken].acquire(key=key, urgent=urgent):
+                    taken += 1
+            finally:
+                if taken < len(needed):
+                    for permits in needed[:taken]:
+                        permits.release()
+            if taken == len(needed):
+                return True
+            needed.insert(0, needed.pop(taken))
+            seconds, again = until - self.clock.now(), True
+        return False
+
+    def give_back(self, station: Station) -> None:
+        """Give the place back; the turn is used up, or was never there."""
+        if self.connections is None and station.shared_slots is None:
+            station.slots.release()
+            return
+        for permits in self._places(station):
+            permits.release()
+
+    def _places(self, station: Station) -> list[Permits]:
+        """Return what a place consists of: the endpoint's own, and where there is one, that of all
+        endpoints and that among other processes."""
+        return [p for p in (station.slots, self.connections, station.shared_slots) if p is not None]
+
+
+def _no_turn(job: Job, station: Station, now: float, wait: float) -> RateLimitedError:
+    return RateLimitedError(
+        f"no turn within the deadline of {job.deadline.seconds:g} s: {station.why_no_turn(now)}",
+        endpoint=station.label,
+        retry_after=wait,
+    )

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..clock import Clock
-from ..errors import RateLimitedError
+from ..errors import ClosedError, RateLimitedError
 from .budget import Permits
 from .job import Job
 from .station import Station
-from .turns import Waiter
+from .turns import BRIEF, Waiter
 
 __all__ = ["Entry"]
+
+# How often a place is kept until the turn comes, as somebody more urgent may be quicker, and the
+# shortest wait for it in seconds.
+_TRIES, _SOONEST = 4, 1e-5
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,14 @@ class Entry:
         """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
         return the instant at which the limiter let it go."""
         self._take_place(job, station)
-        now = self.clock.now()
-        if station.limiter.go(now, job.interactive):
-            return now
+        limiter, urgent = station.limiter, job.interactive
+
+        def go(now: float) -> float:
+            return 0.0 if limiter.go(now, urgent) else limiter.next_free(now, urgent) - now
+
+        went, _ = self._soon(job, go)
+        if went is not None:
+            return went
         self.give_back(station)
         waiter = Waiter.of(job)
         job.stop.attach(waiter.event)
@@ -54,11 +64,31 @@ class Entry:
             if not paused:
                 job.queued(clock.now() - now)
             self._take_place(job, station, again=True)
-            now = clock.now()
-            wait = limiter.take(waiter, now)
-            if wait <= 0.0:
-                return now
+            went, wait = self._soon(job, lambda now: limiter.take(waiter, now))
+            if went is not None:
+                return went
             self.give_back(station)
+            now = clock.now()
+
+    def _soon(self, job: Job, take: Callable[[float], float]) -> tuple[float | None, float]:
+        """Take a turn that is there now, or in a moment: the place is kept so long, or whoever is
+        next would take it and find no turn either. Return the instant, None for no turn, and the
+        seconds until there is one.
+
+        Args:
+            take: Takes a turn and returns 0, or the seconds until it may be there.
+        """
+        wait = 0.0
+        for _ in range(_TRIES):
+            now = self.clock.now()
+            wait = take(now)
+            if wait <= 0.0:
+                return now, 0.0
+            if wait > BRIEF:
+                break
+            if self.clock.wait(job.stop, max(wait, _SOONEST)):
+                raise ClosedError("cancelled while it waited for its turn; nothing was sent")
+        return None, wait
 
     def _take_place(self, job: Job, station: Station, again: bool = False) -> None:
         now = self.clock.now()

@@ -31,7 +31,8 @@ class Backlog:
 
     Outcomes are handed out in input order, so the reply that is next always comes in: it lets the
     others go. Those come in by the same order. And when the caller has nothing left to take while
-    all batches under way wait here, the next one was not even sent: then the foremost comes in.
+    all batches in flight wait here, the next one was not even sent, for want of a place perhaps:
+    then the foremost comes in.
     """
 
     # What waits for its turn is left in the reply that it came in: it is gone soon.
@@ -43,7 +44,7 @@ class Backlog:
         self._lock = threading.Lock()
         self._held = 0
         self._next = 0
-        self._under_way = 0
+        self._in_flight = 0
         # The foremost first.
         self._waiting: list[_Waiter] = []
         self._starving = False
@@ -55,9 +56,9 @@ class Backlog:
         return self._held >= self._limit
 
     def expect(self, batches: int) -> None:
-        """Note that so many more batches are under way, or fewer."""
+        """Note that so many more batches are in flight, or fewer."""
         with self._lock:
-            self._under_way += batches
+            self._in_flight += batches
             woken = self._let_in()
         _wake(woken)
 
@@ -125,7 +126,7 @@ class Backlog:
     def _may_enter(self, foremost: _Waiter) -> bool:
         if self._given_up or not self._held or self._held + foremost.size <= self._limit:
             return True
-        stuck = self._starving and len(self._waiting) >= self._under_way
+        stuck = self._starving and len(self._waiting) >= self._in_flight
         return stuck or foremost.first <= self._next
 
 

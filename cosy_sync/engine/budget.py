@@ -13,9 +13,10 @@ __all__ = ["Permits"]
 class _Waiter:
     """Somebody who waits. `gate` is a lock that stands locked until the permit is handed over."""
 
-    __slots__ = ("cost", "gate", "granted", "key")
+    __slots__ = ("again", "cost", "gate", "granted", "key")
 
-    def __init__(self, cost: int, key: str) -> None:
+    def __init__(self, cost: int, key: str, again: bool) -> None:
+        self.again = again
         self.cost = cost
         self.key = key
         self.granted = False
@@ -68,7 +69,8 @@ class Permits:
     ) -> bool:
         """Take permits, waiting at most so many seconds; return whether they were taken.
 
-        Who had them before and gave them back unused comes `again`: before its key's others.
+        Who had them before and gave them back unused comes `again`: before its key's others, and
+        behind those who came again earlier.
         Raises ClosedError when closed, also while waiting.
         """
         if cost > self._most:
@@ -81,11 +83,11 @@ class Permits:
                 return True
             if seconds <= 0:
                 return False
-            waiter = _Waiter(cost, key)
+            waiter = _Waiter(cost, key, again)
             queues = self._urgent if urgent else self._normal
             line = queues.setdefault(key, deque())
             if again:
-                line.appendleft(waiter)
+                line.insert(_count_again(line), waiter)
             else:
                 line.append(waiter)
         return self._wait(waiter, queues, seconds)
@@ -169,3 +171,8 @@ class Permits:
                 if line:  # its turn comes again after the other keys
                     queues[key] = line
         return woken
+
+
+def _count_again(line: deque[_Waiter]) -> int:
+    """Return how many at the head of a line came again; they all stand there."""
+    return next((place for place, waiter in enumerate(line) if not waiter.again), len(line))

@@ -262,7 +262,6 @@ class Dispatcher:
 
     def _work(self, job: Job) -> None:
         job.take_up(self._deadline(), self._clock.now())
-        self._backlog.expect(1)
         try:
             self._caller.run(job)
         except BaseException as error:
@@ -280,7 +279,6 @@ class Dispatcher:
             short = len(self._ready) <= self._low and not self._ended
             if short or job.first <= self._next or self._verdict is not None:
                 self._ring()
-            self._backlog.expect(-1)
 
     def _ring(self) -> None:
         # It may be long until the caller's thread runs: it has something to take from now on.

@@ -32,12 +32,14 @@ from ..policies import RateLimiter
 from ..shared import Limiter, RedisBook, SharedLimiter
 from .job import Job, Stop
 
-__all__ = ["Turns", "Waiter", "make_turns"]
+__all__ = ["BRIEF", "Turns", "Waiter", "make_turns"]
 
 # Seconds by which the next in line may come later than its turn before it is woken for that.
 _SOON = 0.001
 # Seconds of one sleep at least, and by which an instant that was worked out ahead may be too early.
 _SOONEST = 1e-5
+# Seconds for which a place is kept until the turn comes.
+BRIEF = 0.02
 # Seconds for which a turn is kept for one that is away.
 _GRACE = 0.1
 # Seconds of one sleep at most: what an event's wait can bear.
@@ -189,12 +191,20 @@ class Turns:
         return wait
 
     def take(self, waiter: Waiter, now: float) -> float:
-        """Take a turn, leave the line, and return 0; else stay, and return the seconds until it."""
+        """Take a turn, leave the line, and return 0; else stay, and return the seconds until it.
+
+        Whoever takes one holds a place, which others before it in line may not: a turn that comes
+        in a moment is its own.
+        """
         with self._lock:
             until = self._blocked(now, waiter.urgent, waiter.key)
+            soon = self._limiter.next_free(now) - now
             if until <= now and self._limiter.take(now, waiter.due) <= 0.0:
                 wait = 0.0
                 self._remove(waiter, served=True)
+            elif until <= now and soon <= BRIEF:
+                wait = max(soon, _SOONEST)
+                waiter.due = now + wait
             else:
                 wait = self._expect(waiter, now, until)
             called = self._call(now)

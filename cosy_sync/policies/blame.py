@@ -111,7 +111,9 @@ class Blame:
     def acquits(self, kind: int, now: float) -> bool:
         """Return whether calls failed lately, but only of another kind, which is to blame."""
         culprit = self.culprit(now)
-        return culprit is not None and culprit != kind and self._is_guilty(culprit)
+        if culprit is None or culprit == kind:
+            return False
+        return self._is_guilty(culprit) or now - self._good.get(kind, -math.inf) < _RECENT
 
     def is_outage(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
         """Return whether a text failed because the endpoint is away, as far as anybody knows.

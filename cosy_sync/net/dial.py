@@ -7,6 +7,7 @@ import functools
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ import urllib3
 from urllib3.connection import HTTPConnection
 
 from ..errors import ConnectError, TransportError
+from ..forks import renew_after_fork
 from .connection import LONGEST, Connection, Stream
 from .exchange import Budget, exchange
 from .head import USER_AGENT
@@ -40,14 +42,32 @@ _CHECK = (
 )
 
 
-@functools.cache
+# Held while a TLS context is made, so that hundreds of first connections make only one.
+_lock = threading.Lock()
+
+
 def default_ssl_context(verify: bool) -> ssl.SSLContext:
     """Return the process's one TLS context; making one costs some 50 ms."""
+    with _lock:
+        return _make_context(verify)
+
+
+@functools.cache
+def _make_context(verify: bool) -> ssl.SSLContext:
     context = httpx.create_ssl_context(verify=verify)
     context.set_alpn_protocols(["http/1.1"])
     # A certificate must name its hosts in the extension for them (RFC 9110 4.3.4).
     context.hostname_checks_common_name = False
     return context
+
+
+def _renew() -> None:
+    # In a forked child, whose copy of the lock nobody may ever release.
+    global _lock
+    _lock = threading.Lock()
+
+
+renew_after_fork(_renew)
 
 
 def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import threading
 import time
@@ -10,6 +11,7 @@ import weakref
 from collections.abc import Callable
 
 from ..errors import ClosedError, ShedError
+from ..forks import notice_fork, renewing
 from .connection import Connection, Stack, Stream
 from .route import Route
 
@@ -48,6 +50,8 @@ class ConnectionPool:
         self._expiry = idle_expiry
         self._max_age = max_age
         self._random = random
+        # The process that the connections belong to.
+        self._pid = os.getpid()
         # Guards: _open, _opening, _stacks (its keys), _keeper, the setting of _closed.
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
@@ -59,6 +63,8 @@ class ConnectionPool:
 
     def take(self, route: Route) -> Connection | None:
         """Take an idle connection that is fresh enough to be used, or None."""
+        if self._pid != os.getpid():
+            self._renew()
         stack = self._stacks.get(route)
         while stack:
             try:
@@ -137,6 +143,8 @@ class ConnectionPool:
 
     def close(self) -> None:
         """Close what is idle now, and what is busy once it is given back; open nothing new."""
+        if self._pid != os.getpid():
+            self._renew()
         with self._lock:
             self._closed.set()
             keeper = self._keeper
@@ -155,16 +163,30 @@ class ConnectionPool:
             connection.cut()
 
     def abandon(self) -> None:
-        """In a forked child: let go of the parent's sockets without talking on them."""
+        """In a forked child: let go of the parent's sockets without talking on them, and open none
+        any more."""
+        self._begin_anew(closed=True)
+
+    def _renew(self) -> None:
+        """In a forked child: begin anew, unless the client whose pool this is abandoned it."""
+        notice_fork()
+        with renewing():
+            if self._pid != os.getpid():  # else another thread was quicker
+                self._begin_anew(self._closed.is_set())
+
+    def _begin_anew(self, closed: bool) -> None:
         # Whoever held the lock or the event at the fork does not exist here: take new ones.
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._closed.set()
+        if closed:
+            self._closed.set()
         connections, self._open = self._open, set()
+        self._opening = 0
         self._stacks = {}
         self._keeper = None
         for connection in connections:
             connection.close()
+        self._pid = os.getpid()
 
     # -- decisions, each under the lock ---------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-import threading
 import time
 from typing import Protocol, TypeVar
 
@@ -54,8 +53,6 @@ class PoolTransport(httpx.BaseTransport):
         self._timeouts = timeouts
         self._max_bytes = max_bytes
         self._routes: dict[str, Route] = {}
-        # Held while the TLS context is made, so that hundreds of first connections make only one.
-        self._context_lock = threading.Lock()
         self.connections = ConnectionPool(
             self._dial,
             max_connections=pool.max_connections,
@@ -151,8 +148,7 @@ class PoolTransport(httpx.BaseTransport):
             return None
         if self._config.ssl_context is not None:
             return self._config.ssl_context
-        with self._context_lock:
-            return default_ssl_context(self._config.verify_tls)
+        return default_ssl_context(self._config.verify_tls)
 
     def _budget_of(self, request: httpx.Request) -> Budget:
         until = request.extensions.get("cosy_deadline")

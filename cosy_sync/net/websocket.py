@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -68,8 +67,6 @@ class WebSocketCarrier:
     def __init__(self, config: ClientConfig) -> None:
         self._pool = config.pool
         self._connect = config.timeouts.connect
-        # Held while the TLS context is made, so that many first connections make only one.
-        self._context_lock = threading.Lock()
         self._lines: dict[tuple[str, str | None, tuple[tuple[str, str], ...]], Line] = {}
         self.sockets = ConnectionPool(
             self._dial,
@@ -202,5 +199,4 @@ class WebSocketCarrier:
     def _ssl_context(self, route: Route) -> ssl.SSLContext | None:
         if not route.tls or self._pool.ssl_context is not None:
             return self._pool.ssl_context if route.tls else None
-        with self._context_lock:
-            return default_ssl_context(self._pool.verify_tls)
+        return default_ssl_context(self._pool.verify_tls)

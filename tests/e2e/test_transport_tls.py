@@ -368,7 +368,7 @@ def test_hundreds_of_first_connections_make_one_tls_context(
         made.append(real(**options))
         return made[-1]
 
-    dial.default_ssl_context.cache_clear()
+    dial._make_context.cache_clear()
     monkeypatch.setattr(dial.httpx, "create_ssl_context", count)
     sender = make(verify_tls=False)
     barrier = threading.Barrier(8)
@@ -384,7 +384,7 @@ def test_hundreds_of_first_connections_make_one_tls_context(
             thread.start()
         for thread in threads:
             thread.join()
-    dial.default_ssl_context.cache_clear()
+    dial._make_context.cache_clear()
     assert (len(replies), len(made)) == (8, 1)
 
 

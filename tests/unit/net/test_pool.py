@@ -350,3 +350,31 @@ def test_many_threads_never_share_a_connection(make: Make) -> None:
         thread.join()
     assert not shared
     assert pool.count()[0] == pool.count()[1] <= 8
+
+
+def test_in_another_process_the_parents_connections_are_forgotten_and_new_ones_opened(
+    pool: ConnectionPool, dialer: Dialer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, idle = opened(pool, ONE, ONE)
+    pool.give_back(idle)
+    parents = pool._closed
+    monkeypatch.setattr("cosy_sync.net.pool.os.getpid", lambda: -1)
+    with pool._lock:  # a thread of the parent held it at the fork
+        assert pool.take(ONE) is None
+    assert (busy.sock.fileno(), idle.sock.fileno(), pool.count()) == (-1, -1, (0, 0))
+    (mine,) = opened(pool, ONE)
+    pool.give_back(mine)
+    assert pool.take(ONE) is mine
+    pool.drop(mine)
+    pool.close()
+    parents.set()  # ends the parent's keeper
+
+
+def test_a_pool_that_was_closed_before_a_fork_is_closed_in_the_child(
+    pool: ConnectionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.close()
+    monkeypatch.setattr("cosy_sync.net.pool.os.getpid", lambda: -1)
+    assert pool.take(ONE) is None
+    with pytest.raises(ClosedError):
+        pool.open(ONE, LATER)

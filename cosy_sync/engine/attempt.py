@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ..audio import Verifier, read_audio
@@ -20,7 +18,7 @@ from ..errors import (
     RefusedError,
     ReplyTimeout,
 )
-from ..events import AttemptFinished, AudioRefused, Observer
+from ..events import AttemptFinished, AudioRefused, Observer, RetryPlanned
 from ..messages import Parcel, Payload, Reply, Request
 from ..models import Audio, Timing, Utterance
 from ..policies import Admission
@@ -28,6 +26,7 @@ from ..wires.base import Wire
 from .budget import Permits
 from .job import Job
 from .ports import Result, Sender
+from .request_ids import next_request_id
 from .room import Room
 from .sizes import ReplyBounds
 from .station import Station
@@ -65,11 +64,13 @@ def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
 
 @dataclass(slots=True)
 class Visit:
-    """An attempt that is under way: where, how the breaker let it in, when it was sent."""
+    """An attempt that is under way: where, how the breaker let it in, when it was sent, and
+    whether it holds a place there."""
 
     station: Station
     admission: Admission
     sent: float
+    holds: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +87,6 @@ class Attempter:
     clock: Clock
     sample_rate: int
     format: str
-    run_id: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
-    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1), init=False)
 
     def attempt(
         self, job: Job, texts: Sequence[Utterance], station: Station, number: int
@@ -151,7 +150,8 @@ class Attempter:
     ) -> None:
         """Give back what `enter` took, and note what came of it, and how long the service took."""
         station = visit.station
-        self._give_slot(station)
+        if visit.holds:
+            self._give_slot(station)
         now = self.clock.now()
         only_late = station.governor.is_only_late(verdict, now)
         station.governor.record(verdict, visit.sent, now, texts)
@@ -161,6 +161,24 @@ class Attempter:
         station.breaker.record(visit.admission, verdict, now, seconds)
         if station.company is not None:
             station.judge(texts, results, verdict, visit.sent, now, seconds)
+
+    def enter_again(
+        self, job: Job, visit: Visit, texts: Sequence[str], timing: Timing, lost: CosyError
+    ) -> None:
+        """Tell of a sending that was lost unread with its connection, and wait for a place and a
+        turn for the second.
+
+        It is a request and a retry like any other, but for the attempt that it does not use up.
+        Raises like `enter`.
+        """
+        station = visit.station
+        lost.endpoint = station.label
+        self.tell(timing, texts, 0, lost)
+        self.observer.on_event(RetryPlanned(station.label, len(texts), timing.attempts, 0.0, lost))
+        visit.holds = False
+        self._give_slot(station)
+        visit.sent = self._enter(job, station)
+        visit.holds = True
 
     def _enter(self, job: Job, station: Station) -> float:
         """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
@@ -226,16 +244,20 @@ class Attempter:
         job.depart()
         station = visit.station
         texts = [utterance.text for utterance in utterances]
-        request_id = self.next_id()
+        request_id = next_request_id()
         wire = self.wires[station.endpoint.url]
         started = self.clock.now()
         reply: Reply | None = None
         failure: CosyError | None = None
         room = Room(job, self.memory, self.clock)
 
+        def again(lost: CosyError) -> None:
+            timing = self._timing(job, station, started, None, request_id, number)
+            self.enter_again(job, visit, texts, timing, lost)
+
         def send(parcel: Parcel) -> Reply:
             nonlocal reply
-            aim(parcel, station, texts)
+            aim(parcel, station, again, texts)
             left, first = job.deadline.remaining(self.clock.now()), reply is None
             reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
             if first and _HELD_UP < reply.left - visit.sent < _LATEST_NEWS:
@@ -250,7 +272,8 @@ class Attempter:
                 if len(texts) > 1:  # a piece of a batch is of no use, and would be kept for long
                     failure.partial = b""
             timing = self._timing(job, station, started, reply, request_id, number)
-            self.tell(timing, texts, reply.received if reply else 0, failure)
+            if visit.holds:  # else there was no second sending, and the first is told of
+                self.tell(timing, texts, reply.received if reply else 0, failure)
             if failure is not None:
                 self.tell_refused(timing, [failure] * len(texts))
                 raise failure
@@ -295,10 +318,6 @@ class Attempter:
             request_id=request_id,
         )
 
-    def next_id(self) -> str:
-        """Return the id of the next request."""
-        return f"{self.run_id}-{next(self.numbers)}"
-
     def tell(
         self, timing: Timing, texts: Sequence[str], received: int, error: CosyError | None
     ) -> None:
@@ -320,11 +339,20 @@ class Attempter:
             self.observer.on_event(AudioRefused(timing.endpoint, timing.request_id, texts, reason))
 
 
-def aim(parcel: Parcel, station: Station, texts: Sequence[str] = ()) -> None:
+def aim(
+    parcel: Parcel,
+    station: Station,
+    again: Callable[[CosyError], None],
+    texts: Sequence[str] = (),
+) -> None:
     """Send a parcel to the station's own address, if it goes to its host at all; give it the time
-    that its texts may take."""
+    that its texts may take, and what is to be asked before a second sending."""
     if isinstance(parcel, Request):
         parcel.chars = sum(map(len, texts))
+        if not parcel.foreign:  # the limits are the service's
+            parcel.again = again
+    elif hasattr(parcel, "again"):
+        parcel.again = again
     if station.address is not None and _same_host(parcel.url, station.endpoint.url):
         parcel.address = station.address
 

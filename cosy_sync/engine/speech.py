@@ -16,6 +16,7 @@ from ..wires.base import DuplexWire, StreamReader
 from .attempt import NOT_SENT, Attempter, Visit, aim, fair_verdict
 from .job import Job, unexpected
 from .ports import Ongoing
+from .request_ids import next_request_id
 from .station import Station
 
 __all__ = ["Speech"]
@@ -50,7 +51,7 @@ class Speech:
         self._text = job.texts[0]
         # Where the text comes in pieces; they are put together when it has ended.
         self._source = source
-        self._request_id = attempter.next_id()
+        self._request_id = next_request_id()
         self._visit: Visit
         self._reader: StreamReader
         self._reply: Ongoing | None = None
@@ -131,7 +132,7 @@ class Speech:
                 self._hang_up()
             finally:
                 attempter.leave(visit, [self._text], (), verdict, self._waited)
-            if isinstance(error, CosyError):
+            if isinstance(error, CosyError) and visit.holds:
                 self._tell_attempt(error)
             raise
         self._begun = True
@@ -144,7 +145,7 @@ class Speech:
         most = attempter.bounds.most([text]) if source is None else attempter.bounds.largest
 
         def send(parcel: Parcel) -> Reply:
-            aim(parcel, station)
+            aim(parcel, station, self._again)
             left = job.deadline.remaining(clock.now())
             return attempter.sender.post(parcel, left, most, lambda _: None)
 
@@ -155,12 +156,16 @@ class Speech:
         else:
             duplex = cast(DuplexWire, wire)
             reader = self._reader = duplex.listen_to(source, send, self._request_id)
-        aim(reader.parcel, station)
+        aim(reader.parcel, station, self._again)
         left = job.deadline.remaining(clock.now())
         reply = self._reply = attempter.sender.open(reader.parcel, left, most)
         self._head = clock.now() - self._visit.sent
         if not reader.accept(reply.status, reply.headers):
             raise reader.refuse(reply.whole(job.deadline.remaining(clock.now())))
+
+    def _again(self, lost: CosyError) -> None:
+        visit, texts = self._visit, [self._text.text]
+        self._attempter.enter_again(self._job, visit, texts, self.timing, lost)
 
     # -- the rest -------------------------------------------------------------------------------
 

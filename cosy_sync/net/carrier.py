@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ..config import ClientConfig
 from ..errors import ConfigError
 from ..messages import Incoming, Parcel, Reply, Request, RpcRequest
-from .exchange import Budget
+from .budget import Budget
 
 __all__ = ["Carrier", "create_carrier", "kind_of", "kind_of_url"]
 

@@ -17,8 +17,9 @@ from urllib3.connection import HTTPConnection
 
 from ..errors import ConnectError, TransportError
 from ..forks import renew_after_fork
+from .budget import Budget
 from .connection import LONGEST, Connection, Stream
-from .exchange import Budget, exchange
+from .exchange import exchange
 from .head import USER_AGENT
 from .nested import NestedTls
 from .resolver import FailedAddresses, look_up

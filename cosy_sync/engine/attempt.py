@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -163,7 +164,13 @@ class Attempter:
             station.judge(texts, results, verdict, visit.sent, now, seconds)
 
     def enter_again(
-        self, job: Job, visit: Visit, texts: Sequence[str], timing: Timing, lost: CosyError
+        self,
+        job: Job,
+        visit: Visit,
+        texts: Sequence[str],
+        request_id: str,
+        number: int,
+        lost: CosyError,
     ) -> None:
         """Tell of a sending that was lost unread with its connection, and wait for a place and a
         turn for the second.
@@ -173,8 +180,9 @@ class Attempter:
         """
         station = visit.station
         lost.endpoint = station.label
+        timing = self._timing(job, station, visit.sent, None, request_id, number)
         self.tell(timing, texts, 0, lost)
-        self.observer.on_event(RetryPlanned(station.label, len(texts), timing.attempts, 0.0, lost))
+        self.observer.on_event(RetryPlanned(station.label, len(texts), number, 0.0, lost))
         visit.holds = False
         self._give_slot(station)
         visit.sent = self._enter(job, station)
@@ -245,15 +253,11 @@ class Attempter:
         station = visit.station
         texts = [utterance.text for utterance in utterances]
         request_id = next_request_id()
-        wire = self.wires[station.endpoint.url]
         started = self.clock.now()
         reply: Reply | None = None
         failure: CosyError | None = None
         room = Room(job, self.memory, self.clock)
-
-        def again(lost: CosyError) -> None:
-            timing = self._timing(job, station, started, None, request_id, number)
-            self.enter_again(job, visit, texts, timing, lost)
+        again = functools.partial(self.enter_again, job, visit, texts, request_id, number)
 
         def send(parcel: Parcel) -> Reply:
             nonlocal reply
@@ -266,7 +270,7 @@ class Attempter:
 
         try:
             try:
-                payloads = wire.exchange(texts, send, request_id)
+                payloads = self.wires[station.endpoint.url].exchange(texts, send, request_id)
             except CosyError as error:
                 failure = error.with_details(endpoint=station.label)
                 if len(texts) > 1:  # a piece of a batch is of no use, and would be kept for long

@@ -12,6 +12,7 @@ from ..errors import (
     CosyError,
     DeadlineError,
     RefusedError,
+    ResourceError,
     ServerError,
     TransportError,
 )
@@ -37,6 +38,8 @@ __all__ = ["Caller"]
 _BREAKER_NAP = 0.1
 # What cures a service that gets more than it can speak in time.
 _SEND_LESS = "send less at once with batch_size= or Endpoint(max_connections=...)"
+# The shortest wait for what this machine is out of.
+_SCARCITY_NAP = 0.1
 # The wait for an endpoint that has died, where its breaker is not open yet.
 _OUTAGE_NAP = 1.0
 
@@ -99,6 +102,8 @@ class Caller:
         except ClosedError:
             raise
         except CosyError as error:
+            if isinstance(error, ResourceError) and not error.sent:
+                return self._make_do(job, group, error)
             if self._may_split(station, group, error):
                 middle = len(group.texts) // 2
                 halves = group.texts[:middle], group.texts[middle:]
@@ -129,6 +134,15 @@ class Caller:
             return []
         # Spread, so that those who waited for the same breaker do not return as one.
         pause = max(pause, _BREAKER_NAP) * (1 + 0.1 * random.random())
+        if pause >= job.deadline.remaining(self._clock.now()):
+            self._fail(job, group.texts, error)
+            return []
+        sleep(self._clock, job.stop, pause)
+        return [group]
+
+    def _make_do(self, job: Job, group: _Group, error: ResourceError) -> list[_Group]:
+        """Wait a moment for what this machine is out of: nothing was sent, so it is no attempt."""
+        pause = _SCARCITY_NAP * (1 + random.random())
         if pause >= job.deadline.remaining(self._clock.now()):
             self._fail(job, group.texts, error)
             return []

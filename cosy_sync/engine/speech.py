@@ -164,8 +164,8 @@ class Speech:
             raise reader.refuse(reply.whole(job.deadline.remaining(clock.now())))
 
     def _again(self, lost: CosyError) -> None:
-        visit, texts = self._visit, [self._text.text]
-        self._attempter.enter_again(self._job, visit, texts, self.timing, lost)
+        texts, request_id = [self._text.text], self._request_id
+        self._attempter.enter_again(self._job, self._visit, texts, request_id, self._number, lost)
 
     # -- the rest -------------------------------------------------------------------------------
 

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from ..errors import CosyError
 
 __all__ = [
-    "MAX_REFUSAL",
-    "UNREAD_WITHIN",
     "Budget",
     "MakeRoom",
     "SendAgain",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import select
 import socket
@@ -22,8 +23,9 @@ from .connection import LONGEST, Connection, Stream
 from .exchange import exchange
 from .head import USER_AGENT
 from .nested import NestedTls
-from .resolver import FailedAddresses, look_up
+from .resolver import FailedAddresses, has_way, look_up
 from .route import Proxy, Route
+from .scarcity import raise_scarcity
 
 __all__ = ["default_ssl_context", "dial"]
 
@@ -75,8 +77,7 @@ def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
     """Connect to the route's server, trying each of its addresses, until the instant `until`.
 
     Only the system's look-up of a name cannot be bounded from here; a route that has an address
-    needs none. Raises ConnectError; its
-    message says what to check.
+    needs none. Raises ConnectError, whose message says what to check, and ResourceError.
     """
     first = route.proxy or route
     until = min(until, time.monotonic() + LONGEST)
@@ -93,6 +94,8 @@ def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
             sock = _connect(address, first.port, share)
         except OSError as error:
             failure = error
+            if error.errno != errno.EADDRNOTAVAIL or has_way(address, first.port):
+                raise_scarcity(error)
             _FAILED.add(address, first.port)
             continue
         _FAILED.discard(address, first.port)

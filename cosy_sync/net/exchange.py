@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import httptools
@@ -17,6 +16,7 @@ from .connection import Connection
 from .head import one_length
 from .inflate import too_large
 from .placing import check_echo, sent_id
+from .raw_reply import RawReply
 
 __all__ = ["Exchange", "RawReply", "exchange"]
 
@@ -30,23 +30,6 @@ _MAX_DRY = 65536
 
 _A = TypeVar("_A")
 _T = TypeVar("_T")
-
-
-@dataclass(slots=True)
-class RawReply:
-    """A reply as it came: `body` still has its Content-Encoding.
-
-    `reusable` tells whether the connection stands where the next reply will begin, `left` when the
-    request began to leave.
-    """
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytearray | memoryview
-    first_byte: float
-    reusable: bool
-    left: float
-    connect: float = 0.0
 
 
 def exchange(connection: Connection, request: bytes, budget: Budget, *, reused: bool) -> RawReply:

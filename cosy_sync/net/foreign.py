@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from ..errors import BadAudioError, ConnectError, CosyError, CutError, ReplyTimeout, TransportError
+from .scarcity import find_scarcity
 
 __all__ = ["translate"]
 
@@ -70,6 +71,8 @@ _TRANSLATIONS: tuple[tuple[type[Exception], type[CosyError], str, dict[str, Any]
 
 def translate(error: Exception) -> CosyError:
     """Return our error for one of httpx; the caller keeps the cause."""
+    if isinstance(error, httpx.ConnectError) and (scarce := find_scarcity(error)):
+        return scarce
     for foreign, own, text, details in _TRANSLATIONS:
         if isinstance(error, foreign):
             return own(f"{text} ({type(error).__name__})", **details)

@@ -10,7 +10,7 @@ import time
 import weakref
 from collections.abc import Callable
 
-from ..errors import ClosedError, ShedError
+from ..errors import ClosedError, ResourceError, ShedError
 from ..forks import notice_fork, renewing
 from .connection import Connection, Stack, Stream
 from .route import Route
@@ -79,10 +79,19 @@ class ConnectionPool:
         return None
 
     def open(self, route: Route, until: float) -> Connection:
-        """Open a new connection, closing the oldest idle one where the pool is full.
+        """Open a new connection, closing the oldest idle ones where the pool is full, or this
+        machine out of descriptors or memory.
 
-        Raises ConnectError, ShedError when all connections are busy, ClosedError.
+        Raises ConnectError, ResourceError, ShedError when all connections are busy, ClosedError.
         """
+        while True:
+            try:
+                return self._open_one(route, until)
+            except ResourceError as error:
+                if error.resource == "ports" or not self._give_up_idle():
+                    raise
+
+    def _open_one(self, route: Route, until: float) -> Connection:
         evicted = self._reserve()
         if evicted is not None:
             evicted.close()
@@ -205,6 +214,14 @@ class ConnectionPool:
                 self._open.discard(evicted)
             self._opening += 1
         return evicted
+
+    def _give_up_idle(self) -> bool:
+        """Close the connection that has been idle for longest; return whether there was one."""
+        with self._lock:
+            oldest = self._pop_oldest()
+        if oldest is not None:
+            self.drop(oldest)
+        return oldest is not None
 
     def _pop_oldest(self) -> Connection | None:
         while stacks := [stack for stack in self._stacks.values() if stack]:

@@ -93,14 +93,13 @@ DASHSCOPE = {"voice": "longanyang", "model": "cosyvoice-v3-flash", "api_key": "s
 
 
 @needs_c
-@pytest.mark.parametrize("wire", ["openai", "batch", "dashscope_ws", "runtime_grpc"])
+@pytest.mark.parametrize("wire", ["openai", "dashscope_ws", "runtime_grpc"])
 def test_three_generations_speak_at_once_and_each_gets_its_own_audio(
     server: Server, wire: str
 ) -> None:
     base = server.base_url
     url, settings = {
         "openai": (f"{base}/v1/audio/speech", {}),
-        "batch": (server.url, {}),
         "dashscope_ws": (base.replace("http", "ws") + "/api-ws/v1/inference", DASHSCOPE),
         "runtime_grpc": (server.grpc_url, RUNTIME),
     }[wire]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -144,8 +145,12 @@ class Speech:
         clock, text, source = attempter.clock, self._text.text, self._source
         most = attempter.bounds.most([text]) if source is None else attempter.bounds.largest
 
+        again = functools.partial(
+            attempter.enter_again, job, self._visit, [text], self._request_id, self._number
+        )
+
         def send(parcel: Parcel) -> Reply:
-            aim(parcel, station, self._again)
+            aim(parcel, station, again)
             left = job.deadline.remaining(clock.now())
             return attempter.sender.post(parcel, left, most, lambda _: None)
 
@@ -156,16 +161,12 @@ class Speech:
         else:
             duplex = cast(DuplexWire, wire)
             reader = self._reader = duplex.listen_to(source, send, self._request_id)
-        aim(reader.parcel, station, self._again)
+        aim(reader.parcel, station, again)
         left = job.deadline.remaining(clock.now())
         reply = self._reply = attempter.sender.open(reader.parcel, left, most)
         self._head = clock.now() - self._visit.sent
         if not reader.accept(reply.status, reply.headers):
             raise reader.refuse(reply.whole(job.deadline.remaining(clock.now())))
-
-    def _again(self, lost: CosyError) -> None:
-        texts, request_id = [self._text.text], self._request_id
-        self._attempter.enter_again(self._job, self._visit, texts, request_id, self._number, lost)
 
     # -- the rest -------------------------------------------------------------------------------
 

@@ -297,12 +297,13 @@ def test_an_unpaid_bill_is_no_overload_though_it_comes_as_429(rig: Rig) -> None:
 def test_where_this_machine_is_out_of_something_no_more_is_in_flight_than_it_carries(rig):
     scarce = ResourceError("no more files (ulimit -n: 64)", resource="descriptors")
     assert rig.slots.acquire(3, seconds=0)
-    rig.feed(scarce, 1)
+    rig.governor.record(scarce, START - 1, START)
     assert (rig.slots.limit, rig.share()) == (3, 0.0)
     assert [(event.in_flight, event.error) for event in rig.events] == [(3, scarce)]
     # Others that fail in the same moment are no news; one that fails later is.
-    rig.feed(scarce, 20)
-    assert len(rig.events) <= 2
+    for _ in range(20):
+        rig.governor.record(scarce, START - 1, START)
+    assert len(rig.events) == 1
     rig.feed(scarce, 1, START + 5)
     assert rig.events[-1].error is scarce
 

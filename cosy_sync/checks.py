@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -45,6 +46,8 @@ def check(config: Any, rules: tuple[Rule, ...]) -> None:
         except TypeError:
             good = False
         if not good:
+            if isinstance(value, float) and math.isinf(value):
+                expected += " and finite"
             raise ConfigError(f"{name}: must be {expected}, got {_shown(name, value)}")
 
 

@@ -14,12 +14,14 @@ from .clock import Clock, SystemClock
 from .config import ClientConfig, Endpoint, Settings
 from .errors import BatchError, ConfigError, InterruptedBatch, InvalidTextError
 from .events import Observer
+from .hints import RENAMED, refuse_keywords
 from .models import Audio, Outcome, Utterance
 from .progress import ProgressCallback, as_progress
 from .settings import endpoints_from_environment, load_config
 from .speech_stream import SpeechStream
 from .stats import Stats
-from .texts import check_text, check_texts
+from .system import check_waiting
+from .texts import as_text, check_order, check_text, check_texts, is_several
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -34,7 +36,9 @@ Target = str | Endpoint
 _SHARED = (
     *("wire", "pool", "timeouts", "breaker", "ejection", "overload"),
     *("serial", "limits", "sharing"),
+    *("url", "http_client", "observers", "clock", "config"),
 )
+_SETTINGS = frozenset(Settings.__annotations__)
 
 
 class CosyClient:
@@ -44,9 +48,9 @@ class CosyClient:
         url: The service's address, an Endpoint with its limits, or several of them.
             Nothing means COSY_SYNC_URL.
         config: A whole configuration, in place of the COSY_SYNC_* environment variables.
-        http_client: An httpx.Client of yours, or a function that makes one (again in a forked
-            child); its transport, hooks, auth and limits are used in place of ours. Wires over
-            gRPC and WebSocket refuse it.
+        http_client: An httpx.Client (or httpx2.Client) of yours, or a function that makes one
+            (again in a forked child); its transport, hooks, auth and limits are used in place of
+            ours. Wires over gRPC and WebSocket refuse it.
         observers: Told of every event.
         clock: Replaces the system's clock, in tests.
         settings: Fields of ClientConfig, such as `voice`, `api_key`, `wire`, `model` or `deadline`
@@ -58,6 +62,8 @@ class CosyClient:
     it in a `with` block; one that is dropped unclosed ends when its texts are spoken. Calls raise
     errors of the tree in cosy_sync/errors.py, all of them a CosyError.
     """
+
+    config: ClientConfig
 
     def __init__(
         self,
@@ -72,6 +78,7 @@ class CosyClient:
         # Most of the library is only imported now: `import cosy_sync` stays quick.
         from .core import Core
 
+        check_waiting()
         loaded = load_config(config, settings)
         endpoints = _endpoints(url)
         if loaded.wire == "auto":
@@ -80,16 +87,19 @@ class CosyClient:
             wire = detect_wire(endpoints, loaded, http_client)
             loaded = dataclasses.replace(loaded, wire=wire)
         self._core: Core = Core(endpoints, loaded, http_client, observers, clock or SystemClock())
-        self.config = self._core.config
+        self._owns_core = True
+        self.__dict__["config"] = self._core.config
 
     # -- one text -------------------------------------------------------------------------------
 
-    def synth(self, text: str) -> Audio:
+    def synth(self, text: str, **wrong: NoReturn) -> Audio:
         """Speak one text. Waits for it, at most `deadline` seconds.
 
         Raises InvalidTextError before anything is sent, DeadlineError when the time is up, or the
         CosyError that remained after the last attempt; its `attempts` hold the earlier ones.
         """
+        if wrong:
+            refuse_keywords("synth", wrong, _SETTINGS)
         utterance = check_text(0, text, self.config.batch.max_text_chars)
         outcome = self._core.engine().run_one(utterance, self._interactive)
         if outcome.audio is None:
@@ -98,7 +108,10 @@ class CosyClient:
         return outcome.audio
 
     def submit(
-        self, text: str, callback: Callable[[Future[Audio]], object] | None = None
+        self,
+        text: str,
+        callback: Callable[[Future[Audio]], object] | None = None,
+        **wrong: NoReturn,
     ) -> Future[Audio]:
         """Speak one text on a worker thread; the future brings its audio or its error.
 
@@ -108,12 +121,14 @@ class CosyClient:
         program, what is not finished within 5 s is cut off: close the client, or wait for the
         futures.
         """
+        if wrong:
+            refuse_keywords("submit", wrong, _SETTINGS)
         if callback is not None and not callable(callback):
             raise ConfigError(f"callback: expected a function, got {type(callback).__name__}")
         utterance = check_text(0, text, self.config.batch.max_text_chars)
         return self._core.engine().submit(utterance, self._interactive, callback)
 
-    def stream(self, text: str | Iterable[str]) -> SpeechStream:
+    def stream(self, text: str | Iterable[str], **wrong: NoReturn) -> SpeechStream:
         """Speak one text and hand its sound on as it comes; use it in a `with` block.
 
         Given an iterable, it speaks the pieces of one text while they come, from a language model
@@ -124,10 +139,14 @@ class CosyClient:
         `synth` does; raises what went wrong. Raises ConfigError where the wire sends whole replies
         only.
         """
+        if wrong:
+            refuse_keywords("stream", wrong, _SETTINGS)
         self._core.check_streaming(self.config)
         given: Utterance | Iterable[str] = text
-        if isinstance(text, Iterable) and not isinstance(text, (str, bytes)):
+        if is_several(text):
+            check_order(text)
             self._core.check_duplex(self.config)
+            given = (as_text(None, piece) for piece in text)
         else:
             given = check_text(0, text, self.config.batch.max_text_chars)
         hold = functools.partial(SpeechStream, format=self.config.format)
@@ -162,6 +181,7 @@ class CosyClient:
         on_error: Literal["raise", "return"] = "raise",
         progress: bool | ProgressCallback = False,
         within: float | None = None,
+        **wrong: NoReturn,
     ) -> list[Audio] | list[Outcome]:
         """Speak many texts in batches side by side; results in input order.
 
@@ -176,22 +196,26 @@ class CosyClient:
             progress: True draws a bar on a terminal; a function gets (done, total).
             within: Seconds for the whole call. What is not done by then is a DeadlineError.
         """
+        if wrong:
+            refuse_keywords("synth_many", wrong, _SETTINGS)
         if on_error not in ("raise", "return"):
             raise ConfigError(f"on_error: must be 'raise' or 'return', got {on_error!r}")
         if within is not None and not (type(within) in (int, float) and 0 < within < math.inf):
-            raise ConfigError(f"within: must be a number of seconds above 0, got {within!r}")
+            raise ConfigError(f"within: must be a finite number of seconds above 0, got {within!r}")
         checked = list(check_texts(texts, self.config.batch.max_text_chars))
         if on_error == "raise":
             _refuse_invalid(checked)
         outcomes = self._gather(checked, as_progress(progress), within)
         return outcomes if on_error == "return" else _audios(outcomes)
 
-    def synth_iter(self, texts: Iterable[str]) -> Iterator[Outcome]:
+    def synth_iter(self, texts: Iterable[str], **wrong: NoReturn) -> Iterator[Outcome]:
         """Speak an endless stream of texts in constant memory; yield outcomes in input order.
 
         Texts are pulled on this thread, only as fast as outcomes are taken. When `texts` raises,
         the outcomes of what came before are yielded first and then the exception goes on.
         """
+        if wrong:
+            refuse_keywords("synth_iter", wrong, _SETTINGS)
         checked = check_texts(texts, self.config.batch.max_text_chars)
         return self._held(self._core.engine().run_many(checked, self._bulk, lazy=True).outcomes())
 
@@ -201,14 +225,15 @@ class CosyClient:
         """Return a view of this client with other numbers: same connections, limits and breakers.
 
         What belongs to the client as a whole (pool, timeouts, breaker, ejection, overload, limits,
-        sharing, wire, serial) cannot differ. Closing a view closes the client.
+        sharing, wire, serial) cannot differ. A view closes nothing, neither by `close` nor at the
+        end of a `with` block: the client that it was made of does.
         """
         for name in _SHARED:
             if name in settings:
                 raise ConfigError(f"{name}: belongs to the whole client; set it in CosyClient(...)")
         view = object.__new__(type(self))
-        view._core = self._core
-        view.config = self._core.settled(load_config(self.config, settings))
+        view._core, view._owns_core = self._core, False
+        view.__dict__["config"] = self._core.settled(load_config(self.config, settings))
         return view
 
     def stats(self) -> Stats:
@@ -244,9 +269,10 @@ class CosyClient:
         """Let running work finish for at most `timeout` seconds, then cut it off.
 
         Afterwards no thread and no connection of the client is left, and every call raises
-        ClosedError. Closing again does nothing.
+        ClosedError. Closing again does nothing, and nor does closing a view of `with_options`.
         """
-        self._core.close(timeout)
+        if self._owns_core:
+            self._core.close(timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -259,6 +285,18 @@ class CosyClient:
     ) -> None:
         # Whoever leaves by an exception, Ctrl-C above all, does not want to wait.
         self.close(30.0 if error is None else 0.0)
+
+    if not TYPE_CHECKING:  # a type checker would allow every attribute for it
+
+        def __setattr__(self, name: str, value: object) -> None:
+            setting = RENAMED.get(name, name)
+            if (setting in _SETTINGS or name == "config") and not hasattr(type(self), name):
+                other = "..." if name == "config" else f"{setting}=..."
+                raise ConfigError(
+                    f"{name}: a client's settings do not change; take a view with others: "
+                    f"client.with_options({other})"
+                )
+            object.__setattr__(self, name, value)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(

@@ -20,6 +20,7 @@ from .events import Observer, Observers
 from .forks import notice_fork, renew_after_fork
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
+from .system import ENDING, check_waiting
 from .wires import (
     Capabilities,
     SpeechOptions,
@@ -139,8 +140,8 @@ class Core:
         engine = self._engine
         if engine is not None and not self.closed:
             return engine
-        if self.closed:
-            raise ClosedError("the client is closed; make a new one")
+        if self.closed or _is_at_exit():
+            raise ClosedError(_why_closed())
         made = self._build()  # outside the lock: it may call the user's function for a client
         with self._lock:
             if self._engine is None and not self.closed:
@@ -153,7 +154,7 @@ class Core:
             made.cluster.close(0.0)
             made.network.close()
         if engine is None:
-            raise ClosedError("the client is closed; make a new one")
+            raise ClosedError(_why_closed())
         return engine
 
     def stats(self) -> Stats:
@@ -200,6 +201,7 @@ class Core:
         """At the end of the process: let work finish for a moment, then end everything."""
         if self._engine is not None:
             _finish(self._engine)
+            self.closed = True
 
     def renew(self) -> None:
         """In a forked child: forget the parent's machines; other threads, and whatever they held
@@ -213,6 +215,7 @@ class Core:
             engine.network.abandon()
 
     def _build(self) -> Engine:
+        check_waiting()  # a library may have been patched since the client was made
         engine = Engine(
             Supplies(
                 endpoints=self.endpoints,
@@ -281,6 +284,8 @@ def _with_recording(config: ClientConfig) -> ClientConfig:
 _cores: weakref.WeakSet[Core] = weakref.WeakSet()
 # Engines that nobody holds any more, until their last work is done.
 _dropped: set[Engine] = set()
+# Set once the main thread has come to its end.
+_ending = threading.Event()
 
 
 def _reap(engine: Engine, pid: int) -> None:
@@ -292,6 +297,8 @@ def _reap(engine: Engine, pid: int) -> None:
     """
     if os.getpid() != pid:
         engine.network.abandon()
+        return
+    if _is_at_exit():
         return
     _dropped.add(engine)
     with contextlib.suppress(RuntimeError):  # out of threads, or the interpreter ends
@@ -309,7 +316,20 @@ def _finish(engine: Engine) -> None:
     engine.cut()
 
 
+def _is_at_exit() -> bool:
+    """Tell whether atexit functions run, where a thread that is started would never run.
+
+    Other threads may outlive the main one for a while, and go on.
+    """
+    return _ending.is_set() and threading.current_thread() is threading.main_thread()
+
+
+def _why_closed() -> str:
+    return ENDING if _ending.is_set() else "the client is closed; make a new one"
+
+
 def _renew_all() -> None:
+    _ending.clear()
     for core in list(_cores):
         core.renew()
     while _dropped:
@@ -318,6 +338,7 @@ def _renew_all() -> None:
 
 def _finish_all() -> None:
     notice_fork()
+    _ending.set()
     for core in list(_cores):
         core.finish()
     for engine in list(_dropped):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from .client import CosyClient, Target
 from .events import Observer
@@ -62,24 +62,28 @@ def configure(
     return new
 
 
-def synth(text: str) -> Audio:
+def synth(text: str, **wrong: NoReturn) -> Audio:
     """Speak one text; see CosyClient.synth."""
-    return default_client().synth(text)
+    return default_client().synth(text, **wrong)
 
 
-def submit(text: str, callback: Callable[[Future[Audio]], object] | None = None) -> Future[Audio]:
+def submit(
+    text: str,
+    callback: Callable[[Future[Audio]], object] | None = None,
+    **wrong: NoReturn,
+) -> Future[Audio]:
     """Speak one text on a worker thread; see CosyClient.submit."""
-    return default_client().submit(text, callback)
+    return default_client().submit(text, callback, **wrong)
 
 
-def stream(text: str | Iterable[str]) -> SpeechStream:
+def stream(text: str | Iterable[str], **wrong: NoReturn) -> SpeechStream:
     """Speak one text, or its pieces, and hand the sound on as it comes; see CosyClient.stream."""
-    return default_client().stream(text)
+    return default_client().stream(text, **wrong)
 
 
-def synth_iter(texts: Iterable[str]) -> Iterator[Outcome]:
+def synth_iter(texts: Iterable[str], **wrong: NoReturn) -> Iterator[Outcome]:
     """Speak an endless stream of texts; see CosyClient.synth_iter."""
-    return default_client().synth_iter(texts)
+    return default_client().synth_iter(texts, **wrong)
 
 
 @overload
@@ -108,12 +112,12 @@ def synth_many(
     on_error: Literal["raise", "return"] = "raise",
     progress: bool | ProgressCallback = False,
     within: float | None = None,
+    **wrong: NoReturn,
 ) -> list[Audio] | list[Outcome]:
     """Speak many texts in batches side by side; see CosyClient.synth_many."""
-    client = default_client()
-    if on_error == "return":
-        return client.synth_many(texts, on_error="return", progress=progress, within=within)
-    return client.synth_many(texts, on_error=on_error, progress=progress, within=within)
+    options: Any = {"on_error": on_error, "progress": progress, "within": within, **wrong}
+    spoken: list[Audio] | list[Outcome] = default_client().synth_many(texts, **options)
+    return spoken
 
 
 def _renew() -> None:

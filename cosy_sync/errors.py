@@ -35,8 +35,10 @@ and answer it; None where nobody knows) and `hopeless` (would every other text e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from .error_forms import plain, restored
 
 if TYPE_CHECKING:
     from .models import Outcome
@@ -81,7 +83,8 @@ class CosyError(Exception):
     `endpoint` is the address without key or query, `index` the text's place in the call,
     `text_hash` a short hash of it (never the text), `attempts` the earlier errors of the same text.
     An error that ends a stream after its first sound carries all of its sound, 16-bit PCM, as
-    `partial`.
+    `partial`. It survives pickling, and JSON as `to_dict`; `args` is the message and what it knows
+    beside it, of which whoever stores errors by class and arguments makes it again, as Celery does.
     """
 
     sent: ClassVar[bool] = False
@@ -91,14 +94,43 @@ class CosyError(Exception):
     hopeless: ClassVar[bool] = False
     partial: bytes = b""
 
-    def __init__(self, message: str, **details: Any) -> None:
+    def __init__(
+        self, message: str, known: Mapping[str, Any] | None = None, /, **details: Any
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.endpoint: str | None = None
         self.index: int | None = None
         self.text_hash: str | None = None
         self.attempts: tuple[CosyError, ...] = ()
-        self.__dict__.update(details)
+        self.__dict__.update(restored(known) if known else {}, **details)
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """Return the message, and what else is known as plain values, if anything is."""
+        known = plain(self.__dict__)
+        return (self.message, known) if known else (self.message,)
+
+    @args.setter
+    def args(self, given: tuple[Any, ...]) -> None:
+        self.message = str(given[0]) if given else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values for JSON: `type`, `message`, and what else it knows, such as
+        `index`, `status` and `retry_after`; `attempts` and a BatchError's `outcomes` likewise.
+
+        Sound and texts stay behind. `CosyError.from_dict` makes it an error again.
+        """
+        return {"type": type(self).__name__, "message": self.message, **plain(self.__dict__)}
+
+    @staticmethod
+    def from_dict(form: Mapping[str, Any]) -> CosyError:
+        """Return the error that `to_dict` wrote down; of an unknown type, a CosyError."""
+        known = {name: value for name, value in form.items() if name not in ("type", "message")}
+        found = globals().get(str(form.get("type")))
+        if not (isinstance(found, type) and issubclass(found, CosyError)):
+            found = CosyError
+        return found(str(form.get("message", "")), known)
 
     def __str__(self) -> str:
         notes = []
@@ -113,7 +145,7 @@ class CosyError(Exception):
         return f"{self.message} [{', '.join(notes)}]" if notes else self.message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), self.args, dict(self.__dict__))
+        return _rebuild, (type(self), (self.message,), dict(self.__dict__))
 
     def reworded(self: _E, message: str) -> _E:
         """Return a copy with another message."""
@@ -123,14 +155,13 @@ class CosyError(Exception):
 
     def with_details(self: _E, **details: Any) -> _E:
         """Return a copy that knows more; the cause stays."""
-        copy: _E = _rebuild(type(self), self.args, {**self.__dict__, **details})
+        copy: _E = _rebuild(type(self), (self.message,), {**self.__dict__, **details})
         copy.__cause__ = self.__cause__
         return copy
 
 
 def _rebuild(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
     error = cls.__new__(cls, *args)
-    error.args = args
     error.__dict__.update(state)
     return error
 
@@ -274,12 +305,16 @@ class TextError(ServerError):
 
 
 class BadAudioError(CosyError):
-    """A 200 without the audio that was promised. `reason` is one word for counters."""
+    """A 200 without the audio that was promised. `reason` is one word for counters.
+
+    `alone`: only a request for this one text can tell whether the audio is its own.
+    """
 
     sent = True
     retryable = True
     accepted = True
     reason: str = "not_audio"
+    alone: bool = False
 
 
 class UnexpectedError(CosyError):

@@ -33,9 +33,10 @@ class Request:
     as sent.
 
     `address` is the one of the host's addresses to send it to, None any. A `foreign` one goes to
-    somebody other than the service: nothing is added to it that tells of the caller. `chars`: how
-    many characters are to be spoken, which may take their time. `again` is called before it is sent
-    a second time, with what became of the first; it may wait, and may raise.
+    somebody other than the service: nothing is added to it that tells of the caller. A `public`
+    one goes to addresses that anybody on the internet can have, or nowhere. `chars`: how many
+    characters are to be spoken, which may take their time. `again` is called before it is sent a
+    second time, with what became of the first; it may wait, and may raise.
     """
 
     url: str = field(repr=False)
@@ -44,6 +45,7 @@ class Request:
     address: str | None = None
     method: str = "POST"
     foreign: bool = False
+    public: bool = False
     chars: int = 0
     again: Callable[[CosyError], None] | None = field(default=None, repr=False, compare=False)
 

@@ -156,7 +156,10 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Audio:
-    """Checked speech: `data` as the service sent it (`wav`: a whole file; `pcm`: bare samples).
+    """Checked speech: `data` is a whole file (`wav`) or bare samples (`pcm`).
+
+    It is as the service sent it, but for a WAV file with sizes that are not true, or with samples
+    that have no 16 bits: then a true one is made of it.
 
     Samples are signed 16-bit little-endian; `sample_rate` in Hz. `pcm_start` and `pcm_size`
     say where in `data` the samples lie, in bytes. `words` are there where a service that knows
@@ -268,7 +271,8 @@ def wav_header(sample_rate: int, channels: int, pcm_size: int) -> bytes:
 
 
 def _write_whole(target: Path, data: bytes) -> None:
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    # Not made of its name, which may be as long as the system allows.
+    part = target.with_name(f".{secrets.token_hex(8)}.part")
     try:
         with open(part, "xb") as file:
             try:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from .config import BatchConfig, ClientConfig, Endpoint, Settings
 from .config.client import GROUPS
 from .errors import ConfigError
+from .hints import RENAMED, advice_for, is_service_link, variable_for
 
 __all__ = ["endpoints_from_environment", "load_config"]
 
@@ -46,7 +47,7 @@ def load_config(
 
 def endpoints_from_environment(environ: Mapping[str, str] | None = None) -> list[Endpoint]:
     """Read COSY_SYNC_URL, one address or several with commas between, and their limits."""
-    given = os.environ if environ is None else environ
+    given = _given(os.environ if environ is None else environ)
     limits: dict[str, Any] = {}
     for key, hint in _ENDPOINT_HINTS.items():
         name = f"{ENV_PREFIX}ENDPOINT_{key}".upper()
@@ -58,9 +59,18 @@ def endpoints_from_environment(environ: Mapping[str, str] | None = None) -> list
     return [_build(Endpoint, {"url": url, **limits}, shown) for url in urls]
 
 
+def _given(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return our variables that are set to something. Links to services are not ours."""
+    return {
+        name: text
+        for name, text in environ.items()
+        if name.startswith(ENV_PREFIX) and text.strip() and not is_service_link(name, text)
+    }
+
+
 def _from_environment(environ: Mapping[str, str]) -> ClientConfig:
     names = {f"{ENV_PREFIX}{'_'.join(path)}".upper(): path for path in _paths()}
-    given = {name: text for name, text in environ.items() if name.startswith(ENV_PREFIX)}
+    given = _given(environ)
     of_endpoints = [f"{ENV_PREFIX}ENDPOINT_{key}".upper() for key in _ENDPOINT_HINTS]
     of_endpoints.append(f"{ENV_PREFIX}URL")
     _refuse_unknown(given, [*names, *of_endpoints], "environment variable")
@@ -76,7 +86,7 @@ def _from_environment(environ: Mapping[str, str]) -> ClientConfig:
         groups.setdefault("batch", {})["max_texts"] = values.pop("batch_size")
     for group_name, fields in groups.items():
         shown = {key: f"{ENV_PREFIX}{group_name}_{key}".upper() for key in fields}
-        if f"{ENV_PREFIX}BATCH_SIZE" in environ and group_name == "batch":
+        if f"{ENV_PREFIX}BATCH_SIZE" in given and group_name == "batch":
             shown["max_texts"] = f"{ENV_PREFIX}BATCH_SIZE"
         values[group_name] = _build(GROUPS[group_name], fields, shown)
     return _build(ClientConfig, values, {key: f"{ENV_PREFIX}{key}".upper() for key in values})
@@ -130,21 +140,36 @@ def _shallow(config: Any) -> dict[str, Any]:
 def _refuse_unknown(given: Iterable[str], known: list[str], noun: str) -> None:
     for name in given:
         if name not in known:
-            hint = _place_of(name)
+            hint = _place_of(name, noun)
             if hint is None:
                 near = difflib.get_close_matches(name, known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
             raise ConfigError(f"{name}: no such {noun}; {hint}")
 
 
-def _place_of(name: str) -> str | None:
-    """Say where a field belongs that was given as if it were the client's own."""
+def _place_of(name: str, noun: str) -> str | None:
+    """Say where a field belongs that was given as if it were the client's own, or is called here
+    by another name."""
+    if noun != "argument":
+        return _variable_of(name.removeprefix(ENV_PREFIX).lower())
+    if name in RENAMED:
+        return advice_for(name)
     if name in _ENDPOINT_HINTS or name == "weight":
         return f"it belongs to an address: Endpoint(url, {name}=...)"
     for group, cls in GROUPS.items():
         if name in _names(cls):
             return f"write {group}={cls.__name__}({name}=...)"
-    return None
+    return advice_for(name)
+
+
+def _variable_of(key: str) -> str | None:
+    """Say which variable sets what this one seems to be meant for."""
+    groups = [group for group, cls in GROUPS.items() if key in _names(cls)]
+    if key in _ENDPOINT_HINTS:
+        groups = ["endpoint"]
+    there = groups and key not in RENAMED and key not in _NOT_TEXT
+    right = f"{groups[0]}_{key}" if there else variable_for(key)
+    return f"write {ENV_PREFIX}{right.upper()}" if right is not None else None
 
 
 def _build(cls: type[_C], values: Mapping[str, Any], shown: Mapping[str, str] | None = None) -> _C:

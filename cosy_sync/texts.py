@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .errors import InvalidTextError
 from .models import Outcome, Utterance, text_hash
 
-__all__ = ["check_text", "check_texts"]
+__all__ = ["as_text", "check_order", "check_text", "check_texts", "is_several"]
+
+# What to do with what is no text.
+_INSTEAD = {
+    "bytes": "; decode it: text.decode('utf-8')",
+    "list": "; for several texts use synth_many",
+    "tuple": "; for several texts use synth_many",
+    "NoneType": "; leave it out",
+}
 
 
 def check_text(index: int, text: Any, max_chars: int) -> Utterance:
     """Make an utterance of a text. Raises InvalidTextError, which says what to do about it."""
     if not isinstance(text, str):
-        raise InvalidTextError(f"expected a text, got {type(text).__name__}", index=index)
+        text = as_text(index, text)
     if not text or text.isspace():
         raise InvalidTextError("the text is empty; leave it out", index=index)
     if len(text) > max_chars:
@@ -29,17 +37,72 @@ def check_text(index: int, text: Any, max_chars: int) -> Utterance:
     return Utterance(index, text)
 
 
+def as_text(index: int | None, given: Any) -> str:
+    """Return the text that an object stands for, such as a translation that is looked up late.
+
+    Raises InvalidTextError for what stands for none.
+    """
+    if isinstance(given, str):
+        return given
+    if not _stands_for_text(given):
+        kind = type(given).__name__
+        instead = _INSTEAD.get(kind, "")
+        raise InvalidTextError(f"expected a text, got {kind}{instead}", index=index)
+    try:
+        return str(given)
+    except Exception as error:
+        raise InvalidTextError(
+            f"a {type(given).__name__} was given that cannot be read as a text "
+            f"({type(error).__name__})",
+            index=index,
+        ) from error
+
+
+def _stands_for_text(given: Any) -> bool:
+    """Tell whether an object that is no str behaves like one: Django's gettext_lazy and its kin."""
+    try:
+        encode = getattr(given, "encode", None)
+        # Mocks have every method; what they return shows them.
+        return callable(encode) and isinstance(encode("utf-8", "surrogatepass"), bytes)
+    except Exception:
+        return False
+
+
+def is_several(given: Any) -> bool:
+    """Tell whether these are several texts or pieces, and not one."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        return False
+    return not _stands_for_text(given)
+
+
 def check_texts(texts: Iterable[Any], max_chars: int) -> Iterator[Utterance | Outcome]:
     """Yield an utterance for each good text and a failed outcome for each bad one, as pulled.
 
-    Raises InvalidTextError at once when it is given one text instead of many.
+    Raises InvalidTextError at once when it is given one text instead of many, or texts that have
+    no order.
     """
-    if isinstance(texts, (str, bytes)):
-        raise InvalidTextError("expected several texts, got one; put it in a list or use synth()")
     if not isinstance(texts, Iterable):
         kind = type(texts).__name__
         raise InvalidTextError(f"expected a list or another iterable of texts, got {kind}")
+    if not is_several(texts):
+        raise InvalidTextError("expected several texts, got one; put it in a list or use synth()")
+    check_order(texts)
     return _each(texts, max_chars)
+
+
+def check_order(texts: Any) -> None:
+    """Raise InvalidTextError for a dict, whose keys would be spoken, and for a set: results come
+    in the order of the texts."""
+    if isinstance(texts, Mapping):
+        raise InvalidTextError(
+            f"expected a list of texts, got a {type(texts).__name__}, of which only the keys would "
+            "be spoken; give list(texts.values()), whose order the results have"
+        )
+    if isinstance(texts, (set, frozenset)):
+        raise InvalidTextError(
+            f"expected a list of texts, got a {type(texts).__name__}, which has no order for the "
+            "results to follow; give sorted(texts)"
+        )
 
 
 def _each(texts: Iterable[Any], max_chars: int) -> Iterator[Utterance | Outcome]:

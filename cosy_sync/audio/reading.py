@@ -9,20 +9,30 @@ from typing import cast
 
 from ..errors import BadAudioError
 from ..messages import Payload
-from ..models import Audio, Timing
-from .wav import parse_wav
+from ..models import Audio, Timing, wav_header
+from ..riff import RIFF_NAMES, bad_wav, foreign_name, unreadable
+from .wav import find_samples
 
 __all__ = ["read_audio"]
 
 _WAV = frozenset({"audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"})
-_PCM = frozenset({"audio/l16", "audio/pcm", "application/octet-stream"})
+_PCM = frozenset({"audio/l16", "audio/pcm", "audio/raw", "audio/x-pcm", "application/octet-stream"})
+# Sound that would be noise as samples, and what it is called.
+_FOREIGN = {
+    **{"audio/mpeg": "MP3", "audio/mp3": "MP3", "audio/ogg": "Ogg", "audio/opus": "Opus"},
+    **{"audio/flac": "FLAC", "audio/x-flac": "FLAC", "audio/aac": "AAC", "audio/mp4": "AAC"},
+    **{"audio/basic": "mu-law", "audio/pcmu": "mu-law", "audio/pcma": "A-law"},
+    **{"audio/webm": "WebM", "audio/aiff": "AIFF", "audio/x-aiff": "AIFF"},
+}
 
 _QUOTED = re.compile(r"""(?:(?<!\w)'|["“‘「『]).*?(?:["'”’」』]|$)""", re.DOTALL)
 _SAID_CHARS = 80
 
 
 def read_audio(payload: Payload, *, sample_rate: int, timing: Timing | None = None) -> Audio:
-    """Read a payload as sound; what begins as a WAV file is one, whatever it is called.
+    """Read a payload as 16-bit sound; what begins as a WAV file is one, whatever it is called.
+
+    A WAV file whose header is true is kept as it is; of another one, a true file is made.
 
     Args:
         payload: One text's bytes and the media type that the service gave them.
@@ -33,7 +43,7 @@ def read_audio(payload: Payload, *, sample_rate: int, timing: Timing | None = No
     Raises BadAudioError when there is no whole sound in it.
     """
     data = payload.data
-    if data[:4] == b"RIFF":
+    if data[:4] in RIFF_NAMES:
         return _wav(data, timing)
     media_type, _, parameters = payload.media_type.partition(";")
     kind = media_type.strip().lower()
@@ -42,6 +52,10 @@ def read_audio(payload: Payload, *, sample_rate: int, timing: Timing | None = No
             "the service sent no audio for this text; does it hold anything to speak?",
             reason="empty",
         )
+    name = foreign_name(data, may_be_samples=kind not in _WAV)
+    if name is not None or kind in _FOREIGN:
+        shown = f" ({kind})" if kind in _FOREIGN else ""
+        raise unreadable(f"{name or _FOREIGN[kind]}{shown}", "not_audio")
     if kind in _WAV:
         return _wav(data, timing)
     if kind not in _PCM:
@@ -51,8 +65,15 @@ def read_audio(payload: Payload, *, sample_rate: int, timing: Timing | None = No
 
 
 def _wav(data: bytes | memoryview, timing: Timing | None) -> Audio:
-    rate, channels, start, size = parse_wav(data)
-    return Audio(cast(bytes, data), "wav", rate, channels, start, size, timing)
+    found = find_samples(data)
+    rate, channels = found.format.sample_rate, found.format.channels
+    if found.is_plain:
+        return Audio(cast(bytes, data), "wav", rate, channels, found.start, found.size, timing)
+    pcm = found.pcm16(data)
+    if pcm[:4] == b"RIFF" and pcm[8:12] == b"WAVE":
+        raise bad_wav("header", "another WAV file was converted into the samples of this one")
+    header = wav_header(rate, channels, len(pcm))
+    return Audio(header + pcm, "wav", rate, channels, len(header), len(pcm), timing)
 
 
 def _pcm(

@@ -5,7 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["fewest_spoken", "most_spoken", "sounds_like", "spoken_chars"]
+__all__ = [
+    "count_signs",
+    "fewest_spoken",
+    "has_symbols",
+    "most_spoken",
+    "sounds_like",
+    "spoken_chars",
+    "spoken_part",
+]
 
 _WORDS = re.compile(r"\w+")
 _DIGIT = re.compile(r"\d")
@@ -29,9 +37,14 @@ def spoken_chars(text: str) -> int:
     return sum(map(len, _WORDS.findall(text))) + len(_DIGIT.findall(text))
 
 
+def count_signs(text: str) -> int:
+    """Count letters, digits and symbols: all but punctuation and spaces."""
+    return len(_SILENT.sub("", text))
+
+
 def most_spoken(text: str) -> int:
     """Count as generously as any reader could speak: symbols by name, acronyms letter by letter."""
-    chars = len(_SILENT.sub("", text))
+    chars = count_signs(text)
     letters = sum(map(len, _WORDS.findall(text)))
     digits = len(_DIGIT.findall(text))
     capitals = sum(map(len, _SPELLED.findall(text)))
@@ -44,16 +57,24 @@ def most_spoken(text: str) -> int:
 
 
 def fewest_spoken(text: str) -> int:
-    """Count as little as any reader could speak: no tags, numbers as wholes, runs cut short.
-
-    What stands before `<|endofprompt|>` tells the model how to speak and is not spoken itself.
-    """
-    text = text.rpartition("<|endofprompt|>")[2]
-    plain = _RUNS.sub(r"\1\1", _TAGS.sub("", text))
+    """Count as little as any reader could speak: no tags, numbers as wholes, runs cut short."""
+    plain = _RUNS.sub(r"\1\1", spoken_part(text))
     plain, numbers = _DIGITS.subn("", plain)
     return sum(map(len, _WORDS.findall(plain))) + _SHORTEST_NUMBER * numbers
 
 
+def spoken_part(text: str) -> str:
+    """Return a text without tags, and without what stands before `<|endofprompt|>`: that tells the
+    model how to speak."""
+    return _TAGS.sub("", text.rpartition("<|endofprompt|>")[2])
+
+
+def has_symbols(text: str) -> bool:
+    """Return whether it holds what is neither letters nor digits nor punctuation, such as %."""
+    return bool(_WORDS.sub("", _SILENT.sub("", spoken_part(text))))
+
+
 def sounds_like(text: str) -> str:
-    """Return what remains of a text without case, width, punctuation and spaces."""
-    return "".join(_WORDS.findall(unicodedata.normalize("NFKC", text).casefold()))
+    """Return what remains of a text without tags, case, width, punctuation and spaces."""
+    plain = unicodedata.normalize("NFKC", spoken_part(text)).casefold()
+    return "".join(_WORDS.findall(plain))

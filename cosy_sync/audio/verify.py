@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import threading
-from array import array
 from collections.abc import Callable, Sequence
 
 from ..config import VerifyConfig
 from ..errors import BadAudioError, CosyError, UnexpectedError
 from ..models import Audio, detach
-from .spoken import fewest_spoken, most_spoken, sounds_like, spoken_chars
+from .repeats import RepeatGuard
+from .spoken import count_signs, fewest_spoken, most_spoken, spoken_chars
+from .voiced import sounds_for, voiced_seconds
 
 __all__ = ["Verifier"]
 
-# Below this many spoken characters the pauses at both ends outweigh the speech.
+# Below this many spoken characters the pauses at both ends outweigh the speech: the pace that was
+# learned says nothing.
 _MIN_CHARS = 4
+# Texts of so few signs (a digit is one) are spoken within these seconds, however they are read:
+# "seven hundred seventy-seven", slowly, with pauses.
+_FEW_SIGNS = 3
+_LONGEST_OF_FEW = 10.0
 # Texts after which the pace of this voice is known, and how far from it speech may be. Scripts
 # differ by 4x (English 0.07 s a letter, slow Mandarin 0.35 s a character), speed by as much.
 _LEARN_TEXTS = 50
@@ -25,20 +30,23 @@ _SPREAD = 6.0
 _STEP = 0.005
 _MAX_STEP = 0.2
 
-# -60 dB of full scale: dither and a vocoder's noise floor stay below it, while even whispered
-# speech peaks ten times higher.
-_SILENT_PEAK = 32
-_LOOKS = 64
+# Seconds that are heard of the shortest word, spoken fast; a click has less.
+_SHORTEST_SPEECH = 0.03
+# Where more than half of a recording is silent, so many times the least must be heard: who pauses
+# at length does not hurry.
+_UNHURRIED = 2.0
 
 
 class Verifier:
     """Refuse audio that cannot be the speech of its text.
 
-    It learns how many seconds a character takes, so one object belongs to one voice at one speed.
+    It learns how many seconds a character takes, and knows the last recordings, so one object
+    belongs to one voice at one speed.
     """
 
     def __init__(self, config: VerifyConfig) -> None:
         self._config = config
+        self._repeats = RepeatGuard()
         # Guards the writing of _pace and _first. A check reads _pace once, without the lock: it is
         # one float, and an old one serves as well.
         self._lock = threading.Lock()
@@ -58,12 +66,14 @@ class Verifier:
         checked = list(results)
         if self._config.enabled:
             self._check_each(texts, checked)
-            _refuse_doubles(texts, checked)
+            self._repeats.check(texts, checked)
         check = self._config.check
         if check is not None:
             for index, audio in enumerate(checked):
                 if isinstance(audio, Audio):
-                    checked[index] = _ask(check, texts[index], audio)
+                    answer = checked[index] = _ask(check, texts[index], audio)
+                    if answer is not audio:
+                        self._repeats.forget(texts[index], audio)
         return checked
 
     def _check_each(self, texts: Sequence[str], checked: list[Audio | CosyError]) -> None:
@@ -74,19 +84,24 @@ class Verifier:
                 continue
             seconds = audio.duration
             chars = spoken_chars(text)
-            refusal = None
             if chars >= _MIN_CHARS:
                 paces.append(seconds / chars)
                 refusal = self._judge_duration(text, chars, seconds, (low, high))
-            if refusal is None and not _is_loud(audio):
-                refusal = _judge_silence(text, audio)
+            else:
+                refusal = self._judge_duration(text, chars, seconds, self._widest)
+            if refusal is None:
+                refusal = self._judge_voice(text, chars, audio)
             if refusal is not None:
                 checked[index] = refusal
         self._learn(paces)
 
+    @property
+    def _widest(self) -> tuple[float, float]:
+        return self._config.min_seconds_per_char, self._config.max_seconds_per_char
+
     def _bounds(self) -> tuple[float, float]:
         """Return the fewest and the most seconds per character, closer once there is a pace."""
-        low, high = self._config.min_seconds_per_char, self._config.max_seconds_per_char
+        low, high = self._widest
         pace = self._pace
         if pace is None:
             return low, high
@@ -98,11 +113,15 @@ class Verifier:
         slack = self._config.slack
         low, high = bounds
         # Pauses make audio longer than its speech, never shorter: slack is for the upper bound.
-        if low * chars <= seconds <= high * chars + slack:
+        few = chars <= 2 * _FEW_SIGNS and seconds > _LONGEST_OF_FEW
+        if low * chars <= seconds <= high * chars + slack and not few:
             return None
         # Only now count with care: the generous count costs more than all the rest.
         least = low * fewest_spoken(text)
-        most = high * max(chars, most_spoken(text)) + slack
+        most = high * max(chars, most_spoken(text), 1) + slack
+        signs = count_signs(text)
+        if signs <= _FEW_SIGNS:
+            most = max(min(most, _LONGEST_OF_FEW), high * max(signs, 1) + slack)
         if least <= seconds <= most:
             return None
         word = "short" if seconds < least else "long"
@@ -111,6 +130,33 @@ class Verifier:
             f"{least:.2f} to {most:.2f} s; try again, check sample_rate, or widen "
             "VerifyConfig's seconds per character",
             reason=word,
+        )
+
+    def _judge_voice(self, text: str, chars: int, audio: Audio) -> BadAudioError | None:
+        """Refuse what is mostly silence: the part that is heard must be long enough by itself."""
+        low, seconds = self._config.min_seconds_per_char, audio.duration
+        least = max(_SHORTEST_SPEECH, low * chars)
+        if sounds_for(audio, min(_UNHURRIED * least, max(least, seconds / 2))):
+            return None
+        fewest = fewest_spoken(text)
+        if fewest == 0:
+            return None
+        voiced = voiced_seconds(audio)
+        hurry = _UNHURRIED if voiced < seconds / 2 else 1.0
+        if voiced < hurry * _SHORTEST_SPEECH:
+            return BadAudioError(
+                f"expected speech, got {seconds:.2f} s of silence, or of a click or a constant; "
+                "try again, and look at the service if it stays",
+                reason="silent",
+            )
+        least = hurry * low * fewest
+        if voiced >= least:
+            return None
+        return BadAudioError(
+            f"{voiced:.2f} s of sound in {seconds:.2f} s of audio are too short for {chars} spoken "
+            f"characters: expected at least {least:.2f} s; try again, or lower VerifyConfig's "
+            "min_seconds_per_char",
+            reason="short",
         )
 
     def _learn(self, paces: list[float]) -> None:
@@ -148,62 +194,3 @@ def _ask(check: Callable[[str, Audio], bool], text: str, audio: Audio) -> Audio 
         f"the check given in VerifyConfig refused {audio.duration:.2f} s of audio",
         reason="check",
     )
-
-
-def _is_loud(audio: Audio) -> bool:
-    """Return whether a few samples already show sound; False proves nothing.
-
-    The high byte of a 16-bit sample is neither 0x00 nor 0xFF exactly if it is 256 or more away
-    from zero, so slicing bytes shows it without decoding a sample.
-    """
-    start, size = audio.pcm_start, audio.pcm_size
-    step = size // (2 * _LOOKS) * 2 or 2
-    return bool(bytes(audio.data[start + 1 : start + size : step]).strip(b"\x00\xff"))
-
-
-def _judge_silence(text: str, audio: Audio) -> BadAudioError | None:
-    start, end = audio.pcm_start, audio.pcm_start + audio.pcm_size
-    if bytes(audio.data[start + 1 : end : 2]).strip(b"\x00\xff"):
-        return None
-    samples = array("h", bytes(audio.data[start:end]) or b"\0\0")
-    if sys.byteorder == "big":
-        samples.byteswap()
-    if max(max(samples), -min(samples)) > _SILENT_PEAK or fewest_spoken(text) == 0:
-        return None
-    return BadAudioError(
-        f"expected speech, got {audio.duration:.2f} s of silence; try again, and look at the "
-        "service if it stays",
-        reason="silent",
-    )
-
-
-def _refuse_doubles(texts: Sequence[str], checked: list[Audio | CosyError]) -> None:
-    """Refuse every member of a group with the same sound, since nobody knows whose it is."""
-    groups: dict[tuple[int, bytes], list[int]] = {}
-    for index, audio in enumerate(checked):
-        if isinstance(audio, Audio):
-            middle = audio.pcm_start + audio.pcm_size // 2
-            key = audio.pcm_size, bytes(audio.data[middle : middle + 32])
-            groups.setdefault(key, []).append(index)
-    if len(groups) == len(checked):
-        return
-    for group in groups.values():
-        if len(group) > 1:
-            _refuse_same(group, texts, checked)
-
-
-def _refuse_same(group: list[int], texts: Sequence[str], checked: list[Audio | CosyError]) -> None:
-    same: dict[bytes, list[int]] = {}
-    for index in group:
-        audio = checked[index]
-        assert isinstance(audio, Audio)
-        same.setdefault(bytes(audio.pcm()), []).append(index)
-    for members in same.values():
-        if len({sounds_like(texts[index]) for index in members}) < 2:
-            continue
-        for index in members:
-            checked[index] = BadAudioError(
-                f"{len(members)} texts of a batch came back with the same audio, though they "
-                "differ in more than punctuation; try again, and look at the service if it stays",
-                reason="identical",
-            )

@@ -5,25 +5,15 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from ..errors import BadAudioError
+from ..riff import RIFF_NAMES, SampleFormat, WavHeader, bad_wav, read_header, to_pcm16
 
-__all__ = ["WavInfo", "parse_wav"]
+__all__ = ["Samples", "WavInfo", "find_samples", "parse_wav"]
 
 # The header that nearly every service writes, RIFF, an fmt chunk of 16 bytes, then the samples; and
 # the first of these.
 _CANONICAL = struct.Struct("<4sI8sIHHIIHH4sI4s")
-_FMT = struct.Struct("<HHIIHH")
 _CHUNK = struct.Struct("<4sI")
-
 _PCM = 1
-_EXTENSIBLE = 0xFFFE
-# KSDATAFORMAT_SUBTYPE_PCM, where WAVE_FORMAT_EXTENSIBLE keeps the real format.
-_PCM_GUID = bytes.fromhex("0100000000001000800000aa00389b71")
-_GUID_AT = 24
-
-# Writers that cannot seek back put 0xFFFFFFFF (ffmpeg), 0x7FFFFFFF or 0x7FFFF000 (sox) less
-# a few header bytes: no speech is 2 GiB long, so all of it means "until the end".
-_ENDLESS = 0x7FFF_0000
 _MAX_CHANNELS = 8
 _MAX_CHUNKS = 1_000
 _RATES = range(8_000, 192_001)
@@ -38,8 +28,36 @@ class WavInfo(NamedTuple):
     pcm_size: int
 
 
+class Samples(NamedTuple):
+    """The samples of a WAV file: what they are, and their place in bytes.
+
+    `is_plain`: they are PCM of 16 bits, and the header is true and simple, so that every reader
+    finds the same ones.
+    """
+
+    format: SampleFormat
+    start: int
+    size: int
+    is_plain: bool
+
+    def pcm16(self, data: bytes | memoryview) -> bytes:
+        """Return them out of the file as signed 16-bit little-endian. Raises BadAudioError."""
+        return to_pcm16(data[self.start : self.start + self.size], self.format)
+
+
 def parse_wav(data: bytes | memoryview) -> WavInfo:
     """Find the 16-bit samples of a WAV file.
+
+    Raises BadAudioError like `find_samples`; `header` also for other samples.
+    """
+    layout, start, size, _ = find_samples(data)
+    if not layout.is_pcm16:
+        raise bad_wav("header", f"expected 16-bit PCM, got {8 * layout.width} bits")
+    return WavInfo(layout.sample_rate, layout.channels, start, size)
+
+
+def find_samples(data: bytes | memoryview) -> Samples:
+    """Find the samples of a WAV file.
 
     Raises BadAudioError: `not_audio` (no WAV file), `header` (one that cannot be played or does
     not fit its bytes), `cut` (ends too early), `odd` (half a sample at the end), `empty`.
@@ -49,7 +67,7 @@ def parse_wav(data: bytes | memoryview) -> WavInfo:
         rate, channels, size = head[6], head[5], head[11]
         if (
             size == len(data) - 44
-            and head[0] == b"RIFF"
+            and head[:2] == (b"RIFF", size + 36)
             and head[2:5] == (b"WAVEfmt ", 16, _PCM)
             and head[10] == b"data"
             and head[8:10] == (2 * channels, 16)
@@ -58,87 +76,70 @@ def parse_wav(data: bytes | memoryview) -> WavInfo:
             and size % (2 * channels) == 0
             and head[12] != b"RIFF"
         ):
-            return WavInfo(rate, channels, 44, size)
+            return Samples(SampleFormat(rate, channels), 44, size, True)
     return _parse_chunks(data)
 
 
-def _parse_chunks(data: bytes | memoryview) -> WavInfo:
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        raise _bad("not_audio", f"expected a WAV file, got {len(data)} bytes that are none")
-    layout: tuple[int, int] | None = None
-    place: tuple[int, int] | None = None
-    at = 12
-    # Bounded, since a body full of empty chunks would keep the walk busy for minutes.
+def _parse_chunks(data: bytes | memoryview) -> Samples:
+    if data[:4] not in RIFF_NAMES or data[8:12] != b"WAVE":
+        raise bad_wav("not_audio", f"expected a WAV file, got {len(data)} bytes that are none")
+    header = read_header(data)
+    if header is None:
+        raise bad_wav("cut", "the WAV file ends before its samples")
+    layout, start = header.format, header.start
+    size = _true_size(data, header)
+    behind = start + size + (size & 1)
+    _check_behind(data, behind)
+    if data[start : start + 4] == b"RIFF" and data[start + 8 : start + 12] == b"WAVE":
+        raise bad_wav("header", "a second WAV header stands where the samples should begin")
+    if size == 0:
+        raise bad_wav("empty", "the WAV file has a header but no samples")
+    if size % layout.frame:
+        bits = 8 * layout.frame
+        raise bad_wav("odd", f"{size} bytes are no whole number of {bits}-bit frames")
+    is_plain = (
+        header.is_plain
+        and layout.is_pcm16
+        and data[:4] == b"RIFF"
+        and int.from_bytes(data[4:8], "little") == len(data) - 8
+        and int.from_bytes(data[start - 4 : start], "little") == size
+    )
+    return Samples(layout, start, size, is_plain)
+
+
+def _true_size(data: bytes | memoryview, header: WavHeader) -> int:
+    there = len(data) - header.start
+    if header.size is None:
+        # Of a size of 0 the bytes behind tell whether it is meant.
+        return 0 if header.is_empty and _are_chunks(data, header.start) else there
+    if header.size > there:
+        raise bad_wav("cut", f"the WAV file ends after {there} of {header.size} bytes of samples")
+    return header.size
+
+
+def _are_chunks(data: bytes | memoryview, at: int) -> bool:
+    """Return whether nothing but whole chunks, or nothing at all, stands here until the end."""
     for _ in range(_MAX_CHUNKS):
         if at + 8 > len(data):
-            break
+            return at in (len(data), len(data) + 1)  # the last one's padding may be missing
         name, size = _CHUNK.unpack_from(data, at)
-        if place is not None:
-            _check_after_samples(name)
-        if name == b"fmt ":
-            layout = _parse_fmt(data, at + 8, size)
-        elif name == b"data":
-            size = _samples_size(data, at + 8, size)
-            place = (at + 8, size)
+        if not _is_name(name):
+            return False
         at += 8 + size + (size & 1)
-    return _joined(data, layout, place)
+    return False
 
 
-def _joined(
-    data: bytes | memoryview, layout: tuple[int, int] | None, place: tuple[int, int] | None
-) -> WavInfo:
-    if place is None:
-        raise _bad("cut", "the WAV file ends before its samples")
-    if layout is None:
-        raise _bad("header", "the WAV file does not say how its samples are to be played")
-    (rate, channels), (start, size) = layout, place
-    if data[start : start + 4] == b"RIFF" and data[start + 8 : start + 12] == b"WAVE":
-        raise _bad("header", "a second WAV header stands where the samples should begin")
-    if size == 0:
-        raise _bad("empty", "the WAV file has a header but no samples")
-    if size % (2 * channels):
-        raise _bad("odd", f"{size} bytes are no whole number of {16 * channels}-bit frames")
-    return WavInfo(rate, channels, start, size)
-
-
-def _parse_fmt(data: bytes | memoryview, start: int, size: int) -> tuple[int, int]:
-    if start + 16 > len(data):
-        raise _bad("cut", "the WAV file ends inside its header")
-    if size < 16:
-        raise _bad("header", f"the WAV file's fmt chunk has {size} bytes instead of 16")
-    code, channels, rate, _, frame, bits = _FMT.unpack_from(data, start)
-    if code == _EXTENSIBLE and data[start + _GUID_AT : start + 40] == _PCM_GUID and size >= 40:
-        code = _PCM
-    if code != _PCM or bits != 16:
-        raise _bad("header", f"expected 16-bit PCM, got WAV format {code} with {bits} bits")
-    if not 0 < channels <= _MAX_CHANNELS or frame != 2 * channels or rate not in _RATES:
-        raise _bad(
-            "header",
-            f"the WAV file claims {rate} Hz, {channels} channels and {frame} bytes a frame",
-        )
-    return rate, channels
-
-
-def _samples_size(data: bytes | memoryview, start: int, size: int) -> int:
-    there = len(data) - start
-    if size >= _ENDLESS or (size == 0 and not _riff_is_whole(data)):
-        return there
-    if size > there:
-        raise _bad("cut", f"the WAV file ends after {there} of {size} bytes of samples")
-    return size
-
-
-def _riff_is_whole(data: bytes | memoryview) -> bool:
-    # An honest RIFF size beside a data size of 0: the file really holds no samples.
-    return int.from_bytes(data[4:8], "little") == len(data) - 8
-
-
-def _check_after_samples(name: bytes) -> None:
+def _check_behind(data: bytes | memoryview, at: int) -> None:
     # A header with the size of the first piece only, or whole files one after the other, would
     # play as the beginning of the speech: what follows the samples must be a chunk of another kind.
-    if name in (b"RIFF", b"data") or not (name.isascii() and name.decode("ascii").isprintable()):
-        raise _bad("header", "the WAV file goes on after the samples that its header announces")
+    for _ in range(_MAX_CHUNKS):
+        if at + 8 > len(data):
+            return
+        name, size = _CHUNK.unpack_from(data, at)
+        if name in (*RIFF_NAMES, b"data") or not _is_name(name):
+            raise bad_wav("header", "the WAV file goes on after what its header announces")
+        at += 8 + size + (size & 1)
 
 
-def _bad(reason: str, message: str) -> BadAudioError:
-    return BadAudioError(f"{message}; the service must send whole 16-bit WAV files", reason=reason)
+def _is_name(name: bytes) -> bool:
+    return name.isascii() and name.decode("ascii").isprintable()

@@ -9,10 +9,16 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from cosy_sync import __version__
 from cosy_sync.cli.console import drop_output, say
 from cosy_sync.cli.exits import CODES, Exit, interruptible, meaning
+from cosy_sync.cli.parser import Parser, parse
+
+if TYPE_CHECKING:
+    # Never run. What packs a program into one file, such as PyInstaller, finds them by this.
+    from cosy_sync.cli import bench, demo, serve, synth  # noqa: F401
 
 __all__ = ["main"]
 
@@ -39,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if argv is None else argv
     parser = _parser(given)
-    args = parser.parse_args(given)
+    args = parse(parser, given, _COMMANDS)
     if args.run is None:
         parser.print_help(sys.stderr)
         return Exit.USAGE
@@ -57,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _told(error, verbose=args.verbose > 0)
 
 
-def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(given: Sequence[str]) -> Parser:
+    parser = Parser(
         prog="cosy-sync",
         description=_DESCRIPTION,
         epilog=_EPILOG,

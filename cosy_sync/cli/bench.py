@@ -16,8 +16,9 @@ from cosy_sync.cli.console import emit, say
 from cosy_sync.cli.exits import CODES, Exit, Stop, because, meaning, uninterrupted
 from cosy_sync.cli.options import add_service_options, make_client, number
 from cosy_sync.cli.report.figures import count
-from cosy_sync.cli.source import read_lines
+from cosy_sync.cli.source import check_kind, read_lines
 from cosy_sync.cli.target import try_writing, write_whole
+from cosy_sync.wires import capabilities_of
 
 if TYPE_CHECKING:
     from cosy_sync.cli.bench_results import BenchResults
@@ -29,14 +30,17 @@ _EXAMPLES = """\
 examples:
   cosy-sync bench                                     try it, with a server of its own
   cosy-sync bench --url https://tts.example.com/batch --api-key-file key
-  cosy-sync bench --url URL --batch-size 64 --max-texts 20000 --texts sentences.txt
+  cosy-sync bench --url URL --max-texts 5000 --texts sentences.txt
 
-Each step keeps more calls in flight: 1, 2, 4, 8 ... It never exceeds --rate and --connections, says
-before it starts how much it sends at most, sends no text again that failed, and stops by itself at
-the first refusal (429, 5xx, no connection), when texts fail, and when more calls in flight bring no
-more. Services cost money: --max-texts is the bound. Ctrl-C keeps what was measured.
+Each step keeps more calls in flight: 1, 2, 4, 8 ..., with as many texts in each call as a client
+sends by itself, or --batch-size. It never exceeds --rate and --connections, says before it starts
+how much it sends at most, sends no text again that failed, and stops by itself at the first refusal
+(429, 5xx, no connection), when texts fail, and when more calls in flight bring no more. Services
+cost money: --max-texts is the bound. Ctrl-C keeps what was measured.
 """
-_TEXTS = 1000
+# Texts in all, where nobody says how many: services that take one text a call are mostly paid for.
+_TEXTS = 1_000
+_BATCHED_TEXTS = 50_000
 _SECONDS = 2.0
 _FAILED = {"refused": Exit.FAILED, "errors": Exit.FAILED, "interrupted": Exit.INTERRUPTED}
 
@@ -66,7 +70,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     # A service that counts requests per second shows it only to steps of a whole second.
     for name, low, high, default, words in (
-        ("--max-texts", 1, 10_000_000, _TEXTS, "texts to send at most, in all"),
+        (
+            *("--max-texts", 1, 10_000_000, None),
+            f"texts to send at most, in all (default: {_TEXTS}, or {_BATCHED_TEXTS} "
+            "where a request takes several)",
+        ),
         ("--seconds", 1.0, 600.0, _SECONDS, "seconds for each step, or longer for 8 calls"),
         ("--max-in-flight", 1, 10_000, None, "calls in flight at most (default: --connections)"),
     ):
@@ -74,7 +82,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         words += "" if default is None else f" (default: {default:g})"
         parser.add_argument(name, type=kind, metavar="N", default=default, help=words)
     url = "its address (default: a server of its own, on this machine)"
-    add_service_options(parser, url=url, batch_size=1)
+    add_service_options(parser, url=url)
     parser.set_defaults(run=run)
 
 
@@ -145,18 +153,20 @@ def _plan(args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig) ->
     from cosy_sync.cli.bench_steps import ladder
     from cosy_sync.cli.bench_sweep import FEWEST, Plan
 
+    size = config.batch.max_texts
+    max_texts: int = args.max_texts or (_TEXTS if size == 1 else _BATCHED_TEXTS)
     plan = Plan(
-        texts=_texts(args, config.batch),
-        batch_size=config.batch.max_texts,
+        texts=_texts(args, config.batch, max_texts),
+        batch_size=size,
         ladder=ladder(_top(args, endpoint, config)),
         seconds=args.seconds,
         rate=endpoint.rate,
-        max_texts=args.max_texts,
+        max_texts=max_texts,
     )
-    fewest = (1 + FEWEST) * plan.batch_size
-    if args.max_texts < fewest:
+    fewest = (1 + FEWEST) * size
+    if max_texts < fewest:
         raise Stop(
-            f"--max-texts {args.max_texts} is too little: a request takes {plan.batch_size}, and "
+            f"--max-texts {max_texts} is too little: a request takes {size}, and "
             f"the first step {FEWEST} of them after one alone; give {fewest} at least"
         )
     return plan
@@ -173,13 +183,14 @@ def _top(args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig) -> 
     return top
 
 
-def _texts(args: argparse.Namespace, limits: BatchConfig) -> list[str]:
+def _texts(args: argparse.Namespace, limits: BatchConfig, most: int) -> list[str]:
     if args.texts is None:
         from cosy_sync.cli.corpus import load_sentences
 
         return [sentence.text for sentence in load_sentences()]
+    check_kind(args.texts)
     texts = []
-    for line, text in islice(read_lines(args.texts), args.max_texts):
+    for line, text in islice(read_lines(args.texts), most):
         if len(text) > limits.max_text_chars:
             long = f"{len(text)} characters, more than {limits.max_text_chars}"
             raise Stop(f"{args.texts}: line {line} has {long}; split it")
@@ -235,6 +246,7 @@ def _results(
         left_out=left_out_of(endpoint, config),
         wire=config.wire,
         batch_size=plan.batch_size,
+        usual_size=_usual_size(args, config),
         seconds=plan.seconds,
         rate=endpoint.rate,
         max_connections=endpoint.max_connections,
@@ -242,6 +254,14 @@ def _results(
         version=__version__,
         created=datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
     )
+
+
+def _usual_size(args: argparse.Namespace, config: ClientConfig) -> int | None:
+    """Return how many texts a client sends in a request by itself; None if that is not known."""
+    can = capabilities_of(config.wire)
+    if can is not None:
+        return min(BatchConfig.max_texts, can.max_texts_per_call)
+    return config.batch.max_texts if args.batch_size is None else None
 
 
 def _keep(results: BenchResults, page: Path) -> None:

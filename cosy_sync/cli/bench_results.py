@@ -47,6 +47,8 @@ class BenchResults:
     # Keyword arguments that say what the service was asked for, as they are written, and what of
     # it is not to be shown.
     settings: Sequence[str] = ()
+    # Texts in a request where nobody says how many; None if that is not known.
+    usual_size: int | None = None
     left_out: Sequence[str] = ()
 
     @property
@@ -75,7 +77,7 @@ class BenchResults:
         advice = self.advice
         if advice is None:
             return ""
-        usual = self.batch_size == ClientConfig().batch.max_texts
+        usual = self.batch_size in (self.usual_size, ClientConfig().batch.max_texts)
         code = Code(
             url=self.endpoint,
             settings=self.settings,
@@ -149,12 +151,19 @@ def _best_of(results: BenchResults) -> str:
 
 def notes_of(results: BenchResults) -> list[str]:
     """Say what a reader of the figures should know."""
+    notes = []
+    if results.usual_size is not None and results.batch_size < results.usual_size:
+        notes.append(
+            f"only requests of {count(results.batch_size)} "
+            f"text{'' if results.batch_size == 1 else 's'} were tried, and this wire takes "
+            f"{count(results.usual_size)}: without --batch-size that is what is measured"
+        )
     busy = [step for step in results.steps if step.whole and step.cpu >= _BUSY]
     if not busy:
-        return []
+        return notes
     words = f"from {busy[0].in_flight} in flight on, this client kept a core "
     words += f"{100 * busy[0].cpu:.0f} % busy: the service may be able to do more"
-    return [words]
+    return [*notes, words]
 
 
 def json_of(results: BenchResults) -> str:

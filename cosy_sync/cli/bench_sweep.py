@@ -32,6 +32,7 @@ from cosy_sync.cli.bench_steps import (
     verdict,
 )
 from cosy_sync.cli.exits import is_hopeless, uninterrupted
+from cosy_sync.cli.wording import in_options
 from cosy_sync.events import AttemptFinished, BreakerChanged
 
 __all__ = ["FEWEST", "Meter", "Plan", "Sweep", "careful"]
@@ -93,7 +94,7 @@ class Meter:
             timing, error = event.timing, event.error
             self._note(Call(timing.started, timing.total, timing.connect, error))
             if error is not None and is_refusal(error):
-                self._refuse(error.message)
+                self._refuse(in_options(error.message))
         elif isinstance(event, BreakerChanged) and event.new == "open":
             self._refuse("half of the calls fail, and the breaker opened")
 
@@ -247,7 +248,7 @@ class Sweep:
             texts = notes.failed + len(notes.spoken)
             if self._meter.refusal is None and too_many(notes.failed, texts):
                 words = f"{notes.failed} of {texts} texts failed at {notes.in_flight} in flight"
-                self.end = End("errors", f"{words}; the latest: {error.message}")
+                self.end = End("errors", f"{words}; the latest: {in_options(error.message)}")
 
     def _texts_ran_out(self) -> End:
         words = f"the {self._plan.max_texts:,} texts of --max-texts do not suffice for more"

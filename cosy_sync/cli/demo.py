@@ -15,6 +15,7 @@ from cosy_sync import ClientConfig, CosyClient, Endpoint, InterruptedBatch, Outc
 from cosy_sync.cli.console import emit, say
 from cosy_sync.cli.exits import CODES, Exit, Stop, because
 from cosy_sync.cli.options import number
+from cosy_sync.hints import install_line
 
 if TYPE_CHECKING:
     from cosy_sync import Stats
@@ -38,7 +39,7 @@ _SERIAL_TEXTS = 20
 _SHOWN_PROBLEMS = 10
 # Seconds of speech that are believed, by engine: a sentence of the corpus has about 20 characters.
 _SPEECH_SECONDS = {"espeak": (1.0, 15.0), "tone": (0.1, 60.0)}
-_SPEECH_HINT = "for real speech: pip install 'cosy-sync[server]'"
+_SPEECH_HINT = f"for real speech: {install_line('server')}"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

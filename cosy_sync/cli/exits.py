@@ -15,9 +15,11 @@ from cosy_sync import (
     ConnectError,
     CosyError,
     DeadlineError,
+    InvalidTextError,
     RefusedError,
     ServerError,
 )
+from cosy_sync.cli.wording import in_options
 
 __all__ = [
     "CODES",
@@ -30,6 +32,7 @@ __all__ = [
     "meaning",
     "refuses_key",
     "uninterrupted",
+    "was_tried",
     "words_of",
 ]
 
@@ -93,6 +96,19 @@ def _was_unreachable(error: CosyError) -> bool:
     return bool(tries) and all(isinstance(each, ConnectError) for each in tries)
 
 
+def was_tried(error: CosyError) -> bool:
+    """Tell whether an attempt was made for a text, or it can never be sent as it is."""
+    tries = [*error.attempts, error]
+    return isinstance(error, InvalidTextError) or any(map(_is_attempt, tries))
+
+
+def _is_attempt(error: CosyError) -> bool:
+    if isinstance(error, DeadlineError):
+        # Its class cannot know: the time may have run out before anything was sent.
+        return (error.phase or "").startswith(("waiting for the service", "waiting for room"))
+    return error.sent or isinstance(error, ConnectError)
+
+
 def because(error: OSError) -> str:
     """Say what the system refused, without the number and the path."""
     return error.strerror or str(error) or type(error).__name__
@@ -100,12 +116,12 @@ def because(error: OSError) -> str:
 
 def words_of(error: CosyError) -> str:
     """Say what happened, at which endpoint, and what failed before we sent nothing more."""
-    words = error.message
+    words = in_options(error.message)
     if error.endpoint is not None and error.endpoint not in words:
         words += f" [{error.endpoint}]"
     tries = [each for each in error.attempts if not isinstance(each, RefusedError)]
     if isinstance(error, RefusedError) and tries:
-        words += f"; before: {tries[-1].message}"
+        words += f"; before: {in_options(tries[-1].message)}"
     return words
 
 

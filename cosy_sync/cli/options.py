@@ -6,11 +6,11 @@ import argparse
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint, Voice
+from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint, Observer, Voice
 from cosy_sync.cli.exits import Stop, because
 from cosy_sync.settings import endpoints_from_environment
 
@@ -29,20 +29,17 @@ def add_service_options(
     parser: argparse.ArgumentParser,
     *,
     url: str = "its address; again for each further endpoint (default: COSY_SYNC_URL)",
-    batch_size: int | None = None,
 ) -> None:
     """Add what says where the service is, what it may take and what it should speak like.
 
     Args:
         url: the help for --url.
-        batch_size: a default other than the client's.
     """
-    _add_service(parser.add_argument_group("the service"), url, batch_size)
+    _add_service(parser.add_argument_group("the service"), url)
     _add_speech(parser.add_argument_group("the speech"))
-    parser.set_defaults(batch_size=batch_size)
 
 
-def _add_service(group: argparse._ArgumentGroup, url: str, batch_size: int | None) -> None:
+def _add_service(group: argparse._ArgumentGroup, url: str) -> None:
     group.add_argument("--url", action="append", help=url)
     group.add_argument(
         "--wire",
@@ -61,10 +58,10 @@ def _add_service(group: argparse._ArgumentGroup, url: str, batch_size: int | Non
     for name, kind, words, value in (
         ("--rate", float, "requests per second to each endpoint", default.rate),
         ("--connections", int, "connections to each endpoint", default.max_connections),
-        ("--batch-size", int, "texts in one request", batch_size or BatchConfig.max_texts),
+        ("--batch-size", int, "texts in one request", BatchConfig.max_texts),
         ("--deadline", float, "seconds for each text, retries included", ClientConfig.deadline),
     ):
-        less = "" if name == "--deadline" or value == 1 else "; other wires: what is usual there"
+        less = "" if name == "--deadline" else "; other wires: what is usual there"
         help = f"{words} (default: {value:g}{less})"
         group.add_argument(name, type=kind, metavar="N", help=help)
 
@@ -117,11 +114,16 @@ def _fields(text: str) -> dict[str, Any]:
     return value
 
 
-def make_client(args: argparse.Namespace, config: ClientConfig | None = None) -> CosyClient:
+def make_client(
+    args: argparse.Namespace,
+    config: ClientConfig | None = None,
+    observers: Sequence[Observer] = (),
+) -> CosyClient:
     """Make a client of the options, and of COSY_SYNC_* variables for those that were not given.
 
     Args:
         config: takes the place of the variables.
+        observers: told of what happens.
 
     Raises ConfigError, and Stop for a key that cannot be read.
     """
@@ -132,7 +134,7 @@ def make_client(args: argparse.Namespace, config: ClientConfig | None = None) ->
         settings["voice"] = Voice(_speaker(args, config), **voice)
     if args.api_key_file is not None:
         settings["api_key"] = _read_key(args.api_key_file)
-    return CosyClient(endpoints(args), config=config, **settings)
+    return CosyClient(endpoints(args), config=config, observers=observers, **settings)
 
 
 def _speaker(args: argparse.Namespace, config: ClientConfig | None) -> str | None:
@@ -142,7 +144,7 @@ def _speaker(args: argparse.Namespace, config: ClientConfig | None) -> str | Non
         return given
     if config is not None:
         return config.voice.name if config.voice is not None else None
-    return os.environ.get("COSY_SYNC_VOICE")
+    return os.environ.get("COSY_SYNC_VOICE", "").strip() or None
 
 
 def endpoints(args: argparse.Namespace) -> list[Endpoint] | None:

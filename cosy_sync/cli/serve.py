@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
             **{name: getattr(args, name) for name in _FIELDS},
         )
     except ValueError as error:
-        return _complain(str(error))
+        return _complain(_in_options(str(error)))
     try:
         numbers = serve_forever(
             config,
@@ -355,6 +356,14 @@ def _summary(numbers: dict[str, object]) -> str:
         f"peak {numbers['connections_peak']} connections, "
         f"{numbers['peak_requests_per_second']} requests/s"
     )
+
+
+def _in_options(message: str) -> str:
+    """Name the option of a field, and leave out what only Python can give."""
+    named = re.sub(r"^faults\[(.*?)\] is", r"--fault \1: the probability is", message)
+    named = re.sub(r"^(\w+) is ", lambda found: f"--{found[1].replace('_', '-')} is ", named)
+    named = re.sub(r"^shortages: ", "--shortage: ", named)
+    return named.removesuffix(", or None")
 
 
 def _complain(message: str) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import os
+import stat
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +16,7 @@ from typing import BinaryIO
 from cosy_sync import text_hash
 from cosy_sync.cli.exits import Stop, because
 
-__all__ = ["Item", "Source", "count_lines", "read_lines"]
+__all__ = ["Item", "Source", "check_kind", "count_lines", "read_lines"]
 
 Line = tuple[int, str]
 
@@ -65,9 +67,36 @@ class Source:
         """Return the place of the oldest text without an outcome, which has one now."""
         return self._given.popleft()
 
+    def newest(self) -> Item:
+        """Return the place of the text that was given last."""
+        return self._given[-1]
+
     def stop(self) -> None:
         """Give no more texts."""
         self._stopped = True
+
+
+# Files that are no plain texts: what they are, what would be spoken too, how to get the texts out.
+_OTHER_KINDS = (
+    (".csv .tsv", "a table", "commas and column names", "tail -n +2 {0} | cut -d, -f1"),
+    (".jsonl .ndjson .json", "JSON", "field names", "jq -r .text {0}"),
+    (".srt .vtt .lrc .ass", "a file of subtitles", "numbers and times", "grep -v -e '-->' {0}"),
+    (".html .htm .xml .ssml .rtf", "marked up", "marks", "pandoc -t plain {0}"),
+    (".yaml .yml .toml", "a file of settings", "names", "yq -r .texts[] {0}"),
+    (".docx .odt .pdf .epub .xlsx", "a document", "codes", "pandoc -t plain --wrap=none {0}"),
+)
+
+
+def check_kind(path: str) -> None:
+    """Raise Stop for a file that by its name is no plain text: it would be read aloud as it is."""
+    ending = Path(path).suffix.lower()
+    for endings, what, more, command in _OTHER_KINDS:
+        if ending and ending in endings.split():
+            raise Stop(
+                f"{path} is {what}, and its {more} would be spoken too; take the texts out first, "
+                f"one a line, such as with: {command.format(path)} > texts.txt (to speak every "
+                f"line as it is: -f - < {path})"
+            )
 
 
 def read_lines(path: str) -> Iterator[Line]:
@@ -83,13 +112,30 @@ def read_lines(path: str) -> Iterator[Line]:
 
 
 def count_lines(path: str) -> int | None:
-    """Count the texts of a regular file; None for what can be read only once.
+    """Count the texts of a regular file, also as standard input; None for what can be read once.
 
     Raises Stop for a file that is not UTF-8, before anything of it is sent.
     """
-    if path == "-" or not Path(path).is_file():
+    if path == "-":
+        return _count_ahead()
+    if not Path(path).is_file():
         return None
     return sum(1 for _ in read_lines(path))
+
+
+def _count_ahead() -> int | None:
+    """Count the texts of standard input where it is a file, and go back to its beginning."""
+    try:
+        file = sys.stdin.buffer
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return None
+        start = file.tell()
+    except (OSError, ValueError, AttributeError):  # closed, or none of the system's
+        return None
+    try:
+        return sum(1 for _ in read_lines("-"))
+    finally:
+        file.seek(start)
 
 
 def _open(path: str) -> nullcontext[BinaryIO] | BinaryIO:

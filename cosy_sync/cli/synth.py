@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
+from pathlib import Path
 
-from cosy_sync import CosyClient, CosyError, Outcome
+from cosy_sync import CosyClient, CosyError, Outcome, text_hash
 from cosy_sync.cli.console import Screen
 from cosy_sync.cli.exits import (
     CODES,
@@ -18,9 +20,10 @@ from cosy_sync.cli.exits import (
     uninterrupted,
 )
 from cosy_sync.cli.options import add_service_options, make_client
-from cosy_sync.cli.source import Source, count_lines
+from cosy_sync.cli.silence import Silence
+from cosy_sync.cli.source import Item, Source, check_kind, count_lines, read_lines
 from cosy_sync.cli.tally import Tally
-from cosy_sync.cli.target import Target, check_template, open_target
+from cosy_sync.cli.target import Naming, Target, check_template, open_target
 
 __all__ = ["add_parser", "run"]
 
@@ -33,10 +36,12 @@ examples:
   cosy-sync synth -o out -- -5度 "text that begins with a dash"
 
 Each line of a file is one text; blank lines are left out. A file of a million lines needs no more
-memory than a short one: each sound is written as it comes, whole or not at all, and one of the
-same name is replaced. Texts that fail are listed by their line and a hash, never by their words.
+memory than a short one: each sound is written as it comes, whole or not at all. A file of the same
+name is never replaced without --overwrite. Texts that fail are listed by their number, their line
+and a hash, never by their words.
 """
 _DIGITS = 4
+_MOST_DIGITS = 9
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -65,6 +70,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="names of the files in a directory, of {index}, {line} and {hash}: for example "
         "'{index:04d}-{hash}' (default: the index, with as many digits as the longest needs)",
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace recordings of an earlier run"
+    )
     parser.add_argument("--json", action="store_true", help="tell of each text as a JSON line")
     parser.add_argument("--no-progress", action="store_true", help="draw no progress bar")
     add_service_options(parser)
@@ -82,16 +90,37 @@ def run(args: argparse.Namespace) -> int:
     """Speak what the options ask for; return the exit code. Raises Stop and CosyError."""
     _check(args)
     total = len(args.text) if args.file is None else count_lines(args.file)
-    client = make_client(args)
-    digits = max(_DIGITS, len(str(total or 0)))
-    template = args.name or f"{{index:0{digits}d}}"
-    target = open_target(args.output, template, args.format or client.config.format)
+    silence = Silence()
+    client = make_client(args, observers=[silence])
+    naming = _naming(args, total)
+    target = open_target(args.output, naming, args.format or client.config.format)
+    if total is not None and target.several and not args.overwrite:
+        _check_names(args, target)
     source = Source.of_arguments(args.text) if args.file is None else Source.of_file(args.file)
     # Sound on standard output is for a player, whose own messages a bar would disturb.
     to_stdout = args.output == "-"
-    screen = Screen(bar=not (args.no_progress or to_stdout), total=total)
-    tally = Tally(screen, as_json=args.json, quiet_output=to_stdout)
-    return Synthesis(source, target, tally).run(client)
+    bar = not (args.no_progress or to_stdout)
+    with Screen(bar=bar, total=total, trouble=silence.words) as screen:
+        tally = Tally(screen, as_json=args.json, quiet_output=to_stdout)
+        return Synthesis(source, target, tally).run(client)
+
+
+def _check_names(args: argparse.Namespace, target: Target) -> None:
+    """Raise Stop before anything is sent if a text's sound would replace a recording."""
+    with os.scandir(args.output) as there:
+        if next(there, None) is None:
+            return
+    lines = enumerate(args.text, 1) if args.file is None else read_lines(args.file)
+    for index, (line, text) in enumerate(lines, 1):
+        target.check(Item(index, line, text_hash(text)))
+
+
+def _naming(args: argparse.Namespace, total: int | None) -> Naming:
+    digits = max(_DIGITS, len(str(total or 0)))
+    if total is None and args.json:
+        # What was told of cannot be renamed any more.
+        digits = _MOST_DIGITS
+    return Naming(template=args.name, digits=digits, grows=total is None, overwrite=args.overwrite)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -101,6 +130,11 @@ def _check(args: argparse.Namespace) -> None:
         raise Stop("nothing to speak: give texts, or -f FILE (- for standard input)")
     if args.json and args.output == "-":
         raise Stop("--json and -o - both want standard output: write the sound to a file")
+    if args.file is not None:
+        check_kind(args.file)
+    for text in args.text:
+        if Path(text).suffix and len(text) < 256 and os.path.isfile(text):
+            raise Stop(f"{text} is a file: to speak its lines, write -f {text}")
 
 
 class Synthesis:
@@ -129,18 +163,24 @@ class Synthesis:
         except (Stop, CosyError, KeyboardInterrupt) as error:
             raise self._ended(error) from error
         tally.close(str(self._target))
-        return Exit.FAILED if tally.failed else Exit.DONE
+        return Exit.FAILED if tally.failed or tally.unsent else Exit.DONE
 
     def _speak(self, client: CosyClient) -> None:
         # The first text goes alone: a wrong address or key shows before a million texts wait, and
         # a pipe hears it before the next line comes.
-        first = list(islice(self._source, 1 if self._target.several else 2))
+        first = list(islice(self._checked(self._source), 1 if self._target.several else 2))
         if not self._target.several and len(first) != 1:
             self._refuse(len(first))
         rest = self._source if self._target.several else ()
-        for outcome in chain(client.synth_iter(first), client.synth_iter(rest)):
+        for outcome in chain(client.synth_iter(first), client.synth_iter(self._checked(rest))):
             with uninterrupted():
                 self._take(outcome)
+
+    def _checked(self, texts: Iterable[str]) -> Iterator[str]:
+        """Yield texts whose files are not there yet: none is sent whose sound cannot be kept."""
+        for text in texts:
+            self._target.check(self._source.newest())
+            yield text
 
     def _refuse(self, texts: int) -> None:
         if not texts:
@@ -156,8 +196,9 @@ class Synthesis:
             file = self._target.save(item, outcome.audio)
             self._tally.saved(item, outcome.audio, file)
             return
-        error = outcome.error
-        assert error is not None
+        assert outcome.error is not None
+        # Numbered as everywhere here, also where -v shows it.
+        error = outcome.error.with_details(index=item.index)
         # A service that has answered before may come back; a key that is refused will not.
         if is_hopeless(error) and (not self._tally.ok or refuses_key(error)):
             self._hopeless = error
@@ -168,7 +209,7 @@ class Synthesis:
         tally = self._tally
         code, words = meaning(error)
         tally.close(str(self._target), stopped=words)
-        if tally.ok or tally.failed:
+        if tally.done:
             words += f"; {tally.half_way(str(self._target))}"
             code = Exit.FAILED if code == Exit.USAGE else code
         return Stop(words, code)

@@ -9,7 +9,7 @@ from typing import Any
 
 from cosy_sync import Audio, CosyError
 from cosy_sync.cli.console import Screen, emit
-from cosy_sync.cli.exits import words_of
+from cosy_sync.cli.exits import was_tried, words_of
 from cosy_sync.cli.report.figures import count, duration, number, speech
 from cosy_sync.cli.source import Item
 
@@ -35,6 +35,13 @@ class Tally:
         self._listed = 0
         self.ok = 0
         self.failed = 0
+        # Texts that were given up before anything was sent for them.
+        self.unsent = 0
+
+    @property
+    def done(self) -> int:
+        """Return how many texts have an outcome."""
+        return self.ok + self.failed + self.unsent
 
     def saved(self, item: Item, audio: Audio, file: str | None) -> None:
         """Count a text that was spoken and kept."""
@@ -44,7 +51,7 @@ class Tally:
             # The file's contents; hashed only where somebody gets to see it.
             bare = file is not None and not file.lower().endswith(".wav")
             data = audio.pcm() if bare else audio.wav()
-            emit(
+            self._screen.emit(
                 _line(
                     item,
                     file=file,
@@ -53,24 +60,31 @@ class Tally:
                     sha256=hashlib.sha256(data).hexdigest(),
                 )
             )
-        self._screen.draw(self.ok + self.failed)
+        self._screen.draw(self.done)
 
     def lost(self, item: Item, error: CosyError, *, listed: bool = True) -> None:
-        """Count a text that failed; list the first few.
+        """Count a text that failed, or was not sent; list the first few.
 
         Args:
             listed: False for an error that will be told anyway, as the end of all.
         """
-        self.failed += 1
-        self._listed += listed
-        if listed and self._listed <= _SHOWN_FAILURES:
+        tried = was_tried(error)
+        self.failed += tried
+        self.unsent += not tried
+        # Texts that were not sent share one reason.
+        listed = listed and (tried or self.unsent == 1)
+        self._listed += listed and tried
+        if listed and (self._listed <= _SHOWN_FAILURES or not tried):
             line = "" if item.line == item.index else f" (line {item.line})"
+            what = "failed" if tried else "was not sent"
             self._screen.say(
-                f"cosy-sync: text {item.index}{line} #{item.hash} failed: {_named(error)}"
+                f"cosy-sync: text {item.index}{line} #{item.hash} {what}: {_named(error)}"
             )
         if self._as_json:
-            emit(_line(item, error=_named(error)))
-        self._screen.draw(self.ok + self.failed)
+            self._screen.emit(
+                _line(item, error=_named(error), **({} if tried else {"sent": False}))
+            )
+        self._screen.draw(self.done)
 
     def close(self, where: str, stopped: str | None = None) -> None:
         """Tell the sum.
@@ -79,10 +93,10 @@ class Tally:
             where: the name of what took the sound.
             stopped: why the work ended early.
         """
-        self._screen.clear()
         more = self._listed - _SHOWN_FAILURES
         if more > 0:
             self._screen.say(f"cosy-sync: and {count(more)} more failed")
+        self._screen.close()
         if self._as_json:
             emit(json.dumps(self._sums(stopped)))
         elif stopped is None:
@@ -91,18 +105,23 @@ class Tally:
 
     def half_way(self, where: str) -> str:
         """Say what there is of a work that ended early."""
-        words = f"{_texts(self.ok)} spoken and kept in {where}, " if self.ok else ""
-        words += f"{_texts(self.failed)} failed"
-        if self.ok + self.failed == self._screen.total:
-            return words
-        return f"{words}, the rest was not spoken"
+        kept = f"{_texts(self.ok)} spoken and kept in {where}" if self.ok else ""
+        rest = "" if self.done == self._screen.total else "the rest was not spoken"
+        return ", ".join(words for words in (kept, self._lost(), rest) if words)
+
+    def _lost(self) -> str:
+        """Say how many texts failed and how many were not sent; nothing where there are none."""
+        counts = [(self.failed, "failed")]
+        counts += [(self.unsent, f"{'was' if self.unsent == 1 else 'were'} not sent")]
+        return ", ".join(f"{_texts(value)} {what}" for value, what in counts if value)
 
     def _sums(self, stopped: str | None) -> dict[str, Any]:
         wall = time.monotonic() - self._started
         return {
-            "texts": self.ok + self.failed,
+            "texts": self.done,
             "ok": self.ok,
             "failed": self.failed,
+            "unsent": self.unsent,
             "speech_seconds": round(self._speech, 3),
             "wall_seconds": round(wall, 3),
             "texts_per_second": round(self.ok / max(wall, 1e-9), 2),
@@ -110,13 +129,13 @@ class Tally:
         }
 
     def _sentence(self, where: str) -> str:
-        texts = self.ok + self.failed
-        if not texts:
+        if not self.done:
             return "there was nothing to speak"
         wall = time.monotonic() - self._started
         words = f"{_texts(self.ok)} spoken to {where}: {speech(self._speech)} of speech "
         words += f"in {duration(wall)} ({number(self.ok / max(wall, 1e-9))} texts/s)"
-        return f"{words}; {_texts(self.failed)} failed" if self.failed else words
+        lost = self._lost()
+        return f"{words}; {lost}" if lost else words
 
 
 def _texts(value: int) -> str:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import string
 import sys
 import tempfile
+from array import array
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from cosy_sync import Audio
 from cosy_sync.cli.console import emit_bytes
-from cosy_sync.cli.exits import Stop, because
+from cosy_sync.cli.exits import Exit, Stop, because
 from cosy_sync.cli.source import Item
 
 __all__ = [
     "Folder",
+    "Naming",
     "OneFile",
     "Pipe",
     "Target",
@@ -38,6 +42,10 @@ class Target(Protocol):
     # Whether it can take more than one text.
     several: bool
 
+    def check(self, item: Item) -> None:
+        """Raise Stop if a text's sound would replace another recording: before it is sent."""
+        ...
+
     def save(self, item: Item, audio: Audio) -> str | None:
         """Keep the sound; return the file's path. Raises Stop when it cannot."""
         ...
@@ -47,20 +55,76 @@ class Target(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """How files are called: a template, or else numbers of so many digits.
+
+    `grows`: nobody knows how many texts there will be, so the digits become more with them, and
+    the files that are there are renamed: their names sort. `overwrite`: a recording of an earlier
+    run may be replaced.
+    """
+
+    template: str | None = None
+    digits: int = 4
+    grows: bool = False
+    overwrite: bool = False
+
+    def name(self, item: Item) -> str:
+        """Return the name of a text's file, without its ending."""
+        if self.template is None:
+            return f"{item.index:0{self.digits}d}"
+        return self.template.format(index=item.index, line=item.line, hash=item.hash)
+
+
 class Folder:
     """A file for each text."""
 
     several = True
 
-    def __init__(self, path: Path, template: str, ending: str) -> None:
+    def __init__(self, path: Path, naming: Naming, ending: str) -> None:
         self._path = path
-        self._template = template
+        self._naming = naming
         self._ending = ending
+        # Numbers of the files of this run, while they may have to be renamed.
+        self._written = array("Q")
+
+    def check(self, item: Item) -> None:
+        """Raise Stop for a file of the name that a text's sound will get."""
+        if self._naming.overwrite:
+            return
+        if self._naming.grows and self._naming.template is None and not self._written:
+            # Numbers with more digits would be met later, and until then stand among ours.
+            for path in self._path.glob(f"[0-9]*{self._ending}"):
+                if path.stem.isdecimal():
+                    _refuse_old(path)
+        _refuse_old(self._place(item))
 
     def save(self, item: Item, audio: Audio) -> str:
         """Write the file; it appears whole or not at all."""
-        name = self._template.format(index=item.index, line=item.line, hash=item.hash)
-        return _write(self._path / f"{name}{self._ending}", audio)
+        if self._naming.grows and self._naming.template is None:
+            while item.index >= 10**self._naming.digits:
+                self._widen()
+        self.check(item)
+        file = _write(self._place(item), audio)
+        if self._naming.grows:
+            self._written.append(item.index)
+        return file
+
+    def _place(self, item: Item) -> Path:
+        return self._path / f"{self._naming.name(item)}{self._ending}"
+
+    def _widen(self) -> None:
+        """Give every number one digit more, in the names of the files that are there as well."""
+        narrow, self._naming = self._naming, replace(self._naming, digits=self._naming.digits + 1)
+        for index in self._written:
+            item = Item(index, index, "")
+            old, new = self._path / f"{narrow.name(item)}{self._ending}", self._place(item)
+            if not narrow.overwrite:
+                _refuse_old(new)
+            try:
+                os.replace(old, new)
+            except OSError as error:
+                raise Stop(f"cannot rename {old}: {because(error)}", Exit.FAILED) from error
 
     def __str__(self) -> str:
         return f"{self._path}{os.sep}"
@@ -71,11 +135,18 @@ class OneFile:
 
     several = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
         self._path = path
+        self._overwrite = overwrite
+
+    def check(self, item: Item | None = None) -> None:
+        """Raise Stop if the file is there."""
+        if not self._overwrite:
+            _refuse_old(self._path)
 
     def save(self, item: Item, audio: Audio) -> str:
         """Write the file; it appears whole or not at all."""
+        self.check()
         return _write(self._path, audio)
 
     def __str__(self) -> str:
@@ -90,6 +161,9 @@ class Pipe:
     def __init__(self, *, bare: bool) -> None:
         self._bare = bare
 
+    def check(self, item: Item) -> None:
+        """Let everything pass: nothing is replaced."""
+
     def save(self, item: Item, audio: Audio) -> None:
         """Write all of it at once."""
         emit_bytes(audio.pcm() if self._bare else audio.wav())
@@ -98,22 +172,30 @@ class Pipe:
         return "standard output"
 
 
+def _refuse_old(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise Stop(
+            f"{path} is there already; --overwrite replaces recordings of an earlier run, -o takes "
+            "them elsewhere"
+        )
+
+
 def _write(path: Path, audio: Audio) -> str:
     try:
         return str(audio.save(path))
     except OSError as error:
-        raise Stop(f"cannot write {path}: {because(error)}") from error
+        raise Stop(f"cannot write {path}: {because(error)}", Exit.FAILED) from error
 
 
-def open_target(output: str, template: str, kind: str) -> Target:
+def open_target(output: str, naming: Naming, kind: str) -> Target:
     """Choose the target that `output` means, and make sure that it can be written.
 
     Args:
         output: a directory, a file's path, or `-`.
-        template: names of the files in a directory, as `check_template` allows.
+        naming: names of the files in a directory, with a template that `check_template` allows.
         kind: `wav` or `pcm`.
 
-    Raises Stop for what cannot be written.
+    Raises Stop for what cannot be written, and for a file that must not be replaced.
     """
     if output == "-":
         return _pipe(kind)
@@ -121,12 +203,14 @@ def open_target(output: str, template: str, kind: str) -> Target:
     ending = path.suffix.lower()
     if ending in ENDINGS and not path.is_dir():
         try_writing(path.parent)
-        return OneFile(path)
+        file = OneFile(path, overwrite=naming.overwrite)
+        file.check()
+        return file
     if ending in _OTHER_SOUND and not path.is_dir():
         raise Stop(f"cannot write {path}: use a name that ends in {', '.join(ENDINGS)}")
     make_folder(path)
-    ending = "" if template.endswith(ENDINGS) else f".{kind}"
-    return Folder(path, template, ending)
+    ending = "" if (naming.template or "").endswith(ENDINGS) else f".{kind}"
+    return Folder(path, naming, ending)
 
 
 def _pipe(kind: str) -> Target:
@@ -161,7 +245,8 @@ def try_writing(folder: Path) -> None:
 
 def write_whole(path: Path, content: str) -> None:
     """Write a text file; it appears whole or not at all. Raises OSError."""
-    part = path.with_name(f".{path.name}.part")
+    # Not made of its name, which may be as long as the system allows.
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         part.write_text(content, encoding="utf-8")
         os.replace(part, path)
@@ -181,7 +266,9 @@ def check_template(template: str) -> str:
     plain = "".join(literal for literal, *_ in string.Formatter().parse(template))
     if any(char in "/\\\0" or not char.isprintable() for char in plain) or template[0] in ".-~":
         raise ValueError("must be a plain file name, without directories")
-    if len(template.format(index=10**12, line=10**12, hash="0" * 10).encode()) > 200:
+    # A file's name has at most 255 bytes; its ending may be added.
+    longest = template.format(index=10**12, line=10**12, hash="0" * 10)
+    if len(longest.encode()) > 255 - len(ENDINGS[0]) * (not template.endswith(ENDINGS)):
         raise ValueError("is too long for a file name")
     return template
 

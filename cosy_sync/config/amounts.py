@@ -77,6 +77,9 @@ class PoolConfig:
     ssl_context: ssl.SSLContext | None = None
     # Take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
     trust_env: bool = True
+    # Follow a service's link to its sound (wire `dashscope_http`) into private networks too. True
+    # lets whoever answers for the service make this machine ask there.
+    private_links: bool = False
 
     def __post_init__(self) -> None:
         check(
@@ -84,7 +87,7 @@ class PoolConfig:
             count("max_connections")
             + positive("idle_expiry", "max_age", "dns_refresh")
             + not_negative("dns_keep")
-            + flag("verify_tls", "trust_env"),
+            + flag("verify_tls", "trust_env", "private_links"),
         )
 
     @classmethod

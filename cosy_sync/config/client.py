@@ -19,6 +19,7 @@ from ..checks import (
     positive,
 )
 from ..errors import ConfigError
+from ..hints import advice_for_group
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .interactive import CoalesceConfig, HedgeConfig
@@ -103,7 +104,11 @@ class ClientConfig:
         check(self, _CLIENT_RULES)
         for name, cls in GROUPS.items():
             if not isinstance(getattr(self, name), cls):
-                raise ConfigError(f"{name}: expected a {cls.__name__}, got {getattr(self, name)!r}")
+                kind = cls.__name__
+                raise ConfigError(
+                    f"{name}: expected {'an' if kind[0] in 'EO' else 'a'} {kind}, got "
+                    f"{getattr(self, name)!r}; {advice_for_group(name, cls)}"
+                )
 
 
 class Settings(TypedDict, total=False):

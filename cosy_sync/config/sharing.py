@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from ..checks import check, count, positive
 from ..errors import ConfigError
+from ..hints import install_line
 
 __all__ = ["SharingConfig"]
 
@@ -47,4 +48,4 @@ def _check_url(url: Any) -> None:
     if not good:
         raise ConfigError("redis_url: expected redis://HOST:PORT/0, rediss://... or unix://PATH")
     if find_spec("redis") is None:
-        raise ConfigError("redis_url: needs the package redis; pip install 'cosy-sync[redis]'")
+        raise ConfigError(f"redis_url: needs the package redis; {install_line('redis')}")

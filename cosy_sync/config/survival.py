@@ -180,7 +180,8 @@ class VerifyConfig:
 
     # False accepts any well-formed audio; missing or doubled items are refused all the same.
     enabled: bool = True
-    # Seconds of speech per character: the widest plausible bounds.
+    # Seconds of speech per character: the widest plausible bounds. Of the least, silence counts for
+    # nothing.
     min_seconds_per_char: float = 0.02
     max_seconds_per_char: float = 2.0
     # Seconds that every text may last longer: pauses at both ends.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ..clock import Clock
 from ..errors import (
+    BadAudioError,
     ClosedError,
     CosyError,
     DeadlineError,
@@ -37,7 +38,7 @@ __all__ = ["Caller"]
 # The shortest wait for a breaker, in seconds: others may be probing.
 _BREAKER_NAP = 0.1
 # What cures a service that gets more than it can speak in time.
-_SEND_LESS = "send less at once with batch_size= or Endpoint(max_connections=...)"
+_SEND_LESS = "send less at once (batch_size, max_connections)"
 # The shortest wait for what this machine is out of.
 _SCARCITY_NAP = 0.1
 # The wait for an endpoint that has died, where its breaker is not open yet.
@@ -192,7 +193,20 @@ class Caller:
         except ClosedError as error:
             self._fail(job, again, error)
             return []
-        return [_Group(again, (*group.avoid, station), group.attempt + 1)]
+        return self._groups(job, group, station, again)
+
+    def _groups(
+        self, job: Job, group: _Group, station: Station, again: Sequence[Utterance]
+    ) -> list[_Group]:
+        """Return the groups in which texts are sent again: together, unless one must be alone."""
+        together: list[Utterance] = []
+        apart: list[Utterance] = []
+        for text in again:
+            alone = _needs_own_request(job.tries[text.index][-1])
+            (apart if alone else together).append(text)
+        avoid, attempt = (*group.avoid, station), group.attempt + 1
+        groups = [together, *([text] for text in apart)]
+        return [_Group(texts, avoid, attempt) for texts in groups if texts]
 
     def _outlasts(self, job: Job, station: Station, error: CosyError) -> bool:
         """Return whether a text waits for an endpoint that has died, after all of its retries.
@@ -209,6 +223,8 @@ class Caller:
         now = self._clock.now()
         if wait >= job.deadline.remaining(now):
             reason = "deadline"
+        elif _needs_own_request(error):
+            return True  # the service works, and is only asked whom it meant
         elif job.interactive and not self._budget.withdraw(1, now):
             reason = "budget"
         else:
@@ -229,7 +245,7 @@ class Caller:
             setting = "timeouts=TimeoutConfig(first_byte=...)"
             return error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
         where = f"waiting for the service ({phase}); {load}"
-        late = job.deadline.error(f"{where}: raise deadline=, or {_SEND_LESS}")
+        late = job.deadline.error(f"{where}: raise the deadline, or {_SEND_LESS}")
         late.phase = f"waiting for the service ({phase})"
         late.__cause__ = error
         return late.with_details(endpoint=error.endpoint)
@@ -257,3 +273,7 @@ class Caller:
                 latency=timing.queued + timing.total if timing else 0.0,
             )
         )
+
+
+def _needs_own_request(error: CosyError) -> bool:
+    return isinstance(error, BadAudioError) and error.alone

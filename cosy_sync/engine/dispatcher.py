@@ -146,7 +146,7 @@ class Dispatcher:
             if self._verdict is None:
                 self._send(batch)
             else:
-                self._refuse(batch, self._verdict)
+                self._refuse_unsent(batch, self._verdict)
                 return
 
     def _may_send(self) -> bool:
@@ -173,11 +173,11 @@ class Dispatcher:
                 else:
                     self._verdict = self._verdict or self._why_give_up()
                 if self._verdict is not None:
-                    self._refuse(batch, self._verdict)
+                    self._refuse_unsent(batch, self._verdict)
                     return
             self._submit()
         except ClosedError as error:
-            self._refuse(batch, error)
+            self._refuse_unsent(batch, error)
             self._verdict = error
             if self._terms.lazy:  # its input may have no end
                 self._ended, self._last_error = True, error
@@ -341,7 +341,7 @@ class Dispatcher:
         """Refuse what stands ready."""
         for job in self._leave_ready():
             self._jobs.remove(job)
-            self._refuse(job.texts, error)
+            self._refuse_unsent(job.texts, error)
 
     def _leave_ready(self) -> list[Job]:
         """Return what stands ready, without its places at the tenant's gate."""
@@ -357,6 +357,9 @@ class Dispatcher:
     def _note(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
             self._done[outcome.index] = outcome
+
+    def _refuse_unsent(self, texts: Sequence[Utterance], error: CosyError) -> None:
+        self._refuse(texts, error.with_details(sent=False))
 
     def _refuse(self, texts: Sequence[Utterance], error: CosyError) -> None:
         for text in texts:

@@ -48,6 +48,7 @@ class Speech:
         self._attempter = attempter
         self._job = job
         self._station = station
+        self._wire = attempter.wires[station.endpoint.url]
         self._number = number
         self._text = job.texts[0]
         # Where the text comes in pieces; they are put together when it has ended.
@@ -57,9 +58,7 @@ class Speech:
         self._reader: StreamReader
         self._reply: Ongoing | None = None
         # Seconds: from sending until the head of the reply, until the first sound, in all reads.
-        self._head = 0.0
-        self._first_audio = 0.0
-        self._waited = 0.0
+        self._head = self._first_audio = self._waited = 0.0
         self._sound: list[bytes] = []
         self._size = 0
         # The first sound is there; the listener took it.
@@ -127,6 +126,7 @@ class Speech:
             self._note_text()
             self._waited = attempter.clock.now() - visit.sent
             if isinstance(error, CosyError):
+                self._wire.capabilities.explain(error)
                 error.endpoint = self._station.label
                 verdict = fair_verdict(self._job, error, visit.sent)
             try:
@@ -155,12 +155,11 @@ class Speech:
             return attempter.sender.post(parcel, left, most, lambda _: None)
 
         job.depart()
-        wire = attempter.wires[station.endpoint.url]
         if source is None:
-            reader = self._reader = wire.listen(text, send, self._request_id)
+            reader = self._reader = self._wire.listen(text, send, self._request_id)
         else:
-            duplex = cast(DuplexWire, wire)
-            reader = self._reader = duplex.listen_to(source, send, self._request_id)
+            reader = cast(DuplexWire, self._wire).listen_to(source, send, self._request_id)
+            self._reader = reader
         aim(reader.parcel, station, again)
         left = job.deadline.remaining(clock.now())
         reply = self._reply = attempter.sender.open(reader.parcel, left, most)
@@ -258,6 +257,7 @@ class Speech:
         try:
             return self._pull(), None
         except CosyError as error:
+            self._wire.capabilities.explain(error)
             return b"", error
         except Exception as error:
             return b"", unexpected(error)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..config import ClientConfig
 from ..errors import ConfigError
+from ..hints import install_line
 from ..messages import Incoming, Parcel, Reply, Request, RpcRequest
 from .budget import Budget
+
+if TYPE_CHECKING:
+    # Never run. What packs a program into one file, such as PyInstaller, finds them by this.
+    from . import rpc, websocket  # noqa: F401
 
 __all__ = ["Carrier", "create_carrier", "kind_of", "kind_of_url"]
 
@@ -78,8 +83,7 @@ def create_carrier(kind: str, config: ClientConfig) -> Carrier:
         loaded = importlib.import_module(f".{module}", __package__)
     except ImportError as error:
         raise ConfigError(
-            f"wire: {config.wire!r} needs the package {error.name!r}; "
-            f"pip install 'cosy-sync[{kind}]'"
+            f"wire: {config.wire!r} needs the package {error.name!r}; {install_line(kind)}"
         ) from error
     carrier: Carrier = getattr(loaded, cls)(config)
     return carrier

@@ -14,7 +14,7 @@ from .budget import UNREAD_WITHIN, Budget, StaleConnection
 from .buffer import new_buffer
 from .connection import Connection
 from .head import one_length
-from .inflate import too_large
+from .inflate import shown_coding, too_large
 from .placing import check_echo, sent_id
 from .raw_reply import RawReply
 
@@ -318,8 +318,8 @@ class Exchange:
                 self._length = int(value)
             elif lower == b"transfer-encoding":
                 if self._chunked or value.strip().lower() != b"chunked":
-                    coding = value.decode("latin-1")
-                    raise TransportError(f"the reply's Transfer-Encoding {coding!r} is unknown")
+                    coding = shown_coding(value.decode("latin-1"))
+                    raise TransportError(f"the reply's Transfer-Encoding {coding} is unknown")
                 self._chunked = True
             elif lower == b"x-request-id":
                 check_echo(sent_id(self._request), value)

@@ -12,7 +12,7 @@ from ..messages import UNFRAMED
 from .budget import Budget
 from .connection import Connection
 from .exchange import Exchange
-from .foreign import translate
+from .foreign import is_of_httpx, translate
 from .pool import ConnectionPool
 
 __all__ = ["ForeignIncoming", "OwnIncoming", "closed_meanwhile", "named", "named_foreign"]
@@ -122,8 +122,10 @@ class ForeignIncoming:
             raise ReplyTimeout("the reply began and did not end in time", phase="idle")
         try:
             return next(self._pieces, b"")
-        except (httpx.HTTPError, httpx.StreamError) as error:
-            raise translate(error) from error
+        except Exception as error:
+            if is_of_httpx(error):
+                raise translate(error) from error
+            raise
 
     def close(self) -> None:
         """Leave it to the client what becomes of the connection."""

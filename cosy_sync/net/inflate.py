@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ..errors import BadAudioError
 
-__all__ = ["Body", "inflate", "inflated", "too_large"]
+__all__ = ["Body", "inflate", "inflated", "shown_coding", "too_large"]
 
 Body = bytes | bytearray | memoryview
 
@@ -17,6 +17,11 @@ _BARE = -zlib.MAX_WBITS
 # Each part is cut off the rest, which costs a copy.
 _MOST_MEMBERS = 1_024
 _KNOWN = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
+# The names of codings that are registered (RFC 9110, 16.6 and 16.7, and later ones).
+_NAMES = frozenset(
+    {*_KNOWN, "aes128gcm", "br", "chunked", "compress", "dcb", "dcz", "exi", "identity"}
+    | {"pack200-gzip", "trailers", "x-compress", "zstd"}
+)
 
 
 def inflated(body: Body, headers: Mapping[str, str], status: int, max_bytes: int) -> Body:
@@ -44,7 +49,8 @@ def inflate(body: Body, encoding: str, max_bytes: int) -> Body:
     form = _KNOWN.get(encoding)
     if form is None:
         raise BadAudioError(
-            f"the reply's Content-Encoding {encoding!r} was not asked for", reason="encoding"
+            f"the reply's Content-Encoding {shown_coding(encoding)} was not asked for",
+            reason="encoding",
         )
     if form == _ZLIB and not _has_zlib_header(body):
         form = _BARE  # many servers take "deflate" by its word
@@ -75,6 +81,13 @@ def _inflate_member(body: Body, encoding: str, form: int, max_bytes: int) -> tup
         raise BadAudioError(f"the reply's {encoding} ends too early", reason="cut")
     rest = decoder.unused_data
     return plain, rest.lstrip(b"\0") if form == _GZIP else rest
+
+
+def shown_coding(value: str) -> str:
+    """Return what a message may quote of a header that names codings: names that are known. Any
+    other value may be of any length, and hold what a log must not."""
+    names = [name.strip().lower() for name in value.split(",", 4)]
+    return repr(", ".join(names)) if _NAMES.issuperset(names) else "(of no known name)"
 
 
 def _has_zlib_header(body: Body) -> bool:

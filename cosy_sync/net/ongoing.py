@@ -7,7 +7,7 @@ import time
 from ..errors import BadAudioError, TransportError
 from ..messages import Incoming, Reply
 from .budget import MAX_REFUSAL, Budget
-from .inflate import inflated, too_large
+from .inflate import inflated, shown_coding, too_large
 
 __all__ = ["OngoingReply"]
 
@@ -36,8 +36,9 @@ class OngoingReply:
         encoding = self.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             raise BadAudioError(
-                f"the reply's Content-Encoding {encoding!r} was not asked for, and would hold the "
-                "sound up; turn compression off for this path, in the service or before it",
+                f"the reply's Content-Encoding {shown_coding(encoding)} was not asked for, and "
+                "would hold the sound up; turn compression off for this path, in the service or "
+                "before it",
                 reason="encoding",
             )
         return self._next(time.monotonic() + seconds)

@@ -7,10 +7,11 @@ import ipaddress
 import socket
 import time
 
-from ..errors import ConnectError
+from ..addresses import is_public, literal
+from ..errors import BadAudioError, ConnectError
 from .scarcity import raise_scarcity
 
-__all__ = ["FailedAddresses", "has_way", "is_name", "look_up", "look_up_all"]
+__all__ = ["FailedAddresses", "has_way", "is_name", "look_up", "look_up_all", "look_up_public"]
 
 # Seconds for which an address that could not be connected to is tried last.
 _AVOIDED = 60.0
@@ -56,6 +57,29 @@ def look_up_all(host: str, port: int) -> list[str]:
     """
     found = list(dict.fromkeys(look_up(host, port)))
     return [address for address in found if has_way(address, port)] or found
+
+
+def look_up_public(host: str, port: int) -> str:
+    """Return an address of the host that anybody on the internet can have.
+
+    Waits and raises like `look_up`; BadAudioError where it has no such address.
+    """
+    for address in look_up(host, port):
+        found = literal(address)
+        if found is not None and is_public(found):
+            return address
+    raise _not_public(host)
+
+
+def _not_public(host: str) -> BadAudioError:
+    """Return the error of a service's link to a host that is not public."""
+    return BadAudioError(
+        f"the service's link to its sound leads to {host[:80]}, which has no public address, and "
+        "is not followed; if it is your service's own storage, allow it: "
+        "pool=PoolConfig(private_links=True)",
+        reason="link",
+        retryable=False,
+    )
 
 
 def has_way(address: str, port: int) -> bool:

@@ -300,6 +300,9 @@ class _Call:
         ours = translate(code.name, details, self._line.label)
         if ours is not None:
             raise ours from error
+        # A proxy that limits the rate may tell in its own headers when to come back.
+        told = {name: value for name, value in error.trailing_metadata() or ()}
+        self.headers |= {name: value for name, value in told.items() if isinstance(value, str)}
         self.headers |= {"grpc-status": str(code.value[0]), "grpc-message": details}
 
 

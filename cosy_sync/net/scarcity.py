@@ -17,7 +17,9 @@ _LESS = "or allow fewer connections (Endpoint(max_connections=...))"
 def find_scarcity(error: BaseException) -> ResourceError | None:
     """Return what this machine is out of, where that is why a connection could not be opened."""
     cause: BaseException | None = error
-    while cause is not None:
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:  # they may form a circle
+        seen.add(id(cause))
         if isinstance(cause, socket.gaierror):
             # A look-up hides that it could open neither its files nor a socket.
             return _look()

@@ -14,17 +14,17 @@ from typing import Any
 import httpx
 
 from ..config import ClientConfig
-from ..errors import BadAudioError, ClosedError, ConfigError, CosyError, ReplyTimeout
+from ..errors import BadAudioError, ClosedError, ConfigError, ConnectError, CosyError, ReplyTimeout
 from ..messages import Incoming, Parcel, Reply, Request
 from .budget import MAX_REFUSAL, Budget, MakeRoom, no_room_needed
 from .carrier import Carrier, create_carrier, kind_of, kind_of_url
-from .foreign import translate
+from .foreign import is_of_httpx, translate
 from .head import USER_AGENT, head_start, written
 from .incoming import ForeignIncoming, named, named_foreign
 from .inflate import Body, inflated, too_large
 from .ongoing import OngoingReply
 from .placing import check_echo
-from .resolver import is_name, look_up_all
+from .resolver import is_name, look_up_all, look_up_public
 from .route import Route
 from .transport import PoolTransport
 
@@ -90,6 +90,8 @@ class Sender:
         if not isinstance(parcel, Request):
             return self._carrier(kind_of(parcel)).post(parcel, budget)
         budget.first_byte += parcel.chars * self._timeouts.first_byte_per_char
+        if parcel.public:
+            self._aim_at_public(parcel)
         transport = self._transport
         if transport is not None:
             address = self._address(transport, parcel)
@@ -205,6 +207,23 @@ class Sender:
                 self._addresses.pop(key, None)
         self._transport.connections.forget(route)
 
+    def _aim_at_public(self, request: Request) -> None:
+        """Send a request to a public address of its host. Raises BadAudioError where there is none.
+
+        The address that was looked at is the one that is connected to. A proxy looks the name up
+        in its own network; the caller's own client looks it up once more, maybe to another address.
+        """
+        url = httpx.URL(request.url)
+        transport = self._transport
+        if transport is not None and self._client._transport_for_url(url) is transport:
+            route = transport.route(url)
+            if route.proxy is None:
+                request.address = look_up_public(route.host, route.port)
+            return
+        port = url.port or (443 if url.scheme == "https" else 80)
+        with contextlib.suppress(ConnectError):  # a name that only a proxy of it can look up
+            look_up_public(url.host, port)
+
     # -- the short way ------------------------------------------------------------------------
 
     def _post_direct(
@@ -253,13 +272,15 @@ class Sender:
 
     def _built(self, request: Request, budget: Budget, now: float) -> httpx.Request:
         left = max(budget.until - now, 0.001)
-        connect = min(self._timeouts.connect, left)
+        wait = min(budget.first_byte, left)
+        # A tuple of connect, read, write and pool: httpx2 takes no Timeout of httpx.
+        times = (min(self._timeouts.connect, left), wait, wait, wait)
         built = self._client.build_request(
             request.method,
             request.url,
             headers=list(request.headers),
             content=request.body,
-            timeout=httpx.Timeout(min(budget.first_byte, left), connect=connect),
+            timeout=times,
             extensions={
                 "cosy_deadline": budget.until,
                 "cosy_budget": dataclasses.replace(budget, make_room=no_room_needed),
@@ -276,10 +297,10 @@ class Sender:
     def _translating(self) -> Iterator[None]:
         try:
             yield
-        except (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL) as error:
-            raise translate(error) from error
-        except RuntimeError as error:
-            if self._client.is_closed:
+        except Exception as error:
+            if is_of_httpx(error):
+                raise translate(error) from error
+            if isinstance(error, RuntimeError) and self._client.is_closed:
                 raise ClosedError("http_client: this httpx.Client was closed") from error
             raise
 
@@ -312,7 +333,8 @@ class Sender:
 
 def _stripped(built: httpx.Request, request: Request) -> httpx.Request:
     """Build a request again, past the client's own headers, cookies and query."""
-    return httpx.Request(
+    same = type(built)  # httpx2 takes requests of its own only
+    return same(
         request.method,
         request.url,
         headers=list(request.headers),
@@ -360,10 +382,13 @@ def _read_refusal(response: httpx.Response, budget: Budget) -> tuple[Body, int]:
     if response.is_stream_consumed:
         return response.content[:MAX_REFUSAL], len(response.content)
     body = bytearray()
-    with contextlib.suppress(httpx.HTTPError, httpx.StreamError, CosyError):
+    try:
         for chunk in response.iter_raw():
             body += chunk
             if len(body) >= MAX_REFUSAL or time.monotonic() > budget.until:
                 break
+    except Exception as error:
+        if not isinstance(error, CosyError) and not is_of_httpx(error):
+            raise
     headers = {name.lower(): value for name, value in response.headers.items()}
     return inflated(body, headers, response.status_code, budget.max_bytes), len(body)

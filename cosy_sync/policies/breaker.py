@@ -9,11 +9,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import pybreaker
-
 from ..config import BreakerConfig
 from ..errors import BreakerOpenError, CosyError, ReplyTimeout
+from .lean_import import without_extras
 from .window import Window
+
+with without_extras():
+    import pybreaker
 
 __all__ = ["Admission", "Breaker"]
 

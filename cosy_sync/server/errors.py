@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from cosy_sync.hints import install_line
+
 
 class MissingExtraError(RuntimeError):
     """A package of an extra, `[server]` or another, is not installed."""
 
     def __init__(self, package: str, extra: str = "server") -> None:
-        super().__init__(f"{package} is not installed: pip install 'cosy-sync[{extra}]'")
+        super().__init__(f"{package} is not installed: {install_line(extra)}")
 
 
 class GrpcPortError(OSError):

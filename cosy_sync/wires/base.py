@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ..config import ClientConfig
-from ..errors import ConfigError, CosyError, ServerError
+from ..errors import ConfigError, CosyError, CutError, ServerError
 from ..messages import Parcel, Payload, Reply, Request, TextSource
 from ..models import Voice
 
@@ -58,6 +58,13 @@ class Capabilities:
     rate: float = 100.0
     # Seconds after which an idle connection is better closed by us than by the server.
     idle_expiry: float = 5.0
+    # What a reply that breaks off usually means at this service, and what to do.
+    cut_advice: str = ""
+
+    def explain(self, error: CosyError) -> None:
+        """Add to the message of a reply that broke off what that means at this service."""
+        if isinstance(error, CutError) and self.cut_advice not in error.message:
+            error.message += f"; {self.cut_advice}"
 
 
 VOICES = {
@@ -84,6 +91,7 @@ class SpeechOptions:
     gzip_replies: bool
     halve_refused: bool
     max_texts: int
+    private_links: bool = False
 
     @classmethod
     def from_config(cls, config: ClientConfig) -> SpeechOptions:
@@ -101,6 +109,7 @@ class SpeechOptions:
             gzip_replies=config.batch.gzip_replies,
             halve_refused=config.batch.halve_refused,
             max_texts=config.batch.max_texts,
+            private_links=config.pool.private_links,
         )
 
     def check(self, wire: str, capabilities: Capabilities) -> None:

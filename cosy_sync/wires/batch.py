@@ -14,8 +14,8 @@ from .coding import dump_json, from_base64, load_json
 from .long_strings import load_with_views
 from .multipart import Part, split_parts
 from .placing import index_of, place
-from .redaction import without_texts
-from .refusals import false_success, read_error, text_error
+from .redaction import request_id_of, type_shown, without_texts
+from .refusals import CUT_SHORT, cut_short, false_success, read_error, text_error
 
 __all__ = ["BatchWire"]
 
@@ -43,8 +43,12 @@ class BatchWire(HttpWire):
     name = "batch"
     capabilities = Capabilities(max_texts_per_call=64)
 
-    def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
+    def __init__(
+        self, endpoint_url: str, options: SpeechOptions, *, unknown_is_passing: bool = False
+    ) -> None:
+        """Build it; `unknown_is_passing` as in `text_error`."""
         self._url = endpoint_url
+        self._unknown_is_passing = unknown_is_passing
         plain = {} if options.gzip_replies else {"Accept-Encoding": "identity"}
         self._headers = options.headers_with({**_HEADERS, **plain}, _OURS)
         self._after_texts = _fixed_fields(options)
@@ -107,12 +111,26 @@ class BatchWire(HttpWire):
         media_type = headers.get("content-type", self._media_type)
         failed = headers.get("x-status", "").lower() not in _GOOD_STATUS
         if failed or kind_of(media_type) == "application/json":
-            return _part_error(part, failed, reply, texts)
+            return self._part_error(part, failed, reply, texts)
         for name in _ENCODINGS:
             if name in headers and headers[name].lower() not in _BINARY:
                 # Bare samples that are really gzip or base64 would be played as noise.
                 return _bad("header", f"a part with a {name.title()} that is not supported")
+        if media_type != self._media_type:
+            media_type = type_shown(media_type)
         return Payload(part.body, media_type, headers.get("x-text-sha256", ""))
+
+    def _part_error(
+        self, part: Part, failed: bool, reply: Reply, texts: Sequence[str]
+    ) -> CosyError:
+        try:
+            said = load_json(part.body)
+        except ValueError:
+            plain = kind_of(part.headers.get("content-type", "")).startswith("text/")
+            said = str(part.body[:1_000], "utf-8", "replace") if plain else None
+        if not failed and not (isinstance(said, dict) and said.get("error")):
+            return _bad("not_audio", "a part of JSON instead of audio")
+        return text_error(said, reply, texts, unknown_is_passing=self._unknown_is_passing)
 
     def _read_json(
         self, reply: Reply, texts: Sequence[str]
@@ -136,19 +154,21 @@ class BatchWire(HttpWire):
         if item is None:
             return TextError(
                 "the service returned null for this text; change or drop it",
-                request_id=reply.headers.get("x-request-id"),
+                request_id=request_id_of(reply.headers),
             )
         if not isinstance(item, dict):
             return _from_base64(item, self._media_type)
         status = str(item.get("status") or "")
         if item.get("error") or status.lower() not in _GOOD_STATUS:
-            return text_error(item, reply, texts)
+            return text_error(item, reply, texts, unknown_is_passing=self._unknown_is_passing)
         if item.get("audio_data") is None:
             return _bad("missing", "a success without audio_data")
+        if item.get("finish_reason") == CUT_SHORT:
+            return cut_short()
         media_type, echo = item.get("media_type"), item.get("text_sha256")
-        payload = _from_base64(
-            item["audio_data"], media_type if isinstance(media_type, str) else self._media_type
-        )
+        if media_type != self._media_type:
+            media_type = type_shown(media_type) if isinstance(media_type, str) else self._media_type
+        payload = _from_base64(item["audio_data"], media_type)
         if echo is not None and isinstance(payload, Payload):
             payload.echo = str(echo)
         return payload
@@ -198,17 +218,6 @@ def _item_index(item: Any) -> int | None:
     if isinstance(item["index"], str):
         raise _bad("index", "an index that is no number")
     return index_of(item["index"])
-
-
-def _part_error(part: Part, failed: bool, reply: Reply, texts: Sequence[str]) -> CosyError:
-    try:
-        said = load_json(part.body)
-    except ValueError:
-        plain = kind_of(part.headers.get("content-type", "")).startswith("text/")
-        said = str(part.body[:1_000], "utf-8", "replace") if plain else None
-    if not failed and not (isinstance(said, dict) and said.get("error")):
-        return _bad("not_audio", "a part of JSON instead of audio")
-    return text_error(said, reply, texts)
 
 
 def _from_base64(text: Any, media_type: str) -> Payload | BadAudioError:

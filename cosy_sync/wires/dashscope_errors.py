@@ -17,6 +17,7 @@ from ..errors import (
     UnavailableError,
     server_error,
 )
+from .billing import PAY, cannot_pay
 from .redaction import without_texts
 
 __all__ = ["dashscope_error"]
@@ -92,6 +93,8 @@ def dashscope_error(
     said = without_texts(message, texts, _MESSAGE_CHARS)
     shown = ": ".join(part for part in (shown_code, said) if part) or "no reason given"
     details: dict[str, Any] = {"code": shown_code or None, "request_id": request_id}
+    if meaning is None and cannot_pay([code], said, status):  # said by a gateway before the service
+        meaning = (BillingError, 402, PAY)
     if meaning is None and status is not None:
         return server_error(status, shown, **details)
     # Nothing says whose fault it is: it may be tried again.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..addresses import is_public, literal
 from ..errors import (
     ConfigError,
     CosyError,
@@ -15,14 +16,22 @@ from ..errors import (
     UnavailableError,
 )
 from ..messages import Payload, Reply, Request
+from ..riff import RIFF_NAMES, foreign_name, unreadable
 from .base import Capabilities, Send, SpeechOptions
 from .coding import dump_json, load_json
 from .dashscope_fields import RATES, speech_fields
 from .dashscope_sse import DashscopeStream, audio_of, bad_sound, decoded, output_of, refusal
+from .redaction import without_texts
 from .refusals import check_end
 
 __all__ = ["DashscopeHttpWire"]
 
+_PORTS = {"http": 80, "https": 443}
+_SHOWN = 80
+_ALLOW = (
+    " and is not followed; if it is your service's own storage, allow it: "
+    "pool=PoolConfig(private_links=True)"
+)
 _BASE = "/api/v1"
 _PATH = "/services/audio/tts/SpeechSynthesizer"
 
@@ -61,6 +70,7 @@ class DashscopeHttpWire:
         self._headers = _fixed_headers(options)
         self._model, self._input = speech_fields(options)
         self._sample_rate = options.sample_rate
+        self._private_links = options.private_links
 
     def __repr__(self) -> str:
         return f"<DashscopeHttpWire {self._url.partition('?')[0]}>"
@@ -77,7 +87,7 @@ class DashscopeHttpWire:
             return [_checked(decoded(data), "audio/wav")]
         if not isinstance(url, str) or not url:
             raise bad_sound("missing", "neither sound nor a link to it")
-        return [_fetched(url, send)]
+        return [_fetched(self._link(url), send)]
 
     def splits(self, error: ServerError) -> bool:
         """Return False: a call has one text, so that it is never in doubt which is to blame."""
@@ -96,6 +106,24 @@ class DashscopeHttpWire:
                 "the text holds half a character that UTF-8 cannot carry"
             ) from None
         return Request(self._url, (*headers, *self._headers), body)
+
+    def _link(self, url: str) -> Request:
+        """Build the request for the file at a link. Raises BadAudioError for one that is not to be
+        followed.
+
+        Where it leads is the service's choice, so that it could make this machine ask others that
+        only this machine can reach: it leads to public addresses, or back to the service.
+        """
+        host, port = _host_and_port(url)
+        request = Request(url, (("Accept", "*/*"), ("Accept-Encoding", "identity")), b"")
+        request.method, request.foreign = "GET", True
+        if self._private_links or (host, port) == _host_and_port(self._url):
+            return request
+        request.public = True
+        address = literal(host)
+        if address is not None and not is_public(address):
+            raise bad_sound("link", f"a link to {_shown(url)}, which is no public address{_ALLOW}")
+        return request
 
     def _audio(self, reply: Reply, texts: Sequence[str]) -> dict[str, Any]:
         if reply.status != 200:
@@ -132,14 +160,12 @@ def _fixed_headers(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
     return options.headers_with(_HEADERS, _OURS)
 
 
-def _fetched(url: str, send: Send) -> Payload:
+def _fetched(request: Request, send: Send) -> Payload:
     """Get the file that a link leads to, with nothing about the caller in the request.
 
     What the network or the storage fails at is tried once more: the speech is made, and paid.
     """
-    host = _host_of(url)
-    request = Request(url, (("Accept", "*/*"), ("Accept-Encoding", "identity")), b"")
-    request.method, request.foreign = "GET", True
+    host = _shown(request.url)
     try:
         return _read_file(send(request), host)
     except (TransportError, UnavailableError):
@@ -150,17 +176,21 @@ def _fetched(url: str, send: Send) -> Payload:
         raise error.with_details(message=f"the sound at {host}: {error.message}") from error
 
 
-def _host_of(url: str) -> str:
-    """Return the host of a link. Raises BadAudioError for one that is not to be followed."""
+def _host_and_port(url: str) -> tuple[str, int]:
+    """Return where a URL leads. Raises BadAudioError for one that is not to be followed."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         host, port = None, None
-    plain = url.isascii() and url.isprintable() and " " not in url
-    if not plain or host is None or parts.scheme not in ("http", "https") or "@" in parts.netloc:
+    plain = url.isascii() and url.isprintable() and " " not in url and "\\" not in url
+    if not plain or not host or parts.scheme not in _PORTS or "@" in parts.netloc:
         raise bad_sound("link", "a link that is no plain http:// or https:// address")
-    return host if port is None else f"{host}:{port}"
+    return host, port or _PORTS[parts.scheme]
+
+
+def _shown(url: str) -> str:
+    return without_texts(urlsplit(url).netloc, (), _SHOWN)
 
 
 def _read_file(reply: Reply, host: str) -> Payload:
@@ -176,6 +206,9 @@ def _read_file(reply: Reply, host: str) -> Payload:
 
 
 def _checked(data: bytes, media_type: str) -> Payload:
-    if data and data[:4] != b"RIFF":
+    if data and data[:4] not in RIFF_NAMES:
+        name = foreign_name(data, may_be_samples=False)
+        if name is not None:
+            raise unreadable(name, "not_audio")
         raise bad_sound("not_audio", f"{len(data)} bytes that are no WAV file, as was asked for")
     return Payload(data, media_type)

@@ -28,7 +28,7 @@ def refusal(reply: Reply, texts: Sequence[str]) -> CosyError:
     error = _told(said, reply.status, texts) if reply.status >= 400 else None
     if error is None:
         return read_error(reply, texts)
-    wait = retry_after(reply.headers)
+    wait = retry_after(reply.headers, reply.status)
     return error if wait is None else error.with_details(retry_after=wait)
 
 

@@ -155,7 +155,7 @@ class SpeechTask:
         code = said.get("code") if isinstance(said, dict) else None
         if reply.status < 400 or not isinstance(code, str) or not isinstance(said, dict):
             return read_error(reply, self._texts)
-        wait = retry_after(reply.headers)
+        wait = retry_after(reply.headers, reply.status)
         error = dashscope_error(
             reply.status, code, str(said.get("message") or ""), _text(said, "request_id"), []
         )

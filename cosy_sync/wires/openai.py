@@ -22,11 +22,10 @@ from .batch import BatchWire
 from .coding import dump_json, load_json
 from .forms import Form
 from .openai_services import capabilities_of, data_uri, find_target, speech_fields
-from .openai_stream import SpeechStream, is_text
+from .openai_stream import SpeechStream, is_text, with_rate
 from .openai_voices import UploadedVoice
-from .redaction import without_texts
-from .refusals import check_end, false_success, read_error
-from .sound import SampleReader
+from .redaction import type_shown, without_texts
+from .refusals import CUT_SHORT, check_end, cut_short, false_success, read_error
 
 __all__ = ["OpenaiWire"]
 
@@ -43,6 +42,12 @@ _TEXTUAL = frozenset(
     {_JSON, "text/event-stream", "text/html", "text/plain", "application/problem+json"}
 )
 _WRONG_ADDRESS = (404, 405)
+# Where a recording is uploaded once and then asked for by name.
+_UPLOADING = ("sglang", "vllm")
+# How SGLang-Omni refuses to stream another format.
+_PCM_ONLY = "requires response_format='pcm'"
+# Who ignores or refuses `speed` in streams.
+_STREAMS_AT_ONE = {"vllm": "vLLM-Omni", "xinference": "Xinference"}
 _SHOWN = 80
 
 
@@ -71,14 +76,14 @@ class OpenaiWire(HttpWire):
         self._sample_rate = options.sample_rate
         self._speed = options.speed
         self._headers = options.headers_with(_HEADERS, _OURS)
-        self._results = BatchWire(self._target.batch_url, options)
+        self._results = BatchWire(self._target.batch_url, options, unknown_is_passing=True)
         self._voice: UploadedVoice | None = None
         self._clip: Recording | None = None
         voice = options.voice
         if voice is not None and voice.reference is not None:
             assert isinstance(voice.reference, Recording)
             self._clip = voice.reference
-            if self.service == "vllm":
+            if self.service in _UPLOADING:
                 self._voice = UploadedVoice(
                     self._target.voices_url,
                     voice.reference,
@@ -114,7 +119,7 @@ class OpenaiWire(HttpWire):
         """
         if self._target.batch and 200 <= reply.status <= 203:
             return self._results.decode(reply, texts)
-        return [self._payload(reply, texts)]
+        return [self._payload(reply, texts, self._url)]
 
     def exchange(
         self, texts: Sequence[str], send: Send, request_id: str
@@ -122,11 +127,7 @@ class OpenaiWire(HttpWire):
         """Ask for these texts; a reference recording is uploaded before where it can be."""
         if self._voice is None:
             return self.decode(send(self.encode(texts, request_id)), texts)
-        name = self._voice.offer(send)
-        reply = send(self.encode(texts, request_id, name))
-        if name is not None and self._voice.is_lost(reply):
-            reply = send(self.encode(texts, request_id))
-        return self.decode(reply, texts)
+        return self._cloned(self._voice, texts, send, request_id)
 
     def splits(self, error: ServerError) -> bool:
         """Return whether one text may be to blame for the refusal of the whole call."""
@@ -134,14 +135,58 @@ class OpenaiWire(HttpWire):
 
     def listen(self, text: str, send: Send, request_id: str) -> SpeechStream:
         """Return what asks for one text and reads its sound as it comes. Raises CosyError."""
-        if self.service == "vllm" and self._speed != 1:
-            raise ConfigError("speed: vLLM-Omni streams at speed 1 only; use synth(), or leave it")
+        if self.service in _STREAMS_AT_ONE and self._speed != 1:
+            who = _STREAMS_AT_ONE[self.service]
+            raise ConfigError(f"speed: {who} streams at speed 1 only; use synth(), or leave it")
         name = self._voice.offer(send) if self._voice is not None else None
         body = self._body(True, name)
         parcel = self._request(self._target.speech_url, self._prefix + text, body, request_id)
         return SpeechStream(
             parcel, self._sample_rate, [text], lambda reply: self._streamed(reply, text)
         )
+
+    # -- uploaded voices --------------------------------------------------------------------------
+
+    def _cloned(
+        self, voice: UploadedVoice, texts: Sequence[str], send: Send, request_id: str
+    ) -> list[Payload | CosyError]:
+        """Ask for these texts by the uploaded voice's name; ask again for those whose answer is
+        that the server has forgotten it."""
+        name = voice.offer(send)
+        upload = voice.uploads
+        reply = send(self.encode(texts, request_id, name))
+        if name is None:
+            return self.decode(reply, texts)
+        if voice.is_lost(reply):
+            voice.forget(upload)
+            return self._asked_again(voice, texts, send, request_id)
+        results = self.decode(reply, texts)
+        lost = [index for index, result in enumerate(results) if voice.is_named_in(result)]
+        if lost:
+            voice.forget(upload)
+            again: Sequence[Payload | CosyError]
+            try:
+                again = self._asked_again(voice, [texts[i] for i in lost], send, request_id)
+            except CosyError as error:  # of these texts alone: the others have their sound
+                again = [error.with_traceback(None)] * len(lost)
+            for index, result in zip(lost, again, strict=True):
+                results[index] = result
+        return results
+
+    def _asked_again(
+        self, voice: UploadedVoice, texts: Sequence[str], send: Send, request_id: str
+    ) -> list[Payload | CosyError]:
+        """Ask anew: a batch by the voice's name, uploaded again; with the recording where that does
+        not help, and for one text, whose next one uploads it."""
+        name = voice.offer(send) if self._target.batch else None
+        reply = send(self.encode(texts, request_id, name))
+        if name is not None and not voice.is_lost(reply):
+            results = self.decode(reply, texts)
+            if not any(map(voice.is_named_in, results)):
+                return results
+        if name is not None:
+            reply = send(self.encode(texts, request_id))
+        return self.decode(reply, texts)
 
     # -- requests -------------------------------------------------------------------------------
 
@@ -172,6 +217,10 @@ class OpenaiWire(HttpWire):
             fields.pop("stream_format", None)
             if self.service != "siliconflow":  # where it is True unless it is said
                 del fields["stream"]
+        elif self.service == "sglang":
+            # Which takes no other format there. Only events tell that speech was cut.
+            fields["response_format"] = "pcm"
+            fields.setdefault("stream_format", "sse")
         elif self.service in ("vllm", "other"):
             # Bare bytes rather than events, which are a third larger.
             fields.setdefault("stream_format", "audio")
@@ -179,7 +228,8 @@ class OpenaiWire(HttpWire):
             fields["voice"] = voice_name
         elif self._voice is not None and self._clip is not None:
             fields["ref_audio"] = data_uri(self._clip)
-            fields["ref_text"] = self._transcript
+            if self._transcript is not None:
+                fields["ref_text"] = self._transcript
         elif self.service == "xinference" and self._clip is not None:
             said = {key: _form_text(value) for key, value in fields.items()}
             form = Form("input", said, {"prompt_speech": self._clip.wav})
@@ -189,24 +239,21 @@ class OpenaiWire(HttpWire):
 
     # -- replies --------------------------------------------------------------------------------
 
-    def _refusal(self, reply: Reply, texts: Sequence[str]) -> ServerError:
-        error = read_error(reply, texts)
-        if reply.status in _WRONG_ADDRESS:
-            error.message += f" (asked: {self._url.partition('?')[0]})"
-        return error
-
-    def _payload(self, reply: Reply, texts: Sequence[str]) -> Payload:
+    def _payload(self, reply: Reply, texts: Sequence[str], url: str) -> Payload:
         if not 200 <= reply.status <= 203:
-            raise self._refusal(reply, texts)
+            error = read_error(reply, texts)
+            if reply.status in _WRONG_ADDRESS:
+                error.message += f" (asked: {url.partition('?')[0]})"
+            raise error
         body, content_type = reply.body, reply.headers.get("content-type", "")
         kind = kind_of(content_type)
         if kind in _TEXTUAL or is_text(bytes(body[:_SHOWN])):
             raise self._no_sound(reply, kind, texts)
         check_end(reply)
-        data = bytes(body)
-        if data[:4] == b"RIFF" and int.from_bytes(data[4:8], "little") != len(data) - 8:
-            return _measured(data)
-        return Payload(data, _MEDIA_TYPES[self._format] if kind in _VAGUE else content_type)
+        if reply.headers.get("x-finish-reason") == CUT_SHORT:
+            raise cut_short()
+        media_type = _MEDIA_TYPES[self._format] if kind in _VAGUE else content_type
+        return Payload(bytes(body), with_rate(type_shown(media_type), reply.headers))
 
     def _no_sound(self, reply: Reply, kind: str, texts: Sequence[str]) -> CosyError:
         """Return the error that text in place of sound stands for."""
@@ -220,32 +267,33 @@ class OpenaiWire(HttpWire):
         if kind == "text/html" or start[:1] == "<":
             what = "a web page; check the URL"
         else:
-            what = without_texts(start, texts, _SHOWN) or f"nothing, called {kind}"
+            what = without_texts(start, texts, _SHOWN)
+            what = what or f"nothing, called {without_texts(kind, texts, _SHOWN)}"
         return BadAudioError(f"expected sound, got: {what}", reason="not_audio")
 
     def _streamed(self, reply: Reply, text: str) -> CosyError:
         """Return the error that a reply to a request for a stream stands for."""
-        lost = self._voice is not None and self._voice.is_lost(reply)
+        voice = self._voice
+        lost = voice is not None and voice.is_lost(reply)
+        if voice is not None and lost:
+            voice.forget(voice.uploads)
         try:
-            self._payload(reply, [text])
+            self._payload(reply, [text], self._target.speech_url)
         except CosyError as error:
             if lost:
                 return UnavailableError(
                     f"{error.message}; it is uploaded anew", status=reply.status
                 )
+            if _PCM_ONLY in error.message:
+                error.message += "; if this is SGLang-Omni, say extra={'service': 'sglang'}"
             return error
         kind = kind_of(reply.headers.get("content-type", ""))
+        shown = without_texts(kind, [text], _SHOWN)
         return BadAudioError(
-            f"expected a stream of sound, got {kind}; use synth() with this service",
+            f"expected a stream of sound, got {shown}; use synth() with this service",
             reason="not_audio",
+            retryable=False,
         )
-
-
-def _measured(data: bytes) -> Payload:
-    """Return the samples of a WAV file whose header does not tell their length."""
-    reader = SampleReader(0)
-    samples = reader.feed(data) + reader.end()
-    return Payload(samples, f"audio/pcm;rate={reader.sample_rate};channels={reader.channels}")
 
 
 def _form_text(value: Any) -> str:

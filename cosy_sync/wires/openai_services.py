@@ -12,19 +12,26 @@ from ..config.amounts import DefaultCount
 from ..errors import ConfigError
 from ..models import Recording, Voice
 from . import prompts
-from .base import Capabilities, SpeechOptions
+from .base import VOICES, Capabilities, SpeechOptions
 
 __all__ = ["SERVICES", "Target", "capabilities_of", "data_uri", "find_target", "speech_fields"]
 
-SERVICES = ("other", "siliconflow", "vllm", "xinference")
+SERVICES = ("other", "sglang", "siliconflow", "vllm", "xinference")
+# Those that have a route of batches beside the one of single texts.
+_BATCHING = ("sglang", "vllm")
 
 _SPEECH = "/audio/speech"
 _BATCH = "/audio/speech/batch"
 _VOICES = "/audio/voices"
-# Items that vLLM-Omni's batch route takes where its operator has not changed it.
+# Items that a batch route takes where its operator has not changed it.
 _MAX_ITEMS = 32
 _MAX_INSTRUCTION = 500
 _SILICONFLOW_RATES = (8_000, 16_000, 24_000, 32_000, 44_100)
+# What these do with an instruction and the transcript of a recording together.
+_EITHER = {
+    "sglang": "SGLang-Omni refuses an instruction",
+    "xinference": "Xinference ignores the instruction",
+}
 _EVERY_VOICE = frozenset({"name", "reference", "instruction"})
 
 
@@ -55,10 +62,15 @@ def find_target(endpoint_url: str, service: object) -> Target:
     if service is None:
         host = parts.hostname or ""
         service = "vllm" if batch else "siliconflow" if "siliconflow" in host else "other"
+    if isinstance(service, str):  # vllm-omni, sglang_omni
+        service = service.replace("_", "-").removesuffix("-omni")
     if service not in SERVICES:
         raise ConfigError(f"extra: service must be one of {', '.join(SERVICES)}, not {service!r}")
-    if batch and service != "vllm":
-        raise ConfigError("url: only vLLM-Omni has /audio/speech/batch; end the URL before /batch")
+    if batch and service not in _BATCHING:
+        raise ConfigError(
+            "url: only vLLM-Omni and SGLang-Omni have /audio/speech/batch; end the URL before "
+            "/batch, or say extra={'service': 'sglang'}"
+        )
 
     def at(tail: str) -> str:
         return urlunsplit(parts._replace(path=base + tail))
@@ -79,6 +91,7 @@ def capabilities_of(target: Target, max_texts: int) -> Capabilities:
     limits = {
         # Eight utterances are spoken at once there, the others wait; a batch is up to 32 of them.
         "vllm": {"max_connections": 4 if target.batch else 16},
+        "sglang": {"max_connections": 4 if target.batch else 16},
         # Accounts have limits a minute that differ: 429 tells them.
         "siliconflow": {"max_connections": 20, "rate": 20.0},
         # A lock for each model.
@@ -102,12 +115,12 @@ def capabilities_of(target: Target, max_texts: int) -> Capabilities:
 def speech_fields(service: str, options: SpeechOptions) -> tuple[str, dict[str, Any]]:
     """Return what stands before each text, and the fields of a request beside it.
 
-    A reference recording for vLLM-Omni and Xinference is not among them. Raises ConfigError for
+    A reference recording is among them for SiliconFlow only. Raises ConfigError for
     what this service cannot do.
     """
     voice = options.voice
     if voice is not None:
-        _check_voice(service, voice)
+        _check_voice(service, voice, options.model)
     fields: dict[str, Any] = {name: value for name, value in options.extra.items()}
     fields.pop("service", None)
     if options.model is not None:
@@ -120,7 +133,7 @@ def speech_fields(service: str, options: SpeechOptions) -> tuple[str, dict[str, 
     if service == "siliconflow":
         before = _say_siliconflow(options, fields)
     elif service == "xinference":
-        _say_xinference(voice, fields)
+        _say_xinference(options, fields)
     elif voice is not None and voice.instruction is not None:
         fields["instructions"] = voice.instruction
     return before, fields
@@ -138,6 +151,12 @@ def _say_siliconflow(options: SpeechOptions, fields: dict[str, Any]) -> str:
         )
     fields["sample_rate"] = options.sample_rate
     voice = options.voice
+    named = voice is not None and (voice.name is not None or voice.reference is not None)
+    if not named and not fields.get("voice") and not fields.get("references"):
+        raise ConfigError(
+            "voice: SiliconFlow needs one: the model's name and a speaker's, such as "
+            "voice='FunAudioLLM/CosyVoice2-0.5B:alex', or Voice(reference=..., transcript=...)"
+        )
     if voice is None:
         return ""
     if voice.reference is not None:
@@ -151,7 +170,8 @@ def _say_siliconflow(options: SpeechOptions, fields: dict[str, Any]) -> str:
     return prompts.instruction(voice.instruction, options.model)
 
 
-def _say_xinference(voice: Voice | None, fields: dict[str, Any]) -> None:
+def _say_xinference(options: SpeechOptions, fields: dict[str, Any]) -> None:
+    voice = options.voice
     # The field is required; empty means the model's first speaker.
     fields.setdefault("voice", "")
     given = fields.pop("kwargs", {})
@@ -159,6 +179,11 @@ def _say_xinference(voice: Voice | None, fields: dict[str, Any]) -> None:
         more = dict(json.loads(given) if isinstance(given, str) else given)
     except (ValueError, TypeError):
         raise ConfigError("extra: kwargs must be a mapping, or one written as JSON") from None
+    if "model" not in fields:
+        raise ConfigError(
+            "model: Xinference needs the uid under which it was launched, such as "
+            "model='CosyVoice2-0.5B'"
+        )
     if voice is not None and voice.transcript is not None:
         more["prompt_text"] = voice.transcript
     if voice is not None and voice.instruction is not None:
@@ -167,7 +192,7 @@ def _say_xinference(voice: Voice | None, fields: dict[str, Any]) -> None:
         fields["kwargs"] = json.dumps(more, ensure_ascii=False)
 
 
-def _check_voice(service: str, voice: Voice) -> None:
+def _check_voice(service: str, voice: Voice, model: str | None) -> None:
     """Raise ConfigError for a voice that would be ignored or refused, with the way out."""
     why = ""
     cloned = voice.reference is not None
@@ -183,9 +208,17 @@ def _check_voice(service: str, voice: Voice) -> None:
         why = "the service needs the words of the reference recording: add transcript=..."
     elif words is not None and service == "vllm" and len(words) > _MAX_INSTRUCTION:
         why = f"vLLM-Omni takes instructions of at most {_MAX_INSTRUCTION} characters"
-    elif words is not None and service == "xinference" and not cloned:
-        why = "Xinference takes an instruction only with a reference recording; add reference=..."
-    elif words is not None and service == "xinference" and voice.transcript is not None:
-        why = "Xinference ignores the instruction beside a transcript; leave one of them out"
+    elif words is not None and service == "xinference" and _lacks(model, cloned):
+        right = VOICES["reference" if not cloned else "name"]
+        why = f"{model} takes an instruction only with {right}"
+    elif words is not None and cloned and service in _EITHER and voice.transcript is not None:
+        why = f"{_EITHER[service]} beside a transcript; leave one of them out"
     if why:
         raise ConfigError(f"voice: {why}")
+
+
+def _lacks(model: str | None, cloned: bool) -> bool:
+    """Return whether a model's name says that it has no such instruction: CosyVoice 1 takes one
+    with a speaker, 2 and 3 with a recording."""
+    known = prompts.generation(model)
+    return known is not None and cloned == (known == 1)

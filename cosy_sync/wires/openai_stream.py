@@ -8,18 +8,19 @@ from ..errors import BadAudioError, CosyError
 from ..messages import UNFRAMED, Parcel, Reply, kind_of
 from .coding import from_base64, load_json
 from .pings import PingFilter
-from .refusals import false_success
+from .refusals import CUT_SHORT, cut_short, false_success
 from .sound import SampleReader
 from .sse import SseEvent, SseParser
 
-__all__ = ["SpeechStream", "is_text"]
+__all__ = ["SpeechStream", "is_text", "with_rate"]
 
 _SSE = "text/event-stream"
 _WAV = frozenset({"audio/wav", "audio/wave", "audio/x-wav", "audio/vnd.wave"})
-_SOUND = _WAV | {
-    *("", "application/octet-stream", "audio/*", "audio/l16", "audio/pcm", "audio/raw"),
-    *("audio/x-pcm", "binary/octet-stream", _SSE),
-}
+_BARE = frozenset(
+    {"", "application/octet-stream", "audio/*", "audio/l16", "audio/pcm", "audio/raw"}
+    | {"audio/x-pcm", "binary/octet-stream", _SSE}
+)
+_SOUND = _WAV | _BARE
 # Bytes by which text is told from sound, and the most that is read of it.
 _LOOK = 80
 _MAX_TEXT = 1 << 16
@@ -59,6 +60,7 @@ class SpeechStream:
         if UNFRAMED in headers and kind != _SSE:  # events say when they are done
             return False
         self._reply = Reply(status, headers, b"")
+        content_type = with_rate(content_type, headers)
         rate = _number(content_type, "rate", self.sample_rate)
         self._sound = SampleReader(rate, wav=kind in _WAV)
         self._sound.channels = _number(content_type, "channels", 1)
@@ -123,6 +125,8 @@ class SpeechStream:
             return self._delta(fields.get("audio"))
         if kind == "speech.audio.done":
             self._done = True
+            if fields.get("finish_reason") == CUT_SHORT:
+                raise cut_short()
         elif kind in ("speech.audio.error", "error") or fields.get("error"):
             raise false_success(value, self._reply, self._texts) or BadAudioError(
                 "the service broke off without a reason", reason="cut"
@@ -155,6 +159,18 @@ def is_text(start: bytes | bytearray) -> bool:
     return len(shown.encode()) > len(start) - 4 and all(
         char.isprintable() or char in "\r\n\t" for char in shown
     )
+
+
+def with_rate(media_type: str, headers: Mapping[str, str]) -> str:
+    """Return the type of bare samples with the rate (Hz) and channels that stand in the headers,
+    as SGLang-Omni tells them; other types, and one that says its rate itself, as they are."""
+    if kind_of(media_type) not in _BARE or "rate=" in media_type.replace(" ", ""):
+        return media_type
+    for name, header in (("rate", "x-sample-rate"), ("channels", "x-channels")):
+        value = headers.get(header, "").strip()
+        if value.isascii() and value.isdigit():
+            media_type += f";{name}={int(value[:6])}"
+    return media_type
 
 
 def _number(content_type: str, wanted: str, default: int) -> int:

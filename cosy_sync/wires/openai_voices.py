@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import threading
 
-from ..messages import Reply, Request
+from ..errors import CosyError
+from ..messages import Payload, Reply, Request
 from ..models import Recording
 from .base import Send
 from .forms import Form
@@ -35,9 +36,11 @@ class UploadedVoice:
         self._headers = headers
         said = hashlib.sha256(f"{recording.digest}\n{transcript}".encode())
         self.name = f"cosy-{said.hexdigest()[:32]}"
-        # Guards: _state.
+        # Guards: _state, uploads.
         self._lock = threading.Lock()
         self._state = _NEW
+        # How often it was uploaded.
+        self.uploads = 0
 
     def offer(self, send: Send) -> str | None:
         """Return the voice's name at the server, or None where the recording must go along.
@@ -58,17 +61,27 @@ class UploadedVoice:
         finally:
             with self._lock:
                 self._state = state
+                self.uploads += state == _THERE
         return self.name if state == _THERE else None
 
     def is_lost(self, reply: Reply) -> bool:
-        """Return whether a refusal says that the server has forgotten the voice; if so, the next
-        one to ask uploads it again."""
-        if reply.status not in (400, 404) or self.name.encode() not in bytes(reply.body):
-            return False
+        """Return whether a refusal says that the server has forgotten the voice."""
+        return reply.status in (400, 404) and self.name.encode() in bytes(reply.body)
+
+    def is_named_in(self, result: Payload | CosyError) -> bool:
+        """Return whether a text's error says so, of a reply whose other texts may be served."""
+        return isinstance(result, CosyError) and self.name in result.message
+
+    def forget(self, upload: int) -> None:
+        """Note that the server lacks the voice; the next one to ask uploads it again.
+
+        Args:
+            upload: What `uploads` said when the voice was asked for. Of many texts that learn of
+                the same loss, the later ones must not undo the upload that the first one made.
+        """
         with self._lock:
-            if self._state == _THERE:
+            if self._state == _THERE and upload == self.uploads:
                 self._state = _NEW
-        return True
 
     def _upload(self, send: Send) -> str:
         said = {"consent": "true", "ref_text": self._transcript}

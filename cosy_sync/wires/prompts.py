@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["cross_lingual_text", "generation", "instruction", "is_third", "zero_shot_prompt"]
+from ..errors import ConfigError, TextError
+from .base import VOICES, SpeechOptions
+
+__all__ = [
+    "check_model",
+    "cross_lingual_text",
+    "generation",
+    "instruction",
+    "is_third",
+    "nothing_spoken",
+    "zero_shot_prompt",
+]
 
 _END = "<|endofprompt|>"
 _PREFIX = "You are a helpful assistant."
 # CosyVoice-300M is the first generation, not the third: a figure must stand for itself.
 _FIGURE = re.compile(r"cosyvoice[-_ ]?(?:v?([123])(?!\d)|300m)", re.IGNORECASE)
+
+# Of a model's generation: what it speaks at, in Hz.
+_RATES = {1: 22_050, 2: 24_000, 3: 24_000}
 
 
 def generation(model: str | None) -> int | None:
@@ -23,6 +37,27 @@ def generation(model: str | None) -> int | None:
 def is_third(model: str | None) -> bool:
     """Return whether this is the name of a CosyVoice 3 model, which demands the marker."""
     return generation(model) == 3
+
+
+def check_model(options: SpeechOptions, *, tells_rate: bool) -> None:
+    """Raise ConfigError for what this generation of models is known not to have.
+
+    Args:
+        options: What is asked for. A model whose name does not say its generation passes.
+        tells_rate: The service says at which rate it speaks. Where it does not, its sound would
+            play too fast or too slow at any other.
+    """
+    known = generation(options.model)
+    if known is None:
+        return
+    model, rate, voice = options.model, _RATES[known], options.voice
+    if not tells_rate and options.sample_rate != rate:
+        raise ConfigError(f"sample_rate: {model} speaks at {rate} Hz; set sample_rate={rate}")
+    if voice is None or voice.instruction is None:
+        return
+    if (voice.name is not None) != (known == 1):
+        right = VOICES["name" if known == 1 else "reference"]
+        raise ConfigError(f"voice: {model} takes an instruction only with {right}")
 
 
 def zero_shot_prompt(transcript: str, model: str | None) -> str:
@@ -40,6 +75,18 @@ def instruction(words: str, model: str | None) -> str:
     if _END in words:
         return words
     return f"{_PREFIX} {words}{_END}" if is_third(model) else f"{words}{_END}"
+
+
+def nothing_spoken(model: str | None, request_id: str | None = None) -> TextError:
+    """Return the error of a text whose reply ended well and empty: it will be so again."""
+    hint = "" if model else "; if its model is CosyVoice 3, say model='CosyVoice3'"
+    return TextError(
+        "the service found nothing to speak in this text (it drops what is punctuation alone); "
+        f"change or drop it{hint}",
+        status=200,
+        code="empty",
+        request_id=request_id,
+    )
 
 
 def _needs(text: str, model: str | None) -> bool:

@@ -9,7 +9,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from ..forks import notice_fork, renew_after_fork
 
-__all__ = ["hide", "secrets_of", "without_texts"]
+__all__ = ["hide", "request_id_of", "secrets_of", "type_shown", "without_texts"]
 
 _BLANK = "[…]"
 # What is looked at of a long message: it will be cut to `length` anyway.
@@ -23,6 +23,12 @@ _SECRET_CHARS = 8
 # Whoever sets any other header may keep a key in it.
 _HARMLESS = frozenset(
     {"accept", "accept-encoding", "accept-language", "content-type", "user-agent"}
+)
+_ID_CHARS = 128
+_TYPE_CHARS = 60
+_TYPES = frozenset(
+    {"audio/l16", "audio/mpeg", "audio/ogg", "audio/pcm", "audio/wav", "audio/x-wav"}
+    | {"application/json", "application/octet-stream", "text/html", "text/plain"}
 )
 _BETWEEN = re.compile(r"[\s;,=]+")
 
@@ -83,6 +89,18 @@ def without_texts(message: str, texts: Sequence[str], length: int) -> str:
     shown = "".join(char if char.isprintable() else " " for char in message)
     shown = " ".join(shown.split())
     return shown if len(shown) <= length else shown[: length - 1] + "…"
+
+
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """Return the request id that a service told in its headers, as errors may carry it."""
+    said = headers.get("x-request-id")
+    return None if said is None else without_texts(said, (), _ID_CHARS) or None
+
+
+def type_shown(media_type: str) -> str:
+    """Return a media type that a message may quote: a usual one as it is."""
+    kind = media_type.partition(";")[0].strip().lower()
+    return media_type if kind in _TYPES else without_texts(media_type, (), _TYPE_CHARS)
 
 
 def _blank_runs(message: str, texts: Sequence[str]) -> str:

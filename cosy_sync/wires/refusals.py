@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..errors import (
     BadAudioError,
+    BadRequestError,
+    BillingError,
     ServerError,
     TextError,
     ThrottledError,
@@ -17,13 +19,20 @@ from ..errors import (
     server_error,
 )
 from ..messages import UNFRAMED, Reply, kind_of
+from . import blame
+from .billing import PAY, cannot_pay
 from .coding import load_json
-from .redaction import without_texts
-from .retry_after import retry_after
+from .redaction import request_id_of, without_texts
+from .retry_after import is_overloaded, retry_after
 
-__all__ = ["check_end", "false_success", "read_error", "text_error"]
+__all__ = ["CUT_SHORT", "check_end", "cut_short", "false_success", "read_error", "text_error"]
+
+# The reason to finish of speech that was cut short.
+CUT_SHORT = "length"
 
 _MESSAGE_CHARS = 200
+# What is looked at to find out what it is about.
+_LOOK_CHARS = 1_000
 _CODE_CHARS = 64
 # A larger body is no message but a page, or a mistake: it is not worth reading.
 _MAX_BODY = 1 << 20
@@ -35,15 +44,18 @@ _FAILURE_KEYS = ("error", "detail", "status_code", "message", "error_message", "
 _TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
 
 _THROTTLED_WORDS = ("throttl", "rate_limit", "ratelimit", "too_many")
-_PASSING_WORDS = ("internal", "timeout", "timed_out", "unavailable", "overload")
+_PASSING_WORDS = ("internal", "timeout", "timed_out", "unavailable", "overload", "server_error")
+_WRONG_WORDS = ("invalid", "bad_request", "badrequest")
 
 
 class _Told(NamedTuple):
-    """What a body says: `code` and `message` as they came, `status` where it names one."""
+    """What a body says: `code` and `message` as they came, `status` where it names one; `codes`
+    are all that stand where a code may stand."""
 
     code: str
     message: str
     status: int | None
+    codes: tuple[str, ...] = ()
 
 
 def read_error(reply: Reply, texts: Sequence[str] = ()) -> ServerError:
@@ -54,13 +66,21 @@ def read_error(reply: Reply, texts: Sequence[str] = ()) -> ServerError:
         told = told._replace(
             message=f"it redirects to {target}: give the final URL, since none is followed"
         )
-    return server_error(
-        reply.status,
-        without_texts(told.message, texts, _MESSAGE_CHARS),
-        code=without_texts(told.code, texts, _CODE_CHARS) or None,
-        request_id=reply.headers.get("x-request-id"),
-        retry_after=retry_after(reply.headers),
-    )
+    details = _details(told, reply, texts, reply.status)
+    said = without_texts(told.message, texts, _LOOK_CHARS)
+    message = _cut(said)
+    if cannot_pay(told.codes, said, reply.status):
+        return _billing_error(f"HTTP {reply.status}: {message}", reply.status, details)
+    if reply.status == 503 and is_overloaded(reply.headers):
+        # A proxy's own bound on what is in flight: the service behind it may be well.
+        text = "the proxy before the service dropped this request to protect it"
+        return ThrottledError(
+            f"{text}: HTTP 503{message and f': {message}'}; lower max_connections",
+            status=503,
+            crowded=True,
+            **details,
+        )
+    return _blamed(reply.status, message, said, details)
 
 
 def false_success(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError | None:
@@ -68,38 +88,81 @@ def false_success(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError
     if not isinstance(value, dict) or not any(value.get(key) for key in _FAILURE_KEYS):
         return None
     told = _told(value)
-    message = without_texts(told.message, texts, _MESSAGE_CHARS) or "an error without a message"
-    return server_error(
-        told.status or _status_of_code(told.code),
-        f"{message} (inside a reply of HTTP {reply.status})",
-        code=without_texts(told.code, texts, _CODE_CHARS) or None,
-        request_id=reply.headers.get("x-request-id"),
-        retry_after=retry_after(reply.headers),
-    )
+    said = without_texts(told.message, texts, _LOOK_CHARS)
+    message = _cut(said) or "an error without a message"
+    message = f"{message} (inside a reply of HTTP {reply.status})"
+    status = told.status or _status_of_code(told.code)
+    details = _details(told, reply, texts, status)
+    if cannot_pay(told.codes, said, told.status):
+        return _billing_error(message, told.status or 402, details)
+    return _blamed(status, message, said, details)
 
 
-def text_error(value: Any, reply: Reply, texts: Sequence[str]) -> ServerError:
+def text_error(
+    value: Any, reply: Reply, texts: Sequence[str], *, unknown_is_passing: bool = False
+) -> ServerError:
     """Build the error of one text that failed inside a reply whose other texts may be served.
 
-    A TextError is permanent. A code that speaks of the service's own state says nothing against
-    the text, so it becomes the error that such a state has for whole calls: that one is retried
-    and counts against the endpoint.
+    A TextError is permanent. A code or a sentence that speaks of the service's own state says
+    nothing against the text, so it becomes the error that such a state has for whole calls: that
+    one is retried and counts against the endpoint.
+
+    Args:
+        value: What stands in the place of the text's sound.
+        reply: In which it stands.
+        texts: Blanked out of what it says.
+        unknown_is_passing: A sentence without a code, of which nobody knows whom it blames, is
+            taken for trouble of the service; else for the text's fault.
     """
     told = _told(value)
-    code = without_texts(told.code, texts, _CODE_CHARS)
-    message = without_texts(told.message, texts, _MESSAGE_CHARS) or code or "no reason given"
     status = told.status or _passing_status(told.code)
-    details: dict[str, Any] = {
-        "status": status,
-        "code": code or None,
-        "request_id": reply.headers.get("x-request-id"),
-        "retry_after": retry_after(reply.headers),
-    }
+    details = _details(told, reply, texts, status)
+    said = without_texts(told.message, texts, _LOOK_CHARS)
+    message = _cut(said) or details["code"] or "no reason given"
+    if cannot_pay(told.codes, said, status):
+        return _billing_error(message, status or 402, details)
+    whom = blame.TEXT
+    if status is None and not any(word in _plain(told.code) for word in _WRONG_WORDS):
+        whom = blame.blame(said)
+        if whom == blame.UNKNOWN:
+            whom = blame.SERVICE if unknown_is_passing else blame.TEXT
+        status = 503 if whom == blame.SERVICE else None
+    elif blame.blame(said) == blame.VOICE:
+        whom = blame.VOICE
+    details["status"] = status
     if status == 429:
         return ThrottledError(f"the service had no room for this text: {message}", **details)
     if status is not None and status >= 500:
         return UnavailableError(f"the service failed at this text: {message}", **details)
-    return TextError(f"the service refused this text: {message}; change or drop it", **details)
+    advice = "check the voice" if whom == blame.VOICE else "change or drop it"
+    return TextError(f"the service refused this text: {message}; {advice}", **details)
+
+
+def _details(told: _Told, reply: Reply, texts: Sequence[str], status: int | None) -> dict[str, Any]:
+    """Return what every error tells beside its message."""
+    return {
+        "code": without_texts(told.code, texts, _CODE_CHARS) or None,
+        "request_id": request_id_of(reply.headers),
+        "retry_after": retry_after(reply.headers, status),
+    }
+
+
+def _blamed(status: int, message: str, said: str, details: dict[str, Any]) -> ServerError:
+    """Return the error of a status, but for an unknown voice that a service tells as its own
+    failure: Xinference asserts that it knows the voice, vox-box says so in a 200."""
+    if status == 500 and blame.blame(said) == blame.VOICE:
+        text = f"the service answered HTTP {status}: {message}; check the voice"
+        return BadRequestError(text, status=status, **details)
+    return server_error(status, message, **details)
+
+
+def _billing_error(message: str, status: int, details: dict[str, Any]) -> BillingError:
+    told = f"the service refused: {message.removesuffix(': ')}"
+    return BillingError(f"{told}; {PAY}", **{**details, "status": status})
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= _MESSAGE_CHARS else message[: _MESSAGE_CHARS - 1] + "…"
 
 
 def check_end(reply: Reply) -> None:
@@ -114,6 +177,15 @@ def check_end(reply: Reply) -> None:
         "the reply does not say where its sound ends (neither Content-Length nor chunks), so that "
         "half of it would look whole; let the service, or what stands before it, speak HTTP/1.1",
         reason="unframed",
+    )
+
+
+def cut_short() -> BadAudioError:
+    """Return the error of speech that a service ended at its limit of tokens, with a success."""
+    return BadAudioError(
+        "the service cut this speech at its limit of tokens (finish reason: length); split the "
+        "text, or raise extra={'max_new_tokens': ...}",
+        reason="cut",
     )
 
 
@@ -147,24 +219,28 @@ def _told(value: Any) -> _Told:
     if listed:
         inner = inner[0] if inner else ""
     fields = inner if isinstance(inner, dict) else {}
-    code = _first(fields, _CODE_KEYS) or _first(outer, _CODE_KEYS)
+    codes = (*_all(fields, _CODE_KEYS), *_all(outer, _CODE_KEYS))
+    code = codes[0] if codes else ""
     message = inner if isinstance(inner, str) else _first(fields, _MESSAGE_KEYS)
     message = message or _first(outer, _MESSAGE_KEYS)
     if listed and isinstance(fields.get("loc"), list):
         message = f"{'.'.join(str(step)[:40] for step in fields['loc'][:8])}: {message}"
     statuses = (outer.get("status_code"), fields.get("code"), outer.get("code"))
     found = [status for status in map(_as_status, statuses) if status is not None]
-    return _Told(code, message, found[0] if found else (422 if listed else None))
+    return _Told(code, message, found[0] if found else (422 if listed else None), codes)
 
 
 def _first(fields: dict[str, Any], keys: Sequence[str]) -> str:
+    return next(_all(fields, keys), "")
+
+
+def _all(fields: dict[str, Any], keys: Sequence[str]) -> Iterator[str]:
     for key in keys:
         value = fields.get(key)
         if isinstance(value, str) and value:
-            return value
-        if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1_000_000:
-            return str(value)
-    return ""
+            yield value
+        elif isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1_000_000:
+            yield str(value)
 
 
 def _as_status(value: Any) -> int | None:
@@ -173,8 +249,12 @@ def _as_status(value: Any) -> int | None:
     return value if isinstance(value, int) and 400 <= value <= 599 else None
 
 
+def _plain(code: str) -> str:
+    return code.lower().replace("-", "_").replace(" ", "_")
+
+
 def _passing_status(code: str) -> int | None:
-    word = code.lower().replace("-", "_").replace(" ", "_")
+    word = _plain(code)
     if any(part in word for part in _THROTTLED_WORDS):
         return 429
     return 503 if any(part in word for part in _PASSING_WORDS) else None

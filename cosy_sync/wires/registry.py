@@ -7,11 +7,16 @@ import importlib
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..errors import ConfigError
 from .base import Capabilities, SpeechOptions, Wire
 from .redaction import hide, secrets_of
+
+if TYPE_CHECKING:
+    # Never run. What packs a program into one file, such as PyInstaller, finds them by this.
+    from . import batch, dashscope_http, dashscope_ws, openai, runtime_grpc, runtime_http  # noqa: F401
 
 __all__ = ["ENTRY_POINTS", "capabilities_of", "create_wire", "known_wires", "streaming_wires"]
 

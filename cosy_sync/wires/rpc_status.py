@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..errors import (
     AuthError,
     BadRequestError,
+    BillingError,
     ServerError,
     ThrottledError,
     UnavailableError,
 )
 from ..messages import Reply
+from .billing import PAY, cannot_pay
 from .redaction import without_texts
+from .retry_after import is_overloaded, retry_after
 
 __all__ = ["OK", "read_status"]
 
@@ -32,6 +36,8 @@ class _Kind(NamedTuple):
     advice: str = ""
 
 
+_SLOWER = "lower the endpoint's rate"
+_FEWER = "lower the endpoint's max_connections"
 _LOG = "look into the server's log"
 _WIRE = "check the address and the wire"
 _KINDS = {
@@ -59,6 +65,14 @@ _HOPELESS = frozenset({"NOT_FOUND", "UNIMPLEMENTED"})
 
 # What a server in Python says of more calls than its --max_conc.
 _CROWDED = "Concurrent RPC limit"
+# What stands before a server says as UNAVAILABLE of its limits: of calls a second, and, as Envoy
+# words it, of calls at the same time.
+_TOO_FAST = re.compile(r"rate.?limit|too many (?:requests|calls)|throttl|status: 429", re.I)
+_TOO_MANY = re.compile(r"reset reason: overflow|overload manager", re.I)
+_LIMITED = "x-envoy-ratelimited"
+# How qi-hua/async_cosyvoice fails at a request of the official proto, which it cannot read.
+_OTHER_PROTO = "invalid request type"
+
 # How a server in Python reports an exception of its own, with what the exception says.
 _EXCEPTION = "Exception iterating responses: "
 
@@ -87,6 +101,20 @@ def read_status(
             code=kind.name,
             hopeless=True,
         )
+    if number == "13" and _OTHER_PROTO in said.lower():
+        return BadRequestError(
+            "the server answered as async_cosyvoice does (qi-hua/async_cosyvoice), whose gRPC has "
+            "the same address and another proto than CosyVoice's own; use its HTTP server instead: "
+            "wire='openai', port 8022",
+            status=400,
+            code=kind.name,
+            hopeless=True,
+        )
+    if number in ("7", "8") and cannot_pay(re.findall(r"\w+", said), said, kind.status):
+        kind = _Kind(kind.name, BillingError, 402, PAY)
+    limited = number == "14" and _limit(said, reply.headers)
+    if limited:
+        kind = _Kind(kind.name, ThrottledError, 429, limited)
     if "larger than max" in said:
         # What the client itself refuses to receive does not get here.
         kind = _Kind(kind.name, BadRequestError, 413, "use a shorter text or recording")
@@ -95,6 +123,21 @@ def read_status(
     details: dict[str, Any] = {"status": kind.status, "code": kind.name}
     if kind.name in _HOPELESS:
         details["hopeless"] = True
-    if _CROWDED in said:
+    if _CROWDED in said or limited == _FEWER:
         details["crowded"] = True
+    if kind.error in (ThrottledError, UnavailableError):
+        details["retry_after"] = _pause(reply.headers, kind.status)
     return kind.error(f"the service answered {kind.name}: {message}{advice}", **details)
+
+
+def _limit(said: str, headers: Mapping[str, str]) -> str:
+    """Return what to do about the limit that a call met which is UNAVAILABLE, nothing for none."""
+    if _TOO_MANY.search(said) or is_overloaded(headers):
+        return _FEWER
+    return _SLOWER if _LIMITED in headers or _TOO_FAST.search(said) else ""
+
+
+def _pause(headers: Mapping[str, str], status: int) -> float | None:
+    """Return the seconds after which the server wants to be called again, where it says that."""
+    pushback = headers.get("grpc-retry-pushback-ms")
+    return retry_after(headers if pushback is None else {"retry-after-ms": pushback}, status)

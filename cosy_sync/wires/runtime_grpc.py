@@ -8,11 +8,24 @@ import wave
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from ..errors import BadAudioError, ConfigError, CosyError, CutError, InvalidTextError, ServerError
+from ..errors import (
+    BadAudioError,
+    ConfigError,
+    CosyError,
+    CutError,
+    InvalidTextError,
+    ServerError,
+)
 from ..messages import Parcel, Payload, Reply, RpcRequest
 from ..models import Recording, Voice
 from .base import Capabilities, Send, SpeechOptions, StreamReader
-from .prompts import cross_lingual_text, instruction, zero_shot_prompt
+from .prompts import (
+    check_model,
+    cross_lingual_text,
+    generation,
+    nothing_spoken,
+    zero_shot_prompt,
+)
 from .protobuf import read_fields, write_field
 from .rpc_status import OK, read_status
 from .sound import SampleReader
@@ -84,11 +97,15 @@ class RuntimeGrpcWire:
         )
 
     def decode(self, reply: Reply, texts: Sequence[str]) -> Payload:
-        """Return a reply's sound. Raises ServerError, CutError, BadAudioError."""
-        sound = b"".join(map(_sound, _messages(bytes(reply.body))))
+        """Return a reply's sound. Raises TextError for a reply without a message, ServerError,
+        CutError, BadAudioError."""
+        messages = [*_messages(bytes(reply.body))]
+        sound = b"".join(map(_sound, messages))
         error = read_status(reply, texts, self._speaker.name)
         if error is not None:
             raise _broken_off(error).with_details(partial=sound) if sound else error
+        if not messages:
+            raise nothing_spoken(self._speaker.model)
         return Payload(sound, self._media_type)
 
     def splits(self, error: ServerError) -> bool:
@@ -97,17 +114,17 @@ class RuntimeGrpcWire:
 
     def listen(self, text: str, send: Send, request_id: str) -> StreamReader:
         """Return what asks for a text and reads its sound, message by message; see Wire."""
-        return _Reader(self.encode(text, request_id), text, self._sample_rate, self._speaker.name)
+        return _Reader(self.encode(text, request_id), text, self._sample_rate, self._speaker)
 
 
 class _Speaker:
     """Who speaks, as the request says it: one of its four forms."""
 
     def __init__(self, options: SpeechOptions) -> None:
-        voice = _checked_voice(options.voice)
+        voice = _checked_voice(options)
         self.name = voice.name
         self._form = _SFT
-        self._model = options.model
+        self.model = options.model
         # Of the form, the number of the text, and the fields that stand before and after it.
         self._number = 2
         self._before, self._after = b"", b""
@@ -115,16 +132,17 @@ class _Speaker:
             self._imitate(voice, voice.reference)
         elif voice.instruction is not None:
             assert voice.name is not None
-            words = instruction(voice.instruction, options.model)
+            # CosyVoice 1 marks the end itself.
+            words = voice.instruction.encode()
             self._form, self._number = _INSTRUCT, 1
-            self._after = write_field(2, voice.name.encode()) + write_field(3, words.encode())
+            self._after = write_field(2, voice.name.encode()) + write_field(3, words)
         elif voice.name is not None:
             self._before = write_field(1, voice.name.encode())
 
     def ask(self, text: str) -> bytes:
         """Write the request for a text. Raises UnicodeEncodeError."""
         if self._form == _CROSS_LINGUAL:
-            text = cross_lingual_text(text, self._model)
+            text = cross_lingual_text(text, self.model)
         said = write_field(self._number, text.encode())
         return write_field(self._form, self._before + said + self._after)
 
@@ -136,21 +154,20 @@ class _Speaker:
             self._after = write_field(2, prompt)
         else:
             self._form = _ZERO_SHOT
-            words = zero_shot_prompt(voice.transcript, self._model)
+            words = zero_shot_prompt(voice.transcript, self.model)
             self._after = write_field(2, words.encode()) + write_field(3, prompt)
 
 
 class _Reader:
     """One text's sound out of the messages of its call."""
 
-    def __init__(
-        self, parcel: RpcRequest, text: str, sample_rate: int, speaker: str | None
-    ) -> None:
+    def __init__(self, parcel: RpcRequest, text: str, sample_rate: int, speaker: _Speaker) -> None:
         self.parcel: Parcel = parcel
         self.sample_rate = sample_rate
         self._texts = (text,)
         self._speaker = speaker
         self._headers: Mapping[str, str] = {}
+        self._has_begun = False
         self._samples = SampleReader(sample_rate, bare=True)
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:
@@ -160,18 +177,23 @@ class _Reader:
 
     def refuse(self, reply: Reply) -> CosyError:
         """Return the error that a call without a message ended with."""
-        return read_status(reply, self._texts, self._speaker) or _empty()
+        error = read_status(reply, self._texts, self._speaker.name)
+        return error or nothing_spoken(self._speaker.model)
 
     def feed(self, data: bytes) -> bytes:
         """Take in a message; return its whole samples. Raises BadAudioError."""
+        self._has_begun = True
         return self._samples.feed(_sound(data))
 
     def end(self) -> bytes:
         """Return what is still held. Raises what the service says where it failed, as CutError
-        behind sound, and BadAudioError for no sound or half a sample."""
-        error = read_status(Reply(200, self._headers, b""), self._texts, self._speaker)
+        behind sound, TextError for no message, and BadAudioError for messages without sound, and
+        for half a sample."""
+        error = read_status(Reply(200, self._headers, b""), self._texts, self._speaker.name)
         if error is not None:
             raise _broken_off(error) if self._samples.has_heard else error
+        if not self._has_begun:
+            raise nothing_spoken(self._speaker.model)
         return self._samples.end()
 
 
@@ -185,8 +207,12 @@ def _checked_address(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _checked_voice(voice: Voice | None) -> Voice:
-    """Return the voice if one of the server's four forms can say it. Raises ConfigError."""
+def _checked_voice(options: SpeechOptions) -> Voice:
+    """Return the voice if one of the server's four forms can say it, and the model has that.
+
+    Raises ConfigError.
+    """
+    voice = options.voice
     if voice is None:
         raise ConfigError(
             "voice: the wire 'runtime_grpc' has no voice of its own; give a speaker that the model "
@@ -198,6 +224,13 @@ def _checked_voice(voice: Voice | None) -> Voice:
                 "voice: the wire 'runtime_grpc' takes an instruction only with a speaker's name: "
                 "Voice('中文女', instruction=...)"
             )
+        if voice.instruction is not None and generation(options.model) in (2, 3):
+            raise ConfigError(
+                f"voice: {options.model} takes an instruction only with a recording (instruct2), "
+                "which the wire 'runtime_grpc' cannot say; leave the instruction out, or use "
+                "wire='runtime_http'"
+            )
+        check_model(options, tells_rate=False)
         return voice
     if voice.instruction is not None:
         raise ConfigError(
@@ -208,6 +241,7 @@ def _checked_voice(voice: Voice | None) -> Voice:
         raise ConfigError(
             "voice: the wire 'runtime_grpc' takes a speaker's name or a recording, not both"
         )
+    check_model(options, tells_rate=False)
     return voice
 
 
@@ -263,7 +297,8 @@ def _sound(message: bytes) -> bytes:
 
 def _no_message() -> BadAudioError:
     return BadAudioError(
-        "expected messages of CosyVoice's gRPC runtime, got others; is it a fork of the runtime?",
+        "expected messages of CosyVoice's gRPC runtime, got others; is it a fork of the runtime, "
+        "such as async_cosyvoice, which has another proto?",
         reason="not_audio",
     )
 
@@ -273,9 +308,3 @@ def _broken_off(error: ServerError) -> CutError:
     cut = CutError(f"the reply broke off: {error.message}")
     cut.__cause__ = error
     return cut
-
-
-def _empty() -> BadAudioError:
-    return BadAudioError(
-        "the service sent no audio for this text; does it hold anything to speak?", reason="empty"
-    )

@@ -19,11 +19,10 @@ from ..errors import (
 from ..messages import UNFRAMED, Parcel, Payload, Reply, Request, kind_of
 from ..models import Recording, Voice
 from . import prompts
-from .base import VOICES, Capabilities, HttpWire, Send, SpeechOptions, StreamReader
+from .base import Capabilities, HttpWire, Send, SpeechOptions, StreamReader
 from .coding import load_json
-from .float_wav import read_float_wav
 from .forms import Form
-from .redaction import without_texts
+from .redaction import request_id_of, type_shown, without_texts
 from .refusals import check_end, false_success, read_error
 from .runtime_ways import OLD_BASE, Way, choose_way
 from .sound import SampleReader
@@ -37,6 +36,10 @@ _OURS = frozenset(
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity"}
 # The server closes what is idle for 5 s (uvicorn's default).
 _IDLE_EXPIRY = 4.0
+_CUT = (
+    "this service hangs up when it fails while it speaks: at an unknown speaker, at an instruction "
+    "or a recording that its model cannot take, or out of memory; if it stays, read its log"
+)
 _NEW = Capabilities(
     max_texts_per_call=1,
     formats=("pcm",),
@@ -49,6 +52,7 @@ _NEW = Capabilities(
     # One GPU process bears 1 to 4 at a time; beyond 40 they wait unseen, and none is refused.
     max_connections=4,
     idle_expiry=_IDLE_EXPIRY,
+    cut_advice=_CUT,
 )
 _OLD = Capabilities(
     max_texts_per_call=1,
@@ -58,11 +62,9 @@ _OLD = Capabilities(
     # It speaks on its event loop: whatever comes meanwhile waits, even a health check.
     max_connections=1,
     idle_expiry=_IDLE_EXPIRY,
+    cut_advice=_CUT,
 )
 
-
-# Of a model's generation: what it speaks at, in Hz.
-_RATES = {1: 22_050, 2: 24_000, 3: 24_000}
 # The server asserts both of a recording, and then answers 500 or hangs up.
 _LOWEST_RATE = 16_000
 _LONGEST = 30.0
@@ -71,12 +73,6 @@ _PCM = frozenset({"", "audio/pcm", "audio/l16", "application/octet-stream"})
 _RATE = re.compile(r";\s*rate\s*=\s*\"?(\d{4,6})", re.IGNORECASE)
 # Bytes up to which a reply without a type is looked at as JSON.
 _MOST_JSON = 1 << 16
-_WAV_START = b"RIFF"
-
-_CUT = (
-    "this service hangs up when it fails while it speaks: at an unknown speaker, at an instruction "
-    "or a recording that its model cannot take, or out of memory; if it stays, read its log"
-)
 
 
 class RuntimeHttpWire(HttpWire):
@@ -94,7 +90,7 @@ class RuntimeHttpWire(HttpWire):
         base, way = choose_way(endpoint_url, voice)
         self._way = way
         self.capabilities = _OLD if way.old else _NEW
-        _check_model(way, options)
+        prompts.check_model(options, tells_rate=way.old)
         self._url = _with_path(endpoint_url, base + way.path)
         self._form = _form(way, voice, options)
         fixed = {"Content-Type": self._form.content_type, **_HEADERS}
@@ -129,10 +125,8 @@ class RuntimeHttpWire(HttpWire):
         self.check(reply, texts)
         if not reply.body:
             return [self.nothing_spoken(reply.headers)]
-        data = bytes(reply.body)
-        floats = read_float_wav(data) if data.startswith(_WAV_START) else None
         kind = reply.headers.get("content-type") or f"audio/pcm; rate={self.sample_rate}"
-        return [floats or Payload(data, kind)]
+        return [Payload(bytes(reply.body), type_shown(kind))]
 
     def exchange(
         self, texts: Sequence[str], send: Send, request_id: str
@@ -141,7 +135,8 @@ class RuntimeHttpWire(HttpWire):
         try:
             return super().exchange(texts, send, request_id)
         except CutError as error:
-            raise error.with_details(message=f"{error.message}; {_CUT}") from error.__cause__
+            self.capabilities.explain(error)
+            raise
 
     def listen(self, text: str, send: Send, request_id: str) -> StreamReader:
         """Ask for one text whose segments come as they are spoken; not of the server of 2024."""
@@ -169,14 +164,7 @@ class RuntimeHttpWire(HttpWire):
 
     def nothing_spoken(self, headers: Mapping[str, str]) -> TextError:
         """Return the error of a text whose reply ended well and empty: it will be so again."""
-        hint = "" if self._model else "; if its model is CosyVoice 3, say model='CosyVoice3'"
-        return TextError(
-            "the service found nothing to speak in this text (it drops what is punctuation "
-            f"alone); change or drop it{hint}",
-            status=200,
-            code="empty",
-            request_id=headers.get("x-request-id"),
-        )
+        return prompts.nothing_spoken(self._model, request_id_of(headers))
 
     def _refused(self, reply: Reply, texts: Sequence[str]) -> ServerError:
         error, path = read_error(reply, texts), self._way.path
@@ -215,7 +203,7 @@ class _Reader:
             self._wire.check(reply, self._texts)
         except CosyError as error:
             return error
-        return _no_sound("another kind of sound")
+        return _no_sound("another kind of sound").with_details(retryable=False)
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole samples that these bytes complete. Raises BadAudioError."""
@@ -231,20 +219,6 @@ class _Reader:
 
 def _with_path(url: str, path: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=path, fragment=""))
-
-
-def _check_model(way: Way, options: SpeechOptions) -> None:
-    """Raise ConfigError for what this generation of models is known not to have."""
-    generation = prompts.generation(options.model)
-    if generation is None:
-        return
-    rate, model = _RATES[generation], options.model
-    if not way.old and options.sample_rate != rate:
-        # The reply does not tell: at another rate it would play too fast or too slow.
-        raise ConfigError(f"sample_rate: {model} speaks at {rate} Hz; set sample_rate={rate}")
-    if way.instruction and bool(way.name) != (generation == 1):
-        right = VOICES["name" if generation == 1 else "reference"]
-        raise ConfigError(f"voice: {model} takes an instruction only with {right}")
 
 
 def _form(way: Way, voice: Voice, options: SpeechOptions) -> Form:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import struct
-
 from ..errors import BadAudioError
+from ..riff import RIFF_NAMES, SampleFormat, foreign_name, read_header, to_pcm16, unreadable
 
 __all__ = ["SampleReader"]
 
-_CHUNK = struct.Struct("<4sI")
-_FMT = struct.Struct("<HHIIHH")
-_CODES = (1, 0xFFFE)
-# What services that cannot know the length write in its place, less a few header bytes; no speech
-# is 2 GiB long.
-_ENDLESS = 0x7FFF_0000
 _MAX_HEADER = 1 << 16
-_MAX_CHANNELS = 8
-_RATES = range(8_000, 192_001)
-# How other formats begin. MP3 without a tag has no such mark.
-_FOREIGN = (b"ID3\x02", b"ID3\x03", b"ID3\x04", b"OggS", b"fLaC")
+_PCM16 = SampleFormat(0, 1)
 
 
 class SampleReader:
     """Takes bytes in, split anywhere; gives out signed 16-bit samples, whole ones only.
 
-    `sample_rate` (Hz) and `channels` hold from the first samples on. With `wav` only a WAV file
-    will do; with `bare` only samples without a header.
+    A WAV header says how they come, maybe as floats or with 24 bits; without one they are as given
+    out. `sample_rate` (Hz) and `channels` hold from the first samples on. With `wav` only a WAV
+    file will do; with `bare` only samples without a header.
     """
 
     def __init__(self, sample_rate: int, *, wav: bool = False, bare: bool = False) -> None:
@@ -35,8 +26,11 @@ class SampleReader:
         self._bare = bare
         self._held = bytearray()
         self._in_head = True
+        self._layout = _PCM16
         # Bytes of samples still to come, None where nobody knows.
         self._left: int | None = None
+        # Bytes of padding behind them.
+        self._padding = 0
         self._given = 0
 
     @property
@@ -46,7 +40,8 @@ class SampleReader:
 
     def feed(self, data: bytes) -> bytes:
         """Return the samples that these bytes complete, maybe none. Raises BadAudioError."""
-        if self._given and not self._held and self._left is None and not len(data) % 2:
+        known = self._given and self._left is None and self._layout is _PCM16
+        if known and not self._held and not len(data) % 2:
             self._given += len(data)
             return data
         self._held += data
@@ -57,7 +52,7 @@ class SampleReader:
     def end(self) -> bytes:
         """Return the samples still held. Raises BadAudioError when the sound is not whole."""
         if self._in_head:
-            if self._held[:4] == b"RIFF":
+            if self._held[:4] in RIFF_NAMES and not self._bare:
                 raise _bad("cut", "the WAV file ends before its samples")
             if self._wav and self._held:
                 raise _bad("not_audio", "the service sent another format than it says")
@@ -66,7 +61,7 @@ class SampleReader:
         if self._left is not None and self._left > 0:
             raise _bad("cut", f"the WAV file ends {self._left} bytes before its samples do")
         if self._held and self._left is None:
-            raise _bad("odd", "the sound ends in the middle of a 16-bit sample")
+            raise _bad("odd", "the sound ends in the middle of a sample")
         if not self._given:
             raise BadAudioError(
                 "the service sent no sound for this text; does it hold anything to speak?",
@@ -81,52 +76,38 @@ class SampleReader:
             return False
         if self._bare:
             _check_bare(held)
-        elif held[:4] == b"RIFF":
+        elif held[:4] in RIFF_NAMES:
             return self._passes_wav()
-        if self._wav or bytes(held[:4]) in _FOREIGN:
-            raise _bad(
-                "not_audio", "the service sent another format than it was asked for, or says"
-            )
+        name = foreign_name(held, may_be_samples=not self._wav)
+        if name is not None:
+            raise unreadable(name, "not_audio")
+        if self._wav:
+            raise _bad("not_audio", "the service sent another format than it says")
         self._in_head = False
         return True
 
     def _passes_wav(self) -> bool:
-        held, at, known = self._held, 12, False
-        while at + 8 <= len(held):
-            name, size = _CHUNK.unpack_from(held, at)
-            if name == b"data":
-                if not known:
-                    raise _bad("header", "the WAV file does not say how it is to be played")
-                self._left = None if size >= _ENDLESS or not size else size
-                if self._left is not None and size % 2:
-                    raise _bad("odd", f"{size} bytes are no whole number of 16-bit samples")
-                self._in_head = False
-                del held[: at + 8]
-                return True
-            if name == b"fmt ":
-                if at + 24 > len(held):
-                    return False
-                self._read_layout(at + 8)
-                known = True
-            at += 8 + size + (size & 1)
-        if held[8:12] not in b"WAVE" or at > _MAX_HEADER:
+        held = self._held
+        if held[8:12] not in b"WAVE":
             raise _bad("header", "the WAV file's header cannot be read")
-        return False
-
-    def _read_layout(self, at: int) -> None:
-        code, channels, rate, _, frame, bits = _FMT.unpack_from(self._held, at)
-        whole = 0 < channels <= _MAX_CHANNELS and frame == 2 * channels and rate in _RATES
-        if code not in _CODES or bits != 16 or not whole:
-            raise _bad(
-                "header",
-                f"expected 16-bit samples, got WAV format {code} with {bits} bits, "
-                f"{channels} channels and {rate} Hz",
-            )
-        self.sample_rate, self.channels = rate, channels
+        header = read_header(held, _MAX_HEADER)
+        if header is None:
+            return False
+        layout = header.format
+        self._layout = _PCM16 if layout.is_pcm16 and layout.channels == 1 else layout
+        self.sample_rate, self.channels = layout.sample_rate, layout.channels
+        self._left = header.size
+        self._padding = (header.size or 0) & 1
+        if self._left is not None and self._left % layout.frame:
+            bits = 8 * layout.frame
+            raise _bad("odd", f"{self._left} bytes are no whole number of {bits}-bit frames")
+        self._in_head = False
+        del held[: header.start]
+        return True
 
     def _take(self, last: bool = False) -> bytes:
         held = self._held
-        size = len(held) & ~1
+        size = len(held) - len(held) % self._layout.frame
         if not self._given:
             if held[:4] == b"RIFF":
                 raise _bad("header", "a second WAV header stands where the samples should begin")
@@ -140,11 +121,14 @@ class SampleReader:
         self._given += size
         if self._left == 0:
             self._check_behind()
-        return given
+        return given if self._layout is _PCM16 else to_pcm16(given, self._layout)
 
     def _check_behind(self) -> None:
         # What follows the samples must be a chunk of another kind: a size that counts only the
         # first piece, or files one after the other, would play as the beginning of the speech.
+        skipped = min(self._padding, len(self._held))
+        self._padding -= skipped
+        del self._held[:skipped]
         name = bytes(self._held[:4])
         shown = name.isascii() and name.decode("ascii").isprintable()
         if len(name) == 4 and (name in (b"RIFF", b"data") or not shown):
@@ -153,15 +137,20 @@ class SampleReader:
 
 
 def _check_bare(start: bytearray) -> None:
-    for mark, reason, what in ((b"RIFF", "header", "a WAV file"), (b'{"', "not_audio", "JSON")):
-        if start.startswith(mark):
-            raise BadAudioError(
-                f"expected bare samples, got {what}; check the URL, the wire and the service",
-                reason=reason,
-            )
+    if start.startswith(RIFF_NAMES):
+        raise BadAudioError(
+            "expected bare samples, got a WAV file; check the URL, the wire and the service",
+            reason="header",
+            retryable=False,
+        )
+    if start.startswith(b'{"'):
+        raise BadAudioError(
+            "expected bare samples, got JSON; check the URL, the wire and the service",
+            reason="not_audio",
+        )
 
 
 def _bad(reason: str, message: str) -> BadAudioError:
     return BadAudioError(
-        f"{message}; the service must send whole 16-bit WAV files or bare samples", reason=reason
+        f"{message}; the service must send whole WAV files or bare samples", reason=reason
     )

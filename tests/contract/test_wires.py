@@ -238,11 +238,18 @@ def test_a_text_without_a_turn_in_time_is_not_sent(
     case: Case, serve: Serve, connect: Connect
 ) -> None:
     server = serve()
-    client = connect(server, batch_size=1, rate=1, deadline=0.4)
-    outcomes = client.synth_many(texts(3), on_error="return")
+    client = connect(server, batch_size=1, rate=1)
+    outcomes = client.synth_many(texts(3), on_error="return", within=0.4)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     assert len(errors) >= 2
     assert {type(error) for error in errors} <= {RateLimitedError, DeadlineError}
+
+
+def test_bulk_texts_wait_for_their_turn_for_longer_than_their_deadline(
+    case: Case, serve: Serve, connect: Connect
+) -> None:
+    client = connect(serve(), batch_size=1, rate=2.5, deadline=0.7)
+    assert all(outcome.ok for outcome in client.synth_many(texts(4), on_error="return"))
 
 
 def test_a_throttled_call_is_sent_again(case: Case, serve: Serve, connect: Connect) -> None:

@@ -163,12 +163,30 @@ def test_a_full_disk_keeps_what_was_written_and_says_so(run: Runner) -> None:
     assert [path.read_bytes() for path in run.files()] == [tone_wav("短句")]
 
 
+def test_a_full_disk_is_code_1_for_a_single_file_too(run: Runner) -> None:
+    done = run("synth", "-o", "x.wav", "长" * 50, before=FULL_DISK)
+    assert done.returncode == 1 and b"cannot write x.wav: File too large" in done.stderr
+    assert list(run.folder.iterdir()) == []
+
+
 def test_a_full_standard_output_is_told(run: Runner) -> None:
     with open("/dev/full", "wb") as full:
         pipes = {"capture_output": False, "stdout": full, "stderr": subprocess.PIPE}
         done = run("synth", "你好", "-o", "-", **pipes)
     assert done.returncode == 1
     assert b"cannot write to standard output: No space left on device" in done.stderr
+
+
+def test_an_unbuffered_sound_is_written_to_its_end_or_told(run: Runner) -> None:
+    run.environ["PYTHONUNBUFFERED"] = "1"
+    with open(run.folder / "short.wav", "wb") as file:
+        pipes = {"capture_output": False, "stdout": file, "stderr": subprocess.PIPE}
+        done = run("synth", "长" * 50, "-o", "-", before=FULL_DISK, **pipes)
+    assert (run.folder / "short.wav").stat().st_size == FULL_AT
+    assert done.returncode == 1
+    assert b"cannot write to standard output: File too large" in done.stderr
+    done = run("synth", "长" * 50, "-o", "-")
+    assert (done.returncode, done.stdout) == (0, tone_wav("长" * 50))
 
 
 def test_a_reader_may_leave_early(run: Runner) -> None:

@@ -19,8 +19,9 @@ import pytest
 from faults import HTTP_TROUBLE
 
 import cosy_sync
-from cosy_sync import CosyClient, Endpoint, Outcome, RetryConfig, TimeoutConfig
+from cosy_sync import CosyClient, Endpoint, Outcome, PoolConfig, RetryConfig, TimeoutConfig
 from cosy_sync.config import ClientConfig
+from cosy_sync.net import dial
 from cosy_sync.server import FAULTS, Server, tone_wav
 from cosy_sync.wires import SpeechOptions, create_wire
 from tests.e2e.scripted import READ, Scripted, reply
@@ -184,7 +185,8 @@ def a_service_that_says(link: str) -> Iterator[Scripted]:
 
 def ask(api: Scripted, text: str, **settings: Any) -> cosy_sync.Audio:
     url = f"http://127.0.0.1:{api.port}{PATH}"
-    settings = {**NEEDED, "api_key": KEY, "headers": {"X-Mine": "mine-123"}, **QUICK, **settings}
+    near: dict[str, Any] = {"pool": PoolConfig(private_links=True), **NEEDED, **QUICK}
+    settings = {**near, "api_key": KEY, "headers": {"X-Mine": "mine-123"}, **settings}
     with CosyClient(url, **settings) as client:
         return client.synth(text)
 
@@ -198,7 +200,8 @@ def test_the_other_host_gets_a_request_that_tells_nothing_of_the_caller() -> Non
     ((request,),) = oss.requests
     assert request == (
         b"GET /1d/a.wav?Expires=1&Signature=a%%2Bb HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
-        b"Accept: */*\r\nAccept-Encoding: identity\r\nContent-Length: 0\r\n\r\n" % oss.port
+        b"Accept: */*\r\nAccept-Encoding: identity\r\nUser-Agent: cosy-sync/%b\r\n"
+        b"Content-Length: 0\r\n\r\n" % (oss.port, cosy_sync.__version__.encode())
     )
     ((post,),) = api.requests
     assert f"Authorization: Bearer {KEY}".encode() in post
@@ -261,6 +264,58 @@ def test_a_cut_file_is_asked_for_again_and_the_speech_is_not() -> None:
         assert audio.data == wav
         assert audio.timing is not None and audio.timing.attempts == 1
     assert [len(peer) for peer in api.requests] == [1]
+
+
+@pytest.mark.parametrize("brought", [False, True])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "inside.example.com"])
+def test_a_link_into_a_private_network_is_not_followed(
+    host: str, brought: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+
+    def look_up(name: str, *rest: Any, **more: Any) -> Any:
+        return real("127.0.0.1" if name == "inside.example.com" else name, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with (
+        Scripted([READ, reply(b"secret")]) as inner,
+        a_service_that_says(f"http://{host}:{inner.port}/latest/meta-data") as api,
+        httpx.Client() as mine,
+    ):
+        given = {"http_client": mine} if brought else {}
+        with pytest.raises(cosy_sync.BadAudioError, match=r"private_links=True") as caught:
+            ask(api, "你好", pool=PoolConfig(), **given)
+        assert caught.value.reason == "link"
+        assert inner.requests == []
+
+
+def test_of_a_links_addresses_a_public_one_is_connected_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The name leads inside at the first look-up and would at any later one: what was looked at is
+    # what is connected to.
+    asked: list[str] = []
+    really_connect, really_look_up = dial._connect, socket.getaddrinfo
+
+    def connect(address: str, port: int, until: float) -> socket.socket:
+        if address == "127.0.0.1":
+            return really_connect(address, port, until)
+        asked.append(address)
+        raise OSError("no way")
+
+    def look_up(name: str, *rest: Any, **more: Any) -> Any:
+        if name != "oss.example.com":
+            return really_look_up(name, *rest, **more)
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+        return [(*kind, ("10.0.0.7", 80)), (*kind, ("93.184.216.34", 80))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(dial, "_connect", connect)
+    once = RetryConfig(max_retries=0)
+    failure = pytest.raises(cosy_sync.ConnectError, match=r"the sound at oss\.example\.com")
+    with a_service_that_says("http://oss.example.com/a.wav") as api, failure:
+        ask(api, "你好", pool=PoolConfig(), retry=once)
+    assert asked == ["93.184.216.34"] * 2
 
 
 def test_links_leave_nothing_behind(server: Server) -> None:

@@ -110,6 +110,18 @@ def test_call_returns_the_audio(server: Server) -> None:
     assert last["header"]["task_id"] == made.get_last_request_id()
 
 
+def test_the_first_example_of_its_documentation_runs(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The SDK leaves the format open: the real service sends MP3 then, this one a WAV file.
+    url = server.base_url.replace("http", "ws", 1) + "/api-ws/v1/inference"
+    monkeypatch.setattr(dashscope, "base_websocket_api_url", url)
+    made = SpeechSynthesizer(model="cosyvoice-v3-flash", voice="longanyang")
+    audio = made.call("今天天气怎么样？", timeout_millis=30_000)
+    assert audio[:4] == b"RIFF"
+    assert audio[44:] == tone_wav("今天天气怎么样？", sample_rate=22_050)[44:]
+
+
 def test_a_wav_file_has_a_header_in_its_first_frame_only(server: Server) -> None:
     audio = synthesizer(server, WAV).call("今天天气怎么样?今天。", timeout_millis=30_000)
     assert audio[44:] == pcm("今天天气怎么样?今天。")

@@ -185,7 +185,7 @@ def test_every_service_of_the_readme_answers() -> None:
 
 def test_the_examples_of_the_openai_page_work(tmp_path: Path) -> None:
     blocks = examples("docs/wire-openai.md")
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     # Every name is this machine's, so that the host can stand there as users write it.
     front = (
         "import socket\n"
@@ -203,7 +203,7 @@ def test_the_examples_of_the_openai_page_work(tmp_path: Path) -> None:
             env = {**os.environ, "PYTHONPATH": str(ROOT)}
             command = [sys.executable, "-W", "error", "-c", code]
             subprocess.run(command, check=True, timeout=60, env=env, cwd=tmp_path)
-        assert server.stats()["texts"] == 7
+        assert server.stats()["texts"] == 8
     assert (tmp_path / "hello.wav").stat().st_size > 44
 
 

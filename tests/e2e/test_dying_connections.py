@@ -78,7 +78,7 @@ def test_one_that_may_have_read_the_request_is_not_asked_twice_without_retries(
 
 
 def test_with_retries_all_is_spoken_and_each_sending_is_counted() -> None:
-    quick, script = RetryConfig(base=0.01), [READ, speak, READ, 0.05]
+    quick, script = RetryConfig(max_retries=20, base=0.01, max_wait=0.01), [READ, speak, READ, 0.05]
     with Scripted(script) as server, client_of(server, "openai", retry=quick) as client:
         outcomes, seen, _ = run(client, server)
         stats = client.stats()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
@@ -35,7 +36,7 @@ from cosy_sync.testing import Server, tone_wav
 from cosy_sync.wires import SpeechOptions
 from cosy_sync.wires.forms import Form
 from cosy_sync.wires.openai import OpenaiWire
-from tests.e2e.scripted import eventually
+from tests.e2e.scripted import READ, Scripted, eventually, reply
 
 TEXTS = [f"第{number}句话说得不一样" for number in range(70)]
 WAV = wav_header(16_000, 1, 32_000) + bytes(range(250)) * 128
@@ -129,7 +130,8 @@ def test_siliconflows_fields_are_understood(server: Server) -> None:
 
 
 def test_xinferences_form_is_understood(server: Server) -> None:
-    with client(server, voice=CLONE, speed=2.0, extra={"service": "xinference"}) as speaker:
+    settings: dict[str, Any] = {"model": "cosy", "extra": {"service": "xinference"}}
+    with client(server, voice=CLONE, speed=2.0, **settings) as speaker:
         assert speaker.synth("你好你好").duration == pytest.approx(0.2, abs=0.01)
 
 
@@ -161,7 +163,7 @@ def test_a_wrong_key_ends_it(path: str) -> None:
 def test_an_unknown_voice_is_refused_with_the_known_ones(server: Server) -> None:
     with client(server, voice="nobody") as speaker, pytest.raises(BadRequestError) as caught:
         speaker.synth("你好")
-    assert "Invalid voice 'nobody'. Supported: 中文女" in str(caught.value)
+    assert "Unknown voice 'nobody'. Built-in speakers: 中文女" in str(caught.value)
 
 
 def test_a_wrong_path_says_where_it_asked(server: Server) -> None:
@@ -243,6 +245,27 @@ def test_a_fault_that_stays_is_told_as_what_it_is(
         speaker.synth("你好")
 
 
+def test_an_engine_that_is_out_of_memory_for_an_item_is_asked_again() -> None:
+    def answer(*items: dict[str, str]) -> bytes:
+        results = [{"index": index, **item} for index, item in enumerate(items)]
+        return reply(json.dumps({"results": results}).encode())
+
+    def spoken(text: str) -> dict[str, str]:
+        audio = base64.b64encode(tone_wav(text)).decode()
+        return {"status": "success", "audio_data": audio, "media_type": "audio/wav"}
+
+    full = {"status": "error", "error": "CUDA out of memory. Tried to allocate 20.00 MiB."}
+    empty = {"status": "error", "error": "text cannot be empty"}
+    first = answer(spoken("一"), full, empty)
+    with (
+        Scripted([READ, first, READ, answer(full), READ, answer(spoken("二"))]) as peer,
+        CosyClient(f"http://127.0.0.1:{peer.port}{BATCH}", wire="openai", retry=QUICK) as speaker,
+    ):
+        outcomes = speaker.synth_many(["一", "二", "三"], on_error="return")
+    assert [outcome.ok for outcome in outcomes] == [True, True, False]
+    assert type(outcomes[2].error) is TextError
+
+
 # --- recordings
 
 
@@ -274,6 +297,23 @@ def test_a_recording_that_the_server_forgot_goes_along(server: Server) -> None:
         assert speaker.synth("你好").data == first
         assert speaker.synth("你好").data == first
     assert voices_of(server)["uploaded_voices"] == [voice]
+
+
+def forget_voices(server: Server) -> None:
+    for voice in voices_of(server)["uploaded_voices"]:
+        path = f"{server.base_url}/v1/audio/voices/{voice['name']}"
+        urllib.request.urlopen(urllib.request.Request(path, method="DELETE")).close()
+
+
+def test_over_the_batch_route_a_recording_that_the_server_forgot_is_uploaded_again(
+    server: Server,
+) -> None:
+    with client(server, BATCH, voice=CLONE, batch_size=8) as speaker:
+        first = speaker.synth_many(TEXTS[:40])
+        forget_voices(server)
+        again = speaker.synth_many(TEXTS[:40])
+    assert [audio.data for audio in again] == [audio.data for audio in first]
+    assert len(voices_of(server)["uploaded_voices"]) == 1
 
 
 def voices_of(server: Server) -> Any:
@@ -318,14 +358,17 @@ def ask(server: Server, path: str, body: object = None, **headers: str) -> tuple
     ("body", "message"),
     [
         ({}, "input: Input should be a non-empty string"),
-        ({"input": " "}, "input: Input should be a non-empty string"),
+        ({"input": " "}, "Input text cannot be empty"),
         ({"input": "a", "response_format": "mp3"}, "response_format: use one of wav, pcm"),
         ({"input": "a", "speed": 5}, "speed: Input should be a number from 0.25 to 4.0"),
         ({"input": "a", "speed": True}, "speed: Input should be a number from 0.25 to 4.0"),
         ({"input": "a", "stream_format": "x"}, "stream_format: use sse or audio"),
         ({"input": "a", "instructions": "x" * 501}, "instructions: at most 500 characters"),
-        ({"input": "a", "ref_audio": "http://x", "ref_text": "x"}, "ref_audio: only data URIs"),
-        ({"input": "a", "ref_audio": "data:;base64,AAAA"}, "ref_text: a non-empty transcript"),
+        (
+            {"input": "a", "ref_audio": "http://x", "ref_text": "x"},
+            "ref_audio must be a base64 data URL",
+        ),
+        ({"input": "a", "ref_audio": "data:;base64,AAAA"}, "CosyVoice3 requires 'ref_text'"),
         ({"input": "a" * 5_001}, "input has 5001 characters: at most 5000 are allowed"),
         ([], "the body is not a JSON object"),
     ],
@@ -393,6 +436,22 @@ def posted(server: Server, path: str, data: bytes, kind: str) -> tuple[int, str]
 def test_the_server_refuses_batches(server: Server, body: object, message: str) -> None:
     status, said = ask(server, BATCH, body)
     assert (status, said["error"]["message"].startswith(message)) == (400, True)
+
+
+def test_the_server_tells_what_is_wrong_with_a_text_or_its_voice_in_the_items_place(
+    server: Server,
+) -> None:
+    items = [{"input": "a"}, {"input": " "}, {"input": "b", "voice": "nobody"}]
+    status, raw = ask(server, BATCH, {"items": items})
+    said = json.loads(raw)
+    assert (status, said["succeeded"], said["failed"]) == (200, 1, 2)
+    first, empty, unknown = said["results"]
+    assert first["status"] == "success"
+    assert empty == {"index": 1, "status": "error", "error": "Input text cannot be empty"}
+    assert unknown["error"].startswith("Unknown voice 'nobody'.")
+    assert unknown["error"].endswith(
+        "Upload a voice first via POST /v1/audio/voices, or use ref_audio + ref_text."
+    )
 
 
 def test_the_server_takes_items_with_their_own_fields(server: Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import logging
 import math
 import ssl
@@ -20,6 +21,7 @@ from generated import cosyvoice
 
 from cosy_sync import CosyClient, Endpoint, Voice
 from cosy_sync.config import (
+    BreakerConfig,
     ClientConfig,
     LimitConfig,
     PoolConfig,
@@ -38,6 +40,7 @@ from cosy_sync.errors import (
     CutError,
     DeadlineError,
     ReplyTimeout,
+    TextError,
     ThrottledError,
     TransportError,
     UnavailableError,
@@ -106,12 +109,12 @@ def test_many_texts_come_in_their_order_whatever_their_length(server: Server) ->
 
 
 def test_recordings_and_instructions_are_taken(server: Server) -> None:
-    for voice in (
-        Voice(reference=recording(), transcript="录音里的话"),
-        Voice(reference=recording()),
-        Voice("中文女", instruction="慢一点"),
+    for voice, model in (
+        (Voice(reference=recording(), transcript="录音里的话"), "CosyVoice2-0.5B"),
+        (Voice(reference=recording()), "CosyVoice2-0.5B"),
+        (Voice("中文女", instruction="慢一点"), None),
     ):
-        with client_of(server.grpc_url, voice=voice, model="CosyVoice2-0.5B") as client:
+        with client_of(server.grpc_url, voice=voice, model=model) as client:
             assert client.synth("你好").data == tone_wav("你好")
 
 
@@ -156,13 +159,15 @@ def test_the_key_is_asked_for_and_never_shown() -> None:
             assert "wrong-key" not in repr(caught.value) + str(caught.value)
 
 
-def test_punctuation_alone_gives_no_audio(server: Server) -> None:
-    with (
-        client_of(server.grpc_url, retry=ONCE) as client,
-        pytest.raises(BadAudioError) as caught,
-    ):
-        client.synth("！？……")
-    assert caught.value.reason == "empty"
+def test_punctuation_alone_is_the_texts_fault_after_one_call(server: Server) -> None:
+    before = server.stats()["requests"]
+    with client_of(server.grpc_url) as client:
+        with pytest.raises(TextError, match="nothing to speak"):
+            client.synth("！？……")
+        assert server.stats()["requests"] == before + 1
+        with pytest.raises(TextError, match="nothing to speak"), client.stream("！？……") as sound:
+            b"".join(sound)
+    assert server.stats()["requests"] == before + 2
 
 
 FAILING: list[tuple[str, type[CosyError], str]] = [
@@ -358,6 +363,21 @@ def speak(request: Any, _context: Any) -> Iterator[bytes]:
     sound = tone_wav(payload.tts_text)[44:]
     third = len(sound) // 6 * 2
     yield from (sound[:third], sound[third : 2 * third], sound[2 * third :])
+
+
+def test_a_limit_that_a_proxy_says_as_unavailable_opens_no_breaker() -> None:
+    refused = itertools.count()
+
+    def limited(request: Any, context: Any) -> Iterator[bytes]:
+        if next(refused) < 8:
+            context.set_trailing_metadata((("x-ratelimit-reset", "0.05"),))
+            context.abort(grpc.StatusCode.UNAVAILABLE, "local_rate_limited")
+        yield from speak(request, context)
+
+    strict = BreakerConfig(failure_ratio=0.1, min_calls=2)
+    with official(limited) as url, client_of(url, breaker=strict) as client:
+        assert len(client.synth_many(["一", "二", "三", "四"])) == 4
+        assert client.stats().throttled == 8
 
 
 def test_official_code_understands_what_we_ask() -> None:

@@ -141,8 +141,8 @@ def test_without_the_package_the_extra_is_named() -> None:
     )
     done = run(code)
     first, second = done.stdout.splitlines()
-    assert "'runtime_grpc' needs the package 'grpc'; pip install 'cosy-sync[grpc]'" in first
-    assert second == "grpc is not installed: pip install 'cosy-sync[grpc]'"
+    assert "'runtime_grpc' needs the package 'grpc'; pip install 'grpcio>=1.62'" in first
+    assert second == "grpc is not installed: pip install 'grpcio>=1.62'"
     assert done.returncode == 0, done.stderr
 
 

@@ -173,6 +173,15 @@ class TestFailures:
         with client(server, OLD, voice="没有此人") as tts, pytest.raises(UnavailableError):
             tts.synth("你好世界")
 
+    def test_a_stream_that_breaks_off_says_what_a_whole_reply_says(self, server: Server) -> None:
+        with client(server, voice="没有此人") as tts, pytest.raises(CutError, match="unknown sp"):
+            tts.stream("你好世界")
+        server.inject("cut", times=9)
+        with client(server) as tts, pytest.raises(CutError, match="unknown speaker") as caught:
+            list(tts.stream(LONG))
+        assert caught.value.partial
+        assert str(caught.value).count("unknown speaker") == 1
+
     def test_a_failure_before_it_speaks_is_tried_again_and_told(self, server: Server) -> None:
         with client(server) as tts, pytest.raises(UnavailableError) as caught:
             tts.synth("[refuse] 你好")
@@ -220,12 +229,12 @@ class TestFailures:
             assert any(isinstance(outcome.error, ThrottledError) for outcome in outcomes)
 
     def test_overload_looks_like_silence_behind_a_head(self) -> None:
-        times = TimeoutConfig(idle=0.2)
+        times = TimeoutConfig(first_byte=0.2, first_byte_per_char=0)
         with Server(latency=3600) as server:
             settings = {"timeouts": times, "retry": RetryConfig(max_retries=0)}
             with client(server, **settings) as tts, pytest.raises(ReplyTimeout) as caught:
                 tts.synth("你好世界")
-        assert caught.value.phase == "idle"
+        assert caught.value.phase == "first byte"
 
     def test_a_limit_of_the_endpoint_is_the_users(self, server: Server) -> None:
         endpoint = Endpoint(server.base_url, max_connections=2)

@@ -338,4 +338,4 @@ class TestHandshake:
         headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
         answer = httpx.get(server.base_url + "/api-ws/v1/inference", headers=headers)
         assert answer.status_code == 501
-        assert "pip install 'cosy-sync[server]'" in answer.text
+        assert "pip install 'espeakng-loader>=0.2.4'" in answer.text

@@ -87,7 +87,7 @@ def test_a_service_that_stalls_in_the_middle_opens_the_breaker_though_few_reques
 @pytest.mark.parametrize(
     ("settings", "error", "cure"),
     [
-        ({"deadline": 0.3}, DeadlineError, "raise deadline=, or send less"),
+        ({"deadline": 0.3}, DeadlineError, "raise the deadline, or send less"),
         ({"timeouts": TimeoutConfig(first_byte=0.2)}, ReplyTimeout, "TimeoutConfig(first_byte=..."),
     ],
 )

@@ -13,6 +13,9 @@ from ..sound import SAMPLE_BYTES
 
 FORMATS = ("pcm", "wav")
 RATES = (8_000, 16_000, 22_050, 24_000, 44_100, 48_000)
+_USUAL_RATE = 22_050
+# What the SDK's AudioFormat.DEFAULT sends.
+_OPEN_FORMAT = "Default"
 
 MESSAGE_UNITS = 20_000
 TASK_UNITS = 200_000
@@ -69,20 +72,32 @@ def read_wish(payload: Mapping[str, Any], voices: Sequence[str]) -> Wish:
             raise invalid(f"{name} is not a number")
         if not low <= value <= high:
             raise invalid(f"{name} is not within {low} to {high}")
-    audio_format = parameters.get("format", "mp3")
-    if audio_format not in FORMATS:
-        raise invalid(f"this server speaks {' and '.join(FORMATS)} only")
-    rate = parameters.get("sample_rate", 22_050)
-    if rate not in RATES:
-        raise invalid("unsupported sample_rate")
+    audio_format, rate = read_format(parameters)
     return Wish(
         _voice(parameters.get("voice"), voices),
-        str(audio_format),
-        int(rate),
+        audio_format,
+        rate,
         float(parameters.get("rate", 1.0)),
         parameters.get("enable_ssml") is True,
         parameters.get("word_timestamp_enabled") is True,
     )
+
+
+def read_format(parameters: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the format and its Hz. Raises RequestError.
+
+    What leaves them open, as the SDK's default does ("Default", 0), gets a WAV file at 22 050 Hz,
+    where the real service sends MP3: there is no encoder for that here.
+    """
+    audio_format = parameters.get("format")
+    if audio_format in (None, _OPEN_FORMAT):
+        audio_format = "wav"
+    if audio_format not in FORMATS:
+        raise invalid(f"this server speaks {' and '.join(FORMATS)} only")
+    rate = parameters.get("sample_rate") or _USUAL_RATE
+    if isinstance(rate, bool) or rate not in RATES:
+        raise invalid("unsupported sample_rate")
+    return str(audio_format), int(rate)
 
 
 def _voice(name: object, voices: Sequence[str]) -> str:

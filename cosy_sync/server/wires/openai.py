@@ -20,7 +20,7 @@ from ..sound import Clip, Failure, encode_clip
 from ..spoil import spoil
 from .openai_forms import Fields, read_body, read_number
 from .openai_streams import event_chunks, raw_chunks
-from .openai_voices import Voices
+from .openai_voices import InvalidItem, Voices
 
 if TYPE_CHECKING:
     from ..service import Service
@@ -32,6 +32,8 @@ MODEL = "FunAudioLLM/Fun-CosyVoice3-0.5B-2512"
 _FAIL_MARK = "[fail]"
 _REFUSE_MARK = "[refuse]"
 _MAX_INSTRUCTION = 500
+# Hz, of what the model speaks.
+_RATE = 24_000
 _MEDIA_TYPES = {"wav": "audio/wav", "pcm": "audio/pcm"}
 _KINDS = {400: "BadRequestError", 404: "NotFoundError", 500: "InternalServerError"}
 
@@ -98,14 +100,11 @@ class _Speech:
         items = self._read_items(read_body(request, service.body_of(request)))
 
         async def speak() -> Reply:
-            if any(_REFUSE_MARK in item.text for item in items):
+            if any(isinstance(item, _Item) and _REFUSE_MARK in item.text for item in items):
                 raise bad_request("a text of this call is not allowed")
-            contents = await asyncio.gather(*map(self._say, items))
-            parts = [
-                Part(index, _encoded(content, item), _MEDIA_TYPES[item.audio_format])
-                for index, (item, content) in enumerate(zip(items, contents, strict=True))
-            ]
-            spoil(fault, parts, items[0].sample_rate, service.faults.random)
+            parts = [*await asyncio.gather(*map(self._say_item, range(len(items)), items))]
+            rates = [item.sample_rate for item in items if isinstance(item, _Item)]
+            spoil(fault, parts, rates[0] if rates else _RATE, service.faults.random)
             kind, pieces = write_reply(parts, "results")
             pieces[0] = b'{"id":"speech-batch-%b","results":[' % secrets.token_hex(8).encode()
             return self._deliver(kind, pieces, fault)
@@ -133,6 +132,12 @@ class _Speech:
         return json_reply(200, {"object": "list", "data": [model]})
 
     # -- one text -------------------------------------------------------------------------------
+
+    async def _say_item(self, index: int, item: _Item | Failure) -> Part:
+        if isinstance(item, Failure):
+            return Part(index, item, "")
+        content = _encoded(await self._say(item), item)
+        return Part(index, content, _MEDIA_TYPES[item.audio_format])
 
     async def _say(self, item: _Item) -> Clip | Failure:
         if _FAIL_MARK in item.text:
@@ -177,7 +182,8 @@ class _Speech:
 
     # -- requests -------------------------------------------------------------------------------
 
-    def _read_items(self, fields: Fields) -> list[_Item]:
+    def _read_items(self, fields: Fields) -> list[_Item | Failure]:
+        """Return what each item asks for, or the sentence that stands in place of its sound."""
         items, most = fields.get("items"), self._service.rules.max_texts
         if not isinstance(items, list) or not items:
             raise bad_request("items: List should have at least 1 item")
@@ -186,28 +192,34 @@ class _Speech:
                 f"Batch contains {len(items)} items, exceeding the maximum of {most}."
             )
         shared = {name: value for name, value in fields.items() if name != "items"}
-        read = []
+        read: list[_Item | Failure] = []
         for index, item in enumerate(items):
             if not isinstance(item, dict):
                 raise bad_request(f"items[{index}] is not an object")
-            read.append(self._read_item({**shared, **item}, f"items[{index}].input"))
+            try:
+                read.append(self._read_item({**shared, **item}, f"items[{index}].input"))
+            except InvalidItem as error:
+                read.append(Failure("invalid", error.message))
         return read
 
     def _read_item(self, fields: Fields, name: str) -> _Item:
         text, most = fields.get("input"), self._service.rules.max_text_chars
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str):
             raise bad_request(f"{name}: Input should be a non-empty string")
-        if len(text) > most:
-            raise bad_request(f"{name} has {len(text)} characters: at most {most} are allowed")
         audio_format = fields.get("response_format") or AUDIO_FORMATS[0]
         if audio_format not in AUDIO_FORMATS:
             raise bad_request(f"response_format: use one of {', '.join(AUDIO_FORMATS)}")
+        rate = int(read_number(fields, "sample_rate", _RATE, SAMPLE_RATES))
+        speed = read_number(fields, "speed", 1.0, SPEEDS)
+        voice = self._voices.speaker(fields)
+        if not text.strip():
+            raise InvalidItem("Input text cannot be empty")
+        if len(text) > most:
+            raise InvalidItem(f"{name} has {len(text)} characters: at most {most} are allowed")
         words = fields.get("instructions") or ""
         if not isinstance(words, str) or len(words) > _MAX_INSTRUCTION:
-            raise bad_request(f"instructions: at most {_MAX_INSTRUCTION} characters")
-        rate = int(read_number(fields, "sample_rate", 24_000, SAMPLE_RATES))
-        speed = read_number(fields, "speed", 1.0, SPEEDS)
-        return _Item(text, self._voices.speaker(fields), str(audio_format), rate, speed)
+            raise InvalidItem(f"instructions: at most {_MAX_INSTRUCTION} characters")
+        return _Item(text, voice, str(audio_format), rate, speed)
 
 
 def _stream_form(fields: Mapping[str, Any]) -> str:

@@ -10,12 +10,25 @@ from typing import Any
 from ..errors import RequestError, bad_request
 from .openai_forms import Fields
 
-__all__ = ["Voices"]
+__all__ = ["InvalidItem", "Voices"]
 
 _MAX_VOICES = 1_000
 _MAX_SAMPLE = 10_000_000
+# vox-box's names of the speakers that this server has.
+_ENGLISH = {
+    **{"Chinese Female": "中文女", "Chinese Male": "中文男", "Cantonese Female": "粤语女"},
+    **{"English Female": "英文女", "English Male": "英文男"},
+}
 # SiliconFlow's own speakers, asked for as MODEL:NAME.
 _HOSTED = ("alex", "anna", "bella", "benjamin", "charles", "claire", "david", "diana")
+
+
+class InvalidItem(RequestError):
+    """What vLLM-Omni finds wrong with a text or its voice, once the fields as such are right: a 400
+    for a single text, a bare sentence in place of an item's sound."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(400, "bad_request", sentence)
 
 
 class Voices:
@@ -36,10 +49,10 @@ class Voices:
         for name in ("audio_sample", "consent", "name"):
             if not fields.get(name):
                 raise bad_request(f"{name}: Field required")
-        name, sample = fields["name"], fields["audio_sample"]
-        if name in self._uploaded:
-            raise RequestError(409, "conflict", f"Voice '{name}' already exists")
-        if len(self._uploaded) >= _MAX_VOICES or len(sample) > _MAX_SAMPLE:
+        name, sample = str(fields["name"]).lower(), fields["audio_sample"]
+        # A name that is there already is overwritten.
+        is_new = name not in self._uploaded
+        if (is_new and len(self._uploaded) >= _MAX_VOICES) or len(sample) > _MAX_SAMPLE:
             raise bad_request(f"at most {_MAX_VOICES} voices of {_MAX_SAMPLE} bytes are kept")
         self._uploaded[name] = self._imitate(sample)
         self._transcripts[name] = fields.get("ref_text", "")
@@ -47,12 +60,12 @@ class Voices:
 
     def remove(self, name: str) -> None:
         """Forget an uploaded voice. Raises RequestError."""
-        if self._uploaded.pop(name, None) is None:
+        if self._uploaded.pop(name.lower(), None) is None:
             raise RequestError(404, "not_found", f"Voice '{name}' not found")
-        del self._transcripts[name]
+        del self._transcripts[name.lower()]
 
     def speaker(self, fields: Fields) -> str:
-        """Return the preset that speaks a request. Raises RequestError."""
+        """Return the preset that speaks a request. Raises InvalidItem."""
         sample = fields.get("prompt_speech") or _sent_along(fields)
         if sample:
             return self._imitate(sample)
@@ -60,19 +73,23 @@ class Voices:
         name = voice.get("id") if isinstance(voice, dict) else voice
         if name == "default":
             return self._presets[0]
+        name = _ENGLISH.get(str(name), name)
         if name in self._presets:
             return str(name)
-        if name in self._uploaded:
-            return self._uploaded[name]
+        if str(name).lower() in self._uploaded:
+            return self._uploaded[str(name).lower()]
         hosted = str(name).rpartition(":")[2]
         if hosted != name and hosted in _HOSTED:
             return self._presets[_HOSTED.index(hosted) % len(self._presets)]
-        known = ", ".join([*self._presets, *self._uploaded])
-        raise bad_request(f"Invalid voice '{name!s:.80}'. Supported: {known}")
+        known = ", ".join(self._presets)
+        raise InvalidItem(
+            f"Unknown voice '{name!s:.80}'. Built-in speakers: {known}. Upload a voice first via "
+            "POST /v1/audio/voices, or use ref_audio + ref_text."
+        )
 
     def _imitate(self, sample: bytes) -> str:
         if not isinstance(sample, bytes) or sample[:4] != b"RIFF":
-            raise bad_request("the reference audio is no WAV file")
+            raise InvalidItem("the reference audio is no WAV file")
         return self._presets[hashlib.sha256(sample).digest()[0] % len(self._presets)]
 
 
@@ -85,11 +102,11 @@ def _sent_along(fields: Fields) -> bytes:
     if audio is None:
         return b""
     if not isinstance(text, str) or not text.strip():
-        raise bad_request("ref_text: a non-empty transcript is needed with ref_audio")
+        raise InvalidItem("CosyVoice3 requires 'ref_text' (transcript of the reference audio)")
     head, found, data = str(audio).partition(";base64,")
     try:
         if not found or not head.startswith("data:"):
             raise ValueError
         return base64.b64decode(data, validate=True)
     except ValueError:
-        raise bad_request("ref_audio: only data URIs in base64 are taken here") from None
+        raise InvalidItem("ref_audio must be a base64 data URL (data:...) here") from None

@@ -193,10 +193,10 @@ def _check_recording(recording: bytes) -> None:
 
 
 def _segments(sound: bytes, chars: int) -> list[bytes]:
-    """Part the sound into as many messages as the text has segments."""
+    """Part the sound into as many messages as the text has segments; no sound is an empty one."""
     count = max(1, -(-chars // _SEGMENT_CHARS))
     size = -(-len(sound) // (2 * count)) * 2 or 2
-    return [sound[start : start + size] for start in range(0, len(sound), size)]
+    return [sound[start : start + size] for start in range(0, len(sound), size)] or [b""]
 
 
 def _deliver(reply: Reply, context: Any) -> Iterator[bytes]:

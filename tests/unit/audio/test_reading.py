@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import wave
+
 import pytest
 
 from cosy_sync.audio import read_audio
@@ -34,6 +38,94 @@ def test_a_wav_file_keeps_its_own_rate(media_type: str) -> None:
 @pytest.mark.parametrize("media_type", ["audio/pcm", "audio/mpeg", "application/json", ""])
 def test_a_wav_file_is_one_whatever_it_is_called(media_type: str) -> None:
     assert read(WAV, media_type).format == "wav"
+
+
+def chunk(name: bytes, body: bytes, size: int | None = None) -> bytes:
+    return name + struct.pack("<I", len(body) if size is None else size) + body
+
+
+def riff(code: int, width: int, samples: bytes, **sizes: int) -> bytes:
+    """Return a WAV file; `riff` and `data` put other sizes into it."""
+    layout = struct.pack("<HHIIHH", code, 1, 24_000, 24_000 * width, width, 8 * width)
+    body = b"WAVE" + chunk(b"fmt ", layout) + chunk(b"data", samples, sizes.get("data"))
+    return chunk(b"RIFF", body, sizes.get("riff"))
+
+
+def frames(data: bytes) -> bytes:
+    """Return the samples that the standard library finds, if the sizes are true."""
+    assert int.from_bytes(data[4:8], "little") == len(data) - 8
+    with wave.open(io.BytesIO(data)) as file:
+        assert (file.getframerate(), file.getsampwidth()) == (24_000, 2)
+        samples: bytes = file.readframes(file.getnframes())
+        return samples
+
+
+SIZES = [0, 0x7FFF_FFFF, 0xFFFF_FFFF, 10**9]
+
+
+@pytest.mark.parametrize("whole", [*SIZES, 36, 237])
+@pytest.mark.parametrize("size", [*SIZES, 200])
+def test_what_is_kept_has_true_sizes_whatever_was_sent(size: int, whole: int) -> None:
+    audio = read(riff(1, 2, PCM, data=size, riff=whole), "audio/wav")
+    assert frames(audio.wav()) == frames(audio.data) == audio.pcm() == PCM
+
+
+@pytest.mark.parametrize(
+    ("code", "width", "samples"),
+    [
+        (1, 1, bytes([128, 192, 64])),
+        (1, 3, b"\0\0\0" + b"\0\0\x40" + b"\0\0\xc0"),
+        (1, 4, struct.pack("<3i", 0, 1 << 30, -(1 << 30))),
+        (3, 4, struct.pack("<3f", 0, 0.5, -0.5)),
+        (3, 8, struct.pack("<3d", 0, 0.5, -0.5)),
+    ],
+)
+def test_other_samples_become_16_bits(code: int, width: int, samples: bytes) -> None:
+    audio = read(riff(code, width, samples), "audio/pcm")
+    assert audio.pcm() == frames(audio.data) == struct.pack("<3h", 0, 16_384, -16_384)
+    assert (audio.format, audio.duration) == ("wav", 3 / 24_000)
+
+
+@pytest.mark.parametrize("behind", [b"", b"\0", b"\0LIST\4\0\0\0abcd"])
+def test_an_odd_number_of_bytes_is_padded(behind: bytes) -> None:
+    audio = read(riff(1, 3, b"\0\0\x40") + behind, "audio/wav")
+    assert frames(audio.data) == struct.pack("<h", 16_384)
+
+
+def test_a_file_that_was_converted_into_samples_with_its_header_is_refused() -> None:
+    floats = [each / 32_768 for each in struct.unpack(f"<{len(WAV) // 2}h", WAV)]
+    twice = riff(3, 4, struct.pack(f"<{len(floats)}f", *floats))
+    assert refusal(twice, "audio/wav").reason == "header"
+
+
+def test_a_file_that_is_announced_longer_is_still_cut() -> None:
+    assert refusal(riff(1, 2, PCM, data=1_000_000), "audio/wav").reason == "cut"
+    assert refusal(riff(3, 4, PCM, data=1_000_000), "audio/wav").reason == "cut"
+
+
+@pytest.mark.parametrize(
+    ("data", "media_type", "name"),
+    [
+        (b"ID3\x04" + PCM, "audio/mpeg", "MP3"),
+        (PCM, "audio/mpeg", "MP3"),
+        (b"OggS" + PCM, "audio/pcm", "Ogg"),
+        (b"fLaC" + PCM, "application/octet-stream", "FLAC"),
+        (b"RIFX" + PCM, "audio/wav", "big-endian"),
+        (b"\xff\xfb\x90\x64" + PCM, "audio/wav", "MP3"),
+        (b"\xff\xf1\x50\x80" + PCM, "audio/x-wav", "AAC"),
+        (b"\0\0\0\x20ftypM4A " + PCM, "audio/wav", "MP4"),
+        (riff(7, 1, PCM), "audio/wav", "mu-law"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named_and_not_asked_for_again(
+    data: bytes, media_type: str, name: str
+) -> None:
+    error = refusal(data, media_type)
+    assert name in str(error) and not error.retryable
+
+
+def test_samples_may_begin_like_a_frame_of_mp3() -> None:
+    assert read(b"\xff\xfb" + PCM, "audio/pcm").duration == 101 / 24_000
 
 
 @pytest.mark.parametrize("media_type", ["audio/pcm", "audio/L16", "application/octet-stream"])

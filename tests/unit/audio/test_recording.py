@@ -389,7 +389,10 @@ def test_without_the_extra_the_error_says_how_to_get_it(
 
     monkeypatch.setattr(importlib, "import_module", missing)
     message = refusal(source, rates=rates)
-    assert "pip install 'cosy-sync[clips]'" in message and "ffmpeg -i" in message
+    assert (
+        "pip install 'numpy>=1.24' 'soundfile>=0.13' 'soxr>=0.4'" in message
+        and "ffmpeg -i" in message
+    )
 
 
 def test_a_plain_wav_file_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:

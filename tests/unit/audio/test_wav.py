@@ -9,6 +9,7 @@ import wave
 import pytest
 
 from cosy_sync.audio import WavInfo, parse_wav
+from cosy_sync.audio.wav import find_samples
 from cosy_sync.errors import BadAudioError
 from cosy_sync.models import wav_header
 
@@ -71,8 +72,10 @@ def test_a_few_stray_bytes_behind_the_samples_are_not_played() -> None:
     assert parse_wav(riff(fmt(), chunk(b"data", PCM)) + b"\n").pcm_size == 200
 
 
-def test_the_format_may_stand_behind_the_samples() -> None:
-    assert parse_wav(riff(chunk(b"data", PCM), fmt())) == WavInfo(24_000, 1, 20, 200)
+def test_a_format_behind_the_samples_is_not_theirs() -> None:
+    assert reason(riff(chunk(b"data", PCM), fmt())) == "header"
+    behind = riff(fmt(rate=24_000), chunk(b"data", PCM), fmt(rate=16_000))
+    assert parse_wav(behind) == WavInfo(24_000, 1, 44, 200)
 
 
 def test_an_extensible_header_with_pcm_is_read() -> None:
@@ -88,10 +91,23 @@ def test_an_extensible_header_without_pcm_is_refused() -> None:
     assert reason(riff(chunk(b"fmt ", body), chunk(b"data", PCM))) == "header"
 
 
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0xFFFFFFFF - 36, 0x7FFFFFFF, 0x7FFFF000])
-def test_a_streaming_header_means_until_the_end(size: int) -> None:
-    data = riff(fmt(), b"data" + struct.pack("<I", size) + PCM, size=size)
+PLACEHOLDERS = [0, 10**9, 0xFFFFFFFF, 0xFFFFFFFF - 36, 0x7FFFFFFF, 0x7FFFF000]
+
+
+@pytest.mark.parametrize("whole", [*PLACEHOLDERS, 36, 236])
+@pytest.mark.parametrize("size", PLACEHOLDERS)
+def test_a_streaming_header_means_until_the_end(size: int, whole: int) -> None:
+    data = riff(fmt(), b"data" + struct.pack("<I", size) + PCM, size=whole)
     assert parse_wav(data) == WavInfo(24_000, 1, 44, 200)
+    assert not find_samples(data).is_plain
+
+
+def test_only_a_true_and_simple_header_is_plain() -> None:
+    assert find_samples(riff(fmt(), chunk(b"data", PCM))).is_plain
+    assert find_samples(riff(chunk(b"LIST", b"odd"), fmt(), chunk(b"data", PCM))).is_plain
+    assert not find_samples(riff(fmt(), chunk(b"data", PCM), size=36)).is_plain
+    assert not find_samples(riff(fmt(), chunk(b"data", PCM)) + b"\n").is_plain
+    assert not find_samples(riff(fmt(), fmt(), chunk(b"data", PCM))).is_plain
 
 
 def test_a_header_written_before_the_samples_means_until_the_end() -> None:

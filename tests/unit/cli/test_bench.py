@@ -75,12 +75,12 @@ def bench(*argv: str) -> int:
         (["--texts", "blank.txt"], "no texts: there is nothing in blank.txt"),
         (["--texts", "latin.txt"], "latin.txt: line 2 is not UTF-8"),
         (["--texts", "long.txt"], "line 2 has 5001 characters, more than 5000"),
-        (["--max-texts", "8"], "--max-texts 8 is too little: a request takes 1"),
+        (["--max-texts", "575"], "--max-texts 575 is too little: a request takes 64"),
         (["--max-texts", "35", "--batch-size", "4"], "give 36 at least"),
         (["--max-in-flight", "51"], "more than the 50 connections of the endpoint"),
         (["--max-in-flight", "4", "--connections", "3"], "more than the 3 connections"),
-        (["--batch-size", "0"], "batch_size: must be a whole number above 0"),
-        (["--batch-size", "65"], "batch_size: the wire 'batch' takes at most 64 texts a call"),
+        (["--batch-size", "0"], "--batch-size: must be a whole number above 0"),
+        (["--batch-size", "65"], "--batch-size: the wire 'batch' takes at most 64 texts a call"),
         (["--wire", "runtime_http", "--voice", "a", "--batch-size", "2"], "takes 1 text a call"),
         (["--wire", "smoke"], "wire: there is no 'smoke'"),
         (["--rate", "0"], "rate: must be a number above 0"),
@@ -196,14 +196,14 @@ def test_without_an_address_it_has_a_server_of_its_own(
     monkeypatch.setattr(demo_server, "run_server", run)
     # None of these is meant for a server on this machine.
     monkeypatch.setenv("COSY_SYNC_URL", NOWHERE)
-    monkeypatch.setenv("COSY_SYNC_BATCH_SIZE", "64")
+    monkeypatch.setenv("COSY_SYNC_BATCH_SIZE", "3")
     monkeypatch.setenv("HTTP_PROXY", NOWHERE)
     assert bench("--seconds", "1", "--rate", "20", "--max-in-flight", "2") == 0
     assert calls == [["--engine", "tone"]]
     captured = capsys.readouterr()
     assert "a server of its own: 200 ms a call, 50 connections, 100 requests/s" in captured.err
     assert "the rate limit of 20 requests/s is reached" in captured.out
-    assert json.loads(Path("cosy-bench.json").read_text())["batch_size"] == 1
+    assert json.loads(Path("cosy-bench.json").read_text())["batch_size"] == 64
 
 
 def test_a_full_disk_is_told_after_the_table(
@@ -219,6 +219,31 @@ def test_a_full_disk_is_told_after_the_table(
     captured = capsys.readouterr()
     assert "cannot write cosy-bench.html: No space left on device" in captured.err
     assert "in flight  requests/s" in captured.out and "picture" not in captured.out
+
+
+def test_a_bench_measures_what_a_client_does_by_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    with Server(ServerConfig(latency=0.0)) as server:
+        argv = ("--url", server.url, "--seconds", "1", "--rate", "10", "--max-in-flight", "1")
+        assert bench(*argv) == 0
+        alike = capsys.readouterr().out
+        assert json.loads(Path("cosy-bench.json").read_text())["batch_size"] == 64
+        assert "batch_size=" not in alike and "were tried" not in alike
+        assert bench(*argv, "--batch-size", "1") == 0
+        single = capsys.readouterr().out
+    # What was asked for is what was tried, and the note says what was not.
+    assert "batch_size=1," in single
+    assert "only requests of 1 text were tried, and this wire takes 64" in single
+
+
+@pytest.mark.parametrize(("size", "most"), [("1", "1,000"), ("2", "50,000")])
+def test_the_bound_on_texts_follows_what_a_request_takes(
+    size: str, most: str, capsys: Captured
+) -> None:
+    argv = ("--batch-size", size, "--rate", "100000")
+    assert bench("--url", NOWHERE, *argv) == 3
+    assert f"with {most} texts in all" in capsys.readouterr().err
 
 
 # -- the meter ----------------------------------------------------------------------------------
@@ -361,6 +386,7 @@ def test_the_code_stands_in_the_table_as_it_is_pasted() -> None:
 
 def test_defaults_are_not_repeated_in_the_code() -> None:
     assert "batch_size" not in replace(RESULTS, batch_size=64).code
+    assert "batch_size" not in replace(RESULTS, batch_size=1, usual_size=1).code
     assert settings_of(ClientConfig()) == ()
 
 

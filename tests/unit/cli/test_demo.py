@@ -100,12 +100,12 @@ def test_without_speech_auto_takes_tones_and_says_so(
     assert main(["demo", "-o", "out", "--texts", "2", "--no-serial"]) == 0
     assert [options[1] for options in started] == ["espeak", "tone"]
     told = capsys.readouterr().err
-    assert "tones instead (no espeak)" in told and "pip install 'cosy-sync[server]'" in told
+    assert "tones instead (no espeak)" in told and "pip install 'espeakng-loader>=0.2.4'" in told
 
 
 def test_without_speech_espeak_is_an_error(started: list[list[str]], capsys: Captured) -> None:
     assert main(["demo", "-o", "out", "--engine", "espeak"]) == 3
-    assert "pip install 'cosy-sync[server]'" in capsys.readouterr().err
+    assert "pip install 'espeakng-loader>=0.2.4'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--texts=0", "--texts=1001", "--latency=nan", "--rps=x"])

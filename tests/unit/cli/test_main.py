@@ -73,7 +73,7 @@ def test_an_unknown_command_is_refused_with_the_known_ones(
     [
         (Stop("no such file"), 2, "error: no such file"),
         (Stop("half way", 1), 1, "error: half way"),
-        (ConfigError("speed: must be 1"), 2, "error: speed: must be 1"),
+        (ConfigError("speed: must be 1"), 2, "error: --speed: must be 1"),
         (ConnectError("cannot connect"), 3, "error: cannot connect"),
         (AuthError("HTTP 401", status=401), 3, "error: HTTP 401"),
         (ThrottledError("HTTP 429", status=429), 1, "error: HTTP 429"),

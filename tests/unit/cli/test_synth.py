@@ -21,12 +21,12 @@ import cosy_sync
 from cosy_sync import Audio, ConfigError, CosyClient, InvalidTextError
 from cosy_sync.cli import main
 from cosy_sync.cli.console import Screen, emit, say
-from cosy_sync.cli.exits import Stop, interruptible, uninterrupted, words_of
+from cosy_sync.cli.exits import Stop, interruptible, uninterrupted, was_tried, words_of
 from cosy_sync.cli.options import add_service_options, make_client
 from cosy_sync.cli.source import Source, count_lines
 from cosy_sync.cli.synth import Synthesis
 from cosy_sync.cli.tally import Tally
-from cosy_sync.cli.target import Folder, check_template, open_target
+from cosy_sync.cli.target import Folder, Naming, check_template, open_target
 from cosy_sync.server import Server, tone_wav
 
 Captured = pytest.CaptureFixture[str]
@@ -356,7 +356,7 @@ def test_a_refused_key_ends_an_endless_input(capsys: Captured) -> None:
         source = Source((n, f"第{n}句") for n in count(1))
         tally = Tally(Screen(bar=False), as_json=False, quiet_output=False)
         with pytest.raises(Stop, match="HTTP 401") as caught:
-            Synthesis(source, Folder(Path(), "{index}", ".wav"), tally).run(client)
+            Synthesis(source, Folder(Path(), Naming(), ".wav"), tally).run(client)
     assert caught.value.code == 3
     assert tally.ok == 0 and tally.failed == 1
 
@@ -380,7 +380,7 @@ def failing_save(monkeypatch: pytest.MonkeyPatch, after: int, error: BaseExcepti
     monkeypatch.setattr(Audio, "save", save)
 
 
-@pytest.mark.parametrize(("after", "code"), [(0, 2), (2, 1)])
+@pytest.mark.parametrize(("after", "code"), [(0, 1), (2, 1)])
 def test_a_full_disk_ends_it_and_keeps_what_is_there(
     after: int, code: int, url: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:
@@ -467,7 +467,7 @@ def test_closed_streams_are_survived(monkeypatch: pytest.MonkeyPatch, capsys: Ca
     monkeypatch.setattr(sys, "stdout", None)
     emit("nor this")
     with pytest.raises(Stop, match="standard output is closed"):
-        open_target("-", "{index}", "wav")
+        open_target("-", Naming(), "wav")
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(Stop, match="standard input: it is closed"):
         list(Source.of_file("-"))
@@ -487,3 +487,165 @@ def test_an_error_is_told_with_its_endpoint_and_with_what_led_to_it() -> None:
     told = words_of(refused.with_details(attempts=(before, refused)))
     assert told == "breaker open [http://tts/v1]; before: Connection refused"
     assert words_of(cosy_sync.CosyError("no http://tts", endpoint="http://tts")) == "no http://tts"
+
+
+# -- what is there already ----------------------------------------------------------------------
+
+
+def test_a_recording_of_an_earlier_run_is_not_replaced_unasked(url: str, capsys: Captured) -> None:
+    Path("in.txt").write_text("你好\n再见\n")
+    Path("out").mkdir()
+    for name in ("out/0002.wav", "x.wav"):
+        Path(name).write_text("precious")
+    nobody = "http://127.0.0.1:1/batch"
+    for argv, name in (
+        (["-f", "in.txt", "-o", "out"], "out/0002.wav"),
+        (["你好", "再见", "-o", "out"], "out/0002.wav"),
+        (["你好", "-o", "x.wav"], "x.wav"),
+    ):
+        # Before anything is sent: nobody listens there.
+        assert synth("--url", nobody, *argv) == 2
+        told = capsys.readouterr().err
+        assert f"{name} is there already" in told and "--overwrite" in told
+        assert Path(name).read_text() == "precious"
+    assert synth("--url", url, "-f", "in.txt", "-o", "out", "--overwrite") == 0
+    assert synth("--url", url, "你好", "-o", "x.wav", "--overwrite") == 0
+    assert written()["0002.wav"] == tone("再见") and Path("x.wav").read_bytes() == tone("你好")
+
+
+def test_a_text_from_a_pipe_is_not_sent_if_its_file_is_there(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    Path("out").mkdir()
+    Path("out/a2.wav").write_text("precious")
+    monkeypatch.setattr(sys, "stdin", Input("你好\n再见\n".encode()))
+    assert synth("--url", url, "-f", "-", "-o", "out", "--name", "a{index}") == 1
+    told = capsys.readouterr().err
+    assert "out/a2.wav is there already" in told and "1 text spoken and kept in out/" in told
+    assert Path("out/a2.wav").read_text() == "precious"
+
+
+def test_numbers_of_an_earlier_run_are_not_mixed_with_a_pipes(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    Path("out").mkdir()
+    Path("out/00001.wav").write_text("precious")
+    monkeypatch.setattr(sys, "stdin", Input("你好\n".encode()))
+    assert synth("--url", "http://127.0.0.1:1/batch", "-f", "-", "-o", "out") == 2
+    assert "out/00001.wav is there already" in capsys.readouterr().err
+
+
+# -- numbers ------------------------------------------------------------------------------------
+
+
+def test_numbers_from_a_pipe_get_the_digits_of_the_largest(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.cli.synth._DIGITS", 1)
+    lines = [f"第{n}句" for n in range(101)]
+    lines[4] = "坏[fail]"
+    monkeypatch.setattr(sys, "stdin", Input("\n".join(lines).encode()))
+    assert synth("--url", url, "-f", "-", "-o", "out") == 1
+    there = written()
+    assert list(there) == [f"{n:03d}.wav" for n in range(1, 102) if n != 5]
+    assert [there[f"{n:03d}.wav"] for n in (1, 9, 10, 101)] == [
+        tone(lines[n - 1]) for n in (1, 9, 10, 101)
+    ]
+
+
+def test_names_that_were_told_as_json_stay(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Input("你好\n再见\n".encode()))
+    assert synth("--url", url, "-f", "-", "-o", "out", "--json") == 0
+    *texts, _ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [text["file"] for text in texts] == ["out/000000001.wav", "out/000000002.wav"]
+    assert all(Path(text["file"]).exists() for text in texts)
+
+
+def test_a_file_as_standard_input_is_counted(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("in.txt").write_text("\n".join(f"第{n}句" for n in range(12)))
+    monkeypatch.setattr("cosy_sync.cli.synth._DIGITS", 1)
+    with open("in.txt") as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert count_lines("-") == 12
+        assert synth("--url", url, "-f", "-", "-o", "out") == 0
+    assert list(written()) == [f"{n:02d}.wav" for n in range(1, 13)]
+
+
+def test_a_file_may_have_the_longest_name(url: str) -> None:
+    name = "好" * 83 + "ab.wav"
+    assert len(name.encode()) == 255
+    assert synth("--url", url, "你好", "-o", name) == 0
+    assert synth("--url", url, "你好", "-o", "out", "--name", "{index}" + "x" * 230) == 0
+    assert Path(name).read_bytes() == tone("你好")
+
+
+# -- what is no text ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["a.csv", "A.CSV", "a.tsv", "a.jsonl", "a.json", "a.srt", "a.html", "a.docx"]
+)
+def test_a_file_of_another_kind_is_not_read_aloud(name: str, capsys: Captured) -> None:
+    Path(name).write_text("id,text\n1,你好\n")
+    for command in (["synth", "-f", name], ["bench", "--texts", name, "--url", "http://a.test"]):
+        assert main([*command, "-o", "x.html" if command[0] == "bench" else "out"]) == 2
+        told = capsys.readouterr().err
+        assert name in told and "would be spoken too" in told and told.count("\n") == 1
+
+
+def test_the_name_of_a_file_is_not_spoken(capsys: Captured) -> None:
+    Path("in.txt").write_text("你好")
+    assert synth("--url", "http://127.0.0.1:1/batch", "in.txt") == 2
+    assert "in.txt is a file: to speak its lines, write -f in.txt" in capsys.readouterr().err
+
+
+# -- what was not sent --------------------------------------------------------------------------
+
+
+def test_texts_that_were_not_sent_are_not_called_failed(capsys: Captured) -> None:
+    Path("in.txt").write_text("\n".join(f"第{n}句" for n in range(300)))
+    before = cosy_sync.ConnectError("refused")
+    errors = [
+        (before.with_details(attempts=(before,)), True),
+        (cosy_sync.BreakerOpenError("open"), False),
+        (cosy_sync.BreakerOpenError("open").with_details(attempts=(before,)), True),
+        (cosy_sync.AuthError("HTTP 401"), True),
+        (cosy_sync.AuthError("HTTP 401").with_details(sent=False), False),
+        (cosy_sync.DeadlineError("late", phase="waiting for its turn"), False),
+        (cosy_sync.DeadlineError("late", phase="waiting for the service (read)"), True),
+        (cosy_sync.ClosedError("closed"), False),
+        (InvalidTextError("empty"), True),
+    ]
+    assert [was_tried(error) for error, _ in errors] == [tried for _, tried in errors]
+    tally = Tally(Screen(bar=False), as_json=False, quiet_output=False)
+    source = Source.of_arguments([f"第{n}句" for n in range(len(errors))])
+    for _, (error, _) in zip(source, errors, strict=True):
+        tally.lost(source.next_item(), error)
+    tally.close("out/")
+    captured = capsys.readouterr()
+    assert (tally.failed, tally.unsent) == (5, 4)
+    assert "5 texts failed, 4 texts were not sent" in captured.out
+    assert captured.err.count(" failed: ") == 5 and captured.err.count(" was not sent: ") == 1
+
+
+def test_what_a_refused_key_leaves_was_not_sent() -> None:
+    with (
+        Server(api_key="right", latency=0.0) as server,
+        CosyClient(server.url, batch_size=1, serial=True) as client,
+    ):
+        outcomes = client.synth_many(["你好", "再见", "谢谢"], on_error="return")
+    assert [was_tried(outcome.error) for outcome in outcomes if outcome.error] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_texts_have_one_number_everywhere(url: str, capsys: Captured) -> None:
+    assert synth("--url", url, "你好", "再见", "坏[fail]", "-o", "out", "--json", "-v") == 1
+    captured = capsys.readouterr()
+    assert "cosy-sync: text 3 #" in captured.err and "text 2" not in captured.err
+    lines = [json.loads(line) for line in captured.out.splitlines()]
+    assert lines[2]["index"] == 3 and lines[1]["file"] == "out/0002.wav"

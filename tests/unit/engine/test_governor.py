@@ -25,6 +25,7 @@ from cosy_sync.errors import (
     server_error,
 )
 from cosy_sync.events import Event, LimitsLowered
+from cosy_sync.models import Utterance
 from cosy_sync.policies import RateLimiter
 
 START = 1_000.0
@@ -39,7 +40,7 @@ class Rig:
         self.limiter = RateLimiter(100.0)
         self.events: list[Event] = []
         endpoint = Endpoint(URL, max_connections=10, rate=100.0)
-        settings = OverloadConfig(start=10, **overload)  # type: ignore[arg-type]
+        settings = OverloadConfig(**{"start": 10, **overload})  # type: ignore[arg-type]
         config = ClientConfig(overload=settings)
         self.governor = Governor(endpoint, config, self.slots, self.limiter, self)
 
@@ -315,3 +316,38 @@ def test_more_is_tried_again_once_this_machine_may_carry_it(rig):
         rig.slots.acquire(rig.slots.limit - rig.slots.used, seconds=0)
         rig.feed(None, 1, START + 2 + step)
     assert rig.slots.limit == 10
+
+
+# -- the start, and who is only late ------------------------------------------------------------
+
+
+def test_few_requests_are_in_flight_until_replies_come_in_time() -> None:
+    rig = Rig(start=4)
+    assert rig.slots.limit == 4
+    taken = [rig.slots.acquire() for _ in range(4)]
+    assert all(taken)
+    for _ in range(4):
+        rig.slots.release()
+        rig.governor.record(None, START, START + 0.2, [Utterance(0, "好")])
+        rig.slots.acquire()
+    assert rig.slots.limit == 10
+    rig.governor.restart(START + 1)
+    assert rig.slots.limit == 4
+
+
+def test_a_time_out_while_others_are_answered_is_only_late() -> None:
+    rig = Rig()
+    late = ReplyTimeout("late", phase="first byte")
+    assert not rig.governor.is_only_late(late, START)
+    rig.governor.record(None, START - 1, START)
+    assert rig.governor.is_only_late(late, START + 14.9)
+    assert not rig.governor.is_only_late(late, START + 15.1)  # half of the first-byte limit
+    assert not rig.governor.is_only_late(CutError("cut"), START)
+    assert not rig.governor.is_only_late(None, START)
+
+
+def test_time_outs_lower_what_the_slow_start_allows() -> None:
+    rig = Rig(start=4)
+    for _ in range(2):
+        rig.governor.record(ReplyTimeout("late", phase="first byte"), START, START + 30)
+    assert rig.slots.limit == 2

@@ -30,9 +30,9 @@ PACKED = {"gzip": gzip.compress, "deflate": zlib.compress}
     [
         ("", PLAIN),
         ("identity", PLAIN),
-        ("gzip", gzip.compress(PLAIN)),
-        ("x-gzip", gzip.compress(PLAIN)),
-        (" GZip ", gzip.compress(PLAIN)),
+        ("gzip", gzip.compress(PLAIN, mtime=0)),
+        ("x-gzip", gzip.compress(PLAIN, mtime=0)),
+        (" GZip ", gzip.compress(PLAIN, mtime=0)),
         ("deflate", zlib.compress(PLAIN)),
         ("deflate", bare(PLAIN)),
     ],

@@ -91,5 +91,5 @@ def test_no_copy_of_the_library_is_left_behind() -> None:
 
 def test_a_missing_package_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'cosy-sync\[server\]'"):
+    with pytest.raises(MissingExtraError, match="pip install 'espeakng-loader"):
         open_engine(ServerConfig(engine="espeak"))

@@ -143,3 +143,10 @@ def test_no_text_stands_in_an_error() -> None:
 
 def test_an_error_without_words_still_says_something() -> None:
     assert "no reason given" in str(told("", ""))
+
+
+def test_a_gateways_word_for_an_empty_account_is_understood() -> None:
+    for status in (None, 429):
+        error = dashscope_error(status, "insufficient_quota", "top up", "r", [])
+        assert type(error) is BillingError
+    assert type(dashscope_error(429, "rate_limit_exceeded", "", "r", [])) is ThrottledError

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cosy_sync.config import ClientConfig
+from cosy_sync.config import ClientConfig, PoolConfig
 from cosy_sync.errors import (
     AuthError,
     BadAudioError,
@@ -247,6 +247,47 @@ def test_links_that_are_no_plain_addresses_are_not_followed(link: str) -> None:
         wire().exchange(["你好"], net, "r1")
     assert caught.value.reason == "link"
     assert len(net.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1", "127.1", "2130706433", "0x7f000001", "0", "0.0.0.0", "10.0.0.7"),
+        *("172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "224.0.0.1"),
+        *("[::1]", "[::]", "[fe80::1]", "[fd00::7]", "[::ffff:10.0.0.7]", "[64:ff9b::a00:7]"),
+        *("[2002:a00:7::1]", "localhost", "LOCALHOST.", "a.localhost", "127.0.0.1:8000"),
+    ],
+)
+def test_a_link_to_no_public_address_is_not_followed_unless_that_is_allowed(host: str) -> None:
+    body = {"output": {"finish_reason": "stop", "audio": {"url": f"http://{host}/a.wav?k=secret"}}}
+    net = Net(ok(json.dumps(body).encode()))
+    with pytest.raises(BadAudioError, match="private_links=True") as caught:
+        wire().exchange(["你好"], net, "r1")
+    assert (caught.value.reason, len(net.requests)) == ("link", 1)
+    assert "secret" not in str(caught.value)
+    net = Net(ok(json.dumps(body).encode()), file())
+    allowed = wire(pool=PoolConfig(private_links=True))
+    assert allowed.exchange(["你好"], net, "r1") == [Payload(WAV, "audio/wav")]
+    assert not net.requests[1].public
+
+
+def test_a_link_by_name_goes_to_a_public_address_only() -> None:
+    net = Net(ok(STOP), file())
+    wire().exchange(["你好"], net, "r1")
+    assert [request.public for request in net.requests] == [False, True]
+
+
+def test_a_link_back_to_the_service_itself_is_followed() -> None:
+    made = wire("http://10.0.0.7:8000")
+    for host, followed in (("10.0.0.7:8000", True), ("10.0.0.7", False), ("10.0.0.8:8000", False)):
+        body = {"output": {"finish_reason": "stop", "audio": {"url": f"http://{host}/a.wav"}}}
+        net = Net(ok(json.dumps(body).encode()), file())
+        if followed:
+            assert made.exchange(["你好"], net, "r1") == [Payload(WAV, "audio/wav")]
+            assert not net.requests[1].public
+        else:
+            with pytest.raises(BadAudioError, match="no public address"):
+                made.exchange(["你好"], net, "r1")
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 403, 404, 410, 204, 206])

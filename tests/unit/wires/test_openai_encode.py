@@ -79,13 +79,16 @@ def test_a_stream_beside_the_batch_route_goes_to_the_route_for_one_text() -> Non
         ("https://api.siliconflow.com/v1", {}, "siliconflow"),
         ("http://tts/v1/audio/speech/batch", {}, "vllm"),
         ("http://tts/v1", {"service": "xinference"}, "xinference"),
+        ("http://tts/v1", {"service": "sglang"}, "sglang"),
+        ("http://tts/v1", {"service": "sglang-omni"}, "sglang"),
+        ("http://tts/v1", {"service": "vllm_omni"}, "vllm"),
         ("https://api.siliconflow.cn/v1", {"service": "other"}, "other"),
     ],
 )
 def test_the_service_is_guessed_can_be_set_and_is_shown(
     url: str, extra: dict[str, str], service: str
 ) -> None:
-    made = wire(url, extra=extra, model=COSY2)
+    made = wire(url, extra=extra, model=COSY2, voice="a")
     assert made.service == service
     assert repr(made).endswith(f" as {service}>")
     assert "service" not in body(made.encode(["a"], "r1"))
@@ -94,7 +97,9 @@ def test_the_service_is_guessed_can_be_set_and_is_shown(
 def test_an_unknown_service_and_a_foreign_batch_route_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"extra: service must be one of other, .*'vlm'"):
         wire(extra={"service": "vlm"})
-    with pytest.raises(ConfigError, match="only vLLM-Omni has /audio/speech/batch"):
+    with pytest.raises(
+        ConfigError, match="only vLLM-Omni and SGLang-Omni have /audio/speech/batch"
+    ):
         wire("http://tts/v1/audio/speech/batch", extra={"service": "other"})
 
 
@@ -149,7 +154,7 @@ def test_half_a_character_is_refused_before_sending() -> None:
     with pytest.raises(InvalidTextError):
         wire().encode(["\ud800"], "r1")
     with pytest.raises(InvalidTextError):
-        wire(voice=Voice(reference=CLIP), extra={"service": "xinference"}).encode(["\ud800"], "r")
+        wire(voice=Voice(reference=CLIP), **XIN).encode(["\ud800"], "r")
 
 
 # --- SiliconFlow
@@ -167,8 +172,8 @@ def test_siliconflow_is_asked_for_a_whole_reply_at_the_clients_rate() -> None:
         "response_format": "wav",
         "stream": False,
     }
-    assert streamed(SF, model=COSY2)["stream"] is True
-    assert "stream_format" not in streamed(SF, model=COSY2)
+    assert streamed(SF, model=COSY2, voice=voice)["stream"] is True
+    assert "stream_format" not in streamed(SF, model=COSY2, voice=voice)
 
 
 def test_siliconflow_takes_an_instruction_inside_the_text() -> None:
@@ -185,11 +190,19 @@ def test_siliconflow_takes_a_recording_inline() -> None:
     assert fields["voice"] == ""
 
 
+@pytest.mark.parametrize("voice", [None, Voice(instruction="轻声")])
+def test_siliconflow_needs_a_voice(voice: Voice | None) -> None:
+    with pytest.raises(ConfigError, match=r"voice: SiliconFlow needs one.*:alex"):
+        wire(SF, model=COSY2, voice=voice)
+    assert sent(SF, model=COSY2, voice=voice, extra={"voice": "speech:a:b"})["voice"]
+    assert sent(SF, model=COSY2, voice=voice, extra={"references": [{}]})["references"]
+
+
 def test_siliconflow_needs_a_model_and_speaks_at_few_rates() -> None:
     with pytest.raises(ConfigError, match=r"model: SiliconFlow needs one, such as"):
-        wire(SF)
+        wire(SF, voice="a")
     with pytest.raises(ConfigError, match=r"sample_rate: .*24000.*not 22050"):
-        wire(SF, model=COSY2, sample_rate=22_050)
+        wire(SF, model=COSY2, voice="a", sample_rate=22_050)
 
 
 # --- vLLM-Omni
@@ -275,7 +288,7 @@ def test_only_a_batch_may_be_halved_and_only_where_a_text_may_be_to_blame() -> N
 
 # --- Xinference
 
-XIN: dict[str, Any] = {"extra": {"service": "xinference"}}
+XIN: dict[str, Any] = {"model": "cosy", "extra": {"service": "xinference"}}
 
 
 def form(request: Request) -> dict[str, bytes]:
@@ -290,7 +303,7 @@ def form(request: Request) -> dict[str, bytes]:
 
 
 def test_xinference_always_gets_a_voice() -> None:
-    assert sent(model="cosy", **XIN) == {
+    assert sent(**XIN) == {
         "input": "你好",
         "model": "cosy",
         "voice": "",
@@ -300,7 +313,7 @@ def test_xinference_always_gets_a_voice() -> None:
 
 
 def test_xinference_gets_a_recording_as_a_file() -> None:
-    request = wire(model="cosy", voice=CLONE, speed=2.0, **XIN).encode(["你好"], "r1")
+    request = wire(voice=CLONE, speed=2.0, **XIN).encode(["你好"], "r1")
     fields = form(request)
     assert json.loads(fields.pop("kwargs")) == {"prompt_text": "我在说话"}
     assert fields == {
@@ -318,7 +331,7 @@ def test_xinference_gets_a_recording_as_a_file() -> None:
 @pytest.mark.parametrize("kwargs", [{"seed": 0}, '{"seed": 0}'])
 def test_xinference_gets_an_instruction_beside_the_users_own_kwargs(kwargs: Any) -> None:
     voice = Voice(reference=CLIP, instruction="轻声")
-    made = wire(voice=voice, extra={"service": "xinference", "kwargs": kwargs})
+    made = wire(voice=voice, model="m", extra={"service": "xinference", "kwargs": kwargs})
     said = json.loads(form(made.encode(["a"], "r1"))["kwargs"])
     assert said == {"seed": 0, "instruct_text": "轻声"}
 
@@ -327,6 +340,58 @@ def test_xinference_gets_an_instruction_beside_the_users_own_kwargs(kwargs: Any)
 def test_kwargs_that_are_none_are_refused(kwargs: Any) -> None:
     with pytest.raises(ConfigError, match="extra: kwargs must be a mapping"):
         wire(extra={"service": "xinference", "kwargs": kwargs})
+
+
+def test_xinference_needs_a_model() -> None:
+    with pytest.raises(ConfigError, match="model: Xinference needs the uid"):
+        wire(voice="中文女", extra={"service": "xinference"})
+    assert sent(extra={"service": "xinference", "model": "m"})["model"] == "m"
+
+
+def test_xinference_gets_an_instruction_with_a_speaker_or_without_and_the_speed() -> None:
+    fields = sent(voice=Voice("中文女", instruction="轻声"), speed=1.5, **XIN)
+    assert (fields["voice"], fields["speed"]) == ("中文女", 1.5)
+    assert json.loads(fields["kwargs"]) == {"instruct_text": "轻声"}
+    fields = sent(voice=Voice(instruction="轻声"), **XIN)
+    assert json.loads(fields["kwargs"]) == {"instruct_text": "轻声"}
+
+
+def test_xinference_streams_at_normal_speed_only() -> None:
+    with pytest.raises(ConfigError, match="speed: Xinference streams at speed 1 only"):
+        streamed(speed=1.1, **XIN)
+
+
+# --- SGLang-Omni
+
+SGL: dict[str, Any] = {"extra": {"service": "sglang"}}
+
+
+def test_sglang_is_asked_like_vllm_but_for_its_streams() -> None:
+    voice = Voice("alice", instruction="轻声")
+    assert sent(voice=voice, speed=1.5, **SGL) == {
+        "input": "你好",
+        "voice": "alice",
+        "instructions": "轻声",
+        "speed": 1.5,
+        "response_format": "wav",
+    }
+    fields = streamed(speed=1.5, **SGL)
+    assert fields["response_format"] == "pcm"  # it streams nothing else
+    assert (fields["stream"], fields["stream_format"], fields["speed"]) == (True, "sse", 1.5)
+    bare = streamed(extra={"service": "sglang", "stream_format": "audio"})
+    assert (bare["response_format"], bare["stream_format"]) == ("pcm", "audio")
+
+
+def test_sglang_takes_a_recording_with_or_without_its_words() -> None:
+    fields = sent(voice=CLONE, **SGL)
+    assert (fields["ref_audio"], fields["ref_text"]) == (URI, "我在说话")
+    assert "ref_text" not in sent(voice=Voice(reference=CLIP), **SGL)
+
+
+def test_sglang_has_a_batch_route() -> None:
+    made = wire("http://tts/v1/audio/speech/batch", extra={"service": "sglang"})
+    assert made.capabilities.max_texts_per_call == 32
+    assert body(made.encode(["a", "b"], "r1"))["items"] == [{"input": "a"}, {"input": "b"}]
 
 
 # --- others
@@ -356,6 +421,12 @@ def test_others_get_openais_own_fields() -> None:
             Voice(reference=CLIP, transcript="a", instruction="x"),
             "ignores the instruction beside a transcript",
         ),
+        (
+            "sglang",
+            Voice(reference=CLIP, transcript="a", instruction="x"),
+            "refuses an instruction beside a transcript",
+        ),
+        ("sglang", Voice("a", reference=CLIP), "not both"),
     ],
 )
 def test_a_voice_that_would_be_ignored_is_refused(service: str, voice: Voice, why: str) -> None:
@@ -371,11 +442,13 @@ def test_an_instruction_may_have_500_characters() -> None:
 
 def test_each_service_has_its_limits() -> None:
     def limits(url: str = "http://tts/v1", **extra: str) -> tuple[int, float, float]:
-        can = wire(url, model=COSY2, extra=extra).capabilities
+        can = wire(url, model=COSY2, voice="a", extra=extra).capabilities
         return can.max_connections, can.rate, can.idle_expiry
 
     assert limits() == (16, 100.0, 4.0)
     assert limits(service="vllm") == (16, 100.0, 4.0)
     assert limits("http://tts/v1/audio/speech/batch") == (4, 100.0, 4.0)
+    assert limits(service="sglang") == (16, 100.0, 4.0)
+    assert limits("http://tts/v1/audio/speech/batch", service="sglang") == (4, 100.0, 4.0)
     assert limits(service="xinference") == (4, 100.0, 4.0)
     assert limits(service="siliconflow") == (20, 20.0, 4.0)

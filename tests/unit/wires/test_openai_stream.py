@@ -305,3 +305,46 @@ def test_a_format_that_cannot_be_streamed_says_what_to_do() -> None:
     made = wire.listen(TEXT, lambda _: pytest.fail(), "r1")
     told = made.refuse(Reply(200, {"content-type": "audio/mpeg"}, struct.pack("<4h", 1, 2, 3, 4)))
     assert "got audio/mpeg; use synth() with this service" in str(told)
+
+
+def test_bare_samples_have_the_rate_that_a_header_tells() -> None:
+    wire = OpenaiWire("http://tts/v1", SpeechOptions.from_config(ClientConfig()))
+    made = wire.listen(TEXT, lambda _: pytest.fail("asked"), "r1")
+    assert made.accept(200, {"content-type": "audio/pcm", "x-sample-rate": "22050"})
+    assert made.feed(PCM) + made.end() == PCM
+    assert made.sample_rate == 22_050
+    stereo = wire.listen(TEXT, lambda _: pytest.fail("asked"), "r1")
+    headers = {"content-type": "audio/pcm", "x-sample-rate": "22050", "x-channels": "2"}
+    assert stereo.accept(200, headers)
+    with pytest.raises(BadAudioError, match="expected one channel, got 2"):
+        stereo.feed(PCM)
+
+
+def test_events_that_say_that_the_speech_was_cut_at_the_token_limit_are_no_success() -> None:
+    audio = base64.b64encode(PCM).decode()
+    events = [
+        {"type": "speech.audio.delta", "audio": audio},
+        {"type": "speech.audio.done", "usage": None, "finish_reason": "length"},
+    ]
+    raw = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    told = error(SSE, raw)
+    assert isinstance(told, BadAudioError) and told.reason == "cut"
+    assert heard(SSE, raw.replace(b"length", b"stop")) == PCM
+
+
+def test_a_stream_at_a_wrong_address_says_where_it_asked() -> None:
+    options = SpeechOptions.from_config(ClientConfig())
+    made = OpenaiWire("http://tts/v1/audio/speech/batch", options).listen(
+        TEXT, lambda _: pytest.fail("asked"), "r1"
+    )
+    told = made.refuse(Reply(404, {"content-type": "application/json"}, b"{}"))
+    assert "(asked: http://tts/v1/audio/speech)" in str(told)
+
+
+def test_a_stream_that_sglang_refuses_says_how_it_is_asked_right() -> None:
+    said = {"error": {"message": "stream=true requires response_format='pcm'", "code": 400}}
+    made = OpenaiWire("http://tts/v1", SpeechOptions.from_config(ClientConfig())).listen(
+        TEXT, lambda _: pytest.fail("asked"), "r1"
+    )
+    told = made.refuse(Reply(400, {"content-type": "application/json"}, json.dumps(said).encode()))
+    assert "extra={'service': 'sglang'}" in str(told)

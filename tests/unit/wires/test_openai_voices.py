@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -11,7 +12,14 @@ from typing import Any
 import pytest
 
 from cosy_sync.config import ClientConfig
-from cosy_sync.errors import AuthError, BadRequestError, ConnectError, CosyError, UnavailableError
+from cosy_sync.errors import (
+    AuthError,
+    BadRequestError,
+    ConnectError,
+    CosyError,
+    TextError,
+    UnavailableError,
+)
 from cosy_sync.messages import Parcel, Payload, Reply, Request
 from cosy_sync.models import Recording, Voice, wav_header
 from cosy_sync.wires import SpeechOptions
@@ -199,3 +207,117 @@ def test_a_stream_uses_the_uploaded_voice_and_asks_again_where_it_is_lost() -> N
     assert told.retryable
     speaker.listen("a", server, "r2")
     assert server.asked == ["upload", "upload"]
+
+
+# -- the batch route: a loss comes as an item's error ---------------------------------------------
+
+
+class Batches:
+    """vLLM-Omni's batch route: knows the voices that were uploaded, until it forgets them."""
+
+    def __init__(self, *, inline: bool = True, stays: bool = True) -> None:
+        self.inline = inline
+        self.stays = stays
+        self.known: set[str] = set()
+        self.asked: list[str] = []
+
+    def __call__(self, parcel: Parcel) -> Reply:
+        assert isinstance(parcel, Request)
+        if parcel.url.endswith("/audio/voices"):
+            self.asked.append("upload")
+            if self.stays:
+                name = parcel.body.partition(b'name="name"')[2].split(b"\r\n")[2]
+                self.known.add(name.decode())
+            return answer(200, {"success": True})
+        fields = json.loads(parcel.body)
+        self.asked.append(f"{'inline' if 'ref_audio' in fields else 'name'} {len(fields['items'])}")
+        results = [self.item(index, fields) for index in range(len(fields["items"]))]
+        return answer(200, {"results": results})
+
+    def item(self, index: int, fields: Any) -> dict[str, Any]:
+        voice = fields.get("voice")
+        told = {"index": index, "status": "error"}
+        if fields["items"][index]["input"] == "bad":
+            return {**told, "error": "Input text cannot be empty"}
+        if voice in self.known or ("ref_audio" in fields and self.inline):
+            audio = base64.b64encode(WAV).decode()
+            done = {"index": index, "status": "success", "audio_data": audio}
+            return {**done, "media_type": "audio/wav"}
+        return {**told, "error": f"Unknown voice '{voice}'. CosyVoice3 has no built-in speakers."}
+
+
+def batch() -> OpenaiWire:
+    config = ClientConfig(voice=Voice(reference=CLIP, transcript="我在说话"))
+    return OpenaiWire("http://tts/v1/audio/speech/batch", SpeechOptions.from_config(config))
+
+
+def test_of_a_batch_a_voice_that_the_server_forgot_is_uploaded_again() -> None:
+    server, speaker = Batches(inline=False), batch()
+    assert len(speaker.exchange(["a", "b"], server, "r1")) == 2
+    server.known.clear()
+    results = speaker.exchange(["a", "b", "c"], server, "r2")
+    assert all(isinstance(result, Payload) for result in results)
+    assert server.asked == ["upload", "name 2", "name 3", "upload", "name 3"]
+    speaker.exchange(["a"], server, "r3")
+    assert server.asked[5:] == ["name 1"]
+
+
+def test_only_the_items_that_lack_the_voice_are_asked_for_again() -> None:
+    server, speaker = Batches(), batch()
+    speaker.exchange(["a"], server, "r1")
+    name = server.known.pop()
+
+    def half(parcel: Parcel) -> Reply:
+        reply = server(parcel)
+        if "name 3" in server.asked[-1]:  # one process behind the address has it, another not
+            body = json.loads(reply.body)
+            server.known.add(name)
+            body["results"][1] = server.item(1, {"items": [{"input": "x"}] * 3, "voice": name})
+            server.known.clear()
+            reply.body = json.dumps(body).encode()
+        return reply
+
+    results = speaker.exchange(["bad", "b", "c"], half, "r2")
+    assert isinstance(results[0], TextError)
+    assert isinstance(results[1], Payload) and isinstance(results[2], Payload)
+    assert server.asked == ["upload", "name 1", "name 3", "upload", "name 1"]
+
+
+def test_where_an_upload_does_not_help_the_recording_goes_along() -> None:
+    server, speaker = Batches(stays=False), batch()
+    results = speaker.exchange(["a", "b"], server, "r1")
+    assert all(isinstance(result, Payload) for result in results)
+    assert server.asked == ["upload", "name 2", "upload", "name 2", "inline 2"]
+
+
+def test_sound_that_came_is_kept_where_asking_again_fails() -> None:
+    server, speaker = Batches(), batch()
+    speaker.exchange(["a"], server, "r1")
+    server.known.clear()
+    calls = []
+
+    def failing(parcel: Parcel) -> Reply:
+        calls.append(parcel)
+        if len(calls) > 1:
+            raise ConnectError("no connection")
+        return server(parcel)
+
+    [text, lost] = speaker.exchange(["bad", "b"], failing, "r2")
+    assert isinstance(text, TextError) and isinstance(lost, ConnectError)
+
+
+def test_a_loss_that_others_have_mended_is_not_mended_twice() -> None:
+    server, speaker = Batches(), batch()
+    speaker.exchange(["a"], server, "r1")
+    name = server.known.pop()
+
+    def late(parcel: Parcel) -> Reply:
+        reply = server(parcel)
+        if server.asked[-1] == "name 1" and not server.known:
+            # Meanwhile another thread learns of it, and uploads the voice.
+            speaker.exchange(["a", "b"], server, "r2")
+            assert server.known == {name}
+        return reply
+
+    assert isinstance(speaker.exchange(["a"], late, "r3")[0], Payload)
+    assert server.asked.count("upload") == 2

@@ -17,6 +17,8 @@ from cosy_sync.errors import (
 )
 from cosy_sync.messages import Reply
 from cosy_sync.wires import read_error
+from cosy_sync.wires.redaction import hide
+from cosy_sync.wires.refusals import false_success
 
 
 def refused(
@@ -120,3 +122,90 @@ def test_a_redirect_names_host_and_path(location: str, shown: str) -> None:
 
 def test_a_page_full_of_titles_is_no_trap() -> None:
     assert "HTTP 500" in str(refused(500, b"<h1>" * 200_000, "text/html"))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (429, {"error": {"message": "quota", "type": "insufficient_quota", "code": None}}),
+        (429, {"error": {"message": "quota", "code": "insufficient_quota"}}),
+        (429, {"error": {"code": 429, "type": "insufficient_quota", "message": "quota"}}),
+        (400, {"error": {"code": "billing_hard_limit_reached", "message": "limit"}}),
+        (403, {"error": {"code": "insufficient_user_quota", "type": "new_api_error"}}),
+        (403, {"code": 30001, "message": "Sorry, your account balance is insufficient"}),
+        (400, {"code": 30001, "message": "Sorry, your account balance is insufficient"}),
+        (429, {"code": "30001"}),
+        (403, {"message": "您的账户余额不足"}),
+        (400, {"code": "Arrearage", "message": "Access denied"}),
+        (429, {"code": "PrepaidBillOverdue", "message": "overdue"}),
+        (402, b""),
+    ],
+)
+def test_an_empty_account_is_told_whatever_its_status(status: int, body: Any) -> None:
+    error = refused(status, body)
+    assert type(error) is BillingError and error.hopeless and not error.retryable
+    assert error.status == status
+    assert "balance" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (429, {"error": {"code": "rate_limit_exceeded", "type": "requests"}}, ThrottledError),
+        (429, {"error": {"code": "rate_limit_exceeded", "message": "quota"}}, ThrottledError),
+        (429, {"message": "You exceeded your current quota"}, ThrottledError),
+        (
+            429,
+            {"error": {"code": "rate_limit_exceeded", "type": "insufficient_quota"}},
+            ThrottledError,
+        ),
+        (400, {"code": 30001, "message": "the text is too long"}, BadRequestError),
+        (403, {"message": "no permission"}, AuthError),
+    ],
+)
+def test_other_refusals_are_no_empty_account(status: int, body: Any, kind: type) -> None:
+    assert type(refused(status, body)) is kind
+
+
+def test_a_text_about_money_that_is_quoted_empties_no_account() -> None:
+    text = "您的账户余额不足，请充值"
+    reply = Reply(403, {"content-type": "text/plain"}, f"blocked: {text}".encode())
+    assert type(read_error(reply, [text])) is AuthError
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[address=h:1, pid=2] Invalid voice x, CosyVoice available speakers: ['y']",
+        "Unknown voice 'x'",
+    ],
+)
+def test_an_unknown_voice_that_is_told_as_a_failure_is_a_mistake_of_the_caller(said: str) -> None:
+    told = false_success({"status_code": 500, "detail": said}, Reply(200, {}, b""), [])
+    for error in (refused(500, {"detail": said}), told):
+        assert type(error) is BadRequestError and error.status == 500
+        assert "check the voice" in str(error)
+    assert type(refused(503, {"detail": said})) is UnavailableError
+
+
+def test_a_503_by_which_a_proxy_protects_its_service_is_throttling() -> None:
+    error = refused(503, b"upstream overflow", "text/plain", x_envoy_overloaded="true")
+    assert type(error) is ThrottledError and error.crowded and not error.trips
+    assert (error.status, error.retry_after) == (503, 0.1)
+    assert "max_connections" in str(error) and "upstream overflow" in str(error)
+    assert type(refused(503, x_envoy_overloaded="")) is UnavailableError
+
+
+def test_the_reset_of_a_limit_is_the_wait_of_a_429() -> None:
+    assert refused(429, x_ratelimit_reset="2").retry_after == 2.0
+    assert refused(400, x_ratelimit_reset="2").retry_after is None
+
+
+def test_what_stands_in_headers_is_redacted_and_cut() -> None:
+    hide(["sk-secret-in-a-header"])
+    for error in (
+        refused(302, location="http://u@h/" + "sk-secret-in-a-header" + "x" * 500),
+        refused(500, x_request_id="sk-secret-in-a-header" + "y" * 500),
+    ):
+        assert "sk-secret" not in str(error) + str(error.request_id)
+        assert len(error.message) < 300 and len(error.request_id or "") <= 128

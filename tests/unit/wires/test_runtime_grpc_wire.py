@@ -15,11 +15,13 @@ from cosy_sync.errors import (
     AuthError,
     BadAudioError,
     BadRequestError,
+    BillingError,
     ConfigError,
     CosyError,
     CutError,
     InvalidTextError,
     ServerError,
+    TextError,
     ThrottledError,
     UnavailableError,
 )
@@ -116,8 +118,35 @@ def test_prefixes_that_the_model_wants_are_added() -> None:
     clone = ask(Voice(reference=recording(), transcript="原话"))
     assert (clone.prompt_text, clone.tts_text) == (f"{mark}原话", "说吧")
     assert ask(Voice(reference=recording())).tts_text == f"{mark}说吧"
-    told = ask(Voice("中文女", instruction="慢一点"))
-    assert told.instruct_text == "You are a helpful assistant. 慢一点<|endofprompt|>"
+
+
+def test_an_instruction_is_sent_as_it_is_for_cosyvoice_1_marks_its_end_itself() -> None:
+    messages, _ = cosyvoice()
+    slow = wire(
+        Voice("中文女", instruction="慢一点"), model="CosyVoice-300M-Instruct", sample_rate=22_050
+    )
+    request = messages.Request.FromString(slow.encode("说吧", "r").message)
+    assert request.instruct_request.instruct_text == "慢一点"
+
+
+@pytest.mark.parametrize("model", ["CosyVoice2-0.5B", "Fun-CosyVoice3-0.5B"])
+def test_an_instruction_that_the_model_cannot_take_is_refused_before_sending(model: str) -> None:
+    with pytest.raises(ConfigError, match=f"voice: {model} takes an instruction only with a rec"):
+        wire(Voice("中文女", instruction="慢一点"), model=model)
+
+
+@pytest.mark.parametrize(
+    ("model", "rate", "right"),
+    [("CosyVoice2-0.5B", 22_050, 24_000), ("CosyVoice-300M-SFT", 24_000, 22_050)],
+)
+def test_a_sample_rate_that_contradicts_the_model_is_refused_before_sending(
+    model: str, rate: int, right: int
+) -> None:
+    for voice in (Voice("中文女"), Voice(reference=recording())):
+        with pytest.raises(ConfigError, match=f"sample_rate={right}"):
+            wire(voice, model=model, sample_rate=rate)
+        wire(voice, model=model, sample_rate=right)
+        wire(voice, sample_rate=rate)
 
 
 @pytest.mark.parametrize(
@@ -210,11 +239,20 @@ def test_of_a_field_that_comes_twice_the_last_counts() -> None:
 
 
 def test_a_success_without_sound_is_no_audio() -> None:
-    for empty in (reply(), reply(b""), reply(b"\x0a\x00")):
+    for empty in (reply(b""), reply(b"\x0a\x00")):
         payload = wire().decode(empty, ["！？"])
         with pytest.raises(BadAudioError) as caught:
             read_audio(payload, sample_rate=24_000)
         assert caught.value.reason == "empty"
+
+
+def test_a_success_without_a_message_means_that_the_text_holds_nothing_to_speak() -> None:
+    with pytest.raises(TextError, match=r"nothing to speak.*model='CosyVoice3'"):
+        wire().exchange(["……"], lambda _: reply(), "r")
+    one = reader()
+    assert one.accept(200, {})
+    with pytest.raises(TextError, match="nothing to speak"):
+        one.end()
 
 
 def test_half_a_sample_at_the_end_is_refused() -> None:
@@ -249,6 +287,59 @@ def test_more_calls_than_the_server_bears_are_throttling() -> None:
 def test_a_quota_is_throttling_but_says_nothing_of_calls_at_the_same_time() -> None:
     error = failure(8, "quota of this minute used up")
     assert type(error) is ThrottledError and not error.crowded
+
+
+@pytest.mark.parametrize(
+    ("said", "crowded"),
+    [
+        ("local_rate_limited", False),
+        ("RateLimit: rate limit exceeded", False),
+        ("Too many requests", False),
+        ("Received http2 header with status: 429", False),
+        ("upstream connect error or disconnect/reset before headers. reset reason: overflow", True),
+    ],
+)
+def test_unavailable_for_a_limit_is_throttling_and_opens_no_breaker(
+    said: str, crowded: bool
+) -> None:
+    error = failure(14, said)
+    assert type(error) is ThrottledError and not error.trips
+    assert (error.crowded, error.status, error.code) == (crowded, 429, "UNAVAILABLE")
+    assert ("max_connections" if crowded else "rate") in str(error)
+
+
+@pytest.mark.parametrize(
+    ("headers", "kind", "wait"),
+    [
+        ({"x-envoy-ratelimited": "true"}, ThrottledError, None),
+        ({"x-envoy-ratelimited": "true", "x-ratelimit-reset": "2"}, ThrottledError, 2.0),
+        ({"x-envoy-overloaded": "true"}, ThrottledError, 0.1),
+        ({"grpc-retry-pushback-ms": "500"}, UnavailableError, 0.5),
+        ({"retry-after": "3"}, UnavailableError, 3.0),
+        ({}, UnavailableError, None),
+    ],
+)
+def test_what_a_proxy_tells_beside_the_status_counts(
+    headers: dict[str, str], kind: type[ServerError], wait: float | None
+) -> None:
+    refused = reply(status=14, said="no")
+    refused.headers = {**refused.headers, **headers}
+    with pytest.raises(ServerError) as caught:
+        wire().decode(refused, ["你好"])
+    assert (type(caught.value), caught.value.retry_after) == (kind, wait)
+
+
+def test_an_empty_account_is_no_throttling() -> None:
+    for status, said in ((8, "insufficient_quota: top up"), (7, "your balance is insufficient")):
+        error = failure(status, said)
+        assert type(error) is BillingError and error.hopeless and "balance" in str(error)
+
+
+def test_the_other_proto_of_async_cosyvoice_is_named() -> None:
+    error = failure(13, "Processing error: Invalid request type")
+    assert type(error) is BadRequestError and error.hopeless
+    assert "async_cosyvoice" in str(error) and "wire='openai'" in str(error)
+    assert type(failure(13, "Processing error: CUDA out of memory")) is UnavailableError
 
 
 def test_a_request_that_is_too_large_for_the_server_is_not_throttling() -> None:
@@ -392,6 +483,7 @@ def test_a_refused_call_is_not_a_stream() -> None:
     assert not one.accept(200, refused.headers)
     assert type(one.refuse(refused)) is ThrottledError
     assert one.accept(200, {"grpc-status": "0"})
-    assert one.refuse(reply()).reason == "empty"
+    nothing = one.refuse(reply())
+    assert isinstance(nothing, TextError) and nothing.code == "empty"
     unknown = reply(status=2, said="Exception iterating responses: '中文女'")
     assert type(one.refuse(unknown)) is BadRequestError

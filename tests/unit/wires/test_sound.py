@@ -110,7 +110,51 @@ def test_a_header_in_front_of_a_whole_file_is_refused_wherever_the_bytes_are_spl
     assert read(header(0xFFFF_FFFF), b"RI", b"fF")[0] == b"RIfF"
 
 
-def test_24_bit_samples_are_refused() -> None:
+def file_of(code: int, width: int, samples: bytes, channels: int = 1) -> bytes:
+    rate, frame = 22_050, channels * width
+    layout = struct.pack("<HHIIHH", code, channels, rate, rate * frame, frame, 8 * width)
+    data = b"data" + struct.pack("<I", len(samples)) + samples
+    return b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + layout + data
+
+
+@pytest.mark.parametrize(
+    ("code", "width", "samples"),
+    [
+        (1, 3, b"\0\0\0" + b"\0\0\x40" + b"\0\0\xc0"),
+        (1, 4, struct.pack("<3i", 0, 1 << 30, -(1 << 30))),
+        (3, 4, struct.pack("<3f", 0, 0.5, -0.5)),
+        (3, 8, struct.pack("<3d", 0, 0.5, -0.5)),
+    ],
+)
+def test_other_samples_become_16_bits_wherever_the_bytes_are_split(
+    code: int, width: int, samples: bytes
+) -> None:
+    wanted = struct.pack("<3h", 0, 16_384, -16_384)
+    data = file_of(code, width, samples)
+    for at in range(len(data) + 1):
+        assert read(data[:at], data[at:])[0] == wanted, at
+    assert read(*(data[at : at + 1] for at in range(len(data))))[0] == wanted
+    endless = data.replace(b"data" + struct.pack("<I", len(samples)), b"data\0\0\0\0")
+    assert read(endless)[0] == read(endless[:50], endless[50:])[0] == wanted
+    assert refusal(endless[:-1]) == "odd"
+
+
+@pytest.mark.parametrize("behind", [b"", b"\0", b"\0LIST\4\0\0\0abcd"])
+def test_an_odd_number_of_bytes_is_padded(behind: bytes) -> None:
+    data = file_of(1, 3, b"\0\0\x40") + behind
+    for at in range(len(data) + 1):
+        assert read(data[:at], data[at:])[0] == struct.pack("<h", 16_384), at
+    assert read(*(data[at : at + 1] for at in range(len(data))))[0] == struct.pack("<h", 16_384)
+
+
+def test_a_format_that_is_not_read_is_named_and_not_asked_for_again() -> None:
+    for data in (file_of(7, 1, b"1234"), b"OggS and so on"):
+        with pytest.raises(BadAudioError, match=r"mu-law|Ogg") as caught:
+            read(data)
+        assert not caught.value.retryable
+
+
+def test_24_bits_that_do_not_fit_their_frames_are_refused() -> None:
     data = bytearray(header(6) + b"abcdef")
     data[34] = 24
     assert refusal(bytes(data)) == "header"

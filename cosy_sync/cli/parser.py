@@ -1,0 +1,112 @@
+"""The parser of options: what is mistyped is refused with the usage of its command and the fix."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NoReturn
+
+from cosy_sync.cli.wording import OPTIONS, in_options
+from cosy_sync.hints import MOVED, RENAMED, variable_for
+
+__all__ = ["Parser", "parse"]
+
+# What other commands call our options, beside the names of the library's settings.
+_OTHER_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        name: option
+        for option, names in (
+            ("--file", "in infile input input-file from-file text-file"),
+            ("--output", "out outfile out-dir outdir output-dir dir directory dest to"),
+            ("--overwrite", "force replace clobber yes"),
+            ("--no-progress", "quiet silent no-bar"),
+            ("--name", "template names filename"),
+            ("--json", "jsonl json-lines"),
+            ("--max-texts", "limit count max"),
+            ("--verbose", "debug log-level"),
+            ("--url", "base-url api-base endpoint endpoint-url host server address port"),
+            ("--reference", "ref-audio reference-audio prompt-audio prompt-wav speaker-wav clone"),
+            ("--transcript", "prompt-text ref-text reference-text"),
+            ("--instruction", "instruct instructions instruct-text style emotion"),
+        )
+        for name in names.split()
+    }
+)
+
+_PROXY = "set HTTPS_PROXY, HTTP_PROXY or ALL_PROXY (and NO_PROXY) in the environment"
+_IN_ENVIRONMENT = dict.fromkeys(("proxy", "proxies", "http_proxy", "https_proxy"), _PROXY)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that knows what was probably meant."""
+
+    def commands(self) -> dict[str, Parser]:
+        """Return the parsers of its commands."""
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                return dict(action.choices)
+        return {}
+
+    def refuse_option(self, option: str) -> NoReturn:
+        """End with the usage, and the option that was probably meant."""
+        known = [
+            name
+            for action in self._actions
+            if action.help != argparse.SUPPRESS
+            for name in action.option_strings
+        ]
+        name = option.partition("=")[0]
+        self.error(f"{name}: no such option; {_hint(name, known)}")
+
+
+def parse(parser: Parser, given: Sequence[str], known: Sequence[str]) -> argparse.Namespace:
+    """Return the options. Raises SystemExit for what is mistyped, as argparse does.
+
+    Args:
+        known: the names of all commands.
+    """
+    command = next((word for word in given if not word.startswith("-")), None)
+    first = given[0] if given else ""
+    if first.startswith("--") and first not in ("--help", "--verbose", "--version"):
+        parser.error(f"{first}: options follow a command, as in: cosy-sync synth {first} ...")
+    if command is not None and command not in known:
+        near = difflib.get_close_matches(command, known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        names = ", ".join(known)
+        parser.error(
+            f"{command!r}: no such command; {hint}known: {names} (to speak a text: synth TEXT)"
+        )
+    args, unknown = parser.parse_known_args(given)
+    if unknown:
+        used = parser.commands().get(command or "", parser)
+        option = next((word for word in unknown if word.startswith("-")), None)
+        if option is not None:
+            used.refuse_option(option)
+        used.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args
+
+
+def _hint(option: str, known: Sequence[str]) -> str:
+    word = option.lstrip("-").lower()
+    setting = word.replace("-", "_")
+    said = in_options(MOVED.get(setting, ""))
+    named = re.search(r"write (--[\w-]+)", said)
+    found = [
+        OPTIONS.get(RENAMED.get(setting, setting)),
+        _OTHER_NAMES.get(word),
+        named[1] if named else None,
+    ]
+    if not said and setting not in RENAMED:  # a slip, rather than another client's name
+        found += difflib.get_close_matches(option, known, n=1)
+    meant = next((name for name in found if name in known), None)
+    if meant is not None:
+        return f"did you mean {meant}?"
+    variable = variable_for(setting)
+    if variable is not None:
+        return f"set the variable COSY_SYNC_{variable.upper()}"
+    if setting in _IN_ENVIRONMENT:
+        return _IN_ENVIRONMENT[setting]
+    return "the usage above names them all"

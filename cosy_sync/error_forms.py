@@ -1,0 +1,58 @@
+"""What an error knows, as plain values that JSON can hold, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import CosyError
+    from .models import Outcome
+
+__all__ = ["plain", "restored"]
+
+
+def plain(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known beside the message, as plain values; neither sound nor text."""
+    known: dict[str, Any] = {}
+    for name, value in state.items():
+        if name == "attempts":
+            if value:
+                known[name] = [error.to_dict() for error in value]
+        elif name == "outcomes":
+            known[name] = [_outcome(each) for each in value]
+        elif name != "message" and isinstance(value, (str, int, float)):
+            known[name] = value
+    return known
+
+
+def restored(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `plain` wrote down, as an error holds it."""
+    state = dict(known)
+    if "attempts" in state:
+        state["attempts"] = tuple(map(_error, state["attempts"]))
+    if "outcomes" in state:
+        state["outcomes"] = _outcomes(state["outcomes"])
+    return state
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    error = outcome.error
+    return {"index": outcome.index, "error": None if error is None else error.to_dict()}
+
+
+def _outcomes(forms: Sequence[Any]) -> list[Outcome]:
+    from .models import Outcome
+
+    return [
+        form
+        if isinstance(form, Outcome)
+        else Outcome(form["index"], "", None, form["error"] and _error(form["error"]))
+        for form in forms
+    ]
+
+
+def _error(form: Any) -> CosyError:
+    from .errors import CosyError
+
+    return form if isinstance(form, CosyError) else CosyError.from_dict(form)

@@ -1,0 +1,91 @@
+"""What is mistyped is told the right option, in the usage of its own command."""
+
+import pytest
+
+from cosy_sync.cli import main
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["--ulr", "http://a"], "--ulr: no such option; did you mean --url?"),
+        (["--batchsize=4"], "--batchsize: no such option; did you mean --batch-size?"),
+        (["--timeout", "3"], "did you mean --deadline?"),
+        (["--token", "x"], "did you mean --api-key-file?"),
+        (["--speaker", "x"], "did you mean --voice?"),
+        (["--threads", "3"], "did you mean --connections?"),
+        (["--max-connections", "3"], "did you mean --connections?"),
+        (["--concurrency", "3"], "did you mean --connections?"),
+        (["--qps", "3"], "did you mean --rate?"),
+        (["--base-url", "x"], "did you mean --url?"),
+        (["--prompt-wav", "x"], "did you mean --reference?"),
+        (["--prompt-text", "x"], "did you mean --transcript?"),
+        (["--input", "x"], "did you mean --file?"),
+        (["--out-dir", "x"], "did you mean --output?"),
+        (["--force"], "did you mean --overwrite?"),
+        (["--retries", "2"], "set the variable COSY_SYNC_RETRY_MAX_RETRIES"),
+        (["--proxy", "x"], "set HTTPS_PROXY"),
+        (["--xyzzy"], "--xyzzy: no such option; the usage above names them all"),
+    ],
+)
+def test_a_mistyped_option_is_told_the_right_one(
+    argv: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["synth", "你好", *argv])
+    told = capsys.readouterr().err
+    assert end.value.code == 2
+    assert told.startswith("usage: cosy-sync synth ") and hint in told
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        (["bench", "--max-txets", "3"], "did you mean --max-texts?"),
+        (["demo", "--enigne", "tone"], "did you mean --engine?"),
+        (["serve", "--prot", "80"], "did you mean --port?"),
+    ],
+)
+def test_every_command_has_its_own_usage(
+    argv: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(argv)
+    told = capsys.readouterr().err
+    assert told.startswith(f"usage: cosy-sync {argv[0]} ") and hint in told
+
+
+def test_an_option_before_the_command_is_told_its_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--url", "http://a.test", "synth", "你好"])
+    told = capsys.readouterr().err
+    assert end.value.code == 2 and "--url: options follow a command" in told
+
+
+@pytest.mark.parametrize(("word", "hint"), [("synht", "did you mean synth?"), ("你好", "known: ")])
+def test_a_mistyped_command_is_told_the_right_one(
+    word: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([word, "-o", "x"])
+    assert end.value.code == 2 and hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--rps", "-1"], "--rps is -1: use a number from 0 to"),
+        (["--max-texts", "0"], "--max-texts is 0: use a number from 1 to"),
+        (["--audio-bytes", "3"], "--audio-bytes is 3: use an even number"),
+        (["--fault", "reset:2"], "--fault 'reset': the probability is 2.0: use a number from 0"),
+        (["--shortage", "1:1:2"], "--shortage: the share is 2.0: use a number above 0"),
+    ],
+)
+def test_the_server_names_its_options_too(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", *argv]) == 2
+    told = capsys.readouterr().err
+    assert f"cosy-sync serve: {words}" in told and "None" not in told

@@ -18,6 +18,7 @@ from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
 from .engine import Engine, Supplies
 from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
+from .forks import notice_fork, renew_after_fork
 from .hooks import WeakCheck, WeakObserver
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
@@ -147,6 +148,7 @@ class Core:
 
     def engine(self) -> Engine:
         """Return the machines of this process. Raises ClosedError after close()."""
+        notice_fork()
         engine = self._engine
         if engine is not None and not self.closed:
             return engine
@@ -158,7 +160,7 @@ class Core:
                 self._engine = made
             engine = self._engine
         if engine is made:
-            self._reaper = weakref.finalize(self, _reap, made)
+            self._reaper = weakref.finalize(self, _reap, made, os.getpid())
             self._reaper.atexit = False
         else:
             made.cluster.close(0.0)
@@ -169,6 +171,7 @@ class Core:
 
     def stats(self) -> Stats:
         """Return the counters as they are now."""
+        notice_fork()
         engine = self._engine
         if engine is None:
             return self._stats.snapshot(
@@ -198,6 +201,7 @@ class Core:
 
     def close(self, seconds: float) -> None:
         """Drain for so many seconds, then cut."""
+        notice_fork()
         with self._lock:
             engine, self.closed = self._engine, True
         if engine is not None:
@@ -308,12 +312,16 @@ _dropped: set[Engine] = set()
 _ending = threading.Event()
 
 
-def _reap(engine: Engine) -> None:
+def _reap(engine: Engine, pid: int) -> None:
     """Close the engine of a client that was dropped unclosed, once its texts are spoken.
 
     Without it every such client would leave its threads behind. The collector runs at any line of
-    any thread, also where a lock is held that is needed here: so another thread does it.
+    any thread, also where a lock is held that is needed here: so another thread does it. A child
+    that was forked without Python's hooks only lets go of what is its parent's.
     """
+    if os.getpid() != pid:
+        engine.network.abandon()
+        return
     if _is_at_exit():
         return
     _dropped.add(engine)
@@ -353,6 +361,7 @@ def _renew_all() -> None:
 
 
 def _finish_all() -> None:
+    notice_fork()
     _ending.set()
     for core in list(_cores):
         core.finish()
@@ -360,7 +369,7 @@ def _finish_all() -> None:
         _finish(engine)
 
 
-os.register_at_fork(after_in_child=_renew_all)
+renew_after_fork(_renew_all)
 # Before the interpreter waits for worker threads, their requests must be cut off, or it would hang
 # for as long as a server is silent. atexit functions only run after that wait; this hook, by which
 # concurrent.futures itself ends its threads, runs before: the last registered comes first.

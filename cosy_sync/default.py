@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from .client import CosyClient, Target
 from .events import Observer
+from .forks import notice_fork, renew_after_fork
 from .models import Audio, Outcome
 from .progress import ProgressCallback
 from .speech_stream import SpeechStream
@@ -33,6 +33,7 @@ def default_client() -> CosyClient:
     Raises ConfigError.
     """
     global _client
+    notice_fork()
     known = _client
     if known is not None and not known.closed:
         return known
@@ -62,6 +63,7 @@ def configure(
     """
     global _client
     new = CosyClient(url, config=config, http_client=http_client, observers=observers, **settings)
+    notice_fork()
     with _lock:
         old, _client = _client, new
     if old is not None:
@@ -133,4 +135,4 @@ def _renew() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew)
+renew_after_fork(_renew)

@@ -13,6 +13,7 @@ CosyError
   DeadlineError(TimeoutError)   the caller's time ran out
   TransportError                the network failed
     ConnectError                no connection: surely not received
+    ResourceError               this machine is out of descriptors, ports or memory
     ReplyTimeout                sent, but the reply did not come in time
     CutError                    the connection ended in the middle; carries what came
   ServerError                   the service answered with an error
@@ -62,6 +63,7 @@ __all__ = [
     "RateLimitedError",
     "RefusedError",
     "ReplyTimeout",
+    "ResourceError",
     "ServerError",
     "ShedError",
     "TextError",
@@ -220,13 +222,26 @@ class TransportError(CosyError):
     sent = True
     retryable = True
     trips = True
-    accepted = False
+    accepted: ClassVar[bool | None] = False
 
 
 class ConnectError(TransportError):
     """There was no connection: the service surely did not receive the request."""
 
     sent = False
+
+
+class ResourceError(TransportError):
+    """This machine is out of what a request needs: `resource` is descriptors, ports or memory.
+
+    It says nothing about the endpoint. Where nothing was sent, the text waits until its deadline
+    and uses up no attempt.
+    """
+
+    sent = False
+    trips = False
+    accepted = None
+    resource: str = ""
 
 
 class ReplyTimeout(TransportError):

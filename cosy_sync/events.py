@@ -90,7 +90,8 @@ class CallRefused:
 
 @dataclass(frozen=True, slots=True)
 class LimitsLowered:
-    """An endpoint showed overload and gets less: requests per second, requests in flight."""
+    """An endpoint gets less: requests per second, requests in flight. It showed overload, or this
+    machine ran out of what more connections need (ResourceError)."""
 
     endpoint: str
     rate: float

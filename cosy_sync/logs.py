@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from .errors import ResourceError
 from .events import (
     AddressesChanged,
     AttemptFinished,
@@ -57,11 +58,6 @@ class LogObserver:
         elif isinstance(event, CallRefused):
             name = type(event.error).__name__
             logger.info("%d texts were not sent to %s: %s", event.texts, event.endpoint, name)
-        elif isinstance(event, LimitsLowered):
-            logger.info(
-                "%s shows overload (%s): at most %.3g requests/s, %d in flight",
-                *(event.endpoint, type(event.error).__name__, event.rate, event.in_flight),
-            )
         elif isinstance(event, BreakerChanged):
             logger.warning("breaker of %s: %s -> %s", event.endpoint, event.old, event.new)
         elif isinstance(event, SharingChanged):
@@ -76,7 +72,17 @@ class LogObserver:
 
 
 def _endpoint(event: Event) -> None:
-    if isinstance(event, EndpointEjected):
+    if isinstance(event, LimitsLowered) and isinstance(event.error, ResourceError):
+        logger.warning(
+            "%s: %s; at most %d requests in flight until then",
+            *(event.endpoint, event.error.message, event.in_flight),
+        )
+    elif isinstance(event, LimitsLowered):
+        logger.info(
+            "%s shows overload (%s): at most %.3g requests/s, %d in flight",
+            *(event.endpoint, type(event.error).__name__, event.rate, event.in_flight),
+        )
+    elif isinstance(event, EndpointEjected):
         logger.warning(
             "%s is left out for %.0f s: %.0f %% of its latest calls failed",
             *(event.endpoint, event.seconds, 100 * event.failures),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -35,7 +35,8 @@ class Request:
     `address` is the one of the host's addresses to send it to, None any. A `foreign` one goes to
     somebody other than the service: nothing is added to it that tells of the caller. A `public`
     one goes to addresses that anybody on the internet can have, or nowhere. `chars`: how many
-    characters are to be spoken, which may take their time.
+    characters are to be spoken, which may take their time. `again` is called before it is sent a
+    second time, with what became of the first; it may wait, and may raise.
     """
 
     url: str = field(repr=False)
@@ -46,6 +47,7 @@ class Request:
     foreign: bool = False
     public: bool = False
     chars: int = 0
+    again: Callable[[CosyError], None] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -73,7 +75,8 @@ class Conversation(Protocol):
     """One task over a WebSocket as a state machine, without any I/O: used once, by one thread.
 
     The net sends what `open` returns, gives every frame that comes to `receive`, sends what that
-    returns, and takes the audio with `take`, until `done`.
+    returns, and takes the audio with `take`, until `done`. Where it has an attribute
+    `again`, that is as a Request's.
     """
 
     url: str

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
-import secrets
+import functools
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -19,7 +18,7 @@ from ..errors import (
     RefusedError,
     ReplyTimeout,
 )
-from ..events import AttemptFinished, AudioRefused, Observer
+from ..events import AttemptFinished, AudioRefused, Observer, RetryPlanned
 from ..messages import Parcel, Payload, Reply, Request
 from ..models import Audio, Timing, Utterance
 from ..policies import Call
@@ -28,6 +27,7 @@ from .admission import Entry
 from .budget import Permits
 from .job import Job
 from .ports import Result, Sender
+from .request_ids import next_request_id
 from .room import Room
 from .sizes import ReplyBounds
 from .station import Station, Visit
@@ -78,8 +78,6 @@ class Attempter:
     format: str
     # What the requests say beside their texts.
     kind: int = 0
-    run_id: str = field(default_factory=lambda: secrets.token_hex(6), init=False)
-    numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1), init=False)
     entry: Entry = field(init=False)
 
     def __post_init__(self) -> None:
@@ -150,11 +148,37 @@ class Attempter:
     ) -> None:
         """Give back what `enter` took, and note what came of it, and how long the service took."""
         station = visit.station
-        self.entry.give_back(station)
+        if visit.holds:
+            self.entry.give_back(station)
         now = self.clock.now()
         verdict = station.settle(visit, verdict, now, seconds, texts)
         if station.company is not None:
             station.judge(texts, results, verdict, visit.sent, now, seconds)
+
+    def enter_again(
+        self,
+        job: Job,
+        visit: Visit,
+        texts: Sequence[str],
+        request_id: str,
+        number: int,
+        lost: CosyError,
+    ) -> None:
+        """Tell of a sending that was lost unread with its connection, and wait for a place and a
+        turn for the second.
+
+        It is a request and a retry like any other, but for the attempt that it does not use up.
+        Raises like `enter`.
+        """
+        station = visit.station
+        lost.endpoint = station.label
+        timing = self._timing(job, station, visit.sent, None, request_id, number)
+        self.tell(timing, texts, 0, lost)
+        self.observer.on_event(RetryPlanned(station.label, len(texts), number, 0.0, lost))
+        visit.holds = False
+        self.entry.give_back(station)
+        visit.sent = self.entry.wait(job, station)
+        visit.holds = True
 
     # -- the call -------------------------------------------------------------------------------
 
@@ -164,16 +188,16 @@ class Attempter:
         job.depart()
         station = visit.station
         texts = [utterance.text for utterance in utterances]
-        request_id = self.next_id()
-        wire = self.wires[station.endpoint.url]
+        request_id = next_request_id()
         started = self.clock.now()
         reply: Reply | None = None
         failure: CosyError | None = None
         room = Room(job, self.memory, self.clock)
+        again = functools.partial(self.enter_again, job, visit, texts, request_id, number)
 
         def send(parcel: Parcel) -> Reply:
             nonlocal reply
-            aim(parcel, station, texts)
+            aim(parcel, station, again, texts)
             left, first = job.deadline.remaining(self.clock.now()), reply is None
             reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
             if first and _HELD_UP < reply.left - visit.sent < _LATEST_NEWS:
@@ -182,13 +206,14 @@ class Attempter:
 
         try:
             try:
-                payloads = wire.exchange(texts, send, request_id)
+                payloads = self.wires[station.endpoint.url].exchange(texts, send, request_id)
             except CosyError as error:
                 failure = error.with_details(endpoint=station.label)
                 if len(texts) > 1:  # a piece of a batch is of no use, and would be kept for long
                     failure.partial = b""
             timing = self._timing(job, station, started, reply, request_id, number)
-            self.tell(timing, texts, reply.received if reply else 0, failure)
+            if visit.holds:  # else there was no second sending, and the first is told of
+                self.tell(timing, texts, reply.received if reply else 0, failure)
             if failure is not None:
                 self.tell_refused(timing, [failure] * len(texts))
                 raise failure
@@ -233,10 +258,6 @@ class Attempter:
             request_id=request_id,
         )
 
-    def next_id(self) -> str:
-        """Return the id of the next request."""
-        return f"{self.run_id}-{next(self.numbers)}"
-
     def tell(
         self, timing: Timing, texts: Sequence[str], received: int, error: CosyError | None
     ) -> None:
@@ -258,11 +279,20 @@ class Attempter:
             self.observer.on_event(AudioRefused(timing.endpoint, timing.request_id, texts, reason))
 
 
-def aim(parcel: Parcel, station: Station, texts: Sequence[str] = ()) -> None:
+def aim(
+    parcel: Parcel,
+    station: Station,
+    again: Callable[[CosyError], None],
+    texts: Sequence[str] = (),
+) -> None:
     """Send a parcel to the station's own address, if it goes to its host at all; give it the time
-    that its texts may take."""
+    that its texts may take, and what is to be asked before a second sending."""
     if isinstance(parcel, Request):
         parcel.chars = sum(map(len, texts))
+        if not parcel.foreign:  # the limits are the service's
+            parcel.again = again
+    elif hasattr(parcel, "again"):
+        parcel.again = again
     if station.address is not None and _same_host(parcel.url, station.endpoint.url):
         parcel.address = station.address
 

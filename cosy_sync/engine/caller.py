@@ -13,6 +13,7 @@ from ..errors import (
     CosyError,
     DeadlineError,
     RefusedError,
+    ResourceError,
     ThrottledError,
     TransportError,
 )
@@ -40,6 +41,8 @@ __all__ = ["Caller"]
 _BREAKER_NAP = 0.1
 # What cures a service that gets more than it can speak in time.
 _SEND_LESS = "send less at once (batch_size, max_connections)"
+# The shortest wait for what this machine is out of.
+_SCARCITY_NAP = 0.1
 
 
 class Caller:
@@ -107,6 +110,8 @@ class Caller:
         except ClosedError:
             raise
         except CosyError as error:
+            if isinstance(error, ResourceError) and not error.sent:
+                return self._make_do(job, group, error)
             return self._failed(job, group, part, station, error)
         self._splitter.accept(job, part, station, results)
         left = self._settle(job, part, station, results)
@@ -182,6 +187,15 @@ class Caller:
             return []
         # Spread, so that those who waited for the same breaker do not return as one.
         pause = max(pause, _BREAKER_NAP) * (1 + 0.1 * random.random())
+        if pause >= job.deadline.remaining(self._clock.now()):
+            self._fail(job, group.texts, error)
+            return []
+        sleep(self._clock, job.stop, pause)
+        return [group]
+
+    def _make_do(self, job: Job, group: _Group, error: ResourceError) -> list[_Group]:
+        """Wait a moment for what this machine is out of: nothing was sent, so it is no attempt."""
+        pause = _SCARCITY_NAP * (1 + random.random())
         if pause >= job.deadline.remaining(self._clock.now()):
             self._fail(job, group.texts, error)
             return []

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ..config import ClientConfig, Endpoint
-from ..errors import CosyError, OverloadError, ReplyTimeout, ThrottledError
+from ..errors import CosyError, OverloadError, ReplyTimeout, ResourceError, ThrottledError
 from ..events import LimitsLowered, Observer
 from ..models import Utterance
 from ..policies import Concurrency, Pace, Patience, SlowStart, Throttle
@@ -58,6 +58,8 @@ class Governor:
         self._recent = _RECENT * first_byte
         # When the latest good reply ended. Written without a lock: any of several will do.
         self._succeeded_at = -math.inf
+        # When it was last told that this machine is out of something; as above.
+        self._told_at = -math.inf
         self._resize()
 
     def admit(self, urgent: bool, now: float, waited: float = 0.0) -> None:
@@ -140,6 +142,8 @@ class Governor:
             if more:
                 self._resize()
             return
+        if isinstance(error, ResourceError):
+            self._make_do(error, started, now)
         if error.accepted is None:
             return
         self._throttle.record(error.accepted, now)
@@ -163,6 +167,16 @@ class Governor:
         if slower:
             self._limiter.set_rate(self._pace.rate(now))
         if fewer or slower:
+            rate, in_flight = self.limits(now)
+            self._observer.on_event(LimitsLowered(self._label, rate, in_flight, error))
+
+    def _make_do(self, error: ResourceError, started: float, now: float) -> None:
+        """Keep no more in flight than this machine can carry; more is tried again after a while."""
+        fewer = self._concurrency.crowd(self._in_flight(), started, now)
+        if fewer:
+            self._resize()
+        if fewer or now >= self._told_at + _PAUSE:
+            self._told_at = now
             rate, in_flight = self.limits(now)
             self._observer.on_event(LimitsLowered(self._label, rate, in_flight, error))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from ..wires.base import DuplexWire, StreamReader
 from .attempt import NOT_SENT, Attempter, Visit, aim, fair_verdict
 from .job import Job, unexpected
 from .ports import Ongoing
+from .request_ids import next_request_id
 from .station import Station
 
 __all__ = ["Speech"]
@@ -51,7 +53,7 @@ class Speech:
         self._text = job.texts[0]
         # Where the text comes in pieces; they are put together when it has ended.
         self._source = source
-        self._request_id = attempter.next_id()
+        self._request_id = next_request_id()
         self._visit: Visit
         self._reader: StreamReader
         self._reply: Ongoing | None = None
@@ -131,7 +133,7 @@ class Speech:
                 self._hang_up()
             finally:
                 attempter.leave(visit, [self._text], (), verdict, self._waited)
-            if isinstance(error, CosyError):
+            if isinstance(error, CosyError) and visit.holds:
                 self._tell_attempt(error)
             raise
         self._begun = True
@@ -143,8 +145,12 @@ class Speech:
         clock, text, source = attempter.clock, self._text.text, self._source
         most = attempter.bounds.most([text]) if source is None else attempter.bounds.largest
 
+        again = functools.partial(
+            attempter.enter_again, job, self._visit, [text], self._request_id, self._number
+        )
+
         def send(parcel: Parcel) -> Reply:
-            aim(parcel, station)
+            aim(parcel, station, again)
             left = job.deadline.remaining(clock.now())
             return attempter.sender.post(parcel, left, most, lambda _: None)
 
@@ -154,7 +160,7 @@ class Speech:
         else:
             reader = cast(DuplexWire, self._wire).listen_to(source, send, self._request_id)
             self._reader = reader
-        aim(reader.parcel, station)
+        aim(reader.parcel, station, again)
         left = job.deadline.remaining(clock.now())
         reply = self._reply = attempter.sender.open(reader.parcel, left, most)
         self._head = clock.now() - self._visit.sent

@@ -44,12 +44,14 @@ _OWN_FAULT = RefusedError("the request fails while others succeed", accepted=Tru
 
 @dataclass(slots=True)
 class Visit:
-    """An attempt that is under way: where, how the breaker let it in, when it was sent."""
+    """An attempt that is under way: where, how the breaker let it in, when it was sent, and
+    whether it holds a place there."""
 
     station: Station
     admission: Admission
     sent: float
     call: Call
+    holds: bool = True
 
 
 class Company(Protocol):

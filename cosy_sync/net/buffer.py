@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import mmap
 
+from .scarcity import out_of_memory
+
 __all__ = ["new_buffer"]
 
 # Bytes from which a body gets a mapping of its own.
@@ -22,8 +24,15 @@ def new_buffer(length: int) -> bytearray | mmap.mmap:
     Large heap blocks stay with the arena of the thread that freed them, and the arenas of fifty
     threads add up; a mapping of its own goes back to the system. In large pages it costs a third of
     the page faults' time; as those come when they are written to, a reply that only announces its
-    size takes none.
+    size takes none. Raises ResourceError where there is no memory.
     """
+    try:
+        return _new_buffer(length)
+    except (MemoryError, OSError) as error:
+        raise out_of_memory(length) from error
+
+
+def _new_buffer(length: int) -> bytearray | mmap.mmap:
     if length < _MAPPED:
         return bytearray(length)
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS

@@ -11,7 +11,7 @@ from ..config import ClientConfig
 from ..errors import ConfigError
 from ..hints import install_line
 from ..messages import Incoming, Parcel, Reply, Request, RpcRequest
-from .exchange import Budget
+from .budget import Budget
 
 if TYPE_CHECKING:
     # Never run. What packs a program into one file, such as PyInstaller, finds them by this.

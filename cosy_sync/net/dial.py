@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import select
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 
@@ -15,12 +17,15 @@ import urllib3
 from urllib3.connection import HTTPConnection
 
 from ..errors import ConnectError, TransportError
+from ..forks import renew_after_fork
+from .budget import Budget
 from .connection import LONGEST, Connection, Stream
-from .exchange import Budget, exchange
+from .exchange import exchange
 from .head import USER_AGENT
 from .nested import NestedTls
-from .resolver import FailedAddresses, look_up_until
+from .resolver import FailedAddresses, has_way, look_up_until
 from .route import Proxy, Route
+from .scarcity import raise_scarcity
 
 __all__ = ["default_ssl_context", "dial"]
 
@@ -40,9 +45,18 @@ _CHECK = (
 )
 
 
-@functools.cache
+# Held while a TLS context is made, so that hundreds of first connections make only one.
+_lock = threading.Lock()
+
+
 def default_ssl_context(verify: bool) -> ssl.SSLContext:
     """Return the process's one TLS context; making one costs some 50 ms."""
+    with _lock:
+        return _make_context(verify)
+
+
+@functools.cache
+def _make_context(verify: bool) -> ssl.SSLContext:
     context = httpx.create_ssl_context(verify=verify)
     context.set_alpn_protocols(["http/1.1"])
     # A certificate must name its hosts in the extension for them (RFC 9110 4.3.4).
@@ -50,10 +64,19 @@ def default_ssl_context(verify: bool) -> ssl.SSLContext:
     return context
 
 
+def _renew() -> None:
+    # In a forked child, whose copy of the lock nobody may ever release.
+    global _lock
+    _lock = threading.Lock()
+
+
+renew_after_fork(_renew)
+
+
 def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
     """Connect to the route's server, trying each of its addresses, until the instant `until`.
 
-    Raises ConnectError; its message says what to check.
+    Raises ConnectError, whose message says what to check, and ResourceError.
     """
     first = route.proxy or route
     until = min(until, time.monotonic() + LONGEST)
@@ -71,6 +94,8 @@ def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
             sock = _connect(address, first.port, share)
         except OSError as error:
             failure = error
+            if error.errno != errno.EADDRNOTAVAIL or has_way(address, first.port):
+                raise_scarcity(error)
             _FAILED.add(address, first.port)
             continue
         _FAILED.discard(address, first.port)

@@ -16,8 +16,8 @@ from websockets.uri import parse_uri
 
 from ..errors import ConnectError, CosyError, CutError, ReplyTimeout, TransportError
 from ..messages import Conversation
+from .budget import UNREAD_WITHIN, Budget, StaleConnection
 from .connection import Connection, Stream
-from .exchange import Budget, StaleConnection
 from .greeting import Greeting
 from .head import USER_AGENT
 from .inflate import too_large
@@ -34,8 +34,6 @@ _EVENT_BYTES = 1 << 20
 _MOST_UNSENT = 4 << 20
 # The first byte of a pong: the only frame of its message, and no larger than 125 bytes.
 _PONG = 0x8A
-# Seconds in which a socket that died while idle shows it.
-_STALE_WITHIN = 2.0
 # The library would log keys and texts where the program lets everything be logged.
 _SILENT = logging.Logger("cosy_sync.net.dialogue", logging.CRITICAL + 1)
 
@@ -265,6 +263,8 @@ class Dialogue:
         Raises StaleConnection (a reused socket was dead: begin again on a fresh one), and what
         `read` raises.
         """
+        if self._reused and not self.socket.is_quiet():
+            raise StaleConnection
         self.socket.bound(self._budget.max_bytes)
         try:
             self.socket.say(opening)
@@ -377,23 +377,19 @@ class Dialogue:
         if goodbye is None:
             return self._broken(protocol.parser_exc)
         # A service that closes an idle socket may do it just when a task is sent.
-        self._check_stale()
-        said = self._conversation.closed(goodbye.code, goodbye.reason)
-        return said or CutError(
-            f"the service closed the connection before the task's end (WebSocket code "
-            f"{goodbye.code})"
-        )
+        cut = self._cut(f"was closed by the service (WebSocket code {goodbye.code})")
+        return self._conversation.closed(goodbye.code, goodbye.reason) or cut
 
     def _broken(self, cause: Exception | None) -> CutError:
-        """Return that the connection ended. Raises StaleConnection where it was dead before."""
-        self._check_stale()
-        why = f"broke: {cause}" if isinstance(cause, OSError) else "ended"
-        return CutError(f"the connection {why} before the task's end")
+        return self._cut(f"broke: {cause}" if isinstance(cause, OSError) else "ended")
 
-    def _check_stale(self) -> None:
-        young = time.monotonic() - self._started < _STALE_WITHIN
+    def _cut(self, why: str) -> CutError:
+        """Return that the connection ended. Raises StaleConnection where it was dead before."""
+        cut = CutError(f"the connection {why} before the task's end")
+        young = time.monotonic() - self._started < UNREAD_WITHIN
         if self._reused and not self._is_answered and young:
-            raise StaleConnection
+            raise StaleConnection(cut)
+        return cut
 
     def _late(self) -> ReplyTimeout:
         if self._size:

@@ -5,26 +5,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 import httptools
 
 from ..errors import CosyError, CutError, ReplyTimeout, TransportError
+from .budget import UNREAD_WITHIN, Budget, StaleConnection
 from .buffer import new_buffer
 from .connection import Connection
 from .head import one_length
 from .inflate import shown_coding, too_large
+from .placing import check_echo, sent_id
+from .raw_reply import RawReply
 
-__all__ = [
-    "Budget",
-    "Exchange",
-    "MakeRoom",
-    "RawReply",
-    "StaleConnection",
-    "exchange",
-    "no_room_needed",
-]
+__all__ = ["Exchange", "RawReply", "exchange"]
 
 # Bytes asked of the kernel at once while a reply's length is not known; and at the reply's begin,
 # which each of many threads may hold while it waits for room.
@@ -33,60 +27,17 @@ _BEGIN = 16384
 # Bytes without any of the body among them: status line, headers, chunk extensions, trailers.
 # Beyond that it is an attack or not HTTP.
 _MAX_DRY = 65536
-# Seconds in which a connection that died while idle shows it: some round trips. One that breaks
-# later took the request up, and whether to send that again is for others to decide.
-_STALE_WITHIN = 2.0
 
 _A = TypeVar("_A")
 _T = TypeVar("_T")
-
-
-# Called with the size of a reply's body, 0 if unknown, before it is read; may wait and may raise.
-MakeRoom = Callable[[int], None]
-
-
-def no_room_needed(size: int) -> None:
-    """Do nothing: whoever calls has room for any reply."""
-
-
-class StaleConnection(Exception):
-    """A reused connection was closed by the server before the first byte of a reply."""
-
-
-@dataclass(slots=True)
-class Budget:
-    """What one exchange may take: seconds, the instant that ends it all, and bytes of body."""
-
-    first_byte: float
-    idle: float
-    until: float
-    max_bytes: int
-    make_room: MakeRoom = no_room_needed
-
-
-@dataclass(slots=True)
-class RawReply:
-    """A reply as it came: `body` still has its Content-Encoding.
-
-    `reusable` tells whether the connection stands where the next reply will begin, `left` when the
-    request began to leave.
-    """
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytearray | memoryview
-    first_byte: float
-    reusable: bool
-    left: float
-    connect: float = 0.0
 
 
 def exchange(connection: Connection, request: bytes, budget: Budget, *, reused: bool) -> RawReply:
     """Send the request and return its reply; time-outs and sizes are bounded by the budget.
 
     Raises StaleConnection (a reused connection was dead: send again on a fresh one), ReplyTimeout,
-    CutError, BadAudioError (too large), TransportError (not HTTP). After any of them the
-    connection is of no further use.
+    CutError, BadAudioError (too large, or another request's), TransportError (not HTTP). After any
+    of them the connection is of no further use.
     """
     one = Exchange(connection, request, budget)
     try:
@@ -101,13 +52,14 @@ class Exchange:
     __slots__ = (
         *("_body", "_bodyless", "_broken", "_budget", "_chunked", "_complete", "_connection"),
         *("_dry", "_final", "_headers", "_head", "_keep", "_length", "_parser", "_phase", "_size"),
-        *("_sized", "_started", "_status", "_unsent"),
+        *("_refused", "_request", "_sized", "_started", "_status", "_unsent"),
     )
 
     def __init__(self, connection: Connection, request: bytes, budget: Budget) -> None:
         self._connection = connection
         self._budget = budget
         self._started = time.monotonic()
+        self._request = request
         self._unsent: bytes | memoryview = request
         self._broken: OSError | None = None
         self._bodyless = request.startswith((b"HEAD ", b"CONNECT "))
@@ -119,6 +71,8 @@ class Exchange:
         self._chunked = False
         self._keep = False
         self._final = False
+        # It says no, and only the beginning of its body is wanted.
+        self._refused = False
         self._complete = False
         self._body = bytearray()
         self._sized: memoryview | None = None
@@ -130,10 +84,10 @@ class Exchange:
     def run(self, reused: bool) -> RawReply:
         """Send the request and return its reply."""
         first_byte = self.begin(reused)
-        self._budget.make_room(self._length or 0)
+        self._budget.make_room(0 if self._refused else self._length or 0)
         if not self._size:  # the head may be there long before the work is done
             self._phase = "first byte"
-        if self._length is not None and not self._complete:
+        if self._length is not None and not self._complete and not self._refused:
             self._read_sized(self._length)
         while not self._complete:
             self._read_some()
@@ -144,6 +98,9 @@ class Exchange:
 
     def begin(self, reused: bool) -> float:
         """Send the request and read the head of its reply; return the seconds until it began."""
+        # What came since the connection was taken belongs to nobody.
+        if reused and not self._connection.is_quiet():
+            raise StaleConnection
         self._push()
         data = self._first_bytes(reused)
         first_byte = time.monotonic() - self._started
@@ -196,10 +153,11 @@ class Exchange:
         if data:
             return data
         broken = self._broken or broken
-        if reused and time.monotonic() - self._started < _STALE_WITHIN:
-            raise StaleConnection from broken
         why = f"broke before the reply: {broken}" if broken else "was closed before the reply"
-        raise CutError(f"the connection {why}") from broken
+        cut = CutError(f"the connection {why}")
+        if reused and time.monotonic() - self._started < UNREAD_WITHIN:
+            raise StaleConnection(cut) from broken
+        raise cut from broken
 
     def _read_sized(self, length: int) -> None:
         """Read a body of known length straight into its place."""
@@ -215,9 +173,16 @@ class Exchange:
         self._complete = True
 
     def _read_some(self) -> None:
-        data = self._more()
+        try:
+            data = self._more()
+        except (CutError, ReplyTimeout):
+            if not self._refused:
+                raise
+            data = b""
         if data:
             self._feed(data)
+        elif self._refused:  # its status says enough
+            self._complete, self._keep = True, False
         elif self._chunked:
             raise self._cut(f"ended after {self._size} bytes, before the last chunk")
         elif self._length is not None:
@@ -261,9 +226,9 @@ class Exchange:
                 raise error.__context__ from None
             if not self._final and "Content-Length" in str(error) and self._feed_one_length():
                 return
-            if not self._complete:
+            if not self._complete and not self._refused:
                 raise TransportError(f"the reply is not HTTP: {error}") from error
-            self._keep = False
+            self._complete, self._keep = True, False
         if self._dry > _MAX_DRY and not self._complete:
             raise TransportError("more than 64 KiB of headers in the reply: is it HTTP?")
 
@@ -305,12 +270,13 @@ class Exchange:
             self._check_informational()
             return
         self._final = True
+        self._refused = self._status >= 300 and self._budget.max_refusal is not None
         # The parser forgets it with the end of the message, so this is the time to ask.
         self._keep = bool(self._parser.should_keep_alive())
         self._find_length()
         if self._bodyless:
             self._complete, self._keep = True, False
-        elif self._length is not None and self._length > self._budget.max_bytes:
+        elif (self._length or 0) > self._budget.max_bytes and not self._refused:
             raise too_large(self._budget.max_bytes)
 
     def on_body(self, data: bytes) -> None:
@@ -318,9 +284,17 @@ class Exchange:
             return
         self._dry = 0
         self._phase = "idle"
+        budget = self._budget
+        most = budget.max_bytes
+        if self._refused and budget.max_refusal is not None:
+            most = budget.max_refusal
+        room = most - self._size
+        if len(data) > room:
+            if not self._refused:
+                raise too_large(most)
+            data = data[:room]
+            self._complete, self._keep = True, False
         self._size += len(data)
-        if self._size > self._budget.max_bytes:
-            raise too_large(self._budget.max_bytes)
         self._body += data
 
     def on_message_complete(self) -> None:
@@ -347,6 +321,8 @@ class Exchange:
                     coding = shown_coding(value.decode("latin-1"))
                     raise TransportError(f"the reply's Transfer-Encoding {coding} is unknown")
                 self._chunked = True
+            elif lower == b"x-request-id":
+                check_echo(sent_id(self._request), value)
         if self._chunked and self._length is not None:
             # Somebody on the way may have counted otherwise (RFC 9112 6.3).
             self._length, self._keep = None, False

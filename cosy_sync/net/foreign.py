@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import BadAudioError, ConnectError, CosyError, CutError, ReplyTimeout, TransportError
+from .scarcity import find_scarcity
 
 __all__ = ["is_of_httpx", "translate"]
 
@@ -78,6 +79,8 @@ def is_of_httpx(error: Exception) -> bool:
 def translate(error: Exception) -> CosyError:
     """Return our error for one of httpx; the caller keeps the cause."""
     names = _names(error)
+    if "ConnectError" in names and (scarce := find_scarcity(error)):
+        return scarce
     for foreign, own, text, details in _TRANSLATIONS:
         if foreign in names:
             return own(f"{text} ({type(error).__name__})", **details)

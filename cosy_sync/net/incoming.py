@@ -9,8 +9,9 @@ import httpx
 
 from ..errors import ClosedError, CutError, ReplyTimeout
 from ..messages import UNFRAMED
+from .budget import Budget
 from .connection import Connection
-from .exchange import Budget, Exchange
+from .exchange import Exchange
 from .foreign import is_of_httpx, translate
 from .pool import ConnectionPool
 

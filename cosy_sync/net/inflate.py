@@ -32,7 +32,7 @@ def inflated(body: Body, headers: Mapping[str, str], status: int, max_bytes: int
     try:
         return inflate(body, encoding, max_bytes)
     except BadAudioError:
-        if status < 400:
+        if status < 300:
             raise
         return b""  # an error's status says more than that its text cannot be read
 

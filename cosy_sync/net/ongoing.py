@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from ..errors import BadAudioError
+from ..errors import BadAudioError, TransportError
 from ..messages import Incoming, Reply
-from .exchange import Budget
+from .budget import MAX_REFUSAL, Budget
 from .inflate import inflated, shown_coding, too_large
 
 __all__ = ["OngoingReply"]
@@ -44,11 +44,19 @@ class OngoingReply:
         return self._next(time.monotonic() + seconds)
 
     def whole(self, seconds: float) -> Reply:
-        """Read the rest within so many seconds and return all of it, decompressed; see `read`."""
+        """Read the rest within so many seconds and return all of it, decompressed; see `read`.
+
+        Of a refusal its beginning is enough: its status counts, whatever becomes of the rest.
+        """
         until = time.monotonic() + seconds
         body = bytearray()
-        while data := self._next(until):
-            body += data
+        refused = self.status >= 300
+        try:
+            while (data := self._next(until)) and not (refused and len(body) > MAX_REFUSAL):
+                body += data
+        except (BadAudioError, TransportError):
+            if not refused:
+                raise
         plain = inflated(body, self.headers, self.status, self._budget.max_bytes)
         return Reply(self.status, self.headers, plain, self.connect, 0.0, len(body))
 

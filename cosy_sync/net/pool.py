@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import threading
 import time
 import weakref
 from collections.abc import Callable
 
-from ..errors import ClosedError, ShedError
+from ..errors import ClosedError, ResourceError, ShedError
+from ..forks import notice_fork, renewing
 from .connection import Connection, Stack, Stream
 from .route import Route
 
@@ -48,6 +50,8 @@ class ConnectionPool:
         self._expiry = idle_expiry
         self._max_age = max_age
         self._random = random
+        # The process that the connections belong to.
+        self._pid = os.getpid()
         # Guards: _open, _opening, _stacks (its keys), _keeper, the setting of _closed.
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
@@ -59,6 +63,8 @@ class ConnectionPool:
 
     def take(self, route: Route) -> Connection | None:
         """Take an idle connection that is fresh enough to be used, or None."""
+        if self._pid != os.getpid():
+            self._renew()
         stack = self._stacks.get(route)
         while stack:
             try:
@@ -73,10 +79,19 @@ class ConnectionPool:
         return None
 
     def open(self, route: Route, until: float) -> Connection:
-        """Open a new connection, closing the oldest idle one where the pool is full.
+        """Open a new connection, closing the oldest idle ones where the pool is full, or this
+        machine out of descriptors or memory.
 
-        Raises ConnectError, ShedError when all connections are busy, ClosedError.
+        Raises ConnectError, ResourceError, ShedError when all connections are busy, ClosedError.
         """
+        while True:
+            try:
+                return self._open_one(route, until)
+            except ResourceError as error:
+                if error.resource == "ports" or not self._give_up_idle():
+                    raise
+
+    def _open_one(self, route: Route, until: float) -> Connection:
         evicted = self._reserve()
         if evicted is not None:
             evicted.close()
@@ -143,6 +158,8 @@ class ConnectionPool:
 
     def close(self) -> None:
         """Close what is idle now, and what is busy once it is given back; open nothing new."""
+        if self._pid != os.getpid():
+            self._renew()
         with self._lock:
             self._closed.set()
             keeper = self._keeper
@@ -161,16 +178,30 @@ class ConnectionPool:
             connection.cut()
 
     def abandon(self) -> None:
-        """In a forked child: let go of the parent's sockets without talking on them."""
+        """In a forked child: let go of the parent's sockets without talking on them, and open none
+        any more."""
+        self._begin_anew(closed=True)
+
+    def _renew(self) -> None:
+        """In a forked child: begin anew, unless the client whose pool this is abandoned it."""
+        notice_fork()
+        with renewing():
+            if self._pid != os.getpid():  # else another thread was quicker
+                self._begin_anew(self._closed.is_set())
+
+    def _begin_anew(self, closed: bool) -> None:
         # Whoever held the lock or the event at the fork does not exist here: take new ones.
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._closed.set()
+        if closed:
+            self._closed.set()
         connections, self._open = self._open, set()
+        self._opening = 0
         self._stacks = {}
         self._keeper = None
         for connection in connections:
             connection.close()
+        self._pid = os.getpid()
 
     # -- decisions, each under the lock ---------------------------------------------------------
 
@@ -189,6 +220,14 @@ class ConnectionPool:
                 self._open.discard(evicted)
             self._opening += 1
         return evicted
+
+    def _give_up_idle(self) -> bool:
+        """Close the connection that has been idle for longest; return whether there was one."""
+        with self._lock:
+            oldest = self._pop_oldest()
+        if oldest is not None:
+            self.drop(oldest)
+        return oldest is not None
 
     def _pop_oldest(self) -> Connection | None:
         while stacks := [stack for stack in self._stacks.values() if stack]:

@@ -11,9 +11,11 @@ import time
 
 from ..addresses import is_public, literal
 from ..errors import BadAudioError, ConnectError
+from .scarcity import raise_scarcity
 
 __all__ = [
     "FailedAddresses",
+    "has_way",
     "is_name",
     "look_up",
     "look_up_all",
@@ -42,13 +44,14 @@ def is_name(host: str) -> bool:
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """Return the host's addresses, the best first. Raises ConnectError.
+    """Return the host's addresses, the best first. Raises ConnectError, ResourceError.
 
     Waits for the system's look-up, which nothing can bound or end.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
+        raise_scarcity(error)
         raise ConnectError(
             f"the name {host!r} has no address ({error}); check the host", phase="dns"
         ) from error
@@ -123,7 +126,7 @@ def look_up_all(host: str, port: int) -> list[str]:
     Waits and raises like `look_up`.
     """
     found = list(dict.fromkeys(look_up(host, port)))
-    return [address for address in found if _has_way(address, port)] or found
+    return [address for address in found if has_way(address, port)] or found
 
 
 def look_up_public(host: str, port: int) -> str:
@@ -149,7 +152,8 @@ def _not_public(host: str) -> BadAudioError:
     )
 
 
-def _has_way(address: str, port: int) -> bool:
+def has_way(address: str, port: int) -> bool:
+    """Return whether this machine has a way to an address."""
     # IPv6 addresses stand in name servers for machines that have no IPv6 at all. Connecting a
     # datagram socket only looks the way up; nothing is sent.
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -13,7 +13,7 @@ import grpc
 from ..config import ClientConfig
 from ..errors import ClosedError, ConfigError, ReplyTimeout
 from ..messages import Reply, RpcRequest
-from .exchange import Budget
+from .budget import Budget
 from .inflate import too_large
 from .rpc_channel import make_channel
 from .rpc_errors import translate

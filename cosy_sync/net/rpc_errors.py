@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import BadAudioError, ConnectError, CosyError, CutError
+from .scarcity import scarcity_of
 
 __all__ = ["translate"]
 
@@ -37,6 +38,9 @@ def translate(code: str, details: str, label: str) -> CosyError | None:
         )
     if code not in ("UNAVAILABLE", "UNKNOWN"):
         return None
+    scarce = scarcity_of(said)
+    if scarce is not None:
+        return scarce
     if any(words in said for words in _UNREACHED):
         return _unreached(said, details, label)
     if any(words in said for words in _BROKEN):

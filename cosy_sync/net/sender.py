@@ -14,15 +14,16 @@ from typing import Any
 import httpx
 
 from ..config import ClientConfig
-from ..errors import ClosedError, ConfigError, ConnectError, ReplyTimeout
+from ..errors import BadAudioError, ClosedError, ConfigError, ConnectError, CosyError, ReplyTimeout
 from ..messages import Incoming, Parcel, Reply, Request
+from .budget import MAX_REFUSAL, Budget, MakeRoom, no_room_needed
 from .carrier import Carrier, create_carrier, kind_of, kind_of_url
-from .exchange import Budget, MakeRoom, no_room_needed
 from .foreign import is_of_httpx, translate
 from .head import USER_AGENT, head_start, written
 from .incoming import ForeignIncoming, named, named_foreign
 from .inflate import Body, inflated, too_large
 from .ongoing import OngoingReply
+from .placing import check_echo
 from .resolver import is_name, look_up_all, look_up_public
 from .route import Route
 from .transport import PoolTransport
@@ -85,7 +86,7 @@ class Sender:
         the server does not say it, before it reads that. Raises TransportError and its kin,
         BadAudioError for a reply larger than `max_bytes`, ClosedError.
         """
-        budget = self._budget(seconds, max_bytes, make_room)
+        budget = self._budget(parcel, seconds, max_bytes, make_room)
         if not isinstance(parcel, Request):
             return self._carrier(kind_of(parcel)).post(parcel, budget)
         budget.first_byte += parcel.chars * self._timeouts.first_byte_per_char
@@ -105,7 +106,7 @@ class Sender:
         Waits at most so many seconds. Raises TransportError and its kin, ClosedError; while it is
         read, also BadAudioError for a reply larger than `max_bytes`.
         """
-        budget = self._budget(seconds, max_bytes)
+        budget = self._budget(parcel, seconds, max_bytes)
         return OngoingReply(self._opened(parcel, budget), budget)
 
     def prepare(self, url: str) -> None:
@@ -156,13 +157,20 @@ class Sender:
             return carrier
 
     def _budget(
-        self, seconds: float, max_bytes: int, make_room: MakeRoom = no_room_needed
+        self,
+        parcel: Parcel,
+        seconds: float,
+        max_bytes: int,
+        make_room: MakeRoom = no_room_needed,
     ) -> Budget:
         if seconds <= 0:
             raise ReplyTimeout("no time was left to send the request", phase="send", sent=False)
         times = self._timeouts
         until = time.monotonic() + seconds
-        return Budget(times.first_byte, times.idle, until, max_bytes, make_room)
+        return Budget(
+            *(times.first_byte, times.idle, until, max_bytes, make_room),
+            *(getattr(parcel, "again", None), MAX_REFUSAL),
+        )
 
     # -- names and addresses ------------------------------------------------------------------
 
@@ -260,6 +268,7 @@ class Sender:
             response = self._client.send(built, stream=True, **_FOREIGN if request.foreign else {})
             first_byte = time.monotonic() - started
             with contextlib.closing(response):
+                _check_echo(request, response)
                 _announce(response, budget)
                 body, received = _read(response, budget)
         connect = response.extensions.get("cosy_connect", 0.0)
@@ -277,7 +286,10 @@ class Sender:
             headers=list(request.headers),
             content=request.body,
             timeout=times,
-            extensions={"cosy_deadline": budget.until},
+            extensions={
+                "cosy_deadline": budget.until,
+                "cosy_budget": dataclasses.replace(budget, make_room=no_room_needed),
+            },
         )
         if request.foreign:
             built = _stripped(built, request)
@@ -314,6 +326,11 @@ class Sender:
             built.headers["accept-encoding"] = "identity"
         with self._translating():
             response = self._client.send(built, stream=True)
+            try:
+                _check_echo(parcel, response)
+            except BadAudioError:
+                response.close()
+                raise
         # httpcore looks at this when the body is first read, for all of it.
         built.extensions["timeout"]["read"] = budget.idle
         return ForeignIncoming(response, budget)
@@ -331,9 +348,16 @@ def _stripped(built: httpx.Request, request: Request) -> httpx.Request:
     )
 
 
+def _check_echo(request: Request, response: httpx.Response) -> None:
+    got = response.headers.get("x-request-id")
+    if got is not None:
+        sent = [value for name, value in request.headers if name.lower() == "x-request-id"]
+        check_echo("".join(sent).encode(), got.encode())
+
+
 def _announce(response: httpx.Response, budget: Budget) -> None:
     length = response.headers.get("content-length", "")
-    size = int(length) if length.isdecimal() else 0
+    size = int(length) if length.isdecimal() and response.is_success else 0
     if size > budget.max_bytes:
         raise too_large(budget.max_bytes)
     budget.make_room(size)
@@ -341,6 +365,8 @@ def _announce(response: httpx.Response, budget: Budget) -> None:
 
 def _read(response: httpx.Response, budget: Budget) -> tuple[Body, int]:
     most = budget.max_bytes
+    if not response.is_success:
+        return _read_refusal(response, budget)
     if response.is_stream_consumed:  # by a mock or a hook: whole, and decompressed
         if len(response.content) > most:
             raise too_large(most)
@@ -354,3 +380,20 @@ def _read(response: httpx.Response, budget: Budget) -> tuple[Body, int]:
             raise ReplyTimeout("the reply began and did not end in time", phase="idle")
     headers = {name.lower(): value for name, value in response.headers.items()}
     return inflated(body, headers, response.status_code, most), len(body)
+
+
+def _read_refusal(response: httpx.Response, budget: Budget) -> tuple[Body, int]:
+    """Read the beginning of a refusal's body: its status counts, whatever becomes of the rest."""
+    if response.is_stream_consumed:
+        return response.content[:MAX_REFUSAL], len(response.content)
+    body = bytearray()
+    try:
+        for chunk in response.iter_raw():
+            body += chunk
+            if len(body) >= MAX_REFUSAL or time.monotonic() > budget.until:
+                break
+    except Exception as error:
+        if not isinstance(error, CosyError) and not is_of_httpx(error):
+            raise
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return inflated(body, headers, response.status_code, budget.max_bytes), len(body)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import ssl
-import threading
 import time
 from typing import Protocol, TypeVar
 
@@ -12,9 +10,10 @@ import httpx
 
 from ..config import PoolConfig, TimeoutConfig
 from ..errors import CutError
+from .budget import Budget, StaleConnection
 from .connection import Connection, Stream
 from .dial import default_ssl_context, dial
-from .exchange import Budget, RawReply, StaleConnection, exchange
+from .exchange import RawReply, exchange
 from .head import head_start, written
 from .incoming import OwnIncoming, closed_meanwhile
 from .pool import ConnectionPool
@@ -54,8 +53,6 @@ class PoolTransport(httpx.BaseTransport):
         self._timeouts = timeouts
         self._max_bytes = max_bytes
         self._routes: dict[str, Route] = {}
-        # Held while the TLS context is made, so that hundreds of first connections make only one.
-        self._context_lock = threading.Lock()
         self.connections = ConnectionPool(
             self._dial,
             max_connections=pool.max_connections,
@@ -75,7 +72,11 @@ class PoolTransport(httpx.BaseTransport):
             raw.status,
             headers=raw.headers,
             stream=httpx.ByteStream(bytes(raw.body)),
-            extensions={"cosy_connect": raw.connect, "cosy_first_byte": raw.first_byte},
+            extensions={
+                "http_version": b"HTTP/1.1",
+                "cosy_connect": raw.connect,
+                "cosy_first_byte": raw.first_byte,
+            },
         )
 
     def route(self, url: httpx.URL) -> Route:
@@ -90,8 +91,9 @@ class PoolTransport(httpx.BaseTransport):
     def send(self, route: Route, request: bytes, budget: Budget) -> RawReply:
         """Send prepared bytes and return the reply.
 
-        A reused connection that proves dead before the first byte is replaced, once, by a fresh
-        one: the server closed it while idle, so it cannot have taken the request up.
+        A reused connection that proves dead is replaced, once, by a fresh one: before anything is
+        sent, or, as the budget allows it, at once after sending and before the first byte: the
+        server closed it while idle, so it cannot have taken the request up.
         """
         return self._over_connection(self._exchange, route, request, budget)
 
@@ -107,8 +109,11 @@ class PoolTransport(httpx.BaseTransport):
         pool = self.connections
         connection = pool.take(route)
         if connection is not None:
-            with contextlib.suppress(StaleConnection):
+            try:
                 return act(connection, request, budget, reused=True)
+            except StaleConnection as error:
+                stale = error
+            budget.ask_again(stale)
         started = time.monotonic()
         connection = pool.open(route, min(budget.until, started + self._timeouts.connect))
         connect = time.monotonic() - started
@@ -151,13 +156,15 @@ class PoolTransport(httpx.BaseTransport):
             return None
         if self._config.ssl_context is not None:
             return self._config.ssl_context
-        with self._context_lock:
-            return default_ssl_context(self._config.verify_tls)
+        return default_ssl_context(self._config.verify_tls)
 
     def _budget_of(self, request: httpx.Request) -> Budget:
+        given: Budget | None = request.extensions.get("cosy_budget")
+        if given is not None:
+            return given
+        times = self._timeouts
         until = request.extensions.get("cosy_deadline")
         if until is None:
             read = request.extensions.get("timeout", {}).get("read")
-            until = time.monotonic() + (read or self._timeouts.first_byte)
-        times = self._timeouts
+            until = time.monotonic() + (read or times.first_byte)
         return Budget(times.first_byte, times.idle, until, self._max_bytes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +12,10 @@ from typing import ClassVar
 from ..config import ClientConfig
 from ..errors import ClosedError, ConfigError, ConnectError, CutError
 from ..messages import Conversation, Reply
+from .budget import Budget, StaleConnection
 from .connection import Stream
 from .dial import default_ssl_context, dial
 from .dialogue import Dialogue, Socket
-from .exchange import Budget, StaleConnection
 from .pool import ConnectionPool
 from .route import Route, find_route
 
@@ -68,8 +67,6 @@ class WebSocketCarrier:
     def __init__(self, config: ClientConfig) -> None:
         self._pool = config.pool
         self._connect = config.timeouts.connect
-        # Held while the TLS context is made, so that many first connections make only one.
-        self._context_lock = threading.Lock()
         self._lines: dict[tuple[str, str | None, tuple[tuple[str, str], ...]], Line] = {}
         self.sockets = ConnectionPool(
             self._dial,
@@ -101,16 +98,20 @@ class WebSocketCarrier:
     def open(self, parcel: Conversation, budget: Budget) -> Talk:
         """Begin a conversation and return it when the service has answered; see `post`.
 
-        A reused socket that proves dead before that is replaced, once: the service closed it
-        while idle, so it cannot have taken the task up.
+        A reused socket that proves dead is replaced, once: before anything is said, or, as the
+        budget allows it, at once afterwards: the service closed it while idle, so it cannot have
+        taken the task up.
         """
         line = self._line(parcel)
         opening = parcel.open()
         socket = self.sockets.take(line)
         if isinstance(socket, Socket):
-            with contextlib.suppress(StaleConnection):
+            try:
                 dialogue = Dialogue(socket, parcel, budget, reused=True)
                 return self._begun(dialogue, opening, 0.0)
+            except StaleConnection as error:
+                stale = error
+            budget.ask_again(stale)
         started = time.monotonic()
         socket = self._fresh(line, parcel, min(budget.until, started + self._connect))
         connect = time.monotonic() - started
@@ -202,5 +203,4 @@ class WebSocketCarrier:
     def _ssl_context(self, route: Route) -> ssl.SSLContext | None:
         if not route.tls or self._pool.ssl_context is not None:
             return self._pool.ssl_context if route.tls else None
-        with self._context_lock:
-            return default_ssl_context(self._pool.verify_tls)
+        return default_ssl_context(self._pool.verify_tls)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,6 +66,7 @@ class SpeechTask:
         self.url = plan.url
         self.headers = plan.headers
         self.address: str | None = None
+        self.again: Callable[[CosyError], None] | None = None
         self.task_id = uuid.uuid4().hex
         self._plan = plan
         self._texts: list[str] = []

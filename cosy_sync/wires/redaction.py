@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import unquote_plus, urlsplit
+
+from ..forks import notice_fork, renew_after_fork
 
 __all__ = ["hide", "request_id_of", "secrets_of", "type_shown", "without_texts"]
 
@@ -45,6 +46,7 @@ _secrets: tuple[str, ...] = ()
 def hide(secrets: Iterable[str]) -> None:
     """Blank these out of everything that services say from now on."""
     global _secrets
+    notice_fork()
     new = dict.fromkeys(secret for secret in secrets if len(secret) >= _SECRET_CHARS)
     with _lock:
         if new:
@@ -58,7 +60,7 @@ def _renew() -> None:
     _lock = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_renew)
+renew_after_fork(_renew)
 
 
 def secrets_of(url: str, api_key: str | None, headers: Mapping[str, str]) -> list[str]:

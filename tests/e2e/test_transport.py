@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import itertools
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,8 @@ from scripted import (
 from cosy_sync.config import PoolConfig, TimeoutConfig
 from cosy_sync.errors import (
     BadAudioError,
+    ClosedError,
+    CosyError,
     CutError,
     ReplyTimeout,
     ShedError,
@@ -39,6 +42,7 @@ from cosy_sync.errors import (
 )
 from cosy_sync.messages import Request
 from cosy_sync.net import PoolTransport, Sender
+from cosy_sync.net.connection import Connection
 from cosy_sync.version import VERSION
 
 Make = Callable[..., Sender]
@@ -465,8 +469,9 @@ def test_a_stale_connection_is_replaced_once(end: Any, sender: Sender) -> None:
 
 @pytest.mark.parametrize("end", [RESET, 0.0], ids=["reset", "close"])
 def test_a_reused_connection_that_dies_on_the_request_is_replaced_once(
-    end: Any, sender: Sender
+    end: Any, sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cosy_sync.net.exchange.UNREAD_WITHIN", 10.0)
     with Scripted([READ, reply(b"one"), READ, end], [READ, end], [HOLD]) as server:
         assert bytes(post(sender, server).body) == b"one"
         with pytest.raises(CutError):
@@ -474,11 +479,8 @@ def test_a_reused_connection_that_dies_on_the_request_is_replaced_once(
         assert [len(requests) for requests in server.requests] == [2, 1]
 
 
-def test_a_reused_connection_that_dies_later_had_taken_the_request_up(
-    sender: Sender, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cosy_sync.net.exchange._STALE_WITHIN", 0.05)
-    with Scripted([READ, reply(), READ, 0.2, RESET]) as server:
+def test_a_reused_connection_that_dies_later_had_taken_the_request_up(sender: Sender) -> None:
+    with Scripted([READ, reply(), READ, 0.1, RESET]) as server:
         post(sender, server)
         with pytest.raises(CutError):
             post(sender, server)
@@ -570,3 +572,84 @@ def test_a_gzip_bomb_is_refused_while_it_is_inflated(sender: Sender) -> None:
 def test_a_reply_of_exactly_the_limit_is_accepted(sender: Sender) -> None:
     with Scripted([READ, reply(b"a" * 1000), HOLD]) as server:
         assert len(post(sender, server, max_bytes=1000).body) == 1000
+
+
+# -- a second sending, and replies of others ------------------------------------------------------
+
+
+def test_the_second_sending_is_asked_for_with_what_ended_the_first(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.net.exchange.UNREAD_WITHIN", 10.0)
+    asked: list[CosyError] = []
+    with Scripted([READ, reply(), READ], [READ, reply(b"two"), HOLD]) as server:
+        for _ in range(2):
+            got = sender.post(Request(server.url, (), b"", again=asked.append), 10.0, MANY)
+    assert bytes(got.body) == b"two"
+    assert [type(error) for error in asked] == [CutError]
+
+
+def test_where_it_is_refused_nothing_is_sent_again(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.net.exchange.UNREAD_WITHIN", 10.0)
+
+    def refuse(_: CosyError) -> None:
+        raise ClosedError("no")
+
+    with Scripted([READ, reply(), READ]) as server:
+        post(sender, server)
+        with pytest.raises(ClosedError):
+            sender.post(Request(server.url, (), b"", again=refuse), 10.0, MANY)
+        assert [len(requests) for requests in server.requests] == [2]
+    assert sender.connections() == (0, 0)
+
+
+def test_a_connection_that_was_dead_before_sending_is_replaced_without_asking(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It dies, or says something, between the look when it is taken and the one before sending.
+    for end in ([RESET], [reply(b"WRONG"), HOLD]):
+        asked: list[CosyError] = []
+        with Scripted([READ, reply(), *end], [READ, reply(b"two"), HOLD]) as server:
+            post(sender, server)
+            time.sleep(0.05)
+            looks = [False, True]
+            with monkeypatch.context() as patch:
+                patch.setattr(Connection, "is_quiet", lambda _, looks=looks: looks.pop())
+                got = sender.post(Request(server.url, (), b"", again=asked.append), 10.0, MANY)
+            assert bytes(got.body) == b"two" and not asked
+            assert [len(requests) for requests in server.requests] == [1, 1]
+
+
+ID = "0123456789ab-7"
+
+
+@pytest.mark.parametrize(
+    ("echo", "misplaced"),
+    [
+        (ID, False),
+        (ID.upper(), False),
+        ("0123456789ab-6", True),
+        ("0123456789ab-71", True),
+        ("ba9876543210-6", False),  # another process's, or the service's own
+        ("0123456789ab-6-1", False),
+        ("4b5c1a4e-7a0e-4f2a-9d53-6", False),
+        ("", False),
+    ],
+)
+@pytest.mark.parametrize("status", ["200 OK", "503 Busy"])
+def test_a_reply_that_names_another_request_of_ours_is_refused_and_its_connection_dropped(
+    echo: str, misplaced: bool, status: str, sender: Sender
+) -> None:
+    wire = reply(b"hello", f"X-Request-ID: {echo}", status=status)
+    with Scripted([READ, wire, HOLD]) as server:
+        request = Request(server.url, (("X-Request-Id", ID),), b"")
+        if misplaced:
+            with pytest.raises(BadAudioError) as caught:
+                sender.post(request, 10.0, MANY)
+            assert caught.value.reason == "misplaced" and caught.value.retryable
+            assert sender.connections() == (0, 0)
+        else:
+            assert bytes(sender.post(request, 10.0, MANY).body) == b"hello"
+            assert sender.connections() == (1, 1)

@@ -33,7 +33,7 @@ from cosy_sync.errors import (
     server_error,
 )
 from cosy_sync.messages import Reply
-from cosy_sync.net.exchange import Budget, no_room_needed
+from cosy_sync.net.budget import Budget, no_room_needed
 
 if TYPE_CHECKING:
     from cosy_sync.net.websocket import WebSocketCarrier
@@ -302,12 +302,42 @@ class TestReuse:
 
     @pytest.mark.parametrize("end", [(goodbye(1000, "idle"),), (RESET,), ()])
     def test_one_that_dies_as_the_task_is_sent_is_replaced_once(
-        self, carrier: WebSocketCarrier, end: tuple[Step, ...]
+        self,
+        carrier: WebSocketCarrier,
+        end: tuple[Step, ...],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr("cosy_sync.net.dialogue.UNREAD_WITHIN", 10.0)
         with Scripted([greet, *TASK, hear, *end], [greet, *TASK, HOLD]) as server:
             carrier.post(Ask(server), budget())
             assert carrier.post(Ask(server), budget()).body == b"abcd"
             assert len(server.peers) == 2
+
+    def test_before_the_second_sending_it_asks_and_a_refusal_ends_the_task(
+        self, carrier: WebSocketCarrier, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("cosy_sync.net.dialogue.UNREAD_WITHIN", 10.0)
+
+        def refuse(lost: CosyError) -> None:
+            assert isinstance(lost, CutError)
+            raise ClosedError("no")
+
+        with Scripted([greet, *TASK, hear], [greet, *TASK, HOLD]) as server:
+            carrier.post(Ask(server), budget())
+            asking = budget()
+            asking.again = refuse
+            with pytest.raises(ClosedError):
+                carrier.post(Ask(server), asking)
+            assert len(server.peers) == 1
+
+    def test_one_that_dies_later_may_have_taken_the_task_up(
+        self, carrier: WebSocketCarrier
+    ) -> None:
+        with Scripted([greet, *TASK, hear, 0.1], [greet, *TASK, HOLD]) as server:
+            carrier.post(Ask(server), budget())
+            with pytest.raises(CutError):
+                carrier.post(Ask(server), budget())
+            assert len(server.peers) == 1
 
     def test_a_fresh_one_that_dies_is_an_error(self, carrier: WebSocketCarrier) -> None:
         with Scripted([greet, hear]) as server:

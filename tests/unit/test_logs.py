@@ -11,6 +11,7 @@ from cosy_sync.events import (
     AddressesChanged,
     EndpointEjected,
     EndpointReadmitted,
+    LimitsLowered,
     LookupFailed,
 )
 from cosy_sync.logs import LogObserver
@@ -100,3 +101,13 @@ def test_an_observer_that_fails_is_logged_and_disturbs_nobody(caplog) -> None:
         client.synth("你好")
     assert [type(event).__name__ for event in seen] == ["AttemptFinished", "TextsFinished"]
     assert "an observer failed" in caplog.text
+
+
+def test_what_this_machine_is_out_of_is_a_warning_that_names_the_limit(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    error = cosy_sync.ResourceError("no more open files (ulimit -n: 64)", resource="descriptors")
+    LogObserver().on_event(LimitsLowered("http://a.test/", 100.0, 40, error))
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert "ulimit -n: 64" in record.getMessage() and "at most 40" in record.getMessage()

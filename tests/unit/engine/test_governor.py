@@ -24,6 +24,7 @@ from cosy_sync.errors import (
     OverloadError,
     RefusedError,
     ReplyTimeout,
+    ResourceError,
     server_error,
 )
 from cosy_sync.events import Event, LimitsLowered
@@ -308,6 +309,29 @@ def test_a_service_that_told_its_size_is_not_strained(rig):
 def test_an_unpaid_bill_is_no_overload_though_it_comes_as_429(rig: Rig) -> None:
     rig.feed(BillingError("PrepaidBillOverdue", status=429), 20)
     assert rig.events == [] and rig.slots.limit == 10
+
+
+def test_where_this_machine_is_out_of_something_no_more_is_in_flight_than_it_carries(rig):
+    scarce = ResourceError("no more files (ulimit -n: 64)", resource="descriptors")
+    assert rig.slots.acquire(3, seconds=0)
+    rig.governor.record(scarce, START - 1, START)
+    assert (rig.slots.limit, rig.share()) == (3, 0.0)
+    assert [(event.in_flight, event.error) for event in rig.events] == [(3, scarce)]
+    # Others that fail in the same moment are no news; one that fails later is.
+    for _ in range(20):
+        rig.governor.record(scarce, START - 1, START)
+    assert len(rig.events) == 1
+    rig.feed(scarce, 1, START + 5)
+    assert rig.events[-1].error is scarce
+
+
+def test_more_is_tried_again_once_this_machine_may_carry_it(rig):
+    assert rig.slots.acquire(3, seconds=0)
+    rig.feed(ResourceError("no more files", resource="descriptors"), 1)
+    for step in range(20):
+        rig.slots.acquire(rig.slots.limit - rig.slots.used, seconds=0)
+        rig.feed(None, 1, START + 2 + step)
+    assert rig.slots.limit == 10
 
 
 # -- the start, and who is only late ------------------------------------------------------------

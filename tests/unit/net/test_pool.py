@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from cosy_sync.errors import ClosedError, ConnectError, ShedError
+from cosy_sync.errors import ClosedError, ConnectError, ResourceError, ShedError
 from cosy_sync.net.connection import Connection
 from cosy_sync.net.pool import ConnectionPool
 from cosy_sync.net.route import Route
@@ -350,3 +350,63 @@ def test_many_threads_never_share_a_connection(make: Make) -> None:
         thread.join()
     assert not shared
     assert pool.count()[0] == pool.count()[1] <= 8
+
+
+def test_in_another_process_the_parents_connections_are_forgotten_and_new_ones_opened(
+    pool: ConnectionPool, dialer: Dialer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, idle = opened(pool, ONE, ONE)
+    pool.give_back(idle)
+    parents = pool._closed
+    monkeypatch.setattr("cosy_sync.net.pool.os.getpid", lambda: -1)
+    with pool._lock:  # a thread of the parent held it at the fork
+        assert pool.take(ONE) is None
+    assert (busy.sock.fileno(), idle.sock.fileno(), pool.count()) == (-1, -1, (0, 0))
+    (mine,) = opened(pool, ONE)
+    pool.give_back(mine)
+    assert pool.take(ONE) is mine
+    pool.drop(mine)
+    pool.close()
+    parents.set()  # ends the parent's keeper
+
+
+def test_a_pool_that_was_closed_before_a_fork_is_closed_in_the_child(
+    pool: ConnectionPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool.close()
+    monkeypatch.setattr("cosy_sync.net.pool.os.getpid", lambda: -1)
+    assert pool.take(ONE) is None
+    with pytest.raises(ClosedError):
+        pool.open(ONE, LATER)
+
+
+def test_idle_connections_of_any_route_are_given_up_for_descriptors(
+    pool: ConnectionPool, dialer: Dialer
+) -> None:
+    idle = opened(pool, TWO, TWO, ONE)
+    for each in idle:
+        pool.give_back(each)
+
+    def scarce() -> None:
+        if sum(each.sock.fileno() >= 0 for each in idle) > 1:
+            raise ResourceError("out of descriptors", resource="descriptors")
+
+    dialer.before = scarce
+    (made,) = opened(pool, THREE)
+    assert [each.sock.fileno() >= 0 for each in idle] == [False, False, True]
+    assert pool.count() == (2, 1)
+    pool.drop(made)
+
+
+@pytest.mark.parametrize("what", ["ports", "descriptors"])
+def test_where_giving_up_idle_ones_does_not_help_the_pool_says_so(
+    pool: ConnectionPool, dialer: Dialer, what: str
+) -> None:
+    (busy,) = opened(pool, ONE)
+    if what == "ports":  # those of closed connections are not free at once
+        pool.give_back(busy)
+    dialer.error = ResourceError("out of it", resource=what)
+    with pytest.raises(ResourceError):
+        pool.open(TWO, LATER)
+    assert pool.count()[0] == 1
+    pool.drop(busy)

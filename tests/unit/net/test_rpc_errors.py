@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cosy_sync.errors import BadAudioError, ConnectError, CosyError, CutError
+from cosy_sync.errors import BadAudioError, ConnectError, CosyError, CutError, ResourceError
 from cosy_sync.net.rpc_errors import translate
 
 URL = "grpc://tts.test:50000"
@@ -12,6 +12,13 @@ NOWHERE = "failed to connect to all addresses; last error: "
 
 # Written down from grpcio 1.85 and older ones.
 SAID: list[tuple[str, str, type[CosyError], str, bool]] = [
+    (
+        "UNAVAILABLE",
+        NOWHERE + "UNKNOWN: ipv4:127.0.0.1:1: Too many open files",
+        ResourceError,
+        "ulimit -n",
+        True,
+    ),
     (
         "UNAVAILABLE",
         NOWHERE + "UNKNOWN: ipv4:127.0.0.1:1: Failed to connect to remote host: Connection refused",

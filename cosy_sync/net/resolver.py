@@ -10,7 +10,7 @@ import threading
 import time
 
 from ..addresses import is_public, literal
-from ..errors import BadAudioError, ConnectError
+from ..errors import BadAudioError, ConnectError, ResourceError
 from .scarcity import raise_scarcity
 
 __all__ = [
@@ -67,12 +67,12 @@ class _LookUp:
         self._where = host, port
         self.done = threading.Event()
         self.found: list[str] = []
-        self.error: ConnectError | None = None
+        self.error: ConnectError | ResourceError | None = None
 
     def run(self, key: object) -> None:
         try:
             self.found = look_up(*self._where)
-        except ConnectError as error:
+        except (ConnectError, ResourceError) as error:
             self.error = error
         except Exception as error:  # whatever it is, those who wait must be told
             self.error = ConnectError(f"the look-up failed: {error!r}", phase="dns")
@@ -89,7 +89,7 @@ def look_up_until(host: str, port: int, until: float) -> list[str]:
     """Return the host's addresses as `look_up` does, before the instant `until`.
 
     A name server that does not answer would keep a thread for longer than its deadline. Raises
-    ConnectError.
+    ConnectError, ResourceError.
     """
     if _is_address(host):
         return look_up(host, port)

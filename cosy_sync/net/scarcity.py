@@ -11,7 +11,7 @@ from ..errors import ResourceError
 
 __all__ = ["find_scarcity", "out_of_memory", "raise_scarcity", "scarcity_of"]
 
-_LESS = "or allow fewer connections (Endpoint(max_connections=...))"
+_LESS = "or allow fewer connections (max_connections)"
 
 
 def find_scarcity(error: BaseException) -> ResourceError | None:

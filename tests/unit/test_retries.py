@@ -56,7 +56,8 @@ def test_a_server_that_fails_for_ever_ends_as_its_own_error_with_the_attempts(
     errors = [outcome.error for outcome in caught.value.outcomes]
     assert [type(error) for error in errors] == [cosy_sync.UnavailableError] * 2
     assert [error.index for error in errors] == [0, 1]
-    assert [len(error.attempts) for error in errors] == [len(service.calls) - 1] * 2
+    # Each draws its own wait, and the last one may not fit for both.
+    assert max(len(error.attempts) for error in errors) == len(service.calls) - 1
     assert all(error.endpoint == URL for error in errors)
     assert 8.0 < sum(clock.waits) < 10.0
 

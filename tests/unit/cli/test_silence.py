@@ -73,7 +73,7 @@ def test_the_bar_is_drawn_while_nothing_comes(monkeypatch: pytest.MonkeyPatch) -
         screen.draw(81)
         assert told.wait(30)
     line = "81/600 texts; no reply for 12 s: connection refused; next probe in 18 s"
-    assert terminal.getvalue().count(line) >= 2
+    assert line in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from ..config import VerifyConfig
 from ..errors import BadAudioError, CosyError, UnexpectedError
 from ..models import Audio, detach
+from ..user_code import goes_on
 from .spoken import fewest_spoken, most_spoken, sounds_like, spoken_chars
 
 __all__ = ["Verifier"]
@@ -137,7 +138,9 @@ def _ask(check: Callable[[str, Audio], bool], text: str, audio: Audio) -> Audio 
     try:
         if check(text, audio):
             return audio
-    except Exception as cause:
+    except BaseException as cause:
+        if goes_on(cause):
+            raise
         # Nothing is wrong with the audio as far as anybody knows: another would not help.
         error = UnexpectedError(
             f"the check given in VerifyConfig raised {type(cause).__name__}; see the cause"

@@ -17,6 +17,8 @@ from ..errors import ClosedError, CosyError
 from ..events import TextFailed, TextsShared
 from ..models import Outcome, Utterance, text_hash
 from ..policies import Deadline
+from ..user_code import goes_on
+from .atomic import Flag
 from .caller import Caller
 from .crew import Crew
 from .gate import Gate
@@ -240,7 +242,9 @@ class Coalescer:
             job.stop.set()
         try:
             self._caller.run(job)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if goes_on(error):
+                raise
             job.end(error)
         finally:
             crew.stops.discard(job.stop)
@@ -254,7 +258,7 @@ class Coalescer:
             left = self._line.oldest + self._packing.linger - now
             if left <= 0:
                 return
-            bell = self._bell = threading.Event()
+            bell = self._bell = Flag()
         self._crew.clock.wait(bell, left)
 
     def _board(self) -> SharedJob | None:

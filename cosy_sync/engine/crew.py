@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ..clock import Clock
 from ..events import Observer
 from .alarms import Alarms
+from .atomic import Flag
 from .executor import Executor
 
 __all__ = ["Crew"]
@@ -29,4 +30,4 @@ class Crew:
     clock: Clock
     observer: Observer
     stops: set[threading.Event] = field(default_factory=set)
-    cut: threading.Event = field(default_factory=threading.Event)
+    cut: threading.Event = field(default_factory=Flag)

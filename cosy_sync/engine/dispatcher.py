@@ -14,6 +14,8 @@ from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
 from ..policies import Deadline
+from ..user_code import goes_on
+from .atomic import Flag
 from .backlog import Backlog, Unbounded
 from .batcher import pack
 from .caller import Caller
@@ -78,7 +80,7 @@ class Dispatcher:
         self._executor = executor
         self._clock = clock
         self._pid = os.getpid()
-        self.stop = threading.Event()
+        self.stop = Flag()
         self._ready: deque[Job] = deque()
         # A tenant's batch has its place from the start, so none of them may stand about.
         spare = 0 if terms.gate else min(terms.ahead // 4, _MOST_READY // packing.max_texts)
@@ -258,6 +260,8 @@ class Dispatcher:
             self._caller.run(job)
         except BaseException as error:
             job.end(error)
+            if goes_on(error):
+                raise
         finally:
             if self._terms.gate is not None:
                 self._terms.gate.release()

@@ -28,7 +28,7 @@ from .caller import Caller
 from .cluster import Cluster, Ways
 from .crew import Crew
 from .dispatcher import Dispatcher, Terms
-from .executor import SerialExecutor, ThreadExecutor
+from .executor import SerialExecutor
 from .gate import Gate, Gates
 from .hedger import Hedger
 from .interactive import Interactive, Lookups
@@ -100,11 +100,10 @@ class Engine:
         self._connections = Permits(most) if grows or places > most else None
         self.workers = most if grows else min(places, most)
         serial = config.serial
-        make = SerialExecutor if serial else functools.partial(ThreadExecutor, self.workers)
+        make = SerialExecutor if serial else functools.partial(ParkedExecutor, self.workers)
         # Bulk batches may sleep on their workers; single texts have workers of their own, and so
         # have the callbacks of users, which may take their time.
-        self._bulk, self._calls = make(), make()
-        self._single = SerialExecutor() if serial else ParkedExecutor(self.workers)
+        self._bulk, self._calls, self._single = make(), make(), make()
         # Of two attempts of a late call one is left behind, so both run on workers of their own.
         self._legs = ParkedExecutor(2 * self.workers)
         self._memory = Permits(limits.max_bytes_in_flight)

@@ -13,6 +13,8 @@ from ..errors import ClosedError, ShedError
 from ..events import TextFailed
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline
+from ..user_code import goes_on
+from .atomic import Flag
 from .caller import Caller
 from .coalescer import Coalescer
 from .crew import Crew
@@ -209,7 +211,7 @@ class Interactive:
         Ctrl-C comes to the main thread, at any line: it must find it without permits, and never
         half-way through what others rely on.
         """
-        coalescer, waiter, stop = self._coalescer(config), Waiter(deadline), threading.Event()
+        coalescer, waiter, stop = self._coalescer(config), Waiter(deadline), Flag()
 
         def take_up() -> None:
             if stop.is_set():
@@ -268,7 +270,9 @@ class Interactive:
     def _run(self, job: Job, config: ClientConfig) -> None:
         try:
             self._lookups.caller(config).run(job)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if goes_on(error):
+                raise
             job.end(error)
 
     # -- what callers share ---------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Protocol
 
 from ..errors import RefusedError
 from ..models import Outcome
+from .atomic import Flag
 from .job import Job
 from .singleflight import Flight
 
@@ -105,7 +105,7 @@ class SharedJob(Job):
             flights[0].tickets[0].deadline,
             interactive=packing.interactive,
             tenant=packing.tenant,
-            stop=threading.Event(),
+            stop=Flag(),
         )
         self._boarding = boarding
         self._told = 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -10,6 +13,7 @@ from typing import cast
 from ..errors import ClosedError, DeadlineError, RateLimitedError
 from ..models import Audio, Outcome, Timing, Utterance
 from ..policies import Deadline
+from ..user_code import goes_on
 from .executor import Executor
 from .job import Job, failed
 
@@ -72,11 +76,22 @@ class TextFuture(Future[Audio]):
     def add_done_callback(self, fn: Callable[[Future[Audio]], object]) -> None:
         """Call the function when the future is done."""
         self.calls_back = True
-        super().add_done_callback(fn)
+        super().add_done_callback(functools.partial(_call_back, fn))
 
     def when_ended(self, fn: Callable[[Future[Audio]], object]) -> None:
         """Call a function of ours, which is quick."""
         super().add_done_callback(fn)
+
+
+def _call_back(fn: Callable[[Future[Audio]], object], future: Future[Audio]) -> None:
+    """Call a function of the user's; what it raises must not keep the others from being called."""
+    try:
+        fn(future)
+    except BaseException as error:
+        if isinstance(error, Exception) or goes_on(error):
+            raise  # the future logs an Exception itself
+        with contextlib.suppress(BaseException):
+            logging.getLogger("cosy_sync").exception("a callback of a future failed")
 
 
 class Promise(Ticket):

@@ -14,7 +14,9 @@ from ..config import ClientConfig
 from ..errors import ClosedError
 from ..models import Utterance
 from ..policies import Deadline
+from ..user_code import goes_on
 from ..wires.base import Wire
+from .atomic import Flag
 from .attempt import Attempter, Result
 from .caller import Caller
 from .executor import Executor
@@ -51,7 +53,7 @@ class StreamJob(Job):
         tenant: str,
         source: Feeder | None,
     ) -> None:
-        stop = threading.Event()
+        stop = Flag()
         super().__init__([text], deadline, interactive=interactive, tenant=tenant, stop=stop)
         self.source = source
         self.speech: Speech | None = None
@@ -149,7 +151,7 @@ class Streamer:
         """
         held: list[_Held] = []
         failed: list[BaseException] = []
-        done = threading.Event()
+        done = Flag()
         wanted = True
 
         def work() -> None:
@@ -245,7 +247,9 @@ class Streamer:
     def _run(self, job: StreamJob, config: ClientConfig) -> Speech:
         try:
             self._caller(config).run(job)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if goes_on(error):
+                raise
             job.end(error)
         speech = job.speech
         if speech is not None:

@@ -13,6 +13,7 @@ import pybreaker
 
 from ..config import BreakerConfig
 from ..errors import BreakerOpenError, CosyError, ReplyTimeout
+from ..user_code import goes_on
 from .window import Window
 
 __all__ = ["Admission", "Breaker"]
@@ -348,7 +349,9 @@ class _Shielded(pybreaker.CircuitBreakerListener):
 def _guarded(call: Callable[..., object], *args: object) -> None:
     try:
         call(*args)
-    except Exception as error:
+    except BaseException as error:
+        if goes_on(error):
+            raise
         # Nobody above may catch it, so it is shown as Python shows such exceptions of threads.
         told = (type(error), error, error.__traceback__, threading.current_thread())
         threading.excepthook(threading.ExceptHookArgs(told))

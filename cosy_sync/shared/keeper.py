@@ -64,7 +64,7 @@ def _run(
             return
         try:
             seconds = step()
-        except Exception:
+        except BaseException:  # a storage is made by the user's code
             logging.getLogger("cosy_sync").exception("a step of %s failed", step)
             seconds = _AFTER_A_BUG
         del step  # or its owner would live as long as this thread

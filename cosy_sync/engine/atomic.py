@@ -1,0 +1,74 @@
+"""Steps that Ctrl-C on the main thread, and a finaliser on any thread, find whole or not begun.
+
+A signal's exception, or the collector, comes between any two calls of Python code. Inside of an
+Event or a Condition it can leave their lock taken for ever. Single calls of C code, and a `with`
+of a bare lock, have no such gap.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import operator
+import threading
+from collections import deque
+from collections.abc import Callable
+
+__all__ = ["Flag", "release_last", "start_thread"]
+
+_release = operator.methodcaller("release")
+
+
+def release_last(locks: deque[threading.Lock]) -> None:
+    """Take the last lock out and release it. Raises IndexError when there is none."""
+    deque(map(_release, map(deque.pop, (locks,))), 0)
+
+
+def start_thread(places: list[tuple[()]], work: Callable[[], None]) -> None:
+    """Take a place and start a bare thread in it.
+
+    Raises IndexError when there is no place, RuntimeError when the machine is out of threads.
+    """
+    try:
+        deque(map(_thread.start_new_thread, (work,), map(list.pop, (places,))), 0)
+    except RuntimeError:
+        places.append(())
+        raise
+
+
+class Flag(threading.Event):
+    """An Event whose lock cannot be lost: it has none."""
+
+    def __init__(self) -> None:
+        # Nothing of the base is used, but its type.
+        self._flag = False
+        # A locked lock for each thread that waits. Every use is one atomic step.
+        self._waiting: deque[threading.Lock] = deque()
+
+    def is_set(self) -> bool:
+        """Return whether it is set."""
+        return self._flag
+
+    def set(self) -> None:
+        """Set it, and wake everybody."""
+        self._flag = True
+        with contextlib.suppress(IndexError):
+            while True:
+                release_last(self._waiting)
+
+    def clear(self) -> None:
+        """Make it as new; whoever waits goes on to do so."""
+        self._flag = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, at most so many seconds; return whether it is."""
+        if not self._flag:
+            lock = threading.Lock()
+            lock.acquire()
+            # Whoever sets it looks at those who wait afterwards: of the two one sees the other.
+            self._waiting.append(lock)
+            if not self._flag:
+                lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(lock)
+        return self._flag

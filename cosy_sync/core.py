@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
 import warnings
@@ -11,12 +12,14 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .atomic import start_aside
 from .audio import load_recording
 from .clock import Clock
 from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
 from .engine import Engine, Supplies
 from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
+from .loading import load
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
 from .wires import (
@@ -35,6 +38,8 @@ __all__ = ["Core"]
 
 # Seconds that submitted work gets when the program ends without closing its client.
 _LAST_MOMENT = 5.0
+# Seconds that it gets to notice that it was cut off.
+_AFTER_CUT = 1.0
 
 
 class Core:
@@ -224,7 +229,9 @@ class Core:
         return engine
 
     def _network(self) -> Sender:
-        # httpx and urllib3 take 60 ms to import; `import cosy_sync` should not cost that.
+        # httpx and urllib3 take 60 ms to import; `import cosy_sync` should not cost that. The
+        # others are what workers would import on their way: how names are encoded, for one.
+        load("cosy_sync.net", "backoff", "encodings.idna")
         from .net import provide_sender
 
         forked = os.getpid() != self._pid
@@ -287,7 +294,7 @@ def _reap(engine: Engine) -> None:
     """
     _dropped.add(engine)
     with contextlib.suppress(RuntimeError):  # out of threads, or the interpreter ends
-        threading.Thread(target=_close, args=(engine,), name="cosy-reaper", daemon=True).start()
+        start_aside(functools.partial(_close, engine), "cosy-reaper")
 
 
 def _close(engine: Engine) -> None:
@@ -299,6 +306,8 @@ def _close(engine: Engine) -> None:
 def _finish(engine: Engine) -> None:
     engine.drain(_LAST_MOMENT)
     engine.cut()
+    # Python waits for none of these threads, and must not end in the middle of what they do.
+    engine.drain(_AFTER_CUT)
 
 
 def _renew_all() -> None:

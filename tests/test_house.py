@@ -18,6 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     [
         "errors",
+        "atomic",
         "clock",
         "models",
         "messages",
@@ -25,6 +26,7 @@ FLOORS = [
         "config",
         "settings",
         "events",
+        "loading",
         "user_code",
         "version",
     ],

@@ -52,14 +52,26 @@ class Verifier:
     def check(
         self, texts: Sequence[str], results: Sequence[Audio | CosyError]
     ) -> list[Audio | CosyError]:
-        """Return the results with BadAudioError in place of audio that is refused.
-
-        Waits only for the caller's own check, which runs last and sees only what passed.
-        """
+        """Return the results with BadAudioError in place of audio that is refused."""
         checked = list(results)
         if self._config.enabled:
             self._check_each(texts, checked)
             _refuse_doubles(texts, checked)
+        return checked
+
+    @property
+    def asks(self) -> bool:
+        """Return whether the user has a check of their own."""
+        return self._config.check is not None
+
+    def ask(
+        self, texts: Sequence[str], results: Sequence[Audio | CosyError]
+    ) -> list[Audio | CosyError]:
+        """Return the results with an error in place of audio that the user's check refuses.
+
+        Waits for the check, which sees only what passed so far.
+        """
+        checked = list(results)
         check = self._config.check
         if check is not None:
             for index, audio in enumerate(checked):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from .atomic import start_thread
+from ..atomic import start_thread
 
 __all__ = ["Alarms"]
 

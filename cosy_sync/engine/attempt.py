@@ -6,7 +6,7 @@ import itertools
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -26,8 +26,10 @@ from ..messages import Parcel, Payload, Reply
 from ..models import Audio, Timing, Utterance
 from ..policies import Admission
 from ..wires.base import Wire
+from .asking import ask
 from .budget import Permits
 from .job import Job
+from .ports import Sender
 from .room import Room
 from .sizes import ReplyBounds
 from .station import Station
@@ -35,9 +37,7 @@ from .station import Station
 __all__ = [
     "Attempter",
     "Attempts",
-    "Ongoing",
     "Result",
-    "Sender",
     "Visit",
     "aim",
     "fair_verdict",
@@ -57,49 +57,6 @@ Result = Audio | CosyError
 
 # What is noted of an attempt that says nothing about the endpoint.
 NOT_SENT = RefusedError("not sent")
-
-
-class Ongoing(Protocol):
-    """A reply that goes on, as the net's sender or a fake gives it.
-
-    `status`, `headers` and `connect` as in Reply; `received` counts its bytes so far.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    connect: float
-    received: int
-
-    def read(self, seconds: float) -> bytes:
-        """Return what has come, b"" at the end, within so many seconds, or raise CosyError."""
-        ...
-
-    def whole(self, seconds: float) -> Reply:
-        """Read the rest within so many seconds and return all of it, or raise CosyError."""
-        ...
-
-    def close(self) -> None:
-        """Hang up, unless the reply came to its end."""
-        ...
-
-
-class Sender(Protocol):
-    """What moves a request: the net's sender, or a fake."""
-
-    def post(
-        self, parcel: Parcel, seconds: float, max_bytes: int, make_room: Callable[[int], None]
-    ) -> Reply:
-        """Send the parcel and return the reply within so many seconds, or raise CosyError.
-
-        Before the reply's body is read, make_room is called with its size in bytes, 0 where the
-        service does not say it; it may wait.
-        """
-        ...
-
-    def open(self, parcel: Parcel, seconds: float, max_bytes: int) -> Ongoing:
-        """Send the parcel and return its reply as it begins within so many seconds, or raise
-        CosyError."""
-        ...
 
 
 class Attempts(Protocol):
@@ -163,14 +120,25 @@ class Attempter:
         visit = self.enter(job, station, number)
         verdict: CosyError | None = NOT_SENT
         results: Sequence[Result] = ()
+        timing: Timing | None = None
+        asks = self.verifier.asks
         try:
-            results = self._send(job, texts, visit, number)
+            results, timing = self._send(job, texts, visit, number)
             verdict = None
         except CosyError as error:
             verdict = fair_verdict(job, error, visit.sent)
             raise
         finally:
-            self.leave(visit, texts, results, verdict, self.clock.now() - visit.sent)
+            seconds = self.clock.now() - visit.sent
+            self.leave(visit, verdict, seconds)
+            if timing is None or not asks:
+                self.judge(visit, texts, results, verdict, seconds)
+        if asks:
+            job.arrive()
+            results = ask(self.verifier, job, [each.text for each in texts], before := results)
+            new = [b for a, b in zip(before, results, strict=True) if a is not b]
+            self.tell_refused(timing, new)
+            self.judge(visit, texts, results, verdict, seconds)
         return results
 
     # -- the way in, and out --------------------------------------------------------------------
@@ -195,14 +163,7 @@ class Attempter:
             raise
         return Visit(station, admission, went)
 
-    def leave(
-        self,
-        visit: Visit,
-        texts: Sequence[Utterance],
-        results: Sequence[Result],
-        verdict: CosyError | None,
-        seconds: float,
-    ) -> None:
+    def leave(self, visit: Visit, verdict: CosyError | None, seconds: float) -> None:
         """Give back what `enter` took, and note what came of it, and how long the service took."""
         station = visit.station
         self._give_slot(station)
@@ -210,8 +171,19 @@ class Attempter:
         station.governor.record(verdict, visit.sent, now)
         station.leave(now)
         station.breaker.record(visit.admission, verdict, now, seconds)
+
+    def judge(
+        self,
+        visit: Visit,
+        texts: Sequence[Utterance],
+        results: Sequence[Result],
+        verdict: CosyError | None,
+        seconds: float,
+    ) -> None:
+        """Note how well and fast the station spoke, where there are others to choose from."""
+        station = visit.station
         if station.company is not None:
-            station.judge(texts, results, verdict, visit.sent, now, seconds)
+            station.judge(texts, results, verdict, visit.sent, self.clock.now(), seconds)
 
     def _enter(self, job: Job, station: Station) -> float:
         """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
@@ -266,7 +238,7 @@ class Attempter:
 
     def _send(
         self, job: Job, utterances: Sequence[Utterance], visit: Visit, number: int
-    ) -> Sequence[Result]:
+    ) -> tuple[Sequence[Result], Timing]:
         job.depart()
         station = visit.station
         texts = [utterance.text for utterance in utterances]
@@ -306,7 +278,7 @@ class Attempter:
             if len(good) < len(results):
                 self.tell_refused(timing, results)
             room.keep(sum([len(audio.data) for audio in good]))
-            return results
+            return results, timing
         finally:
             room.leave()
 

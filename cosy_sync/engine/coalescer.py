@@ -13,12 +13,12 @@ import math
 import threading
 from collections.abc import Sequence
 
+from ..atomic import Flag
 from ..errors import ClosedError, CosyError
 from ..events import TextFailed, TextsShared
 from ..models import Outcome, Utterance, text_hash
 from ..policies import Deadline
 from ..user_code import goes_on
-from .atomic import Flag
 from .caller import Caller
 from .crew import Crew
 from .gate import Gate

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from ..atomic import Flag
 from ..clock import Clock
 from ..events import Observer
 from .alarms import Alarms
-from .atomic import Flag
 from .executor import Executor
 
 __all__ = ["Crew"]

@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -22,7 +21,8 @@ from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline, HedgePolicy, RetryBudget, RetryPolicy
 from ..wires.base import Wire
 from .alarms import Alarms
-from .attempt import Attempter, Attempts, Sender
+from .asking import asking, has_place
+from .attempt import Attempter, Attempts
 from .budget import Permits
 from .caller import Caller
 from .cluster import Cluster, Ways
@@ -33,6 +33,7 @@ from .gate import Gate, Gates
 from .hedger import Hedger
 from .interactive import Interactive, Lookups
 from .parked import ParkedExecutor
+from .ports import Sender
 from .seats import Seats
 from .sizes import ReplyBounds
 from .speech import Speech
@@ -45,6 +46,8 @@ _GRACE = 5.0
 # Configurations whose callers are kept. A program that makes more (headers of its own for each
 # request, say) must not grow for ever.
 _MOST_CALLERS = 256
+# Calls of many texts after which those that ended are forgotten.
+_MANY = 64
 
 _Held = TypeVar("_Held")
 
@@ -104,6 +107,7 @@ class Engine:
         # Bulk batches may sleep on their workers; single texts have workers of their own, and so
         # have the callbacks of users, which may take their time.
         self._bulk, self._calls, self._single = make(), make(), make()
+        self.vacate = self._bulk.vacate
         # Of two attempts of a late call one is left behind, so both run on workers of their own.
         self._legs = ParkedExecutor(2 * self.workers)
         self._memory = Permits(limits.max_bytes_in_flight)
@@ -114,7 +118,8 @@ class Engine:
         # Written as a whole, without the lock: whichever thread's it is, it is a right one.
         self._latest: tuple[ClientConfig, Caller, Caller] | None = None
         self._gates = Gates()
-        self._stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
+        # No WeakSet: Ctrl-C in a weak reference's callback is lost.
+        self._stops: list[weakref.ref[threading.Event]] = []
         self._closed = False
         crew = Crew(
             workers=self._single,
@@ -145,7 +150,9 @@ class Engine:
         of another one the caller keeps all the audio anyway.
         """
         limits = config.limits
-        gate = self._gate(config)
+        # In the user's check it runs on its thread: workers may all be busy with checks.
+        alone = asking.job is not None
+        gate = None if has_place(config.tenant or "") else self._gate(config)
         places = self.cluster.places(min(config.deadline, config.timeouts.connect))
         terms = Terms(
             deadline=config.deadline,
@@ -157,17 +164,18 @@ class Engine:
             gate=gate,
             ahead=min(places, gate.limit if gate else places),
             # Serial work runs on the caller's thread: nobody could make room meanwhile.
-            max_waiting=limits.max_bytes_waiting if lazy and not config.serial else None,
+            max_waiting=None if alone or config.serial or not lazy else limits.max_bytes_waiting,
         )
-        dispatcher = Dispatcher(
-            texts, config.batch, terms, self._caller(config), self._bulk, self._clock
-        )
+        workers = SerialExecutor() if alone else self._bulk
+        caller = self._caller(config)
+        dispatcher = Dispatcher(texts, config.batch, terms, caller, workers, self._clock)
         self._watch(dispatcher.stop)
         return dispatcher
 
-    def busy(self) -> AbstractContextManager[None]:
-        """Make close() wait for a call of many texts, also between two of its batches."""
-        return self._bulk.busy()
+    def occupy(self, call: object) -> None:
+        """Make close() wait for a call of many texts, also between two of its batches, until
+        `vacate(call, None)`."""
+        self._bulk.occupy(call)
 
     def run_one(self, utterance: Utterance, config: ClientConfig) -> Outcome:
         """Bring one text to its outcome; see Interactive."""
@@ -256,7 +264,9 @@ class Engine:
         with self._lock:
             if self._closed:
                 raise ClosedError("the client is closed; make a new one")
-            self._stops.add(stop)
+            if len(self._stops) % _MANY == 0:  # now and then
+                self._stops = [known for known in self._stops if known() is not None]
+            self._stops.append(weakref.ref(stop))
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -292,9 +302,10 @@ class Engine:
         """End everything that waits: for a permit, for a turn, for a reply."""
         with self._lock:
             self._closed = True
-            stops = list(self._stops)
+            stops = [known() for known in self._stops]
         for stop in stops:
-            stop.set()
+            if stop is not None:
+                stop.set()
         self._interactive.cut()
         for permits in (self._memory, self._submitted, self._connections):
             if permits is not None:

@@ -98,6 +98,9 @@ class Job:
     def depart(self) -> None:
         """Note that the texts are sent now: they have their connection and their turn."""
 
+    def arrive(self) -> None:
+        """Note that the reply is there, and only the user's check follows."""
+
     def deliver(self) -> None:
         """Hand out the outcomes so far: the job goes on to wait for the others."""
 

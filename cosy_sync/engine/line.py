@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..atomic import Flag
 from ..errors import RefusedError
 from ..models import Outcome
-from .atomic import Flag
 from .job import Job
 from .singleflight import Flight
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import cast
 
+from ..atomic import wait_for
 from ..errors import ClosedError, DeadlineError, RateLimitedError
 from ..models import Audio, Outcome, Timing, Utterance
 from ..policies import Deadline
@@ -65,7 +66,7 @@ class Waiter(Ticket):
 
     def wait(self, seconds: float) -> bool:
         """Wait for the outcome, at most so many seconds; return whether it came."""
-        return self._gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+        return wait_for(self._gate, seconds)
 
 
 class TextFuture(Future[Audio]):

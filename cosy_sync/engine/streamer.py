@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..atomic import Flag
 from ..clock import Clock
 from ..config import ClientConfig
 from ..errors import ClosedError
@@ -16,7 +17,7 @@ from ..models import Utterance
 from ..policies import Deadline
 from ..user_code import goes_on
 from ..wires.base import Wire
-from .atomic import Flag
+from .asking import has_place
 from .attempt import Attempter, Result
 from .caller import Caller
 from .executor import Executor
@@ -187,7 +188,7 @@ class Streamer:
         try:
             if job.source is not None and not job.stop.is_set():
                 job.source.start()
-            if gate is not None:
+            if gate is not None and not has_place(job.tenant):
                 self._enter(job, gate)
             speech = self._run(job, config)
         except BaseException:

@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Callable
 
+from ..atomic import Flag
 from ..errors import ClosedError, ShedError
 from .connection import Connection, Stack, Stream
 from .route import Route
@@ -53,7 +54,7 @@ class ConnectionPool:
         self._open: set[Connection] = set()
         self._opening = 0
         self._stacks: dict[Route, Stack] = {}
-        self._closed = threading.Event()
+        self._closed = Flag()
         self._keeper: threading.Thread | None = None
         self.was_cut = False
 
@@ -158,7 +159,7 @@ class ConnectionPool:
         """In a forked child: let go of the parent's sockets without talking on them."""
         # Whoever held the lock or the event at the fork does not exist here: take new ones.
         self._lock = threading.Lock()
-        self._closed = threading.Event()
+        self._closed = Flag()
         self._closed.set()
         connections, self._open = self._open, set()
         self._stacks = {}

@@ -297,7 +297,7 @@ def test_when_all_left_in_the_last_moment_the_next_ones_still_get_a_worker(lane)
     assert lane.coalescer.leave(left)
     job.stop.clear()  # as if the caller had looked at it before
     lane.service.open.set()
-    eventually(lambda: not lane.workers._pending)
+    eventually(lambda: lane.workers.drain(0))
     assert isinstance(job.outcomes[0].error if job.outcomes else None, RefusedError | None)
     assert lane.service.sent == []
     flight = lane.coalescer.take_off(Utterance(0, "b"))

@@ -387,6 +387,6 @@ def test_ctrl_c_in_submit_leaves_the_tenants_place_free(held, monkeypatch) -> No
         with pytest.raises(KeyboardInterrupt):
             tenant.submit("一句话")
         (gate,) = client._core.engine()._gates.everybody()
-        eventually(lambda: not workers._pending)
+        eventually(lambda: workers.drain(0))
         assert gate._permits.used == 0
         assert tenant.submit("另一句话").result(10).duration > 0

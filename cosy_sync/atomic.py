@@ -9,14 +9,32 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import math
 import operator
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Flag", "release_last", "start_thread"]
+__all__ = ["Flag", "release_last", "run_aside", "start_aside", "start_thread", "wait_for"]
+
+# Seconds after which the main thread looks whether a signal came just before it began to wait:
+# that would not end its wait.
+_GLANCE = 1.0
 
 _release = operator.methodcaller("release")
+
+
+def wait_for(lock: threading.Lock, seconds: float) -> bool:
+    """Take the lock, waiting at most so many seconds; return whether that worked."""
+    seconds = min(seconds, threading.TIMEOUT_MAX)
+    if seconds <= _GLANCE or threading.get_ident() != threading.main_thread().ident:
+        return lock.acquire(timeout=seconds)
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if lock.acquire(timeout=min(left, _GLANCE)):
+            return True
+    return False
 
 
 def release_last(locks: deque[threading.Lock]) -> None:
@@ -34,6 +52,39 @@ def start_thread(places: list[tuple[()]], work: Callable[[], None]) -> None:
     except RuntimeError:
         places.append(())
         raise
+
+
+def start_aside(work: Callable[[], None], name: str, *, daemon: bool = True) -> None:
+    """Do the work on a thread of its own. Raises RuntimeError when the machine is out of threads.
+
+    A bare thread starts the thread: Thread.start takes locks, and waits for an Event.
+    """
+
+    def start() -> None:
+        try:
+            threading.Thread(target=work, name=name, daemon=daemon).start()
+        except RuntimeError:
+            work()
+
+    _thread.start_new_thread(start, ())
+
+
+def run_aside(work: Callable[[], None], name: str, *, daemon: bool = True) -> None:
+    """Do the work on a thread of its own, and wait for it. Ctrl-C ends the wait, not the work.
+
+    Raises RuntimeError when the machine is out of threads.
+    """
+    done = threading.Lock()
+    done.acquire()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            done.release()
+
+    start_aside(run, name, daemon=daemon)
+    done.acquire()
 
 
 class Flag(threading.Event):
@@ -68,7 +119,7 @@ class Flag(threading.Event):
             # Whoever sets it looks at those who wait afterwards: of the two one sees the other.
             self._waiting.append(lock)
             if not self._flag:
-                lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+                wait_for(lock, math.inf if timeout is None else max(0.0, timeout))
             with contextlib.suppress(ValueError):
                 self._waiting.remove(lock)
         return self._flag

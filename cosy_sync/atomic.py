@@ -76,10 +76,11 @@ def run_aside(work: Callable[[], None], name: str, *, daemon: bool = True) -> No
     """
     done = threading.Lock()
     done.acquire()
+    held = [work]
 
     def run() -> None:
         try:
-            work()
+            held.pop()()  # the thread, which ends a little later, holds nothing of it
         finally:
             done.release()
 

@@ -16,7 +16,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["Flag", "release_last", "run_aside", "start_aside", "start_thread", "wait_for"]
+__all__ = [
+    "Flag",
+    "on_main_thread",
+    "release_last",
+    "run_aside",
+    "start_aside",
+    "start_thread",
+    "wait_for",
+]
 
 # Seconds after which the main thread looks whether a signal came just before it began to wait:
 # that would not end its wait.
@@ -25,10 +33,15 @@ _GLANCE = 1.0
 _release = operator.methodcaller("release")
 
 
+def on_main_thread() -> bool:
+    """Return whether this is the thread that signals come to; a bare one may ask as well."""
+    return threading.get_ident() == threading.main_thread().ident
+
+
 def wait_for(lock: threading.Lock, seconds: float) -> bool:
     """Take the lock, waiting at most so many seconds; return whether that worked."""
     seconds = min(seconds, threading.TIMEOUT_MAX)
-    if seconds <= _GLANCE or threading.get_ident() != threading.main_thread().ident:
+    if seconds <= _GLANCE or not on_main_thread():
         return lock.acquire(timeout=seconds)
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:

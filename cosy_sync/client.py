@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from .core import Core
     from .engine.dispatcher import Dispatcher
+    from .engine.small_call import SmallCall
     from .net import HttpClient
 
 __all__ = ["CosyClient", "Target"]
@@ -285,7 +286,7 @@ class CosyClient:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _held(self, call: Dispatcher) -> Iterator[Outcome]:
+    def _held(self, call: Dispatcher | SmallCall) -> Iterator[Outcome]:
         """Hold the client, whose end would end them, for as long as somebody takes them."""
         try:
             yield from call.outcomes()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-import threading
 
-from .atomic import run_aside
+from .atomic import on_main_thread, run_aside
 
 __all__ = ["load"]
 
@@ -18,7 +17,7 @@ def load(*names: str) -> None:
     Ctrl-C in an import on the main thread can leave the interpreter's import lock taken, and every
     other thread that imports would wait for ever. So another thread imports; this one waits for it.
     """
-    if threading.get_ident() != threading.main_thread().ident:
+    if not on_main_thread():
         return
     if all(name in sys.modules for name in names):
         return

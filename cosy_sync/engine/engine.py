@@ -36,6 +36,7 @@ from .parked import ParkedExecutor
 from .ports import Sender
 from .seats import Seats
 from .sizes import ReplyBounds
+from .small_call import SmallCall
 from .speech import Speech
 from .streamer import Listener, Streamer
 
@@ -143,20 +144,27 @@ class Engine:
         *,
         within: float | None = None,
         lazy: bool = False,
-    ) -> Dispatcher:
+    ) -> Dispatcher | SmallCall:
         """Prepare a call of many texts; its `outcomes()` do the work.
 
-        An outcome among the texts is handed out in its place. A lazy call bounds what it holds;
-        of another one the caller keeps all the audio anyway.
+        Texts that fill less than half a batch share batches with those of other calls. An outcome
+        among the texts is handed out in its place. A lazy call bounds what it holds; of another one
+        the caller keeps all the audio anyway.
         """
-        limits = config.limits
+        limits, until = config.limits, None
+        if within is not None:
+            until = Deadline(self._clock.now(), within, "within")
         # In the user's check it runs on its thread: workers may all be busy with checks.
         alone = asking.job is not None
+        if isinstance(texts, list) and not alone and _is_small(texts, config):
+            call = self._interactive.share_few(texts, config, until)
+            self._watch(call.stop)
+            return call
         gate = None if has_place(config.tenant or "") else self._gate(config)
         places = self.cluster.places(min(config.deadline, config.timeouts.connect))
         terms = Terms(
             deadline=config.deadline,
-            within=None if within is None else Deadline(self._clock.now(), within, "within"),
+            within=until,
             interactive=config.priority == "interactive",
             lazy=lazy,
             alone=len(self._supplies.endpoints) == 1,
@@ -329,6 +337,15 @@ class Engine:
     def in_flight(self) -> int:
         """Return how many requests are under way."""
         return sum(station.slots.used for station in self.cluster.everybody())
+
+
+def _is_small(texts: Sequence[Utterance | Outcome], config: ClientConfig) -> bool:
+    """Return whether texts fill less than half a batch, and may share one with others."""
+    batch = config.batch
+    if config.serial or not config.coalesce.enabled or 2 * len(texts) >= batch.max_texts:
+        return False
+    chars = sum([len(text.text) for text in texts if isinstance(text, Utterance)])
+    return 0 < 2 * chars < batch.max_chars
 
 
 def _caller_key(config: ClientConfig) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections import deque
@@ -58,21 +59,15 @@ class Gate:
         # Whoever joins the line tries the door afterwards, and whoever leaves looks at the line
         # afterwards: of two who do so at the same time one sees the other.
         while self._urgent or self._normal:
-            task: Callable[[], None] | None = None
-            inside = False
-            try:
-                inside = self._permits.acquire()
-                if not inside:
+            # Closed: nobody leaves who could let them in, and those who wait would never be told.
+            with contextlib.suppress(ClosedError):
+                if not self._permits.acquire():
                     return
-                task = _first(self._urgent) or _first(self._normal)
-            except ClosedError:
-                # Nobody leaves who could let them in, and those who wait would never be told.
-                task = _first(self._urgent) or _first(self._normal)
-            finally:
-                if inside and task is None:  # or Ctrl-C
-                    self._permits.release()
-            if task is not None:
-                task()
+            task = _first(self._urgent) or _first(self._normal)
+            if task is None:
+                self._permits.release()
+                continue
+            task()
 
 
 class Gates:

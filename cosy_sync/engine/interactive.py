@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -25,6 +25,7 @@ from .job import Job, failed
 from .line import Packing
 from .seats import Seat, Seats
 from .singleflight import Flight, Promise, TextFuture, Waiter
+from .small_call import SmallCall
 
 __all__ = ["Interactive", "Lookups"]
 
@@ -130,6 +131,16 @@ class Interactive:
             raise
         return future
 
+    def share_few(
+        self,
+        texts: Sequence[Utterance | Outcome],
+        config: ClientConfig,
+        within: Deadline | None,
+    ) -> SmallCall:
+        """Prepare a call of few texts, which share batches with those of others."""
+        coalescer = self._coalescer(config)
+        return SmallCall(texts, config.deadline, within, coalescer, self._crew.clock)
+
     def _make_seat(
         self,
         utterance: Utterance,
@@ -138,7 +149,7 @@ class Interactive:
         coalescer: Coalescer | None,
     ) -> Seat:
         def give_up(error: ShedError) -> bool:
-            if coalescer is None or not coalescer.withdraw(promise):
+            if coalescer is None or not coalescer.leave(promise, unless_sent=True):
                 return False
             self._submitted.leave(seat)
             promise.tell(self._failed(utterance, error))

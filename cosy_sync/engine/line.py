@@ -9,11 +9,13 @@ from typing import Protocol
 
 from ..atomic import Flag
 from ..errors import RefusedError
-from ..models import Outcome
-from .job import Job
-from .singleflight import Flight
+from ..events import TextFailed, TextsShared
+from ..models import Outcome, Utterance, text_hash
+from .gate import Gate
+from .job import Job, failed
+from .singleflight import Flight, Ticket
 
-__all__ = ["Line", "Packing", "SharedJob"]
+__all__ = ["Line", "Packing", "SharedJob", "as_event", "late", "on_its_way"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,3 +142,32 @@ class SharedJob(Job):
         if told < self._told:
             news = self.outcomes[told:]
             self._boarding.land(self, [(self.flights[o.index], o) for o in news])
+
+
+def on_its_way(flight: Flight) -> bool:
+    """Return whether a text may have been sent."""
+    return flight.led or (isinstance(flight.job, SharedJob) and flight.job.departed)
+
+
+def late(ticket: Ticket, gate: Gate | None) -> Outcome:
+    """Return the outcome of a ticket whose time was up, which says what it waited for."""
+    flight = ticket.flight
+    assert flight is not None
+    utterance, job = flight.utterance, flight.job
+    phase = "waiting for its turn in a batch"
+    if on_its_way(flight):
+        phase = "waiting for the service"
+    elif gate is not None and job is None:
+        phase = f"waiting for one of the tenant's {gate.limit} places"
+    error = ticket.deadline.error(phase)
+    if job is not None:
+        error = error.with_details(attempts=tuple(job.tries.get(utterance.index, ())))
+    return failed(Utterance(0, utterance.text), error)
+
+
+def as_event(outcome: Outcome) -> TextsShared | TextFailed:
+    """Return what observers are told of the outcome of a text that no job has counted."""
+    chars = len(outcome.text)
+    if outcome.error is None:
+        return TextsShared(1, chars)
+    return TextFailed(text_hash(outcome.text), chars, outcome.error)

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections import deque
 
-from ..atomic import release_last, start_thread
+from ..atomic import on_main_thread, release_last, start_thread
 from ..errors import ClosedError
 from .executor import Executor, Task
 
@@ -85,7 +85,7 @@ class ParkedExecutor(Executor):
     def _grow(self) -> None:
         """Start a thread; where the machine has no more of them, this one does the work."""
         try:
-            if threading.get_ident() == threading.main_thread().ident:
+            if on_main_thread():
                 # Thread.start waits for an Event, in which Ctrl-C could keep a lock for ever.
                 start_thread(self._places, self._launch)
             else:

@@ -41,6 +41,9 @@ class Ticket:
         """Hand the outcome over."""
         raise NotImplementedError
 
+    def depart(self, now: float) -> None:
+        """Note that a batch takes the text along."""
+
 
 class Waiter(Ticket):
     """A thread that waits. What it gets is an outcome, or an error to raise."""

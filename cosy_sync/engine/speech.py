@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from typing import cast
 
-from ..atomic import run_aside, start_aside
+from ..atomic import on_main_thread, run_aside, start_aside
 from ..errors import (
     BadAudioError,
     ClosedError,
@@ -327,7 +327,7 @@ class Speech:
         """
         if self._over:
             return
-        if threading.current_thread() is threading.main_thread():
+        if on_main_thread():
             with contextlib.suppress(RuntimeError):  # the machine is out of threads
                 run_aside(functools.partial(self._end, error, whole), "cosy-reaper")
                 return

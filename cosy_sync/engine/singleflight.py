@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import cast
 
-from ..atomic import wait_for
+from ..atomic import BareCondition, wait_for
 from ..errors import ClosedError, DeadlineError, RateLimitedError
 from ..models import Audio, Outcome, Timing, Utterance
 from ..policies import Deadline
@@ -76,6 +76,11 @@ class TextFuture(Future[Audio]):
     """A future that knows whether somebody wants to be called back."""
 
     calls_back = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Ctrl-C in `result` could keep the lock of another, and the worker that has the result.
+        self._condition = BareCondition()
 
     def add_done_callback(self, fn: Callable[[Future[Audio]], object]) -> None:
         """Call the function when the future is done."""

@@ -1,13 +1,16 @@
 """Flags, threads and hand-overs whose locks nothing can keep."""
 
 import _thread
+import sys
 import threading
 from collections import deque
+from types import FrameType
 
 import pytest
 from lanes import eventually
 
 from cosy_sync.atomic import (
+    BareCondition,
     Flag,
     on_main_thread,
     release_last,
@@ -41,6 +44,23 @@ def test_who_waits_in_vain_for_a_flag_leaves_nothing_behind() -> None:
 
 def test_a_flag_has_no_lock_that_its_setter_could_meet() -> None:
     assert not any(isinstance(value, threading.Condition) for value in vars(Flag()).values())
+
+
+def test_a_condition_is_entered_without_a_line_of_python() -> None:
+    condition, lines = BareCondition(), []
+
+    def watch(frame: FrameType, event: str, arg: object) -> None:
+        lines.append(frame.f_code.co_name)
+
+    sys.setprofile(watch)
+    with condition:
+        pass
+    sys.setprofile(None)
+    assert not {"__enter__", "__exit__"} & set(lines)
+    with condition:
+        assert condition._is_owned() and not condition.wait(0.001)
+        condition.notify_all()
+    assert not condition._is_owned()
 
 
 def test_the_last_lock_is_taken_out_and_released_in_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -16,6 +17,7 @@ from .errors import BatchError, ConfigError, InterruptedBatch, InvalidTextError
 from .events import Observer
 from .hints import RENAMED, refuse_keywords
 from .hooks import Hold
+from .loading import load
 from .models import Audio, Outcome, Utterance
 from .progress import ProgressCallback, as_progress
 from .settings import endpoints_from_environment, load_config
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from .core import Core
+    from .engine.dispatcher import Dispatcher
+    from .engine.small_call import SmallCall
     from .net import HttpClient
 
 __all__ = ["CosyClient", "Target"]
@@ -77,6 +81,7 @@ class CosyClient:
         **settings: Unpack[Settings],
     ) -> None:
         # Most of the library is only imported now: `import cosy_sync` stays quick.
+        load("cosy_sync.core")
         from .core import Core
 
         check_waiting()
@@ -192,7 +197,9 @@ class CosyClient:
         With on_error="raise", a text that cannot be sent raises InvalidTextError before anything
         is sent, and texts that failed raise BatchError, whose `outcomes` hold the audio of the
         others. With "return", every text gets an Outcome. Ctrl-C raises InterruptedBatch (a
-        KeyboardInterrupt) with what was finished.
+        KeyboardInterrupt); it, and whatever else ends the call from outside (what a signal's
+        handler raises, such as Celery's SoftTimeLimitExceeded), carries as `outcomes` what was
+        finished.
 
         Args:
             texts: What to speak: a list, a generator or another iterable, read to its end first.
@@ -206,22 +213,28 @@ class CosyClient:
             raise ConfigError(f"on_error: must be 'raise' or 'return', got {on_error!r}")
         if within is not None and not (type(within) in (int, float) and 0 < within < math.inf):
             raise ConfigError(f"within: must be a finite number of seconds above 0, got {within!r}")
-        checked = list(check_texts(texts, self.config.batch.max_text_chars))
-        if on_error == "raise":
-            _refuse_invalid(checked)
-        outcomes = self._gather(checked, as_progress(progress), within)
+        try:
+            checked = list(check_texts(texts, self.config.batch.max_text_chars))
+            if on_error == "raise":
+                _refuse_invalid(checked)
+            outcomes = self._gather(checked, as_progress(progress), within)
+        except BaseException as error:
+            if not hasattr(error, "outcomes"):
+                _take_along(error, [])
+            raise
         return outcomes if on_error == "return" else _audios(outcomes)
 
     def synth_iter(self, texts: Iterable[str], **wrong: NoReturn) -> Iterator[Outcome]:
         """Speak an endless stream of texts in constant memory; yield outcomes in input order.
 
         Texts are pulled on this thread, only as fast as outcomes are taken. When `texts` raises,
-        the outcomes of what came before are yielded first and then the exception goes on.
+        the outcomes of what came before are yielded first and then the exception goes on. Ctrl-C,
+        or another exception that ends it, carries as `outcomes` what was finished and not yielded.
         """
         if wrong:
             refuse_keywords("synth_iter", wrong, _SETTINGS)
         checked = check_texts(texts, self.config.batch.max_text_chars)
-        return self._held(self._core.engine().run_many(checked, self._bulk, lazy=True).outcomes())
+        return self._held(self._core.engine().run_many(checked, self._bulk, lazy=True))
 
     # -- views, counters, the end ---------------------------------------------------------------
 
@@ -315,9 +328,15 @@ class CosyClient:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _held(self, outcomes: Iterator[Outcome]) -> Iterator[Outcome]:
+    def _held(self, call: Dispatcher | SmallCall) -> Iterator[Outcome]:
         """Hold the client, whose end would end them, for as long as somebody takes them."""
-        yield from outcomes
+        try:
+            yield from call.outcomes()
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            _take_along(error, call.finished())
+            raise
 
     def _gather(
         self,
@@ -329,13 +348,18 @@ class CosyClient:
         call = engine.run_many(texts, self._bulk, within=within)
         outcomes: list[Outcome] = []
         try:
-            with engine.busy():
-                for outcome in call.outcomes():
-                    outcomes.append(outcome)
-                    if progress is not None:
-                        progress(len(outcomes), len(texts))
-        except KeyboardInterrupt:
-            raise InterruptedBatch(outcomes + call.finished()) from None
+            engine.occupy(call)
+            for outcome in call.outcomes():
+                outcomes.append(outcome)
+                if progress is not None:
+                    progress(len(outcomes), len(texts))
+        except BaseException as error:
+            call.end()
+            rest = [outcome for outcome in call.finished() if outcome.index >= len(outcomes)]
+            _take_along(error, outcomes + rest)
+            raise
+        finally:
+            engine.vacate(call, None)
         return outcomes
 
     @functools.cached_property
@@ -377,6 +401,16 @@ def _refuse_invalid(texts: Iterable[Utterance | Outcome]) -> None:
         more = f"{error.message} (and {len(bad) - 1} more texts cannot be sent)"
         error = InvalidTextError(more, index=error.index, text_hash=error.text_hash)
     raise error
+
+
+def _take_along(error: BaseException, outcomes: list[Outcome]) -> None:
+    """Let an exception that ends a call carry what was finished; raise InterruptedBatch in place of
+    Ctrl-C's."""
+    if type(error) in (KeyboardInterrupt, InterruptedBatch):
+        raise InterruptedBatch(outcomes) from (error if error.args else None)
+    if not isinstance(error, BatchError):  # it has its own: another call's, in this one's progress
+        with contextlib.suppress(Exception):  # it may let nothing be added
+            error.outcomes = outcomes  # type: ignore[attr-defined]
 
 
 def _audios(outcomes: Sequence[Outcome]) -> list[Audio]:

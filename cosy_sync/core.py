@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import sys
 import threading
@@ -12,6 +13,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .atomic import start_aside
 from .audio import load_recording
 from .clock import Clock
 from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
@@ -20,6 +22,7 @@ from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
 from .forks import notice_fork, renew_after_fork
 from .hooks import WeakCheck, WeakObserver
+from .loading import load
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
 from .system import ENDING, check_waiting
@@ -40,6 +43,8 @@ __all__ = ["Core"]
 # Seconds that submitted work gets when the program ends without closing its client. With what comes
 # after it, the end of a process that was told to stop (SIGTERM) takes less than 5 s.
 _LAST_MOMENT = 3.0
+# Seconds that it gets to notice that it was cut off.
+_AFTER_CUT = 1.0
 
 
 class Core:
@@ -245,7 +250,9 @@ class Core:
         return engine
 
     def _network(self) -> Sender:
-        # httpx and urllib3 take 60 ms to import; `import cosy_sync` should not cost that.
+        # httpx and urllib3 take 60 ms to import; `import cosy_sync` should not cost that. The
+        # others are what workers would import on their way: how names are encoded, for one.
+        load("cosy_sync.net", "backoff", "encodings.idna")
         from .net import provide_sender
 
         forked = os.getpid() != self._pid
@@ -326,7 +333,7 @@ def _reap(engine: Engine, pid: int) -> None:
         return
     _dropped.add(engine)
     with contextlib.suppress(RuntimeError):  # out of threads, or the interpreter ends
-        threading.Thread(target=_close, args=(engine,), name="cosy-reaper", daemon=True).start()
+        start_aside(functools.partial(_close, engine), "cosy-reaper")
 
 
 def _close(engine: Engine) -> None:
@@ -338,6 +345,8 @@ def _close(engine: Engine) -> None:
 def _finish(engine: Engine) -> None:
     engine.drain(_LAST_MOMENT)
     engine.cut()
+    # Python waits for none of these threads, and must not end in the middle of what they do.
+    engine.drain(_AFTER_CUT)
 
 
 def _is_at_exit() -> bool:

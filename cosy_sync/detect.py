@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from .config import ClientConfig, Endpoint
 from .errors import ConfigError, ConnectError, CosyError
+from .loading import load
 from .logs import logger
 from .messages import Reply, Request
 from .wires import known_wires
@@ -83,6 +84,7 @@ def detect_wire(
 
 
 def _sender(config: ClientConfig, http_client: HttpClient | None) -> Sender:
+    load("cosy_sync.net", "encodings.idna")
     from .net import provide_sender
 
     return provide_sender(config, http_client, forked=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Protocol
 
 from .errors import CosyError, RefusedError
 from .models import Timing
+from .user_code import goes_on
 
 __all__ = [
     "AddressesChanged",
@@ -245,7 +247,11 @@ class Observers:
         for observer in self._observers:
             try:
                 observer.on_event(event)
-            except Exception:
-                logging.getLogger("cosy_sync").exception(
-                    "an observer failed on %s", type(event).__name__
-                )
+            except BaseException as error:
+                if goes_on(error):
+                    raise
+                # A logging handler of the user's may fail as well.
+                with contextlib.suppress(BaseException):
+                    logging.getLogger("cosy_sync").exception(
+                        "an observer failed on %s", type(event).__name__
+                    )

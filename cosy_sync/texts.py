@@ -23,6 +23,8 @@ def check_text(index: int, text: Any, max_chars: int) -> Utterance:
     """Make an utterance of a text. Raises InvalidTextError, which says what to do about it."""
     if not isinstance(text, str):
         text = as_text(index, text)
+    elif type(text) is not str:
+        text = str.__str__(text)  # its characters: methods of a subclass may do anything
     if not text or text.isspace():
         raise InvalidTextError("the text is empty; leave it out", index=index)
     if len(text) > max_chars:

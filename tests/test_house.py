@@ -17,8 +17,9 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Each unit may import the units of lower floors, its own, and of its own floor only what is listed.
 FLOORS = [
     [
-        *("errors", "error_forms", "hints", "system", "addresses", "clock", "forks", "models"),
-        *("riff", "messages", "checks", "config", "settings", "events", "version"),
+        *("errors", "error_forms", "hints", "system", "addresses", "atomic", "clock", "forks"),
+        *("loading", "models", "riff", "messages", "checks", "config", "settings", "events"),
+        *("user_code", "version"),
     ],
     ["policies", "audio", "wires", "net", "shared"],
     ["engine"],

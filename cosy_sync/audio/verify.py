@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from ..config import VerifyConfig
 from ..errors import BadAudioError, CosyError, UnexpectedError
 from ..models import Audio, detach
+from ..user_code import goes_on
 from .repeats import RepeatGuard
 from .spoken import count_signs, fewest_spoken, most_spoken, spoken_chars
 from .voiced import sounds_for, voiced_seconds
@@ -59,14 +60,26 @@ class Verifier:
     def check(
         self, texts: Sequence[str], results: Sequence[Audio | CosyError]
     ) -> list[Audio | CosyError]:
-        """Return the results with BadAudioError in place of audio that is refused.
-
-        Waits only for the caller's own check, which runs last and sees only what passed.
-        """
+        """Return the results with BadAudioError in place of audio that is refused."""
         checked = list(results)
         if self._config.enabled:
             self._check_each(texts, checked)
             self._repeats.check(texts, checked)
+        return checked
+
+    @property
+    def asks(self) -> bool:
+        """Return whether the user has a check of their own."""
+        return self._config.check is not None
+
+    def ask(
+        self, texts: Sequence[str], results: Sequence[Audio | CosyError]
+    ) -> list[Audio | CosyError]:
+        """Return the results with an error in place of audio that the user's check refuses.
+
+        Waits for the check, which sees only what passed so far.
+        """
+        checked = list(results)
         check = self._config.check
         if check is not None:
             for index, audio in enumerate(checked):
@@ -183,7 +196,9 @@ def _ask(check: Callable[[str, Audio], bool], text: str, audio: Audio) -> Audio 
     try:
         if check(text, audio):
             return audio
-    except Exception as cause:
+    except BaseException as cause:
+        if goes_on(cause):
+            raise
         # Nothing is wrong with the audio as far as anybody knows: another would not help.
         error = UnexpectedError(
             f"the check given in VerifyConfig raised {type(cause).__name__}; see the cause"

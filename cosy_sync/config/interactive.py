@@ -11,7 +11,7 @@ __all__ = ["CoalesceConfig", "HedgeConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class CoalesceConfig:
-    """How concurrent calls of `synth` and `submit` share requests."""
+    """How concurrent calls of `synth`, `submit` and `synth_many` of few texts share requests."""
 
     # Send texts of callers with the same settings together, as many as a batch takes. Callers in
     # one request get their audio at the same time: the longest text decides.

@@ -197,6 +197,7 @@ class VerifyConfig:
     # Seconds that every text may last longer: pauses at both ends.
     slack: float = 2.0
     # The caller's own check, (text, audio) -> bool, on a worker thread; False refuses the audio.
+    # Nothing of the service's is held meanwhile. It may call the client, on that very thread.
     # Not part of the hash, so that any object may be given.
     check: Callable[[str, Audio], bool] | None = field(default=None, hash=False)
 

@@ -1,6 +1,7 @@
 """Machines: budget, executor, batcher, attempts, dispatcher, composed by the engine."""
 
 from .engine import Engine, Network, Supplies
-from .executor import SerialExecutor, ThreadExecutor
+from .executor import SerialExecutor
+from .parked import ParkedExecutor
 
-__all__ = ["Engine", "Network", "SerialExecutor", "Supplies", "ThreadExecutor"]
+__all__ = ["Engine", "Network", "ParkedExecutor", "SerialExecutor", "Supplies"]

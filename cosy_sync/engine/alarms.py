@@ -2,64 +2,71 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
+import logging
 import threading
 import time
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
+
+from ..atomic import start_thread
 
 __all__ = ["Alarms"]
 
+_Entry = tuple[float, int, Callable[[], None]]
+
 
 class Alarms:
-    """Calls functions after so many seconds. They must be quick, and must not raise."""
+    """Calls functions after so many seconds. They must be quick; what one raises is logged."""
 
     def __init__(self) -> None:
-        # Guards: everything below. The thread waits on it.
-        self._lock = threading.Condition(threading.Lock())
-        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        # None ends the thread. Ctrl-C and finalisers cannot keep its lock.
+        self._inbox: SimpleQueue[_Entry | None] = SimpleQueue()
         self._numbers = itertools.count()
-        self._running = False
+        # Has an entry until the thread is started.
+        self._places: list[tuple[()]] = [()]
         self._closed = False
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
         """Call the function in so many seconds; never, when closed before."""
-        entry = time.monotonic() + seconds, next(self._numbers), action
-        with self._lock:
-            if self._closed:
-                return
-            heapq.heappush(self._heap, entry)
-            starts, self._running = not self._running, True
-            if self._heap[0] is entry:
-                self._lock.notify()
-        if starts:
-            self._start()
+        if self._closed:
+            return
+        self._inbox.put((time.monotonic() + seconds, next(self._numbers), action))
+        if self._places:
+            # Without a thread (the machine has none left), the next alarm tries again.
+            with contextlib.suppress(IndexError, RuntimeError):
+                start_thread(self._places, self._start)
 
     def close(self) -> None:
         """Call nothing any more, and let the thread end."""
-        with self._lock:
-            self._closed = True
-            self._heap.clear()
-            self._lock.notify()
+        self._closed = True
+        self._inbox.put(None)
 
     def _start(self) -> None:
         try:
             threading.Thread(target=self._run, name="cosy-keeper", daemon=True).start()
-        except RuntimeError:  # the machine is out of threads; the next alarm tries again
-            self._running = False
+        except RuntimeError:  # no more threads; but this one is there
+            self._run()
 
     def _run(self) -> None:
-        while True:
-            action = self._next()
-            if action is None:
-                return
-            action()
+        heap: list[_Entry] = []
+        while not self._closed:
+            left = heap[0][0] - time.monotonic() if heap else None
+            if left is not None and left <= 0:
+                _call(heapq.heappop(heap)[2])
+                continue
+            try:
+                entry = self._inbox.get(timeout=left and min(left, threading.TIMEOUT_MAX))
+            except Empty:
+                continue
+            if entry is not None:
+                heapq.heappush(heap, entry)
 
-    def _next(self) -> Callable[[], None] | None:
-        with self._lock:
-            while not self._closed:
-                left = self._heap[0][0] - time.monotonic() if self._heap else None
-                if left is not None and left <= 0:
-                    return heapq.heappop(self._heap)[2]
-                self._lock.wait(left if left is None else min(left, threading.TIMEOUT_MAX))
-            return None
+
+def _call(action: Callable[[], None]) -> None:
+    try:
+        action()
+    except BaseException:
+        logging.getLogger("cosy_sync").exception("an alarm failed")

@@ -24,6 +24,7 @@ from ..models import Audio, Timing, Utterance
 from ..policies import Call
 from ..wires.base import Wire
 from .admission import Entry
+from .asking import ask
 from .budget import Permits
 from .job import Job
 from .ports import Result, Sender
@@ -94,14 +95,25 @@ class Attempter:
         visit = self.enter(job, station, number)
         verdict: CosyError | None = NOT_SENT
         results: Sequence[Result] = ()
+        timing: Timing | None = None
+        asks = self.verifier.asks
         try:
-            results = self._send(job, texts, visit, number)
+            results, timing = self._send(job, texts, visit, number)
             verdict = None
         except CosyError as error:
             verdict = fair_verdict(job, error, visit.sent)
             raise
         finally:
-            self.leave(visit, texts, results, verdict, self.clock.now() - visit.sent)
+            seconds = self.clock.now() - visit.sent
+            verdict = self.leave(visit, texts, verdict, seconds)
+            if timing is None or not asks:
+                self.judge(visit, texts, results, verdict, seconds)
+        if asks:
+            job.arrive()
+            results = ask(self.verifier, job, [each.text for each in texts], before := results)
+            new = [b for a, b in zip(before, results, strict=True) if a is not b]
+            self.tell_refused(timing, new)
+            self.judge(visit, texts, results, verdict, seconds)
         return results
 
     # -- the way in, and out --------------------------------------------------------------------
@@ -142,18 +154,30 @@ class Attempter:
         self,
         visit: Visit,
         texts: Sequence[Utterance],
-        results: Sequence[Result],
         verdict: CosyError | None,
         seconds: float,
-    ) -> None:
-        """Give back what `enter` took, and note what came of it, and how long the service took."""
+    ) -> CosyError | None:
+        """Give back what `enter` took, and note what came of it, and how long the service took;
+        return what that says about the endpoint."""
         station = visit.station
         if visit.holds:
             self.entry.give_back(station)
         now = self.clock.now()
-        verdict = station.settle(visit, verdict, now, seconds, texts)
+        return station.settle(visit, verdict, now, seconds, texts)
+
+    def judge(
+        self,
+        visit: Visit,
+        texts: Sequence[Utterance],
+        results: Sequence[Result],
+        verdict: CosyError | None,
+        seconds: float,
+    ) -> None:
+        """Note how well and fast the station spoke, where there are others to choose from;
+        `verdict` as `leave` returned it."""
+        station = visit.station
         if station.company is not None:
-            station.judge(texts, results, verdict, visit.sent, now, seconds)
+            station.judge(texts, results, verdict, visit.sent, self.clock.now(), seconds)
 
     def enter_again(
         self,
@@ -184,7 +208,7 @@ class Attempter:
 
     def _send(
         self, job: Job, utterances: Sequence[Utterance], visit: Visit, number: int
-    ) -> Sequence[Result]:
+    ) -> tuple[Sequence[Result], Timing]:
         job.depart()
         station = visit.station
         texts = [utterance.text for utterance in utterances]
@@ -225,7 +249,7 @@ class Attempter:
             if len(good) < len(results):
                 self.tell_refused(timing, results)
             room.keep(sum([len(audio.data) for audio in good]))
-            return results
+            return results, timing
         finally:
             room.leave()
 

@@ -75,22 +75,29 @@ class Permits:
         """
         if cost > self._most:
             cost = self._most
-        with self._lock:
-            if self._closed:
-                raise ClosedError("the client is closed")
-            if self._fits(cost) and not self._urgent and (urgent or not self._normal):
-                self._free -= cost
-                return True
-            if seconds <= 0:
-                return False
-            waiter = _Waiter(cost, key, again)
-            queues = self._urgent if urgent else self._normal
-            line = queues.setdefault(key, deque())
-            if again:
-                line.insert(_count_again(line), waiter)
-            else:
-                line.append(waiter)
-        return self._wait(waiter, queues, seconds)
+        taken = False
+        try:
+            with self._lock:
+                if self._closed:
+                    raise ClosedError("the client is closed")
+                if self._fits(cost) and not self._urgent and (urgent or not self._normal):
+                    self._free -= cost
+                    taken = True
+                    return True
+                if seconds <= 0:
+                    return False
+                waiter = _Waiter(cost, key, again)
+                queues = self._urgent if urgent else self._normal
+                line = queues.setdefault(key, deque())
+                if again:
+                    line.insert(_count_again(line), waiter)
+                else:
+                    line.append(waiter)
+            return self._wait(waiter, queues, seconds)
+        except BaseException:
+            if taken:  # Ctrl-C on the way out
+                self.release(cost)
+            raise
 
     def release(self, cost: int = 1) -> None:
         """Give permits back and hand them to whoever is next."""

@@ -9,21 +9,25 @@ company. Callers only wait; each leaves when its own time is up, and the batch g
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import threading
 import weakref
 from collections.abc import Sequence
 
+from ..atomic import Flag, on_main_thread
 from ..errors import ClosedError, CosyError
-from ..events import TextFailed, TextsShared
-from ..models import Outcome, Utterance, text_hash
+from ..models import Outcome, Utterance
 from ..policies import Deadline
+from ..user_code import goes_on
 from .caller import Caller
 from .crew import Crew
 from .gate import Gate
-from .job import Job, failed
-from .line import Line, Packing, SharedJob
+from .job import failed
+from .line import Line, Packing, SharedJob, as_event, late, on_its_way
 from .singleflight import Flight, Ticket, Waiter, outlasting, share
+from .small_call import Part
 
 __all__ = ["Coalescer"]
 
@@ -52,6 +56,8 @@ class Coalescer:
         # Ends the linger of the worker at the door.
         self._bell: threading.Event | None = None
         self._rings_at = math.inf
+        # There are tickets whose time begins when their batch leaves.
+        self._restarts = False
 
     # -- callers --------------------------------------------------------------------------------
 
@@ -118,6 +124,27 @@ class Coalescer:
         if rings:
             self._set_alarm(at)
 
+    def join_all(self, parts: Sequence[Part]) -> None:
+        """Stand in line with all texts of a call at once, so that one batch can take them.
+
+        No two of them are one flight: a call may want several takes of a text. Ctrl-C as in `join`.
+        """
+        try:
+            with self._lock:
+                self._restarts = True
+                for part in parts:
+                    flight = self._flights[part] = Flight(part.text, part, [part])
+                    self._line.append(flight)
+                bell = self._bell if self._line.full else None
+                asks = self._asks()
+            if asks:
+                self._call_worker()
+            if bell is not None:
+                bell.set()
+        except BaseException:
+            self._clear_door()
+            raise
+
     def wait(self, utterance: Utterance, waiter: Waiter) -> Outcome:
         """Wait for the outcome; leave when the time is up."""
         left = waiter.deadline.remaining(self._crew.clock.now())
@@ -132,42 +159,21 @@ class Coalescer:
         assert waiter.outcome is not None
         return waiter.outcome
 
-    def leave(self, ticket: Ticket) -> bool:
-        """Stop waiting; return False when the outcome is being told just now."""
+    def leave(self, ticket: Ticket, *, unless_sent: bool = False) -> bool:
+        """Stop waiting; return False when the outcome is being told just now, or the text is on its
+        way and only others are to be taken back."""
         with self._lock:
             flight = ticket.flight
             if flight is None or ticket not in flight.tickets:
                 return False
-            idle = self._abandon(flight, ticket)
-        if idle is not None:
-            idle.stop.set()
-        return True
-
-    def withdraw(self, ticket: Ticket) -> bool:
-        """Stop waiting if the text is not on its way yet; return whether it is not."""
-        with self._lock:
-            flight = ticket.flight
-            if flight is None or ticket not in flight.tickets or _on_its_way(flight):
+            if unless_sent and on_its_way(flight):
                 return False
-            idle = self._abandon(flight, ticket)
-        if idle is not None:
-            idle.stop.set()
+            self._abandon(flight, ticket)
         return True
 
     def _late(self, ticket: Ticket) -> Outcome:
         """Return the outcome of a ticket that left because its time was up."""
-        flight = ticket.flight
-        assert flight is not None
-        utterance, job = flight.utterance, flight.job
-        phase = "waiting for its turn in a batch"
-        if _on_its_way(flight):
-            phase = "waiting for the service"
-        elif self._gate is not None and job is None:
-            phase = f"waiting for one of the tenant's {self._gate.limit} places"
-        error = ticket.deadline.error(phase)
-        if job is not None:
-            error = error.with_details(attempts=tuple(job.tries.get(utterance.index, ())))
-        outcome = failed(Utterance(0, utterance.text), error)
+        outcome = late(ticket, self._gate)
         self._count(outcome)
         return outcome
 
@@ -183,8 +189,10 @@ class Coalescer:
                 if job.open:  # or its caller gave up before, and has counted it
                     self._flying -= 1
                 job.open = 0
-            elif self._line or len(stay) < job.open:
-                job.load(stay + self._line.take(stay, self._crew.most(self._packing.max_texts)))
+            elif self._line or len(stay) < job.open or self._restarts:
+                stay += self._line.take(stay, self._crew.most(self._packing.max_texts))
+                self._restart(stay)
+                job.load(stay)
             asks = self._asks()
         if asks:
             self._call_worker()
@@ -241,7 +249,9 @@ class Coalescer:
             job.stop.set()
         try:
             self._caller.run(job)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if goes_on(error):
+                raise
             job.end(error)
         finally:
             crew.stops.discard(job.stop)
@@ -255,7 +265,7 @@ class Coalescer:
             left = self._line.oldest + self._packing.linger - now
             if left <= 0:
                 return
-            bell = self._bell = threading.Event()
+            bell = self._bell = Flag()
         self._crew.clock.wait(bell, left)
 
     def _board(self) -> SharedJob | None:
@@ -265,6 +275,7 @@ class Coalescer:
             if not flights:
                 return None
             self._flying += 1
+            self._restart(flights)
             return SharedJob(self, flights, self._packing)
 
     def _refuse(self, error: CosyError) -> None:
@@ -287,6 +298,13 @@ class Coalescer:
         self._attended = True
         return True
 
+    def _restart(self, flights: Sequence[Flight]) -> None:
+        """Let the time of those begin now whose time counts from their sending."""
+        if self._restarts:
+            now = self._crew.clock.now()
+            for ticket in [ticket for flight in flights for ticket in flight.tickets]:
+                ticket.depart(now)
+
     def _end(self, flight: Flight, deadline: Deadline, outcome: Outcome | None) -> list[Ticket]:
         """Take a flight off; return those who are told. Who has time left stands in line again."""
         self._forget(flight)
@@ -302,19 +320,18 @@ class Coalescer:
         self._flights[again.key] = again
         return [ticket for ticket in tickets if ticket not in rest]
 
-    def _abandon(self, flight: Flight, ticket: Ticket) -> Job | None:
-        """Take a ticket back; return the flight's job when that was the last one of all its texts.
+    def _abandon(self, flight: Flight, ticket: Ticket) -> None:
+        """Take a ticket back; stop the flight's job when that was the last one of all its texts.
 
         A flight that nobody waits for is not joined any more.
         """
         flight.tickets.remove(ticket)
         if flight.tickets or flight.led:
-            return None
+            return
         self._forget(flight)
         job = flight.job
-        if not isinstance(job, SharedJob) or any(each.tickets for each in job.flights):
-            return None
-        return job
+        if isinstance(job, SharedJob) and not any(each.tickets for each in job.flights):
+            job.stop.set()  # it has no lock
 
     def _forget(self, flight: Flight) -> None:
         if self._flights.get(flight.key) is flight:
@@ -323,10 +340,16 @@ class Coalescer:
     # -- outside of it --------------------------------------------------------------------------
 
     def _call_worker(self) -> None:
-        if self._gate is None:
+        gate, urgent = self._gate, self._packing.interactive
+        if gate is None:
             self._start()
-        else:
-            self._gate.enter_later(self._start, urgent=self._packing.interactive)
+            return
+        enter = functools.partial(gate.enter_later, self._start, urgent=urgent)
+        if on_main_thread():  # Ctrl-C must not find it with a tenant's place
+            with contextlib.suppress(ClosedError):
+                self._crew.workers.submit(enter)
+                return
+        enter()
 
     def _start(self) -> None:
         wanted = threading.Lock()
@@ -338,8 +361,7 @@ class Coalescer:
                 self._gate.release()
             self._refuse(error)
         except BaseException:  # Ctrl-C: the worker may have been called, or not
-            if wanted.acquire(blocking=False) and self._gate is not None:
-                self._gate.release()
+            wanted.acquire(blocking=False)
             raise
 
     def _set_alarm(self, at: float) -> None:
@@ -351,7 +373,6 @@ class Coalescer:
     def _expire(self) -> None:
         """Fail the futures whose time is up: no thread waits for them that could leave."""
         now = self._crew.clock.now()
-        idle: list[Job | None] = []
         with self._lock:
             waiting = [
                 ticket
@@ -363,11 +384,8 @@ class Coalescer:
             later = [ticket.deadline.at for ticket in waiting if ticket.deadline.at > now]
             for ticket in due:
                 assert ticket.flight is not None
-                idle.append(self._abandon(ticket.flight, ticket))
+                self._abandon(ticket.flight, ticket)
             at = self._rings_at = min(later, default=math.inf)
-        for job in idle:
-            if job is not None:
-                job.stop.set()
         for ticket in due:
             ticket.tell(self._late(ticket))
         if at < math.inf:
@@ -381,13 +399,4 @@ class Coalescer:
             ticket.tell(own)
 
     def _count(self, outcome: Outcome) -> None:
-        chars = len(outcome.text)
-        if outcome.error is None:
-            self._crew.observer.on_event(TextsShared(1, chars))
-        else:
-            event = TextFailed(text_hash(outcome.text), chars, outcome.error)
-            self._crew.observer.on_event(event)
-
-
-def _on_its_way(flight: Flight) -> bool:
-    return flight.led or (isinstance(flight.job, SharedJob) and flight.job.departed)
+        self._crew.observer.on_event(as_event(outcome))

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from ..atomic import Flag
 from ..clock import Clock
 from ..config import PoolConfig
 from ..errors import CosyError
@@ -58,8 +59,8 @@ class Directory:
         self._seen: dict[str, dict[str, float]] = {url: {} for url in urls}
         self._looked = -_SPACING
         # Set once every name was looked up, with success or without, or the directory closed.
-        self.answered = threading.Event()
-        self._wake = threading.Event()
+        self.answered = Flag()
+        self._wake = Flag()
         # Guards: _keeper, the setting of _closed.
         self._lock = threading.Lock()
         self._keeper: threading.Thread | None = None

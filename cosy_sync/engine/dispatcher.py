@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..atomic import start_aside
 from ..clock import Clock
 from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
 from ..policies import Deadline, Unanimity
+from ..user_code import goes_on
 from .backlog import Backlog, Unbounded
 from .batcher import pack
 from .caller import Caller
 from .executor import Executor
 from .gate import Gate
-from .job import Job, Stop, failed
+from .job import ENDLESS, Job, Stop, failed
+from .ready import Ready
 
 __all__ = ["Dispatcher", "Terms"]
 
@@ -34,8 +36,6 @@ _MOST_DONE = 10_000
 _MOST_READY = 4_096
 # Texts in a row that cannot be sent, after which their outcomes are handed out first.
 _MOST_REFUSED = 64
-# Bulk work waits for a place as long as others before it are spoken.
-_ENDLESS = Deadline(0.0, math.inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class Dispatcher:
         self._clock = clock
         self._pid = os.getpid()
         self.stop = Stop()
-        self._ready: deque[Job] = deque()
+        self._ready = Ready(terms.gate)
         # A tenant's batch has its place from the start, so none of them may stand about.
         spare = 0 if terms.gate else min(terms.ahead // 4, _MOST_READY // packing.max_texts)
         self._most_jobs = terms.ahead + spare
@@ -101,7 +101,8 @@ class Dispatcher:
         most = terms.max_waiting
         self._backlog = Unbounded() if most is None else Backlog(most)
         self._glances = 0
-        self._ended = False
+        # The texts are at their end; and the call is.
+        self._ended = self._over = False
         # What ends the call after everything before it was handed out.
         self._last_error: BaseException | None = None
         # What every further text would end with, so that none is sent any more.
@@ -113,6 +114,7 @@ class Dispatcher:
 
         When the source of texts raises, what came before it is finished and yielded first.
         """
+        dropped = False
         try:
             while True:
                 self._refuse_child()
@@ -125,18 +127,39 @@ class Dispatcher:
                     break
             if self._last_error is not None:
                 raise self._last_error
+        except GeneratorExit:
+            dropped = True
+            raise
         finally:
-            if os.getpid() == self._pid:
-                self.stop.set()
-                self._leave_ready()
-                self._backlog.give_up()
+            if os.getpid() == self._pid and not self._over:
+                self._end_elsewhere() if dropped else self.end()
+
+    def end(self) -> None:
+        """Send nothing more; what is on its way ends by itself."""
+        self._over = True
+        self.stop.set()
+        self._ready.clear()
+        self._backlog.give_up()
 
     def finished(self) -> list[Outcome]:
         """Return what is finished and was not handed out yet, in input order."""
         self._open_mail()
         for job in self._jobs:
             self._note(list(job.outcomes))
-        return [self._done[index] for index in sorted(self._done)]
+        outcomes = [self._done[index] for index in sorted(self._done)]
+        for outcome in outcomes:
+            if outcome.audio is not None:
+                detach(outcome.audio)
+        return outcomes
+
+    def _end_elsewhere(self) -> None:
+        """End it from within a finaliser, perhaps: the collector comes at any line of any thread,
+        also where a lock is held that is needed here. So another thread does it."""
+        self.stop.set()
+        try:
+            start_aside(self.end, "cosy-reaper")
+        except RuntimeError:  # out of threads
+            self.end()
 
     # -- sending --------------------------------------------------------------------------------
 
@@ -163,13 +186,15 @@ class Dispatcher:
         except StopIteration:
             self._ended = True
         except Exception as error:
+            if not self._terms.lazy:  # not out of the texts, which are all there: a signal's
+                raise
             self._ended, self._last_error = True, error
         return None
 
     def _send(self, batch: list[Utterance]) -> None:
         job = self._job(batch)
         try:
-            while not self._enter(job):
+            while not self._ready.enter(job, self._jobs, 0.0 if self._jobs else self._glance()):
                 if self._jobs:
                     self._collect()
                 else:
@@ -195,23 +220,9 @@ class Dispatcher:
             backlog=self._backlog,
         )
         if not terms.interactive:
-            job.queue_deadline = terms.within or _ENDLESS
+            job.queue_deadline = terms.within or ENDLESS
         job.record, job.alone = self._record, terms.alone
         return job
-
-    def _enter(self, job: Job) -> bool:
-        """Let a batch stand ready once it has its tenant's place; return whether it got that."""
-        gate, inside = self._terms.gate, False
-        try:
-            inside = gate is None or gate.acquire(seconds=0.0 if self._jobs else self._glance())
-            if inside:
-                self._jobs.add(job)
-                self._ready.append(job)
-        except BaseException:  # Ctrl-C: what stands ready gives its place back by itself
-            if inside and gate is not None and job not in self._ready:
-                gate.release()
-            raise
-        return inside
 
     def _submit(self) -> None:
         """See to it that a worker comes for what stands ready."""
@@ -252,9 +263,8 @@ class Dispatcher:
 
     def _next_job(self) -> Job | None:
         while True:
-            if self._verdict is None:
-                with contextlib.suppress(IndexError):
-                    return self._ready.popleft()
+            if self._verdict is None and (job := self._ready.take()) is not None:
+                return job
             with self._lock:
                 if not self._ready or self._verdict is not None:
                     self._serving -= 1
@@ -266,9 +276,10 @@ class Dispatcher:
             self._caller.run(job)
         except BaseException as error:
             job.end(error)
+            if goes_on(error):
+                raise
         finally:
-            if self._terms.gate is not None:
-                self._terms.gate.release()
+            self._ready.leave(job)
             if job.hopeless is not None and self._terms.alone:
                 self._verdict = job.hopeless
             if self._record.verdict is not None:
@@ -336,26 +347,15 @@ class Dispatcher:
         while self._mail:
             job = self._mail.popleft()
             if job in self._jobs:  # or it was given up before
-                self._jobs.remove(job)
                 self._note(job.outcomes)
+                self._jobs.remove(job)
         return found
 
     def _dismiss(self, error: CosyError) -> None:
         """Refuse what stands ready."""
-        for job in self._leave_ready():
+        for job in self._ready.clear():
             self._jobs.remove(job)
             self._refuse_unsent(job.texts, error)
-
-    def _leave_ready(self) -> list[Job]:
-        """Return what stands ready, without its places at the tenant's gate."""
-        left: list[Job] = []
-        while True:
-            try:
-                left.append(self._ready.popleft())
-            except IndexError:
-                return left
-            if self._terms.gate is not None:
-                self._terms.gate.release()
 
     def _note(self, outcomes: Iterable[Outcome]) -> None:
         for outcome in outcomes:
@@ -388,7 +388,7 @@ class Dispatcher:
     def _hand_out(self) -> Iterator[Outcome]:
         while self._next in self._done:
             self._refuse_child()
-            outcome = self._done.pop(self._next)
+            index, outcome = self._next, self._done[self._next]
             self._next += 1
             size = 0
             if outcome.audio is not None:
@@ -396,3 +396,5 @@ class Dispatcher:
                 size = len(outcome.audio.data)
             self._backlog.hand_out(self._next, size)
             yield outcome
+            # Only now: an exception on its way to the caller, from a signal say, must not lose it.
+            del self._done[index]

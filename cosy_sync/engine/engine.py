@@ -9,7 +9,6 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -22,13 +21,14 @@ from ..models import Audio, Outcome, Utterance
 from ..policies import AcceptedKeys, Deadline, HedgePolicy, RetryBudget, RetryPolicy
 from ..wires.base import Wire
 from .alarms import Alarms
+from .asking import asking, has_place
 from .attempt import Attempter
 from .budget import Permits
 from .caller import Caller
 from .cluster import Cluster, Ways
 from .crew import Crew
 from .dispatcher import Dispatcher, Terms
-from .executor import SerialExecutor, ThreadExecutor
+from .executor import SerialExecutor
 from .gate import Gate, Gates
 from .hedger import Hedger
 from .interactive import Interactive, Lookups
@@ -36,6 +36,7 @@ from .parked import ParkedExecutor
 from .ports import Attempts, Sender
 from .seats import Seats
 from .sizes import ReplyBounds
+from .small_call import SmallCall
 from .speech import Speech
 from .splitting import Splitter
 from .streamer import Listener, Streamer
@@ -47,6 +48,8 @@ _GRACE = 5.0
 # Configurations whose callers are kept. A program that makes more (headers of its own for each
 # request, say) must not grow for ever.
 _MOST_CALLERS = 256
+# Calls of many texts after which those that ended are forgotten.
+_MANY = 64
 
 _Held = TypeVar("_Held")
 
@@ -102,11 +105,11 @@ class Engine:
         self._connections = Permits(most) if grows or places > most else None
         self.workers = most if grows else min(places, most)
         serial = config.serial
-        make = SerialExecutor if serial else functools.partial(ThreadExecutor, self.workers)
+        make = SerialExecutor if serial else functools.partial(ParkedExecutor, self.workers)
         # Bulk batches may sleep on their workers; single texts have workers of their own, and so
         # have the callbacks of users, which may take their time.
-        self._bulk, self._calls = make(), make()
-        self._single = SerialExecutor() if serial else ParkedExecutor(self.workers)
+        self._bulk, self._calls, self._single = make(), make(), make()
+        self.vacate = self._bulk.vacate
         # Of two attempts of a late call one is left behind, so both run on workers of their own.
         self._legs = ParkedExecutor(2 * self.workers)
         self._memory = Permits(limits.max_bytes_in_flight)
@@ -117,7 +120,8 @@ class Engine:
         # Written as a whole, without the lock: whichever thread's it is, it is a right one.
         self._latest: tuple[ClientConfig, Caller, Caller] | None = None
         self._gates = Gates()
-        self._stops: weakref.WeakSet[threading.Event] = weakref.WeakSet()
+        # No WeakSet: Ctrl-C in a weak reference's callback is lost.
+        self._stops: list[weakref.ref[threading.Event]] = []
         self._closed = False
         crew = Crew(
             workers=self._single,
@@ -142,18 +146,27 @@ class Engine:
         *,
         within: float | None = None,
         lazy: bool = False,
-    ) -> Dispatcher:
+    ) -> Dispatcher | SmallCall:
         """Prepare a call of many texts; its `outcomes()` do the work.
 
-        An outcome among the texts is handed out in its place. A lazy call bounds what it holds;
-        of another one the caller keeps all the audio anyway.
+        Texts that fill less than half a batch share batches with those of other calls. An outcome
+        among the texts is handed out in its place. A lazy call bounds what it holds; of another one
+        the caller keeps all the audio anyway.
         """
-        limits = config.limits
-        gate = self._gate(config)
+        limits, until = config.limits, None
+        if within is not None:
+            until = Deadline(self._clock.now(), within, "within")
+        # In the user's check it runs on its thread: workers may all be busy with checks.
+        alone = asking.job is not None
+        if isinstance(texts, list) and not alone and _is_small(texts, config):
+            call = self._interactive.share_few(texts, config, until)
+            self._watch(call.stop)
+            return call
+        gate = None if has_place(config.tenant or "") else self._gate(config)
         places = self.cluster.places(min(config.deadline, config.timeouts.connect))
         terms = Terms(
             deadline=config.deadline,
-            within=None if within is None else Deadline(self._clock.now(), within, "within"),
+            within=until,
             interactive=config.priority == "interactive",
             lazy=lazy,
             alone=len(self._supplies.endpoints) == 1,
@@ -161,18 +174,19 @@ class Engine:
             gate=gate,
             ahead=min(places, gate.limit if gate else places),
             # Serial work runs on the caller's thread: nobody could make room meanwhile.
-            max_waiting=limits.max_bytes_waiting if lazy and not config.serial else None,
+            max_waiting=None if alone or config.serial or not lazy else limits.max_bytes_waiting,
             limit=self.cluster.batch_limit,
         )
-        dispatcher = Dispatcher(
-            texts, config.batch, terms, self._caller(config), self._bulk, self._clock
-        )
+        workers = SerialExecutor() if alone else self._bulk
+        caller = self._caller(config)
+        dispatcher = Dispatcher(texts, config.batch, terms, caller, workers, self._clock)
         self._watch(dispatcher.stop)
         return dispatcher
 
-    def busy(self) -> AbstractContextManager[None]:
-        """Make close() wait for a call of many texts, also between two of its batches."""
-        return self._bulk.busy()
+    def occupy(self, call: object) -> None:
+        """Make close() wait for a call of many texts, also between two of its batches, until
+        `vacate(call, None)`."""
+        self._bulk.occupy(call)
 
     def run_one(self, utterance: Utterance, config: ClientConfig) -> Outcome:
         """Bring one text to its outcome; see Interactive."""
@@ -267,7 +281,9 @@ class Engine:
         with self._lock:
             if self._closed:
                 raise ClosedError("the client is closed; make a new one")
-            self._stops.add(stop)
+            if len(self._stops) % _MANY == 0:  # now and then
+                self._stops = [known for known in self._stops if known() is not None]
+            self._stops.append(weakref.ref(stop))
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -303,9 +319,10 @@ class Engine:
         """End everything that waits: for a permit, for a turn, for a reply."""
         with self._lock:
             self._closed = True
-            stops = list(self._stops)
+            stops = [known() for known in self._stops]
         for stop in stops:
-            stop.set()
+            if stop is not None:
+                stop.set()
         self._interactive.cut()
         for permits in (self._memory, self._submitted, self._connections):
             if permits is not None:
@@ -329,6 +346,15 @@ class Engine:
     def in_flight(self) -> int:
         """Return how many requests are under way."""
         return sum(station.slots.used for station in self.cluster.everybody())
+
+
+def _is_small(texts: Sequence[Utterance | Outcome], config: ClientConfig) -> bool:
+    """Return whether texts fill less than half a batch, and may share one with others."""
+    batch = config.batch
+    if config.serial or not config.coalesce.enabled or 2 * len(texts) >= batch.max_texts:
+        return False
+    chars = sum([len(text.text) for text in texts if isinstance(text, Utterance)])
+    return 0 < 2 * chars < batch.max_chars
 
 
 def _caller_key(config: ClientConfig) -> object:

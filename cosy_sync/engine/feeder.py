@@ -51,5 +51,6 @@ class Feeder:
         if not isinstance(piece, str):
             kind = type(piece).__name__
             raise InvalidTextError(f"expected pieces of a text, got {kind}")
+        piece = str.__str__(piece)  # its characters: methods of a subclass may do anything
         if piece:
             self.pieces.append(piece)

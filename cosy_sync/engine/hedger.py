@@ -12,6 +12,7 @@ from ..events import HedgeFinished
 from ..models import Audio, Utterance
 from ..policies import HedgePolicy
 from ..wires.base import Wire
+from .asking import asking
 from .attempt import Attempter
 from .cluster import Cluster
 from .executor import Executor
@@ -60,13 +61,20 @@ class _Leg(Job):
             self.deadline, self.taken_up = self._job.deadline, self._job.taken_up
             self._mail.put(_News())
 
+    def arrive(self) -> None:
+        """Tell whoever counts the time that the service needs no more of it."""
+        if self._mail is not None:
+            self._mail.put(_News(arrived=True))
+
 
 @dataclass(frozen=True)
 class _News:
-    """What became of an attempt at a station; without a station: the first one was sent."""
+    """What became of an attempt at a station; without a station: the first one was sent, or its
+    reply arrived."""
 
     station: Station | None = None
     answer: _Answer = ()
+    arrived: bool = False
 
 
 @dataclass(kw_only=True)
@@ -135,7 +143,8 @@ class Hedger:
         Waits, and raises, like the attempts. Where both fail, it is the first one's error.
         """
         now = self.attempter.clock.now()
-        single = job.interactive and job.backlog is None
+        # A call out of a check must not wait for legs on which other checks run.
+        single = job.interactive and job.backlog is None and asking.job is None
         if not single or self.budget is None or self.policy.delay(1, now) is None:
             results = self.attempter.attempt(job, texts, station, number)
             self._note(texts, results)
@@ -173,7 +182,7 @@ class Hedger:
                 race.answers[news.station] = news.answer
                 continue
             delay = self.policy.delay(_longest(race.texts), clock.now())
-            late_at = None if delay is None else clock.now() + delay
+            late_at = None if delay is None or news.arrived else clock.now() + delay
 
     def _hedge(self, race: _Race) -> None:
         now = self.attempter.clock.now()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
@@ -13,6 +13,8 @@ from ..errors import ClosedError, ShedError
 from ..events import TextFailed
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline
+from ..user_code import goes_on
+from .asking import asking, has_place
 from .caller import Caller
 from .coalescer import Coalescer
 from .crew import Crew
@@ -22,6 +24,7 @@ from .job import Job, Stop, failed
 from .line import Packing
 from .seats import Seat, Seats
 from .singleflight import Flight, Promise, TextFuture, Waiter
+from .small_call import SmallCall
 
 __all__ = ["Interactive", "Lookups"]
 
@@ -68,7 +71,7 @@ class Interactive:
     def run_one(self, utterance: Utterance, config: ClientConfig) -> Outcome:
         """Bring one text to its outcome; waits at most until its deadline."""
         deadline = self._deadline(config)
-        if config.serial:
+        if config.serial or asking.job is not None:
             return self._run_here(utterance, config, deadline)
         coalescer = self._coalescer(config)
         if threading.current_thread() is threading.main_thread():
@@ -76,7 +79,7 @@ class Interactive:
         flight = coalescer.take_off(utterance)
         if flight is not None:
             return self._lead(coalescer, flight, config, deadline)
-        if self._crew.workers.is_inside():  # in a check of the user's, say: it must not wait
+        if self._crew.workers.is_inside():  # in an observer, say: it must not wait
             return self._run_here(utterance, config, deadline)
         waiter = Waiter(deadline)
         try:
@@ -99,7 +102,8 @@ class Interactive:
         """
         deadline = self._deadline(config)
         promise = Promise(deadline, TextFuture(), self._calls)
-        coalescer = None if config.serial else self._coalescer(config)
+        alone = config.serial or asking.job is not None
+        coalescer = None if alone else self._coalescer(config)
         future = promise.future
 
         def ended(_: Future[Audio]) -> None:
@@ -110,8 +114,9 @@ class Interactive:
         future.when_ended(ended)
         if callback is not None:
             future.add_done_callback(callback)
-        seat = self._take_seat(utterance, config, promise, coalescer)
+        seat = self._make_seat(utterance, config, promise, coalescer)
         try:
+            self._take_seat(seat, utterance, config)
             # Before anybody is told: who gets the result may submit the next text at once.
             promise.release = functools.partial(self._submitted.leave, seat)
             if coalescer is None:
@@ -125,7 +130,17 @@ class Interactive:
             raise
         return future
 
-    def _take_seat(
+    def share_few(
+        self,
+        texts: Sequence[Utterance | Outcome],
+        config: ClientConfig,
+        within: Deadline | None,
+    ) -> SmallCall:
+        """Prepare a call of few texts, which share batches with those of others."""
+        coalescer = self._coalescer(config)
+        return SmallCall(texts, config.deadline, within, coalescer, self._crew.clock)
+
+    def _make_seat(
         self,
         utterance: Utterance,
         config: ClientConfig,
@@ -133,14 +148,16 @@ class Interactive:
         coalescer: Coalescer | None,
     ) -> Seat:
         def give_up(error: ShedError) -> bool:
-            if coalescer is None or not coalescer.withdraw(promise):
+            if coalescer is None or not coalescer.leave(promise, unless_sent=True):
                 return False
             self._submitted.leave(seat)
             promise.tell(self._failed(utterance, error))
             return True
 
-        urgent = config.priority != "bulk"
-        seat = Seat(give_up, tenant=config.tenant or "", urgent=urgent)
+        seat = Seat(give_up, tenant=config.tenant or "", urgent=config.priority != "bulk")
+        return seat
+
+    def _take_seat(self, seat: Seat, utterance: Utterance, config: ClientConfig) -> None:
         # A worker must not wait.
         inside = any(each.is_inside() for each in (self._calls, self._crew.workers, self._bulk))
         try:
@@ -149,7 +166,6 @@ class Interactive:
             final = self._failed(utterance, error).error
             assert final is not None
             raise final from None
-        return seat
 
     def _failed(self, utterance: Utterance, error: ShedError) -> Outcome:
         """Return the outcome of a text that was not taken on, or lost its seat; tell of it."""
@@ -251,7 +267,7 @@ class Interactive:
             stop=stop or self._crew.cut,
         )
         gate = self._lookups.gate(config)
-        if gate is None:
+        if gate is None or has_place(job.tenant):
             self._run(job, config)
             return job.outcomes[0]
         left = deadline.remaining(self._crew.clock.now())
@@ -268,7 +284,9 @@ class Interactive:
     def _run(self, job: Job, config: ClientConfig) -> None:
         try:
             self._lookups.caller(config).run(job)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if goes_on(error):
+                raise
             job.end(error)
 
     # -- what callers share ---------------------------------------------------------------------

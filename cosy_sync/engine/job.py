@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..atomic import Flag
 from ..errors import CosyError, RefusedError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
 from ..policies import Call, Deadline, FirstTry, Unanimity
@@ -14,10 +16,10 @@ from .backlog import Backlog
 if TYPE_CHECKING:
     from .station import Station
 
-__all__ = ["Job", "Stop", "failed", "unexpected"]
+__all__ = ["ENDLESS", "Job", "Stop", "failed", "unexpected"]
 
 
-class Stop(threading.Event):
+class Stop(Flag):
     """Set when nobody wants the rest any more; sets what is attached to it as well."""
 
     def __init__(self) -> None:
@@ -43,6 +45,8 @@ class Stop(threading.Event):
 
 
 _UNSENT = Call()
+# Bulk work waits for a place as long as others before it are spoken.
+ENDLESS = Deadline(0.0, math.inf)
 
 
 class Job:
@@ -186,6 +190,9 @@ class Job:
                 raise RefusedError("not sent: every text of its call is refused", retryable=False)
             self.number = record.begin()
         self.queue_deadline = None
+
+    def arrive(self) -> None:
+        """Note that the reply is there, and only the user's check follows."""
 
     def deliver(self) -> None:
         """Hand out the outcomes so far: the job goes on to wait for the others."""

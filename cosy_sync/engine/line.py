@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..errors import RefusedError
-from ..models import Outcome
-from .job import Job, Stop
-from .singleflight import Flight
+from ..events import TextFailed, TextsShared
+from ..models import Outcome, Utterance, text_hash
+from .gate import Gate
+from .job import ENDLESS, Job, Stop, failed
+from .singleflight import Flight, Ticket
 
-__all__ = ["Line", "Packing", "SharedJob"]
+__all__ = ["Line", "Packing", "SharedJob", "as_event", "late", "on_its_way"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +109,8 @@ class SharedJob(Job):
             tenant=packing.tenant,
             stop=Stop(),
         )
+        if not packing.interactive:
+            self.queue_deadline = ENDLESS
         self._boarding = boarding
         self._told = 0
         self.departed = False
@@ -138,6 +142,7 @@ class SharedJob(Job):
         """Take along who joined meanwhile. Raises RefusedError when all have left."""
         if not self.departed and not self._boarding.depart(self):
             raise RefusedError("not sent: nobody waits for it any more", retryable=False)
+        self.queue_deadline = None
 
     def deliver(self) -> None:
         """Tell the callers whose outcome is known."""
@@ -145,3 +150,32 @@ class SharedJob(Job):
         if told < self._told:
             news = self.outcomes[told:]
             self._boarding.land(self, [(self.flights[o.index], o) for o in news])
+
+
+def on_its_way(flight: Flight) -> bool:
+    """Return whether a text may have been sent."""
+    return flight.led or (isinstance(flight.job, SharedJob) and flight.job.departed)
+
+
+def late(ticket: Ticket, gate: Gate | None) -> Outcome:
+    """Return the outcome of a ticket whose time was up, which says what it waited for."""
+    flight = ticket.flight
+    assert flight is not None
+    utterance, job = flight.utterance, flight.job
+    phase = "waiting for its turn in a batch"
+    if on_its_way(flight):
+        phase = "waiting for the service"
+    elif gate is not None and job is None:
+        phase = f"waiting for one of the tenant's {gate.limit} places"
+    error = ticket.deadline.error(phase)
+    if job is not None:
+        error = error.with_details(attempts=tuple(job.tries.get(utterance.index, ())))
+    return failed(Utterance(0, utterance.text), error)
+
+
+def as_event(outcome: Outcome) -> TextsShared | TextFailed:
+    """Return what observers are told of the outcome of a text that no job has counted."""
+    chars = len(outcome.text)
+    if outcome.error is None:
+        return TextsShared(1, chars)
+    return TextFailed(text_hash(outcome.text), chars, outcome.error)

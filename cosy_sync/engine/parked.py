@@ -3,137 +3,144 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 import threading
 from collections import deque
-from collections.abc import Callable
 
+from ..atomic import on_main_thread, release_last, start_thread
 from ..errors import ClosedError
 from .executor import Executor, Task
 
 __all__ = ["ParkedExecutor"]
 
-_Work = tuple[Task, object]
-
-
-class _Worker:
-    """A thread's place. `gate` stands locked until there is work, or the end; `work` is what it
-    does, None while it stands parked."""
-
-    __slots__ = ("gate", "thread", "work")
-
-    def __init__(self, work: _Work, serve: Callable[[_Worker], None]) -> None:
-        self.work: _Work | None = work
-        self.gate = threading.Lock()
-        self.gate.acquire()
-        self.thread = threading.Thread(
-            target=serve, args=(self,), name=f"cosy-worker-{id(self)}", daemon=True
-        )
-
 
 class ParkedExecutor(Executor):
     """At most `workers` threads, each started when it is first needed.
 
-    A task goes straight to the thread that was parked last; a queue between them would cost as
-    much as the rest of the hand-over. Nobody waits for these threads at the end of the program:
-    what they did was cut off by then.
+    A task is queued, and the thread that was parked last is woken for it, or a new one started.
+    Nobody waits for these threads at the end of the program: what they did was cut off by then.
+
+    A worker is starting, running or parked. It parks under the lock, and only when nothing is
+    queued; whoever queues wakes it under the lock. Ctrl-C between the two leaves a task queued that
+    nobody was woken for: the next who submits, drains or closes sees to it.
     """
 
     def __init__(self, workers: int) -> None:
         super().__init__()
-        self._workers = workers
-        # Guards everything below, and every worker's `work`.
+        # Guards: _closed, _threads, and that nobody parks while something is queued.
         self._lock = threading.Lock()
-        self._parked: list[_Worker] = []
-        self._queue: deque[_Work] = deque()
+        self._queue: deque[Task] = deque()
+        # A locked lock for each worker that stands parked.
+        self._parked: deque[threading.Lock] = deque()
+        # An entry for each thread that may still be started.
+        self._places: list[tuple[()]] = [()] * workers
+        self._numbers = itertools.count()
         self._threads: list[threading.Thread] = []
         self._closed = False
+
+    @property
+    def contended(self) -> bool:
+        """Return whether a task waits for a worker."""
+        return bool(self._queue)
 
     def submit(self, task: Task) -> None:
         """Give the task to a parked thread, a new one, or the next that is free.
 
         Raises ClosedError.
         """
-        work = task, object()
-        taken: list[_Worker] = []
-        try:
-            self._pending.add(work[1])
-            self._submit(work, taken)
-        except BaseException:  # Ctrl-C, at any line
-            if not self._give_back(work, taken):
-                self._pending.discard(work[1])
-            raise
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the client is closed; make a new one")
+            self._queue.append(task)
+            if self._parked:
+                release_last(self._parked)
+                return
+        if self._places:
+            self._grow()
 
     def close(self) -> None:
         """Take no more tasks and end the threads; a task that still runs is left to itself."""
         with self._lock:
             self._closed = True
-            parked, self._parked = self._parked, []
-            threads = self._threads
-        for worker in parked:
-            worker.gate.release()
+            while self._parked:
+                release_last(self._parked)
+            threads = list(self._threads)
         if self.drain(0) and not self.is_inside():
             for thread in threads:
                 thread.join()
 
-    def _submit(self, work: _Work, taken: list[_Worker]) -> None:
-        """Hand the work over; `taken` holds the worker as soon as it belongs to nobody else."""
+    def _is_idle(self) -> bool:
+        # In this order: a worker is pending before it takes anything out of the queue.
+        if not self._queue:
+            return super()._is_idle()
         with self._lock:
-            if self._closed:
-                raise ClosedError("the client is closed; make a new one")
             parked = bool(self._parked)
             if parked:
-                # One step: Ctrl-C finds the worker here or there.
-                taken.extend(map(list.pop, [self._parked]))
-                taken[0].work = work
-            elif len(self._threads) >= self._workers:
-                self._queue.append(work)
-                return
-            else:
-                taken.append(_Worker(work, self._serve))
-                self._threads.append(taken[0].thread)
-        if parked:
-            taken[0].gate.release()
-        else:
-            self._start(taken[0].thread, work)
-
-    def _start(self, thread: threading.Thread, work: _Work) -> None:
-        try:
-            thread.start()
-        except RuntimeError:  # no thread could be started: this one does it
-            with self._lock:
-                self._threads.remove(thread)
-            self._run(*work)
-
-    def _give_back(self, work: _Work, taken: list[_Worker]) -> bool:
-        """Leave no worker behind that nobody would wake; return whether the work is done anyway."""
-        with self._lock:
-            for worker in taken:
-                if worker.thread.ident is None:
-                    with contextlib.suppress(ValueError):
-                        self._threads.remove(worker.thread)
-                elif worker.work is work:
-                    with contextlib.suppress(RuntimeError):  # it was rung already
-                        worker.gate.release()
-                    return True
-                elif worker.work is None and worker not in self._parked:
-                    self._parked.append(worker)
+                release_last(self._parked)
+        if not parked and self._places:
+            self._grow()
         return False
 
-    def _serve(self, worker: _Worker) -> None:
-        work = worker.work
-        while work is not None:
-            self._run(*work)
-            work = None  # whoever stands parked holds nothing of what is done
-            work = self._next(worker)
+    def _grow(self) -> None:
+        """Start a thread; where the machine has no more of them, this one does the work."""
+        try:
+            if on_main_thread():
+                # Thread.start waits for an Event, in which Ctrl-C could keep a lock for ever.
+                start_thread(self._places, self._launch)
+            else:
+                self._places.pop()
+                self._launch()
+        except IndexError:  # somebody else took the last place
+            return
+        except RuntimeError:
+            self._run_queue()
 
-    def _next(self, worker: _Worker) -> _Work | None:
+    def _launch(self) -> None:
+        """Start the thread of a place that was taken."""
+        name = f"cosy-worker-{next(self._numbers)}"
+        thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._places.append(())
+            self._run_queue()
+            return
         with self._lock:
-            worker.work = self._queue.popleft() if self._queue else None
-            if worker.work is not None or self._closed:
-                return worker.work
-            self._parked.append(worker)
+            self._threads.append(thread)
+
+    def _run_queue(self) -> None:
+        with self.busy(), contextlib.suppress(IndexError):
+            while True:
+                self._run_here(self._queue.popleft())
+
+    # -- on a worker ----------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        gate = threading.Lock()
+        gate.acquire()
+        self._local.inside = 1
         while True:
-            worker.gate.acquire()
-            # It may have been rung once too often.
-            if (work := worker.work) is not None or self._closed:
-                return work
+            self.occupy(gate)
+            self._work()
+            with self._lock:
+                if self._queue:
+                    continue
+                self.vacate(gate, None)
+                if self._closed:
+                    return
+                self._parked.append(gate)
+            gate.acquire()
+
+    def _work(self) -> None:
+        """Run what is queued; whoever stands parked holds nothing of what is done."""
+        while True:
+            try:
+                task = self._queue.popleft()
+            except IndexError:
+                return
+            try:
+                task()
+            except BaseException:  # a bug, as tasks catch their own: the worker lives
+                logging.getLogger("cosy_sync").exception("a worker's task failed")
+            del task

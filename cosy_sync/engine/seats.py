@@ -21,17 +21,18 @@ class Seat:
         urgent: Goes first, and may take the place of one that is not.
     """
 
-    __slots__ = ("_taken", "give_up", "tenant", "urgent")
+    __slots__ = ("_left", "give_up", "taken", "tenant", "urgent")
 
     def __init__(self, give_up: Callable[[ShedError], bool], *, tenant: str, urgent: bool) -> None:
         self.give_up: Callable[[ShedError], bool] | None = give_up
         self.tenant = tenant
         self.urgent = urgent
-        self._taken = threading.Lock()
+        self.taken = False
+        self._left = threading.Lock()
 
     def vacate(self) -> bool:
         """Return whether this is the first time: who gives it up may meet who ends the text."""
-        return self._taken.acquire(blocking=False)
+        return self.taken and self._left.acquire(blocking=False)
 
 
 class Seats:
@@ -63,17 +64,19 @@ class Seats:
         """
         kind = {"key": seat.tenant, "urgent": seat.urgent}
         if not self._sheds:
-            if not self._permits.acquire(seconds=seconds, **kind):  # type: ignore[arg-type]
+            seat.taken = self._permits.acquire(seconds=seconds, **kind)  # type: ignore[arg-type]
+            if not seat.taken:
                 raise self._error(f"and none ended within {seconds:g} s")
             return
-        while not self._permits.acquire(**kind):  # type: ignore[arg-type]
-            if not seat.urgent or not self._displace():
+        while not seat.taken:
+            seat.taken = self._permits.acquire(**kind)  # type: ignore[arg-type]
+            if not seat.taken and not (seat.urgent and self._displace()):
                 raise self._error("and LimitConfig(on_full='shed') lets no more wait")
         if not seat.urgent:
             self._yielding[seat] = None
 
     def leave(self, seat: Seat) -> None:
-        """Give a seat back; a second time does nothing."""
+        """Give a seat back, if it was taken; a second time does nothing."""
         if not seat.vacate():
             return
         self._yielding.pop(seat, None)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import cast
 
+from ..atomic import BareCondition, wait_for
 from ..errors import ClosedError, DeadlineError, RateLimitedError
 from ..models import Audio, Outcome, Timing, Utterance
 from ..policies import Deadline
+from ..user_code import goes_on
 from .executor import Executor
 from .job import Job, failed
 
@@ -36,6 +41,9 @@ class Ticket:
         """Hand the outcome over."""
         raise NotImplementedError
 
+    def depart(self, now: float) -> None:
+        """Note that a batch takes the text along."""
+
 
 class Waiter(Ticket):
     """A thread that waits. What it gets is an outcome, or an error to raise."""
@@ -61,7 +69,7 @@ class Waiter(Ticket):
 
     def wait(self, seconds: float) -> bool:
         """Wait for the outcome, at most so many seconds; return whether it came."""
-        return self._gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+        return wait_for(self._gate, seconds)
 
 
 class TextFuture(Future[Audio]):
@@ -69,14 +77,30 @@ class TextFuture(Future[Audio]):
 
     calls_back = False
 
+    def __init__(self) -> None:
+        super().__init__()
+        # Ctrl-C in `result` could keep the lock of another, and the worker that has the result.
+        self._condition = BareCondition()
+
     def add_done_callback(self, fn: Callable[[Future[Audio]], object]) -> None:
         """Call the function when the future is done."""
         self.calls_back = True
-        super().add_done_callback(fn)
+        super().add_done_callback(functools.partial(_call_back, fn))
 
     def when_ended(self, fn: Callable[[Future[Audio]], object]) -> None:
         """Call a function of ours, which is quick."""
         super().add_done_callback(fn)
+
+
+def _call_back(fn: Callable[[Future[Audio]], object], future: Future[Audio]) -> None:
+    """Call a function of the user's; what it raises must not keep the others from being called."""
+    try:
+        fn(future)
+    except BaseException as error:
+        if isinstance(error, Exception) or goes_on(error):
+            raise  # the future logs an Exception itself
+        with contextlib.suppress(BaseException):
+            logging.getLogger("cosy_sync").exception("a callback of a future failed")
 
 
 class Promise(Ticket):

@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable
 from typing import cast
 
+from ..atomic import on_main_thread, run_aside, start_aside
 from ..errors import BadAudioError, ClosedError, ConfigError, CosyError, DeadlineError, ReplyTimeout
 from ..events import StreamStarted, TextFailed, TextsFinished
 from ..messages import Parcel, Reply, TextSource
 from ..models import Audio, Timing
 from ..wires.base import DuplexWire, StreamReader
+from .asking import ask
 from .attempt import NOT_SENT, Attempter, Visit, aim, fair_verdict
 from .job import Job, unexpected
 from .ports import Ongoing
@@ -132,7 +134,8 @@ class Speech:
             try:
                 self._hang_up()
             finally:
-                attempter.leave(visit, [self._text], (), verdict, self._waited)
+                said = attempter.leave(visit, [self._text], verdict, self._waited)
+                attempter.judge(visit, [self._text], (), said, self._waited)
             if isinstance(error, CosyError) and visit.holds:
                 self._tell_attempt(error)
             raise
@@ -216,7 +219,7 @@ class Speech:
         if self._over or self._pid != os.getpid():
             return False
         try:
-            threading.Thread(target=self.close, name="cosy-reaper", daemon=True).start()
+            start_aside(self.close, "cosy-reaper")
         except RuntimeError:  # the machine is out of threads, or the interpreter ends
             return False
         return True
@@ -288,7 +291,7 @@ class Speech:
             return self._reply.read(left)
         except ReplyTimeout as error:
             if clock.now() - started >= left:
-                raise self._too_slow() from error
+                raise self._job.deadline.behind(self._seconds) from error
             raise
         finally:
             self._waited += clock.now() - started
@@ -302,15 +305,6 @@ class Speech:
     @property
     def _seconds(self) -> float:
         return self._size / (2 * self.sample_rate)
-
-    def _too_slow(self) -> DeadlineError:
-        seconds = self._job.deadline.seconds
-        return DeadlineError(
-            f"the service fell {seconds:g} s (deadline) behind the {self._seconds:.1f} s of sound "
-            "that it gave",
-            deadline=seconds,
-            phase="stream",
-        )
 
     # -- the end --------------------------------------------------------------------------------
 
@@ -331,13 +325,9 @@ class Speech:
         """
         if self._over:
             return
-        if threading.current_thread() is threading.main_thread():
+        if on_main_thread():
             with contextlib.suppress(RuntimeError):  # the machine is out of threads
-                thread = threading.Thread(
-                    target=self._end, args=(error, whole), name="cosy-reaper", daemon=True
-                )
-                thread.start()
-                thread.join()
+                run_aside(functools.partial(self._end, error, whole), "cosy-reaper")
                 return
         self._end(error, whole)
 
@@ -348,11 +338,8 @@ class Speech:
         the rest.
         """
         self._note_text()
-        audio, text = self._audio(), self._text
-        final = None
-        if error is not None:
-            error = error.with_details(endpoint=self._station.label, partial=audio.data)
-            final = self._job.fail(text, error)
+        audio, attempter = self._audio(), self._attempter
+        error, final = self._fail(audio, error)
         with self._lock:
             if self._over:
                 return
@@ -363,10 +350,21 @@ class Speech:
         try:
             self._hang_up()
         finally:
-            result = error or audio
-            self._attempter.leave(self._visit, [text], [result], verdict, self._waited)
+            verdict = attempter.leave(self._visit, [self._text], verdict, self._waited)
             self._on_end()
+        if whole and error is None and attempter.verifier.asks:
+            (result,) = ask(attempter.verifier, self._job, [self._text.text], [audio])
+            error, final = self._fail(audio, result if isinstance(result, CosyError) else None)
+            self._news = final
+        attempter.judge(self._visit, [self._text], [error or audio], verdict, self._waited)
         self._tell(audio, None if whole else error, final, whole)
+
+    def _fail(self, audio: Audio, error: CosyError | None) -> tuple[CosyError | None, ...]:
+        """Return an error, if there is one, with what it carries; and as it ends the text."""
+        if error is None:
+            return None, None
+        error = error.with_details(endpoint=self._station.label, partial=audio.data)
+        return error, self._job.fail(self._text, error)
 
     def _note_text(self) -> None:
         if self._source is not None:

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..atomic import Flag
 from ..clock import Clock
 from ..config import ClientConfig
 from ..errors import ClosedError
 from ..models import Utterance
 from ..policies import Deadline
+from ..user_code import goes_on
 from ..wires.base import Wire
+from .asking import has_place
 from .attempt import Attempter
 from .caller import Caller
 from .executor import Executor
@@ -149,7 +152,7 @@ class Streamer:
         """
         held: list[_Held] = []
         failed: list[BaseException] = []
-        done = threading.Event()
+        done = Flag()
         wanted = True
 
         def work() -> None:
@@ -185,7 +188,7 @@ class Streamer:
         try:
             if job.source is not None and not job.stop.is_set():
                 job.source.start()
-            if gate is not None:
+            if gate is not None and not has_place(job.tenant):
                 self._enter(job, gate)
             speech = self._run(job, config)
         except BaseException:
@@ -245,7 +248,9 @@ class Streamer:
     def _run(self, job: StreamJob, config: ClientConfig) -> Speech:
         try:
             self._caller(config).run(job)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if goes_on(error):
+                raise
             job.end(error)
         speech = job.speech
         if speech is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ..config import ClientConfig
 from ..errors import ConfigError
 from ..hints import install_line
+from ..loading import load
 from ..messages import Incoming, Parcel, Reply, Request, RpcRequest
 from .budget import Budget
 
@@ -79,6 +80,7 @@ def kind_of_url(url: str) -> str | None:
 def create_carrier(kind: str, config: ClientConfig) -> Carrier:
     """Make the carrier of a kind. Raises ConfigError when its extra is not installed."""
     module, cls = _CARRIERS[kind]
+    load(f"{__package__}.{module}")
     try:
         loaded = importlib.import_module(f".{module}", __package__)
     except ImportError as error:

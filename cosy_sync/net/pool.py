@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable
 
+from ..atomic import Flag
 from ..errors import ClosedError, ResourceError, ShedError
 from ..forks import notice_fork, renewing
 from .connection import Connection, Stack, Stream
@@ -57,7 +58,7 @@ class ConnectionPool:
         self._open: set[Connection] = set()
         self._opening = 0
         self._stacks: dict[Route, Stack] = {}
-        self._closed = threading.Event()
+        self._closed = Flag()
         self._keeper: threading.Thread | None = None
         self.was_cut = False
 
@@ -192,7 +193,7 @@ class ConnectionPool:
     def _begin_anew(self, closed: bool) -> None:
         # Whoever held the lock or the event at the fork does not exist here: take new ones.
         self._lock = threading.Lock()
-        self._closed = threading.Event()
+        self._closed = Flag()
         if closed:
             self._closed.set()
         connections, self._open = self._open, set()

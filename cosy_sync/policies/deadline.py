@@ -46,5 +46,13 @@ class Deadline:
         message = f"not done within {self.seconds:g} s ({self._name}): {phase}"
         return DeadlineError(message, deadline=self.seconds, phase=phase)
 
+    def behind(self, heard: float) -> DeadlineError:
+        """Build the error for a service that gave so many seconds of sound, and fell behind."""
+        message = (
+            f"the service fell {self.seconds:g} s (deadline) behind the {heard:.1f} s of sound "
+            "that it gave"
+        )
+        return DeadlineError(message, deadline=self.seconds, phase="stream")
+
     def __repr__(self) -> str:
         return f"<Deadline {self.seconds:g} s, at {self.at:.3f}>"

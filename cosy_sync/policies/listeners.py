@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ..user_code import goes_on
+
 __all__ = ["RaisingLog", "ShieldedListener", "guarded"]
 
 
@@ -38,7 +40,9 @@ def guarded(call: Callable[..., object], *args: object) -> None:
     """Call, and show what it raises as Python shows exceptions of threads."""
     try:
         call(*args)
-    except Exception as error:
+    except BaseException as error:
+        if goes_on(error):
+            raise
         # Nobody above may catch it, so it is shown as Python shows such exceptions of threads.
         told = (type(error), error, error.__traceback__, threading.current_thread())
         threading.excepthook(threading.ExceptHookArgs(told))

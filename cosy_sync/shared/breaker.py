@@ -74,7 +74,7 @@ class BreakerLink:
     def _step(self) -> float:
         try:
             self._exchange()
-        except Exception as error:  # whatever it is, no call must fail because of it
+        except BaseException as error:  # whatever it is, no call must fail because of it
             self._note(False, _explain(error))
         else:
             self._note(True, "")
@@ -124,7 +124,7 @@ def _seconds_since(instant: datetime) -> float:
     return max(0.0, (datetime.now(timezone.utc) - instant).total_seconds())
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: BaseException) -> str:
     if isinstance(error, AttributeError) and "decode" in str(error):
         return "the storage's Redis client must be made with decode_responses=False"
     return f"{type(error).__name__}: {error}"

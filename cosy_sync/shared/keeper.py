@@ -66,7 +66,7 @@ def _run(
             return
         try:
             seconds = step()
-        except Exception:
+        except BaseException:  # a storage is made by the user's code
             logging.getLogger("cosy_sync").exception("a step of %s failed", step)
             seconds = _AFTER_A_BUG
         if not 0.0 <= seconds <= _LONGEST:  # no number, say

@@ -9,6 +9,7 @@ from concurrent.futures import Future, wait
 
 import httpx
 import pytest
+from lanes import eventually
 
 import cosy_sync
 from cosy_sync import Audio, CosyClient, Endpoint, LimitConfig, ShedError
@@ -136,6 +137,7 @@ def test_interactive_texts_take_the_places_of_bulk_ones_that_have_not_begun(serv
     told: list[str] = []
     waiting[2].add_done_callback(lambda future: told.append(type(future.exception()).__name__))
     urgent = [client.submit(f"第{number}句很急的话") for number in range(2)]
+    eventually(lambda: told)
     assert told == ["ShedError"]
     assert ended(*waiting[1:]) == ["ShedError"] * 2
     error = waiting[2].exception()

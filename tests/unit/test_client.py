@@ -88,7 +88,7 @@ def test_a_lazy_call_takes_sound_out_of_its_reply_when_it_is_handed_out(
     assert next(outcomes).ok and len(seen) == 1
     assert len(list(outcomes)) == 69
     assert seen == [(memoryview, threading.current_thread())] * 70
-    client.synth_many(sentences(3))
+    client.synth_many(sentences(40))
     assert {kind for kind, _ in seen[70:]} == {bytes}
 
 

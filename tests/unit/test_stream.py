@@ -354,7 +354,8 @@ def test_a_foreign_exception_before_the_first_sound_gives_everything_back(client
 
 @pytest.mark.parametrize("tenant", [None, "team"])
 def test_ctrl_c_before_the_first_sound_gives_everything_back(make, net, tenant) -> None:
-    client = make(max_in_flight=1, tenant=tenant)
+    # Where it is read on the main thread itself: Ctrl-C comes to no other.
+    client = make(max_in_flight=1, tenant=tenant, serial=True)
     play = net.script(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         client.stream(TEXT)

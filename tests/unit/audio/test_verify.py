@@ -324,7 +324,9 @@ def test_the_callers_check_sees_what_passed_and_may_refuse(enabled: bool) -> Non
 
     verifier = Verifier(VerifyConfig(enabled=enabled, check=check))
     texts = [TEXT, "另外一句话", "坏的"]
-    good, bad, error = verifier.check(texts, [sound(4), sound(2), TextError("no")])
+    passed = verifier.check(texts, [sound(4), sound(2), TextError("no")])
+    assert seen == []
+    good, bad, error = verifier.ask(texts, passed)
     assert seen == texts[:2]
     assert isinstance(good, Audio)
     assert isinstance(error, TextError)
@@ -336,7 +338,7 @@ def test_a_check_that_raises_ends_its_text_with_the_cause_and_without_a_retry() 
     def check(text: str, audio: Audio) -> bool:
         raise KeyError(text)
 
-    [error] = Verifier(VerifyConfig(check=check)).check([TEXT], [sound(4)])
+    [error] = Verifier(VerifyConfig(check=check)).ask([TEXT], [sound(4)])
     assert isinstance(error, UnexpectedError)
     assert (error.retryable, type(error.__cause__)) == (False, KeyError)
     assert TEXT not in str(error)
@@ -407,5 +409,5 @@ def test_the_same_sound_twice_in_a_reply_is_refused() -> None:
 def test_a_check_of_the_callers_own_is_given_bytes() -> None:
     kinds: list[type] = []
     verifier = Verifier(VerifyConfig(check=lambda _, audio: not kinds.append(type(audio.data))))
-    assert verdict(TEXT, as_view(sound(4)), verifier) == "good"
-    assert kinds == [bytes]
+    [result] = verifier.ask([TEXT], [as_view(sound(4))])
+    assert isinstance(result, Audio) and kinds == [bytes]

@@ -297,7 +297,7 @@ def test_when_all_left_in_the_last_moment_the_next_ones_still_get_a_worker(lane)
     assert lane.coalescer.leave(left)
     job.stop.clear()  # as if the caller had looked at it before
     lane.service.open.set()
-    eventually(lambda: not lane.workers._pending)
+    eventually(lambda: lane.workers.drain(0))
     assert isinstance(job.outcomes[0].error if job.outcomes else None, RefusedError | None)
     assert lane.service.sent == []
     flight = lane.coalescer.take_off(Utterance(0, "b"))
@@ -480,11 +480,11 @@ def test_only_a_text_that_is_not_sent_yet_can_be_withdrawn(lane) -> None:
     lane.service.open.clear()
     lane.service.reply.clear()
     early, late = lane.waiter("a"), lane.waiter("b")
-    assert lane.coalescer.withdraw(early)
-    assert not lane.coalescer.withdraw(early)
+    assert lane.coalescer.leave(early, unless_sent=True)
+    assert not lane.coalescer.leave(early, unless_sent=True)
     lane.service.open.set()
     eventually(lambda: lane.service.sent)
-    assert not lane.coalescer.withdraw(late)
+    assert not lane.coalescer.leave(late, unless_sent=True)
     lane.service.reply.set()
     eventually(lambda: late.outcome is not None)
     assert lane.service.sent == [["b"]]

@@ -12,7 +12,7 @@ from cosy_sync import ClientConfig, Endpoint, HedgeConfig, errors
 from cosy_sync.clock import SystemClock
 from cosy_sync.engine.backlog import Unbounded
 from cosy_sync.engine.cluster import Cluster
-from cosy_sync.engine.hedger import Hedger
+from cosy_sync.engine.hedger import Hedger, _News, _Race
 from cosy_sync.engine.job import Job
 from cosy_sync.engine.parked import ParkedExecutor
 from cosy_sync.events import HedgeFinished
@@ -275,3 +275,15 @@ def test_it_never_waits_beyond_the_deadline(stand) -> None:
     it = stand(paid=0)
     with pytest.raises(errors.DeadlineError, match=r"0\.1 s"):
         it.attempt(it.make_job(1, seconds=0.1))
+
+
+def test_a_call_whose_reply_is_being_checked_is_not_late(stand) -> None:
+    made = stand()
+    race = _Race(job=made.job, texts=made.job.texts, number=1, first=made.stations[0])
+    race.mail.put(_News())  # sent; late from now on
+    race.mail.put(_News(arrived=True))
+    answer = threading.Timer(0.05, race.mail.put, [_News(made.stations[0], [GOOD])])
+    answer.start()
+    made.hedger._watch(race)
+    answer.join()
+    assert race.second is None and made.purse.texts == 10

@@ -376,17 +376,17 @@ def test_a_wrong_setting_of_coalescing_is_refused_by_name(settings) -> None:
 
 
 def test_ctrl_c_in_submit_leaves_the_tenants_place_free(held, monkeypatch) -> None:
-    def interrupted(work: object, taken: object) -> None:
+    def interrupted(work: object) -> None:
         monkeypatch.undo()
         raise KeyboardInterrupt
 
     with over(held) as client:
         tenant = client.with_options(tenant="a", max_in_flight=1)
         workers = client._core.engine()._single
-        monkeypatch.setattr(workers, "_submit", interrupted)
+        monkeypatch.setattr(workers, "submit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             tenant.submit("一句话")
         (gate,) = client._core.engine()._gates.everybody()
-        eventually(lambda: not workers._pending)
+        eventually(lambda: workers.drain(0))
         assert gate._permits.used == 0
         assert tenant.submit("另一句话").result(10).duration > 0

@@ -1,0 +1,188 @@
+"""A call of few texts: they share batches with those of other callers, and keep their own order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from ..atomic import start_aside
+from ..clock import Clock
+from ..errors import ClosedError, CosyError
+from ..models import Outcome, Utterance
+from ..policies import Deadline
+from .job import Stop, failed
+from .singleflight import Ticket
+
+__all__ = ["Part", "SmallCall"]
+
+# Seconds after which a wait is interrupted to see whether it still makes sense.
+_GLANCE = 0.5
+# Glances that texts get to end by themselves after they were cancelled.
+_LAST_GLANCES = 10
+
+
+class Part(Ticket):
+    """One text of a call. Its time begins when its batch leaves; `within` bounds the whole call."""
+
+    __slots__ = ("_mail", "_within", "index", "outcome", "text")
+
+    def __init__(
+        self,
+        text: Utterance,
+        deadline: Deadline,
+        within: Deadline | None,
+        mail: SimpleQueue[None],
+    ) -> None:
+        super().__init__(deadline)
+        self.text = Utterance(0, text.text)
+        self.index = text.index
+        self.outcome: Outcome | None = None
+        self._within = within
+        self._mail = mail
+
+    def depart(self, now: float) -> None:
+        """Note that a batch takes the text along."""
+        within, deadline = self._within, Deadline(now, self.deadline.seconds)
+        self.deadline = deadline if within is None or deadline.at < within.at else within
+
+    def tell(self, outcome: Outcome) -> None:
+        """Hand the outcome over."""
+        self.outcome = outcome
+        self._mail.put(None)
+
+    def own(self) -> Outcome | None:
+        """Return the outcome at its place in this call, once it is there."""
+        outcome = self.outcome
+        if outcome is None or outcome.index == self.index:
+            return outcome
+        error = outcome.error
+        if error is not None:
+            return failed(Utterance(self.index, outcome.text), error)
+        return Outcome(self.index, outcome.text, outcome.audio)
+
+
+class Sharing(Protocol):
+    """The coalescer, as a call needs it."""
+
+    def join_all(self, parts: Sequence[Part]) -> None:
+        """Stand in line with several texts at once."""
+        ...
+
+    def leave(self, ticket: Ticket) -> bool:
+        """Stop waiting; return False when the outcome is being told just now."""
+        ...
+
+
+class SmallCall:
+    """Does what a Dispatcher does, for texts that fill less than half a batch.
+
+    Lives on the caller's thread, which joins the line with all of its texts at once and waits. A
+    worker sends them: alone, where nothing is under way, and with others' otherwise.
+
+    Args:
+        texts: Utterances, and outcomes of those that cannot be sent.
+        deadline: Seconds for each text, from its sending on.
+        within: The end of the whole call.
+        sharing: The line to join.
+        clock: The time.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[Utterance | Outcome],
+        deadline: float,
+        within: Deadline | None,
+        sharing: Sharing,
+        clock: Clock,
+    ) -> None:
+        self.stop = Stop()
+        self._within = within
+        self._sharing = sharing
+        self._clock = clock
+        self._pid = os.getpid()
+        # Rings for each outcome.
+        self._mail: SimpleQueue[None] = SimpleQueue()
+        each = Deadline(clock.now(), deadline)
+        self._texts: list[Part | Outcome] = [
+            Part(text, each, within, self._mail) if isinstance(text, Utterance) else text
+            for text in texts
+        ]
+        self._parts = [text for text in self._texts if isinstance(text, Part)]
+        self._handed_out = 0
+        self._glances = 0
+        self._over = False
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield every outcome in input order, as soon as it and those before it are there."""
+        dropped = False
+        try:
+            self._sharing.join_all(self._parts)
+            for text in self._texts:
+                self._refuse_child()
+                outcome = text if isinstance(text, Outcome) else self._await(text)
+                yield outcome
+                self._handed_out += 1
+        except GeneratorExit:
+            dropped = True
+            raise
+        finally:
+            if os.getpid() == self._pid and not self._over:
+                self._end_elsewhere() if dropped else self.end()
+
+    def end(self) -> None:
+        """Send nothing more; what is on its way ends by itself."""
+        self._over = True
+        self.stop.set()
+        for part in self._parts:
+            if part.outcome is None:
+                self._sharing.leave(part)
+
+    def finished(self) -> list[Outcome]:
+        """Return what is finished and was not handed out yet, in input order."""
+        rest = self._texts[self._handed_out :]
+        known = [text if isinstance(text, Outcome) else text.own() for text in rest]
+        return [outcome for outcome in known if outcome is not None]
+
+    def _await(self, part: Part) -> Outcome:
+        while (outcome := part.own()) is None:
+            within = self._within
+            wait = _GLANCE if within is None else within.cut(_GLANCE, self._clock.now())
+            try:
+                self._mail.get(timeout=wait)
+            except Empty:
+                self._refuse_child()
+                self._look_around()
+        return outcome
+
+    def _look_around(self) -> None:
+        """Give up on what has no outcome yet, when waiting for it makes no sense any more."""
+        error: CosyError | None = None
+        within = self._within
+        if within is not None and within.expired(self._clock.now()):
+            error = within.error("speaking the texts of this call")
+        elif self.stop.is_set():
+            self._glances += 1
+            if self._glances > _LAST_GLANCES:
+                error = ClosedError("the client was closed in the middle of this call")
+        if error is None:
+            return
+        for part in self._parts:
+            # Or it is being told just now.
+            if part.outcome is None and self._sharing.leave(part):
+                part.outcome = failed(Utterance(part.index, part.text.text), error)
+
+    def _end_elsewhere(self) -> None:
+        """End it from within a finaliser, perhaps: the collector comes at any line of any thread,
+        also where a lock is held that is needed here. So another thread does it."""
+        self.stop.set()
+        try:
+            start_aside(self.end, "cosy-reaper")
+        except RuntimeError:  # out of threads
+            self.end()
+
+    def _refuse_child(self) -> None:
+        # In a forked child the workers are gone, and any lock may be held by one of them.
+        if os.getpid() != self._pid:
+            raise ClosedError("the process forked in the middle of this call; call again here")

@@ -1,0 +1,26 @@
+"""What comes out of the user's own code, where ours calls it: checks, observers, callbacks."""
+
+from __future__ import annotations
+
+import threading
+
+__all__ = ["goes_on"]
+
+# Their exceptions end a greenlet, which may be a caller's.
+_GREENLETS = ("eventlet", "gevent", "greenlet")
+
+
+def goes_on(error: BaseException) -> bool:
+    """Return whether an exception out of the user's code ends the call that it came up in.
+
+    On the main thread that is Ctrl-C, or what a signal's handler raised, and on a caller's greenlet
+    its time-out or its end. On any other thread what is no Exception (asyncio's CancelledError, a
+    test's outcome) is a failure of that code like any other, and nobody there could take it.
+    """
+    if isinstance(error, Exception):
+        return False
+    thread = threading.current_thread()
+    if thread is threading.main_thread():
+        return True
+    greenlet = type(error).__module__.partition(".")[0] in _GREENLETS
+    return greenlet and not thread.name.startswith("cosy-")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -11,9 +10,10 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
+from .batch_errors import audios_of, refuse_invalid, take_along
 from .clock import Clock, SystemClock
 from .config import ClientConfig, Endpoint, Settings
-from .errors import BatchError, ConfigError, InterruptedBatch, InvalidTextError
+from .errors import ConfigError
 from .events import Observer
 from .hints import RENAMED, refuse_keywords
 from .hooks import Hold
@@ -216,13 +216,13 @@ class CosyClient:
         try:
             checked = list(check_texts(texts, self.config.batch.max_text_chars))
             if on_error == "raise":
-                _refuse_invalid(checked)
+                refuse_invalid(checked)
             outcomes = self._gather(checked, as_progress(progress), within)
         except BaseException as error:
             if not hasattr(error, "outcomes"):
-                _take_along(error, [])
+                take_along(error, [])
             raise
-        return outcomes if on_error == "return" else _audios(outcomes)
+        return outcomes if on_error == "return" else audios_of(outcomes)
 
     def synth_iter(self, texts: Iterable[str], **wrong: NoReturn) -> Iterator[Outcome]:
         """Speak an endless stream of texts in constant memory; yield outcomes in input order.
@@ -335,7 +335,7 @@ class CosyClient:
         except GeneratorExit:
             raise
         except BaseException as error:
-            _take_along(error, call.finished())
+            take_along(error, call.finished())
             raise
 
     def _gather(
@@ -356,7 +356,7 @@ class CosyClient:
         except BaseException as error:
             call.end()
             rest = [outcome for outcome in call.finished() if outcome.index >= len(outcomes)]
-            _take_along(error, outcomes + rest)
+            take_along(error, outcomes + rest)
             raise
         finally:
             engine.vacate(call, None)
@@ -389,37 +389,3 @@ def _endpoints(url: Target | Sequence[Target] | None) -> list[Endpoint]:
                 f"url: {Endpoint(each).label} is given twice; raise its limits instead"
             )
     return found
-
-
-def _refuse_invalid(texts: Iterable[Utterance | Outcome]) -> None:
-    bad = [text for text in texts if isinstance(text, Outcome)]
-    if not bad:
-        return
-    error = bad[0].error
-    assert error is not None
-    if len(bad) > 1:
-        more = f"{error.message} (and {len(bad) - 1} more texts cannot be sent)"
-        error = InvalidTextError(more, index=error.index, text_hash=error.text_hash)
-    raise error
-
-
-def _take_along(error: BaseException, outcomes: list[Outcome]) -> None:
-    """Let an exception that ends a call carry what was finished; raise InterruptedBatch in place of
-    Ctrl-C's."""
-    if type(error) in (KeyboardInterrupt, InterruptedBatch):
-        raise InterruptedBatch(outcomes) from (error if error.args else None)
-    if not isinstance(error, BatchError):  # it has its own: another call's, in this one's progress
-        with contextlib.suppress(Exception):  # it may let nothing be added
-            error.outcomes = outcomes  # type: ignore[attr-defined]
-
-
-def _audios(outcomes: Sequence[Outcome]) -> list[Audio]:
-    audios = [outcome.audio for outcome in outcomes if outcome.audio is not None]
-    if len(audios) == len(outcomes):
-        return audios
-    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
-    raise BatchError(
-        f"{len(failed)} of {len(outcomes)} texts failed; .outcomes has them all, finished audio "
-        f"included. The first: {type(failed[0]).__name__}: {failed[0]}",
-        outcomes=outcomes,
-    ) from failed[0]

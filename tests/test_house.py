@@ -17,7 +17,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Each unit may import the units of lower floors, its own, and of its own floor only what is listed.
 FLOORS = [
     [
-        *("errors", "error_forms", "hints", "system", "addresses", "atomic", "clock", "forks"),
+        *("errors", "batch_errors", "error_forms", "hints", "system", "addresses"),
+        *("atomic", "clock", "forks"),
         *("loading", "models", "riff", "messages", "checks", "config", "settings", "events"),
         *("user_code", "version"),
     ],

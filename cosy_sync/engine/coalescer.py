@@ -1,10 +1,8 @@
 """Texts of concurrent callers share batches: sent at once when idle, gathered while busy.
 
-A text that finds nothing under way is sent by its caller's own thread. The others stand in line,
-and one worker at a time stands at the door for them: it gives them their linger, waits for a
-connection and a turn in the rate limit, and takes as many along as a batch holds only when it
-leaves. So nobody waits for company while the way is free, and whoever has to wait anyway waits in
-company. Callers only wait; each leaves when its own time is up, and the batch goes on.
+If nothing is in flight, the calling thread sends its text itself. Else texts queue, and a worker
+waits up to `linger` for more, acquires a connection and a turn in the rate limit, and only then
+fixes the batch. Callers only wait; each leaves when its own time is up, and the batch goes on.
 """
 
 from __future__ import annotations
@@ -49,10 +47,9 @@ class Coalescer:
         # Every flight that others may join, by its key.
         self._flights: dict[object, Flight] = {}
         self._line = Line(packing.max_texts, packing.max_chars)
-        # Texts on their callers' own threads, and batches with texts that have no outcome.
-        self._flying = 0
-        # A worker stands at the door, or is on its way there.
-        self._attended = False
+        # Texts on their callers' own threads, and batches with texts that have no outcome; whether a
+        # worker waits with a batch, or is on its way.
+        self._flying, self._attended = 0, False
         # Ends the linger of the worker at the door.
         self._bell: threading.Event | None = None
         self._rings_at = math.inf

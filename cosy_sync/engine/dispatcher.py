@@ -63,8 +63,7 @@ class Dispatcher:
     """One call of many texts. Lives on the caller's thread, which packs batches and hands out.
 
     Workers take one batch after the other from those that stand ready, and leave them finished in
-    the mailbox. They ring only for what the caller's thread waits for: the outcome that is next,
-    or batches running short. Each ring costs two changes of the thread that runs.
+    the mailbox. They ring only for what it waits for: the next outcome, or batches running short.
     """
 
     def __init__(

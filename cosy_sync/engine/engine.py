@@ -115,14 +115,13 @@ class Engine:
         self._memory = Permits(limits.max_bytes_in_flight)
         self._submitted = Seats(limits.max_submitted, sheds=limits.on_full == "shed")
         # Guards: _callers, _stops, _closed.
-        self._lock = threading.Lock()
+        self._lock, self._closed = threading.Lock(), False
         self._callers: dict[object, tuple[Caller, Caller]] = {}
         # Written as a whole, without the lock: whichever thread's it is, it is a right one.
         self._latest: tuple[ClientConfig, Caller, Caller] | None = None
         self._gates = Gates()
         # No WeakSet: Ctrl-C in a weak reference's callback is lost.
         self._stops: list[weakref.ref[threading.Event]] = []
-        self._closed = False
         crew = Crew(
             workers=self._single,
             alarms=Alarms(),

@@ -22,7 +22,7 @@ def sound(seed: int, seconds: float = 2.0) -> Audio:
 
 
 def words(verifier: Verifier, texts: list[str], audios: list[Audio]) -> list[str]:
-    results = verifier.check(texts, audios)
+    results = verifier.ask(texts, verifier.check(texts, audios))
     return [
         "good"
         if isinstance(result, Audio)

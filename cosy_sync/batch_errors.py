@@ -1,0 +1,47 @@
+"""How a call of many texts ends that lost some, or was broken off: nothing finished is lost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+
+from .errors import BatchError, InterruptedBatch, InvalidTextError
+from .models import Audio, Outcome, Utterance
+
+__all__ = ["audios_of", "refuse_invalid", "take_along"]
+
+
+def refuse_invalid(texts: Iterable[Utterance | Outcome]) -> None:
+    """Raise InvalidTextError for the first text that cannot be sent, if there is one."""
+    bad = [text for text in texts if isinstance(text, Outcome)]
+    if not bad:
+        return
+    error = bad[0].error
+    assert error is not None
+    if len(bad) > 1:
+        more = f"{error.message} (and {len(bad) - 1} more texts cannot be sent)"
+        error = InvalidTextError(more, index=error.index, text_hash=error.text_hash)
+    raise error
+
+
+def take_along(error: BaseException, outcomes: list[Outcome]) -> None:
+    """Let an exception that ends a call carry what was finished; raise InterruptedBatch in place of
+    Ctrl-C's."""
+    if type(error) in (KeyboardInterrupt, InterruptedBatch):
+        raise InterruptedBatch(outcomes) from (error if error.args else None)
+    if not isinstance(error, BatchError):  # it has its own: another call's, in this one's progress
+        with contextlib.suppress(Exception):  # it may let nothing be added
+            error.outcomes = outcomes  # type: ignore[attr-defined]
+
+
+def audios_of(outcomes: Sequence[Outcome]) -> list[Audio]:
+    """Return the audio of a call's texts. Raises BatchError where one failed."""
+    audios = [outcome.audio for outcome in outcomes if outcome.audio is not None]
+    if len(audios) == len(outcomes):
+        return audios
+    failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+    raise BatchError(
+        f"{len(failed)} of {len(outcomes)} texts failed; .outcomes has them all, finished audio "
+        f"included. The first: {type(failed[0]).__name__}: {failed[0]}",
+        outcomes=outcomes,
+    ) from failed[0]

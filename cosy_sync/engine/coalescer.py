@@ -47,7 +47,7 @@ class Coalescer:
         # Every flight that others may join, by its key.
         self._flights: dict[object, Flight] = {}
         self._line = Line(packing.max_texts, packing.max_chars)
-        # Texts on their callers' own threads, and batches with texts that have no outcome; whether a
+        # Texts on their callers' threads, and batches with texts without an outcome; whether a
         # worker waits with a batch, or is on its way.
         self._flying, self._attended = 0, False
         # Ends the linger of the worker at the door.

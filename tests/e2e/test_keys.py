@@ -445,7 +445,7 @@ def test_no_frame_of_an_error_shows_the_key(call: str, end: str) -> None:
             model="m",
             voice="v",
             api_key=KEY,
-            retry=RetryConfig(max_retries=1, base=0.001, max_bad_audio=0),
+            retry=RetryConfig(max_retries=1, base=0.001, max_bad_audio=0, outlast=0),
             timeouts=TimeoutConfig(first_byte=0.05, first_byte_per_char=0),
         ) as client,
     ):

@@ -36,12 +36,14 @@ class Entry:
         limiter, urgent = station.limiter, job.interactive
 
         def go(now: float) -> float:
-            return 0.0 if limiter.go(now, urgent) else limiter.next_free(now, urgent) - now
+            if limiter.go(now, urgent):
+                return 0.0
+            # Others may go first though a turn is there: only one that was taken is a turn.
+            return max(limiter.next_free(now, urgent) - now, _SOONEST)
 
-        went, _ = self._soon(job, go)
+        went, _ = self._soon(job, station, go)
         if went is not None:
             return went
-        self.give_back(station)
         waiter = Waiter.of(job)
         job.stop.attach(waiter.event)
         try:
@@ -64,30 +66,39 @@ class Entry:
             if not paused:
                 job.queued(clock.now() - now)
             self._take_place(job, station, again=True)
-            went, wait = self._soon(job, lambda now: limiter.take(waiter, now))
+            went, wait = self._soon(job, station, lambda now: limiter.take(waiter, now))
             if went is not None:
                 return went
-            self.give_back(station)
             now = clock.now()
 
-    def _soon(self, job: Job, take: Callable[[float], float]) -> tuple[float | None, float]:
+    def _soon(
+        self, job: Job, station: Station, take: Callable[[float], float]
+    ) -> tuple[float | None, float]:
         """Take a turn that is there now, or in a moment: the place is kept so long, or whoever is
-        next would take it and find no turn either. Return the instant, None for no turn, and the
-        seconds until there is one.
+        next would take it and find no turn either. Without one, the place is given back.
+
+        Returns the instant, None for no turn, and the seconds until there is one.
 
         Args:
+            job: Who waits.
+            station: Where it has its place.
             take: Takes a turn and returns 0, or the seconds until it may be there.
         """
-        wait = 0.0
-        for _ in range(_TRIES):
-            now = self.clock.now()
-            wait = take(now)
-            if wait <= 0.0:
-                return now, 0.0
-            if wait > BRIEF:
-                break
-            if self.clock.wait(job.stop, max(wait, _SOONEST)):
-                raise ClosedError("cancelled while it waited for its turn; nothing was sent")
+        wait, keeps = 0.0, False
+        try:
+            for _ in range(_TRIES):
+                now = self.clock.now()
+                wait = take(now)
+                if wait <= 0.0:
+                    keeps = True
+                    return now, 0.0
+                if wait > BRIEF:
+                    break
+                if self.clock.wait(job.stop, max(wait, _SOONEST)):
+                    raise ClosedError("cancelled while it waited for its turn; nothing was sent")
+        finally:
+            if not keeps:
+                self.give_back(station)
         return None, wait
 
     def _take_place(self, job: Job, station: Station, again: bool = False) -> None:

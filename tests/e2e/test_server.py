@@ -778,7 +778,7 @@ class TestTheCommand:
         [
             (["--fault", "rest:0.1"], "did you mean 'reset'"),
             (["--fault", "reset"], "NAME:PROBABILITY"),
-            (["--audio-bytes", "3"], "audio_bytes"),
+            (["--audio-bytes", "3"], "--audio-bytes is 3"),
             (["--outage", "20"], "START:SECONDS:FAULT"),
             (["--outage", "20:20:rest"], "did you mean 'reset'"),
             (["--outage", "20:0"], "length above 0"),

@@ -115,7 +115,8 @@ def test_a_web_host_speaks_each_callers_own_text(name: str, tts: Server) -> None
         await_port(process, port)
         with ThreadPoolExecutor(16) as threads:
             answers = list(threads.map(lambda number: ask(port, number), range(CALLS)))
-    assert len({pid for pid, _, _ in answers}) > 1
+    if "gevent" not in name:  # there one process may take them all
+        assert len({pid for pid, _, _ in answers}) > 1
     assert sum(texts for _, texts, _ in answers) == 2 * CALLS
     assert sum(wrong for _, _, wrong in answers) == 0
 

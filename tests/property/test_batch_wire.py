@@ -6,7 +6,7 @@ import base64
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cosy_sync.audio import Verifier, WavInfo, parse_wav, read_audio
@@ -14,6 +14,7 @@ from cosy_sync.config import ClientConfig, VerifyConfig
 from cosy_sync.errors import BadAudioError, CosyError
 from cosy_sync.messages import Payload, Reply
 from cosy_sync.models import Audio, wav_header
+from cosy_sync.riff import RIFF_NAMES, foreign_name
 from cosy_sync.wires import BatchWire, SpeechOptions, read_error
 from cosy_sync.wires.redaction import without_texts
 
@@ -179,8 +180,7 @@ def test_a_wav_file_keeps_its_samples(half: bytes, channels: int, rate: int) -> 
 
 @given(PCM, st.integers(8_000, 192_000))
 def test_bare_samples_keep_their_bytes(pcm: bytes, rate: int) -> None:
-    if pcm[:4] == b"RIFF":
-        return
+    assume(pcm[:4] not in RIFF_NAMES and foreign_name(pcm) is None)
     audio = read_audio(Payload(pcm, "audio/pcm"), sample_rate=rate)
     assert audio == Audio(pcm, "pcm", rate, 1, 0, len(pcm))
 

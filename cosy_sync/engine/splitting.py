@@ -30,7 +30,7 @@ __all__ = ["Group", "Splitter"]
 # A batch that failed is tried by a part of it: one text in so many.
 _PART = 4
 # Single texts refused alike, with nothing accepted, after which the key is to blame, or a setting.
-_ENOUGH_FOR_KEY, _ENOUGH = 3, 10
+_ENOUGH_FOR_KEY, _ENOUGH = 3, 20
 # The same in a row after others were accepted: the key was revoked, which 401 says by itself.
 _REVOKED, _REVOKED_CLEARLY = 100, 20
 # Failures in a row after which a part that was spoken before is no sign of life any more.

@@ -157,7 +157,7 @@ def test_the_command_speaks_all_but_the_text_that_is_refused(tmp_path: Path, at:
         (PAGE, 3, "check its permissions", 3),
         ((401, *PAGE[1:]), 3, "--api-key-file", 1),
         (UNPAID, 3, "the account cannot pay", 1),
-        (said(400, message="voice missing"), 1, "check voice", 20),
+        (said(400, message="voice missing"), 1, "check voice", 30),
     ],
 )
 def test_the_command_ends_soon_where_every_text_is_refused(

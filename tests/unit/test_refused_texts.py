@@ -179,7 +179,7 @@ def test_a_key_that_was_revoked_between_two_calls_ends_the_second(
     rig.choose = always(lambda: refuse(status))
     outcomes = rig.speak(TEXTS)
     assert errors_of(outcomes)[-1].hopeless and not any(o.ok for o in outcomes)
-    assert len(rig.calls) <= 20
+    assert len(rig.calls) <= 26
 
 
 def test_a_key_that_is_revoked_in_the_middle_ends_the_call() -> None:
@@ -216,7 +216,17 @@ def test_a_setting_that_is_refused_for_every_text_ends_the_call_and_is_named(
     assert type(last) is BadRequestError and last.status == status and last.hopeless
     with pytest.raises(CosyError, match=words):
         raise last
-    assert len(rig.calls) <= 13
+    assert len(rig.calls) <= 23
+
+
+@pytest.mark.parametrize("batch_size", [64, 1])
+def test_a_call_that_begins_with_many_refused_texts_goes_on(batch_size: int) -> None:
+    rig = Rig(
+        lambda texts: refuse(400, {"message": "no"}) if min(texts) < TEXTS[18] else None,
+        batch_size=batch_size,
+    )
+    outcomes = rig.speak(TEXTS)
+    assert [outcome.index for outcome in outcomes if outcome.error] == list(range(18))
 
 
 def test_the_numbers_of_the_texts_in_what_a_service_says_make_no_difference() -> None:
@@ -225,7 +235,7 @@ def test_the_numbers_of_the_texts_in_what_a_service_says_make_no_difference() ->
 
     rig = Rig(numbered, batch_size=1)
     assert len(errors_of(rig.speak(TEXTS))) == 300
-    assert len(rig.calls) == 10
+    assert len(rig.calls) == 20
 
 
 def test_texts_that_are_refused_for_reasons_of_their_own_are_each_asked() -> None:

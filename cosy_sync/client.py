@@ -319,7 +319,7 @@ class CosyClient:
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "a CosyClient can be neither pickled nor copied; make one in each process, or use "
-            "cosy_sync.synth() and its kin, which do"
+            "cosy_sync.synth() and the like, which do so"
         )
 
     def __repr__(self) -> str:

@@ -55,11 +55,12 @@ class CosyClient:
         config: A whole configuration, in place of the COSY_SYNC_* environment variables.
         http_client: An httpx.Client (or httpx2.Client) of yours, or a function that makes one
             (again in a forked child); its transport, hooks, auth and limits are used in place of
-            ours. Wires over gRPC and WebSocket refuse it.
+            ours, but the time-outs are those of TimeoutConfig. Wires over gRPC and WebSocket
+            refuse it.
         observers: Told of every event.
         clock: Replaces the system's clock, in tests.
         settings: Fields of ClientConfig, such as `voice`, `api_key`, `wire`, `model` or `deadline`
-            (seconds for a text), groups of them such as `retry=RetryConfig(max_retries=1)`, and
+            (seconds for each text), groups of them such as `retry=RetryConfig(max_retries=1)`, and
             `batch_size`; cosy_sync/config says what each costs. They come before config and
             environment.
 
@@ -318,7 +319,7 @@ class CosyClient:
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "a CosyClient can be neither pickled nor copied; make one in each process, or use "
-            "cosy_sync.synth() and its kin, which do"
+            "cosy_sync.synth() and the like, which do so"
         )
 
     def __repr__(self) -> str:

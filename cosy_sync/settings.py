@@ -13,7 +13,7 @@ from .config.client import GROUPS
 from .errors import ConfigError
 from .hints import RENAMED, advice_for, is_service_link, variable_for
 
-__all__ = ["endpoints_from_environment", "load_config"]
+__all__ = ["endpoints_from_environment", "load_config", "variable_of"]
 
 ENV_PREFIX = "COSY_SYNC_"
 _ENDPOINT_HINTS = {"max_connections": "int", "rate": "float", "per_address": "bool"}
@@ -57,6 +57,15 @@ def endpoints_from_environment(environ: Mapping[str, str] | None = None) -> list
     shown["url"] = f"{ENV_PREFIX}URL"
     urls = [part.strip() for part in given.get(f"{ENV_PREFIX}URL", "").split(",") if part.strip()]
     return [_build(Endpoint, {"url": url, **limits}, shown) for url in urls]
+
+
+def variable_of(field: str) -> str | None:
+    """Return the variable that sets a field of ClientConfig or of one of its groups.
+
+    None where there is none, or where several groups have such a field.
+    """
+    paths = [path for path in _paths() if path[-1] == field]
+    return f"{ENV_PREFIX}{'_'.join(paths[0])}".upper() if len(paths) == 1 else None
 
 
 def _given(environ: Mapping[str, str]) -> dict[str, str]:

@@ -59,7 +59,7 @@ def _add_service(group: argparse._ArgumentGroup, url: str) -> None:
         ("--rate", float, "requests per second to each endpoint", default.rate),
         ("--connections", int, "connections to each endpoint", default.max_connections),
         ("--batch-size", int, "texts in one request", BatchConfig.max_texts),
-        ("--deadline", float, "seconds for each text, retries included", ClientConfig.deadline),
+        ("--deadline", float, "seconds for each text, from its sending on", ClientConfig.deadline),
     ):
         less = "" if name == "--deadline" else "; other wires: what is usual there"
         help = f"{words} (default: {value:g}{less})"

@@ -10,7 +10,9 @@ from types import MappingProxyType
 from typing import NoReturn
 
 from cosy_sync.cli.wording import OPTIONS, in_options
-from cosy_sync.hints import MOVED, RENAMED, variable_for
+from cosy_sync.config import VerifyConfig
+from cosy_sync.hints import MOVED, RENAMED, advice_for_group, variable_for
+from cosy_sync.settings import variable_of
 
 __all__ = ["Parser", "parse"]
 
@@ -99,12 +101,18 @@ def _hint(option: str, known: Sequence[str]) -> str:
         _OTHER_NAMES.get(word),
         named[1] if named else None,
     ]
-    if not said and setting not in RENAMED:  # a slip, rather than another client's name
+    # A setting's own name, or that of its opposite.
+    own = variable_of(setting.removeprefix("no_")) if "--url" in known else None
+    if setting in ("verify", "no_verify"):
+        return in_options(advice_for_group("verify", VerifyConfig))
+    if not said and setting not in RENAMED and own is None:  # a slip, rather than another name
         found += difflib.get_close_matches(option, known, n=1)
     meant = next((name for name in found if name in known), None)
     if meant is not None:
         return f"did you mean {meant}?"
     variable = variable_for(setting)
+    if own is not None:
+        return f"set the variable {own}"
     if variable is not None:
         return f"set the variable COSY_SYNC_{variable.upper()}"
     if setting in _IN_ENVIRONMENT:

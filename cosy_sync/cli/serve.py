@@ -27,7 +27,8 @@ addresses, for --url or CosyClient, by --wire:
   dashscope_ws    ws://HOST:PORT/api-ws/v1/inference
   dashscope_http  http://HOST:PORT
 
-Voices: 中文女 and its kin; dashscope_*: all that begin with `long`. /health and /stats watch it.
+Voices: 中文女, 中文男, 粤语女, 英文女, 英文男; dashscope_*: all that begin with `long`.
+/health and /stats tell how it is, and what it did.
 """
 
 # Options that are fields of ServerConfig under the same name.

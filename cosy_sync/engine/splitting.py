@@ -128,6 +128,11 @@ class Splitter:
             return count
         if job.record is not None and job.record.doubtful:
             return 1  # whether anything is accepted at all, a batch does not tell
+        fresh = group.most is None and not group.passed
+        if fresh and station.breaker.seems_dead and station.sizes.may_be_too_many(count):
+            # A breaker that the size of the calls has opened is closed by smaller ones only, and
+            # lets texts that have not failed yet go first.
+            group.most = max(1, count // _PART)
         most = count if group.most is None else min(count, group.most)
         if station.sizes.limit is not None:
             most = station.texts_at_most(most, self._clock.now())

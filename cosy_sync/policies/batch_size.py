@@ -63,6 +63,10 @@ class BatchSize:
         self._tried_until = now + _TRIED
         return True
 
+    def may_be_too_many(self, texts: int) -> bool:
+        """Return whether so many texts may be too many: calls like it failed, and none passed."""
+        return self.limit is None and texts > self.best and self._failures >= _MANY_FAILURES
+
     @property
     def sure(self) -> bool:
         """Return whether so many calls have failed that the next failure is no chance."""

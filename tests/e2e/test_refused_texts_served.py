@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
 import pytest
 from picky import PAGE, SPEAK, Choice, Picky, Refusal, after, said
 
@@ -16,8 +18,10 @@ from cosy_sync import (
     BillingError,
     BreakerConfig,
     CosyClient,
+    Endpoint,
     Outcome,
 )
+from cosy_sync.testing import FakeService
 
 BAD = "DROP TABLE 学生"
 TEXTS = [f"第{number}句" for number in range(100)]
@@ -185,3 +189,19 @@ def test_a_wave_of_batches_that_are_all_too_large_loses_no_text() -> None:
         outcomes = speaker.synth_many([f"第{n}句" for n in range(640)], on_error="return")
         assert all(outcome.ok for outcome in outcomes)
         assert len(service.calls) <= 10 + 2 * 40
+
+
+def test_a_breaker_that_large_calls_opened_is_asked_by_smaller_ones() -> None:
+    def gateway(request: httpx.Request) -> httpx.Response:
+        texts = json.loads(request.read())["texts"]
+        return FakeService.speak(texts) if len(texts) <= 4 else httpx.Response(502)
+
+    with CosyClient(
+        Endpoint("http://tts.test/batch", max_connections=60, rate=1000),
+        http_client=httpx.Client(transport=httpx.MockTransport(gateway)),
+        breaker=BreakerConfig(open_for=15.0),
+        batch_size=16,
+        deadline=8.0,
+    ) as client:
+        outcomes = client.synth_many([f"第{n}句" for n in range(60 * 16)], on_error="return")
+    assert [outcome.error for outcome in outcomes if outcome.error] == []

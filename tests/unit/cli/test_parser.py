@@ -25,6 +25,12 @@ from cosy_sync.cli import main
         (["--force"], "did you mean --overwrite?"),
         (["--retries", "2"], "set the variable COSY_SYNC_RETRY_MAX_RETRIES"),
         (["--proxy", "x"], "set HTTPS_PROXY"),
+        (["--max-retries", "2"], "set the variable COSY_SYNC_RETRY_MAX_RETRIES"),
+        (["--tenant", "x"], "set the variable COSY_SYNC_TENANT"),
+        (["--serial"], "set the variable COSY_SYNC_SERIAL"),
+        (["--redis-url", "x"], "set the variable COSY_SYNC_SHARING_REDIS_URL"),
+        (["--no-verify-tls"], "set the variable COSY_SYNC_POOL_VERIFY_TLS"),
+        (["--no-verify"], "for certificates write COSY_SYNC_POOL_VERIFY_TLS=false"),
         (["--xyzzy"], "--xyzzy: no such option; the usage above names them all"),
     ],
 )

@@ -121,3 +121,15 @@ def test_failures_of_a_size_that_has_passed_say_nothing_of_it() -> None:
     for _ in range(10):
         sizes.fail(64, 0.0)
     assert not sizes.sure and sizes.may_try(64, 0.0) and sizes.may_try(64, 0.0)
+
+
+def test_calls_of_a_size_that_only_failed_may_be_too_large() -> None:
+    sizes = BatchSize()
+    for _ in range(3):
+        assert not sizes.may_be_too_many(64)
+        sizes.fail(64, 0.0)
+    assert sizes.may_be_too_many(64)
+    sizes.succeed(16, 0.0)
+    assert sizes.may_be_too_many(64) and not sizes.may_be_too_many(16)
+    sizes.succeed(64, 0.0)
+    assert not sizes.may_be_too_many(64)

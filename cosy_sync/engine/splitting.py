@@ -246,12 +246,12 @@ class Splitter:
         if part.passed and job.strikes <= _STRIKES:
             return Fate.SPLIT if count > 1 else Fate.CHARGED
         part.passed = 0
-        if count == 1:
-            return Fate.CHARGED
+        if count == 1:  # it may be the very text that breaks its calls: another one is tried next
+            return Fate.PROBED if text and part.most and not job.interactive else Fate.CHARGED
         if size:  # one that has passed before is sent once more: a single failure is chance
             again = count <= station.sizes.best and part.attempt == 1
-        else:  # where nothing is answered, it is the endpoint, and no text is told apart
-            again = not alive and (error.trips or part.attempt == 1)
+        else:  # the same; but not all of the texts of callers who cannot wait
+            again = not alive and part.attempt == 1 and not job.interactive
         return Fate.CHARGED if again else Fate.PROBED
 
     def split(self, group: Group, part: Group, station: Station, error: CosyError) -> list[Group]:

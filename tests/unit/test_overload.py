@@ -121,7 +121,7 @@ def test_a_batch_that_is_halved_counts_each_text_once() -> None:
 
 def test_interactive_batches_pay_for_each_text() -> None:
     rig = Rig(priority="interactive", overload=OverloadConfig(retry_floor=0.2, retry_share=0))
-    rig.service.fail(500)
+    rig.service.fail(503)
     outcomes = rig.client.synth_many(["第一句话", "第二句话", "第三句话"], on_error="return")
     assert [outcome.ok for outcome in outcomes] == [True, True, False]
     assert [len(call) for call in rig.service.calls] == [3, 2]

@@ -389,3 +389,12 @@ def test_a_batch_that_is_refused_and_passes_in_halves_was_too_large() -> None:
     for expected in ([64, 32, 32], [32, 32]):
         assert all(outcome.ok for outcome in rig.speak(TEXTS[:64]))
         assert rig.sizes == expected
+
+
+@pytest.mark.parametrize("priority", ["bulk", "interactive"])
+@pytest.mark.parametrize("at", [0, 10, 63])
+def test_a_text_that_breaks_the_only_batch_costs_no_other(at: int, priority: str) -> None:
+    rig = Rig(disliking(BAD, 500), priority=priority)
+    outcomes = rig.speak(with_bad(at, 64))
+    assert [index for index, outcome in enumerate(outcomes) if not outcome.ok] == [at]
+    assert len(rig.calls) < 30

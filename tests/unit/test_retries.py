@@ -38,7 +38,7 @@ def make(service: FakeService, clock: FakeClock, **settings: object) -> CosyClie
 
 
 def test_a_failed_batch_is_repeated_three_times_with_doubled_waits(client, service, clock) -> None:
-    service.fail(500, times=3)
+    service.fail(503, times=3)
     assert len(client.synth_many(["早上好", "晚上好"])) == 2
     assert len(service.calls) == 4
     assert [len(call) for call in service.calls] == [2, 2, 2, 2]

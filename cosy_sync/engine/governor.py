@@ -98,7 +98,7 @@ class Governor:
         """
         if not urgent or not self._concurrency.strained(now):
             return math.inf
-        return max(self._longest, self._concurrency.round_trip)
+        return max(self._longest, self._concurrency.longest_trip)
 
     def no_place(self, seconds: float) -> OverloadError:
         """Return what a call ends with that has waited so long for its place."""

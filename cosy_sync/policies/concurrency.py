@@ -13,6 +13,8 @@ _STRAY = 0.1
 # Round trips, and the least seconds, for which a limit that the service has told is kept: trying
 # for more costs a refused call each time.
 _KEPT_TRIPS = 16
+# What the longest round trip is multiplied with at each good reply.
+_FADING = 0.95
 _KEPT_SECONDS = 1.0
 
 
@@ -37,7 +39,8 @@ class Concurrency:
         self._limit = float(ceiling)
         self._lowered_at = float("-inf")
         self._raised_at = float("-inf")
-        self._round_trip = 0.0  # of the latest good reply; written without the lock
+        # Of the latest good reply, and the longest lately; written without the lock.
+        self._round_trip = self._longest_trip = 0.0
         self._strays = 0
         self._first_stray_at = float("-inf")
         # What the service has told, and until when it is believed.
@@ -50,9 +53,9 @@ class Concurrency:
         return int(self._limit)
 
     @property
-    def round_trip(self) -> float:
-        """Return the seconds that the latest good reply took; 0 before the first."""
-        return self._round_trip
+    def longest_trip(self) -> float:
+        """Return about how many seconds the slowest of the latest good replies took."""
+        return self._longest_trip
 
     def strained(self, now: float) -> bool:
         """Return whether fewer may be in flight because the endpoint has too much to do.
@@ -72,7 +75,9 @@ class Concurrency:
             started: When the request was sent.
             now: The time.
         """
-        self._round_trip = now - started
+        trip = self._round_trip = now - started
+        # A full batch takes longer than a single text: a few of these must not make it forgotten.
+        self._longest_trip = max(trip, _FADING * self._longest_trip)
         if self._limit >= self._ceiling:  # almost always
             return False
         with self._lock:

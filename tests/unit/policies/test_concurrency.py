@@ -220,3 +220,14 @@ def test_the_ceiling_stays():
     assert chosen.succeed(16, START + 20 * RTT, START + 21 * RTT)
     assert not chosen.succeed(16, START + 21 * RTT, START + 22 * RTT)
     assert chosen.limit == 16
+
+
+def test_a_few_quick_replies_do_not_make_a_slow_one_forgotten() -> None:
+    subject = Concurrency(10, 0.7)
+    subject.succeed(1, 0.0, 2.0)
+    for number in range(5):
+        subject.succeed(1, 10.0 + number, 10.1 + number)
+    assert 1.5 < subject.longest_trip <= 2.0
+    for number in range(100):
+        subject.succeed(1, 100.0 + number, 100.1 + number)
+    assert subject.longest_trip < 0.2

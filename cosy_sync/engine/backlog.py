@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import insort
+from collections.abc import Callable
 from operator import attrgetter
 
 __all__ = ["Backlog", "Unbounded"]
@@ -31,20 +33,22 @@ class Backlog:
 
     Outcomes are handed out in input order, so the reply that is next always comes in: it lets the
     others go. Those come in by the same order. And when the caller has nothing left to take while
-    all batches in flight wait here, the next one was not even sent, for want of a place perhaps:
+    all batches under way wait here, or as many as may be in flight, the next one was not even sent:
     then the foremost comes in.
     """
 
     # What waits for its turn is left in the reply that it came in: it is gone soon.
     bounded = True
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, places: Callable[[], float] = lambda: math.inf) -> None:
         self._limit = limit
+        # How many requests may be in flight now.
+        self._places = places
         # Guards: everything below, and every waiter's `granted`.
         self._lock = threading.Lock()
         self._held = 0
         self._next = 0
-        self._in_flight = 0
+        self._under_way = 0
         # The foremost first.
         self._waiting: list[_Waiter] = []
         self._starving = False
@@ -56,9 +60,9 @@ class Backlog:
         return self._held >= self._limit
 
     def expect(self, batches: int) -> None:
-        """Note that so many more batches are in flight, or fewer."""
+        """Note that so many more batches are under way, or fewer."""
         with self._lock:
-            self._in_flight += batches
+            self._under_way += batches
             woken = self._let_in()
         _wake(woken)
 
@@ -126,7 +130,8 @@ class Backlog:
     def _may_enter(self, foremost: _Waiter) -> bool:
         if self._given_up or not self._held or self._held + foremost.size <= self._limit:
             return True
-        stuck = self._starving and len(self._waiting) >= self._in_flight
+        most = min(self._under_way, self._places())
+        stuck = self._starving and len(self._waiting) >= most
         return stuck or foremost.first <= self._next
 
 

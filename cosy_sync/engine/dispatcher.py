@@ -44,7 +44,7 @@ class Terms:
 
     `gate` bounds the tenant's batches under way, `ahead` those of this call, `max_waiting` the
     bytes of audio that it holds, None for any. A lazy call may have no end. `alone`: there is no
-    other endpoint. `limit` tells how many texts a call may have, None for any number.
+    other endpoint. `limit`: the texts a call may have. `places`: the requests in flight, at most.
     """
 
     deadline: float
@@ -57,6 +57,7 @@ class Terms:
     ahead: int
     max_waiting: int | None
     limit: Callable[[], int | None]
+    places: Callable[[], float]
 
 
 class Dispatcher:
@@ -98,7 +99,7 @@ class Dispatcher:
         self._done: dict[int, Outcome] = {}
         self._next = 0
         most = terms.max_waiting
-        self._backlog = Unbounded() if most is None else Backlog(most)
+        self._backlog = Unbounded() if most is None else Backlog(most, terms.places)
         self._glances = 0
         # The texts are at their end; and the call is.
         self._ended = self._over = False
@@ -271,6 +272,7 @@ class Dispatcher:
 
     def _work(self, job: Job) -> None:
         job.take_up(self._deadline(), self._clock.now())
+        self._backlog.expect(1)
         try:
             self._caller.run(job)
         except BaseException as error:
@@ -284,16 +286,14 @@ class Dispatcher:
             if self._record.verdict is not None:
                 self._verdict = self._record.verdict
             self._mail.append(job)
-            # Looked at after the mail is there, as the caller's thread looks at the mail after it
-            # moved on: of the two one sees the other.
+            # After the mail is there: the caller's thread looks at the mail after it moved on.
             short = len(self._ready) <= self._low and not self._ended
             if short or job.first <= self._next or self._verdict is not None:
                 self._ring()
+            self._backlog.expect(-1)
 
     def _ring(self) -> None:
-        # It may be long until the caller's thread runs: it has something to take from now on.
         self._backlog.starve(False)
-        # Rung already, or just now by somebody else.
         with contextlib.suppress(RuntimeError):
             if self._bell.locked():
                 self._bell.release()

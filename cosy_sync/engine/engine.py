@@ -175,6 +175,7 @@ class Engine:
             # Serial work runs on the caller's thread: nobody could make room meanwhile.
             max_waiting=None if alone or config.serial or not lazy else limits.max_bytes_waiting,
             limit=self.cluster.batch_limit,
+            places=self._places,
         )
         workers = SerialExecutor() if alone else self._bulk
         caller = self._caller(config)
@@ -341,6 +342,9 @@ class Engine:
             station.slots.used < station.slots.limit and station.wait(now) <= 0
             for station in self.cluster.stations
         )
+
+    def _places(self) -> float:
+        return sum([station.slots.limit for station in self.cluster.stations])
 
     def in_flight(self) -> int:
         """Return how many requests are under way."""

@@ -18,8 +18,6 @@ class Room:
         self._clock = clock
         self._size: int | None = None
         self._kept = 0
-        if job.backlog is not None:
-            job.backlog.expect(1)
 
     def make(self, size: int) -> None:
         """Wait until a reply of so many bytes may come in; the room of an earlier reply of the same
@@ -43,8 +41,6 @@ class Room:
     def leave(self) -> None:
         """Give the room back."""
         self._give_back(self._kept)
-        if self._job.backlog is not None:
-            self._job.backlog.expect(-1)
 
     def _give_back(self, kept: int) -> None:
         size, self._size = self._size, None

@@ -159,7 +159,8 @@ def test_a_fault_ends_as_its_named_error(server: Server, fault: str) -> None:
         assert error is not None
         ours = (cosy_sync.DeadlineError, cosy_sync.RefusedError)
         met = [each for each in (*error.attempts, error) if not isinstance(each, ours)]
-        assert met or fault == "drip"
+        # Of a service that throttles for longer than the deadline not every text was asked.
+        assert met or fault == "drip" or fault.startswith("throttle")
         assert all(isinstance(each, REFUSED[fault]) for each in met), met
 
 

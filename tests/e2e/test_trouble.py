@@ -55,7 +55,9 @@ def test_a_fault_of_the_whole_reply_ends_as_its_named_error(server, fault, kind)
     outcomes = speak(server, fault, **settings)
     assert len(outcomes) == len(TEXTS)
     for index, outcome in enumerate(outcomes):
-        assert isinstance(outcome.error, kind), repr(outcome.error)
+        # The deadline may end it between two tries.
+        met = (*outcome.error.attempts, outcome.error)
+        assert any(isinstance(each, kind) for each in met), repr(met)
         assert outcome.index == outcome.error.index == index
         assert outcome.error.endpoint == server.url
 

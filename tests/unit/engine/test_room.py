@@ -16,10 +16,7 @@ class Book:
     """Stands for a backlog: counts what it is told."""
 
     def __init__(self) -> None:
-        self.held = self.in_flight = 0
-
-    def expect(self, batches: int) -> None:
-        self.in_flight += batches
+        self.held = 0
 
     def enter(self, _first: int, size: int, _seconds: float) -> None:
         self.held += size
@@ -45,4 +42,4 @@ def test_what_every_reply_of_an_attempt_took_is_given_back(sizes: tuple[int, ...
         assert (memory.used, book.held) == (min(size, 100), size)
     room.keep(7)
     room.leave()
-    assert (memory.used, book.held, book.in_flight) == (0, 7, 0)
+    assert (memory.used, book.held) == (0, 7)

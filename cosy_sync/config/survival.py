@@ -104,9 +104,10 @@ _OVERLOAD_RULES: tuple[Rule, ...] = (
 class OverloadConfig:
     """How the client holds back when the service has too much to do."""
 
-    # Requests in flight at an endpoint at first; more as soon as replies show that it bears them,
-    # up to its `max_connections`. More fills a fast service earlier, by a round trip or two, and
-    # gives a slow one more texts than it can speak before their deadline.
+    # Requests in flight at an endpoint at first, or an eighth of its `max_connections` where that
+    # is more; more as soon as replies show that it bears them. More fills a fast service earlier,
+    # by a round trip or two, and gives a slow one more texts than it can speak before their
+    # deadline.
     start: int = 4
     # Retries of interactive calls, as a share of the interactive texts sent in the latest seconds,
     # `retry_window`. More saves more calls from single failures, and adds as much traffic when

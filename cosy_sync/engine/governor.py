@@ -52,7 +52,9 @@ class Governor:
         self._patience = Patience(overload.patience)
         self._throttle = Throttle(overload)
         most = endpoint.max_connections
-        self._slow_start = SlowStart(most, min(first_byte, config.deadline), overload.start)
+        self._slow_start = SlowStart(
+            most, min(first_byte, config.deadline), max(overload.start, most // 8)
+        )
         self._concurrency = Concurrency(most, overload.decrease)
         self._pace = Pace(endpoint.rate, overload.decrease, overload.recovery)
         self._recent = _RECENT * first_byte

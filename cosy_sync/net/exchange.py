@@ -44,15 +44,16 @@ def exchange(connection: Connection, request: bytes, budget: Budget, *, reused: 
         return one.run(reused)
     finally:
         one.end()
+        connection.let_others_read()
 
 
 class Exchange:
     """The state of one exchange; httptools calls its `on_` methods while it is fed."""
 
     __slots__ = (
-        *("_body", "_bodyless", "_broken", "_budget", "_chunked", "_complete", "_connection"),
-        *("_dry", "_final", "_headers", "_head", "_keep", "_length", "_parser", "_phase", "_size"),
-        *("_refused", "_request", "_sized", "_started", "_status", "_unsent"),
+        *("_begun", "_body", "_bodyless", "_broken", "_budget", "_chunked", "_complete"),
+        *("_connection", "_dry", "_final", "_head", "_headers", "_keep", "_length", "_parser"),
+        *("_phase", "_refused", "_request", "_size", "_sized", "_started", "_status", "_unsent"),
     )
 
     def __init__(self, connection: Connection, request: bytes, budget: Budget) -> None:
@@ -64,6 +65,7 @@ class Exchange:
         self._broken: OSError | None = None
         self._bodyless = request.startswith((b"HEAD ", b"CONNECT "))
         self._phase = "first byte"
+        self._begun = False
         self._dry = 0
         self._status = 0
         self._headers: list[tuple[bytes, bytes]] = []
@@ -84,6 +86,7 @@ class Exchange:
     def run(self, reused: bool) -> RawReply:
         """Send the request and return its reply."""
         first_byte = self.begin(reused)
+        self._connection.let_others_read()  # room may be waited for
         self._budget.make_room(0 if self._refused else self._length or 0)
         if not self._size:  # the head may be there long before the work is done
             self._phase = "first byte"
@@ -98,6 +101,8 @@ class Exchange:
 
     def begin(self, reused: bool) -> float:
         """Send the request and read the head of its reply; return the seconds until it began."""
+        if self._connection.poller is not None:
+            self._connection.poller.begin(self._connection)
         # What came since the connection was taken belongs to nobody.
         if reused and not self._connection.is_quiet():
             raise StaleConnection
@@ -332,13 +337,15 @@ class Exchange:
     def _get(self, read: Callable[[_A], _T | None], what: _A) -> _T:
         """Read as soon as there is something to read; send the rest of the request meanwhile."""
         got: _T | None = None
-        if self._connection.tls:
+        # Of a reply that has begun, more is mostly there already; TLS may hold it.
+        if self._begun or self._connection.tls:
             if time.monotonic() >= self._budget.until:
                 raise _late(self._phase)
             got = read(what)
         while got is None:
             self._wait()
             got = read(what)
+        self._begun = True
         return got
 
     def _wait(self) -> None:

@@ -14,6 +14,7 @@ from ..atomic import Flag
 from ..errors import ClosedError, ResourceError, ShedError
 from ..forks import notice_fork, renewing
 from .connection import Connection, Stack, Stream
+from .poller import ReplyPoller
 from .route import Route
 
 __all__ = ["ConnectionPool"]
@@ -23,6 +24,9 @@ _SPREAD = 0.2
 # Routes beside those of open connections that are remembered. A program that makes more (headers of
 # its own for each WebSocket, say) must not grow for ever.
 _MOST_UNUSED = 256
+
+# Open connections up to which every thread waits for its reply by itself.
+_FEW = 32
 
 Dial = Callable[[Route, float], Stream]
 
@@ -60,6 +64,7 @@ class ConnectionPool:
         self._stacks: dict[Route, Stack] = {}
         self._closed = Flag()
         self._keeper: threading.Thread | None = None
+        self._poller: ReplyPoller | None = None
         self.was_cut = False
 
     def take(self, route: Route) -> Connection | None:
@@ -75,6 +80,7 @@ class ConnectionPool:
             now = time.monotonic()
             fresh = now - connection.idle_since < self._expiry and now < connection.expires
             if fresh and connection.is_quiet():
+                self._choose_wait(connection)
                 return connection
             self.drop(connection)
         return None
@@ -92,6 +98,19 @@ class ConnectionPool:
                 if error.resource == "ports" or not self._give_up_idle():
                     raise
 
+    def _choose_wait(self, connection: Connection) -> None:
+        """Let one thread wait for the replies of many; few wait by themselves, which is quicker."""
+        if connection.poller is not None or len(self._open) <= _FEW:
+            return
+        poller = self._poller
+        if poller is None:
+            if not ReplyPoller.is_of_use():
+                return
+            with self._lock:
+                poller = self._poller = self._poller or ReplyPoller(self)
+        if poller.watch(connection):
+            connection.poller = poller
+
     def _open_one(self, route: Route, until: float) -> Connection:
         evicted = self._reserve()
         if evicted is not None:
@@ -108,6 +127,7 @@ class ConnectionPool:
             raise ClosedError("the client was closed while it connected")
         if keeper is not None:
             self._start(keeper)
+        self._choose_wait(connection)
         if len(self._stacks) > self._max + _MOST_UNUSED:
             self._forget_unused()
         return connection
@@ -165,6 +185,8 @@ class ConnectionPool:
             self._closed.set()
             keeper = self._keeper
         self.expire(float("inf"))
+        if self._poller is not None:
+            self._poller.close()
         # One that another thread is just about to start ends at once, by itself.
         if keeper is not None and keeper.is_alive() and keeper is not threading.current_thread():
             keeper.join()
@@ -200,8 +222,12 @@ class ConnectionPool:
         self._opening = 0
         self._stacks = {}
         self._keeper = None
+        poller, self._poller = self._poller, None
         for connection in connections:
+            connection.poller = None
             connection.close()
+        if poller is not None:
+            poller.abandon()
         self._pid = os.getpid()
 
     # -- decisions, each under the lock ---------------------------------------------------------

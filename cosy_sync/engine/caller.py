@@ -224,7 +224,7 @@ class Caller:
                 result.endpoint = station.label
             wait = self._plan(job, group, station, utterance, result)
             if wait is None or not self._may_repeat(job, utterance, result, wait):
-                self._fail(job, [utterance], self._last_word(job, station, result))
+                self._fail(job, [utterance], self._last_word(job, station, utterance, result))
             else:
                 again.append(utterance)
                 longest = max(longest, wait)
@@ -300,7 +300,9 @@ class Caller:
     def _is_paid(self, job: Job, now: float) -> bool:
         return self._budget.withdraw(1, now) if job.paid is None else job.paid
 
-    def _last_word(self, job: Job, station: Station, error: CosyError) -> CosyError:
+    def _last_word(
+        self, job: Job, station: Station, text: Utterance, error: CosyError
+    ) -> CosyError:
         """Return the error that ends a text: the deadline where that is what cut the attempt. One
         that came too late says how much was in flight, and what to change."""
         if not isinstance(error, TransportError):
@@ -311,7 +313,9 @@ class Caller:
             if phase != "first byte":
                 return error
             setting = "timeouts=TimeoutConfig(first_byte=...)"
-            return error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
+            told = error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
+            job.tries[text.index][-1] = told  # else it would count as an attempt before itself
+            return told
         where = f"waiting for the service ({phase}); {load}"
         late = job.deadline.error(f"{where}: raise the deadline, or {_SEND_LESS}")
         late.phase = f"waiting for the service ({phase})"

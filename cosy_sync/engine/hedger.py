@@ -169,7 +169,7 @@ class Hedger:
             now = clock.now()
             left = race.job.deadline.at + _LAST_WORD - now
             if left <= 0:
-                raise race.job.deadline.error("waiting for the service")
+                raise race.job.deadline.error("waiting for the service", in_flight=True)
             wait = left if late_at is None else min(left, max(0.0, late_at - now))
             try:
                 news = race.mail.get(timeout=min(wait, threading.TIMEOUT_MAX))

@@ -143,6 +143,7 @@ class SharedJob(Job):
         if not self.departed and not self._boarding.depart(self):
             raise RefusedError("not sent: nobody waits for it any more", retryable=False)
         self.queue_deadline = None
+        self.in_flight = True
 
     def deliver(self) -> None:
         """Tell the callers whose outcome is known."""
@@ -167,7 +168,7 @@ def late(ticket: Ticket, gate: Gate | None) -> Outcome:
         phase = "waiting for the service"
     elif gate is not None and job is None:
         phase = f"waiting for one of the tenant's {gate.limit} places"
-    error = ticket.deadline.error(phase)
+    error = ticket.deadline.error(phase, in_flight=job is not None and job.in_flight)
     if job is not None:
         error = error.with_details(attempts=tuple(job.tries.get(utterance.index, ())))
     return failed(Utterance(0, utterance.text), error)

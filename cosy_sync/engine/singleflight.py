@@ -186,7 +186,7 @@ def share(outcome: Outcome, ticket: Ticket) -> Outcome:
     assert error is not None
     if isinstance(error, DeadlineError) and error.deadline != deadline.seconds:
         error = deadline.error(error.phase or "waiting for its turn").with_details(
-            endpoint=error.endpoint, attempts=error.attempts
+            endpoint=error.endpoint, attempts=error.attempts, in_flight=error.in_flight
         )
     return failed(Utterance(0, outcome.text), error)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import ConfigError, CosyError
+from .fields import tells_fields
 
 __all__ = [
     "Audio",
@@ -56,6 +57,7 @@ class Recording:
     digest: str
 
 
+@tells_fields
 @dataclass(frozen=True)
 class Voice:
     """Who speaks, and how. Which of it a wire can say, its page in docs tells.

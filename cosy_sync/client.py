@@ -109,10 +109,7 @@ class CosyClient:
             refuse_keywords("synth", wrong, _SETTINGS)
         utterance = check_text(0, text, self.config.batch.max_text_chars)
         outcome = self._core.engine().run_one(utterance, self._interactive)
-        if outcome.audio is None:
-            assert outcome.error is not None
-            raise outcome.error
-        return outcome.audio
+        return outcome.result()
 
     def submit(
         self,

@@ -53,7 +53,7 @@ def _of_wire(
             "requests"
         )
     linger = config.coalesce.linger
-    shares = config.coalesce.enabled and linger != before.coalesce.linger
+    shares = config.coalesce.enabled and linger not in (0, before.coalesce.linger)
     if shares and config.batch.max_texts == 1:
         yield (
             "CoalesceConfig(linger=...) has no effect: a call takes one text here (wire "

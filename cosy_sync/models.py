@@ -243,7 +243,10 @@ def detach(audio: Audio) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one text: `audio`, or the `error` that ended it."""
+    """What became of one text: `audio`, or the `error` that ended it.
+
+    As a condition it is true where there is audio.
+    """
 
     index: int
     text: str = field(repr=False)
@@ -254,6 +257,16 @@ class Outcome:
     def ok(self) -> bool:
         """Return whether there is audio."""
         return self.error is None
+
+    def __bool__(self) -> bool:
+        return self.error is None
+
+    def result(self) -> Audio:
+        """Return the audio. Raises the error where there is none."""
+        if self.error is not None:
+            raise self.error
+        assert self.audio is not None
+        return self.audio
 
     @property
     def timing(self) -> Timing | None:

@@ -79,6 +79,7 @@ def test_an_option_without_effect_is_a_warning(given: dict[str, Any], words: str
         {"url": Endpoint(BATCH, per_address=True), "hedge": HEDGE},
         {**OPENAI, "coalesce": CoalesceConfig(enabled=False, linger=0.05)},
         {**OPENAI, "coalesce": CoalesceConfig(single_flight=False)},
+        {**OPENAI, "coalesce": CoalesceConfig(linger=0)},
         {"url": BATCH, "http_client": fake, "pool": PoolConfig(max_connections=5)},
         {"url": BATCH, "pool": PoolConfig(idle_expiry=1.0, trust_env=False)},
     ],

@@ -109,7 +109,10 @@ class CosyClient:
             refuse_keywords("synth", wrong, _SETTINGS)
         utterance = check_text(0, text, self.config.batch.max_text_chars)
         outcome = self._core.engine().run_one(utterance, self._interactive)
-        return outcome.result()
+        if outcome.audio is None:
+            assert outcome.error is not None
+            raise outcome.error
+        return outcome.audio
 
     def submit(
         self,

@@ -185,7 +185,7 @@ class Caller:
         if job.interactive or not error.retryable or pause is None:
             self._fail(job, group.texts, error)
             return []
-        # Spread, so that those who waited for the same breaker do not return as one.
+        # Spread, so that callers that waited for the same breaker do not return together.
         pause = max(pause, _BREAKER_NAP) * (1 + 0.1 * random.random())
         if pause >= job.deadline.remaining(self._clock.now()):
             self._fail(job, group.texts, error)
@@ -208,7 +208,7 @@ class Caller:
         """Note what came; wait, and return the texts that deserve another attempt."""
         if job.interactive and group.attempt == 1:
             self._budget.deposit(len(group.texts), self._clock.now())
-        if not results:  # a stream has begun, and what follows is no matter of this job
+        if not results:  # a stream has begun: its rest is not this job's
             return []
         again: list[Utterance] = []
         finished: list[Audio] = []

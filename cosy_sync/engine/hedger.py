@@ -120,8 +120,8 @@ class Hedger:
     """Makes attempts like an Attempter, and a second one of those that are late.
 
     Only of `synth` and `submit`; never to the same endpoint; only when the budget pays. The loser
-    goes on by itself: its answer is dropped, and then its permits are given back. Both attempts
-    run on workers of `legs`, so that their caller can leave the loser behind.
+    goes on by itself: its answer is dropped, and its permits are given back then. Both attempts
+    run on workers of `legs`, so that their caller need not wait for the loser.
     """
 
     attempter: Attempter

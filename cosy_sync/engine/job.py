@@ -132,9 +132,9 @@ class Job:
         return False
 
     def take_up(self, deadline: Deadline, now: float) -> None:
-        """Note that a worker begins: until then the texts' time does not run.
+        """Note that a worker begins: the texts' time runs from now on.
 
-        The deadline of a whole call began before.
+        Only the deadline of a whole call (`within`) began before.
         """
         self.deadline = deadline
         self.taken_up = now

@@ -96,7 +96,7 @@ class Boarding(Protocol):
 
 
 class SharedJob(Job):
-    """A batch of several callers' texts. What it holds is settled when it departs."""
+    """A batch of several callers' texts. Texts may join until it departs."""
 
     __slots__ = ("_boarding", "_list", "_told", "departed", "flights", "open")
 
@@ -130,7 +130,7 @@ class SharedJob(Job):
             longest = flight.longest()
             if longest.at > self.deadline.at:
                 self.deadline = longest
-        # In place: whoever runs the job holds this very list.
+        # In place: the thread that runs the job holds this very list.
         self._list[:] = [flight.utterance for flight in flights]
 
     @property
@@ -139,7 +139,7 @@ class SharedJob(Job):
         return not self.departed
 
     def depart(self) -> None:
-        """Take along who joined meanwhile. Raises RefusedError when all have left."""
+        """Take in the texts that joined meanwhile. Raises RefusedError when all have left."""
         if not self.departed and not self._boarding.depart(self):
             raise RefusedError("not sent: nobody waits for it any more", retryable=False)
         self.queue_deadline = None

@@ -36,7 +36,7 @@ class Room:
         self._size = size
 
     def keep(self, size: int) -> None:
-        """Say how many bytes of audio go on to wait for their turn."""
+        """Say how many bytes of audio stay, until they are handed out."""
         self._kept = size
 
     def leave(self) -> None:

@@ -177,8 +177,7 @@ class Coalescer:
     # -- batches --------------------------------------------------------------------------------
 
     def depart(self, job: SharedJob) -> bool:
-        """Fix the texts of a batch that is sent now: fill it up, and leave out those nobody waits
-        for; return whether it holds any."""
+        """Fill up a batch that is sent now, without unwanted texts; return whether it has any."""
         with self._lock:
             job.departed = True
             self._attended = False
@@ -304,8 +303,7 @@ class Coalescer:
                 ticket.depart(now)
 
     def _end(self, flight: Flight, deadline: Deadline, outcome: Outcome | None) -> list[Ticket]:
-        """End a flight; return the tickets that get its outcome. Those with time left are queued
-        again."""
+        """End a flight; return whom its outcome is for. Those with time left are queued again."""
         self._forget(flight)
         tickets, flight.tickets = flight.tickets, []
         if not tickets:

@@ -66,6 +66,12 @@ _OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
         "url": "base_url api_base address host endpoint server",
         "weight": "priority share",
     },
+    "ServerConfig": {
+        "latency": "delay sleep",
+        "rps": "rate qps rate_limit max_rate",
+        "max_connections": "connections concurrency",
+        "workers": "threads slots",
+    },
     "Voice": {
         "name": "speaker voice spk spk_id speaker_id voice_id",
         "reference": "reference_audio ref_audio prompt_audio prompt_wav prompt_speech_16k "

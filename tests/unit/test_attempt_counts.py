@@ -7,6 +7,9 @@ import pytest
 
 import cosy_sync
 from cosy_sync import BreakerConfig, ConnectError, CosyClient, CosyError, DeadlineError, RetryConfig
+from cosy_sync.engine.line import Packing, SharedJob, late
+from cosy_sync.engine.singleflight import Flight, Waiter
+from cosy_sync.models import Utterance
 from cosy_sync.policies import Deadline
 from cosy_sync.testing import FakeClock, FakeService
 
@@ -84,3 +87,36 @@ def test_errors_that_ended_an_attempt_count_it() -> None:
         assert kind("it failed").attempt_count == 1
     for kind in (cosy_sync.ShedError, cosy_sync.ClosedError, cosy_sync.InvalidTextError):
         assert kind("not sent").attempt_count == 0
+
+
+class Boarding:
+    """A coalescer that lets every batch leave as it is."""
+
+    def depart(self, job: SharedJob) -> bool:
+        job.departed = True
+        return True
+
+    def land(self, job: SharedJob, news: object) -> None:
+        raise AssertionError("nothing is finished here")
+
+
+def test_a_caller_that_leaves_a_shared_batch_counts_the_attempt_in_flight_only() -> None:
+    text = Utterance(0, "早上好")
+    ticket = Waiter(Deadline(0.0, 5.0))
+    packing = Packing(
+        max_texts=2, max_chars=99, linger=0, single_flight=True, interactive=True, tenant=""
+    )
+    job = SharedJob(Boarding(), [Flight(text, "key", [ticket])], packing)
+
+    def counted() -> int:
+        error = late(ticket, None).error
+        assert error is not None
+        return error.attempt_count
+
+    assert counted() == 0  # not sent yet
+    job.depart()
+    assert counted() == 1
+    job.note(text, ConnectError("cannot connect"))
+    assert counted() == 1  # it waits for its repetition
+    job.depart()
+    assert counted() == 2

@@ -26,6 +26,7 @@ from cosy_sync import (
     Voice,
 )
 from cosy_sync.fields import _OTHER_NAMES
+from cosy_sync.testing import Server, ServerConfig
 
 CLASSES = [cls for cls in vars(cosy_sync).values() if str(cls).endswith("Config'>")]
 URL = "http://tts.test/batch"
@@ -102,9 +103,17 @@ def test_endpoints_and_voices_know_theirs_too() -> None:
         Endpoint.for_load(URL, 10, 0.1, rps=3)
 
 
+def test_the_embedded_server_knows_its_options() -> None:
+    with pytest.raises(ConfigError, match=r"^latncy: .*did you mean latency\?"):
+        Server(latncy=1)
+    with pytest.raises(ConfigError, match=r"^rate: .*did you mean rps\?"):
+        Server(rate=5)
+
+
 def test_the_other_names_lead_to_fields_and_are_none_themselves() -> None:
     for kind, table in _OTHER_NAMES.items():
-        names = {item.name for item in dataclasses.fields(getattr(cosy_sync, kind))}
+        cls = ServerConfig if kind == "ServerConfig" else getattr(cosy_sync, kind)
+        names = {item.name for item in dataclasses.fields(cls)}
         assert set(table) <= names
         assert not {other for others in table.values() for other in others.split()} & names
 

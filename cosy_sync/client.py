@@ -20,7 +20,7 @@ from .hooks import Hold
 from .loading import load
 from .models import Audio, Outcome, Utterance
 from .progress import ProgressCallback, as_progress
-from .settings import endpoints_from_environment, load_config
+from .settings import endpoints_from_environment, load_config, refuse_attribute
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .system import check_waiting
@@ -252,6 +252,7 @@ class CosyClient:
         view = object.__new__(type(self))
         view._core, view._owns_core = self._core, False
         view.__dict__["config"] = self._core.settled(load_config(self.config, settings))
+        self._core.warn(view.config, self.config)
         return view
 
     def stats(self) -> Stats:
@@ -307,13 +308,11 @@ class CosyClient:
     if not TYPE_CHECKING:  # a type checker would allow every attribute for it
 
         def __setattr__(self, name: str, value: object) -> None:
-            setting = RENAMED.get(name, name)
-            if (setting in _SETTINGS or name == "config") and not hasattr(type(self), name):
-                other = "..." if name == "config" else f"{setting}=..."
-                raise ConfigError(
-                    f"{name}: a client's settings do not change; take a view with others: "
-                    f"client.with_options({other})"
-                )
+            known = name.startswith("_") or hasattr(type(self), name)
+            # A subclass may keep what it likes, but for what looks like a setting.
+            setting = name == "config" or RENAMED.get(name, name) in _SETTINGS
+            if not known and (setting or type(self) is CosyClient):
+                refuse_attribute(name, _SHARED)
             object.__setattr__(self, name, value)
 
     def __reduce__(self) -> NoReturn:

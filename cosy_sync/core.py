@@ -8,7 +8,6 @@ import functools
 import os
 import sys
 import threading
-import warnings
 import weakref
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from .atomic import start_aside
 from .audio import load_recording
 from .clock import Clock
 from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
+from .effects import warn_user, warn_without_effect
 from .engine import Engine, Supplies
 from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
@@ -90,12 +90,21 @@ class Core:
         self._drained: set[str] = set()
         self._stats = StatsObserver()
         self.closed = False
-        if not config.pool.verify_tls and config.pool.ssl_context is None:
-            warnings.warn(
-                "verify_tls=False: anybody on the way can listen and answer in the service's place",
-                stacklevel=4,
-            )
+        given = dataclasses.replace(self.config, pool=config.pool)  # as the user wrote it
+        self.warn(given, ClientConfig(), over_http_client=http_client is not None)
         _cores.add(self)
+
+    def warn(
+        self, config: ClientConfig, before: ClientConfig, *, over_http_client: bool = False
+    ) -> None:
+        """Give a UserWarning for each option that does nothing here, or makes TLS unsafe, and was
+        not there before."""
+        can, pool = self._capabilities, config.pool
+        if before.pool.verify_tls and not (over_http_client or pool.verify_tls or pool.ssl_context):
+            warn_user(
+                "verify_tls=False: anybody on the way can listen and answer in the service's place"
+            )
+        warn_without_effect(config, before, self.endpoints, can, over_http_client=over_http_client)
 
     def settled(self, config: ClientConfig) -> ClientConfig:
         """Return a view's settings with what they leave to the wire.
@@ -240,7 +249,7 @@ class Core:
                 network=self._network(),
                 wire=_wire,
                 observer=Observers(
-                    [self._stats, LogObserver(), *map(WeakObserver, self._observers)]
+                    [self._stats, LogObserver(self.clock.now), *map(WeakObserver, self._observers)]
                 ),
                 clock=self.clock,
             )

@@ -134,25 +134,30 @@ class CosyError(Exception):
         return found(str(form.get("message", "")), known)
 
     def __str__(self) -> str:
-        notes = []
-        if self.index is not None:
-            notes.append(f"text {self.index}")
+        notes = [] if self.index is None else [f"text {self.index}"]
         if self.text_hash is not None:
             notes.append(f"#{self.text_hash}")
         if self.endpoint is not None:
             notes.append(self.endpoint)
         if self.attempts:
-            notes.append(f"after {len(self.attempts) + 1} attempts")
+            made = self.attempt_count
+            notes.append(f"after {made} attempt{'s' if made > 1 else ''}")
         return f"{self.message} [{', '.join(notes)}]" if notes else self.message
+
+    @property
+    def attempt_count(self) -> int:
+        """Return how many attempts were made: `attempts`, and the one that ended like this."""
+        return len(self.attempts) + self._ended_an_attempt()
+
+    def _ended_an_attempt(self) -> bool:
+        return self.sent or isinstance(self, ConnectError)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), (self.message,), dict(self.__dict__))
 
     def reworded(self: _E, message: str) -> _E:
         """Return a copy with another message."""
-        copy: _E = _rebuild(type(self), (message,), {**self.__dict__, "message": message})
-        copy.__cause__ = self.__cause__
-        return copy
+        return self.with_details(message=message)
 
     def with_details(self: _E, **details: Any) -> _E:
         """Return a copy that knows more; the cause stays."""
@@ -209,11 +214,16 @@ class OverloadError(RefusedError):
 
 
 class DeadlineError(CosyError, TimeoutError):
-    """The caller's time ran out. `deadline`: the caller's number (seconds); `phase`: what ran."""
+    """The caller's time ran out. `deadline`: the caller's number (seconds); `phase`: what ran;
+    `in_flight`: an attempt was in flight, and is not among `attempts`."""
 
     sent = True
     deadline: float | None = None
     phase: str | None = None
+    in_flight: bool = False
+
+    def _ended_an_attempt(self) -> bool:
+        return self.in_flight
 
 
 class TransportError(CosyError):

@@ -17,7 +17,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Each unit may import the units of lower floors, its own, and of its own floor only what is listed.
 FLOORS = [
     [
-        *("errors", "batch_errors", "error_forms", "hints", "system", "addresses"),
+        *("errors", "batch_errors", "error_forms", "fields", "hints", "system", "addresses"),
         *("atomic", "clock", "forks"),
         *("loading", "models", "riff", "messages", "checks", "config", "settings", "events"),
         *("user_code", "version"),
@@ -35,6 +35,7 @@ FLOORS = [
         "client",
         "default",
         "detect",
+        "effects",
         "__init__",
     ],
     ["testing", "server", "cli", "__main__"],

@@ -214,7 +214,7 @@ def _entry(folder: DemoFolder, outcome: Outcome, sentence: Sentence) -> Entry:
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest() if file else None,
         latency=None if timing is None else round(timing.total, 4),
-        attempts=len(error.attempts) + 1 if error else timing.attempts if timing else 1,
+        attempts=error.attempt_count if error else timing.attempts if timing else 1,
         request_id=timing.request_id if timing else getattr(error, "request_id", None),
         error=None if error is None else f"{type(error).__name__}: {error.message}",
     )

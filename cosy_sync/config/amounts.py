@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks import Rule, check, count, flag, not_negative, positive
 from ..errors import ConfigError
+from ..fields import tells_fields
 from .load import Load
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class DefaultCount(int):
     """A number that nobody gave: a wire may know a better one."""
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
     """How texts are packed into calls."""
@@ -54,6 +56,7 @@ class BatchConfig:
         )
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig:
     """Connections that are kept for reuse."""
@@ -109,6 +112,7 @@ class PoolConfig:
         return cls(max_connections=connections, **settings)
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class TimeoutConfig:
     """Seconds that one attempt may spend in each phase; `deadline` bounds them all together."""
@@ -130,6 +134,7 @@ class TimeoutConfig:
         )
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class LimitConfig:
     """How much may be under way at once."""

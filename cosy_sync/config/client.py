@@ -19,6 +19,7 @@ from ..checks import (
     positive,
 )
 from ..errors import ConfigError
+from ..fields import tells_fields
 from ..hints import advice_for_group
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
@@ -48,6 +49,7 @@ _CLIENT_RULES: tuple[Rule, ...] = (
 )
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class ClientConfig:
     """Everything that a client needs to know beside its endpoints."""

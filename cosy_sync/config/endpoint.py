@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from ..checks import check, checked_url, count, flag, positive
 from ..errors import ConfigError
+from ..fields import tells_fields
 from .load import Load
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class _Rate(float):
     """A rate that nobody gave."""
 
 
+@tells_fields
 @dataclass(frozen=True)
 class Endpoint:
     """One address of the service with the limits that it sets for one client.

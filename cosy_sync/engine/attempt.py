@@ -41,13 +41,13 @@ __all__ = [
     "sleep",
 ]
 
-# A time-out of an attempt that had less than so many seconds tells of the caller's haste, not of
-# the endpoint.
+# If an attempt had less than this many seconds, its deadline is to blame for a time-out, not the
+# endpoint.
 _FAIR_SECONDS = 2.0
 
-# Seconds between a turn in the rate limit and the request's leaving that the limiter is told of,
-# as a thread was held up; and those from which on it is no news any more. Where the clock is one
-# of tests, its seconds and the net's have nothing to do with each other.
+# The limiter is corrected where a request left between so many seconds after its turn: the thread
+# was held up. Later than that nobody needs it any more. (A test's clock and the net's clock may
+# have nothing to do with each other.)
 _HELD_UP, _LATEST_NEWS = 0.001, 1.0
 
 # What is noted of an attempt that says nothing about the endpoint.
@@ -55,9 +55,9 @@ NOT_SENT = RefusedError("not sent")
 
 
 def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
-    """Sleep: the only place where a batch does, holding no permit and no lock.
+    """Sleep between two attempts, holding no permit and no lock.
 
-    Raises ClosedError as soon as nobody wants the batch any more.
+    Raises ClosedError as soon as the batch is cancelled.
     """
     if clock.wait(stop, seconds):
         raise ClosedError("cancelled while it waited; the text was not finished")
@@ -119,7 +119,7 @@ class Attempter:
     # -- the way in, and out --------------------------------------------------------------------
 
     def enter(self, job: Job, station: Station, number: int) -> Visit:
-        """Wait for a connection and a turn in the rate limit; whoever gets them must `leave`.
+        """Wait for a connection and a turn in the rate limit; the caller must `leave` afterwards.
 
         Raises RefusedError, DeadlineError or ClosedError, and then nothing is held.
         """
@@ -188,8 +188,8 @@ class Attempter:
         number: int,
         lost: CosyError,
     ) -> None:
-        """Tell of a sending that was lost unread with its connection, and wait for a place and a
-        turn for the second.
+        """Report a sending that was lost unread with its connection; wait for a place and a turn
+        for the second.
 
         It is a request and a retry like any other, but for the attempt that it does not use up.
         Raises like `enter`.
@@ -236,7 +236,7 @@ class Attempter:
                 if len(texts) > 1:  # a piece of a batch is of no use, and would be kept for long
                     failure.partial = b""
             timing = self._timing(job, station, started, reply, request_id, number)
-            if visit.holds:  # else there was no second sending, and the first is told of
+            if visit.holds:  # else there was no second sending, and the first was reported
                 self.tell(timing, texts, reply.received if reply else 0, failure)
             if failure is not None:
                 self.tell_refused(timing, [failure] * len(texts))

@@ -185,7 +185,7 @@ class Caller:
         if job.interactive or not error.retryable or pause is None:
             self._fail(job, group.texts, error)
             return []
-        # Spread, so that those who waited for the same breaker do not return as one.
+        # Spread, so that callers that waited for the same breaker do not return together.
         pause = max(pause, _BREAKER_NAP) * (1 + 0.1 * random.random())
         if pause >= job.deadline.remaining(self._clock.now()):
             self._fail(job, group.texts, error)
@@ -208,7 +208,7 @@ class Caller:
         """Note what came; wait, and return the texts that deserve another attempt."""
         if job.interactive and group.attempt == 1:
             self._budget.deposit(len(group.texts), self._clock.now())
-        if not results:  # a stream has begun, and what follows is no matter of this job
+        if not results:  # a stream has begun: its rest is not this job's
             return []
         again: list[Utterance] = []
         finished: list[Audio] = []
@@ -224,7 +224,7 @@ class Caller:
                 result.endpoint = station.label
             wait = self._plan(job, group, station, utterance, result)
             if wait is None or not self._may_repeat(job, utterance, result, wait):
-                self._fail(job, [utterance], self._last_word(job, station, result))
+                self._fail(job, [utterance], self._last_word(job, station, utterance, result))
             else:
                 again.append(utterance)
                 longest = max(longest, wait)
@@ -300,7 +300,9 @@ class Caller:
     def _is_paid(self, job: Job, now: float) -> bool:
         return self._budget.withdraw(1, now) if job.paid is None else job.paid
 
-    def _last_word(self, job: Job, station: Station, error: CosyError) -> CosyError:
+    def _last_word(
+        self, job: Job, station: Station, text: Utterance, error: CosyError
+    ) -> CosyError:
         """Return the error that ends a text: the deadline where that is what cut the attempt. One
         that came too late says how much was in flight, and what to change."""
         if not isinstance(error, TransportError):
@@ -311,7 +313,9 @@ class Caller:
             if phase != "first byte":
                 return error
             setting = "timeouts=TimeoutConfig(first_byte=...)"
-            return error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
+            told = error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
+            job.tries[text.index][-1] = told  # else it would count as an attempt before itself
+            return told
         where = f"waiting for the service ({phase}); {load}"
         late = job.deadline.error(f"{where}: raise the deadline, or {_SEND_LESS}")
         late.phase = f"waiting for the service ({phase})"

@@ -33,7 +33,7 @@ _MEMORY = 60.0
 _GLANCE = 0.25
 # Seconds between two looks at what is still in flight.
 _LOOK = 0.01
-# Looks in a row that must find nothing: an attempt that had just been given the station shows then.
+# Looks in a row that must find nothing: an attempt that was just given the station shows by then.
 _LOOKS = 5
 
 # Seconds to wait for each thread that shares limits: it may be asking a server that is gone.
@@ -121,8 +121,8 @@ class Cluster:
             stations = self._await_stations(job)
         station = pick(stations, avoid, now, random.random)
         if station.health.ejected and not self._take_probe(station, now):
-            station = pick(stations, avoid, now, random.random)  # somebody else probes it
-        if not job.interactive and station.breaker.remaining(now) > SOON:  # all are left alone
+            station = pick(stations, avoid, now, random.random)  # another thread probes it
+        if not job.interactive and station.breaker.remaining(now) > SOON:  # all breakers are open
             station = min(stations, key=lambda each: each.wait(now, patient=True))
         return station
 
@@ -158,7 +158,7 @@ class Cluster:
     def _await_stations(self, job: Job) -> tuple[Station, ...]:
         directory, clock = self._directory, self._clock
         while True:
-            # Asked first: the stations are there before the answer is noted.
+            # Read before the stations: they are set before the answer is noted.
             answered = directory.answered.is_set()
             if stations := self.stations:
                 return stations

@@ -28,11 +28,11 @@ __all__ = ["Dispatcher", "Terms"]
 
 # Seconds after which a wait is interrupted to see whether it still makes sense.
 _GLANCE = 0.5
-# Glances that batches get to end by themselves after they were cancelled.
+# How many such looks cancelled batches get to end by themselves.
 _LAST_GLANCES = 10
 # Outcomes that wait for their turn at most, however small they are.
 _MOST_DONE = 10_000
-# Texts in batches that stand ready, at most, so that no worker waits for the caller's thread.
+# Texts in batches that are ready for a worker, at most, so that none waits for the caller's thread.
 _MOST_READY = 4_096
 # Texts in a row that cannot be sent, after which their outcomes are handed out first.
 _MOST_REFUSED = 64
@@ -63,8 +63,8 @@ class Terms:
 class Dispatcher:
     """One call of many texts. Lives on the caller's thread, which packs batches and hands out.
 
-    Workers take one batch after the other from those that stand ready, and leave them finished in
-    the mailbox. They ring only for what it waits for: the next outcome, or batches running short.
+    Workers take one ready batch after the other, and put the finished ones into the mailbox. They
+    wake the caller's thread only for what it waits for: the next outcome, or too few ready batches.
     """
 
     def __init__(
@@ -84,15 +84,15 @@ class Dispatcher:
         self._pid = os.getpid()
         self.stop = Stop()
         self._ready = Ready(terms.gate)
-        # A tenant's batch has its place from the start, so none of them may stand about.
+        # A tenant's batch holds a place from the start, so none may be ready without a worker.
         spare = 0 if terms.gate else min(terms.ahead // 4, _MOST_READY // packing.max_texts)
         self._most_jobs = terms.ahead + spare
         self._low = spare // 2
-        # Guards: _serving, the workers that are or soon will be at it.
+        # Guards: _serving, the workers that serve this call or soon will.
         self._lock = threading.Lock()
         self._serving = 0
         self._mail: deque[Job] = deque()
-        # Stands locked; a ring unlocks it.
+        # A lock that is held; releasing it wakes the caller's thread.
         self._bell = threading.Lock()
         self._bell.acquire()
         self._jobs: set[Job] = set()
@@ -105,7 +105,7 @@ class Dispatcher:
         self._ended = self._over = False
         # What ends the call after everything before it was handed out.
         self._last_error: BaseException | None = None
-        # What every further text would end with, so that none is sent any more.
+        # The error with which every further text would end, so that no more are sent.
         self._verdict: CosyError | None = None
         self._record = Unanimity()
 
@@ -225,8 +225,8 @@ class Dispatcher:
         return job
 
     def _submit(self) -> None:
-        """See to it that a worker comes for what stands ready."""
-        # After it stands ready: a worker that just found nothing is not counted any more.
+        """Call a worker for what is ready, unless enough of them serve this call."""
+        # Only after it is ready: a worker that just found nothing is not counted any more.
         with self._lock:
             enough = self._serving >= self._terms.ahead
             if not enough:
@@ -250,11 +250,11 @@ class Dispatcher:
     # -- on a worker ----------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        """Run what stands ready, one batch after the other."""
+        """Run what is ready, one batch after the other."""
         while (job := self._next_job()) is not None:
             self._work(job)
             if self._ready and self._executor.contended:
-                # Other calls wait for a worker: go to the end of their line.
+                # Other calls wait for a worker: queue behind them.
                 try:
                     self._executor.submit(self._serve)
                 except ClosedError:
@@ -286,7 +286,7 @@ class Dispatcher:
             if self._record.verdict is not None:
                 self._verdict = self._record.verdict
             self._mail.append(job)
-            # After the mail is there: the caller's thread looks at the mail after it moved on.
+            # Only after the mail is there: the caller's thread looks at it after `_next` changed.
             short = len(self._ready) <= self._low and not self._ended
             if short or job.first <= self._next or self._verdict is not None:
                 self._ring()
@@ -341,7 +341,7 @@ class Dispatcher:
 
     def _open_mail(self) -> bool:
         """Take over what is finished; return whether there was anything."""
-        self._bell.acquire(blocking=False)  # whoever rings from now on has new mail
+        self._bell.acquire(blocking=False)  # a ring from now on means new mail
         found = bool(self._mail)
         while self._mail:
             job = self._mail.popleft()
@@ -351,7 +351,7 @@ class Dispatcher:
         return found
 
     def _dismiss(self, error: CosyError) -> None:
-        """Refuse what stands ready."""
+        """Refuse what is ready and was not begun."""
         for job in self._ready.clear():
             self._jobs.remove(job)
             self._refuse_unsent(job.texts, error)
@@ -395,5 +395,5 @@ class Dispatcher:
                 size = len(outcome.audio.data)
             self._backlog.hand_out(self._next, size)
             yield outcome
-            # Only now: an exception on its way to the caller, from a signal say, must not lose it.
+            # Only now: an exception at the yield, from a signal say, must not lose it.
             del self._done[index]

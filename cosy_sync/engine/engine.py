@@ -310,7 +310,7 @@ class Engine:
     def drain(self, seconds: float) -> None:
         """Wait until nothing is queued or running, at most so many seconds."""
         until = time.monotonic() + seconds
-        # Outcomes lead to callbacks, and a callback may have begun something before the close.
+        # Outcomes run callbacks, and a callback may have begun something before the close.
         for executor in (self._bulk, self._single, self._calls, self._bulk, self._single):
             executor.drain(max(0.0, until - time.monotonic()))
         self._streamer.drain(max(0.0, until - time.monotonic()))
@@ -331,7 +331,7 @@ class Engine:
             station.close_slots()
         for gate in self._gates.everybody():
             for task in gate.close():
-                task()  # its job was stopped, so it only tells its future
+                task()  # its job was stopped, so it only sets its future
         self.network.cut()
         self._streamer.cut()
 

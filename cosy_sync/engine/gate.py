@@ -48,7 +48,7 @@ class Gate:
         self._advance()
 
     def close(self) -> list[Callable[[], None]]:
-        """Wake those who wait; return those in line, who will not come in."""
+        """Wake the callers that wait; return the tasks in line, which get no place any more."""
         self._permits.close()
         left = [*self._urgent, *self._normal]
         self._urgent.clear()
@@ -56,10 +56,10 @@ class Gate:
         return left
 
     def _advance(self) -> None:
-        # Whoever joins the line tries the door afterwards, and whoever leaves looks at the line
-        # afterwards: of two who do so at the same time one sees the other.
+        # A task joins the line first and tries for a permit afterwards; a leaver gives its permit
+        # back first and looks at the line afterwards: of two at the same time one sees the other.
         while self._urgent or self._normal:
-            # Closed: nobody leaves who could let them in, and those who wait would never be told.
+            # When closed, no leaver would let them in, and their callers would wait for ever.
             with contextlib.suppress(ClosedError):
                 if not self._permits.acquire():
                     return
@@ -77,7 +77,8 @@ class Gates:
         # Guards everything below.
         self._lock = threading.Lock()
         self._kept: dict[object, Gate] = {}
-        # Whoever is inside of a gate, or in its line, holds it: what is not here holds nobody.
+        # A job with a place at a gate, or in its line, keeps the gate alive: one that is missing
+        # here has neither.
         self._all: weakref.WeakValueDictionary[object, Gate] = weakref.WeakValueDictionary()
 
     def of(self, key: object, limit: int) -> Gate:

@@ -117,7 +117,7 @@ class Interactive:
         seat = self._make_seat(utterance, config, promise, coalescer)
         try:
             self._take_seat(seat, utterance, config)
-            # Before anybody is told: who gets the result may submit the next text at once.
+            # Given back before the result is set: its receiver may submit the next text at once.
             promise.release = functools.partial(self._submitted.leave, seat)
             if coalescer is None:
                 promise.tell(self._run_here(utterance, config, deadline))
@@ -168,7 +168,7 @@ class Interactive:
             raise final from None
 
     def _failed(self, utterance: Utterance, error: ShedError) -> Outcome:
-        """Return the outcome of a text that was not taken on, or lost its seat; tell of it."""
+        """Return the outcome of a text that got no seat, or lost it, and report it."""
         outcome = failed(utterance, error)
         assert outcome.error is not None
         event = TextFailed(utterance.hash, len(utterance.text), outcome.error)
@@ -176,11 +176,11 @@ class Interactive:
         return outcome
 
     def close(self) -> None:
-        """Take up nothing more."""
+        """Accept nothing more."""
         self._closed = True
 
     def cut(self) -> None:
-        """End what is under way, as far as it waits for anything but the network."""
+        """End what is in flight, where it waits for anything but the network."""
         self._closed = True
         crew = self._crew
         crew.cut.set()
@@ -222,8 +222,8 @@ class Interactive:
     ) -> Outcome:
         """Let a worker do what another thread does itself.
 
-        Ctrl-C comes to the main thread, at any line: it must find it without permits, and never
-        half-way through what others rely on.
+        Ctrl-C comes to the main thread, at any line: that thread must hold no permits then, and
+        must not be in the middle of changing what others rely on.
         """
         coalescer, waiter, stop = self._coalescer(config), Waiter(deadline), Stop()
 

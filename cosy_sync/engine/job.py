@@ -63,6 +63,7 @@ class Job:
         "first",
         "first_tries",
         "hopeless",
+        "in_flight",
         "interactive",
         "number",
         "outcomes",
@@ -122,6 +123,8 @@ class Job:
         # When the latest attempt was sent, and what it is judged by.
         self.sent = 0.0
         self.call = _UNSENT
+        # Whether an attempt is being made of which no error is noted yet.
+        self.in_flight = False
 
     @property
     def may_grow(self) -> bool:
@@ -129,9 +132,9 @@ class Job:
         return False
 
     def take_up(self, deadline: Deadline, now: float) -> None:
-        """Note that a worker begins: until then the texts' time does not run.
+        """Note that a worker begins: the texts' time runs from now on.
 
-        The deadline of a whole call began before.
+        Only the deadline of a whole call (`within`) began before.
         """
         self.deadline = deadline
         self.taken_up = now
@@ -164,6 +167,7 @@ class Job:
         """Note a failed attempt of a text; return all of its errors so far."""
         errors = self.tries.setdefault(utterance.index, [])
         errors.append(error)
+        self.in_flight = False
         return errors
 
     def queued(self, seconds: float) -> None:
@@ -190,6 +194,7 @@ class Job:
                 raise RefusedError("not sent: every text of its call is refused", retryable=False)
             self.number = record.begin()
         self.queue_deadline = None
+        self.in_flight = True
 
     def arrive(self) -> None:
         """Note that the reply is there, and only the user's check follows."""

@@ -96,7 +96,7 @@ class Boarding(Protocol):
 
 
 class SharedJob(Job):
-    """A batch of several callers' texts. What it holds is settled when it departs."""
+    """A batch of several callers' texts. Texts may join until it departs."""
 
     __slots__ = ("_boarding", "_list", "_told", "departed", "flights", "open")
 
@@ -130,7 +130,7 @@ class SharedJob(Job):
             longest = flight.longest()
             if longest.at > self.deadline.at:
                 self.deadline = longest
-        # In place: whoever runs the job holds this very list.
+        # In place: the thread that runs the job holds this very list.
         self._list[:] = [flight.utterance for flight in flights]
 
     @property
@@ -139,10 +139,11 @@ class SharedJob(Job):
         return not self.departed
 
     def depart(self) -> None:
-        """Take along who joined meanwhile. Raises RefusedError when all have left."""
+        """Take in the texts that joined meanwhile. Raises RefusedError when all have left."""
         if not self.departed and not self._boarding.depart(self):
             raise RefusedError("not sent: nobody waits for it any more", retryable=False)
         self.queue_deadline = None
+        self.in_flight = True
 
     def deliver(self) -> None:
         """Tell the callers whose outcome is known."""
@@ -167,7 +168,7 @@ def late(ticket: Ticket, gate: Gate | None) -> Outcome:
         phase = "waiting for the service"
     elif gate is not None and job is None:
         phase = f"waiting for one of the tenant's {gate.limit} places"
-    error = ticket.deadline.error(phase)
+    error = ticket.deadline.error(phase, in_flight=job is not None and job.in_flight)
     if job is not None:
         error = error.with_details(attempts=tuple(job.tries.get(utterance.index, ())))
     return failed(Utterance(0, utterance.text), error)

@@ -25,9 +25,9 @@ _SAME = 1e-6
 
 
 class Ticket:
-    """One caller's wait for a text. Whoever takes it out of its flight's list tells it, once.
+    """One caller's wait for a text. Who takes it out of its flight's list calls `tell`, once.
 
-    `attended`: a thread waits and leaves by itself when its time is up.
+    `attended`: a thread waits, and leaves by itself when its time is up.
     """
 
     __slots__ = ("deadline", "flight")
@@ -79,7 +79,8 @@ class TextFuture(Future[Audio]):
 
     def __init__(self) -> None:
         super().__init__()
-        # Ctrl-C in `result` could keep the lock of another, and the worker that has the result.
+        # With another condition, Ctrl-C in `result` could keep its lock, and the worker that has
+        # the result would wait for ever.
         self._condition = BareCondition()
 
     def add_done_callback(self, fn: Callable[[Future[Audio]], object]) -> None:
@@ -186,7 +187,7 @@ def share(outcome: Outcome, ticket: Ticket) -> Outcome:
     assert error is not None
     if isinstance(error, DeadlineError) and error.deadline != deadline.seconds:
         error = deadline.error(error.phase or "waiting for its turn").with_details(
-            endpoint=error.endpoint, attempts=error.attempts
+            endpoint=error.endpoint, attempts=error.attempts, in_flight=error.in_flight
         )
     return failed(Utterance(0, outcome.text), error)
 

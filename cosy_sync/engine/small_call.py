@@ -19,7 +19,7 @@ __all__ = ["Part", "SmallCall"]
 
 # Seconds after which a wait is interrupted to see whether it still makes sense.
 _GLANCE = 0.5
-# Glances that texts get to end by themselves after they were cancelled.
+# How many such looks cancelled texts get to end by themselves.
 _LAST_GLANCES = 10
 
 
@@ -102,7 +102,7 @@ class SmallCall:
         self._sharing = sharing
         self._clock = clock
         self._pid = os.getpid()
-        # Rings for each outcome.
+        # Gets an entry for each outcome.
         self._mail: SimpleQueue[None] = SimpleQueue()
         each = Deadline(clock.now(), deadline)
         self._texts: list[Part | Outcome] = [
@@ -169,7 +169,7 @@ class SmallCall:
         if error is None:
             return
         for part in self._parts:
-            # Or it is being told just now.
+            # Else its outcome is being handed over just now.
             if part.outcome is None and self._sharing.leave(part):
                 part.outcome = failed(Utterance(part.index, part.text.text), error)
 

@@ -33,7 +33,7 @@ _PART = 4
 _ENOUGH_FOR_KEY, _ENOUGH = 3, 20
 # The same in a row after others were accepted: the key was revoked, which 401 says by itself.
 _REVOKED, _REVOKED_CLEARLY = 100, 20
-# Failures in a row after which a part that was spoken before is no sign of life any more.
+# Failures in a row after which an earlier success does not show any more that the service works.
 _STRIKES = 3
 # Seconds for which a refusal waits for the requests that were sent before it, at most: one that
 # looks like the key's, and any other; and between two looks.
@@ -127,7 +127,7 @@ class Splitter:
         if count == 1 or job.may_grow or not self._halves:
             return count
         if job.record is not None and job.record.doubtful:
-            return 1  # whether anything is accepted at all, a batch does not tell
+            return 1  # a batch does not show whether anything is accepted at all
         fresh = group.most is None and not group.passed
         if fresh and station.breaker.seems_dead and station.sizes.may_be_too_many(count):
             # A breaker that the size of the calls has opened is closed by smaller ones only, and
@@ -199,7 +199,7 @@ class Splitter:
         if error.hopeless and not key:  # the account is empty, say
             return self._end(job, error)
         status = getattr(error, "status", None)
-        # Of strangers who share a batch, one may be to blame.
+        # Where several callers share a batch, one caller's text may be to blame.
         shared = not begun and len(job.texts) > 1
         if key and not known and not shared and status in _CLEAR:
             return self._end(job, with_setting(error) if isinstance(error, ServerError) else error)

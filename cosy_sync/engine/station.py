@@ -37,15 +37,16 @@ __all__ = ["Company", "Station", "Visit"]
 _LONGEST_PAUSE = 600.0
 
 _ANY, _PATIENT = Call(), Call(patient=True)
-# What is noted of a call that failed by its own fault: the endpoint took it.
+# What the breaker is given for a time-out that is overload, and for a request that is itself to
+# blame: the endpoint took that one.
 _ONLY_LATE = RefusedError("too late, while others were answered")
 _OWN_FAULT = RefusedError("the request fails while others succeed", accepted=True)
 
 
 @dataclass(slots=True)
 class Visit:
-    """An attempt that is under way: where, how the breaker let it in, when it was sent, and
-    whether it holds a place there."""
+    """An attempt in flight: where, how the breaker admitted it, when it was sent, and whether it
+    holds a place there."""
 
     station: Station
     admission: Admission
@@ -90,7 +91,7 @@ class Station:
         self.company = company
         self._observer = observer
         self.slots = Permits(endpoint.max_connections)
-        # Closes the idle connections to a URL's host; set by who knows the net.
+        # Closes the idle connections to a URL's host; set by the cluster.
         self.close_idle: Callable[[str], None] = lambda url: None
         # This client's share of them, where several share them; None where nobody does.
         self.shared_slots: Permits | None = None

@@ -40,7 +40,7 @@ class Blame:
     Its owner's lock guards it; `is_outage` needs none.
 
     * A text that fails again, although something succeeded that was sent after its first failure,
-      tells nothing new: its repetitions do not count.
+      says nothing new: its repetitions do not count.
     * Of a kind of request of which nothing but failures comes, the first few count and the rest
       does not, as long as other kinds succeed.
     """

@@ -11,7 +11,7 @@ _ISOLATED = 100
 # Services count their limits by the second: what is sent after a decrease may be refused for so
 # many seconds more because of what was sent before it.
 _SETTLING = 1.0
-# Share of the configured rate below which it never falls: somebody must notice the recovery.
+# Share of the configured rate below which it never falls: some calls must show the recovery.
 _LEAST = 0.01
 
 
@@ -36,7 +36,7 @@ class Pace:
         self._full = rate
         self._decrease = decrease
         self._c = (1.0 - decrease) * rate / recovery**3
-        # Read without the lock: whoever misses the change finds it at the next call.
+        # Read without the lock: a thread that misses a change sees it at its next call.
         self.lowered = False
         # Guards: lowered, and everything below.
         self._lock = threading.Lock()
@@ -73,7 +73,7 @@ class Pace:
             if isolated:
                 return False
             low = max(rate * self._decrease, self._full * _LEAST)
-            # Refused below the rate that was refused last time: the limit is lower than that.
+            # Refused at a rate below the one that was refused last time: the limit is lower still.
             converging = rate < self._top
             self._top = max(low, rate * (1.0 + self._decrease) / 2) if converging else rate
             self._k = ((self._top - low) / self._c) ** (1 / 3)

@@ -12,7 +12,7 @@ __all__ = ["RateLimiter"]
 
 # Seconds by which requests may come closer together on their way to the server.
 _JITTER = 0.007
-# Seconds by which threads that were told different instants may wake closer together, as a rule.
+# Seconds by which threads with different instants usually wake closer together.
 _WAKING = 0.001
 # Seconds by which a sum of instants may be off.
 _ROUNDING = 1e-6
@@ -68,7 +68,7 @@ class RateLimiter:
         self._interval = 1.0 / self.sustained
         self._tolerance = (self.burst - 1) * self._interval + _ROUNDING
         self._tat = -math.inf  # theoretical arrival time: when the next one of an even flow is due
-        # Seconds after which who is next looks again, beyond what it was told.
+        # Seconds beyond its instant after which the next in line looks again.
         self.patience = 0.0
         # The end of the latest pause; an instant in the past when there is none.
         self.paused_until = -math.inf
@@ -81,8 +81,8 @@ class RateLimiter:
     def take(self, now: float, due: float = math.inf) -> float:
         """Let a request leave now and return 0; else return the seconds until one may.
 
-        `due` is the instant for which it was told to come, where it was: a thread that wakes late
-        costs the others nothing.
+        `due` is the instant for which its thread was to wake, if it was given one: a thread that
+        wakes late costs the others nothing.
         """
         tat = self._tat
         log = self._log[self._oldest] + self._distance
@@ -119,8 +119,8 @@ class RateLimiter:
     def correct(self, went: float, left: float) -> None:
         """Note that the request which went at that instant left later.
 
-        A thread may stand still between the two. Told within a second, those who come a second
-        later keep their distance from what happened.
+        Its thread may have been held up between the two. Corrected within a second, the requests
+        of the next second keep their distance from the real sending.
         """
         log, end = self._log, self._oldest
         with contextlib.suppress(ValueError):

@@ -19,8 +19,8 @@ class Unanimity:
     """The refusals of one call, told apart by a word for their kind.
 
     A text that a service dislikes is refused alone; a wrong key, voice or model refuses every
-    text, and a call need not send all of them to know. But refusals come quickly and sound takes
-    its time: what was in flight at the first refusal is waited for, as it may yet be accepted.
+    text, and a call need not send all of them to know. But a refusal comes sooner than sound:
+    what was in flight at the first refusal is waited for, as it may yet be accepted.
     """
 
     __slots__ = (

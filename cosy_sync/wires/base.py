@@ -53,6 +53,8 @@ class Capabilities:
     # A text may be given in pieces while it is already being spoken.
     duplex: bool = False
     cancellation: bool = False
+    # Requests are compressed as BatchConfig.gzip_above says; where not, the option gives a warning.
+    gzip: bool = True
     # Limits that services usually have, for one client: requests in flight, requests a second.
     max_connections: int = 50
     rate: float = 100.0

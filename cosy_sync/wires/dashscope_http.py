@@ -61,6 +61,7 @@ class DashscopeHttpWire:
         features=frozenset({"model", "speed", "ssml"}),
         streaming=True,
         cancellation=True,
+        gzip=False,
         max_connections=3,
         rate=3.0,
     )

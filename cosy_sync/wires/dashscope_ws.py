@@ -33,6 +33,7 @@ class DashscopeWsWire:
         streaming=True,
         duplex=True,
         cancellation=True,
+        gzip=False,
         max_connections=3,
         rate=3.0,
         idle_expiry=55.0,

@@ -59,6 +59,7 @@ class RuntimeGrpcWire:
         features=frozenset({"model"}),
         streaming=True,
         cancellation=True,
+        gzip=False,
         # The server's own default (--max_conc); what is beyond it is refused, not queued.
         max_connections=4,
         # There is no limit of the rate.

@@ -105,6 +105,36 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
         assert count <= 6, f"{function.name} has {count} parameters"
 
 
+# What a line under a lock must not call: it waits, works for long, or is somebody else's code.
+# tests/unit/test_locks.py looks at what is called from there.
+NEVER_UNDER_A_LOCK = {
+    *("open", "print", "import_module", "create_carrier", "create_wire"),
+    *("acquire", "sleep", "start", "submit", "now", "on_event"),
+    *("connect", "send", "sendall", "recv", "getaddrinfo"),
+}
+
+
+def locked_blocks(path: Path) -> list[ast.With]:
+    tree = ast.parse(path.read_text("utf-8"))
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With)
+        and ast.unparse(node.items[0].context_expr).endswith(("_lock", ".lock"))
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_under_a_lock_there_is_no_io_no_user_code_and_no_other_lock(path: Path) -> None:
+    for block in locked_blocks(path):
+        for node in (each for line in block.body for each in ast.walk(line)):
+            assert not isinstance(node, (ast.Import, ast.ImportFrom, ast.Yield, ast.YieldFrom))
+            assert not isinstance(node, ast.With), f"another lock at line {node.lineno}"
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func).rpartition(".")[2]
+                assert name not in NEVER_UNDER_A_LOCK, f"{name}() at line {node.lineno}"
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_every_module_says_what_lives_there(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text("utf-8")))

@@ -114,7 +114,7 @@ class Engine:
         self._legs = ParkedExecutor(2 * self.workers)
         self._memory = Permits(limits.max_bytes_in_flight)
         self._submitted = Seats(limits.max_submitted, sheds=limits.on_full == "shed")
-        # Guards: _callers, _stops, _closed.
+        # Guards: changes of _callers, _stops, _closed.
         self._lock, self._closed = threading.Lock(), False
         self._callers: dict[object, tuple[Caller, Caller]] = {}
         # Written as a whole, without the lock: whichever thread's it is, it is a right one.
@@ -222,12 +222,15 @@ class Engine:
         if known is not None and known[0] is config:
             return known
         key = _caller_key(config)
-        with self._lock:
-            callers = self._callers.get(key)
-            if callers is None:
+        callers = self._callers.get(key)
+        if callers is None:
+            # Outside the lock: it imports modules, and runs what makes somebody else's wire. Of two
+            # that are made at the same time the second is not needed.
+            made = self._make_callers(config)
+            with self._lock:
                 if len(self._callers) >= _MOST_CALLERS:
                     self._callers.clear()
-                callers = self._callers[key] = self._make_callers(config)
+                callers = self._callers.setdefault(key, made)
         known = self._latest = config, *callers
         self.cluster.open()
         return known

@@ -222,8 +222,9 @@ class Turns:
 
     def look(self) -> None:
         """Wake the next in line where its turn comes sooner than it believes."""
+        now = self._clock.now()  # before the lock is taken: the clock may be the user's
         with self._lock:
-            called = self._call(self._clock.now())
+            called = self._call(now)
         if called is not None:
             called.event.set()
 

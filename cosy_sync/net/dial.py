@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import select
 import socket
 import ssl
@@ -16,6 +15,7 @@ import httpx
 import urllib3
 from urllib3.connection import HTTPConnection
 
+from ..atomic import Flag
 from ..errors import ConnectError, TransportError
 from ..forks import renew_after_fork
 from .budget import Budget
@@ -45,17 +45,36 @@ _CHECK = (
 )
 
 
-# Held while a TLS context is made, so that hundreds of first connections make only one.
+# Guards: _contexts, by whether they verify, and _makers, set once whoever makes one is done.
 _lock = threading.Lock()
+_contexts: dict[bool, ssl.SSLContext] = {}
+_makers: dict[bool, Flag] = {}
 
 
 def default_ssl_context(verify: bool) -> ssl.SSLContext:
-    """Return the process's one TLS context; making one costs some 50 ms."""
-    with _lock:
-        return _make_context(verify)
+    """Return the process's one TLS context.
+
+    Making one reads files and costs some 50 ms: of hundreds of first connections one does it, and
+    the others wait for that.
+    """
+    while (context := _contexts.get(verify)) is None:
+        mine = Flag()
+        with _lock:
+            maker = _makers.setdefault(verify, mine)
+        if maker is not mine:
+            maker.wait()
+            continue
+        try:
+            context = _contexts.get(verify) or _make_context(verify)
+            with _lock:
+                _contexts[verify] = context
+        finally:
+            with _lock:
+                _makers.pop(verify, None)
+            mine.set()
+    return context
 
 
-@functools.cache
 def _make_context(verify: bool) -> ssl.SSLContext:
     context = httpx.create_ssl_context(verify=verify)
     context.set_alpn_protocols(["http/1.1"])
@@ -68,6 +87,7 @@ def _renew() -> None:
     # In a forked child, whose copy of the lock nobody may ever release.
     global _lock
     _lock = threading.Lock()
+    _makers.clear()
 
 
 renew_after_fork(_renew)

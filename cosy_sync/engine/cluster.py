@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -87,7 +88,7 @@ class Cluster:
         )
         rate = config.limits.rate
         self._common: Turns | None = None
-        if rate is not None:
+        if rate is not None and rate < math.inf:
             self._common = make_turns(_EVERYBODY, rate, config.sharing, observer, clock)
         # Whether there is one station, and will never be another.
         self.alone = len(endpoints) == 1 and not names

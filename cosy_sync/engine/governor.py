@@ -56,7 +56,7 @@ class Governor:
             most, min(first_byte, config.deadline), max(overload.start, most // 8)
         )
         self._concurrency = Concurrency(most, overload.decrease)
-        self._pace = Pace(endpoint.rate, overload.decrease, overload.recovery)
+        self._pace = Pace(endpoint.rate_limit, overload.decrease, overload.recovery)
         self._recent = _RECENT * first_byte
         # When the latest good reply ended. Written without a lock: any of several will do.
         self._succeeded_at = -math.inf

@@ -338,7 +338,7 @@ def make_turns(
     label: str, rate: float, sharing: SharingConfig, observer: Observer, clock: Clock
 ) -> Turns:
     """Return the line of a limit of so many requests per second, shared where that is set."""
-    if sharing.redis_url is None:
+    if sharing.redis_url is None or rate == math.inf:  # there is nothing to share
         return Turns(RateLimiter(rate), clock)
 
     def tell(shared: bool, reason: str) -> None:

@@ -1,5 +1,6 @@
 """The face: what goes in, what comes out, views, counters, closing."""
 
+import math
 import pickle
 import sys
 import threading
@@ -17,6 +18,7 @@ from cosy_sync import (
     ConfigError,
     CosyClient,
     Endpoint,
+    LimitConfig,
     RetryConfig,
     VerifyConfig,
     Voice,
@@ -667,3 +669,37 @@ def test_grpc_under_gevents_patches_is_refused_with_the_reason(
     with pytest.raises(ConfigError, match=r"'runtime_grpc' blocks gevent's hub.*runtime_http"):
         CosyClient("grpc://tts.test:50000", wire="runtime_grpc", voice="中文女")
     CosyClient("http://tts.test:50000", wire="runtime_http", voice="中文女").close()
+
+
+# -- no rate limit --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [None, math.inf])
+def test_no_rate_is_no_limit(service, rate) -> None:
+    endpoint = Endpoint(URL, rate=rate)
+    assert "rate=inf" in repr(endpoint) and endpoint.rate_limit == math.inf
+    limits = LimitConfig(rate=rate)
+    with CosyClient(endpoint, http_client=httpx.Client(transport=service), limits=limits) as client:
+        texts = sentences(300)
+        assert len(client.with_options(batch_size=1).synth_many(texts)) == 300
+        assert client.stats().limits[URL][0] == math.inf
+        assert client._core.engine().cluster._common is None
+
+
+def test_without_a_rate_limit_429s_lower_the_requests_in_flight(service) -> None:
+    service.fail(429, times=40)
+    endpoint = Endpoint(URL, rate=None)
+    retry = RetryConfig(max_retries=0, outlast=0)
+    client = CosyClient(endpoint, http_client=httpx.Client(transport=service), retry=retry)
+    with client:
+        client.with_options(batch_size=1).synth_many(sentences(30), on_error="return")
+        rate, in_flight = client.stats().limits[URL]
+    assert rate == math.inf and in_flight < 6
+
+
+@pytest.mark.parametrize("rate", [0, -1.0, -math.inf, math.nan, "fast", True])
+def test_a_rate_that_cannot_be_is_refused_with_the_word_for_none(rate) -> None:
+    with pytest.raises(ConfigError, match="rate: must be a number above 0, or None for no limit,"):
+        Endpoint(URL, rate=rate)
+    with pytest.raises(ConfigError, match="rate: must be a number above 0, or None for no limit,"):
+        LimitConfig(rate=rate)

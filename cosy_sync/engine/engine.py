@@ -145,12 +145,14 @@ class Engine:
         *,
         within: float | None = None,
         lazy: bool = False,
+        read_ahead: int | None = None,
     ) -> Dispatcher | SmallCall:
         """Prepare a call of many texts; its `outcomes()` do the work.
 
         Texts that fill less than half a batch share batches with those of other calls. An outcome
-        among the texts is handed out in its place. A lazy call bounds what it holds; of another one
-        the caller keeps all the audio anyway.
+        among the texts is handed out in its place. A lazy call bounds what it holds, and pulls at
+        most `read_ahead` texts before their outcomes are taken; of another one the caller keeps all
+        the audio anyway.
         """
         limits, until = config.limits, None
         if within is not None:
@@ -168,6 +170,7 @@ class Engine:
             within=until,
             interactive=config.priority == "interactive",
             lazy=lazy,
+            read_ahead=read_ahead,
             alone=len(self._supplies.endpoints) == 1,
             tenant=config.tenant or "",
             gate=gate,

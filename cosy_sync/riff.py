@@ -128,9 +128,7 @@ def read_header(data: bytes | bytearray | memoryview, most: int = _LONG_SIZE) ->
     return None
 
 
-def walk_chunks(
-    data: bytes | bytearray | memoryview, at: int
-) -> Iterator[tuple[bytes, int, int]]:
+def walk_chunks(data: bytes | bytearray | memoryview, at: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield the name of each chunk from here on, where its bytes begin, and how many it announces.
 
     Ends with the data: the last chunk may be cut, and what is no whole head of one is left out.

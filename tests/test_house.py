@@ -18,7 +18,7 @@ FILES = sorted(ROOT.rglob("*.py"))
 FLOORS = [
     [
         *("errors", "batch_errors", "error_forms", "hints", "system", "addresses"),
-        *("atomic", "clock", "forks"),
+        *("atomic", "bounded", "clock", "forks"),
         *("loading", "models", "riff", "messages", "checks", "config", "settings", "events"),
         *("user_code", "version"),
     ],

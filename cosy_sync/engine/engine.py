@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from ..audio import Verifier
+from ..bounded import BoundedCache
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint
 from ..errors import ClosedError
@@ -116,7 +117,7 @@ class Engine:
         self._submitted = Seats(limits.max_submitted, sheds=limits.on_full == "shed")
         # Guards: changes of _callers, _stops, _closed.
         self._lock, self._closed = threading.Lock(), False
-        self._callers: dict[object, tuple[Caller, Caller]] = {}
+        self._callers: BoundedCache[object, tuple[Caller, Caller]] = BoundedCache(_MOST_CALLERS)
         # Written as a whole, without the lock: whichever thread's it is, it is a right one.
         self._latest: tuple[ClientConfig, Caller, Caller] | None = None
         self._gates = Gates()
@@ -231,9 +232,7 @@ class Engine:
             # that are made at the same time the second is not needed.
             made = self._make_callers(config)
             with self._lock:
-                if len(self._callers) >= _MOST_CALLERS:
-                    self._callers.clear()
-                callers = self._callers.setdefault(key, made)
+                callers = self._callers.keep(key, made)
         known = self._latest = config, *callers
         self.cluster.open()
         return known

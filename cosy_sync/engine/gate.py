@@ -8,6 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from ..bounded import BoundedCache
 from ..errors import ClosedError, ConfigError
 from .budget import Permits
 
@@ -76,7 +77,7 @@ class Gates:
     def __init__(self) -> None:
         # Guards everything below.
         self._lock = threading.Lock()
-        self._kept: dict[object, Gate] = {}
+        self._kept: BoundedCache[object, Gate] = BoundedCache(_MOST_GATES)
         # Whoever is inside of a gate, or in its line, holds it: what is not here holds nobody.
         self._all: weakref.WeakValueDictionary[object, Gate] = weakref.WeakValueDictionary()
 
@@ -88,9 +89,7 @@ class Gates:
                 gate = self._all.get(key)
                 if gate is None:
                     gate = self._all[key] = Gate(limit)
-                if len(self._kept) >= _MOST_GATES:
-                    self._kept.clear()
-                self._kept[key] = gate
+                self._kept.keep(key, gate)
         if gate.limit != limit:
             raise ConfigError(
                 f"max_in_flight: tenant {key!r} already has {gate.limit}; a tenant has one limit"

@@ -52,7 +52,6 @@ class Capabilities:
     streaming: bool = False
     # A text may be given in pieces while it is already being spoken.
     duplex: bool = False
-    cancellation: bool = False
     # Limits that services usually have, for one client: requests in flight, requests a second
     # (math.inf for any number).
     max_connections: int = 50

@@ -76,7 +76,8 @@ class PoolConfig:
     verify_tls: bool = True
     # A TLS context of your own: private CA, client certificate. Overrules verify_tls.
     ssl_context: ssl.SSLContext | None = None
-    # Take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+    # Take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. One that is itself reached
+    # through TLS (https://) is refused where the service is too.
     trust_env: bool = True
     # Follow a service's link to its sound (wire `dashscope_http`) into private networks too. True
     # lets whoever answers for the service make this machine ask there.

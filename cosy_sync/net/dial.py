@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import select
 import socket
 import ssl
 import threading
@@ -22,7 +21,6 @@ from .budget import Budget
 from .connection import LONGEST, Connection, Stream
 from .exchange import exchange
 from .head import USER_AGENT
-from .nested import NestedTls
 from .resolver import FailedAddresses, has_way, look_up_until
 from .route import Proxy, Route
 from .scarcity import raise_scarcity
@@ -146,20 +144,16 @@ def _secure(
 ) -> Stream:
     """Put on the connected socket what the route asks for: TLS to the proxy, tunnel, TLS."""
     proxy = route.proxy
-    stream: Stream = sock
     if proxy is not None and proxy.tls:
-        stream = sock = _encrypt(sock, context, proxy.host, until)
+        sock = _encrypt(sock, context, proxy.host, until)
     sock.setblocking(False)
-    with _closing_on_error(sock):
-        if route.tls and proxy is not None:
-            _tunnel(sock, route, proxy, until)
-        if route.tls and isinstance(sock, ssl.SSLSocket):
-            assert context is not None
-            return _nest(NestedTls(sock, context, route.host.rstrip(".")), until)
     if route.tls:
-        stream = sock = _encrypt(sock, context, route.host, until)
+        if proxy is not None:
+            with _closing_on_error(sock):
+                _tunnel(sock, route, proxy, until)
+        sock = _encrypt(sock, context, route.host, until)
         sock.setblocking(False)
-    return stream
+    return sock
 
 
 def _encrypt(
@@ -181,18 +175,6 @@ def _encrypt(
             phase="tls",
             retryable=False,
         )
-    return stream
-
-
-def _nest(stream: NestedTls, until: float) -> NestedTls:
-    while True:
-        try:
-            stream.do_handshake()
-            break
-        except ssl.SSLWantReadError:
-            _wait(stream, select.POLLIN, until)
-        except ssl.SSLWantWriteError:
-            _wait(stream, select.POLLOUT, until)
     return stream
 
 
@@ -218,14 +200,6 @@ def _tunnel(sock: socket.socket, route: Route, proxy: Proxy, until: float) -> No
             phase="proxy",
             retryable=reply.status >= 500,
         )
-
-
-def _wait(stream: Stream, event: int, until: float) -> None:
-    left = until - time.monotonic()
-    poller = select.poll()
-    poller.register(stream.fileno(), event)
-    if left <= 0 or not poller.poll(left * 1000):
-        raise TimeoutError("no time left")
 
 
 @contextlib.contextmanager

@@ -411,21 +411,18 @@ def relay_to(port: int) -> Callable[[Peer], None]:
 ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
-@pytest.fixture(params=["http", "https"])
+@pytest.fixture
 def proxied(
-    request: pytest.FixtureRequest,
-    server_tls: ssl.SSLContext,
     own_ca: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
     make: Make,
 ) -> Iterator[Callable[..., tuple[Sender, Scripted]]]:
-    """Start a proxy with a script, reached with TLS or without, and a sender that goes there."""
+    """Start a proxy with a script, and a sender that goes there."""
     with contextlib.ExitStack() as stack:
 
         def start(*script: object) -> tuple[Sender, Scripted]:
-            context = server_tls if request.param == "https" else None
-            proxy = stack.enter_context(Scripted([READ, *script], context=context))  # type: ignore[list-item]
-            address = f"{request.param}://me:secret@localhost:{proxy.port}"
+            proxy = stack.enter_context(Scripted([READ, *script]))  # type: ignore[list-item]
+            address = f"http://me:secret@localhost:{proxy.port}"
             monkeypatch.setenv("https_proxy", address)
             return make(ssl_context=own_ca), proxy
 

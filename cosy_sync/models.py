@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .error_forms import MAKERS
 from .errors import ConfigError, CosyError
 
 __all__ = [
@@ -257,6 +258,9 @@ class Outcome:
     def timing(self) -> Timing | None:
         """Return the timing of the call that brought the audio."""
         return self.audio.timing if self.audio is not None else None
+
+
+MAKERS["outcome"] = Outcome
 
 
 def wav_header(sample_rate: int, channels: int, pcm_size: int) -> bytes:

@@ -89,6 +89,58 @@ def test_the_engine_knows_only_the_base_of_wires_and_no_net(path: Path) -> None:
         assert not [n for n in imports_of(path) if n.startswith("net") or n == "wires"]
 
 
+# What is named for type checkers only, in a circle: an error carries outcomes, and these an error.
+NAMED_IN_A_CIRCLE = {("errors", "models")}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def modules_imported_by(path: Path) -> set[str]:
+    """Return the modules that a file imports: at its top, in a function or for type checkers."""
+    package = list(path.relative_to(ROOT).parts[:-1])
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            whole = (node.module or "").split(".") if node.module else []
+            if not node.level and whole[:1] != ["cosy_sync"]:
+                continue
+            base = package[: len(package) - node.level + 1] if node.level else []
+            parts = base + (whole if node.level else whole[1:])
+            for alias in node.names:
+                deep = ".".join([*parts, alias.name])
+                found.add(deep if deep in MODULES else ".".join(parts) or "__init__")
+        elif isinstance(node, ast.Import):
+            found |= {each.name.removeprefix("cosy_sync.") for each in node.names}
+    return {
+        name
+        for name in found & set(MODULES) - {module_of(path)}
+        if (module_of(path), name) not in NAMED_IN_A_CIRCLE
+    }
+
+
+def test_imports_form_no_circle_wherever_they_stand() -> None:
+    imports = {name: modules_imported_by(path) for name, path in MODULES.items()}
+    # Those that import nothing that is left are taken away, again and again: a circle stays.
+    while free := [name for name, others in imports.items() if not others & set(imports)]:
+        for name in free:
+            del imports[name]
+    in_a_circle = {name: sorted(others & set(imports)) for name, others in imports.items()}
+    assert not in_a_circle
+
+
+def test_what_is_only_named_in_a_circle_is_never_imported_there() -> None:
+    for importer, _ in NAMED_IN_A_CIRCLE:
+        lines = MODULES[importer].read_text("utf-8").splitlines()
+        places = [n for n, line in enumerate(lines) if line.startswith("    from .models import")]
+        assert [lines[n - 1] for n in places] == ["if TYPE_CHECKING:"]
+        assert not any(line.startswith("from .models") for line in lines)
+
+
 def test_every_unit_has_a_floor() -> None:
     assert {unit_of(path) for path in FILES} <= set(FLOOR_OF)
 

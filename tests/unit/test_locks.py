@@ -155,7 +155,8 @@ def test_nothing_happens_under_a_lock_where_several_endpoints_fail(found: list[s
             work_in_every_way(client, users)
         assert client.drain(URL)
         client.resume(URL)
-        client.synth("再见")
+        with contextlib.suppress(CosyError):
+            client.synth("再见")
     assert found == []
 
 

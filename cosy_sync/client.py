@@ -24,7 +24,7 @@ from .settings import endpoints_from_environment, load_config, refuse_attribute
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .system import check_waiting
-from .texts import as_text, check_order, check_text, check_texts, is_several
+from .texts import as_text, check_order, check_read_ahead, check_text, check_texts, is_several
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -225,17 +225,24 @@ class CosyClient:
             raise
         return outcomes if on_error == "return" else audios_of(outcomes)
 
-    def synth_iter(self, texts: Iterable[str], **wrong: NoReturn) -> Iterator[Outcome]:
+    def synth_iter(
+        self, texts: Iterable[str], *, read_ahead: int | None = None, **wrong: NoReturn
+    ) -> Iterator[Outcome]:
         """Speak an endless stream of texts in constant memory; yield outcomes in input order.
 
-        Texts are pulled on this thread, only as fast as outcomes are taken. When `texts` raises,
-        the outcomes of what came before are yielded first and then the exception goes on. Ctrl-C,
-        or another exception that ends it, carries as `outcomes` what was finished and not yielded.
+        Texts are pulled on this thread, at most `read_ahead` of them before their outcomes are
+        taken; what was pulled may be spoken, and billed. Left out, it is two batches for each
+        request that may be in flight as things are: 768 texts at the start, and 6 400 at most, with
+        the usual limits. When `texts` raises, the outcomes of what came before are yielded first
+        and then the exception goes on. Ctrl-C, or another exception that ends it, carries as
+        `outcomes` what was finished and not yielded.
         """
         if wrong:
             refuse_keywords("synth_iter", wrong, _SETTINGS)
         checked = check_texts(texts, self.config.batch.max_text_chars)
-        return self._held(self._core.engine().run_many(checked, self._bulk, lazy=True))
+        check_read_ahead(read_ahead)
+        engine = self._core.engine()
+        return self._held(engine.run_many(checked, self._bulk, lazy=True, read_ahead=read_ahead))
 
     # -- views, counters, the end ---------------------------------------------------------------
 

@@ -38,7 +38,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from .error_forms import plain, restored
+from .error_forms import MAKERS, plain, restored
 
 if TYPE_CHECKING:
     from .models import Outcome
@@ -164,6 +164,9 @@ class CosyError(Exception):
         copy: _E = _rebuild(type(self), (self.message,), {**self.__dict__, **details})
         copy.__cause__ = self.__cause__
         return copy
+
+
+MAKERS["error"] = CosyError.from_dict
 
 
 def _rebuild(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .error_forms import MAKERS
 from .errors import ConfigError, CosyError
 from .fields import tells_fields
 
@@ -272,6 +273,9 @@ class Outcome:
     def timing(self) -> Timing | None:
         """Return the timing of the call that brought the audio."""
         return self.audio.timing if self.audio is not None else None
+
+
+MAKERS["outcome"] = Outcome
 
 
 def wav_header(sample_rate: int, channels: int, pcm_size: int) -> bytes:

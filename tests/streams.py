@@ -56,7 +56,7 @@ class DripWire(HttpWire):
     """One text a call: its samples, as they come. With extra={"upload": 1} it asks twice."""
 
     name = "drip"
-    capabilities = Capabilities(max_texts_per_call=1, streaming=True, cancellation=True)
+    capabilities = Capabilities(max_texts_per_call=1, streaming=True)
 
     def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
         self._url = endpoint_url

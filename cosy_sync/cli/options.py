@@ -56,7 +56,7 @@ def _add_service(group: argparse._ArgumentGroup, url: str) -> None:
     group.add_argument("--api-key", type=_refuse_key, help=argparse.SUPPRESS)
     default = Endpoint("http://localhost")
     for name, kind, words, value in (
-        ("--rate", float, "requests per second to each endpoint", default.rate),
+        ("--rate", float, "requests per second to each endpoint", default.rate_limit),
         ("--connections", int, "connections to each endpoint", default.max_connections),
         ("--batch-size", int, "texts in one request", BatchConfig.max_texts),
         ("--deadline", float, "seconds for each text, from its sending on", ClientConfig.deadline),

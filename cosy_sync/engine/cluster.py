@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -87,7 +88,7 @@ class Cluster:
         )
         rate = config.limits.rate
         self._common: Turns | None = None
-        if rate is not None:
+        if rate is not None and rate < math.inf:
             self._common = make_turns(_EVERYBODY, rate, config.sharing, observer, clock)
         # Whether there is one station, and will never be another.
         self.alone = len(endpoints) == 1 and not names
@@ -104,6 +105,8 @@ class Cluster:
         self.stations: tuple[Station, ...] = ()
         for endpoint in endpoints:
             self._addresses[endpoint.url] = () if endpoint.url in names else (None,)
+            if endpoint.url not in names:
+                self._known[endpoint.url, None] = self._make_station(endpoint.url, None)
         self._publish()
 
     # -- the choice -----------------------------------------------------------------------------
@@ -280,13 +283,20 @@ class Cluster:
 
     def _take_answer(self, url: str, addresses: Sequence[str]) -> None:
         now, endpoint = self._clock.now(), self._endpoints[url]
+        # Outside the lock: a station has locks of its own, and user code in its breaker. Only this
+        # thread adds to those that are known, or takes from them.
+        keys: list[_Key] = [(url, address) for address in addresses]
+        made = {key: self._make_station(*key) for key in keys if key not in self._known}
         with self._lock:
+            self._known.update(made)
             before = self._addresses[url]
             self._failures.pop(url, None)
             self._addresses[url] = tuple(addresses)
             joined = tuple(a for a in addresses if a not in before)
             left = tuple(a for a in before if a is not None and a not in addresses)
             self._left.update({(url, address): now for address in left})
+            for address in addresses:
+                self._left.pop((url, address), None)
             back = self._publish()
             forgotten = [k for k, at in self._left.items() if self._is_over(k, at, now)]
             for key in forgotten:
@@ -310,12 +320,26 @@ class Cluster:
         for station in back:
             self._observer.on_event(EndpointReadmitted(station.label))
 
+    def _make_station(self, url: str, address: str | None) -> Station:
+        station = Station(
+            self._endpoints[url],
+            self._config,
+            self._observer,
+            self._clock,
+            address=address,
+            company=None if self.alone else self,
+        )
+        station.close_idle = lambda url: self._ways.close_idle(url)
+        if self._common is not None:
+            station.limit_with(self._common)
+        return station
+
     # -- under the lock -------------------------------------------------------------------------
 
     def _publish(self) -> list[Station]:
         """Set the stations that take requests; return those that must not stay ejected."""
         stations = tuple(
-            self._station(url, address)
+            self._known[url, address]
             for url, addresses in self._addresses.items()
             if url not in self._drained
             for address in addresses
@@ -323,24 +347,6 @@ class Cluster:
         self.stations = stations
         back = self._ejector.change([station.health for station in stations])
         return [station for station in stations if station.health in back]
-
-    def _station(self, url: str, address: str | None) -> Station:
-        key = url, address
-        self._left.pop(key, None)
-        station = self._known.get(key)
-        if station is None:
-            station = self._known[key] = Station(
-                self._endpoints[url],
-                self._config,
-                self._observer,
-                self._clock,
-                address=address,
-                company=None if self.alone else self,
-            )
-            station.close_idle = lambda url: self._ways.close_idle(url)
-            if self._common is not None:
-                station.limit_with(self._common)
-        return station
 
     def _is_over(self, key: _Key, left: float, now: float) -> bool:
         return now - left >= _MEMORY and not self._known[key].busy

@@ -178,17 +178,17 @@ class Coalescer:
 
     def depart(self, job: SharedJob) -> bool:
         """Fill up a batch that is sent now, without unwanted texts; return whether it has any."""
+        most, now = self._crew.most(self._packing.max_texts), self._crew.clock.now()
         with self._lock:
-            job.departed = True
-            self._attended = False
+            job.departed, self._attended = True, False
             stay = [flight for flight in job.flights if flight.tickets]
             if not stay:
                 if job.open:  # or its caller gave up before, and has counted it
                     self._flying -= 1
                 job.open = 0
             elif self._line or len(stay) < job.open or self._restarts:
-                stay += self._line.take(stay, self._crew.most(self._packing.max_texts))
-                self._restart(stay)
+                stay += self._line.take(stay, most)
+                self._restart(stay, now)
                 job.load(stay)
             asks = self._asks()
         if asks:
@@ -266,13 +266,14 @@ class Coalescer:
         self._crew.clock.wait(bell, left)
 
     def _board(self) -> SharedJob | None:
+        most, now = self._crew.most(self._packing.max_texts), self._crew.clock.now()
         with self._lock:
             self._bell = None
-            flights = self._line.take([], self._crew.most(self._packing.max_texts))
+            flights = self._line.take([], most)
             if not flights:
                 return None
             self._flying += 1
-            self._restart(flights)
+            self._restart(flights, now)
             return SharedJob(self, flights, self._packing)
 
     def _refuse(self, error: CosyError) -> None:
@@ -295,10 +296,9 @@ class Coalescer:
         self._attended = True
         return True
 
-    def _restart(self, flights: Sequence[Flight]) -> None:
+    def _restart(self, flights: Sequence[Flight], now: float) -> None:
         """Begin the deadline of those whose deadline counts from their sending."""
         if self._restarts:
-            now = self._crew.clock.now()
             for ticket in [ticket for flight in flights for ticket in flight.tickets]:
                 ticket.depart(now)
 

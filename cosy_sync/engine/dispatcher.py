@@ -21,6 +21,7 @@ from .batcher import pack
 from .caller import Caller
 from .executor import Executor
 from .gate import Gate
+from .intake import Intake
 from .job import ENDLESS, Job, Stop, failed
 from .ready import Ready
 
@@ -34,8 +35,6 @@ _LAST_GLANCES = 10
 _MOST_DONE = 10_000
 # Texts in batches that are ready for a worker, at most, so that none waits for the caller's thread.
 _MOST_READY = 4_096
-# Texts in a row that cannot be sent, after which their outcomes are handed out first.
-_MOST_REFUSED = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +42,17 @@ class Terms:
     """What one call was promised.
 
     `gate` bounds the tenant's batches under way, `ahead` those of this call, `max_waiting` the
-    bytes of audio that it holds, None for any. A lazy call may have no end. `alone`: there is no
-    other endpoint. `limit`: the texts a call may have. `places`: the requests in flight, at most.
+    bytes of audio that it holds, None for any. A lazy call may have no end; `read_ahead` bounds the
+    texts that it pulls before their outcomes are taken, None for what keeps the places busy.
+    `alone`: there is no other endpoint. `limit`: the texts a call may have. `places`: the requests
+    in flight, at most, as things are.
     """
 
     deadline: float
     within: Deadline | None
     interactive: bool
     lazy: bool
+    read_ahead: int | None
     alone: bool
     tenant: str
     gate: Gate | None
@@ -76,7 +78,9 @@ class Dispatcher:
         executor: Executor,
         clock: Clock,
     ) -> None:
-        self._batches = pack(self._sift(texts), packing, clock.now, terms.limit)
+        self._done: dict[int, Outcome] = {}
+        self._intake = Intake(texts, self._done, packing.max_texts)
+        self._batches = pack(self._intake.texts(), packing, clock.now, terms.limit)
         self._terms = terms
         self._caller = caller
         self._executor = executor
@@ -84,10 +88,7 @@ class Dispatcher:
         self._pid = os.getpid()
         self.stop = Stop()
         self._ready = Ready(terms.gate)
-        # A tenant's batch holds a place from the start, so none may be ready without a worker.
-        spare = 0 if terms.gate else min(terms.ahead // 4, _MOST_READY // packing.max_texts)
-        self._most_jobs = terms.ahead + spare
-        self._low = spare // 2
+        self._fit(terms.ahead)
         # Guards: _serving, the workers that serve this call or soon will.
         self._lock = threading.Lock()
         self._serving = 0
@@ -96,7 +97,6 @@ class Dispatcher:
         self._bell = threading.Lock()
         self._bell.acquire()
         self._jobs: set[Job] = set()
-        self._done: dict[int, Outcome] = {}
         self._next = 0
         most = terms.max_waiting
         self._backlog = Unbounded() if most is None else Backlog(most, terms.places)
@@ -163,7 +163,19 @@ class Dispatcher:
 
     # -- sending --------------------------------------------------------------------------------
 
+    def _fit(self, places: int) -> None:
+        """Set how many batches may be under way and stand ready, where so many can be sent."""
+        terms = self._terms
+        # A tenant's batch has its place from the start, so none of them may stand about.
+        spare = 0 if terms.gate else min(places // 4, _MOST_READY // self._intake.size)
+        self._most_jobs = places + spare
+        self._low = spare // 2
+        if terms.lazy:
+            self._intake.most = terms.read_ahead or 2 * places * self._intake.size
+
     def _send_more(self) -> None:
+        if self._terms.lazy:  # what is pulled too early may be spoken, and never taken
+            self._fit(min(self._terms.ahead, max(1, int(self._terms.places()))))
         while not self._ended and self._may_send():
             batch = self._pull()
             if not batch:
@@ -372,23 +384,11 @@ class Dispatcher:
         if os.getpid() != self._pid:
             raise ClosedError("the process forked in the middle of this call; call again here")
 
-    def _sift(self, texts: Iterable[Utterance | Outcome]) -> Iterator[Utterance | None]:
-        refused = 0
-        for text in texts:
-            if isinstance(text, Utterance):
-                refused = 0
-                yield text
-                continue
-            self._done[text.index] = text
-            refused += 1
-            if refused % _MOST_REFUSED == 0:
-                yield None
-
     def _hand_out(self) -> Iterator[Outcome]:
         while self._next in self._done:
             self._refuse_child()
             index, outcome = self._next, self._done[self._next]
-            self._next += 1
+            self._next = self._intake.taken = index + 1
             size = 0
             if outcome.audio is not None:
                 detach(outcome.audio)

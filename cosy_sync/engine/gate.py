@@ -8,6 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from ..bounded import BoundedCache
 from ..errors import ClosedError, ConfigError
 from .budget import Permits
 
@@ -76,7 +77,7 @@ class Gates:
     def __init__(self) -> None:
         # Guards everything below.
         self._lock = threading.Lock()
-        self._kept: dict[object, Gate] = {}
+        self._kept: BoundedCache[object, Gate] = BoundedCache(_MOST_GATES)
         # A job with a place at a gate, or in its line, keeps the gate alive: one that is missing
         # here has neither.
         self._all: weakref.WeakValueDictionary[object, Gate] = weakref.WeakValueDictionary()
@@ -89,9 +90,7 @@ class Gates:
                 gate = self._all.get(key)
                 if gate is None:
                     gate = self._all[key] = Gate(limit)
-                if len(self._kept) >= _MOST_GATES:
-                    self._kept.clear()
-                self._kept[key] = gate
+                self._kept.keep(key, gate)
         if gate.limit != limit:
             raise ConfigError(
                 f"max_in_flight: tenant {key!r} already has {gate.limit}; a tenant has one limit"

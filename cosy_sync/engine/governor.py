@@ -56,7 +56,7 @@ class Governor:
             most, min(first_byte, config.deadline), max(overload.start, most // 8)
         )
         self._concurrency = Concurrency(most, overload.decrease)
-        self._pace = Pace(endpoint.rate, overload.decrease, overload.recovery)
+        self._pace = Pace(endpoint.rate_limit, overload.decrease, overload.recovery)
         self._recent = _RECENT * first_byte
         # When a good reply ended last. Written without a lock: of several at once any one will do.
         self._succeeded_at = -math.inf

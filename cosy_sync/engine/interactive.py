@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
+from ..bounded import BoundedCache
 from ..config import ClientConfig
 from ..errors import ClosedError, ShedError
 from ..events import TextFailed
@@ -63,7 +64,7 @@ class Interactive:
         self._submitted = submitted
         # Guards: _coalescers.
         self._lock = threading.Lock()
-        self._coalescers: dict[object, Coalescer] = {}
+        self._coalescers: BoundedCache[object, Coalescer] = BoundedCache(_MOST_LINES)
         # Written as a whole, without the lock: whichever thread's pair it is, it is a right one.
         self._latest: tuple[ClientConfig, Coalescer] | None = None
         self._closed = False
@@ -305,9 +306,7 @@ class Interactive:
         if coalescer is None:
             made = self._make(config)
             with self._lock:
-                if len(self._coalescers) >= _MOST_LINES:
-                    self._coalescers.clear()
-                coalescer = self._coalescers.setdefault(key, made)
+                coalescer = self._coalescers.keep(key, made)
         self._latest = config, coalescer
         return coalescer
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..atomic import Flag
 from ..errors import CosyError, RefusedError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
 from ..policies import Call, Deadline, FirstTry, Unanimity
 from .backlog import Backlog
-
-if TYPE_CHECKING:
-    from .station import Station
 
 __all__ = ["ENDLESS", "Job", "Stop", "failed", "unexpected"]
 
@@ -119,7 +116,7 @@ class Job:
         # How many of them used up no attempt.
         self.spared: dict[int, int] = {}
         # Of the texts that are being sent: how they first fared where they failed before.
-        self.first_tries: Mapping[Station, FirstTry] = {}
+        self.first_tries: Mapping[Any, FirstTry] = {}  # by the station
         # When the latest attempt was sent, and what it is judged by.
         self.sent = 0.0
         self.call = _UNSENT

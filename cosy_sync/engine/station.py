@@ -96,7 +96,7 @@ class Station:
         # This client's share of them, where several share them; None where nobody does.
         self.shared_slots: Permits | None = None
         self._places = self._share_places(config.sharing)
-        own = make_turns(self.label, endpoint.rate, config.sharing, observer, clock)
+        own = make_turns(self.label, endpoint.rate_limit, config.sharing, observer, clock)
         self._own_limiter = own
         self.limiter: Turns | JointTurns = own
         self.breaker = Breaker(
@@ -269,7 +269,7 @@ class Station:
                 "the rate limit of all endpoints together (LimitConfig.rate) is booked out; send "
                 "less or raise it"
             )
-        rate, full = self.governor.limits(now)[0], self.endpoint.rate
+        rate, full = self.governor.limits(now)[0], self.endpoint.rate_limit
         if rate < full:
             return (
                 f"after refusals (429) only {rate:.3g} of {full:g} requests/s are sent; send less"

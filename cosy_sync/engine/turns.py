@@ -222,8 +222,9 @@ class Turns:
 
     def look(self) -> None:
         """Wake the next in line where its turn comes sooner than it believes."""
+        now = self._clock.now()  # before the lock is taken: the clock may be the user's
         with self._lock:
-            called = self._call(self._clock.now())
+            called = self._call(now)
         if called is not None:
             called.event.set()
 
@@ -337,7 +338,7 @@ def make_turns(
     label: str, rate: float, sharing: SharingConfig, observer: Observer, clock: Clock
 ) -> Turns:
     """Return the line of a limit of so many requests per second, shared where that is set."""
-    if sharing.redis_url is None:
+    if sharing.redis_url is None or rate == math.inf:  # there is nothing to share
         return Turns(RateLimiter(rate), clock)
 
     def tell(shared: bool, reason: str) -> None:

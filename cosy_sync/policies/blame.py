@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..bounded import BoundedCache
 from ..errors import CosyError, ReplyTimeout
 from .admission import Call, FirstTry
 
@@ -53,7 +54,7 @@ class Blame:
         self._fresh = 0
         # When the latest success of each kind was sent; of the kind that succeeded last, and of
         # the others.
-        self._good: dict[int, float] = {}
+        self._good: BoundedCache[int, float] = BoundedCache(_MOST_KINDS)
         self._latest: int | None = None
         self._latest_sent = self._others_sent = -math.inf
         self._runs: dict[int, _Run] = {}
@@ -69,8 +70,7 @@ class Blame:
         if kind != self._latest:
             self._latest, self._others_sent = kind, self._latest_sent
             self._latest_sent = sent
-            if len(self._good) >= _MOST_KINDS:
-                self._good.clear()
+            self._good.keep(kind, sent)
         self._latest_sent = max(self._latest_sent, sent)
         self._good[kind] = sent
 

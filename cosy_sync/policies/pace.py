@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 __all__ = ["Pace"]
@@ -27,7 +28,8 @@ class Pace:
     full rate; the RFC's C of 0.4 belongs to 100 requests/s and 4.2 s.
 
     Args:
-        rate: The configured rate in requests per second: where it starts, and its ceiling.
+        rate: The configured rate in requests per second: where it starts, and its ceiling. Of an
+            infinite one there is no share to lower it to, so it stays.
         decrease: What the rate is multiplied with after refusals.
         recovery: Seconds in which it comes back after one decrease from the full rate.
     """
@@ -64,6 +66,8 @@ class Pace:
             now: The time.
             pause: Seconds in which nothing is sent, because the service asked for that.
         """
+        if self._full == math.inf:
+            return False
         with self._lock:
             if started < self._lowered_at + _SETTLING:
                 return False

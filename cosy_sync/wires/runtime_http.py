@@ -48,7 +48,6 @@ _NEW = Capabilities(
     voices=frozenset({"name", "reference", "instruction"}),
     features=frozenset({"model"}),
     streaming=True,
-    cancellation=True,
     gzip=False,
     # One GPU process bears 1 to 4 at a time; beyond 40 they wait unseen, and none is refused.
     max_connections=4,

@@ -192,7 +192,7 @@ def test_an_endless_deadline_is_told_that_it_must_be_finite(client) -> None:
     for wrong in (
         lambda: CosyClient(URL, deadline=float("inf")),
         lambda: client.with_options(deadline=float("inf")),
-        lambda: Endpoint(URL, rate=float("inf")),
+        lambda: Endpoint(URL, weight=float("inf")),
         lambda: load_config(None, {}, {"COSY_SYNC_DEADLINE": "inf"}),
         lambda: client.synth_many(["你好"], within=float("inf")),
     ):

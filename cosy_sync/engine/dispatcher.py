@@ -334,10 +334,7 @@ class Dispatcher:
         self._backlog.give_up()
         jobs, self._jobs = self._jobs, set()
         for job in jobs:
-            known = list(job.outcomes)
-            self._note(known)
-            indexes = {outcome.index for outcome in known}
-            self._refuse([text for text in job.texts if text.index not in indexes], error)
+            self._note(job.given_up(error))
 
     def _open_mail(self) -> bool:
         """Take over what is finished; return whether there was anything."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..atomic import Flag
-from ..errors import CosyError, RefusedError, UnexpectedError
+from ..errors import CosyError, DeadlineError, RefusedError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
 from ..policies import Call, Deadline, FirstTry, Unanimity
 from .backlog import Backlog
@@ -16,7 +16,7 @@ from .backlog import Backlog
 if TYPE_CHECKING:
     from .station import Station
 
-__all__ = ["ENDLESS", "Job", "Stop", "failed", "unexpected"]
+__all__ = ["ENDLESS", "Job", "Stop", "after", "failed", "unexpected"]
 
 
 class Stop(Flag):
@@ -145,15 +145,27 @@ class Job:
 
     def fail(self, utterance: Utterance, error: CosyError) -> CosyError:
         """Note the error that ends a text; it carries the attempts before it."""
-        earlier = self.tries.get(utterance.index, [])
-        if earlier and earlier[-1] is error:
-            earlier = earlier[:-1]
-        outcome = failed(utterance, error.with_details(attempts=tuple(earlier)))
+        outcome = failed(utterance, self.last_word(utterance, error))
         self.outcomes.append(outcome)
         assert outcome.error is not None
         if outcome.error.hopeless:
             self.hopeless = outcome.error
         return outcome.error
+
+    def last_word(self, utterance: Utterance, error: CosyError) -> CosyError:
+        """Return the error that ends a text, with the attempts before it."""
+        earlier = tuple(self.tries.get(utterance.index, ()))
+        if earlier and earlier[-1] is error:
+            earlier = earlier[:-1]
+        return after(error, earlier)
+
+    def given_up(self, error: CosyError) -> list[Outcome]:
+        """Return an outcome for each text: this error where there is none yet. A worker may go on
+        with it."""
+        known = list(self.outcomes)
+        indexes = {outcome.index for outcome in known}
+        open_ones = [text for text in self.texts if text.index not in indexes]
+        return known + [failed(text, self.last_word(text, error)) for text in open_ones]
 
     def end(self, cause: BaseException) -> None:
         """End the texts that have no outcome yet: something broke that never should."""
@@ -201,6 +213,18 @@ class Job:
 
     def deliver(self) -> None:
         """Hand out the outcomes so far: the job goes on to wait for the others."""
+
+
+def after(error: CosyError, attempts: tuple[CosyError, ...]) -> CosyError:
+    """Return an error that knows the attempts before it. Where no reply but time or a decision of
+    our own ended the text, it also says how the latest of them failed, which is its cause."""
+    latest = next((each for each in reversed(attempts) if each is not error.__cause__), None)
+    if latest is None or not isinstance(error, (DeadlineError, RefusedError)):
+        return error.with_details(attempts=attempts)
+    message = f"{error.message}; before that: {latest.message}"
+    told = error.with_details(attempts=attempts, message=message)
+    told.__cause__ = latest
+    return told
 
 
 def unexpected(cause: BaseException) -> UnexpectedError:

@@ -16,7 +16,7 @@ from ..models import Audio, Outcome, Timing, Utterance
 from ..policies import Deadline
 from ..user_code import goes_on
 from .executor import Executor
-from .job import Job, failed
+from .job import Job, after, failed
 
 __all__ = ["Flight", "Promise", "TextFuture", "Ticket", "Waiter", "outlasting", "share"]
 
@@ -185,9 +185,8 @@ def share(outcome: Outcome, ticket: Ticket) -> Outcome:
         return Outcome(0, outcome.text, _timed(audio, deadline.started))
     assert error is not None
     if isinstance(error, DeadlineError) and error.deadline != deadline.seconds:
-        error = deadline.error(error.phase or "waiting for its turn").with_details(
-            endpoint=error.endpoint, attempts=error.attempts, in_flight=error.in_flight
-        )
+        own = deadline.error(error.phase or "waiting for its turn", in_flight=error.in_flight)
+        error = after(own.with_details(endpoint=error.endpoint), error.attempts)
     return failed(Utterance(0, outcome.text), error)
 
 

@@ -171,7 +171,10 @@ class SmallCall:
         for part in self._parts:
             # Or it is being told just now.
             if part.outcome is None and self._sharing.leave(part):
-                part.outcome = failed(Utterance(part.index, part.text.text), error)
+                own, flight = error, part.flight
+                if flight is not None and flight.job is not None:
+                    own = flight.job.last_word(flight.utterance, error)
+                part.outcome = failed(Utterance(part.index, part.text.text), own)
 
     def _end_elsewhere(self) -> None:
         """End it from within a finaliser, perhaps: the collector comes at any line of any thread,

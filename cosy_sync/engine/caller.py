@@ -188,9 +188,19 @@ class Caller:
         # Spread, so that those who waited for the same breaker do not return as one.
         pause = max(pause, _BREAKER_NAP) * (1 + 0.1 * random.random())
         if pause >= job.deadline.remaining(self._clock.now()):
-            self._fail(job, group.texts, error)
+            self._fail(job, group.texts, self._behind(job, error))
             return []
         return self._nap(job, group, error, pause)
+
+    def _behind(self, job: Job, error: CosyError) -> CosyError:
+        """Return what ends texts: the silence of their service, where they waited behind others
+        that it does not answer."""
+        now = self._clock.now()
+        if job.queue_deadline is None or not job.is_behind(self._cluster.silent_since(), now):
+            return error
+        late = self._cluster.went_silent(job.deadline, now)
+        late.__cause__ = error
+        return late
 
     def _make_do(self, job: Job, group: _Group, error: ResourceError) -> list[_Group]:
         """Wait a moment for what this machine is out of: nothing was sent, so it is no attempt."""
@@ -330,7 +340,7 @@ class Caller:
 
     def _end_late(self, job: Job, group: _Group) -> None:
         """End texts whose time is up, each with what it failed with while it had time."""
-        late = job.deadline.error("waiting for its turn")
+        late = self._behind(job, job.deadline.error("waiting for its turn"))
         for text in group.texts:
             tries = job.tries.get(text.index)
             self._fail(job, [text], tries[-1] if tries else late)

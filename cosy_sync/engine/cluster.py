@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint
-from ..errors import ClosedError, ConfigError, CosyError, NoEndpointError
+from ..errors import ClosedError, ConfigError, CosyError, DeadlineError, NoEndpointError
 from ..events import (
     AddressesChanged,
     EndpointEjected,
@@ -18,7 +19,7 @@ from ..events import (
     LookupFailed,
     Observer,
 )
-from ..policies import Ejector, pick
+from ..policies import Deadline, Ejector, pick
 from ..policies.balancer import SOON
 from .directory import AGAIN, Directory, NameService
 from .job import Job
@@ -102,6 +103,8 @@ class Cluster:
         self._drained: set[str] = set()
         self._failures: dict[str, CosyError] = {}  # of the latest look-ups
         self.stations: tuple[Station, ...] = ()
+        # Since when callers have waited for the first one. Written without the lock.
+        self._awaited_since = math.inf
         for endpoint in endpoints:
             self._addresses[endpoint.url] = () if endpoint.url in names else (None,)
         self._publish()
@@ -155,8 +158,24 @@ class Cluster:
         known = [limit for limit in limits if limit is not None]
         return max(known) if known and len(known) == len(limits) else None
 
+    def silent_since(self) -> float:
+        """Return since when nobody has answered: no station, or no look-up of a name."""
+        stations = self.stations
+        if not stations:
+            return self._awaited_since
+        return max([station.silence.since for station in stations])
+
+    def went_silent(self, deadline: Deadline, now: float) -> DeadlineError:
+        """Return what a text ends with that waited, unsent, for an answer to others."""
+        stations = self.stations
+        if not stations:
+            return deadline.error("looking the service's name up")
+        return max(stations, key=lambda each: each.silence.since).went_silent(deadline, now)
+
     def _await_stations(self, job: Job) -> tuple[Station, ...]:
         directory, clock = self._directory, self._clock
+        if self._awaited_since == math.inf:
+            self._awaited_since = clock.now()
         while True:
             # Asked first: the stations are there before the answer is noted.
             answered = directory.answered.is_set()
@@ -321,6 +340,8 @@ class Cluster:
             for address in addresses
         )
         self.stations = stations
+        if stations:
+            self._awaited_since = math.inf
         back = self._ejector.change([station.health for station in stations])
         return [station for station in stations if station.health in back]
 

@@ -188,7 +188,7 @@ class Coalescer:
                 job.open = 0
             elif self._line or len(stay) < job.open or self._restarts:
                 stay += self._line.take(stay, self._crew.most(self._packing.max_texts))
-                self._restart(stay)
+                self._restart(stay, job.silent)
                 job.load(stay)
             asks = self._asks()
         if asks:
@@ -295,12 +295,12 @@ class Coalescer:
         self._attended = True
         return True
 
-    def _restart(self, flights: Sequence[Flight]) -> None:
+    def _restart(self, flights: Sequence[Flight], silent: float = math.inf) -> None:
         """Let the time of those begin now whose time counts from their sending."""
         if self._restarts:
             now = self._crew.clock.now()
             for ticket in [ticket for flight in flights for ticket in flight.tickets]:
-                ticket.depart(now)
+                ticket.depart(now, silent)
 
     def _end(self, flight: Flight, deadline: Deadline, outcome: Outcome | None) -> list[Ticket]:
         """Take a flight off; return those who are told. Who has time left stands in line again."""

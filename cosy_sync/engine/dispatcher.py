@@ -45,6 +45,7 @@ class Terms:
     `gate` bounds the tenant's batches under way, `ahead` those of this call, `max_waiting` the
     bytes of audio that it holds, None for any. A lazy call may have no end. `alone`: there is no
     other endpoint. `limit`: the texts a call may have. `places`: the requests in flight, at most.
+    `silent`: since when all endpoints have answered nothing.
     """
 
     deadline: float
@@ -58,6 +59,7 @@ class Terms:
     max_waiting: int | None
     limit: Callable[[], int | None]
     places: Callable[[], float]
+    silent: Callable[[], float]
 
 
 class Dispatcher:
@@ -88,19 +90,19 @@ class Dispatcher:
         spare = 0 if terms.gate else min(terms.ahead // 4, _MOST_READY // packing.max_texts)
         self._most_jobs = terms.ahead + spare
         self._low = spare // 2
-        # Guards: _serving, the workers that are or soon will be at it.
+        # Guards: _serving, the workers that are or soon will be at it; _began, when the first was,
+        # moved on by each time without any, which began at _idle_since.
         self._lock = threading.Lock()
-        self._serving = 0
+        self._serving, self._began, self._idle_since = 0, 0.0, 0.0
         self._mail: deque[Job] = deque()
         # Stands locked; a ring unlocks it.
         self._bell = threading.Lock()
         self._bell.acquire()
         self._jobs: set[Job] = set()
         self._done: dict[int, Outcome] = {}
-        self._next = 0
+        self._next, self._glances = 0, 0
         most = terms.max_waiting
         self._backlog = Unbounded() if most is None else Backlog(most, terms.places)
-        self._glances = 0
         # The texts are at their end; and the call is.
         self._ended = self._over = False
         # What ends the call after everything before it was handed out.
@@ -226,11 +228,12 @@ class Dispatcher:
 
     def _submit(self) -> None:
         """See to it that a worker comes for what stands ready."""
+        now = self._clock.now()
         # After it stands ready: a worker that just found nothing is not counted any more.
         with self._lock:
             enough = self._serving >= self._terms.ahead
-            if not enough:
-                self._serving += 1
+            self._began += 0.0 if self._serving else now - self._idle_since
+            self._serving += not enough
         if enough:
             return
         try:
@@ -265,13 +268,15 @@ class Dispatcher:
         while True:
             if self._verdict is None and (job := self._ready.take()) is not None:
                 return job
+            now = self._clock.now()
             with self._lock:
                 if not self._ready or self._verdict is not None:
-                    self._serving -= 1
+                    self._serving, self._idle_since = self._serving - 1, now
                     return None
 
     def _work(self, job: Job) -> None:
-        job.take_up(self._deadline(), self._clock.now())
+        now, silent = self._clock.now(), self._terms.silent()
+        job.take_up(self._deadline(), now, self._began, silent)
         self._backlog.expect(1)
         try:
             self._caller.run(job)
@@ -283,8 +288,7 @@ class Dispatcher:
             self._ready.leave(job)
             if job.hopeless is not None and self._terms.alone:
                 self._verdict = job.hopeless
-            if self._record.verdict is not None:
-                self._verdict = self._record.verdict
+            self._verdict = self._record.verdict or self._verdict
             self._mail.append(job)
             # After the mail is there: the caller's thread looks at the mail after it moved on.
             short = len(self._ready) <= self._low and not self._ended
@@ -333,8 +337,7 @@ class Dispatcher:
         self._dismiss(error)
         self._backlog.give_up()
         jobs, self._jobs = self._jobs, set()
-        for job in jobs:
-            self._note(job.given_up(error))
+        self._note([outcome for job in jobs for outcome in job.given_up(error)])
 
     def _open_mail(self) -> bool:
         """Take over what is finished; return whether there was anything."""

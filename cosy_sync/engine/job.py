@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..atomic import Flag
 from ..errors import CosyError, DeadlineError, RefusedError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
-from ..policies import Call, Deadline, FirstTry, Unanimity
+from ..policies import Call, Deadline, FirstTry, Unanimity, begin_of
 from .backlog import Backlog
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Job:
         "alone",
         "backlog",
         "call",
+        "call_began",
         "deadline",
         "first",
         "first_tries",
@@ -71,6 +72,7 @@ class Job:
         "queue_deadline",
         "record",
         "sent",
+        "silent",
         "spared",
         "stop",
         "strikes",
@@ -97,10 +99,11 @@ class Job:
         # time counts for the deadline as well.
         self.queue_deadline: Deadline | None = None
         self.deadline = deadline
+        # Since when its call has had work under way, and its endpoint has answered nothing, as it
+        # was last looked at: what waits behind a silent service shares one deadline.
+        self.call_began = self.silent = math.inf
         self.taken_up = deadline.started
-        self.interactive = interactive
-        self.tenant = tenant
-        self.stop = stop
+        self.interactive, self.tenant, self.stop = interactive, tenant, stop
         self.outcomes: list[Outcome] = []
         # An error that every further text would end with as well.
         self.hopeless: CosyError | None = None
@@ -131,13 +134,21 @@ class Job:
         """Return whether texts may still join before it is sent."""
         return False
 
-    def take_up(self, deadline: Deadline, now: float) -> None:
+    def take_up(self, deadline: Deadline, now: float, call_began: float, silent: float) -> None:
         """Note that a worker begins: until then the texts' time does not run.
 
         The deadline of a whole call began before.
+
+        Args:
+            deadline: The texts' deadline.
+            now: The instant.
+            call_began: Since when the call has had work under way.
+            silent: Since when its endpoints have answered nothing.
         """
         self.deadline = deadline
         self.taken_up = now
+        self.call_began = call_began
+        self.share_time(silent, now)
 
     def finish(self, utterance: Utterance, audio: Audio) -> None:
         """Note a text's audio."""
@@ -189,6 +200,28 @@ class Job:
         if queue is not None:
             later = self.deadline.later(seconds)
             self.deadline = later if later.at < queue.at else queue
+
+    def share_time(self, silent: float, now: float) -> None:
+        """Let its time begin with that of the call's texts before it, where the service has
+        answered nothing since that instant (`begin_of`)."""
+        self.silent = silent
+        begun = begin_of(now, max(self.call_began, silent), self.deadline.seconds)
+        early = self.deadline.started - begun
+        if early > 0.0:
+            self.deadline = self.deadline.later(-early)
+
+    def is_behind(self, silent: float, now: float) -> bool:
+        """Return whether it waits behind texts that its service does not answer, and so shares
+        their time."""
+        since = max(self.call_began, silent)
+        return begin_of(now, since, self.deadline.seconds) < now
+
+    def patience(self, silent: float, now: float) -> float:
+        """Return the seconds for which it may still wait, unsent, for a service that has answered
+        nothing since that instant: its call has waited as long as one text may."""
+        if self.queue_deadline is None:
+            return math.inf
+        return max(0.0, max(self.call_began, silent) + self.deadline.seconds - now)
 
     def spare(self, utterance: Utterance) -> int:
         """Note that a text's latest failure used up no attempt; return how many did not."""

@@ -111,6 +111,7 @@ class SharedJob(Job):
         )
         if not packing.interactive:
             self.queue_deadline = ENDLESS
+            self.call_began = max(t.began for flight in flights for t in flight.tickets)
         self._boarding = boarding
         self._told = 0
         self.departed = False

@@ -27,22 +27,24 @@ _SAME = 1e-6
 class Ticket:
     """One caller's wait for a text. Whoever takes it out of its flight's list tells it, once.
 
-    `attended`: a thread waits and leaves by itself when its time is up.
+    `attended`: a thread waits and leaves by itself when its time is up. `began`: when the caller
+    came.
     """
 
-    __slots__ = ("deadline", "flight")
+    __slots__ = ("began", "deadline", "flight")
     attended = True
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
+        self.began = deadline.started
         self.flight: Flight | None = None
 
     def tell(self, outcome: Outcome) -> None:
         """Hand the outcome over."""
         raise NotImplementedError
 
-    def depart(self, now: float) -> None:
-        """Note that a batch takes the text along."""
+    def depart(self, now: float, silent: float) -> None:
+        """Note that a batch takes the text along, and since when its endpoint is silent."""
 
 
 class Waiter(Ticket):

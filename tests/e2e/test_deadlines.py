@@ -23,6 +23,7 @@ from cosy_sync import (
     TimeoutConfig,
     UnavailableError,
 )
+from cosy_sync.events import AttemptFinished
 from cosy_sync.testing import FakeClock, FakeService, Server
 
 # Only the deadline can end anything in time for the test.
@@ -205,6 +206,40 @@ def test_a_name_server_that_does_not_answer_keeps_no_call_beyond_its_deadline(
             errors = [late(client)]
         assert not answers.is_set()
         assert all(isinstance(error, DeadlineError) for error in errors), errors
+
+
+@pytest.mark.parametrize("way", ["synth_many", "synth_iter"])
+def test_a_call_whose_name_server_hangs_takes_its_deadline_once(
+    monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    answers = threading.Event()
+    tried: list[AttemptFinished] = []
+
+    def hang(*_: object, **__: object) -> list[object]:
+        answers.wait(20)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    class Watcher:
+        def on_event(self, event: object) -> None:
+            if isinstance(event, AttemptFinished):
+                tried.append(event)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    endpoint = Endpoint("http://tts.example.com/v1", max_connections=2)
+    client = CosyClient(
+        endpoint, wire="openai", deadline=DEADLINE, timeouts=PATIENT, observers=[Watcher()]
+    )
+    texts = [f"第{number}句" for number in range(100)]
+    with client, contextlib.closing(Release(answers)):
+        if way == "synth_many":
+            outcomes = client.synth_many(texts, on_error="return")
+        else:
+            outcomes = list(client.synth_iter(texts))
+        assert not answers.is_set()
+    assert len(outcomes) == 100 and not any(outcome.ok for outcome in outcomes)
+    # Two at a time, and nothing after these; each text would have had a deadline of its own.
+    assert len(tried) <= 4
+    assert "tts.example.com/v1 has answered nothing for" in str(outcomes[-1].error)
 
 
 class Release:

@@ -180,7 +180,7 @@ def test_no_attempt_gets_more_than_what_is_left_and_no_wait_goes_beyond(
     assert given
     for left, *timeouts in given:
         assert left > 0
-        assert max(timeouts) <= left
+        assert max(timeouts) <= max(left, 0.001)  # a time-out of 0 would mean something else
     assert clock.now() <= start + deadline
 
 

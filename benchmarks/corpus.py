@@ -11,6 +11,7 @@ __all__ = [
     "FIXED_TEXTS",
     "batch_body",
     "request_body",
+    "same_text",
     "speech_body",
     "texts_of",
     "whole_batches",
@@ -25,6 +26,12 @@ FIXED_TEXTS = tuple(f"请{high}{low}号车辆直行通过" for high in _NUMERALS
 def texts_of(count: int) -> Iterator[str]:
     """Repeat the fixed texts until there are so many."""
     return itertools.islice(itertools.cycle(FIXED_TEXTS), count)
+
+
+def same_text(count: int) -> Iterator[str]:
+    """Repeat one text so many times: the upstream answers every call with the same recording,
+    which is right for one text only."""
+    return itertools.repeat(FIXED_TEXTS[0], count)
 
 
 def whole_batches(count: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from ..corpus import BATCH, request_body, texts_of
+from ..corpus import BATCH, request_body, same_text, texts_of
 from ..meter import Meter
 from ..task import Task
 from .decoding import decode_fast, decode_json
@@ -156,7 +156,7 @@ async def _single(task: Task, meter: Meter) -> None:
                     meter.note(started)
 
         meter.open_window()
-        await asyncio.gather(*(one(text) for text in texts_of(task.most_calls)))
+        await asyncio.gather(*(one(text) for text in same_text(task.most_calls)))
 
 
 async def _texts(task: Task, meter: Meter) -> None:

@@ -11,7 +11,7 @@ from cosy_sync.config import ClientConfig, PoolConfig
 from cosy_sync.messages import Request
 from cosy_sync.net import Sender
 
-from ..corpus import BATCH, request_body, texts_of
+from ..corpus import BATCH, request_body, same_text, texts_of
 from ..meter import Meter
 from ..task import Task
 from .arrivals import Arrivals
@@ -40,10 +40,10 @@ def transport(task: Task, meter: Meter) -> None:
 def single(task: Task, meter: Meter) -> None:
     """Speak one text a call, every policy on: through synth_many, or synth() under threads."""
     endpoint = Endpoint(task.urls[0], max_connections=task.in_flight, rate=_NO_RATE)
-    # The texts repeat, and each is one call, as with the other peers.
+    # The text repeats, and each is one call, as with the other peers.
     client = CosyClient(endpoint, batch_size=1, coalesce=CoalesceConfig(single_flight=False))
     if task.variant == "synth":
-        texts_ring = texts_of(task.most_calls * 2)
+        texts_ring = same_text(task.most_calls * 2)
         loop_threads(task, meter, lambda: client.synth(next(texts_ring)))
     else:
         outcomes = _speak_until_over(client, task.most_calls, meter)
@@ -122,7 +122,7 @@ def _speak_until_over(client: CosyClient, count: int, meter: Meter) -> Sequence[
     meter.open_window()
     outcomes: Sequence[Outcome]
     try:
-        outcomes = client.synth_many(texts_of(count), on_error="return", progress=look)
+        outcomes = client.synth_many(same_text(count), on_error="return", progress=look)
     except InterruptedBatch as interrupted:
         outcomes = interrupted.outcomes
     meter.wait()

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from ..corpus import request_body, texts_of
+from ..corpus import request_body, same_text
 from ..meter import Meter
 from ..task import Task
 from .decoding import decode_json
@@ -45,7 +45,7 @@ def single(task: Task, meter: Meter) -> None:
 
     pool = ThreadPoolExecutor(task.in_flight)
     meter.open_window()
-    pool.map(one, texts_of(task.most_calls))
+    pool.map(one, same_text(task.most_calls))
     meter.wait()
 
 

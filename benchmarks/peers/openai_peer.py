@@ -9,7 +9,7 @@ from typing import Any
 
 import openai
 
-from ..corpus import texts_of
+from ..corpus import same_text
 from ..meter import Meter
 from ..task import Task
 from .waiting import RETRIES
@@ -44,7 +44,7 @@ def _speak_threads(task: Task, meter: Meter) -> None:
 
     pool = ThreadPoolExecutor(task.in_flight)
     meter.open_window()
-    pool.map(one, texts_of(task.most_calls))
+    pool.map(one, same_text(task.most_calls))
     meter.wait()
 
 
@@ -66,7 +66,7 @@ async def _speak_async(task: Task, meter: Meter) -> None:
                 meter.note(started)
 
     meter.open_window()
-    await asyncio.gather(*(one(text) for text in texts_of(task.most_calls)))
+    await asyncio.gather(*(one(text) for text in same_text(task.most_calls)))
 
 
 def _settings(task: Task) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import hmac
 import logging
@@ -35,6 +34,7 @@ from .schedule import Schedule
 from .sound import Clip, Failure, encode_clip, media_type
 from .spoil import spoil
 from .wires import dashscope_http, dashscope_ws, openai, runtime_http
+from .workers import Workers
 
 logger = logging.getLogger("cosy_sync.server")
 
@@ -76,7 +76,7 @@ class Service:
         self.faults = FaultPlan(config.faults, config.seed)
         self.schedule = Schedule(config.outages, config.shortages)
         self._started = time.monotonic()
-        self._workers = asyncio.Semaphore(config.workers) if config.workers else None
+        self._workers = Workers(config.workers) if config.workers else None
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="cosy-server-gzip")
         self._routes = {
             BATCH_PATH: Route(("POST",), self._answer_batch),
@@ -210,13 +210,24 @@ class Service:
         if fault:
             self.counters.count_fault(fault)
         instead = fault in _DOWN or fault in REPLY_FAULTS
-        async with self._workers or contextlib.nullcontext():
-            began = time.monotonic() if self._workers else request.arrived
-            try:
-                return await (self._no_reply(fault) if instead else speak())
-            finally:
-                if instead or not at_once:
-                    await self._wait_latency(began, texts)
+        began, taken_up = request.arrived, request.arrived
+        if self._workers is not None:
+            began, taken_up = await self._workers.take(began), time.monotonic()
+        try:
+            return await (self._no_reply(fault) if instead else speak())
+        finally:
+            spoke = time.monotonic() - taken_up
+            latency = self._latency(texts) if instead or not at_once else 0.0
+            await self._wait_until(began + max(spoke, latency))
+
+    async def _wait_until(self, due: float) -> None:
+        """Wait until a call is done, and give its worker back."""
+        try:
+            if (wait := due - time.monotonic()) > 0:
+                await asyncio.sleep(wait)
+        finally:
+            if self._workers is not None:
+                self._workers.give_back(due)
 
     async def _right_reply(self, call: Call, form: str, fault: str) -> Reply:
         """Synthesize, spoil as the fault says, and write."""
@@ -339,11 +350,8 @@ class Service:
         reply.pieces = [body]
         reply.headers.append(("Content-Encoding", "gzip"))
 
-    async def _wait_latency(self, began: float, texts: int) -> None:
-        latency = self.config.latency + texts * self.config.text_latency
-        wait = began + latency - time.monotonic()
-        if wait > 0:
-            await asyncio.sleep(wait)
+    def _latency(self, texts: int) -> float:
+        return self.config.latency + texts * self.config.text_latency
 
 
 def _throttled(*headers: Header, message: str = "injected fault") -> RequestError:

@@ -159,8 +159,12 @@ def test_a_fault_ends_as_its_named_error(server: Server, fault: str) -> None:
         assert error is not None
         ours = (cosy_sync.DeadlineError, cosy_sync.RefusedError)
         met = [each for each in (*error.attempts, error) if not isinstance(each, ours)]
-        # Of a service that throttles for longer than the deadline not every text was asked.
-        assert met or fault == "drip" or fault.startswith("throttle")
+        if fault.startswith("throttle"):
+            # Bulk work waits for its turn until its deadline, which may cut the last attempt; and
+            # not every text was asked.
+            met = [each for each in met if not getattr(each, "timed_out", False)]
+        else:
+            assert met or fault == "drip"
         assert all(isinstance(each, REFUSED[fault]) for each in met), met
 
 

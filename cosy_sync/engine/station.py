@@ -291,12 +291,12 @@ class Station:
 
     def went_silent(self, deadline: Deadline, now: float) -> DeadlineError:
         """Return what a text ends with that waited, unsent, for an answer to others."""
-        seconds = max(0.0, now - self.silence.since)
+        phase, seconds = "waiting for its turn", max(0.0, now - self.silence.since)
         trouble = f" (the latest failure: {self._trouble})" if self._trouble else ""
         return deadline.error(
-            f"waiting for its turn; {self.label} has answered nothing for {seconds:.1f} s{trouble}"
+            f"{phase}; {self.label} has answered nothing for {seconds:.1f} s{trouble}"
             ": is it up, and is the address right? Raise the deadline to wait longer"
-        ).with_details(endpoint=self.label)
+        ).with_details(endpoint=self.label, phase=phase)
 
     def obey(self, error: CosyError, now: float) -> None:
         """Pause when the service said when to come back, but not for ever."""

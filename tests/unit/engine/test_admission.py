@@ -94,6 +94,7 @@ class TestSilentService:
         with pytest.raises(DeadlineError, match=r"has answered nothing for 60\.0 s") as caught:
             rig.entry.wait(job, rig.station)
         assert caught.value.endpoint == rig.station.label
+        assert caught.value.phase == "waiting for its turn"
         assert rig.station.slots.used == 0
 
     def test_who_gets_a_place_late_has_the_rest_of_the_time(self) -> None:

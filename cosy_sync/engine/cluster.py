@@ -94,6 +94,8 @@ class Cluster:
         self.alone = len(endpoints) == 1 and not names
         # Whether there may be more stations than endpoints.
         self.grows = bool(names)
+        # Since when callers have waited for the first station. Written without the lock.
+        self._awaited_since = math.inf
         # Guards everything below; `stations` may be read without it, it only changes as a whole.
         self._lock = threading.Lock()
         self._ejector = Ejector(config.ejection)
@@ -103,8 +105,6 @@ class Cluster:
         self._drained: set[str] = set()
         self._failures: dict[str, CosyError] = {}  # of the latest look-ups
         self.stations: tuple[Station, ...] = ()
-        # Since when callers have waited for the first one. Written without the lock.
-        self._awaited_since = math.inf
         for endpoint in endpoints:
             self._addresses[endpoint.url] = () if endpoint.url in names else (None,)
         self._publish()
@@ -180,6 +180,7 @@ class Cluster:
             # Asked first: the stations are there before the answer is noted.
             answered = directory.answered.is_set()
             if stations := self.stations:
+                self._awaited_since = math.inf
                 return stations
             if directory.closed or job.stop.is_set():
                 raise ClosedError("cancelled before it was sent")
@@ -340,8 +341,6 @@ class Cluster:
             for address in addresses
         )
         self.stations = stations
-        if stations:
-            self._awaited_since = math.inf
         back = self._ejector.change([station.health for station in stations])
         return [station for station in stations if station.health in back]
 

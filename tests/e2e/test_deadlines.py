@@ -242,6 +242,25 @@ def test_a_call_whose_name_server_hangs_takes_its_deadline_once(
     assert "tts.example.com/v1 has answered nothing for" in str(outcomes[-1].error)
 
 
+def test_a_call_whose_first_look_up_of_all_addresses_hangs_takes_its_deadline_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        answers.wait(20)  # each text with a deadline of its own would see the end of this
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    endpoint = Endpoint("http://tts.example.com/v1", max_connections=1, per_address=True)
+    times = TimeoutConfig(connect=0.2)
+    client = CosyClient(endpoint, wire="openai", deadline=DEADLINE, timeouts=times)
+    texts = [f"第{number}句" for number in range(200)]
+    with client, contextlib.closing(Release(answers)):
+        outcomes = client.synth_many(texts, on_error="return")
+    assert all("looking the service's name up" in str(outcome.error) for outcome in outcomes)
+
+
 class Release:
     def __init__(self, answers: threading.Event) -> None:
         self.answers = answers

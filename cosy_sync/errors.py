@@ -230,12 +230,13 @@ class DeadlineError(CosyError, TimeoutError):
 
 
 class TransportError(CosyError):
-    """The network failed."""
+    """The network failed. `timed_out`: it might have succeeded with more time."""
 
     sent = True
     retryable = True
     trips = True
     accepted: ClassVar[bool | None] = False
+    timed_out: bool = False
 
 
 class ConnectError(TransportError):
@@ -261,6 +262,7 @@ class ReplyTimeout(TransportError):
     """The request was sent, but the reply did not come in time. `phase` says which wait ran out."""
 
     phase: str | None = None
+    timed_out = True
 
 
 class CutError(TransportError):
@@ -370,15 +372,13 @@ _ADVICE = {
     429: "lower the endpoint's rate or max_connections to what the service allows",
 }
 
-# Whatever is sent there, the answer will be the same: redirects are not followed.
-_WRONG_ADDRESS = (301, 302, 303, 307, 308, 404, 405)
+_WRONG_ADDRESS = (301, 302, 303, 307, 308, 404, 405)  # for every text: no redirect is followed
 
 
 def server_error(status: int, message: str, **details: Any) -> ServerError:
     """Build the error that belongs to an HTTP status, with advice where there is any."""
-    advice = _ADVICE.get(status)
     text = f"the service answered HTTP {status}: {message}" if message else f"HTTP {status}"
-    if advice:
+    if advice := _ADVICE.get(status):
         text = f"{text}; {advice}"
     if status in _WRONG_ADDRESS:
         details["hopeless"] = True

@@ -71,7 +71,8 @@ class ClientConfig:
     speed: float = 1.0
     # Seconds for each text: in `synth`, `submit` and `stream` from the call on, in `synth_many` and
     # `synth_iter` from its sending on, since their texts wait for their turn first (`within` bounds
-    # a whole `synth_many`). A web or task host's own limit should be longer.
+    # a whole `synth_many`); at a service that answers nothing they share one deadline. A web or
+    # task host's own limit should be longer.
     deadline: float = 60.0
     # `interactive` goes first, and fails at once where `bulk` waits for a breaker. None means
     # `interactive` for synth and submit, `bulk` for synth_many and synth_iter.

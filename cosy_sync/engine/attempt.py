@@ -17,6 +17,7 @@ from ..errors import (
     CosyError,
     RefusedError,
     ReplyTimeout,
+    ThrottledError,
 )
 from ..events import AttemptFinished, AudioRefused, Observer, RetryPlanned
 from ..messages import Parcel, Payload, Reply, Request
@@ -71,6 +72,8 @@ class Attempter:
     sender: Sender
     memory: Permits
     connections: Permits | None
+    # Since when no endpoint has answered, though it was asked.
+    silent_since: Callable[[], float]
     bounds: ReplyBounds
     verifier: Verifier
     observer: Observer
@@ -82,7 +85,7 @@ class Attempter:
     entry: Entry = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "entry", Entry(self.connections, self.clock))
+        object.__setattr__(self, "entry", Entry(self.connections, self.clock, self.silent_since))
 
     def attempt(
         self, job: Job, texts: Sequence[Utterance], station: Station, number: int
@@ -98,6 +101,7 @@ class Attempter:
         timing: Timing | None = None
         asks = self.verifier.asks
         try:
+            station.silence.ask(visit, visit.sent)
             results, timing = self._send(job, texts, visit, number)
             verdict = None
         except CosyError as error:
@@ -159,10 +163,11 @@ class Attempter:
     ) -> CosyError | None:
         """Give back what `enter` took, and note what came of it, and how long the service took;
         return what that says about the endpoint."""
-        station = visit.station
+        station, now = visit.station, self.clock.now()
+        # Before the place is given back: whoever gets it looks at the silence.
+        station.silence.end(visit, _answers(verdict), now)
         if visit.holds:
             self.entry.give_back(station)
-        now = self.clock.now()
         return station.settle(visit, verdict, now, seconds, texts)
 
     def judge(
@@ -319,6 +324,11 @@ def aim(
         parcel.again = again
     if station.address is not None and _same_host(parcel.url, station.endpoint.url):
         parcel.address = station.address
+
+
+def _answers(verdict: CosyError | None) -> bool:
+    """Return whether a service that this was said of is there, though perhaps too busy."""
+    return verdict is None or verdict.accepted is True or isinstance(verdict, ThrottledError)
 
 
 def _take_out(payloads: Sequence[Payload | CosyError]) -> None:

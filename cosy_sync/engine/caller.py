@@ -86,7 +86,7 @@ class Caller:
         if job.stop.is_set():
             raise ClosedError("cancelled before it was sent")
         if job.deadline.expired(now):
-            self._fail(job, group.texts, job.deadline.error("waiting for its turn"))
+            self._end_late(job, group)
             return []
         if job.record is not None and self._is_over(job, group):
             return []
@@ -188,10 +188,19 @@ class Caller:
         # Spread, so that callers that waited for the same breaker do not return together.
         pause = max(pause, _BREAKER_NAP) * (1 + 0.1 * random.random())
         if pause >= job.deadline.remaining(self._clock.now()):
-            self._fail(job, group.texts, error)
+            self._fail(job, group.texts, self._behind(job, error))
             return []
-        sleep(self._clock, job.stop, pause)
-        return [group]
+        return self._nap(job, group, error, pause)
+
+    def _behind(self, job: Job, error: CosyError) -> CosyError:
+        """Return what ends texts: the silence of their service, where they waited behind others
+        that it does not answer."""
+        now = self._clock.now()
+        if job.queue_deadline is None or not job.is_behind(self._cluster.silent_since(), now):
+            return error
+        late = self._cluster.went_silent(job.deadline, now)
+        late.__cause__ = error
+        return late
 
     def _make_do(self, job: Job, group: _Group, error: ResourceError) -> list[_Group]:
         """Wait a moment for what this machine is out of: nothing was sent, so it is no attempt."""
@@ -199,8 +208,15 @@ class Caller:
         if pause >= job.deadline.remaining(self._clock.now()):
             self._fail(job, group.texts, error)
             return []
+        return self._nap(job, group, error, pause)
+
+    def _nap(self, job: Job, group: _Group, error: CosyError, pause: float) -> list[_Group]:
+        """Wait, and return the group; a wait that outlasts the deadline ends it with the error."""
         sleep(self._clock, job.stop, pause)
-        return [group]
+        if not job.deadline.expired(self._clock.now()):
+            return [group]
+        self._fail(job, group.texts, error)
+        return []
 
     def _settle(
         self, job: Job, group: _Group, station: Station, results: Sequence[Result]
@@ -309,7 +325,7 @@ class Caller:
             return error
         phase = getattr(error, "phase", None) or "reply"
         load = station.load()
-        if not job.deadline.expired(self._clock.now()):
+        if not (error.timed_out and job.deadline.expired(self._clock.now())):
             if phase != "first byte":
                 return error
             setting = "timeouts=TimeoutConfig(first_byte=...)"
@@ -321,6 +337,13 @@ class Caller:
         late.phase = f"waiting for the service ({phase})"
         late.__cause__ = error
         return late.with_details(endpoint=error.endpoint)
+
+    def _end_late(self, job: Job, group: _Group) -> None:
+        """End texts whose time is up, each with what it failed with while it had time."""
+        late = self._behind(job, job.deadline.error("waiting for its turn"))
+        for text in group.texts:
+            tries = job.tries.get(text.index)
+            self._fail(job, [text], tries[-1] if tries else late)
 
     def _fail(self, job: Job, texts: Sequence[Utterance], error: CosyError) -> None:
         for utterance in texts:

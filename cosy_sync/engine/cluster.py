@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint
-from ..errors import ClosedError, ConfigError, CosyError, NoEndpointError
+from ..errors import ClosedError, ConfigError, CosyError, DeadlineError, NoEndpointError
 from ..events import (
     AddressesChanged,
     EndpointEjected,
@@ -19,7 +19,7 @@ from ..events import (
     LookupFailed,
     Observer,
 )
-from ..policies import Ejector, pick
+from ..policies import Deadline, Ejector, pick
 from ..policies.balancer import SOON
 from .directory import AGAIN, Directory, NameService
 from .job import Job
@@ -94,6 +94,8 @@ class Cluster:
         self.alone = len(endpoints) == 1 and not names
         # Whether there may be more stations than endpoints.
         self.grows = bool(names)
+        # Since when callers have waited for the first station. Written without the lock.
+        self._awaited_since = math.inf
         # Guards everything below; `stations` may be read without it, it only changes as a whole.
         self._lock = threading.Lock()
         self._ejector = Ejector(config.ejection)
@@ -158,12 +160,29 @@ class Cluster:
         known = [limit for limit in limits if limit is not None]
         return max(known) if known and len(known) == len(limits) else None
 
+    def silent_since(self) -> float:
+        """Return since when nobody has answered: no station, or no look-up of a name."""
+        stations = self.stations
+        if not stations:
+            return self._awaited_since
+        return max([station.silence.since for station in stations])
+
+    def went_silent(self, deadline: Deadline, now: float) -> DeadlineError:
+        """Return what a text ends with that waited, unsent, for an answer to others."""
+        stations = self.stations
+        if not stations:
+            return deadline.error("looking the service's name up")
+        return max(stations, key=lambda each: each.silence.since).went_silent(deadline, now)
+
     def _await_stations(self, job: Job) -> tuple[Station, ...]:
         directory, clock = self._directory, self._clock
+        if self._awaited_since == math.inf:
+            self._awaited_since = clock.now()
         while True:
             # Read before the stations: they are set before the answer is noted.
             answered = directory.answered.is_set()
             if stations := self.stations:
+                self._awaited_since = math.inf
                 return stations
             if directory.closed or job.stop.is_set():
                 raise ClosedError("cancelled before it was sent")

@@ -188,7 +188,7 @@ class Coalescer:
                 job.open = 0
             elif self._line or len(stay) < job.open or self._restarts:
                 stay += self._line.take(stay, most)
-                self._restart(stay, now)
+                self._restart(stay, now, job.silent)
                 job.load(stay)
             asks = self._asks()
         if asks:
@@ -296,11 +296,11 @@ class Coalescer:
         self._attended = True
         return True
 
-    def _restart(self, flights: Sequence[Flight], now: float) -> None:
+    def _restart(self, flights: Sequence[Flight], now: float, silent: float = math.inf) -> None:
         """Begin the deadline of those whose deadline counts from their sending."""
         if self._restarts:
             for ticket in [ticket for flight in flights for ticket in flight.tickets]:
-                ticket.depart(now)
+                ticket.depart(now, silent)
 
     def _end(self, flight: Flight, deadline: Deadline, outcome: Outcome | None) -> list[Ticket]:
         """End a flight; return whom its outcome is for. Those with time left are queued again."""

@@ -46,6 +46,7 @@ class Terms:
     texts that it pulls before their outcomes are taken, None for what keeps the places busy.
     `alone`: there is no other endpoint. `limit`: the texts a call may have. `places`: the requests
     in flight, at most, as things are.
+    `silent`: since when all endpoints have answered nothing.
     """
 
     deadline: float
@@ -60,6 +61,7 @@ class Terms:
     max_waiting: int | None
     limit: Callable[[], int | None]
     places: Callable[[], float]
+    silent: Callable[[], float]
 
 
 class Dispatcher:
@@ -89,18 +91,18 @@ class Dispatcher:
         self.stop = Stop()
         self._ready = Ready(terms.gate)
         self._fit(terms.ahead)
-        # Guards: _serving, the workers that serve this call or soon will.
+        # Guards: _serving, the workers that serve this call or soon will; _began, when the first
+        # did, moved on by each time without any, which began at _idle_since.
         self._lock = threading.Lock()
-        self._serving = 0
+        self._serving, self._began, self._idle_since = 0, 0.0, 0.0
         self._mail: deque[Job] = deque()
         # A lock that is held; releasing it wakes the caller's thread.
         self._bell = threading.Lock()
         self._bell.acquire()
         self._jobs: set[Job] = set()
-        self._next = 0
+        self._next, self._glances = 0, 0
         most = terms.max_waiting
         self._backlog = Unbounded() if most is None else Backlog(most, terms.places)
-        self._glances = 0
         # The texts are at their end; and the call is.
         self._ended = self._over = False
         # What ends the call after everything before it was handed out.
@@ -238,11 +240,12 @@ class Dispatcher:
 
     def _submit(self) -> None:
         """Call a worker for what is ready, unless enough of them serve this call."""
+        now = self._clock.now()
         # Only after it is ready: a worker that just found nothing is not counted any more.
         with self._lock:
             enough = self._serving >= self._terms.ahead
-            if not enough:
-                self._serving += 1
+            self._began += 0.0 if self._serving else now - self._idle_since
+            self._serving += not enough
         if enough:
             return
         try:
@@ -277,13 +280,15 @@ class Dispatcher:
         while True:
             if self._verdict is None and (job := self._ready.take()) is not None:
                 return job
+            now = self._clock.now()
             with self._lock:
                 if not self._ready or self._verdict is not None:
-                    self._serving -= 1
+                    self._serving, self._idle_since = self._serving - 1, now
                     return None
 
     def _work(self, job: Job) -> None:
-        job.take_up(self._deadline(), self._clock.now())
+        now, silent = self._clock.now(), self._terms.silent()
+        job.take_up(self._deadline(), now, self._began, silent)
         self._backlog.expect(1)
         try:
             self._caller.run(job)
@@ -295,8 +300,7 @@ class Dispatcher:
             self._ready.leave(job)
             if job.hopeless is not None and self._terms.alone:
                 self._verdict = job.hopeless
-            if self._record.verdict is not None:
-                self._verdict = self._record.verdict
+            self._verdict = self._record.verdict or self._verdict
             self._mail.append(job)
             # Only after the mail is there: the caller's thread looks at it after `_next` changed.
             short = len(self._ready) <= self._low and not self._ended
@@ -345,11 +349,7 @@ class Dispatcher:
         self._dismiss(error)
         self._backlog.give_up()
         jobs, self._jobs = self._jobs, set()
-        for job in jobs:
-            known = list(job.outcomes)
-            self._note(known)
-            indexes = {outcome.index for outcome in known}
-            self._refuse([text for text in job.texts if text.index not in indexes], error)
+        self._note([outcome for job in jobs for outcome in job.given_up(error)])
 
     def _open_mail(self) -> bool:
         """Take over what is finished; return whether there was anything."""

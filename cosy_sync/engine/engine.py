@@ -180,6 +180,7 @@ class Engine:
             max_waiting=None if alone or config.serial or not lazy else limits.max_bytes_waiting,
             limit=self.cluster.batch_limit,
             places=self._places,
+            silent=self.cluster.silent_since,
         )
         workers = SerialExecutor() if alone else self._bulk
         caller = self._caller(config)
@@ -244,6 +245,7 @@ class Engine:
             sender=self.network,
             memory=self._memory,
             connections=self._connections,
+            silent_since=self.cluster.silent_since,
             bounds=ReplyBounds(config),
             verifier=Verifier(config.verify),
             observer=supplies.observer,

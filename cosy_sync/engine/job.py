@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..atomic import Flag
-from ..errors import CosyError, RefusedError, UnexpectedError
+from ..errors import CosyError, DeadlineError, RefusedError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
-from ..policies import Call, Deadline, FirstTry, Unanimity
+from ..policies import Call, Deadline, FirstTry, Unanimity, begin_of
 from .backlog import Backlog
 
-__all__ = ["ENDLESS", "Job", "Stop", "failed", "unexpected"]
+__all__ = ["ENDLESS", "Job", "Stop", "after", "failed", "unexpected"]
 
 
 class Stop(Flag):
@@ -56,6 +56,7 @@ class Job:
         "alone",
         "backlog",
         "call",
+        "call_began",
         "deadline",
         "first",
         "first_tries",
@@ -68,6 +69,7 @@ class Job:
         "queue_deadline",
         "record",
         "sent",
+        "silent",
         "spared",
         "stop",
         "strikes",
@@ -94,10 +96,11 @@ class Job:
         # time counts for the deadline as well.
         self.queue_deadline: Deadline | None = None
         self.deadline = deadline
+        # Since when its call has had work under way, and its endpoint has answered nothing, as it
+        # was last looked at: what waits behind a silent service shares one deadline.
+        self.call_began = self.silent = math.inf
         self.taken_up = deadline.started
-        self.interactive = interactive
-        self.tenant = tenant
-        self.stop = stop
+        self.interactive, self.tenant, self.stop = interactive, tenant, stop
         self.outcomes: list[Outcome] = []
         # An error that every further text would end with as well.
         self.hopeless: CosyError | None = None
@@ -128,13 +131,21 @@ class Job:
         """Return whether texts may still join before it is sent."""
         return False
 
-    def take_up(self, deadline: Deadline, now: float) -> None:
+    def take_up(self, deadline: Deadline, now: float, call_began: float, silent: float) -> None:
         """Note that a worker begins: the texts' time runs from now on.
 
         Only the deadline of a whole call (`within`) began before.
+
+        Args:
+            deadline: The texts' deadline.
+            now: The instant.
+            call_began: Since when the call has had texts in flight.
+            silent: Since when its endpoints have answered nothing.
         """
         self.deadline = deadline
         self.taken_up = now
+        self.call_began = call_began
+        self.share_time(silent, now)
 
     def finish(self, utterance: Utterance, audio: Audio) -> None:
         """Note a text's audio."""
@@ -142,15 +153,27 @@ class Job:
 
     def fail(self, utterance: Utterance, error: CosyError) -> CosyError:
         """Note the error that ends a text; it carries the attempts before it."""
-        earlier = self.tries.get(utterance.index, [])
-        if earlier and earlier[-1] is error:
-            earlier = earlier[:-1]
-        outcome = failed(utterance, error.with_details(attempts=tuple(earlier)))
+        outcome = failed(utterance, self.last_word(utterance, error))
         self.outcomes.append(outcome)
         assert outcome.error is not None
         if outcome.error.hopeless:
             self.hopeless = outcome.error
         return outcome.error
+
+    def last_word(self, utterance: Utterance, error: CosyError) -> CosyError:
+        """Return the error that ends a text, with the attempts before it."""
+        earlier = tuple(self.tries.get(utterance.index, ()))
+        if earlier and earlier[-1] is error:
+            earlier = earlier[:-1]
+        return after(error, earlier)
+
+    def given_up(self, error: CosyError) -> list[Outcome]:
+        """Return an outcome for each text: this error where there is none yet. A worker may go on
+        with it."""
+        known = list(self.outcomes)
+        indexes = {outcome.index for outcome in known}
+        open_ones = [text for text in self.texts if text.index not in indexes]
+        return known + [failed(text, self.last_word(text, error)) for text in open_ones]
 
     def end(self, cause: BaseException) -> None:
         """End the texts that have no outcome yet: something broke that never should."""
@@ -175,6 +198,28 @@ class Job:
             later = self.deadline.later(seconds)
             self.deadline = later if later.at < queue.at else queue
 
+    def share_time(self, silent: float, now: float) -> None:
+        """Let its time begin with that of the call's texts before it, where the service has
+        answered nothing since that instant (`begin_of`)."""
+        self.silent = silent
+        begun = begin_of(now, max(self.call_began, silent), self.deadline.seconds)
+        early = self.deadline.started - begun
+        if early > 0.0:
+            self.deadline = self.deadline.later(-early)
+
+    def is_behind(self, silent: float, now: float) -> bool:
+        """Return whether it waits behind texts that its service does not answer, and so shares
+        their time."""
+        since = max(self.call_began, silent)
+        return begin_of(now, since, self.deadline.seconds) < now
+
+    def patience(self, silent: float, now: float) -> float:
+        """Return the seconds for which it may still wait, unsent, for a service that has answered
+        nothing since that instant: its call has waited as long as one text may."""
+        if self.queue_deadline is None:
+            return math.inf
+        return max(0.0, max(self.call_began, silent) + self.deadline.seconds - now)
+
     def spare(self, utterance: Utterance) -> int:
         """Note that a text's latest failure used up no attempt; return how many did not."""
         times = self.spared[utterance.index] = self.spared.get(utterance.index, 0) + 1
@@ -198,6 +243,18 @@ class Job:
 
     def deliver(self) -> None:
         """Hand out the outcomes so far: the job goes on to wait for the others."""
+
+
+def after(error: CosyError, attempts: tuple[CosyError, ...]) -> CosyError:
+    """Return an error that knows the attempts before it. Where no reply but time or a decision of
+    our own ended the text, it also says how the latest of them failed, which is its cause."""
+    latest = next((each for each in reversed(attempts) if each is not error.__cause__), None)
+    if latest is None or not isinstance(error, (DeadlineError, RefusedError)):
+        return error.with_details(attempts=attempts)
+    message = f"{error.message}; before that: {latest.message}"
+    told = error.with_details(attempts=attempts, message=message)
+    told.__cause__ = latest
+    return told
 
 
 def unexpected(cause: BaseException) -> UnexpectedError:

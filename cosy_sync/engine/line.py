@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import RefusedError
+from ..errors import CosyError, RefusedError
 from ..events import TextFailed, TextsShared
 from ..models import Outcome, Utterance, text_hash
 from .gate import Gate
@@ -111,6 +111,7 @@ class SharedJob(Job):
         )
         if not packing.interactive:
             self.queue_deadline = ENDLESS
+            self.call_began = max(t.began for flight in flights for t in flight.tickets)
         self._boarding = boarding
         self._told = 0
         self.departed = False
@@ -168,9 +169,9 @@ def late(ticket: Ticket, gate: Gate | None) -> Outcome:
         phase = "waiting for the service"
     elif gate is not None and job is None:
         phase = f"waiting for one of the tenant's {gate.limit} places"
-    error = ticket.deadline.error(phase, in_flight=job is not None and job.in_flight)
+    error: CosyError = ticket.deadline.error(phase, in_flight=job is not None and job.in_flight)
     if job is not None:
-        error = error.with_details(attempts=tuple(job.tries.get(utterance.index, ())))
+        error = job.last_word(utterance, error)
     return failed(Utterance(0, utterance.text), error)
 
 

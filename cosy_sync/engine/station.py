@@ -10,7 +10,14 @@ from typing import Any, Protocol
 
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint, SharingConfig
-from ..errors import BadAudioError, ConnectError, CosyError, RefusedError, ReplyTimeout
+from ..errors import (
+    BadAudioError,
+    ConnectError,
+    CosyError,
+    DeadlineError,
+    RefusedError,
+    ReplyTimeout,
+)
 from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
 from ..policies import (
@@ -19,8 +26,10 @@ from ..policies import (
     Blame,
     Breaker,
     Call,
+    Deadline,
     FirstTry,
     Health,
+    Silence,
     Tempo,
     redis_storage,
 )
@@ -43,7 +52,7 @@ _ONLY_LATE = RefusedError("too late, while others were answered")
 _OWN_FAULT = RefusedError("the request fails while others succeed", accepted=True)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Visit:
     """An attempt in flight: where, how the breaker admitted it, when it was sent, and whether it
     holds a place there."""
@@ -107,6 +116,9 @@ class Station:
         self._clock = clock
         # Its fields belong to the ejector.
         self.health = Health()
+        self.silence = Silence()
+        # What the latest failure said. Written without a lock: any of several will do.
+        self._trouble = ""
 
         # Guards: the changes of busy (attempts in flight or waiting for their turn), of sizes, of
         # _tempo and of _blame.
@@ -160,6 +172,8 @@ class Station:
                     error = _OWN_FAULT
                 else:
                     culprit = self._blame.culprit(now)
+        if error is not None and error.trips:
+            self._trouble = error.message
         self.governor.record(error, visit.sent, now, texts)
         if only_late:
             error = _ONLY_LATE
@@ -275,6 +289,15 @@ class Station:
                 f"after refusals (429) only {rate:.3g} of {full:g} requests/s are sent; send less"
             )
         return f"the rate limit of {full:g} requests/s is booked out; send less or raise its rate"
+
+    def went_silent(self, deadline: Deadline, now: float) -> DeadlineError:
+        """Return what a text ends with that waited, unsent, for an answer to others."""
+        phase, seconds = "waiting for its turn", max(0.0, now - self.silence.since)
+        trouble = f" (the latest failure: {self._trouble})" if self._trouble else ""
+        return deadline.error(
+            f"{phase}; {self.label} has answered nothing for {seconds:.1f} s{trouble}"
+            ": is it up, and is the address right? Raise the deadline to wait longer"
+        ).with_details(endpoint=self.label, phase=phase)
 
     def obey(self, error: CosyError, now: float) -> None:
         """Pause when the service said when to come back, but not for ever."""

@@ -192,7 +192,9 @@ def _tunnel(sock: socket.socket, route: Route, proxy: Proxy, until: float) -> No
             Connection(route, sock), request, Budget(seconds, seconds, until, 0), reused=False
         )
     except TransportError as error:
-        raise ConnectError(f"{where}: no tunnel: {error.message}", phase="proxy") from error
+        raise ConnectError(
+            f"{where}: no tunnel: {error.message}", phase="proxy", timed_out=error.timed_out
+        ) from error
     if not 200 <= reply.status < 300:
         advice = "check its user and password" if reply.status == 407 else "is it allowed there?"
         raise ConnectError(
@@ -216,7 +218,8 @@ def _explain(route: Route, failure: Exception) -> ConnectError:
         return failure
     where = f"cannot connect to {route.label}"
     if isinstance(failure, TimeoutError):
-        return ConnectError(f"{where} in time; is the service reachable?", phase="connect")
+        text = f"{where} in time; is the service reachable?"
+        return ConnectError(text, phase="connect", timed_out=True)
     if isinstance(failure, ssl.SSLCertVerificationError):
         text = f"{where}: its certificate was refused ({failure.verify_message})"
         return ConnectError(f"{text}; {_CHECK}", phase="tls", retryable=False)

@@ -107,6 +107,7 @@ def look_up_until(host: str, port: int, until: float) -> list[str]:
         raise ConnectError(
             f"the look-up of the name {host!r} gave no answer in time; check the name server",
             phase="dns",
+            timed_out=True,
         )
     if shared.error is not None:
         raise shared.error.with_details()

@@ -15,6 +15,7 @@ from .patience import Patience
 from .ratelimit import RateLimiter
 from .retry import RetryPolicy
 from .retry_budget import RetryBudget
+from .silence import Silence, begin_of
 from .slow_start import SlowStart
 from .throttle import Throttle
 from .unanimity import Unanimity
@@ -37,10 +38,12 @@ __all__ = [
     "RateLimiter",
     "RetryBudget",
     "RetryPolicy",
+    "Silence",
     "SlowStart",
     "Tempo",
     "Throttle",
     "Unanimity",
+    "begin_of",
     "pick",
     "redis_storage",
 ]

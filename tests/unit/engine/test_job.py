@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from cosy_sync.engine.job import Job, Stop
+from cosy_sync.engine.job import ENDLESS, Job, Stop
+from cosy_sync.errors import ConnectError
 from cosy_sync.models import Utterance
 from cosy_sync.policies import Deadline
 
@@ -38,3 +39,30 @@ def test_it_never_lasts_longer_than_the_whole_call(job: Job) -> None:
     job.queued(30.0)
     assert job.deadline.at == 170.0
     assert "within" in str(job.deadline.error("waiting"))
+
+
+def test_a_text_of_a_silent_service_shares_the_time_of_its_calls_earlier_texts(job: Job) -> None:
+    job.queue_deadline = ENDLESS
+    job.take_up(Deadline(150.0, 60.0), 150.0, call_began=100.0, silent=90.0)
+    assert job.deadline.at == 160.0 and job.taken_up == 150.0
+    job.take_up(Deadline(150.0, 60.0), 150.0, call_began=100.0, silent=140.0)
+    assert job.deadline.at == 210.0
+
+
+def test_it_waits_unsent_for_a_silent_service_for_one_deadline(job: Job) -> None:
+    job.queue_deadline = ENDLESS
+    job.take_up(Deadline(100.0, 60.0), 100.0, call_began=100.0, silent=math.inf)
+    assert job.patience(math.inf, 150.0) == math.inf
+    assert job.patience(90.0, 150.0) == 10.0
+    assert job.patience(145.0, 150.0) == 55.0
+    assert job.patience(90.0, 170.0) == 0.0
+    job.depart()
+    assert job.patience(90.0, 170.0) == math.inf
+
+
+def test_a_call_that_is_given_up_keeps_what_each_text_failed_with(job: Job) -> None:
+    refused = ConnectError("cannot connect")
+    job.note(job.texts[0], refused)
+    [outcome] = job.given_up(Deadline(0.0, 5.0, "within").error("speaking"))
+    assert outcome.error is not None and outcome.error.__cause__ is refused
+    assert outcome.error.message.endswith("speaking; before that: cannot connect")

@@ -100,7 +100,10 @@ class Attempter:
         try:
             results, timing = self._send(job, texts, visit, number)
             verdict = None
+            if not isinstance(results[0], Audio):
+                job.refused(results)
         except CosyError as error:
+            job.refused([error])
             verdict = fair_verdict(job, error, visit.sent)
             raise
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from ..errors import (
@@ -21,6 +22,7 @@ from ..errors import (
 __all__ = [
     "as_text_error",
     "as_verdict",
+    "common_refusal",
     "is_refusal",
     "kind_of",
     "may_be_key",
@@ -48,6 +50,7 @@ _SETTINGS = (
     (re.compile(r"sample.?rate", re.I), "sample_rate"),
     (re.compile(r"speed|speech.?rate", re.I), "speed"),
     (re.compile(r"response.?format|audio.?format", re.I), "format"),
+    (re.compile(r"language", re.I), "extra"),
 )
 
 
@@ -56,6 +59,29 @@ def is_refusal(error: CosyError) -> bool:
     if isinstance(error, BadAudioError):
         return error.reason == "too_large"
     return isinstance(error, ServerError) and not error.retryable
+
+
+def common_refusal(errors: Sequence[object]) -> CosyError | None:
+    """Return the refusal that a reply's texts share and that others may meet as well: one of the
+    whole call, or the same for each text. None for what speaks of a text, or of the service's own
+    state."""
+    error = errors[0]
+    if not isinstance(error, CosyError):
+        return None
+    if not _may_be_any_texts(error):
+        return None
+    kind = kind_of(error)
+    alike = all(isinstance(each, CosyError) and kind_of(each) == kind for each in errors[1:])
+    return error if alike else None
+
+
+def _may_be_any_texts(error: CosyError) -> bool:
+    if isinstance(error, BadAudioError):
+        return not error.retryable  # of a format that is not read, say
+    whom = getattr(error, "blames", None)
+    if whom is None:
+        return is_refusal(error)
+    return whom in ("voice", "unknown") or (whom == "text" and _settings_in(error) != "")
 
 
 def may_be_key(error: CosyError) -> bool:
@@ -100,7 +126,7 @@ def as_text_error(error: ServerError) -> TextError:
 def as_verdict(error: CosyError, refusals: int) -> CosyError:
     """Return the error that ends a call in which so many requests were refused like this."""
     said = f"{error.message}; all {refusals} requests in a row were refused like this"
-    if not may_be_key(error) and not may_be_size(error):
+    if isinstance(error, ServerError) and not may_be_key(error) and not may_be_size(error):
         said += f": check {_settings_in(error) or 'voice, model and extra'}"
     said += "; the rest is not sent"
     return _retold(type(error), error, said, hopeless=True)

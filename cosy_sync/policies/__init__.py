@@ -17,7 +17,7 @@ from .retry import RetryPolicy
 from .retry_budget import RetryBudget
 from .slow_start import SlowStart
 from .throttle import Throttle
-from .unanimity import Unanimity
+from .unanimity import Strangers, Unanimity
 
 __all__ = [
     "AcceptedKeys",
@@ -38,6 +38,7 @@ __all__ = [
     "RetryBudget",
     "RetryPolicy",
     "SlowStart",
+    "Strangers",
     "Tempo",
     "Throttle",
     "Unanimity",

@@ -42,6 +42,9 @@ _DOORS = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405})
 # A word with a digit, or anything quoted, may differ from text to text.
 _CHANGING = re.compile(r"\"[^\"]*\"|'[^']*'|\w*\d\w*|\W+")
 
+# What a text's error advises, which is no advice for a whole call.
+_TEXT_ADVICE = re.compile(r"; (?:change or drop it|check the voice)$")
+
 # Words of a refusal -> the setting that they speak of.
 _SETTINGS = (
     (re.compile(r"voice|speaker|spk|timbre|error code: 4(18|28)", re.I), "voice"),
@@ -125,7 +128,8 @@ def as_text_error(error: ServerError) -> TextError:
 
 def as_verdict(error: CosyError, refusals: int) -> CosyError:
     """Return the error that ends a call in which so many requests were refused like this."""
-    said = f"{error.message}; all {refusals} requests in a row were refused like this"
+    said = _TEXT_ADVICE.sub("", error.message)
+    said += f"; all {refusals} requests in a row were refused like this"
     if isinstance(error, ServerError) and not may_be_key(error) and not may_be_size(error):
         said += f": check {_settings_in(error) or 'voice, model and extra'}"
     said += "; the rest is not sent"

@@ -227,7 +227,7 @@ class Splitter:
 
         Waits for what else is in flight, where that may tell. Raises ClosedError.
         """
-        if not is_refusal(error):
+        if not is_refusal(error) or getattr(error, "blames", None) == "text":
             job.settle()
             return error
         record = job.record

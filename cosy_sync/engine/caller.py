@@ -80,7 +80,8 @@ class Caller:
                 groups += self._handle(job, group)
             except ClosedError as error:
                 self._fail(job, group.texts, error)
-        job.settle()
+        if job.number:
+            job.settle()
 
     def _handle(self, job: Job, group: _Group) -> list[_Group]:
         """Make one attempt; return the groups that must still be sent."""

@@ -191,7 +191,8 @@ class Splitter:
         if job.record is not None:
             job.number = 0
             job.record.accept()
-        self._strangers.accept()
+        if self._strangers.noted:
+            self._strangers.accept()
 
     def _note_errors(self, job: Job, part: Group, results: Sequence[Audio | CosyError]) -> None:
         """Note a reply that holds an error for each text."""

@@ -195,7 +195,8 @@ class Strangers:
     """
 
     def __init__(self) -> None:
-        # Guards everything below. `_record` may be compared with None without.
+        # Whether a refusal is noted. Written under the lock, like everything below.
+        self.noted = False
         self._lock = threading.Lock()
         self._record: Unanimity | None = None
         self._latest = 0.0
@@ -208,16 +209,16 @@ class Strangers:
                 record = self._record = Unanimity()
             else:
                 record.jobs += 1
+            self.noted = True
             if record.verdict is None:  # one is forgotten though it is met again: it may be over
                 self._latest = now
             return record
 
     def accept(self) -> None:
         """Note that something was answered with sound."""
-        if self._record is None:  # almost always
-            return
         with self._lock:
             record, self._record = self._record, None
+            self.noted = False
         if record is not None:
             record.accept()
 

@@ -271,7 +271,11 @@ class CutError(TransportError):
 
 
 class ServerError(CosyError):
-    """The service answered with an error: `status`, `code`, `request_id`, `retry_after` (s)."""
+    """The service answered with an error: `status`, `code`, `request_id`, `retry_after` (s).
+
+    `blames`, of one text's error in a reply for several: whom its sentence blames, the text, the
+    voice or the service; "unknown" where nobody knows.
+    """
 
     sent = True
     accepted = True
@@ -279,6 +283,7 @@ class ServerError(CosyError):
     code: str | None = None
     request_id: str | None = None
     retry_after: float | None = None
+    blames: str | None = None
 
 
 class BadRequestError(ServerError):

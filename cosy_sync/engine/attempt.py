@@ -104,7 +104,10 @@ class Attempter:
             station.silence.ask(visit, visit.sent)
             results, timing = self._send(job, texts, visit, number)
             verdict = None
+            if not isinstance(results[0], Audio):
+                job.refused(results)
         except CosyError as error:
+            job.refused([error])
             verdict = fair_verdict(job, error, visit.sent)
             raise
         finally:

@@ -29,7 +29,7 @@ from ..models import Audio, Utterance
 from ..policies import AcceptedKeys, FirstTry, RetryBudget, RetryPolicy
 from .attempt import sleep
 from .cluster import Cluster
-from .job import Job
+from .job import HeldBack, Job
 from .ports import Attempts, Result
 from .splitting import Fate, Splitter
 from .splitting import Group as _Group
@@ -68,6 +68,7 @@ class Caller:
     def split_with(self, splitter: Splitter) -> Caller:
         """Let another splitter judge what fails; return itself."""
         self._splitter = splitter
+        splitter.tries = self._retry.tries
         return self
 
     def run(self, job: Job) -> None:
@@ -79,6 +80,8 @@ class Caller:
                 groups += self._handle(job, group)
             except ClosedError as error:
                 self._fail(job, group.texts, error)
+        if job.number:
+            job.settle()
 
     def _handle(self, job: Job, group: _Group) -> list[_Group]:
         """Make one attempt; return the groups that must still be sent."""
@@ -88,8 +91,10 @@ class Caller:
         if job.deadline.expired(now):
             self._end_late(job, group)
             return []
-        if job.record is not None and self._is_over(job, group):
-            return []
+        if job.record is not None:
+            self._splitter.hold(job)
+            if self._is_over(job, group):
+                return []
         results: Sequence[Result]
         job.first_tries = group.firsts
         try:
@@ -104,13 +109,17 @@ class Caller:
         try:
             results = self._attempter.attempt(job, part.texts, station, group.attempt)
         except (RefusedError, DeadlineError) as error:
+            job.settle()
             if self._is_over(job, group):
                 return []
+            if isinstance(error, HeldBack):
+                return [group]
             return self._refused(job, group, error, station)
         except ClosedError:
             raise
         except CosyError as error:
             if isinstance(error, ResourceError) and not error.sent:
+                job.settle()
                 return self._make_do(job, group, error)
             return self._failed(job, group, part, station, error)
         self._splitter.accept(job, part, station, results)

@@ -61,6 +61,10 @@ class _Leg(Job):
             self.deadline, self.taken_up = self._job.deadline, self._job.taken_up
             self._mail.put(_News())
 
+    def refused(self, errors: Sequence[Result]) -> None:
+        """Tell the job, whose call may be refused as a whole."""
+        self._job.refused(errors)
+
     def arrive(self) -> None:
         """Tell whoever counts the time that the service needs no more of it."""
         if self._mail is not None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from ..atomic import Flag
 from ..errors import CosyError, DeadlineError, RefusedError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
 from ..policies import Call, Deadline, FirstTry, Unanimity, begin_of
 from .backlog import Backlog
+from .blame import common_refusal, may_be_key
 
-__all__ = ["ENDLESS", "Job", "Stop", "after", "failed", "unexpected"]
+__all__ = ["ENDLESS", "HeldBack", "Job", "Stop", "after", "failed", "unexpected"]
 
 
 class Stop(Flag):
@@ -41,6 +42,10 @@ class Stop(Flag):
             event.set()
 
 
+class HeldBack(RefusedError):
+    """Not sent yet: its call was refused meanwhile, and what is in flight may tell more."""
+
+
 _UNSENT = Call()
 # Bulk work waits for a place as long as others before it are spoken.
 ENDLESS = Deadline(0.0, math.inf)
@@ -49,8 +54,11 @@ ENDLESS = Deadline(0.0, math.inf)
 class Job:
     """Texts that travel together until each has an outcome.
 
-    `stop` is set when nobody wants the rest any more; a waiting job then ends at once.
+    `stop` is set when nobody wants the rest any more; a waiting job then ends at once. `shared`:
+    its texts belong to several callers.
     """
+
+    shared: ClassVar[bool] = False
 
     __slots__ = (
         "alone",
@@ -105,7 +113,8 @@ class Job:
         # An error that every further text would end with as well.
         self.hopeless: CosyError | None = None
         # What its call was refused with, once that matters; of a call of many texts, from the
-        # start. Its request in flight has this number there. `alone`: there is no other endpoint.
+        # start. Its request in flight, or the next one, has this number there, 0 for none.
+        # `alone`: there is no other endpoint.
         self.record: Unanimity | None = None
         self.number = 0
         self.alone = False
@@ -177,6 +186,7 @@ class Job:
 
     def end(self, cause: BaseException) -> None:
         """End the texts that have no outcome yet: something broke that never should."""
+        self.settle()
         error = unexpected(cause)
         known = {outcome.index for outcome in self.outcomes}
         for text in self.texts:
@@ -228,15 +238,34 @@ class Job:
     def depart(self) -> None:
         """Note that the texts are sent now: they have their connection and their turn.
 
-        Raises RefusedError when their call has ended meanwhile.
+        Raises RefusedError when their call has ended meanwhile, or is in doubt.
         """
         record = self.record
         if record is not None:
             if record.verdict is not None:
                 raise RefusedError("not sent: every text of its call is refused", retryable=False)
-            self.number = record.begin()
+            if not self.number and record.in_doubt:
+                # A text alone tells as much as whatever would go in its place.
+                self.number = record.begin_in_doubt() if len(self.texts) == 1 else 0
+                if not self.number:
+                    raise HeldBack("not sent: it waits for what another refusal means")
+            self.number = self.number or record.begin()
         self.queue_deadline = None
         self.in_flight = True
+
+    def refused(self, errors: Sequence[Audio | CosyError]) -> None:
+        """Note a reply without any sound, before its place in flight is given back: what goes next
+        must know."""
+        record = self.record
+        error = None if record is None else common_refusal(errors)
+        if record is not None and error is not None:
+            record.doubt(alone=len(errors) > 1 or may_be_key(error))
+
+    def settle(self) -> int:
+        """Note that its request is no more in flight, and got no sound; return the number of the
+        latest one of its call, 0 where none are counted."""
+        number, self.number = self.number, 0
+        return self.record.end(number) if self.record is not None else 0
 
     def arrive(self) -> None:
         """Note that the reply is there, and only the user's check follows."""

@@ -98,6 +98,8 @@ class Boarding(Protocol):
 class SharedJob(Job):
     """A batch of several callers' texts. Texts may join until it departs."""
 
+    shared = True
+
     __slots__ = ("_boarding", "_list", "_told", "departed", "flights", "open")
 
     def __init__(self, boarding: Boarding, flights: list[Flight], packing: Packing) -> None:
@@ -143,8 +145,7 @@ class SharedJob(Job):
         """Take in the texts that joined meanwhile. Raises RefusedError when all have left."""
         if not self.departed and not self._boarding.depart(self):
             raise RefusedError("not sent: nobody waits for it any more", retryable=False)
-        self.queue_deadline = None
-        self.in_flight = True
+        super().depart()
 
     def deliver(self) -> None:
         """Tell the callers whose outcome is known."""

@@ -300,9 +300,10 @@ class Station:
         ).with_details(endpoint=self.label, phase=phase)
 
     def obey(self, error: CosyError, now: float) -> None:
-        """Pause when the service said when to come back, but not for ever."""
+        """Pause when the service said when to come back, but not for ever; and not for a refusal
+        that waiting does not change, such as one of the key."""
         retry_after: float | None = getattr(error, "retry_after", None)
-        if retry_after is not None and retry_after > 0:
+        if error.retryable and retry_after is not None and retry_after > 0:
             self.limiter.pause(now + min(retry_after, _LONGEST_PAUSE))
 
     def close(self, seconds: float) -> None:

@@ -18,7 +18,7 @@ from .retry_budget import RetryBudget
 from .silence import Silence, begin_of
 from .slow_start import SlowStart
 from .throttle import Throttle
-from .unanimity import Unanimity
+from .unanimity import Strangers, Unanimity
 
 __all__ = [
     "AcceptedKeys",
@@ -40,6 +40,7 @@ __all__ = [
     "RetryPolicy",
     "Silence",
     "SlowStart",
+    "Strangers",
     "Tempo",
     "Throttle",
     "Unanimity",

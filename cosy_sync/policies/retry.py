@@ -40,6 +40,11 @@ class RetryPolicy:
         self._random = random
 
     @property
+    def tries(self) -> int:
+        """Return how often a text is sent at most."""
+        return self._max_retries + 1
+
+    @property
     def repeats(self) -> bool:
         """Return whether anything is sent again at all."""
         return self._max_retries > 0

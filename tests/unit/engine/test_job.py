@@ -6,10 +6,17 @@ import math
 
 import pytest
 
-from cosy_sync.engine.job import ENDLESS, Job, Stop
-from cosy_sync.errors import ConnectError
+from cosy_sync.engine.job import ENDLESS, HeldBack, Job, Stop
+from cosy_sync.errors import (
+    BadAudioError,
+    BadRequestError,
+    ConnectError,
+    ServerError,
+    TextError,
+    server_error,
+)
 from cosy_sync.models import Utterance
-from cosy_sync.policies import Deadline
+from cosy_sync.policies import Deadline, Unanimity
 
 
 @pytest.fixture
@@ -66,3 +73,71 @@ def test_a_call_that_is_given_up_keeps_what_each_text_failed_with(job: Job) -> N
     [outcome] = job.given_up(Deadline(0.0, 5.0, "within").error("speaking"))
     assert outcome.error is not None and outcome.error.__cause__ is refused
     assert outcome.error.message.endswith("speaking; before that: cannot connect")
+
+
+# -- a call that was refused ----------------------------------------------------------------------
+
+
+def batch_of(record: Unanimity, texts: int) -> Job:
+    utterances = [Utterance(number, "好") for number in range(texts)]
+    job = Job(utterances, Deadline(100.0, 60.0), interactive=False, tenant="", stop=Stop())
+    job.record = record
+    return job
+
+
+def test_a_batch_that_has_its_place_is_held_back_when_its_call_was_refused_meanwhile() -> None:
+    record = Unanimity()
+    refused, waiting = batch_of(record, 2), batch_of(record, 2)
+    refused.depart()
+    refused.refused([BadRequestError("no", status=400)])
+    with pytest.raises(HeldBack):
+        waiting.depart()
+    waiting.number = record.begin_in_doubt()  # it was its turn
+    waiting.depart()
+    assert waiting.number == 2
+
+
+def test_a_single_text_goes_in_doubt_where_nothing_else_is_in_flight() -> None:
+    record = Unanimity()
+    refused, alone, other = batch_of(record, 1), batch_of(record, 1), batch_of(record, 1)
+    refused.depart()
+    refused.refused([server_error(403, "no")])
+    with pytest.raises(HeldBack):
+        alone.depart()
+    refused.settle()
+    alone.depart()
+    with pytest.raises(HeldBack):
+        other.depart()
+
+
+@pytest.mark.parametrize(
+    ("errors", "doubts"),
+    [
+        ([server_error(503, "no")], False),
+        ([server_error(400, "no")], True),
+        ([TextError("no 1", blames="voice"), TextError("no 2", blames="voice")], True),
+        ([TextError("no", blames="voice"), TextError("nothing", blames="voice")], False),
+        ([TextError("cannot be empty", blames="text")] * 2, False),
+        ([TextError("speed cannot exceed 4", blames="text")] * 2, True),
+        ([ServerError("oom", blames="service")] * 2, False),
+        ([BadAudioError("mu-law", retryable=False)], True),
+        ([BadAudioError("silence")], False),
+    ],
+)
+def test_only_what_others_may_meet_as_well_holds_them_back(
+    errors: list[ServerError | BadAudioError], doubts: bool
+) -> None:
+    record = Unanimity()
+    job = batch_of(record, 2)
+    job.depart()
+    job.refused(errors)
+    assert record.in_doubt == doubts
+
+
+def test_a_job_that_breaks_leaves_nothing_in_flight() -> None:
+    record = Unanimity()
+    job = batch_of(record, 2)
+    job.depart()
+    job.end(RuntimeError("a bug"))
+    record.doubt(alone=True)
+    assert record.begin_in_doubt()

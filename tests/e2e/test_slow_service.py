@@ -47,10 +47,10 @@ def test_a_big_job_is_spoken_whole_though_all_at_once_it_would_take_longer_than_
 ) -> None:
     # Fifty batches that take 0.15 s each, two at a time: 3.75 s of work.
     with Server(latency=0, text_latency=0.15 / 64, workers=2, rps=0, max_connections=0) as server:
-        timeouts = TimeoutConfig(first_byte=1.0)
-        # A reply that waits for room, up to 2 s, would use up so short a deadline.
+        timeouts = TimeoutConfig(first_byte=1.5)
+        # A reply that waits for room, up to 3 s, would use up so short a deadline.
         limits = LimitConfig(max_bytes_waiting=1 << 30)
-        with CosyClient(server.url, deadline=2.0, timeouts=timeouts, limits=limits) as client:
+        with CosyClient(server.url, deadline=3.0, timeouts=timeouts, limits=limits) as client:
             outcomes = speak(client)
             assert [outcome.error for outcome in outcomes] == [None] * len(TEXTS)
             assert client.stats().retries == 0

@@ -56,7 +56,6 @@ __all__ = [
     "CosyError",
     "CutError",
     "DeadlineError",
-    "InterruptedBatch",
     "InvalidTextError",
     "NoEndpointError",
     "OverloadError",
@@ -353,18 +352,6 @@ class BatchError(CosyError):
     def failures(self) -> list[Outcome]:
         """Return the outcomes that are errors, in input order."""
         return [outcome for outcome in self.outcomes if outcome.error is not None]
-
-
-class InterruptedBatch(KeyboardInterrupt):
-    """Ctrl-C in the middle of a call. `outcomes` holds what was finished before it."""
-
-    def __init__(self, outcomes: Sequence[Outcome]) -> None:
-        words = "1 text" if len(outcomes) == 1 else f"{len(outcomes)} texts"
-        super().__init__(f"interrupted with {words} finished")
-        self.outcomes = outcomes
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.outcomes,)
 
 
 _ADVICE = {

@@ -116,8 +116,7 @@ class Job:
         # start. Its request in flight, or the next one, has this number there, 0 for none.
         # `alone`: there is no other endpoint.
         self.record: Unanimity | None = None
-        self.number = 0
-        self.alone = False
+        self.number, self.alone = 0, False
         # Failures in a row that a text or the size of the batch may have caused.
         self.strikes = 0
         # Whether the next repetition is paid from the retry budget already, or cannot be; None:

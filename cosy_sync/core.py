@@ -21,7 +21,7 @@ from .engine import Engine, Supplies
 from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
 from .forks import notice_fork, renew_after_fork
-from .hooks import WeakCheck, WeakObserver
+from .hooks import WeakCheck, WeakListener, WeakObserver, WeakStorage
 from .loading import load
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
@@ -135,11 +135,17 @@ class Core:
         return dataclasses.replace(config, batch=batch, pool=pool)
 
     def lent(self, config: ClientConfig) -> ClientConfig:
-        """Return settings for the machines, which hold no check of the user's; see hooks."""
-        if config.verify.check is None:
-            return config
-        verify = dataclasses.replace(config.verify, check=WeakCheck(config.verify.check))
-        return dataclasses.replace(config, verify=verify)
+        """Return settings for the machines, which hold nothing of the user's; see hooks."""
+        check, breaker = config.verify.check, config.breaker
+        if check is not None:
+            verify = dataclasses.replace(config.verify, check=WeakCheck(check))
+            config = dataclasses.replace(config, verify=verify)
+        if breaker.listeners or breaker.storage is not None:
+            listeners = [WeakListener(each) for each in breaker.listeners]
+            storage = None if breaker.storage is None else WeakStorage(breaker.storage)
+            breaker = dataclasses.replace(breaker, listeners=listeners, storage=storage)
+            config = dataclasses.replace(config, breaker=breaker)
+        return config
 
     def check_streaming(self, config: ClientConfig) -> None:
         """Raise ConfigError where the wire cannot stream; it says which wires can."""

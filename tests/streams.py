@@ -105,6 +105,7 @@ class Play:
         self.headers = dict(headers)
         self.connect = 0.0
         self.received = 0
+        self.link = None
         self.closed = 0
         self.ended = False
         self.waits: list[float] = []

@@ -108,7 +108,7 @@ _OVERLOAD_RULES: tuple[Rule, ...] = (
 class OverloadConfig:
     """How the client holds back when the service has too much to do."""
 
-    # Requests in flight at an endpoint at first, or an eighth of its `max_connections` where that
+    # Requests in flight at an endpoint at first, or a twelfth of its `max_connections` where that
     # is more; more as soon as replies show that it bears them. More fills a fast service earlier,
     # by a round trip or two, and gives a slow one more texts than it can speak before their
     # deadline.

@@ -28,7 +28,7 @@ from .admission import Entry
 from .asking import ask
 from .budget import Permits
 from .job import Job
-from .ports import Result, Sender
+from .ports import Ongoing, Result, Sender
 from .request_ids import next_request_id
 from .room import Room
 from .sizes import ReplyBounds
@@ -50,6 +50,10 @@ _FAIR_SECONDS = 2.0
 # was held up. Later than that nobody needs it any more. (A test's clock and the net's clock may
 # have nothing to do with each other.)
 _HELD_UP, _LATEST_NEWS = 0.001, 1.0
+
+# How audio is refused that was right, but another request's: had a reply come twice, the same would
+# become of each that follows, and not all of them could be told.
+ANOTHERS = frozenset({"identical", "misplaced", "long", "short", "count", "index", "missing"})
 
 # What is noted of an attempt that says nothing about the endpoint.
 NOT_SENT = RefusedError("not sent")
@@ -247,7 +251,7 @@ class Attempter:
             if visit.holds:  # else there was no second sending, and the first was reported
                 self.tell(timing, texts, reply.received if reply else 0, failure)
             if failure is not None:
-                self.tell_refused(timing, [failure] * len(texts))
+                self.tell_refused(timing, [failure] * len(texts), reply)
                 raise failure
             if job.backlog is None or not job.backlog.bounded:
                 _take_out(payloads)
@@ -255,7 +259,7 @@ class Attempter:
             results = self.verifier.check(texts, results)
             good = [result for result in results if isinstance(result, Audio)]
             if len(good) < len(results):
-                self.tell_refused(timing, results)
+                self.tell_refused(timing, results, reply)
             room.keep(sum([len(audio.data) for audio in good]))
             return results, timing
         finally:
@@ -304,9 +308,14 @@ class Attempter:
             )
         )
 
-    def tell_refused(self, timing: Timing, results: Sequence[Result]) -> None:
-        """Tell of the audio among the results that was refused."""
+    def tell_refused(
+        self, timing: Timing, results: Sequence[Result], reply: Reply | Ongoing | None = None
+    ) -> None:
+        """Tell of the audio among the results that was refused. What may be another request's
+        takes the trust from the link that its reply came over."""
         reasons = Counter(r.reason for r in results if isinstance(r, BadAudioError))
+        if reply and reply.link and not ANOTHERS.isdisjoint(reasons):
+            reply.link.distrust()
         for reason, texts in reasons.items():
             self.observer.on_event(AudioRefused(timing.endpoint, timing.request_id, texts, reason))
 

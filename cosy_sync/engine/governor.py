@@ -53,7 +53,7 @@ class Governor:
         self._throttle = Throttle(overload)
         most = endpoint.max_connections
         self._slow_start = SlowStart(
-            most, min(first_byte, config.deadline), max(overload.start, most // 8)
+            most, min(first_byte, config.deadline), max(overload.start, most // 12)
         )
         self._concurrency = Concurrency(most, overload.decrease)
         self._pace = Pace(endpoint.rate_limit, overload.decrease, overload.recovery)

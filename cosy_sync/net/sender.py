@@ -241,7 +241,7 @@ class Sender:
         body = inflated(raw.body, headers, raw.status, budget.max_bytes)
         return Reply(
             *(raw.status, headers, body, raw.connect, raw.first_byte),
-            *(len(raw.body), raw.left),
+            *(len(raw.body), raw.left, raw.link),
         )
 
     def _address(self, transport: PoolTransport, request: Request) -> _Address:
@@ -271,9 +271,9 @@ class Sender:
                 _check_echo(request, response)
                 _announce(response, budget)
                 body, received = _read(response, budget)
-        connect = response.extensions.get("cosy_connect", 0.0)
-        headers = named_foreign(response)
-        return Reply(response.status_code, headers, body, connect, first_byte, received)
+        connect, link = map(response.extensions.get, ("cosy_connect", "cosy_link"))
+        times = (connect or 0.0, first_byte, received, 0.0)
+        return Reply(response.status_code, named_foreign(response), body, *times, link)
 
     def _built(self, request: Request, budget: Budget, now: float) -> httpx.Request:
         left = max(budget.until - now, 0.001)

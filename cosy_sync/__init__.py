@@ -1,5 +1,6 @@
 """A synchronous client for CosyVoice text-to-speech at the full speed of the service."""
 
+from .batch_errors import InterruptedBatch
 from .client import CosyClient
 from .config import (
     BatchConfig,
@@ -31,7 +32,6 @@ from .errors import (
     CosyError,
     CutError,
     DeadlineError,
-    InterruptedBatch,
     InvalidTextError,
     NoEndpointError,
     OverloadError,

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from .errors import BatchError, InterruptedBatch, InvalidTextError
+from .errors import BatchError, InvalidTextError
 from .models import Audio, Outcome, Utterance
 
-__all__ = ["audios_of", "refuse_invalid", "take_along"]
+__all__ = ["InterruptedBatch", "audios_of", "refuse_invalid", "take_along"]
+
+
+class InterruptedBatch(KeyboardInterrupt):
+    """Ctrl-C in the middle of a call. `outcomes` holds what was finished before it."""
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        words = "1 text" if len(outcomes) == 1 else f"{len(outcomes)} texts"
+        super().__init__(f"interrupted with {words} finished")
+        self.outcomes = outcomes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.outcomes,)
 
 
 def refuse_invalid(texts: Iterable[Utterance | Outcome]) -> None:

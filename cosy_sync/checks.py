@@ -25,6 +25,7 @@ __all__ = [
     "name_or_none",
     "not_negative",
     "positive",
+    "positive_or_unlimited",
     "whole",
 ]
 
@@ -46,7 +47,7 @@ def check(config: Any, rules: tuple[Rule, ...]) -> None:
         except TypeError:
             good = False
         if not good:
-            if isinstance(value, float) and math.isinf(value):
+            if isinstance(value, float) and value == math.inf:
                 expected += " and finite"
             raise ConfigError(f"{name}: must be {expected}, got {_shown(name, value)}")
 
@@ -65,6 +66,14 @@ def positive(*names: str) -> tuple[Rule, ...]:
     return tuple(
         (name, lambda v: _is_number(v) and 0 < v < float("inf"), "a number above 0")
         for name in names
+    )
+
+
+def positive_or_unlimited(*names: str) -> tuple[Rule, ...]:
+    """Return rules: numbers above 0; None or math.inf for no limit."""
+    expected = "a number above 0, or None for no limit"
+    return tuple(
+        (name, lambda v: v is None or (_is_number(v) and v > 0), expected) for name in names
     )
 
 

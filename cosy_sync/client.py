@@ -20,11 +20,11 @@ from .hooks import Hold
 from .loading import load
 from .models import Audio, Outcome, Utterance
 from .progress import ProgressCallback, as_progress
-from .settings import endpoints_from_environment, load_config
+from .settings import endpoints_from_environment, load_config, refuse_attribute
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .system import check_waiting
-from .texts import as_text, check_order, check_text, check_texts, is_several
+from .texts import as_text, check_order, check_read_ahead, check_text, check_texts, is_several
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -225,17 +225,24 @@ class CosyClient:
             raise
         return outcomes if on_error == "return" else audios_of(outcomes)
 
-    def synth_iter(self, texts: Iterable[str], **wrong: NoReturn) -> Iterator[Outcome]:
+    def synth_iter(
+        self, texts: Iterable[str], *, read_ahead: int | None = None, **wrong: NoReturn
+    ) -> Iterator[Outcome]:
         """Speak an endless stream of texts in constant memory; yield outcomes in input order.
 
-        Texts are pulled on this thread, only as fast as outcomes are taken. When `texts` raises,
-        the outcomes of what came before are yielded first and then the exception goes on. Ctrl-C,
-        or another exception that ends it, carries as `outcomes` what was finished and not yielded.
+        Texts are pulled on this thread, at most `read_ahead` of them before their outcomes are
+        taken; what was pulled may be spoken, and billed. Left out, it is two batches for each
+        request that may be in flight as things are: 768 texts at the start, and 6 400 at most, with
+        the usual limits. When `texts` raises, the outcomes of what came before are yielded first
+        and then the exception goes on. Ctrl-C, or another exception that ends it, carries as
+        `outcomes` what was finished and not yielded.
         """
         if wrong:
             refuse_keywords("synth_iter", wrong, _SETTINGS)
         checked = check_texts(texts, self.config.batch.max_text_chars)
-        return self._held(self._core.engine().run_many(checked, self._bulk, lazy=True))
+        check_read_ahead(read_ahead)
+        engine = self._core.engine()
+        return self._held(engine.run_many(checked, self._bulk, lazy=True, read_ahead=read_ahead))
 
     # -- views, counters, the end ---------------------------------------------------------------
 
@@ -252,6 +259,7 @@ class CosyClient:
         view = object.__new__(type(self))
         view._core, view._owns_core = self._core, False
         view.__dict__["config"] = self._core.settled(load_config(self.config, settings))
+        self._core.warn(view.config, self.config)
         return view
 
     def stats(self) -> Stats:
@@ -307,13 +315,11 @@ class CosyClient:
     if not TYPE_CHECKING:  # a type checker would allow every attribute for it
 
         def __setattr__(self, name: str, value: object) -> None:
-            setting = RENAMED.get(name, name)
-            if (setting in _SETTINGS or name == "config") and not hasattr(type(self), name):
-                other = "..." if name == "config" else f"{setting}=..."
-                raise ConfigError(
-                    f"{name}: a client's settings do not change; take a view with others: "
-                    f"client.with_options({other})"
-                )
+            known = name.startswith("_") or hasattr(type(self), name)
+            # A subclass may keep what it likes, but for what looks like a setting.
+            setting = name == "config" or RENAMED.get(name, name) in _SETTINGS
+            if not known and (setting or type(self) is CosyClient):
+                refuse_attribute(name, _SHARED)
             object.__setattr__(self, name, value)
 
     def __reduce__(self) -> NoReturn:

@@ -8,7 +8,6 @@ import functools
 import os
 import sys
 import threading
-import warnings
 import weakref
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,12 @@ from .atomic import start_aside
 from .audio import load_recording
 from .clock import Clock
 from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
+from .effects import warn_user, warn_without_effect
 from .engine import Engine, Supplies
 from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
 from .forks import notice_fork, renew_after_fork
-from .hooks import WeakCheck, WeakObserver
+from .hooks import WeakCheck, WeakListener, WeakObserver, WeakStorage
 from .loading import load
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
@@ -90,12 +90,21 @@ class Core:
         self._drained: set[str] = set()
         self._stats = StatsObserver()
         self.closed = False
-        if not config.pool.verify_tls and config.pool.ssl_context is None:
-            warnings.warn(
-                "verify_tls=False: anybody on the way can listen and answer in the service's place",
-                stacklevel=4,
-            )
+        given = dataclasses.replace(self.config, pool=config.pool)  # as the user wrote it
+        self.warn(given, ClientConfig(), over_http_client=http_client is not None)
         _cores.add(self)
+
+    def warn(
+        self, config: ClientConfig, before: ClientConfig, *, over_http_client: bool = False
+    ) -> None:
+        """Give a UserWarning for each option that does nothing here, or makes TLS unsafe, and was
+        not there before."""
+        can, pool = self._capabilities, config.pool
+        if before.pool.verify_tls and not (over_http_client or pool.verify_tls or pool.ssl_context):
+            warn_user(
+                "verify_tls=False: anybody on the way can listen and answer in the service's place"
+            )
+        warn_without_effect(config, before, self.endpoints, can, over_http_client=over_http_client)
 
     def settled(self, config: ClientConfig) -> ClientConfig:
         """Return a view's settings with what they leave to the wire.
@@ -126,11 +135,17 @@ class Core:
         return dataclasses.replace(config, batch=batch, pool=pool)
 
     def lent(self, config: ClientConfig) -> ClientConfig:
-        """Return settings for the machines, which hold no check of the user's; see hooks."""
-        if config.verify.check is None:
-            return config
-        verify = dataclasses.replace(config.verify, check=WeakCheck(config.verify.check))
-        return dataclasses.replace(config, verify=verify)
+        """Return settings for the machines, which hold nothing of the user's; see hooks."""
+        check, breaker = config.verify.check, config.breaker
+        if check is not None:
+            verify = dataclasses.replace(config.verify, check=WeakCheck(check))
+            config = dataclasses.replace(config, verify=verify)
+        if breaker.listeners or breaker.storage is not None:
+            listeners = [WeakListener(each) for each in breaker.listeners]
+            storage = None if breaker.storage is None else WeakStorage(breaker.storage)
+            breaker = dataclasses.replace(breaker, listeners=listeners, storage=storage)
+            config = dataclasses.replace(config, breaker=breaker)
+        return config
 
     def check_streaming(self, config: ClientConfig) -> None:
         """Raise ConfigError where the wire cannot stream; it says which wires can."""
@@ -240,7 +255,7 @@ class Core:
                 network=self._network(),
                 wire=_wire,
                 observer=Observers(
-                    [self._stats, LogObserver(), *map(WeakObserver, self._observers)]
+                    [self._stats, LogObserver(self.clock.now), *map(WeakObserver, self._observers)]
                 ),
                 clock=self.clock,
             )

@@ -90,9 +90,11 @@ def stream(text: str | Iterable[str], **wrong: NoReturn) -> SpeechStream:
     return default_client().stream(text, **wrong)
 
 
-def synth_iter(texts: Iterable[str], **wrong: NoReturn) -> Iterator[Outcome]:
+def synth_iter(
+    texts: Iterable[str], *, read_ahead: int | None = None, **wrong: NoReturn
+) -> Iterator[Outcome]:
     """Speak an endless stream of texts; see CosyClient.synth_iter."""
-    return default_client().synth_iter(texts, **wrong)
+    return default_client().synth_iter(texts, read_ahead=read_ahead, **wrong)
 
 
 @overload

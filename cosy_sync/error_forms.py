@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from .errors import CosyError
-    from .models import Outcome
+__all__ = ["MAKERS", "plain", "restored"]
 
-__all__ = ["plain", "restored"]
+# What makes an "error" and an "outcome" again. Their modules import this one, and put it in here.
+MAKERS: dict[str, Callable[..., Any]] = {}
 
 
 def plain(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,23 +35,20 @@ def restored(known: Mapping[str, Any]) -> dict[str, Any]:
     return state
 
 
-def _outcome(outcome: Outcome) -> dict[str, Any]:
+def _outcome(outcome: Any) -> dict[str, Any]:
     error = outcome.error
     return {"index": outcome.index, "error": None if error is None else error.to_dict()}
 
 
-def _outcomes(forms: Sequence[Any]) -> list[Outcome]:
-    from .models import Outcome
-
+def _outcomes(forms: Sequence[Any]) -> list[Any]:
+    make = MAKERS["outcome"]
     return [
-        form
-        if isinstance(form, Outcome)
-        else Outcome(form["index"], "", None, form["error"] and _error(form["error"]))
+        make(form["index"], "", None, form["error"] and _error(form["error"]))
+        if isinstance(form, Mapping)
+        else form
         for form in forms
     ]
 
 
-def _error(form: Any) -> CosyError:
-    from .errors import CosyError
-
-    return form if isinstance(form, CosyError) else CosyError.from_dict(form)
+def _error(form: Any) -> Any:
+    return MAKERS["error"](form) if isinstance(form, Mapping) else form

@@ -38,7 +38,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from .error_forms import plain, restored
+from .error_forms import MAKERS, plain, restored
 
 if TYPE_CHECKING:
     from .models import Outcome
@@ -56,7 +56,6 @@ __all__ = [
     "CosyError",
     "CutError",
     "DeadlineError",
-    "InterruptedBatch",
     "InvalidTextError",
     "NoEndpointError",
     "OverloadError",
@@ -134,31 +133,39 @@ class CosyError(Exception):
         return found(str(form.get("message", "")), known)
 
     def __str__(self) -> str:
-        notes = []
-        if self.index is not None:
-            notes.append(f"text {self.index}")
+        notes = [] if self.index is None else [f"text {self.index}"]
         if self.text_hash is not None:
             notes.append(f"#{self.text_hash}")
         if self.endpoint is not None:
             notes.append(self.endpoint)
         if self.attempts:
-            notes.append(f"after {len(self.attempts) + 1} attempts")
+            made = self.attempt_count
+            notes.append(f"after {made} attempt{'s' if made > 1 else ''}")
         return f"{self.message} [{', '.join(notes)}]" if notes else self.message
+
+    @property
+    def attempt_count(self) -> int:
+        """Return how many attempts were made: `attempts`, and the one that ended like this."""
+        return len(self.attempts) + self._ended_an_attempt()
+
+    def _ended_an_attempt(self) -> bool:
+        return self.sent or isinstance(self, ConnectError)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), (self.message,), dict(self.__dict__))
 
     def reworded(self: _E, message: str) -> _E:
         """Return a copy with another message."""
-        copy: _E = _rebuild(type(self), (message,), {**self.__dict__, "message": message})
-        copy.__cause__ = self.__cause__
-        return copy
+        return self.with_details(message=message)
 
     def with_details(self: _E, **details: Any) -> _E:
         """Return a copy that knows more; the cause stays."""
         copy: _E = _rebuild(type(self), (self.message,), {**self.__dict__, **details})
         copy.__cause__ = self.__cause__
         return copy
+
+
+MAKERS["error"] = CosyError.from_dict
 
 
 def _rebuild(cls: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
@@ -209,20 +216,26 @@ class OverloadError(RefusedError):
 
 
 class DeadlineError(CosyError, TimeoutError):
-    """The caller's time ran out. `deadline`: the caller's number (seconds); `phase`: what ran."""
+    """The caller's time ran out. `deadline`: the caller's number (seconds); `phase`: what ran;
+    `in_flight`: an attempt was in flight, and is not among `attempts`."""
 
     sent = True
     deadline: float | None = None
     phase: str | None = None
+    in_flight: bool = False
+
+    def _ended_an_attempt(self) -> bool:
+        return self.in_flight
 
 
 class TransportError(CosyError):
-    """The network failed."""
+    """The network failed. `timed_out`: it might have succeeded with more time."""
 
     sent = True
     retryable = True
     trips = True
     accepted: ClassVar[bool | None] = False
+    timed_out: bool = False
 
 
 class ConnectError(TransportError):
@@ -248,6 +261,7 @@ class ReplyTimeout(TransportError):
     """The request was sent, but the reply did not come in time. `phase` says which wait ran out."""
 
     phase: str | None = None
+    timed_out = True
 
 
 class CutError(TransportError):
@@ -256,7 +270,11 @@ class CutError(TransportError):
 
 
 class ServerError(CosyError):
-    """The service answered with an error: `status`, `code`, `request_id`, `retry_after` (s)."""
+    """The service answered with an error: `status`, `code`, `request_id`, `retry_after` (s).
+
+    `blames`, of one text's error in a reply for several: whom its sentence blames, the text, the
+    voice or the service; "unknown" where nobody knows.
+    """
 
     sent = True
     accepted = True
@@ -264,6 +282,7 @@ class ServerError(CosyError):
     code: str | None = None
     request_id: str | None = None
     retry_after: float | None = None
+    blames: str | None = None
 
 
 class BadRequestError(ServerError):
@@ -335,18 +354,6 @@ class BatchError(CosyError):
         return [outcome for outcome in self.outcomes if outcome.error is not None]
 
 
-class InterruptedBatch(KeyboardInterrupt):
-    """Ctrl-C in the middle of a call. `outcomes` holds what was finished before it."""
-
-    def __init__(self, outcomes: Sequence[Outcome]) -> None:
-        words = "1 text" if len(outcomes) == 1 else f"{len(outcomes)} texts"
-        super().__init__(f"interrupted with {words} finished")
-        self.outcomes = outcomes
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.outcomes,)
-
-
 _ADVICE = {
     401: "check api_key (or COSY_SYNC_API_KEY)",
     402: "check the account's balance",
@@ -357,15 +364,13 @@ _ADVICE = {
     429: "lower the endpoint's rate or max_connections to what the service allows",
 }
 
-# Whatever is sent there, the answer will be the same: redirects are not followed.
-_WRONG_ADDRESS = (301, 302, 303, 307, 308, 404, 405)
+_WRONG_ADDRESS = (301, 302, 303, 307, 308, 404, 405)  # for every text: no redirect is followed
 
 
 def server_error(status: int, message: str, **details: Any) -> ServerError:
     """Build the error that belongs to an HTTP status, with advice where there is any."""
-    advice = _ADVICE.get(status)
     text = f"the service answered HTTP {status}: {message}" if message else f"HTTP {status}"
-    if advice:
+    if advice := _ADVICE.get(status):
         text = f"{text}; {advice}"
     if status in _WRONG_ADDRESS:
         details["hopeless"] = True

@@ -50,6 +50,10 @@ _STYLE = "it belongs to the voice: voice=Voice('中文女', instruction=...)"
 _CLONE = "it belongs to the voice: voice=Voice(reference=..., transcript=...)"
 _TLS = "write pool=PoolConfig(verify_tls=...)"
 _RETRIES = "write retry=RetryConfig(max_retries=...)"
+_BACKOFF = "write retry=RetryConfig(base=...), the seconds before the first repetition"
+_KEEPALIVE = "write pool=PoolConfig(idle_expiry=...), in seconds"
+_GZIP = "write batch=BatchConfig(gzip_above=...), in bytes"
+_HEDGING = "write hedge=HedgeConfig(enabled=True)"
 _CONNECT = "write timeouts=TimeoutConfig(connect=...), in seconds"
 
 # Names of things that are said in another place; `{0}` stands for the name.
@@ -76,6 +80,12 @@ MOVED = _table(
         "http_client=httpx.Client(auth=...)",
     ),
     ("retries max_retry num_retries retry_count max_attempts", _RETRIES),
+    ("retry_policy retry_config retry_options retry_strategy", _RETRIES),
+    ("backoff backoff_factor retry_backoff retry_delay retry_wait retry_interval", _BACKOFF),
+    ("keepalive keep_alive keepalive_expiry", _KEEPALIVE),
+    ("gzip compress compression", _GZIP),
+    ("hedging hedged", _HEDGING),
+    ("user_agent", "write headers={{'User-Agent': ...}}"),
     ("connect_timeout", _CONNECT),
     (
         "read_timeout",
@@ -196,6 +206,10 @@ _VARIABLES: Mapping[str, str] = MappingProxyType(
         _ADDRESS: "url",
         _TLS: "pool_verify_tls",
         _RETRIES: "retry_max_retries",
+        _BACKOFF: "retry_base",
+        _KEEPALIVE: "pool_idle_expiry",
+        _GZIP: "batch_gzip_above",
+        _HEDGING: "hedge_enabled",
         _CONNECT: "timeouts_connect",
     }
 )

@@ -1,8 +1,8 @@
-"""The user's observers and check, as the machines hold them.
+"""The user's observers, check and breaker's listeners and storage, as the machines hold them.
 
 The machines outlive a client that is dropped, until its work is done. So they hold nothing of the
 user's: an observer or a check that holds its client could never be dropped with it. The client
-holds both, and whatever it has begun holds the client.
+holds them, and whatever it has begun holds the client.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from .events import Event, Observer
 from .models import Audio
 
-__all__ = ["Hold", "WeakCheck", "WeakObserver"]
+__all__ = ["Hold", "WeakCheck", "WeakListener", "WeakObserver", "WeakStorage"]
 
 
 class WeakObserver:
@@ -53,6 +53,49 @@ class WeakCheck:
         return isinstance(other, WeakCheck) and self._find == other._find
 
     __hash__ = None  # type: ignore[assignment]
+
+
+class WeakListener:
+    """Tells a pybreaker listener for as long as somebody else holds it."""
+
+    __slots__ = ("_find",)
+
+    def __init__(self, listener: Any) -> None:
+        self._find = _weakly(listener)
+
+    def success(self, breaker: Any) -> None:
+        """Tell it of a call that succeeded."""
+        listener = self._find()
+        if listener is not None:
+            listener.success(breaker)
+
+    def failure(self, breaker: Any, error: BaseException) -> None:
+        """Tell it of a call that failed."""
+        listener = self._find()
+        if listener is not None:
+            listener.failure(breaker, error)
+
+    def state_change(self, breaker: Any, old: Any, new: Any) -> None:
+        """Tell it of a change."""
+        listener = self._find()
+        if listener is not None:
+            listener.state_change(breaker, old, new)
+
+
+class WeakStorage:
+    """A function of the user's that makes pybreaker storages."""
+
+    __slots__ = ("_find",)
+
+    def __init__(self, storage: Callable[[str], Any]) -> None:
+        self._find = _weakly(storage)
+
+    def __call__(self, endpoint: str) -> Any:
+        """Make one. Raises ReferenceError when the function is gone."""
+        storage = self._find()
+        if storage is None:
+            raise ReferenceError("the storage's function is gone, and so is its client")
+        return storage(endpoint)
 
 
 class Hold:

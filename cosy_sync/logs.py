@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
+from collections.abc import Callable
 
 from .errors import ResourceError
 from .events import (
@@ -29,8 +32,24 @@ logger = logging.getLogger("cosy_sync")
 logger.addHandler(logging.NullHandler())
 
 
+# Seconds after which the same lack is a warning again.
+_REPEATED = 60.0
+
+
 class LogObserver:
-    """Writes events to the logger `cosy_sync`: attempts at DEBUG, troubles at INFO and WARNING."""
+    """Writes events to the logger `cosy_sync`: attempts at DEBUG, troubles at INFO and WARNING.
+
+    What this machine is out of is a WARNING once a minute for each endpoint, and DEBUG in between.
+
+    Args:
+        now: Returns the seconds of a monotonic clock.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        # When each endpoint's lack of something was last a warning. Without a lock: of two threads
+        # at the same time, both may warn.
+        self._warned: dict[tuple[str, str], float] = {}
 
     def on_event(self, event: Event) -> None:
         """Write an event, if anybody listens at its level."""
@@ -67,17 +86,25 @@ class LogObserver:
         elif isinstance(event, TextFailed):
             name = type(event.error).__name__
             logger.info("text #%s of %d characters: %s", event.text_hash, event.chars, name)
+        elif isinstance(event, LimitsLowered) and isinstance(event.error, ResourceError):
+            logger.log(
+                self._level(event.endpoint, event.error.resource),
+                "%s: %s; at most %d requests in flight until then",
+                *(event.endpoint, event.error.message, event.in_flight),
+            )
         else:
             _endpoint(event)
 
+    def _level(self, endpoint: str, resource: str) -> int:
+        now = self._now()
+        if now < self._warned.get((endpoint, resource), -math.inf) + _REPEATED:
+            return logging.DEBUG
+        self._warned[endpoint, resource] = now
+        return logging.WARNING
+
 
 def _endpoint(event: Event) -> None:
-    if isinstance(event, LimitsLowered) and isinstance(event.error, ResourceError):
-        logger.warning(
-            "%s: %s; at most %d requests in flight until then",
-            *(event.endpoint, event.error.message, event.in_flight),
-        )
-    elif isinstance(event, LimitsLowered):
+    if isinstance(event, LimitsLowered):
         logger.info(
             "%s shows overload (%s): at most %.3g requests/s, %d in flight",
             *(event.endpoint, type(event.error).__name__, event.rate, event.in_flight),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Conversation",
     "Incoming",
+    "Link",
     "Parcel",
     "Payload",
     "Reply",
@@ -152,6 +153,15 @@ class Incoming(Protocol):
         ...
 
 
+class Link(Protocol):
+    """A connection over which several replies come, one after the other."""
+
+    def distrust(self) -> None:
+        """Take no reply and no further request over it: a reply may have come twice, and each that
+        follows be the one before. Harmless from any thread, and at any time."""
+        ...
+
+
 # Whatever a wire may ask the net to carry.
 Parcel = Request | RpcRequest | Conversation
 
@@ -165,7 +175,8 @@ class Reply:
 
     `connect` and `first_byte` in seconds (connect is 0 on a reused connection); `received` counts
     the body's bytes on the network. `left`: the instant, in time.monotonic's seconds, at which the
-    request began to leave, 0 where that is not known.
+    request began to leave, 0 where that is not known. `link`: what it came over, where the order of
+    replies alone says whose they are.
     """
 
     status: int
@@ -175,6 +186,7 @@ class Reply:
     first_byte: float = 0.0
     received: int = 0
     left: float = 0.0
+    link: Link | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .error_forms import MAKERS
 from .errors import ConfigError, CosyError
+from .fields import tells_fields
 
 __all__ = [
     "Audio",
@@ -56,6 +58,7 @@ class Recording:
     digest: str
 
 
+@tells_fields
 @dataclass(frozen=True)
 class Voice:
     """Who speaks, and how. Which of it a wire can say, its page in docs tells.
@@ -241,7 +244,10 @@ def detach(audio: Audio) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one text: `audio`, or the `error` that ended it."""
+    """What became of one text: `audio`, or the `error` that ended it.
+
+    As a condition it is true where there is audio.
+    """
 
     index: int
     text: str = field(repr=False)
@@ -253,10 +259,23 @@ class Outcome:
         """Return whether there is audio."""
         return self.error is None
 
+    def __bool__(self) -> bool:
+        return self.error is None
+
+    def result(self) -> Audio:
+        """Return the audio. Raises the error where there is none."""
+        if self.error is not None:
+            raise self.error
+        assert self.audio is not None
+        return self.audio
+
     @property
     def timing(self) -> Timing | None:
         """Return the timing of the call that brought the audio."""
         return self.audio.timing if self.audio is not None else None
+
+
+MAKERS["outcome"] = Outcome
 
 
 def wav_header(sample_rate: int, channels: int, pcm_size: int) -> bytes:

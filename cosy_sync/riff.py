@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from .errors import BadAudioError
@@ -18,6 +19,7 @@ __all__ = [
     "read_header",
     "to_pcm16",
     "unreadable",
+    "walk_chunks",
 ]
 
 # RF64 is the same file with a chunk, ds64, for sizes of more than 4 GiB (EBU Tech 3306).
@@ -103,24 +105,16 @@ def read_header(data: bytes | bytearray | memoryview, most: int = _LONG_SIZE) ->
     layout: SampleFormat | None = None
     long_size: int | None = None
     is_plain = True
-    at = 12
-    for _ in range(_MAX_CHUNKS):
-        if at > most:
-            raise bad_wav("header", "the WAV file's header is too long to be one")
-        if at + 8 > len(data):
-            return None
-        name, size = _CHUNK.unpack_from(data, at)
-        at += 8
+    for name, at, size in walk_chunks(data, 12):
         if name == b"data":
             if layout is None:
                 # Most readers give up here too, and its writer will do the same again.
                 raise bad_wav(
                     "header", "the WAV file has data before it says of which format", False
                 )
-            if size == _LONG_SIZE and long_size is not None:
-                size = long_size
-            endless = size == 0 or _is_endless(size, layout)
-            return WavHeader(layout, at, None if endless else size, size == 0, is_plain)
+            whole = long_size if size == _LONG_SIZE and long_size is not None else size
+            endless = whole == 0 or _is_endless(whole, layout)
+            return WavHeader(layout, at, None if endless else whole, whole == 0, is_plain)
         if name == b"fmt ":
             end = at + min(size, _LONGEST_FMT)
             if end > len(data):
@@ -129,8 +123,22 @@ def read_header(data: bytes | bytearray | memoryview, most: int = _LONG_SIZE) ->
             layout = layout or _read_format(bytes(data[at:end]))
         elif name == b"ds64":
             long_size = int.from_bytes(data[at + 8 : at + 16], "little")
-        at += size + (size & 1)
+        if at + size + (size & 1) > most:
+            raise bad_wav("header", "the WAV file's header is too long to be one")
     return None
+
+
+def walk_chunks(data: bytes | bytearray | memoryview, at: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name of each chunk from here on, where its bytes begin, and how many it announces.
+
+    Ends with the data: the last chunk may be cut, and what is no whole head of one is left out.
+    """
+    for _ in range(_MAX_CHUNKS):
+        if at + 8 > len(data):
+            return
+        name, size = _CHUNK.unpack_from(data, at)
+        yield name, at + 8, size
+        at += 8 + size + (size & 1)
 
 
 def _is_endless(size: int, layout: SampleFormat) -> bool:

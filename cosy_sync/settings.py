@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from .config import BatchConfig, ClientConfig, Endpoint, Settings
 from .config.client import GROUPS
 from .errors import ConfigError
 from .hints import RENAMED, advice_for, is_service_link, variable_for
 
-__all__ = ["endpoints_from_environment", "load_config", "variable_of"]
+__all__ = ["endpoints_from_environment", "load_config", "refuse_attribute", "variable_of"]
 
 ENV_PREFIX = "COSY_SYNC_"
 _ENDPOINT_HINTS = {"max_connections": "int", "rate": "float", "per_address": "bool"}
@@ -57,6 +57,32 @@ def endpoints_from_environment(environ: Mapping[str, str] | None = None) -> list
     shown["url"] = f"{ENV_PREFIX}URL"
     urls = [part.strip() for part in given.get(f"{ENV_PREFIX}URL", "").split(",") if part.strip()]
     return [_build(Endpoint, {"url": url, **limits}, shown) for url in urls]
+
+
+def refuse_attribute(name: str, whole: Sequence[str]) -> NoReturn:
+    """Raise ConfigError for an attribute that is set on a client, where it would do nothing.
+
+    Args:
+        name: The attribute's.
+        whole: What cannot differ between a client and its views.
+    """
+    setting = RENAMED.get(name, name)
+    settings = [*_names(ClientConfig), "batch_size"]
+    place = _place_of(name, "argument")
+    near = difflib.get_close_matches(name, [*settings, *whole], n=1)
+    if name == "config":
+        advice = "take a view with others: client.with_options(...)"
+    elif setting in whole:
+        advice = f"make another client: CosyClient(url, {setting}=...)".replace(", url=...", "")
+    elif setting in settings:
+        advice = f"take a view with others: client.with_options({setting}=...)"
+    elif place is not None:
+        advice = f"make another client; {place}"
+    elif near:
+        advice = f"did you mean {near[0]}? Take a view with others: client.with_options(...)"
+    else:
+        advice = "keep what is yours elsewhere, or in a subclass of CosyClient"
+    raise ConfigError(f"{name}: setting an attribute of a client changes nothing; {advice}")
 
 
 def variable_of(field: str) -> str | None:

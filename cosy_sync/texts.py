@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .errors import InvalidTextError
+from .errors import ConfigError, InvalidTextError
 from .models import Outcome, Utterance, text_hash
 
-__all__ = ["as_text", "check_order", "check_text", "check_texts", "is_several"]
+__all__ = ["as_text", "check_order", "check_read_ahead", "check_text", "check_texts", "is_several"]
 
 # What to do with what is no text.
 _INSTEAD = {
@@ -105,6 +105,12 @@ def check_order(texts: Any) -> None:
             f"expected a list of texts, got a {type(texts).__name__}, which has no order for the "
             "results to follow; give sorted(texts)"
         )
+
+
+def check_read_ahead(texts: Any) -> None:
+    """Raise ConfigError unless this is a number of texts, or None."""
+    if texts is not None and not (type(texts) is int and texts > 0):
+        raise ConfigError(f"read_ahead: must be a whole number of texts above 0, got {texts!r}")
 
 
 def _each(texts: Iterable[Any], max_chars: int) -> Iterator[Utterance | Outcome]:

@@ -1,8 +1,9 @@
-"""Ctrl-C at any line of ours."""
+"""Ctrl-C at any line of ours, or inside what we call of threading."""
 
 import linecache
 import os
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -36,3 +37,32 @@ def interrupt_at(number: int, work: Callable[[], object]) -> bool:
     finally:
         sys.settrace(before)
     return lines >= number
+
+
+def interrupt_entry(number: int, work: Callable[[], object]) -> bool:
+    """Do the work, with Ctrl-C when threading has taken the n-th lock for a `with`; as above.
+
+    There a signal may come: after the lock was taken, and before the block has begun.
+    """
+    entries = 0
+
+    def trace(frame: FrameType, event: str, arg: object) -> object:
+        nonlocal entries
+        code = frame.f_code
+        if code.co_filename != threading.__file__ or code.co_name != "__enter__":
+            return None
+        if event == "return":
+            entries += 1
+            if entries == number:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    except (KeyboardInterrupt, CosyError):
+        pass
+    finally:
+        sys.settrace(before)
+    return entries >= number

@@ -56,7 +56,7 @@ class DripWire(HttpWire):
     """One text a call: its samples, as they come. With extra={"upload": 1} it asks twice."""
 
     name = "drip"
-    capabilities = Capabilities(max_texts_per_call=1, streaming=True, cancellation=True)
+    capabilities = Capabilities(max_texts_per_call=1, streaming=True)
 
     def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
         self._url = endpoint_url
@@ -105,6 +105,7 @@ class Play:
         self.headers = dict(headers)
         self.connect = 0.0
         self.received = 0
+        self.link = None
         self.closed = 0
         self.ended = False
         self.waits: list[float] = []

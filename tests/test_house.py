@@ -17,8 +17,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 # Each unit may import the units of lower floors, its own, and of its own floor only what is listed.
 FLOORS = [
     [
-        *("errors", "batch_errors", "error_forms", "hints", "system", "addresses"),
-        *("atomic", "clock", "forks"),
+        *("errors", "batch_errors", "error_forms", "fields", "hints", "system", "addresses"),
+        *("atomic", "bounded", "clock", "forks"),
         *("loading", "models", "riff", "messages", "checks", "config", "settings", "events"),
         *("user_code", "version"),
     ],
@@ -35,6 +35,7 @@ FLOORS = [
         "client",
         "default",
         "detect",
+        "effects",
         "__init__",
     ],
     ["testing", "server", "cli", "__main__"],
@@ -89,6 +90,60 @@ def test_the_engine_knows_only_the_base_of_wires_and_no_net(path: Path) -> None:
         assert not [n for n in imports_of(path) if n.startswith("net") or n == "wires"]
 
 
+# What is named for type checkers only, in a circle: an error carries outcomes, and these an error.
+NAMED_IN_A_CIRCLE = {("errors", "models")}
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def modules_imported_by(path: Path) -> set[str]:
+    """Return the modules that a file imports: at its top, in a function or for type checkers."""
+    package = list(path.relative_to(ROOT).parts[:-1])
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            whole = (node.module or "").split(".") if node.module else []
+            if not node.level and whole[:1] != ["cosy_sync"]:
+                continue
+            base = package[: len(package) - node.level + 1] if node.level else []
+            parts = base + (whole if node.level else whole[1:])
+            for alias in node.names:
+                deep = ".".join([*parts, alias.name])
+                found.add(deep if deep in MODULES else ".".join(parts) or "__init__")
+        elif isinstance(node, ast.Import):
+            found |= {each.name.removeprefix("cosy_sync.") for each in node.names}
+    return {
+        name
+        for name in found & set(MODULES) - {module_of(path)}
+        if (module_of(path), name) not in NAMED_IN_A_CIRCLE
+    }
+
+
+def test_imports_form_no_circle_wherever_they_stand() -> None:
+    imports = {name: modules_imported_by(path) for name, path in MODULES.items()}
+    # Those that import nothing that is left are taken away, again and again: a circle stays.
+    while free := [name for name, others in imports.items() if not others & set(imports)]:
+        for name in free:
+            del imports[name]
+    while free := set(imports).difference(*imports.values()):  # they only import a circle
+        for name in free:
+            del imports[name]
+    assert {name: sorted(others & set(imports)) for name, others in imports.items()} == {}
+
+
+def test_what_is_only_named_in_a_circle_is_never_imported_there() -> None:
+    for importer, _ in NAMED_IN_A_CIRCLE:
+        lines = MODULES[importer].read_text("utf-8").splitlines()
+        places = [n for n, line in enumerate(lines) if line.startswith("    from .models import")]
+        assert [lines[n - 1] for n in places] == ["if TYPE_CHECKING:"]
+        assert not any(line.startswith("from .models") for line in lines)
+
+
 def test_every_unit_has_a_floor() -> None:
     assert {unit_of(path) for path in FILES} <= set(FLOOR_OF)
 
@@ -103,6 +158,36 @@ def test_modules_and_functions_stay_small(path: Path) -> None:
         args = function.args.args + function.args.kwonlyargs
         count = len([a for a in args if a.arg not in ("self", "cls")])
         assert count <= 6, f"{function.name} has {count} parameters"
+
+
+# What a line under a lock must not call: it waits, works for long, or is somebody else's code.
+# tests/unit/test_locks.py looks at what is called from there.
+NEVER_UNDER_A_LOCK = {
+    *("open", "print", "import_module", "create_carrier", "create_wire"),
+    *("acquire", "sleep", "start", "submit", "now", "on_event"),
+    *("connect", "send", "sendall", "recv", "getaddrinfo"),
+}
+
+
+def locked_blocks(path: Path) -> list[ast.With]:
+    tree = ast.parse(path.read_text("utf-8"))
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With)
+        and ast.unparse(node.items[0].context_expr).endswith(("_lock", ".lock"))
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_under_a_lock_there_is_no_io_no_user_code_and_no_other_lock(path: Path) -> None:
+    for block in locked_blocks(path):
+        for node in (each for line in block.body for each in ast.walk(line)):
+            assert not isinstance(node, (ast.Import, ast.ImportFrom, ast.Yield, ast.YieldFrom))
+            assert not isinstance(node, ast.With), f"another lock at line {node.lineno}"
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func).rpartition(".")[2]
+                assert name not in NEVER_UNDER_A_LOCK, f"{name}() at line {node.lineno}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from ..riff import RIFF_NAMES, SampleFormat, WavHeader, bad_wav, read_header, to_pcm16
+from ..riff import RIFF_NAMES, SampleFormat, WavHeader, bad_wav, read_header, to_pcm16, walk_chunks
 
 __all__ = ["Samples", "WavInfo", "find_samples", "parse_wav"]
 
 # The header that nearly every service writes, RIFF, an fmt chunk of 16 bytes, then the samples; and
 # the first of these.
 _CANONICAL = struct.Struct("<4sI8sIHHIIHH4sI4s")
-_CHUNK = struct.Struct("<4sI")
 _PCM = 1
 _MAX_CHANNELS = 8
-_MAX_CHUNKS = 1_000
 _RATES = range(8_000, 192_001)
 
 
@@ -119,26 +117,19 @@ def _true_size(data: bytes | memoryview, header: WavHeader) -> int:
 
 def _are_chunks(data: bytes | memoryview, at: int) -> bool:
     """Return whether nothing but whole chunks, or nothing at all, stands here until the end."""
-    for _ in range(_MAX_CHUNKS):
-        if at + 8 > len(data):
-            return at in (len(data), len(data) + 1)  # the last one's padding may be missing
-        name, size = _CHUNK.unpack_from(data, at)
+    for name, start, size in walk_chunks(data, at):
         if not _is_name(name):
             return False
-        at += 8 + size + (size & 1)
-    return False
+        at = start + size + (size & 1)
+    return at in (len(data), len(data) + 1)  # the last one's padding may be missing
 
 
 def _check_behind(data: bytes | memoryview, at: int) -> None:
     # A header with the size of the first piece only, or whole files one after the other, would
     # play as the beginning of the speech: what follows the samples must be a chunk of another kind.
-    for _ in range(_MAX_CHUNKS):
-        if at + 8 > len(data):
-            return
-        name, size = _CHUNK.unpack_from(data, at)
+    for name, _, _ in walk_chunks(data, at):
         if name in (*RIFF_NAMES, b"data") or not _is_name(name):
             raise bad_wav("header", "the WAV file goes on after what its header announces")
-        at += 8 + size + (size & 1)
 
 
 def _is_name(name: bytes) -> bool:

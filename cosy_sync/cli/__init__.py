@@ -7,14 +7,16 @@ import importlib
 import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cosy_sync import __version__
 from cosy_sync.cli.console import drop_output, say
 from cosy_sync.cli.exits import CODES, Exit, interruptible, meaning
 from cosy_sync.cli.parser import Parser, parse
+from cosy_sync.cli.wording import in_options
 
 if TYPE_CHECKING:
     # Never run. What packs a program into one file, such as PyInstaller, finds them by this.
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return Exit.USAGE
     try:
-        with _log_on_stderr(args.verbose), interruptible():
+        with _log_on_stderr(args.verbose), _plain_warnings(), interruptible():
             code: int = args.run(args)
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -116,6 +118,24 @@ def _log_on_stderr(verbose: int) -> Iterator[None]:
     finally:
         logger.removeHandler(log)
         logger.setLevel(before)
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show the library's warnings as one line each, without a place in its code."""
+    before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if category is UserWarning:
+            say(f"cosy-sync: warning: {in_options(str(message))}")
+        else:
+            before(message, category, *place, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _told(error: BaseException, *, verbose: bool) -> int:

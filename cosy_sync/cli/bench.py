@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -153,6 +154,8 @@ def _plan(args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig) ->
     from cosy_sync.cli.bench_steps import ladder
     from cosy_sync.cli.bench_sweep import FEWEST, Plan
 
+    if endpoint.rate_limit == math.inf:
+        raise Stop("--rate: a bench must know how many requests it may send; give a finite one")
     size = config.batch.max_texts
     max_texts: int = args.max_texts or (_TEXTS if size == 1 else _BATCHED_TEXTS)
     plan = Plan(
@@ -160,7 +163,7 @@ def _plan(args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig) ->
         batch_size=size,
         ladder=ladder(_top(args, endpoint, config)),
         seconds=args.seconds,
-        rate=endpoint.rate,
+        rate=endpoint.rate_limit,
         max_texts=max_texts,
     )
     fewest = (1 + FEWEST) * size
@@ -202,7 +205,7 @@ def _texts(args: argparse.Namespace, limits: BatchConfig, most: int) -> list[str
 
 def _announce(endpoint: Endpoint, plan: Plan) -> None:
     most = plan.requests * plan.batch_size
-    limits = f"{endpoint.rate:g} requests/s and {plan.ladder[-1]} in flight"
+    limits = f"{endpoint.rate_limit:g} requests/s and {plan.ladder[-1]} in flight"
     say(
         f"bench of {endpoint.label}: at most {count(plan.requests)} requests with {count(most)} "
         f"texts in all, at most {limits}; {plan.seconds:g} s a step"
@@ -248,7 +251,7 @@ def _results(
         batch_size=plan.batch_size,
         usual_size=_usual_size(args, config),
         seconds=plan.seconds,
-        rate=endpoint.rate,
+        rate=endpoint.rate_limit,
         max_connections=endpoint.max_connections,
         requests=sweep.requests,
         version=__version__,

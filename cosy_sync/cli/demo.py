@@ -7,23 +7,22 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cosy_sync import ClientConfig, CosyClient, Endpoint, InterruptedBatch, Outcome, PoolConfig
 from cosy_sync.cli.console import emit, say
+from cosy_sync.cli.demo_results import Results
 from cosy_sync.cli.exits import CODES, Exit, Stop, because
 from cosy_sync.cli.options import number
 from cosy_sync.hints import install_line
 
 if TYPE_CHECKING:
-    from cosy_sync import Stats
     from cosy_sync.cli.corpus import Sentence
     from cosy_sync.cli.demo_server import DemoServer
     from cosy_sync.cli.manifest import DemoFolder, Entry
 
-__all__ = ["Results", "add_parser", "run"]
+__all__ = ["add_parser", "run"]
 
 _EXAMPLES = """\
 examples:
@@ -74,24 +73,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--no-serial", action="store_true", help="do not measure one text after another first"
     )
     parser.set_defaults(run=run)
-
-
-@dataclass(kw_only=True)
-class Results:
-    """What was measured and found. Instants are on the clock of time.monotonic()."""
-
-    sentences: Sequence[Sentence]
-    engine: str = ""
-    url: str = ""
-    serial_count: int = 0
-    serial_seconds: float = 0.0
-    started: float = 0.0
-    wall_seconds: float = 0.0
-    outcomes: Sequence[Outcome] = ()
-    client: Stats | None = None
-    server: dict[str, Any] = field(default_factory=dict)
-    entries: list[Entry] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -214,7 +195,7 @@ def _entry(folder: DemoFolder, outcome: Outcome, sentence: Sentence) -> Entry:
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest() if file else None,
         latency=None if timing is None else round(timing.total, 4),
-        attempts=len(error.attempts) + 1 if error else timing.attempts if timing else 1,
+        attempts=error.attempt_count if error else timing.attempts if timing else 1,
         request_id=timing.request_id if timing else getattr(error, "request_id", None),
         error=None if error is None else f"{type(error).__name__}: {error.message}",
     )

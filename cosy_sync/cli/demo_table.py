@@ -11,7 +11,7 @@ from cosy_sync.cli.report import Row, Summary, render
 from cosy_sync.cli.report.figures import count, duration, number, quantile, ratio, speech
 
 if TYPE_CHECKING:
-    from cosy_sync.cli.demo import Results
+    from cosy_sync.cli.demo_results import Results
 
 __all__ = ["page_of", "rows_of", "summary_of", "table_of"]
 

@@ -52,11 +52,11 @@ def _add_service(group: argparse._ArgumentGroup, url: str) -> None:
         help="a file that holds the key (default: the variable COSY_SYNC_API_KEY). There is no "
         "option for the key itself: other users of the machine can read command lines",
     )
-    # Else it would be short for --api-key-file, whose error shows what it took for a file's name.
+    # Known only to say why there is none.
     group.add_argument("--api-key", type=_refuse_key, help=argparse.SUPPRESS)
     default = Endpoint("http://localhost")
     for name, kind, words, value in (
-        ("--rate", float, "requests per second to each endpoint", default.rate),
+        ("--rate", float, "requests per second to each endpoint", default.rate_limit),
         ("--connections", int, "connections to each endpoint", default.max_connections),
         ("--batch-size", int, "texts in one request", BatchConfig.max_texts),
         ("--deadline", float, "seconds for each text, from its sending on", ClientConfig.deadline),

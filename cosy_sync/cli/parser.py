@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cosy_sync.cli.wording import OPTIONS, in_options
 from cosy_sync.config import VerifyConfig
@@ -43,7 +43,11 @@ _IN_ENVIRONMENT = dict.fromkeys(("proxy", "proxies", "http_proxy", "https_proxy"
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that knows what was probably meant."""
+    """An ArgumentParser that knows what was probably meant, and takes no option by its beginning:
+    what is short for one option today may be another's name tomorrow."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **options})
 
     def commands(self) -> dict[str, Parser]:
         """Return the parsers of its commands."""
@@ -106,7 +110,10 @@ def _hint(option: str, known: Sequence[str]) -> str:
     if setting in ("verify", "no_verify"):
         return in_options(advice_for_group("verify", VerifyConfig))
     if not said and setting not in RENAMED and own is None:  # a slip, rather than another name
-        found += difflib.get_close_matches(option, known, n=1)
+        longer = [name for name in known if name.startswith(option)]
+        if len(longer) > 1 and not any(name in known for name in found):
+            return f"did you mean {' or '.join(longer)}?"
+        found += longer or difflib.get_close_matches(option, known, n=1)
     meant = next((name for name in found if name in known), None)
     if meant is not None:
         return f"did you mean {meant}?"

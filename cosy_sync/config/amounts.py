@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..checks import Rule, check, count, flag, not_negative, positive
+from ..checks import Rule, check, count, flag, not_negative, positive, positive_or_unlimited
 from ..errors import ConfigError
+from ..fields import tells_fields
 from .load import Load
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class DefaultCount(int):
     """A number that nobody gave: a wire may know a better one."""
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class BatchConfig:
     """How texts are packed into calls."""
@@ -54,6 +56,7 @@ class BatchConfig:
         )
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig:
     """Connections that are kept for reuse."""
@@ -76,7 +79,8 @@ class PoolConfig:
     verify_tls: bool = True
     # A TLS context of your own: private CA, client certificate. Overrules verify_tls.
     ssl_context: ssl.SSLContext | None = None
-    # Take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+    # Take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. One that is itself reached
+    # through TLS (https://) is refused where the service is too.
     trust_env: bool = True
     # Follow a service's link to its sound (wire `dashscope_http`) into private networks too. True
     # lets whoever answers for the service make this machine ask there.
@@ -109,6 +113,7 @@ class PoolConfig:
         return cls(max_connections=connections, **settings)
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class TimeoutConfig:
     """Seconds that one attempt may spend in each phase; `deadline` bounds them all together."""
@@ -130,6 +135,7 @@ class TimeoutConfig:
         )
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class LimitConfig:
     """How much may be under way at once."""
@@ -146,11 +152,10 @@ class LimitConfig:
     # once, but an interactive text takes the place of the latest bulk one that has not begun.
     on_full: str = "block"
     # Requests per second to all endpoints together, beside what each of them allows: for a key or
-    # an address whose limit they share. None for no such limit.
+    # an address whose limit they share. None (or math.inf) for no such limit.
     rate: float | None = None
 
     def __post_init__(self) -> None:
         names = ["max_bytes_in_flight", "max_bytes_waiting", "max_reply_bytes", "max_submitted"]
-        rate = positive("rate") if self.rate is not None else ()
         full: Rule = ("on_full", ON_FULL.__contains__, "one of block, shed")
-        check(self, (*count(*names), full, *rate))
+        check(self, (*count(*names), full, *positive_or_unlimited("rate")))

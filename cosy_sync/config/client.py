@@ -19,6 +19,7 @@ from ..checks import (
     positive,
 )
 from ..errors import ConfigError
+from ..fields import tells_fields
 from ..hints import advice_for_group
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
@@ -48,6 +49,7 @@ _CLIENT_RULES: tuple[Rule, ...] = (
 )
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class ClientConfig:
     """Everything that a client needs to know beside its endpoints."""
@@ -69,7 +71,8 @@ class ClientConfig:
     speed: float = 1.0
     # Seconds for each text: in `synth`, `submit` and `stream` from the call on, in `synth_many` and
     # `synth_iter` from its sending on, since their texts wait for their turn first (`within` bounds
-    # a whole `synth_many`). A web or task host's own limit should be longer.
+    # a whole `synth_many`); at a service that answers nothing they share one deadline. A web or
+    # task host's own limit should be longer.
     deadline: float = 60.0
     # `interactive` goes first, and fails at once where `bulk` waits for a breaker. None means
     # `interactive` for synth and submit, `bulk` for synth_many and synth_iter.

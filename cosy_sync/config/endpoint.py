@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..checks import check, checked_url, count, flag, positive
+from ..checks import check, checked_url, count, flag, positive, positive_or_unlimited
 from ..errors import ConfigError
+from ..fields import tells_fields
 from .load import Load
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ class _Rate(float):
     """A rate that nobody gave."""
 
 
+@tells_fields
 @dataclass(frozen=True)
 class Endpoint:
     """One address of the service with the limits that it sets for one client.
@@ -34,7 +37,8 @@ class Endpoint:
         max_connections: Connections, and so requests in flight, at the same time. Left out: what
             services of the wire usually allow.
         rate: Requests per second; no sliding second exceeds it. Of a fraction whole requests count,
-            in a longer stretch: 2.5 are at most 3 in any 1.2 s. Left out: the same.
+            in a longer stretch: 2.5 are at most 3 in any 1.2 s. None or math.inf is no limit; then
+            429s lower only the requests in flight. Left out: the same as for max_connections.
         weight: Share of the traffic when there are several endpoints.
         per_address: True where each address of the host name has these limits for itself; each
             then counts as an endpoint. False takes them as the limits of the name.
@@ -42,13 +46,14 @@ class Endpoint:
 
     url: str = field(repr=False)
     max_connections: int = field(default=_Count(50), kw_only=True)
-    rate: float = field(default=_Rate(100), kw_only=True)
+    rate: float | None = field(default=_Rate(100), kw_only=True)
     weight: float = field(default=1.0, kw_only=True)
     per_address: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         checked_url("url", self.url)
-        check(self, count("max_connections") + positive("rate", "weight") + flag("per_address"))
+        check(self, count("max_connections") + positive("weight") + flag("per_address"))
+        check(self, positive_or_unlimited("rate"))
 
     @classmethod
     def for_load(
@@ -77,10 +82,15 @@ class Endpoint:
             self = replace(self, max_connections=max_connections)
         return replace(self, rate=rate) if isinstance(self.rate, _Rate) else self
 
+    @property
+    def rate_limit(self) -> float:
+        """Return the requests per second that it is allowed, math.inf where that is any number."""
+        return math.inf if self.rate is None else self.rate
+
     def __repr__(self) -> str:
         return (
             f"Endpoint({self.label!r}, max_connections={self.max_connections}, "
-            f"rate={self.rate:g}, weight={self.weight:g}, per_address={self.per_address})"
+            f"rate={self.rate_limit:g}, weight={self.weight:g}, per_address={self.per_address})"
         )
 
     @property

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..checks import Rule, check, count, flag, not_negative, positive
+from ..fields import tells_fields
 
 __all__ = ["CoalesceConfig", "HedgeConfig"]
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class CoalesceConfig:
     """How concurrent calls of `synth`, `submit` and `synth_many` of few texts share requests."""
@@ -31,6 +33,7 @@ _COALESCE_RULES: tuple[Rule, ...] = (("linger", lambda v: v <= 1, "at most 1 sec
 _HEDGE_RULES: tuple[Rule, ...] = (("quantile", lambda v: v < 1, "below 1"),)
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class HedgeConfig:
     """When a call that is late is sent a second time, to another endpoint."""

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from ..checks import check, count, flag, positive
 from ..errors import ConfigError
+from ..fields import tells_fields
 from ..hints import install_line
 
 __all__ = ["SharingConfig"]
@@ -16,6 +17,7 @@ __all__ = ["SharingConfig"]
 _SCHEMES = ("redis", "rediss", "unix")
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class SharingConfig:
     """What all who use the same Redis share: each endpoint's rate, connections and breaker."""

@@ -8,11 +8,13 @@ from typing import Any
 
 from ..checks import Rule, check, count, flag, not_negative, positive, whole
 from ..errors import ConfigError
+from ..fields import tells_fields
 from ..models import Audio
 
 __all__ = ["BreakerConfig", "EjectionConfig", "OverloadConfig", "RetryConfig", "VerifyConfig"]
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class RetryConfig:
     """When a failed call is sent again: 200 ms, 400 ms, 800 ms, each with jitter."""
@@ -48,6 +50,7 @@ _BREAKER_RULES: tuple[Rule, ...] = (
 )
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class BreakerConfig:
     """When an endpoint is left alone for a while."""
@@ -100,11 +103,12 @@ _OVERLOAD_RULES: tuple[Rule, ...] = (
 )
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class OverloadConfig:
     """How the client holds back when the service has too much to do."""
 
-    # Requests in flight at an endpoint at first, or an eighth of its `max_connections` where that
+    # Requests in flight at an endpoint at first, or a twelfth of its `max_connections` where that
     # is more; more as soon as replies show that it bears them. More fills a fast service earlier,
     # by a round trip or two, and gives a slow one more texts than it can speak before their
     # deadline.
@@ -160,6 +164,7 @@ def _listeners(given: Any) -> tuple[Any, ...]:
     return tuple(given)
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class EjectionConfig:
     """When one of several endpoints is left out because its calls fail. Never over half of them."""
@@ -185,6 +190,7 @@ class EjectionConfig:
         )
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class VerifyConfig:
     """What audio must be like to count as a success."""

@@ -1,4 +1,4 @@
-"""Machines: budget, executor, batcher, attempts, dispatcher, composed by the engine."""
+"""What runs calls: permits, workers, batches, attempts and streams, composed by the engine."""
 
 from .engine import Engine, Network, Supplies
 from .executor import SerialExecutor

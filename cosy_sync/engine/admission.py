@@ -28,6 +28,9 @@ class Entry:
 
     connections: Permits | None
     clock: Clock
+    # Since when no endpoint has answered: who waits, unsent, for one of several may be sent to
+    # another one in the end.
+    silent_since: Callable[[], float]
 
     def wait(self, job: Job, station: Station) -> float:
         """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
@@ -102,16 +105,31 @@ class Entry:
         return None, wait
 
     def _take_place(self, job: Job, station: Station, again: bool = False) -> None:
-        now = self.clock.now()
+        now = began = self.clock.now()
         deadline = job.queue_deadline or job.deadline
         left = deadline.remaining(now)
         longest = station.governor.longest_wait(job.interactive, now)
-        if not self._take_slot(job, station, min(left, longest), again):
-            if longest < left:
-                raise station.governor.no_place(longest)
-            raise deadline.error("waiting for a free connection")
+        most = wait = min(left, longest)
         if job.queue_deadline is not None:
-            job.queued(self.clock.now() - now)
+            wait = min(most, job.patience(self.silent_since(), now))
+        while not self._take_slot(job, station, wait, again):
+            if wait >= most:
+                if longest < left:
+                    raise station.governor.no_place(longest)
+                raise deadline.error("waiting for a free connection")
+            # An answer that came meanwhile gives it time.
+            most, now, again = most - wait, self.clock.now(), True
+            wait = min(most, job.patience(self.silent_since(), now))
+            if wait <= 0.0:
+                raise station.went_silent(job.deadline, now)
+        if job.queue_deadline is None:
+            return
+        now, silent = self.clock.now(), self.silent_since()
+        if job.patience(silent, now) <= 0.0:
+            self.give_back(station)
+            raise station.went_silent(job.deadline, now)
+        job.queued(now - began)
+        job.share_time(silent, now)
 
     def _take_slot(self, job: Job, station: Station, seconds: float, again: bool) -> bool:
         key, urgent = job.tenant, job.interactive

@@ -1,4 +1,4 @@
-"""The user's own check of audio: asked last, when nothing of the service's is held any more."""
+"""The user's own check of audio: called last, when no connection and no permit is held."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from ..errors import (
     CosyError,
     RefusedError,
     ReplyTimeout,
+    ThrottledError,
 )
 from ..events import AttemptFinished, AudioRefused, Observer, RetryPlanned
 from ..messages import Parcel, Payload, Reply, Request
@@ -27,7 +28,7 @@ from .admission import Entry
 from .asking import ask
 from .budget import Permits
 from .job import Job
-from .ports import Result, Sender
+from .ports import Ongoing, Result, Sender
 from .request_ids import next_request_id
 from .room import Room
 from .sizes import ReplyBounds
@@ -41,23 +42,27 @@ __all__ = [
     "sleep",
 ]
 
-# A time-out of an attempt that had less than so many seconds tells of the caller's haste, not of
-# the endpoint.
+# If an attempt had less than this many seconds, its deadline is to blame for a time-out, not the
+# endpoint.
 _FAIR_SECONDS = 2.0
 
-# Seconds between a turn in the rate limit and the request's leaving that the limiter is told of,
-# as a thread was held up; and those from which on it is no news any more. Where the clock is one
-# of tests, its seconds and the net's have nothing to do with each other.
+# The limiter is corrected where a request left between so many seconds after its turn: the thread
+# was held up. Later than that nobody needs it any more. (A test's clock and the net's clock may
+# have nothing to do with each other.)
 _HELD_UP, _LATEST_NEWS = 0.001, 1.0
+
+# How audio is refused that was right, but another request's: had a reply come twice, the same would
+# become of each that follows, and not all of them could be told.
+ANOTHERS = frozenset({"identical", "misplaced", "long", "short", "count", "index", "missing"})
 
 # What is noted of an attempt that says nothing about the endpoint.
 NOT_SENT = RefusedError("not sent")
 
 
 def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
-    """Sleep: the only place where a batch does, holding no permit and no lock.
+    """Sleep between two attempts, holding no permit and no lock.
 
-    Raises ClosedError as soon as nobody wants the batch any more.
+    Raises ClosedError as soon as the batch is cancelled.
     """
     if clock.wait(stop, seconds):
         raise ClosedError("cancelled while it waited; the text was not finished")
@@ -71,6 +76,8 @@ class Attempter:
     sender: Sender
     memory: Permits
     connections: Permits | None
+    # Since when no endpoint has answered, though it was asked.
+    silent_since: Callable[[], float]
     bounds: ReplyBounds
     verifier: Verifier
     observer: Observer
@@ -82,7 +89,7 @@ class Attempter:
     entry: Entry = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "entry", Entry(self.connections, self.clock))
+        object.__setattr__(self, "entry", Entry(self.connections, self.clock, self.silent_since))
 
     def attempt(
         self, job: Job, texts: Sequence[Utterance], station: Station, number: int
@@ -98,9 +105,13 @@ class Attempter:
         timing: Timing | None = None
         asks = self.verifier.asks
         try:
+            station.silence.ask(visit, visit.sent)
             results, timing = self._send(job, texts, visit, number)
             verdict = None
+            if not isinstance(results[0], Audio):
+                job.refused(results)
         except CosyError as error:
+            job.refused([error])
             verdict = fair_verdict(job, error, visit.sent)
             raise
         finally:
@@ -119,7 +130,7 @@ class Attempter:
     # -- the way in, and out --------------------------------------------------------------------
 
     def enter(self, job: Job, station: Station, number: int) -> Visit:
-        """Wait for a connection and a turn in the rate limit; whoever gets them must `leave`.
+        """Wait for a connection and a turn in the rate limit; the caller must `leave` afterwards.
 
         Raises RefusedError, DeadlineError or ClosedError, and then nothing is held.
         """
@@ -159,10 +170,11 @@ class Attempter:
     ) -> CosyError | None:
         """Give back what `enter` took, and note what came of it, and how long the service took;
         return what that says about the endpoint."""
-        station = visit.station
+        station, now = visit.station, self.clock.now()
+        # Before the place is given back: whoever gets it looks at the silence.
+        station.silence.end(visit, _answers(verdict), now)
         if visit.holds:
             self.entry.give_back(station)
-        now = self.clock.now()
         return station.settle(visit, verdict, now, seconds, texts)
 
     def judge(
@@ -188,8 +200,8 @@ class Attempter:
         number: int,
         lost: CosyError,
     ) -> None:
-        """Tell of a sending that was lost unread with its connection, and wait for a place and a
-        turn for the second.
+        """Report a sending that was lost unread with its connection; wait for a place and a turn
+        for the second.
 
         It is a request and a retry like any other, but for the attempt that it does not use up.
         Raises like `enter`.
@@ -236,10 +248,10 @@ class Attempter:
                 if len(texts) > 1:  # a piece of a batch is of no use, and would be kept for long
                     failure.partial = b""
             timing = self._timing(job, station, started, reply, request_id, number)
-            if visit.holds:  # else there was no second sending, and the first is told of
+            if visit.holds:  # else there was no second sending, and the first was reported
                 self.tell(timing, texts, reply.received if reply else 0, failure)
             if failure is not None:
-                self.tell_refused(timing, [failure] * len(texts))
+                self.tell_refused(timing, [failure] * len(texts), reply)
                 raise failure
             if job.backlog is None or not job.backlog.bounded:
                 _take_out(payloads)
@@ -247,7 +259,7 @@ class Attempter:
             results = self.verifier.check(texts, results)
             good = [result for result in results if isinstance(result, Audio)]
             if len(good) < len(results):
-                self.tell_refused(timing, results)
+                self.tell_refused(timing, results, reply)
             room.keep(sum([len(audio.data) for audio in good]))
             return results, timing
         finally:
@@ -296,9 +308,14 @@ class Attempter:
             )
         )
 
-    def tell_refused(self, timing: Timing, results: Sequence[Result]) -> None:
-        """Tell of the audio among the results that was refused."""
+    def tell_refused(
+        self, timing: Timing, results: Sequence[Result], reply: Reply | Ongoing | None = None
+    ) -> None:
+        """Tell of the audio among the results that was refused. What may be another request's
+        takes the trust from the link that its reply came over."""
         reasons = Counter(r.reason for r in results if isinstance(r, BadAudioError))
+        if reply and reply.link and not ANOTHERS.isdisjoint(reasons):
+            reply.link.distrust()
         for reason, texts in reasons.items():
             self.observer.on_event(AudioRefused(timing.endpoint, timing.request_id, texts, reason))
 
@@ -319,6 +336,11 @@ def aim(
         parcel.again = again
     if station.address is not None and _same_host(parcel.url, station.endpoint.url):
         parcel.address = station.address
+
+
+def _answers(verdict: CosyError | None) -> bool:
+    """Return whether a service that this was said of is there, though perhaps too busy."""
+    return verdict is None or verdict.accepted is True or isinstance(verdict, ThrottledError)
 
 
 def _take_out(payloads: Sequence[Payload | CosyError]) -> None:

@@ -10,13 +10,13 @@ from operator import attrgetter
 
 __all__ = ["Backlog", "Unbounded"]
 
-# Seconds that a reply waits for room at most. It stands in the network's buffers meanwhile, and a
-# server will not be patient for ever: after that it comes in, room or not.
+# Seconds that a reply waits for room at most. It waits in the network's buffers, and a server cuts
+# off a client that reads nothing for long: after this time it comes in, room or not.
 _PATIENCE = 2.0
 
 
 class _Waiter:
-    """A reply that waits for room. `gate` is a lock that stands locked until it may come in."""
+    """A reply that waits for room. `gate` is a lock, held until the reply may come in."""
 
     __slots__ = ("first", "gate", "granted", "size")
 
@@ -31,9 +31,9 @@ class _Waiter:
 class Backlog:
     """Keeps replies out while much is held already, as long as that helps.
 
-    Outcomes are handed out in input order, so the reply that is next always comes in: it lets the
-    others go. Those come in by the same order. And when the caller has nothing left to take while
-    all batches under way wait here, or as many as may be in flight, the next one was not even sent:
+    Outcomes are handed out in input order, so the reply that is next always comes in: the others
+    leave after it. They come in by the same order. When the caller has nothing left to take while
+    all batches in flight wait here, or as many as may be in flight, the next one was not even sent:
     then the foremost comes in.
     """
 
@@ -104,7 +104,7 @@ class Backlog:
         _wake(woken)
 
     def give_up(self) -> None:
-        """Let everybody in: nobody takes outcomes any more."""
+        """Let every reply in: the caller takes no outcomes any more."""
         with self._lock:
             self._given_up = True
             woken = self._let_in()
@@ -118,7 +118,7 @@ class Backlog:
                 self._held += waiter.size
 
     def _let_in(self) -> list[_Waiter]:
-        """Grant entrance to those who need not wait. A crowd is not woken to find that out."""
+        """Grant entry to those that need not wait; the others are not woken."""
         woken: list[_Waiter] = []
         while self._waiting and self._may_enter(self._waiting[0]):
             waiter = self._waiting.pop(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from ..errors import (
@@ -21,6 +22,7 @@ from ..errors import (
 __all__ = [
     "as_text_error",
     "as_verdict",
+    "common_refusal",
     "is_refusal",
     "kind_of",
     "may_be_key",
@@ -40,6 +42,9 @@ _DOORS = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405})
 # A word with a digit, or anything quoted, may differ from text to text.
 _CHANGING = re.compile(r"\"[^\"]*\"|'[^']*'|\w*\d\w*|\W+")
 
+# What a text's error advises, which is no advice for a whole call.
+_TEXT_ADVICE = re.compile(r"; (?:change or drop it|check the voice)$")
+
 # Words of a refusal -> the setting that they speak of.
 _SETTINGS = (
     (re.compile(r"voice|speaker|spk|timbre|error code: 4(18|28)", re.I), "voice"),
@@ -48,6 +53,7 @@ _SETTINGS = (
     (re.compile(r"sample.?rate", re.I), "sample_rate"),
     (re.compile(r"speed|speech.?rate", re.I), "speed"),
     (re.compile(r"response.?format|audio.?format", re.I), "format"),
+    (re.compile(r"language", re.I), "extra"),
 )
 
 
@@ -56,6 +62,29 @@ def is_refusal(error: CosyError) -> bool:
     if isinstance(error, BadAudioError):
         return error.reason == "too_large"
     return isinstance(error, ServerError) and not error.retryable
+
+
+def common_refusal(errors: Sequence[object]) -> CosyError | None:
+    """Return the refusal that a reply's texts share and that others may meet as well: one of the
+    whole call, or the same for each text. None for what speaks of a text, or of the service's own
+    state."""
+    error = errors[0]
+    if not isinstance(error, CosyError):
+        return None
+    if not _may_be_any_texts(error):
+        return None
+    kind = kind_of(error)
+    alike = all(isinstance(each, CosyError) and kind_of(each) == kind for each in errors[1:])
+    return error if alike else None
+
+
+def _may_be_any_texts(error: CosyError) -> bool:
+    if isinstance(error, BadAudioError):
+        return not error.retryable  # of a format that is not read, say
+    whom = getattr(error, "blames", None)
+    if whom is None:
+        return is_refusal(error)
+    return whom in ("voice", "unknown") or (whom == "text" and _settings_in(error) != "")
 
 
 def may_be_key(error: CosyError) -> bool:
@@ -99,8 +128,9 @@ def as_text_error(error: ServerError) -> TextError:
 
 def as_verdict(error: CosyError, refusals: int) -> CosyError:
     """Return the error that ends a call in which so many requests were refused like this."""
-    said = f"{error.message}; all {refusals} requests in a row were refused like this"
-    if not may_be_key(error) and not may_be_size(error):
+    said = _TEXT_ADVICE.sub("", error.message)
+    said += f"; all {refusals} requests in a row were refused like this"
+    if isinstance(error, ServerError) and not may_be_key(error) and not may_be_size(error):
         said += f": check {_settings_in(error) or 'voice, model and extra'}"
     said += "; the rest is not sent"
     return _retold(type(error), error, said, hopeless=True)

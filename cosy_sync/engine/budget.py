@@ -11,7 +11,7 @@ __all__ = ["Permits"]
 
 
 class _Waiter:
-    """Somebody who waits. `gate` is a lock that stands locked until the permit is handed over."""
+    """A thread that waits. `gate` is a lock, held until the permits are handed over."""
 
     __slots__ = ("again", "cost", "gate", "granted", "key")
 
@@ -69,8 +69,8 @@ class Permits:
     ) -> bool:
         """Take permits, waiting at most so many seconds; return whether they were taken.
 
-        Who had them before and gave them back unused comes `again`: before its key's others, and
-        behind those who came again earlier.
+        `again`: it had permits before and gave them back unused, so it goes before the others of
+        its key, and behind those that came again earlier.
         Raises ClosedError when closed, also while waiting.
         """
         if cost > self._most:
@@ -100,7 +100,7 @@ class Permits:
             raise
 
     def release(self, cost: int = 1) -> None:
-        """Give permits back and hand them to whoever is next."""
+        """Give permits back and hand them to the next waiter."""
         with self._lock:
             self._free += cost if cost < self._most else self._most
             if not self._urgent and not self._normal:

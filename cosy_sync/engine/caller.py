@@ -29,7 +29,7 @@ from ..models import Audio, Utterance
 from ..policies import AcceptedKeys, FirstTry, RetryBudget, RetryPolicy
 from .attempt import sleep
 from .cluster import Cluster
-from .job import Job
+from .job import HeldBack, Job
 from .ports import Attempts, Result
 from .splitting import Fate, Splitter
 from .splitting import Group as _Group
@@ -68,6 +68,7 @@ class Caller:
     def split_with(self, splitter: Splitter) -> Caller:
         """Let another splitter judge what fails; return itself."""
         self._splitter = splitter
+        splitter.tries = self._retry.tries
         return self
 
     def run(self, job: Job) -> None:
@@ -79,6 +80,8 @@ class Caller:
                 groups += self._handle(job, group)
             except ClosedError as error:
                 self._fail(job, group.texts, error)
+        if job.number:
+            job.settle()
 
     def _handle(self, job: Job, group: _Group) -> list[_Group]:
         """Make one attempt; return the groups that must still be sent."""
@@ -86,10 +89,12 @@ class Caller:
         if job.stop.is_set():
             raise ClosedError("cancelled before it was sent")
         if job.deadline.expired(now):
-            self._fail(job, group.texts, job.deadline.error("waiting for its turn"))
+            self._end_late(job, group)
             return []
-        if job.record is not None and self._is_over(job, group):
-            return []
+        if job.record is not None:
+            self._splitter.hold(job)
+            if self._is_over(job, group):
+                return []
         results: Sequence[Result]
         job.first_tries = group.firsts
         try:
@@ -104,13 +109,17 @@ class Caller:
         try:
             results = self._attempter.attempt(job, part.texts, station, group.attempt)
         except (RefusedError, DeadlineError) as error:
+            job.settle()
             if self._is_over(job, group):
                 return []
+            if isinstance(error, HeldBack):
+                return [group]
             return self._refused(job, group, error, station)
         except ClosedError:
             raise
         except CosyError as error:
             if isinstance(error, ResourceError) and not error.sent:
+                job.settle()
                 return self._make_do(job, group, error)
             return self._failed(job, group, part, station, error)
         self._splitter.accept(job, part, station, results)
@@ -185,13 +194,22 @@ class Caller:
         if job.interactive or not error.retryable or pause is None:
             self._fail(job, group.texts, error)
             return []
-        # Spread, so that those who waited for the same breaker do not return as one.
+        # Spread, so that callers that waited for the same breaker do not return together.
         pause = max(pause, _BREAKER_NAP) * (1 + 0.1 * random.random())
         if pause >= job.deadline.remaining(self._clock.now()):
-            self._fail(job, group.texts, error)
+            self._fail(job, group.texts, self._behind(job, error))
             return []
-        sleep(self._clock, job.stop, pause)
-        return [group]
+        return self._nap(job, group, error, pause)
+
+    def _behind(self, job: Job, error: CosyError) -> CosyError:
+        """Return what ends texts: the silence of their service, where they waited behind others
+        that it does not answer."""
+        now = self._clock.now()
+        if job.queue_deadline is None or not job.is_behind(self._cluster.silent_since(), now):
+            return error
+        late = self._cluster.went_silent(job.deadline, now)
+        late.__cause__ = error
+        return late
 
     def _make_do(self, job: Job, group: _Group, error: ResourceError) -> list[_Group]:
         """Wait a moment for what this machine is out of: nothing was sent, so it is no attempt."""
@@ -199,8 +217,15 @@ class Caller:
         if pause >= job.deadline.remaining(self._clock.now()):
             self._fail(job, group.texts, error)
             return []
+        return self._nap(job, group, error, pause)
+
+    def _nap(self, job: Job, group: _Group, error: CosyError, pause: float) -> list[_Group]:
+        """Wait, and return the group; a wait that outlasts the deadline ends it with the error."""
         sleep(self._clock, job.stop, pause)
-        return [group]
+        if not job.deadline.expired(self._clock.now()):
+            return [group]
+        self._fail(job, group.texts, error)
+        return []
 
     def _settle(
         self, job: Job, group: _Group, station: Station, results: Sequence[Result]
@@ -208,7 +233,7 @@ class Caller:
         """Note what came; wait, and return the texts that deserve another attempt."""
         if job.interactive and group.attempt == 1:
             self._budget.deposit(len(group.texts), self._clock.now())
-        if not results:  # a stream has begun, and what follows is no matter of this job
+        if not results:  # a stream has begun: its rest is not this job's
             return []
         again: list[Utterance] = []
         finished: list[Audio] = []
@@ -224,7 +249,7 @@ class Caller:
                 result.endpoint = station.label
             wait = self._plan(job, group, station, utterance, result)
             if wait is None or not self._may_repeat(job, utterance, result, wait):
-                self._fail(job, [utterance], self._last_word(job, station, result))
+                self._fail(job, [utterance], self._last_word(job, station, utterance, result))
             else:
                 again.append(utterance)
                 longest = max(longest, wait)
@@ -300,23 +325,34 @@ class Caller:
     def _is_paid(self, job: Job, now: float) -> bool:
         return self._budget.withdraw(1, now) if job.paid is None else job.paid
 
-    def _last_word(self, job: Job, station: Station, error: CosyError) -> CosyError:
+    def _last_word(
+        self, job: Job, station: Station, text: Utterance, error: CosyError
+    ) -> CosyError:
         """Return the error that ends a text: the deadline where that is what cut the attempt. One
         that came too late says how much was in flight, and what to change."""
         if not isinstance(error, TransportError):
             return error
         phase = getattr(error, "phase", None) or "reply"
         load = station.load()
-        if not job.deadline.expired(self._clock.now()):
+        if not (error.timed_out and job.deadline.expired(self._clock.now())):
             if phase != "first byte":
                 return error
             setting = "timeouts=TimeoutConfig(first_byte=...)"
-            return error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
+            told = error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
+            job.tries[text.index][-1] = told  # else it would count as an attempt before itself
+            return told
         where = f"waiting for the service ({phase}); {load}"
         late = job.deadline.error(f"{where}: raise the deadline, or {_SEND_LESS}")
         late.phase = f"waiting for the service ({phase})"
         late.__cause__ = error
         return late.with_details(endpoint=error.endpoint)
+
+    def _end_late(self, job: Job, group: _Group) -> None:
+        """End texts whose time is up, each with what it failed with while it had time."""
+        late = self._behind(job, job.deadline.error("waiting for its turn"))
+        for text in group.texts:
+            tries = job.tries.get(text.index)
+            self._fail(job, [text], tries[-1] if tries else late)
 
     def _fail(self, job: Job, texts: Sequence[Utterance], error: CosyError) -> None:
         for utterance in texts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint
-from ..errors import ClosedError, ConfigError, CosyError, NoEndpointError
+from ..errors import ClosedError, ConfigError, CosyError, DeadlineError, NoEndpointError
 from ..events import (
     AddressesChanged,
     EndpointEjected,
@@ -18,7 +19,7 @@ from ..events import (
     LookupFailed,
     Observer,
 )
-from ..policies import Ejector, pick
+from ..policies import Deadline, Ejector, pick
 from ..policies.balancer import SOON
 from .directory import AGAIN, Directory, NameService
 from .job import Job
@@ -33,7 +34,7 @@ _MEMORY = 60.0
 _GLANCE = 0.25
 # Seconds between two looks at what is still in flight.
 _LOOK = 0.01
-# Looks in a row that must find nothing: an attempt that had just been given the station shows then.
+# Looks in a row that must find nothing: an attempt that was just given the station shows by then.
 _LOOKS = 5
 
 # Seconds to wait for each thread that shares limits: it may be asking a server that is gone.
@@ -87,12 +88,14 @@ class Cluster:
         )
         rate = config.limits.rate
         self._common: Turns | None = None
-        if rate is not None:
+        if rate is not None and rate < math.inf:
             self._common = make_turns(_EVERYBODY, rate, config.sharing, observer, clock)
         # Whether there is one station, and will never be another.
         self.alone = len(endpoints) == 1 and not names
         # Whether there may be more stations than endpoints.
         self.grows = bool(names)
+        # Since when callers have waited for the first station. Written without the lock.
+        self._awaited_since = math.inf
         # Guards everything below; `stations` may be read without it, it only changes as a whole.
         self._lock = threading.Lock()
         self._ejector = Ejector(config.ejection)
@@ -104,6 +107,8 @@ class Cluster:
         self.stations: tuple[Station, ...] = ()
         for endpoint in endpoints:
             self._addresses[endpoint.url] = () if endpoint.url in names else (None,)
+            if endpoint.url not in names:
+                self._known[endpoint.url, None] = self._make_station(endpoint.url, None)
         self._publish()
 
     # -- the choice -----------------------------------------------------------------------------
@@ -121,8 +126,8 @@ class Cluster:
             stations = self._await_stations(job)
         station = pick(stations, avoid, now, random.random)
         if station.health.ejected and not self._take_probe(station, now):
-            station = pick(stations, avoid, now, random.random)  # somebody else probes it
-        if not job.interactive and station.breaker.remaining(now) > SOON:  # all are left alone
+            station = pick(stations, avoid, now, random.random)  # another thread probes it
+        if not job.interactive and station.breaker.remaining(now) > SOON:  # all breakers are open
             station = min(stations, key=lambda each: each.wait(now, patient=True))
         return station
 
@@ -155,12 +160,29 @@ class Cluster:
         known = [limit for limit in limits if limit is not None]
         return max(known) if known and len(known) == len(limits) else None
 
+    def silent_since(self) -> float:
+        """Return since when nobody has answered: no station, or no look-up of a name."""
+        stations = self.stations
+        if not stations:
+            return self._awaited_since
+        return max([station.silence.since for station in stations])
+
+    def went_silent(self, deadline: Deadline, now: float) -> DeadlineError:
+        """Return what a text ends with that waited, unsent, for an answer to others."""
+        stations = self.stations
+        if not stations:
+            return deadline.error("looking the service's name up")
+        return max(stations, key=lambda each: each.silence.since).went_silent(deadline, now)
+
     def _await_stations(self, job: Job) -> tuple[Station, ...]:
         directory, clock = self._directory, self._clock
+        if self._awaited_since == math.inf:
+            self._awaited_since = clock.now()
         while True:
-            # Asked first: the stations are there before the answer is noted.
+            # Read before the stations: they are set before the answer is noted.
             answered = directory.answered.is_set()
             if stations := self.stations:
+                self._awaited_since = math.inf
                 return stations
             if directory.closed or job.stop.is_set():
                 raise ClosedError("cancelled before it was sent")
@@ -280,13 +302,20 @@ class Cluster:
 
     def _take_answer(self, url: str, addresses: Sequence[str]) -> None:
         now, endpoint = self._clock.now(), self._endpoints[url]
+        # Outside the lock: a station has locks of its own, and user code in its breaker. Only this
+        # thread adds to those that are known, or takes from them.
+        keys: list[_Key] = [(url, address) for address in addresses]
+        made = {key: self._make_station(*key) for key in keys if key not in self._known}
         with self._lock:
+            self._known.update(made)
             before = self._addresses[url]
             self._failures.pop(url, None)
             self._addresses[url] = tuple(addresses)
             joined = tuple(a for a in addresses if a not in before)
             left = tuple(a for a in before if a is not None and a not in addresses)
             self._left.update({(url, address): now for address in left})
+            for address in addresses:
+                self._left.pop((url, address), None)
             back = self._publish()
             forgotten = [k for k, at in self._left.items() if self._is_over(k, at, now)]
             for key in forgotten:
@@ -310,12 +339,26 @@ class Cluster:
         for station in back:
             self._observer.on_event(EndpointReadmitted(station.label))
 
+    def _make_station(self, url: str, address: str | None) -> Station:
+        station = Station(
+            self._endpoints[url],
+            self._config,
+            self._observer,
+            self._clock,
+            address=address,
+            company=None if self.alone else self,
+        )
+        station.close_idle = lambda url: self._ways.close_idle(url)
+        if self._common is not None:
+            station.limit_with(self._common)
+        return station
+
     # -- under the lock -------------------------------------------------------------------------
 
     def _publish(self) -> list[Station]:
         """Set the stations that take requests; return those that must not stay ejected."""
         stations = tuple(
-            self._station(url, address)
+            self._known[url, address]
             for url, addresses in self._addresses.items()
             if url not in self._drained
             for address in addresses
@@ -323,24 +366,6 @@ class Cluster:
         self.stations = stations
         back = self._ejector.change([station.health for station in stations])
         return [station for station in stations if station.health in back]
-
-    def _station(self, url: str, address: str | None) -> Station:
-        key = url, address
-        self._left.pop(key, None)
-        station = self._known.get(key)
-        if station is None:
-            station = self._known[key] = Station(
-                self._endpoints[url],
-                self._config,
-                self._observer,
-                self._clock,
-                address=address,
-                company=None if self.alone else self,
-            )
-            station.close_idle = lambda url: self._ways.close_idle(url)
-            if self._common is not None:
-                station.limit_with(self._common)
-        return station
 
     def _is_over(self, key: _Key, left: float, now: float) -> bool:
         return now - left >= _MEMORY and not self._known[key].busy

@@ -34,7 +34,7 @@ _LAST_WORD = 0.05
 
 
 class Coalescer:
-    """The line of those who may share a batch: same settings, same tenant, same priority."""
+    """The queue of texts that may share a batch: same settings, same tenant, same priority."""
 
     def __init__(self, packing: Packing, crew: Crew, caller: Caller, gate: Gate | None) -> None:
         self._packing = packing
@@ -48,20 +48,20 @@ class Coalescer:
         self._flights: dict[object, Flight] = {}
         self._line = Line(packing.max_texts, packing.max_chars)
         # Texts on their callers' threads, and batches with texts without an outcome; whether a
-        # worker waits with a batch, or is on its way.
+        # worker gathers a batch, or was called to.
         self._flying, self._attended = 0, False
-        # Ends the linger of the worker at the door.
+        # Ends the linger of the worker that gathers.
         self._bell: threading.Event | None = None
         self._rings_at = math.inf
-        # There are tickets whose time begins when their batch leaves.
+        # There are tickets whose deadline begins when their batch is sent.
         self._restarts = False
 
     # -- callers --------------------------------------------------------------------------------
 
     def take_off(self, utterance: Utterance) -> Flight | None:
-        """Let the caller's own thread send a text when nothing is under way; None otherwise.
+        """Let the caller's own thread send a text when nothing is in flight; None otherwise.
 
-        Whoever gets a flight must end it with `touch_down`.
+        Who gets a flight must end it with `touch_down`.
         """
         key = utterance.text
         with self._lock:
@@ -85,10 +85,10 @@ class Coalescer:
             self._call_worker()
 
     def join(self, utterance: Utterance, ticket: Ticket) -> None:
-        """Stand in line with a text, or wait for the same text, which is under way already.
+        """Queue a text, or wait for the same text, which is in flight or queued already.
 
-        Ctrl-C may end this anywhere, but nobody else may then wait for a text that is not in
-        line, or for a worker that was not called.
+        Ctrl-C may end this anywhere; but no other caller may then wait for a text that is not
+        queued, or for a worker that was not called.
         """
         try:
             self._join(utterance, ticket)
@@ -122,7 +122,7 @@ class Coalescer:
             self._set_alarm(at)
 
     def join_all(self, parts: Sequence[Part]) -> None:
-        """Stand in line with all texts of a call at once, so that one batch can take them.
+        """Queue all texts of a call at once, so that one batch can take them.
 
         No two of them are one flight: a call may want several takes of a text. Ctrl-C as in `join`.
         """
@@ -157,8 +157,8 @@ class Coalescer:
         return waiter.outcome
 
     def leave(self, ticket: Ticket, *, unless_sent: bool = False) -> bool:
-        """Stop waiting; return False when the outcome is being told just now, or the text is on its
-        way and only others are to be taken back."""
+        """Stop waiting; return False when the outcome is being handed over just now, or, with
+        `unless_sent`, when the text may have been sent."""
         with self._lock:
             flight = ticket.flight
             if flight is None or ticket not in flight.tickets:
@@ -177,18 +177,18 @@ class Coalescer:
     # -- batches --------------------------------------------------------------------------------
 
     def depart(self, job: SharedJob) -> bool:
-        """Fill up a batch that leaves, without unwanted texts; return whether it holds any."""
+        """Fill up a batch that is sent now, without unwanted texts; return whether it has any."""
+        most, now = self._crew.most(self._packing.max_texts), self._crew.clock.now()
         with self._lock:
-            job.departed = True
-            self._attended = False
+            job.departed, self._attended = True, False
             stay = [flight for flight in job.flights if flight.tickets]
             if not stay:
                 if job.open:  # or its caller gave up before, and has counted it
                     self._flying -= 1
                 job.open = 0
             elif self._line or len(stay) < job.open or self._restarts:
-                stay += self._line.take(stay, self._crew.most(self._packing.max_texts))
-                self._restart(stay)
+                stay += self._line.take(stay, most)
+                self._restart(stay, now, job.silent)
                 job.load(stay)
             asks = self._asks()
         if asks:
@@ -212,15 +212,15 @@ class Coalescer:
                 tickets[0].tell(share(outcome, tickets[0]))
 
     def _attend(self, wanted: threading.Lock) -> None:
-        """On a worker: bring the texts that stand in line to their outcomes, as one batch.
+        """On a worker: bring the queued texts to their outcomes, as one batch.
 
-        Nobody wants it any more once `wanted` is locked.
+        It was called off once `wanted` is locked.
         """
         job: SharedJob | None = None
         if not wanted.acquire(blocking=False):
             return
         try:
-            # Where it has to wait anyway, company comes by itself.
+            # Where it has to wait for a place anyway, more texts come meanwhile.
             if self._flying and self._crew.free():
                 self._wait_for_company()
             job = self._board()
@@ -266,17 +266,18 @@ class Coalescer:
         self._crew.clock.wait(bell, left)
 
     def _board(self) -> SharedJob | None:
+        most, now = self._crew.most(self._packing.max_texts), self._crew.clock.now()
         with self._lock:
             self._bell = None
-            flights = self._line.take([], self._crew.most(self._packing.max_texts))
+            flights = self._line.take([], most)
             if not flights:
                 return None
             self._flying += 1
-            self._restart(flights)
+            self._restart(flights, now)
             return SharedJob(self, flights, self._packing)
 
     def _refuse(self, error: CosyError) -> None:
-        """Fail whoever stands in line."""
+        """Fail all queued texts."""
         with self._lock:
             flights = self._line.clear()
             ends = [(flight.utterance, flight.tickets) for flight in flights]
@@ -295,15 +296,14 @@ class Coalescer:
         self._attended = True
         return True
 
-    def _restart(self, flights: Sequence[Flight]) -> None:
-        """Let the time of those begin now whose time counts from their sending."""
+    def _restart(self, flights: Sequence[Flight], now: float, silent: float = math.inf) -> None:
+        """Begin the deadline of those whose deadline counts from their sending."""
         if self._restarts:
-            now = self._crew.clock.now()
             for ticket in [ticket for flight in flights for ticket in flight.tickets]:
-                ticket.depart(now)
+                ticket.depart(now, silent)
 
     def _end(self, flight: Flight, deadline: Deadline, outcome: Outcome | None) -> list[Ticket]:
-        """Take a flight off; return those who are told. Who has time left stands in line again."""
+        """End a flight; return whom its outcome is for. Those with time left are queued again."""
         self._forget(flight)
         tickets, flight.tickets = flight.tickets, []
         if not tickets:
@@ -342,7 +342,7 @@ class Coalescer:
             self._start()
             return
         enter = functools.partial(gate.enter_later, self._start, urgent=urgent)
-        if on_main_thread():  # Ctrl-C must not find it with a tenant's place
+        if on_main_thread():  # Ctrl-C must not end it while it holds a tenant's place
             with contextlib.suppress(ClosedError):
                 self._crew.workers.submit(enter)
                 return
@@ -363,7 +363,7 @@ class Coalescer:
 
     def _set_alarm(self, at: float) -> None:
         left = max(0.0, at - self._crew.clock.now())
-        # The alarm holds nothing: a client that is dropped with all of its texts spoken ends now.
+        # The alarm holds no reference: a dropped client whose texts are spoken ends at once.
         expire = weakref.WeakMethod(self._expire)
         self._crew.alarms.after(left + _LAST_WORD, lambda: (do := expire()) and do())
 
@@ -389,7 +389,7 @@ class Coalescer:
             self._set_alarm(at)
 
     def _tell(self, outcome: Outcome, tickets: Sequence[Ticket]) -> None:
-        """Tell those whom no job has counted."""
+        """Hand an outcome to tickets that no job has counted."""
         for ticket in tickets:
             own = share(outcome, ticket)
             self._count(own)

@@ -19,10 +19,10 @@ __all__ = ["Crew"]
 class Crew:
     """What all coalescers of an engine share.
 
-    `workers` send, and never run the user's callbacks. `free` tells whether a request could leave
-    right now, `most` how many of so many texts the next one may have. Once `cut` is set, nothing
-    is sent; `stops` end what is under way by then. Adding to that set and discarding from it are
-    atomic.
+    `workers` send, and never run the user's callbacks. `free` says whether a request could be sent
+    right now; `most`, given a number of texts, how many of them the next request may have. Once
+    `cut` is set, nothing is sent; `stops` end what is in flight by then. Adding to that set and
+    discarding from it are atomic.
     """
 
     workers: Executor

@@ -21,6 +21,7 @@ from .batcher import pack
 from .caller import Caller
 from .executor import Executor
 from .gate import Gate
+from .intake import Intake
 from .job import ENDLESS, Job, Stop, failed
 from .ready import Ready
 
@@ -28,14 +29,12 @@ __all__ = ["Dispatcher", "Terms"]
 
 # Seconds after which a wait is interrupted to see whether it still makes sense.
 _GLANCE = 0.5
-# Glances that batches get to end by themselves after they were cancelled.
+# How many such looks cancelled batches get to end by themselves.
 _LAST_GLANCES = 10
 # Outcomes that wait for their turn at most, however small they are.
 _MOST_DONE = 10_000
-# Texts in batches that stand ready, at most, so that no worker waits for the caller's thread.
+# Texts in batches that are ready for a worker, at most, so that none waits for the caller's thread.
 _MOST_READY = 4_096
-# Texts in a row that cannot be sent, after which their outcomes are handed out first.
-_MOST_REFUSED = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +42,18 @@ class Terms:
     """What one call was promised.
 
     `gate` bounds the tenant's batches under way, `ahead` those of this call, `max_waiting` the
-    bytes of audio that it holds, None for any. A lazy call may have no end. `alone`: there is no
-    other endpoint. `limit`: the texts a call may have. `places`: the requests in flight, at most.
+    bytes of audio that it holds, None for any. A lazy call may have no end; `read_ahead` bounds the
+    texts that it pulls before their outcomes are taken, None for what keeps the places busy.
+    `alone`: there is no other endpoint. `limit`: the texts a call may have. `places`: the requests
+    in flight, at most, as things are.
+    `silent`: since when all endpoints have answered nothing.
     """
 
     deadline: float
     within: Deadline | None
     interactive: bool
     lazy: bool
+    read_ahead: int | None
     alone: bool
     tenant: str
     gate: Gate | None
@@ -58,13 +61,14 @@ class Terms:
     max_waiting: int | None
     limit: Callable[[], int | None]
     places: Callable[[], float]
+    silent: Callable[[], float]
 
 
 class Dispatcher:
     """One call of many texts. Lives on the caller's thread, which packs batches and hands out.
 
-    Workers take one batch after the other from those that stand ready, and leave them finished in
-    the mailbox. They ring only for what it waits for: the next outcome, or batches running short.
+    Workers take one ready batch after the other, and put the finished ones into the mailbox. They
+    wake the caller's thread only for what it waits for: the next outcome, or too few ready batches.
     """
 
     def __init__(
@@ -76,7 +80,9 @@ class Dispatcher:
         executor: Executor,
         clock: Clock,
     ) -> None:
-        self._batches = pack(self._sift(texts), packing, clock.now, terms.limit)
+        self._done: dict[int, Outcome] = {}
+        self._intake = Intake(texts, self._done, packing.max_texts)
+        self._batches = pack(self._intake.texts(), packing, clock.now, terms.limit)
         self._terms = terms
         self._caller = caller
         self._executor = executor
@@ -84,28 +90,24 @@ class Dispatcher:
         self._pid = os.getpid()
         self.stop = Stop()
         self._ready = Ready(terms.gate)
-        # A tenant's batch has its place from the start, so none of them may stand about.
-        spare = 0 if terms.gate else min(terms.ahead // 4, _MOST_READY // packing.max_texts)
-        self._most_jobs = terms.ahead + spare
-        self._low = spare // 2
-        # Guards: _serving, the workers that are or soon will be at it.
+        self._fit(terms.ahead)
+        # Guards: _serving, the workers that serve this call or soon will; _began, when the first
+        # did, moved on by each time without any, which began at _idle_since.
         self._lock = threading.Lock()
-        self._serving = 0
+        self._serving, self._began, self._idle_since = 0, 0.0, 0.0
         self._mail: deque[Job] = deque()
-        # Stands locked; a ring unlocks it.
+        # A lock that is held; releasing it wakes the caller's thread.
         self._bell = threading.Lock()
         self._bell.acquire()
         self._jobs: set[Job] = set()
-        self._done: dict[int, Outcome] = {}
-        self._next = 0
+        self._next, self._glances = 0, 0
         most = terms.max_waiting
         self._backlog = Unbounded() if most is None else Backlog(most, terms.places)
-        self._glances = 0
         # The texts are at their end; and the call is.
         self._ended = self._over = False
         # What ends the call after everything before it was handed out.
         self._last_error: BaseException | None = None
-        # What every further text would end with, so that none is sent any more.
+        # The error with which every further text would end, so that no more are sent.
         self._verdict: CosyError | None = None
         self._record = Unanimity()
 
@@ -163,7 +165,19 @@ class Dispatcher:
 
     # -- sending --------------------------------------------------------------------------------
 
+    def _fit(self, places: int) -> None:
+        """Set how many batches may be under way and stand ready, where so many can be sent."""
+        terms = self._terms
+        # A tenant's batch has its place from the start, so none of them may stand about.
+        spare = 0 if terms.gate else min(places // 4, _MOST_READY // self._intake.size)
+        self._most_jobs = places + spare
+        self._low = spare // 2
+        if terms.lazy:
+            self._intake.most = terms.read_ahead or 2 * places * self._intake.size
+
     def _send_more(self) -> None:
+        if self._terms.lazy:  # what is pulled too early may be spoken, and never taken
+            self._fit(min(self._terms.ahead, max(1, int(self._terms.places()))))
         while not self._ended and self._may_send():
             batch = self._pull()
             if not batch:
@@ -225,12 +239,13 @@ class Dispatcher:
         return job
 
     def _submit(self) -> None:
-        """See to it that a worker comes for what stands ready."""
-        # After it stands ready: a worker that just found nothing is not counted any more.
+        """Call a worker for what is ready, unless enough of them serve this call."""
+        now = self._clock.now()
+        # Only after it is ready: a worker that just found nothing is not counted any more.
         with self._lock:
             enough = self._serving >= self._terms.ahead
-            if not enough:
-                self._serving += 1
+            self._began += 0.0 if self._serving else now - self._idle_since
+            self._serving += not enough
         if enough:
             return
         try:
@@ -250,11 +265,11 @@ class Dispatcher:
     # -- on a worker ----------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        """Run what stands ready, one batch after the other."""
+        """Run what is ready, one batch after the other."""
         while (job := self._next_job()) is not None:
             self._work(job)
             if self._ready and self._executor.contended:
-                # Other calls wait for a worker: go to the end of their line.
+                # Other calls wait for a worker: queue behind them.
                 try:
                     self._executor.submit(self._serve)
                 except ClosedError:
@@ -265,13 +280,15 @@ class Dispatcher:
         while True:
             if self._verdict is None and (job := self._ready.take()) is not None:
                 return job
+            now = self._clock.now()
             with self._lock:
                 if not self._ready or self._verdict is not None:
-                    self._serving -= 1
+                    self._serving, self._idle_since = self._serving - 1, now
                     return None
 
     def _work(self, job: Job) -> None:
-        job.take_up(self._deadline(), self._clock.now())
+        now, silent = self._clock.now(), self._terms.silent()
+        job.take_up(self._deadline(), now, self._began, silent)
         self._backlog.expect(1)
         try:
             self._caller.run(job)
@@ -283,10 +300,9 @@ class Dispatcher:
             self._ready.leave(job)
             if job.hopeless is not None and self._terms.alone:
                 self._verdict = job.hopeless
-            if self._record.verdict is not None:
-                self._verdict = self._record.verdict
+            self._verdict = self._record.verdict or self._verdict
             self._mail.append(job)
-            # After the mail is there: the caller's thread looks at the mail after it moved on.
+            # Only after the mail is there: the caller's thread looks at it after `_next` changed.
             short = len(self._ready) <= self._low and not self._ended
             if short or job.first <= self._next or self._verdict is not None:
                 self._ring()
@@ -333,15 +349,11 @@ class Dispatcher:
         self._dismiss(error)
         self._backlog.give_up()
         jobs, self._jobs = self._jobs, set()
-        for job in jobs:
-            known = list(job.outcomes)
-            self._note(known)
-            indexes = {outcome.index for outcome in known}
-            self._refuse([text for text in job.texts if text.index not in indexes], error)
+        self._note([outcome for job in jobs for outcome in job.given_up(error)])
 
     def _open_mail(self) -> bool:
         """Take over what is finished; return whether there was anything."""
-        self._bell.acquire(blocking=False)  # whoever rings from now on has new mail
+        self._bell.acquire(blocking=False)  # a ring from now on means new mail
         found = bool(self._mail)
         while self._mail:
             job = self._mail.popleft()
@@ -351,7 +363,7 @@ class Dispatcher:
         return found
 
     def _dismiss(self, error: CosyError) -> None:
-        """Refuse what stands ready."""
+        """Refuse what is ready and was not begun."""
         for job in self._ready.clear():
             self._jobs.remove(job)
             self._refuse_unsent(job.texts, error)
@@ -372,28 +384,16 @@ class Dispatcher:
         if os.getpid() != self._pid:
             raise ClosedError("the process forked in the middle of this call; call again here")
 
-    def _sift(self, texts: Iterable[Utterance | Outcome]) -> Iterator[Utterance | None]:
-        refused = 0
-        for text in texts:
-            if isinstance(text, Utterance):
-                refused = 0
-                yield text
-                continue
-            self._done[text.index] = text
-            refused += 1
-            if refused % _MOST_REFUSED == 0:
-                yield None
-
     def _hand_out(self) -> Iterator[Outcome]:
         while self._next in self._done:
             self._refuse_child()
             index, outcome = self._next, self._done[self._next]
-            self._next += 1
+            self._next = self._intake.taken = index + 1
             size = 0
             if outcome.audio is not None:
                 detach(outcome.audio)
                 size = len(outcome.audio.data)
             self._backlog.hand_out(self._next, size)
             yield outcome
-            # Only now: an exception on its way to the caller, from a signal say, must not lose it.
+            # Only now: an exception at the yield, from a signal say, must not lose it.
             del self._done[index]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from ..audio import Verifier
+from ..bounded import BoundedCache
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint
 from ..errors import ClosedError
@@ -114,9 +115,9 @@ class Engine:
         self._legs = ParkedExecutor(2 * self.workers)
         self._memory = Permits(limits.max_bytes_in_flight)
         self._submitted = Seats(limits.max_submitted, sheds=limits.on_full == "shed")
-        # Guards: _callers, _stops, _closed.
+        # Guards: changes of _callers, _stops, _closed.
         self._lock, self._closed = threading.Lock(), False
-        self._callers: dict[object, tuple[Caller, Caller]] = {}
+        self._callers: BoundedCache[object, tuple[Caller, Caller]] = BoundedCache(_MOST_CALLERS)
         # Written as a whole, without the lock: whichever thread's it is, it is a right one.
         self._latest: tuple[ClientConfig, Caller, Caller] | None = None
         self._gates = Gates()
@@ -145,12 +146,14 @@ class Engine:
         *,
         within: float | None = None,
         lazy: bool = False,
+        read_ahead: int | None = None,
     ) -> Dispatcher | SmallCall:
         """Prepare a call of many texts; its `outcomes()` do the work.
 
         Texts that fill less than half a batch share batches with those of other calls. An outcome
-        among the texts is handed out in its place. A lazy call bounds what it holds; of another one
-        the caller keeps all the audio anyway.
+        among the texts is handed out in its place. A lazy call bounds what it holds, and pulls at
+        most `read_ahead` texts before their outcomes are taken; of another one the caller keeps all
+        the audio anyway.
         """
         limits, until = config.limits, None
         if within is not None:
@@ -168,6 +171,7 @@ class Engine:
             within=until,
             interactive=config.priority == "interactive",
             lazy=lazy,
+            read_ahead=read_ahead,
             alone=len(self._supplies.endpoints) == 1,
             tenant=config.tenant or "",
             gate=gate,
@@ -176,6 +180,7 @@ class Engine:
             max_waiting=None if alone or config.serial or not lazy else limits.max_bytes_waiting,
             limit=self.cluster.batch_limit,
             places=self._places,
+            silent=self.cluster.silent_since,
         )
         workers = SerialExecutor() if alone else self._bulk
         caller = self._caller(config)
@@ -222,12 +227,13 @@ class Engine:
         if known is not None and known[0] is config:
             return known
         key = _caller_key(config)
-        with self._lock:
-            callers = self._callers.get(key)
-            if callers is None:
-                if len(self._callers) >= _MOST_CALLERS:
-                    self._callers.clear()
-                callers = self._callers[key] = self._make_callers(config)
+        callers = self._callers.get(key)
+        if callers is None:
+            # Outside the lock: it imports modules, and runs what makes somebody else's wire. Of two
+            # that are made at the same time the second is not needed.
+            made = self._make_callers(config)
+            with self._lock:
+                callers = self._callers.keep(key, made)
         known = self._latest = config, *callers
         self.cluster.open()
         return known
@@ -239,6 +245,7 @@ class Engine:
             sender=self.network,
             memory=self._memory,
             connections=self._connections,
+            silent_since=self.cluster.silent_since,
             bounds=ReplyBounds(config),
             verifier=Verifier(config.verify),
             observer=supplies.observer,
@@ -310,7 +317,7 @@ class Engine:
     def drain(self, seconds: float) -> None:
         """Wait until nothing is queued or running, at most so many seconds."""
         until = time.monotonic() + seconds
-        # Outcomes lead to callbacks, and a callback may have begun something before the close.
+        # Outcomes run callbacks, and a callback may have begun something before the close.
         for executor in (self._bulk, self._single, self._calls, self._bulk, self._single):
             executor.drain(max(0.0, until - time.monotonic()))
         self._streamer.drain(max(0.0, until - time.monotonic()))
@@ -331,7 +338,7 @@ class Engine:
             station.close_slots()
         for gate in self._gates.everybody():
             for task in gate.close():
-                task()  # its job was stopped, so it only tells its future
+                task()  # its job was stopped, so it only sets its future
         self.network.cut()
         self._streamer.cut()
 

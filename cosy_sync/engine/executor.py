@@ -20,8 +20,8 @@ class Executor:
     """Runs tasks that catch their own exceptions. Whoever submits bounds how many there are."""
 
     def __init__(self) -> None:
-        # What runs or is busy, with its thread. Each change of it is one atomic step; a lock here
-        # would be the one that all workers of a process meet at.
+        # What runs or is busy, with its thread. Each change of it is one atomic step; for a lock
+        # all workers of the process would compete.
         self._pending: dict[object, int] = {}
         self._local = threading.local()
         # Ends what `occupy` began. One call of C code: no Ctrl-C comes in between.

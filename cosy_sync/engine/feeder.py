@@ -14,8 +14,8 @@ __all__ = ["Feeder"]
 class Feeder:
     """A TextSource. The pieces stay, so that a repetition can begin with the first one.
 
-    The thread ends with the iterable, or with the next piece after `stop`. It can be woken from
-    nothing in which the iterable waits; so it is a daemon, and holds nothing of the client's.
+    The thread ends with the iterable, or with the next piece after `stop`. Nothing can wake it
+    while the iterable waits; so it is a daemon, and holds nothing of the client's.
     """
 
     def __init__(self, source: Iterable[str]) -> None:
@@ -30,7 +30,7 @@ class Feeder:
         threading.Thread(target=self._pull, name="cosy-feeder", daemon=True).start()
 
     def stop(self) -> None:
-        """Pull no more: nobody listens."""
+        """Pull no more: the stream has ended."""
         self._stopped = True
 
     def _pull(self) -> None:

@@ -8,6 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 
+from ..bounded import BoundedCache
 from ..errors import ClosedError, ConfigError
 from .budget import Permits
 
@@ -48,7 +49,7 @@ class Gate:
         self._advance()
 
     def close(self) -> list[Callable[[], None]]:
-        """Wake those who wait; return those in line, who will not come in."""
+        """Wake the callers that wait; return the tasks in line, which get no place any more."""
         self._permits.close()
         left = [*self._urgent, *self._normal]
         self._urgent.clear()
@@ -56,10 +57,10 @@ class Gate:
         return left
 
     def _advance(self) -> None:
-        # Whoever joins the line tries the door afterwards, and whoever leaves looks at the line
-        # afterwards: of two who do so at the same time one sees the other.
+        # A task joins the line first and tries for a permit afterwards; a leaver gives its permit
+        # back first and looks at the line afterwards: of two at the same time one sees the other.
         while self._urgent or self._normal:
-            # Closed: nobody leaves who could let them in, and those who wait would never be told.
+            # When closed, no leaver would let them in, and their callers would wait for ever.
             with contextlib.suppress(ClosedError):
                 if not self._permits.acquire():
                     return
@@ -76,8 +77,9 @@ class Gates:
     def __init__(self) -> None:
         # Guards everything below.
         self._lock = threading.Lock()
-        self._kept: dict[object, Gate] = {}
-        # Whoever is inside of a gate, or in its line, holds it: what is not here holds nobody.
+        self._kept: BoundedCache[object, Gate] = BoundedCache(_MOST_GATES)
+        # A job with a place at a gate, or in its line, keeps the gate alive: one that is missing
+        # here has neither.
         self._all: weakref.WeakValueDictionary[object, Gate] = weakref.WeakValueDictionary()
 
     def of(self, key: object, limit: int) -> Gate:
@@ -88,9 +90,7 @@ class Gates:
                 gate = self._all.get(key)
                 if gate is None:
                     gate = self._all[key] = Gate(limit)
-                if len(self._kept) >= _MOST_GATES:
-                    self._kept.clear()
-                self._kept[key] = gate
+                self._kept.keep(key, gate)
         if gate.limit != limit:
             raise ConfigError(
                 f"max_in_flight: tenant {key!r} already has {gate.limit}; a tenant has one limit"

@@ -1,4 +1,4 @@
-"""What one endpoint bears: watches its answers, and holds back what would only add to overload."""
+"""One endpoint's limits: learned from its answers, so that overload is met with fewer calls."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Governor:
         self._throttle = Throttle(overload)
         most = endpoint.max_connections
         self._slow_start = SlowStart(
-            most, min(first_byte, config.deadline), max(overload.start, most // 8)
+            most, min(first_byte, config.deadline), max(overload.start, most // 12)
         )
         self._concurrency = Concurrency(most, overload.decrease)
-        self._pace = Pace(endpoint.rate, overload.decrease, overload.recovery)
+        self._pace = Pace(endpoint.rate_limit, overload.decrease, overload.recovery)
         self._recent = _RECENT * first_byte
-        # When the latest good reply ended. Written without a lock: any of several will do.
+        # When a good reply ended last. Written without a lock: of several at once any one will do.
         self._succeeded_at = -math.inf
         # When it was last told that this machine is out of something; as above.
         self._told_at = -math.inf
@@ -194,6 +194,6 @@ class Governor:
         return self._slots.used + 1  # the call that is recorded has given its slot back
 
     def _resize(self) -> None:
-        # Two threads may come in the wrong order: whoever sets the slots looks once more.
+        # Two threads may set it in the wrong order, so each looks at the limit once more.
         while self._slots.limit != (limit := self._limit):
             self._slots.resize(limit)

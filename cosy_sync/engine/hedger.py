@@ -61,6 +61,10 @@ class _Leg(Job):
             self.deadline, self.taken_up = self._job.deadline, self._job.taken_up
             self._mail.put(_News())
 
+    def refused(self, errors: Sequence[Result]) -> None:
+        """Tell the job, whose call may be refused as a whole."""
+        self._job.refused(errors)
+
     def arrive(self) -> None:
         """Tell whoever counts the time that the service needs no more of it."""
         if self._mail is not None:
@@ -120,8 +124,8 @@ class Hedger:
     """Makes attempts like an Attempter, and a second one of those that are late.
 
     Only of `synth` and `submit`; never to the same endpoint; only when the budget pays. The loser
-    goes on by itself: its answer is dropped, and then its permits are given back. Both attempts
-    run on workers of `legs`, so that their caller can leave the loser behind.
+    goes on by itself: its answer is dropped, and its permits are given back then. Both attempts
+    run on workers of `legs`, so that their caller need not wait for the loser.
     """
 
     attempter: Attempter
@@ -169,7 +173,7 @@ class Hedger:
             now = clock.now()
             left = race.job.deadline.at + _LAST_WORD - now
             if left <= 0:
-                raise race.job.deadline.error("waiting for the service")
+                raise race.job.deadline.error("waiting for the service", in_flight=True)
             wait = left if late_at is None else min(left, max(0.0, late_at - now))
             try:
                 news = race.mail.get(timeout=min(wait, threading.TIMEOUT_MAX))

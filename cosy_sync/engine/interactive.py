@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
+from ..bounded import BoundedCache
 from ..config import ClientConfig
 from ..errors import ClosedError, ShedError
 from ..events import TextFailed
@@ -63,7 +64,7 @@ class Interactive:
         self._submitted = submitted
         # Guards: _coalescers.
         self._lock = threading.Lock()
-        self._coalescers: dict[object, Coalescer] = {}
+        self._coalescers: BoundedCache[object, Coalescer] = BoundedCache(_MOST_LINES)
         # Written as a whole, without the lock: whichever thread's pair it is, it is a right one.
         self._latest: tuple[ClientConfig, Coalescer] | None = None
         self._closed = False
@@ -117,7 +118,7 @@ class Interactive:
         seat = self._make_seat(utterance, config, promise, coalescer)
         try:
             self._take_seat(seat, utterance, config)
-            # Before anybody is told: who gets the result may submit the next text at once.
+            # Given back before the result is set: its receiver may submit the next text at once.
             promise.release = functools.partial(self._submitted.leave, seat)
             if coalescer is None:
                 promise.tell(self._run_here(utterance, config, deadline))
@@ -168,7 +169,7 @@ class Interactive:
             raise final from None
 
     def _failed(self, utterance: Utterance, error: ShedError) -> Outcome:
-        """Return the outcome of a text that was not taken on, or lost its seat; tell of it."""
+        """Return the outcome of a text that got no seat, or lost it, and report it."""
         outcome = failed(utterance, error)
         assert outcome.error is not None
         event = TextFailed(utterance.hash, len(utterance.text), outcome.error)
@@ -176,11 +177,11 @@ class Interactive:
         return outcome
 
     def close(self) -> None:
-        """Take up nothing more."""
+        """Accept nothing more."""
         self._closed = True
 
     def cut(self) -> None:
-        """End what is under way, as far as it waits for anything but the network."""
+        """End what is in flight, where it waits for anything but the network."""
         self._closed = True
         crew = self._crew
         crew.cut.set()
@@ -222,8 +223,8 @@ class Interactive:
     ) -> Outcome:
         """Let a worker do what another thread does itself.
 
-        Ctrl-C comes to the main thread, at any line: it must find it without permits, and never
-        half-way through what others rely on.
+        Ctrl-C comes to the main thread, at any line: that thread must hold no permits then, and
+        must not be in the middle of changing what others rely on.
         """
         coalescer, waiter, stop = self._coalescer(config), Waiter(deadline), Stop()
 
@@ -305,9 +306,7 @@ class Interactive:
         if coalescer is None:
             made = self._make(config)
             with self._lock:
-                if len(self._coalescers) >= _MOST_LINES:
-                    self._coalescers.clear()
-                coalescer = self._coalescers.setdefault(key, made)
+                coalescer = self._coalescers.keep(key, made)
         self._latest = config, coalescer
         return coalescer
 

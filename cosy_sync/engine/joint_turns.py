@@ -8,8 +8,8 @@ __all__ = ["JointTurns"]
 
 
 class JointTurns:
-    """Two lines, one behind the other; used as one. Only whose turn has come in the endpoint's own
-    stands in the common one, so that an endpoint that pauses holds up no other.
+    """Two lines, one behind the other; used as one. Only a request whose turn has come in the
+    endpoint's own joins the common one, so that an endpoint that pauses delays no other.
 
     Pauses and lowered rates are the endpoint's own.
     """

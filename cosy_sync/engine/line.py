@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..errors import RefusedError
+from ..errors import CosyError, RefusedError
 from ..events import TextFailed, TextsShared
 from ..models import Outcome, Utterance, text_hash
 from .gate import Gate
@@ -96,7 +96,9 @@ class Boarding(Protocol):
 
 
 class SharedJob(Job):
-    """A batch of several callers' texts. What it holds is settled when it departs."""
+    """A batch of several callers' texts. Texts may join until it departs."""
+
+    shared = True
 
     __slots__ = ("_boarding", "_list", "_told", "departed", "flights", "open")
 
@@ -111,6 +113,7 @@ class SharedJob(Job):
         )
         if not packing.interactive:
             self.queue_deadline = ENDLESS
+            self.call_began = max(t.began for flight in flights for t in flight.tickets)
         self._boarding = boarding
         self._told = 0
         self.departed = False
@@ -130,7 +133,7 @@ class SharedJob(Job):
             longest = flight.longest()
             if longest.at > self.deadline.at:
                 self.deadline = longest
-        # In place: whoever runs the job holds this very list.
+        # In place: the thread that runs the job holds this very list.
         self._list[:] = [flight.utterance for flight in flights]
 
     @property
@@ -139,10 +142,10 @@ class SharedJob(Job):
         return not self.departed
 
     def depart(self) -> None:
-        """Take along who joined meanwhile. Raises RefusedError when all have left."""
+        """Take in the texts that joined meanwhile. Raises RefusedError when all have left."""
         if not self.departed and not self._boarding.depart(self):
             raise RefusedError("not sent: nobody waits for it any more", retryable=False)
-        self.queue_deadline = None
+        super().depart()
 
     def deliver(self) -> None:
         """Tell the callers whose outcome is known."""
@@ -167,9 +170,9 @@ def late(ticket: Ticket, gate: Gate | None) -> Outcome:
         phase = "waiting for the service"
     elif gate is not None and job is None:
         phase = f"waiting for one of the tenant's {gate.limit} places"
-    error = ticket.deadline.error(phase)
+    error: CosyError = ticket.deadline.error(phase, in_flight=job is not None and job.in_flight)
     if job is not None:
-        error = error.with_details(attempts=tuple(job.tries.get(utterance.index, ())))
+        error = job.last_word(utterance, error)
     return failed(Utterance(0, utterance.text), error)
 
 

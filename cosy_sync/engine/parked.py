@@ -1,4 +1,4 @@
-"""Workers that stand parked and are woken one by one: the cheapest hand-over between threads."""
+"""A thread pool whose idle workers wait on a lock each, and are woken one by one."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class ParkedExecutor(Executor):
     """At most `workers` threads, each started when it is first needed.
 
     A task is queued, and the thread that was parked last is woken for it, or a new one started.
-    Nobody waits for these threads at the end of the program: what they did was cut off by then.
+    The end of the program does not wait for these threads: what they did was cut off by then.
 
     A worker is starting, running or parked. It parks under the lock, and only when nothing is
-    queued; whoever queues wakes it under the lock. Ctrl-C between the two leaves a task queued that
-    nobody was woken for: the next who submits, drains or closes sees to it.
+    queued; `submit` queues and wakes under the lock. Ctrl-C between the two leaves a task queued
+    for which no worker was woken: the next submit, drain or close wakes one.
     """
 
     def __init__(self, workers: int) -> None:
@@ -133,7 +133,7 @@ class ParkedExecutor(Executor):
             gate.acquire()
 
     def _work(self) -> None:
-        """Run what is queued; whoever stands parked holds nothing of what is done."""
+        """Run what is queued; a parked worker keeps no reference to a finished task."""
         while True:
             try:
                 task = self._queue.popleft()

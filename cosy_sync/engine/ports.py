@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ..errors import CosyError
-from ..messages import Parcel, Reply
+from ..messages import Link, Parcel, Reply
 from ..models import Audio, Utterance
 from ..wires.base import Wire
 from .job import Job
@@ -20,12 +20,13 @@ Result = Audio | CosyError
 class Ongoing(Protocol):
     """A reply that goes on, as the net's sender or a fake gives it.
 
-    `status`, `headers` and `connect` as in Reply; `received` counts its bytes so far.
+    `status`, `headers`, `connect` and `link` as in Reply; `received` counts its bytes so far.
     """
 
     status: int
     headers: Mapping[str, str]
     connect: float
+    link: Link | None
     received: int
 
     def read(self, seconds: float) -> bytes:

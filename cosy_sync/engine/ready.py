@@ -1,4 +1,4 @@
-"""Batches of one call that stand ready for a worker, each with its place at the tenant's gate."""
+"""Batches of one call that are ready for a worker, each with its place at the tenant's gate."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Ready:
         return len(self._jobs)
 
     def enter(self, job: Job, jobs: set[Job], seconds: float) -> bool:
-        """Let a batch stand ready, and note it among the jobs, once it has its place; return
-        whether it got that within so many seconds."""
+        """Make a batch ready, and note it among the jobs, once it has its place at the gate; return
+        whether it got one within `seconds`."""
         try:
             if self._gate is not None:
                 if not self._gate.acquire(seconds=seconds):

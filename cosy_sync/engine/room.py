@@ -31,11 +31,12 @@ class Room:
         if not self._memory.acquire(size, key=job.tenant, urgent=job.interactive, seconds=left):
             if job.backlog is not None:
                 job.backlog.change(-size)
-            raise job.deadline.error("waiting for room in LimitConfig(max_bytes_in_flight)")
+            phase = "waiting for room in LimitConfig(max_bytes_in_flight)"
+            raise job.deadline.error(phase, in_flight=True)
         self._size = size
 
     def keep(self, size: int) -> None:
-        """Say how many bytes of audio go on to wait for their turn."""
+        """Say how many bytes of audio stay, until they are handed out."""
         self._kept = size
 
     def leave(self) -> None:

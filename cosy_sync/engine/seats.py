@@ -31,12 +31,12 @@ class Seat:
         self._left = threading.Lock()
 
     def vacate(self) -> bool:
-        """Return whether this is the first time: who gives it up may meet who ends the text."""
+        """Return whether this is the first time: it may be displaced just as its text ends."""
         return self.taken and self._left.acquire(blocking=False)
 
 
 class Seats:
-    """At most `limit` texts, waiting or under way.
+    """At most `limit` texts, waiting or in flight.
 
     Args:
         limit: How many.
@@ -80,7 +80,7 @@ class Seats:
         if not seat.vacate():
             return
         self._yielding.pop(seat, None)
-        # It knows the seat, and the text's audio: a circle that only the collector would open.
+        # It refers to the seat and to the text's audio: a cycle that only the collector would free.
         seat.give_up = None
         self._permits.release()
 

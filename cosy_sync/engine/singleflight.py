@@ -16,7 +16,7 @@ from ..models import Audio, Outcome, Timing, Utterance
 from ..policies import Deadline
 from ..user_code import goes_on
 from .executor import Executor
-from .job import Job, failed
+from .job import Job, after, failed
 
 __all__ = ["Flight", "Promise", "TextFuture", "Ticket", "Waiter", "outlasting", "share"]
 
@@ -25,24 +25,26 @@ _SAME = 1e-6
 
 
 class Ticket:
-    """One caller's wait for a text. Whoever takes it out of its flight's list tells it, once.
+    """One caller's wait for a text. Who takes it out of its flight's list calls `tell`, once.
 
-    `attended`: a thread waits and leaves by itself when its time is up.
+    `attended`: a thread waits and leaves by itself when its time is up. `began`: when the caller
+    came.
     """
 
-    __slots__ = ("deadline", "flight")
+    __slots__ = ("began", "deadline", "flight")
     attended = True
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
+        self.began = deadline.started
         self.flight: Flight | None = None
 
     def tell(self, outcome: Outcome) -> None:
         """Hand the outcome over."""
         raise NotImplementedError
 
-    def depart(self, now: float) -> None:
-        """Note that a batch takes the text along."""
+    def depart(self, now: float, silent: float) -> None:
+        """Note that a batch takes the text along, and since when its endpoint is silent."""
 
 
 class Waiter(Ticket):
@@ -79,7 +81,8 @@ class TextFuture(Future[Audio]):
 
     def __init__(self) -> None:
         super().__init__()
-        # Ctrl-C in `result` could keep the lock of another, and the worker that has the result.
+        # With another condition, Ctrl-C in `result` could keep its lock, and the worker that has
+        # the result would wait for ever.
         self._condition = BareCondition()
 
     def add_done_callback(self, fn: Callable[[Future[Audio]], object]) -> None:
@@ -185,9 +188,8 @@ def share(outcome: Outcome, ticket: Ticket) -> Outcome:
         return Outcome(0, outcome.text, _timed(audio, deadline.started))
     assert error is not None
     if isinstance(error, DeadlineError) and error.deadline != deadline.seconds:
-        error = deadline.error(error.phase or "waiting for its turn").with_details(
-            endpoint=error.endpoint, attempts=error.attempts
-        )
+        own = deadline.error(error.phase or "waiting for its turn", in_flight=error.in_flight)
+        error = after(own.with_details(endpoint=error.endpoint), error.attempts)
     return failed(Utterance(0, outcome.text), error)
 
 

@@ -11,7 +11,7 @@ from ..atomic import start_aside
 from ..clock import Clock
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance
-from ..policies import Deadline
+from ..policies import Deadline, begin_of
 from .job import Stop, failed
 from .singleflight import Ticket
 
@@ -19,7 +19,7 @@ __all__ = ["Part", "SmallCall"]
 
 # Seconds after which a wait is interrupted to see whether it still makes sense.
 _GLANCE = 0.5
-# Glances that texts get to end by themselves after they were cancelled.
+# How many such looks cancelled texts get to end by themselves.
 _LAST_GLANCES = 10
 
 
@@ -42,9 +42,10 @@ class Part(Ticket):
         self._within = within
         self._mail = mail
 
-    def depart(self, now: float) -> None:
+    def depart(self, now: float, silent: float) -> None:
         """Note that a batch takes the text along."""
-        within, deadline = self._within, Deadline(now, self.deadline.seconds)
+        within, seconds = self._within, self.deadline.seconds
+        deadline = Deadline(begin_of(now, max(self.began, silent), seconds), seconds)
         self.deadline = deadline if within is None or deadline.at < within.at else within
 
     def tell(self, outcome: Outcome) -> None:
@@ -102,7 +103,7 @@ class SmallCall:
         self._sharing = sharing
         self._clock = clock
         self._pid = os.getpid()
-        # Rings for each outcome.
+        # Gets an entry for each outcome.
         self._mail: SimpleQueue[None] = SimpleQueue()
         each = Deadline(clock.now(), deadline)
         self._texts: list[Part | Outcome] = [
@@ -169,9 +170,12 @@ class SmallCall:
         if error is None:
             return
         for part in self._parts:
-            # Or it is being told just now.
+            # Else its outcome is being handed over just now.
             if part.outcome is None and self._sharing.leave(part):
-                part.outcome = failed(Utterance(part.index, part.text.text), error)
+                own, flight = error, part.flight
+                if flight is not None and flight.job is not None:
+                    own = flight.job.last_word(flight.utterance, error)
+                part.outcome = failed(Utterance(part.index, part.text.text), own)
 
     def _end_elsewhere(self) -> None:
         """End it from within a finaliser, perhaps: the collector comes at any line of any thread,

@@ -394,4 +394,5 @@ class Speech:
         timing, attempter = self.timing, self._attempter
         received = self._reply.received if self._reply else 0
         attempter.tell(timing, [self._text.text], received, error)
-        attempter.tell_refused(timing, [each for each in (refused or error,) if each])
+        failed = [each for each in (refused or error,) if each]
+        attempter.tell_refused(timing, failed, self._reply)

@@ -9,12 +9,13 @@ from enum import Enum
 from ..clock import Clock
 from ..errors import CosyError, ServerError, TextError
 from ..models import Audio, Utterance
-from ..policies import AcceptedKeys, FirstTry, Unanimity
+from ..policies import AcceptedKeys, FirstTry, Strangers, Unanimity
 from ..wires.base import Wire
 from .attempt import sleep
 from .blame import (
     as_text_error,
     as_verdict,
+    common_refusal,
     is_refusal,
     kind_of,
     may_be_key,
@@ -33,11 +34,12 @@ _PART = 4
 _ENOUGH_FOR_KEY, _ENOUGH = 3, 20
 # The same in a row after others were accepted: the key was revoked, which 401 says by itself.
 _REVOKED, _REVOKED_CLEARLY = 100, 20
-# Failures in a row after which a part that was spoken before is no sign of life any more.
+# Failures in a row after which an earlier success does not show any more that the service works.
 _STRIKES = 3
 # Seconds for which a refusal waits for the requests that were sent before it, at most: one that
-# looks like the key's, and any other; and between two looks.
-_LONG_WAIT, _WAIT, _LOOK = 30.0, 5.0, 0.02
+# looks like the key's, and any other; for which a request waits for what a refusal means, at most;
+# and between two looks.
+_LONG_WAIT, _WAIT, _HOLD, _LOOK = 30.0, 5.0, 10.0, 0.02
 # Refusals of the key or the address that nothing else explains, as long as nothing was spoken.
 _CLEAR = frozenset({301, 302, 303, 307, 308, 401, 404})
 
@@ -115,6 +117,9 @@ class Splitter:
         self._key = key
         self._halves = halves
         self._clock = clock
+        # How often a text is sent at most; set by whoever sends it.
+        self.tries = 1
+        self._strangers = Strangers()
         # URLs of the endpoints where this very configuration has spoken.
         self._known: set[str] = set()
         # Calls that were answered with sound. Counted without a lock: it only matters whether
@@ -127,7 +132,7 @@ class Splitter:
         if count == 1 or job.may_grow or not self._halves:
             return count
         if job.record is not None and job.record.doubtful:
-            return 1  # whether anything is accepted at all, a batch does not tell
+            return 1  # a batch does not show whether anything is accepted at all
         fresh = group.most is None and not group.passed
         if fresh and station.breaker.seems_dead and station.sizes.may_be_too_many(count):
             # A breaker that the size of the calls has opened is closed by smaller ones only, and
@@ -138,6 +143,26 @@ class Splitter:
             most = station.texts_at_most(most, self._clock.now())
         return most
 
+    def hold(self, job: Job) -> None:
+        """Wait until a job may be sent whose call was refused, and nothing of it accepted.
+
+        Raises ClosedError.
+        """
+        record = job.record
+        if record is None or job.number or not record.in_doubt:
+            return
+        began = self._clock.now()
+        until = began + min(_HOLD, job.deadline.remaining(began) / 4)
+        while record.in_doubt:
+            job.number = record.begin_in_doubt()
+            if job.number:
+                break
+            if self._clock.now() >= until:
+                job.number = record.begin()
+                break
+            sleep(self._clock, job.stop, _LOOK)
+        job.queued(self._clock.now() - began)
+
     # -- what was answered ----------------------------------------------------------------------
 
     def accept(
@@ -146,8 +171,7 @@ class Splitter:
         """Note that a part was answered, for the key, the endpoint's size, and its call."""
         good = not results or isinstance(results[0], Audio)
         if not good and not any(isinstance(result, Audio) for result in results):
-            if job.record is not None:
-                job.record.end(job.number)
+            self._note_errors(job, part, results)
             return
         job.strikes = 0
         self.answers += 1
@@ -165,7 +189,24 @@ class Splitter:
             self._known.add(url)
             self._keys.add(url, self._key)
         if job.record is not None:
+            job.number = 0
             job.record.accept()
+        if self._strangers.noted:
+            self._strangers.accept()
+
+    def _note_errors(self, job: Job, part: Group, results: Sequence[Audio | CosyError]) -> None:
+        """Note a reply that holds an error for each text."""
+        error = common_refusal(results) if job.record is not None else None
+        if error is not None and error.retryable and part.attempt < self.tries:
+            return  # as long as it is repeated, its call is in doubt
+        record = job.record
+        if error is None or record is None:
+            job.settle()
+            return
+        record.judging(1)
+        if record.refuse_each(job.settle(), len(results), kind_of(error)):
+            record.verdict = as_verdict(error, record.refusals)
+        record.judging(-1)
 
     def passed(self, group: Group, part: Group, station: Station) -> list[Group]:
         """Return what is left of a group of which a part was answered."""
@@ -187,27 +228,43 @@ class Splitter:
 
         Waits for what else is in flight, where that may tell. Raises ClosedError.
         """
-        record = job.record
-        begun = record.end(job.number) if record is not None else 0
-        if not is_refusal(error):
+        if not is_refusal(error) or getattr(error, "blames", None) == "text":
+            job.settle()
             return error
-        if record is not None:
+        record = job.record
+        if record is None:
+            return self._judge(job, part, station, error, 0)
+        record.judging(1)  # before it counts as settled: nothing is sent in its place meanwhile
+        try:
+            begun = job.settle()
             self._await_others(job, record, begun, error)
+            return self._judge(job, part, station, error, begun)
+        finally:
+            record.judging(-1)
+
+    def _judge(
+        self, job: Job, part: Group, station: Station, error: CosyError, begun: int
+    ) -> CosyError:
+        record = job.record
         url = station.endpoint.url
         known = (url, self._key) in self._keys
         key = may_be_key(error)
         if error.hopeless and not key:  # the account is empty, say
             return self._end(job, error)
         status = getattr(error, "status", None)
-        # Of strangers who share a batch, one may be to blame.
-        shared = not begun and len(job.texts) > 1
+        # Where several callers share a batch, one caller's text may be to blame.
+        shared = (job.shared or not begun) and len(job.texts) > 1
         if key and not known and not shared and status in _CLEAR:
             return self._end(job, with_setting(error) if isinstance(error, ServerError) else error)
-        if record is None:
-            record = job.record = Unanimity()
-        enough = _ENOUGH if known or not key else _ENOUGH_FOR_KEY
-        later = (_REVOKED_CLEARLY if status == 401 else _REVOKED) if key else None
         kind = kind_of(error)
+        if record is None:
+            record = job.record = self._begin_record(job, kind)
+            if record.verdict is not None:
+                return record.verdict
+        # Each of several batches may begin with a text that is to blame.
+        few = min(_ENOUGH, _ENOUGH_FOR_KEY * record.jobs)
+        enough = _ENOUGH if known or not key else few
+        later = (_REVOKED_CLEARLY if status == 401 else _REVOKED) if key else None
         if record.refuse(begun, len(part.texts), kind, enough=enough, later=later):
             record.verdict = as_verdict(error, record.refusals)
             return record.verdict
@@ -216,6 +273,14 @@ class Splitter:
             spoken = record.accepted or (single and url in self._known)
             return as_text_error(error) if spoken else error.with_details(hopeless=False)
         return error
+
+    def _begin_record(self, job: Job, kind: str) -> Unanimity:
+        """Return where the first refusal of a job is noted that is no part of a larger call."""
+        if not job.shared or len(job.texts) == 1:
+            return Unanimity()
+        record = self._strangers.record(kind, self._clock.now())
+        record.doubt(alone=False)
+        return record
 
     def _await_others(self, job: Job, record: Unanimity, begun: int, error: CosyError) -> None:
         """Let a refusal wait for the requests before it: refusals come at once, sound does not."""

@@ -10,7 +10,14 @@ from typing import Any, Protocol
 
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint, SharingConfig
-from ..errors import BadAudioError, ConnectError, CosyError, RefusedError, ReplyTimeout
+from ..errors import (
+    BadAudioError,
+    ConnectError,
+    CosyError,
+    DeadlineError,
+    RefusedError,
+    ReplyTimeout,
+)
 from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
 from ..policies import (
@@ -19,8 +26,10 @@ from ..policies import (
     Blame,
     Breaker,
     Call,
+    Deadline,
     FirstTry,
     Health,
+    Silence,
     Tempo,
     redis_storage,
 )
@@ -37,15 +46,16 @@ __all__ = ["Company", "Station", "Visit"]
 _LONGEST_PAUSE = 600.0
 
 _ANY, _PATIENT = Call(), Call(patient=True)
-# What is noted of a call that failed by its own fault: the endpoint took it.
+# What the breaker is given for a time-out that is overload, and for a request that is itself to
+# blame: the endpoint took that one.
 _ONLY_LATE = RefusedError("too late, while others were answered")
 _OWN_FAULT = RefusedError("the request fails while others succeed", accepted=True)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Visit:
-    """An attempt that is under way: where, how the breaker let it in, when it was sent, and
-    whether it holds a place there."""
+    """An attempt in flight: where, how the breaker admitted it, when it was sent, and whether it
+    holds a place there."""
 
     station: Station
     admission: Admission
@@ -90,12 +100,12 @@ class Station:
         self.company = company
         self._observer = observer
         self.slots = Permits(endpoint.max_connections)
-        # Closes the idle connections to a URL's host; set by who knows the net.
+        # Closes the idle connections to a URL's host; set by the cluster.
         self.close_idle: Callable[[str], None] = lambda url: None
         # This client's share of them, where several share them; None where nobody does.
         self.shared_slots: Permits | None = None
         self._places = self._share_places(config.sharing)
-        own = make_turns(self.label, endpoint.rate, config.sharing, observer, clock)
+        own = make_turns(self.label, endpoint.rate_limit, config.sharing, observer, clock)
         self._own_limiter = own
         self.limiter: Turns | JointTurns = own
         self.breaker = Breaker(
@@ -106,6 +116,9 @@ class Station:
         self._clock = clock
         # Its fields belong to the ejector.
         self.health = Health()
+        self.silence = Silence()
+        # What the latest failure said. Written without a lock: any of several will do.
+        self._trouble = ""
 
         # Guards: the changes of busy (attempts in flight or waiting for their turn), of sizes, of
         # _tempo and of _blame.
@@ -159,6 +172,8 @@ class Station:
                     error = _OWN_FAULT
                 else:
                     culprit = self._blame.culprit(now)
+        if error is not None and error.trips:
+            self._trouble = error.message
         self.governor.record(error, visit.sent, now, texts)
         if only_late:
             error = _ONLY_LATE
@@ -268,17 +283,27 @@ class Station:
                 "the rate limit of all endpoints together (LimitConfig.rate) is booked out; send "
                 "less or raise it"
             )
-        rate, full = self.governor.limits(now)[0], self.endpoint.rate
+        rate, full = self.governor.limits(now)[0], self.endpoint.rate_limit
         if rate < full:
             return (
                 f"after refusals (429) only {rate:.3g} of {full:g} requests/s are sent; send less"
             )
         return f"the rate limit of {full:g} requests/s is booked out; send less or raise its rate"
 
+    def went_silent(self, deadline: Deadline, now: float) -> DeadlineError:
+        """Return what a text ends with that waited, unsent, for an answer to others."""
+        phase, seconds = "waiting for its turn", max(0.0, now - self.silence.since)
+        trouble = f" (the latest failure: {self._trouble})" if self._trouble else ""
+        return deadline.error(
+            f"{phase}; {self.label} has answered nothing for {seconds:.1f} s{trouble}"
+            ": is it up, and is the address right? Raise the deadline to wait longer"
+        ).with_details(endpoint=self.label, phase=phase)
+
     def obey(self, error: CosyError, now: float) -> None:
-        """Pause when the service said when to come back, but not for ever."""
+        """Pause when the service said when to come back, but not for ever; and not for a refusal
+        that waiting does not change, such as one of the key."""
         retry_after: float | None = getattr(error, "retry_after", None)
-        if retry_after is not None and retry_after > 0:
+        if error.retryable and retry_after is not None and retry_after > 0:
             self.limiter.pause(now + min(retry_after, _LONGEST_PAUSE))
 
     def close(self, seconds: float) -> None:

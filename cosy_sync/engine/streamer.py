@@ -1,4 +1,4 @@
-"""Streams: brings texts to their first sound, and knows which of them still sound."""
+"""Streams: brings texts to their first sound, and knows which of them are still open."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .station import Station
 
 __all__ = ["Listener", "Streamer"]
 
-# Seconds between two looks at what still sounds.
+# Seconds between two looks at the streams that are still open.
 _LOOK = 0.01
 # Seconds that a worker gets after the deadline to say what happened.
 _LAST_WORD = 0.05
@@ -116,7 +116,7 @@ class Streamer:
         self._workers = workers
         self._closed = False
         self._was_cut = False
-        # What waits for its first sound, or sounds. Every use of it is one atomic step.
+        # Streams that wait for their first sound, or go on. Every use of it is one atomic step.
         self._open: set[StreamJob] = set()
 
     def open(
@@ -204,7 +204,7 @@ class Streamer:
         self._closed = True
 
     def drain(self, seconds: float) -> bool:
-        """Wait until nothing sounds, at most so many seconds; return whether that came in time.
+        """Wait at most `seconds` until no stream is open; return whether that came in time.
 
         A stream that this very thread reads is not waited for: it would not end meanwhile.
         """
@@ -217,7 +217,7 @@ class Streamer:
         return True
 
     def cut(self) -> None:
-        """End what waits, and what sounds; whoever reads there was woken by the net."""
+        """End the streams that wait or go on; the net has woken the threads that read them."""
         self._closed = self._was_cut = True
         for job in list(self._open):
             job.stop.set()
@@ -239,7 +239,7 @@ class Streamer:
             self._open.remove(job)
         except KeyError:
             return
-        job.speech = None  # it knows its job: a circle that only the collector would open
+        job.speech = None  # it refers to its job: a cycle that only the collector would free
         if job.source is not None:
             job.source.stop()
         if job.gate is not None:

@@ -1,8 +1,8 @@
 """The line for an endpoint's rate limit: whose request leaves next, and when its thread wakes.
 
-A batch that finds the limit free leaves at once. Any other stands in line, holding nothing: no
-connection, no turn. A turn is given to whoever comes for it when it is there, so a batch that
-leaves the line, for whatever reason, has kept nothing from the others.
+A batch that finds the limit free leaves at once. Any other waits in line, holding nothing: no
+connection, no turn. A turn is only taken when it is there, by a thread that comes for it, so a
+batch that leaves the line, for whatever reason, took nothing from the others.
 
 Each in line sleeps until the instant at which its turn comes if nothing changes: one wake-up for
 each request, in the order of the line. Where something does change, the next in line is woken to
@@ -10,9 +10,9 @@ look again, and nobody else. States of a waiter, changed under the line's lock b
 
     joined      it has an instant, `due`, and sleeps until then
     called      `due` was brought forward, and `event` set: it sleeps again, or comes
-    away        its instant came and it fetches a connection, without the lock; it still stands
-                where it stood, for 0.1 s as far as the others are concerned
-    refused     somebody else was before it: as joined, but for twice the time, or till it is called
+    away        its instant came and it acquires a connection, without the lock; it keeps its place
+                in line meanwhile, for 0.1 s at most
+    refused     another one was before it: as joined, but for twice the time, or until it is called
     gone        it took a turn, or left
 """
 
@@ -222,8 +222,9 @@ class Turns:
 
     def look(self) -> None:
         """Wake the next in line where its turn comes sooner than it believes."""
+        now = self._clock.now()  # before the lock is taken: the clock may be the user's
         with self._lock:
-            called = self._call(self._clock.now())
+            called = self._call(now)
         if called is not None:
             called.event.set()
 
@@ -337,7 +338,7 @@ def make_turns(
     label: str, rate: float, sharing: SharingConfig, observer: Observer, clock: Clock
 ) -> Turns:
     """Return the line of a limit of so many requests per second, shared where that is set."""
-    if sharing.redis_url is None:
+    if sharing.redis_url is None or rate == math.inf:  # there is nothing to share
         return Turns(RateLimiter(rate), clock)
 
     def tell(shared: bool, reason: str) -> None:

@@ -74,6 +74,15 @@ class Connection:
         self.wakeup.acquire()
         self.holds_turn = False
 
+    def distrust(self) -> None:
+        """Have it closed as soon as nobody uses it; see Link."""
+        self.expires = -math.inf
+
+    @property
+    def is_distrusted(self) -> bool:
+        """Return whether what comes over it may be another request's."""
+        return self.expires == -math.inf
+
     def send(self, data: bytes | memoryview) -> int:
         """Send what the network takes now, and return how many bytes that were."""
         try:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
-import select
 import socket
 import ssl
 import threading
@@ -16,13 +14,13 @@ import httpx
 import urllib3
 from urllib3.connection import HTTPConnection
 
+from ..atomic import Flag
 from ..errors import ConnectError, TransportError
 from ..forks import renew_after_fork
 from .budget import Budget
 from .connection import LONGEST, Connection, Stream
 from .exchange import exchange
 from .head import USER_AGENT
-from .nested import NestedTls
 from .resolver import FailedAddresses, has_way, look_up_until
 from .route import Proxy, Route
 from .scarcity import raise_scarcity
@@ -45,17 +43,36 @@ _CHECK = (
 )
 
 
-# Held while a TLS context is made, so that hundreds of first connections make only one.
+# Guards: _contexts, by whether they verify, and _makers, set once whoever makes one is done.
 _lock = threading.Lock()
+_contexts: dict[bool, ssl.SSLContext] = {}
+_makers: dict[bool, Flag] = {}
 
 
 def default_ssl_context(verify: bool) -> ssl.SSLContext:
-    """Return the process's one TLS context; making one costs some 50 ms."""
-    with _lock:
-        return _make_context(verify)
+    """Return the process's one TLS context.
+
+    Making one reads files and costs some 50 ms: of hundreds of first connections one does it, and
+    the others wait for that.
+    """
+    while (context := _contexts.get(verify)) is None:
+        mine = Flag()
+        with _lock:
+            maker = _makers.setdefault(verify, mine)
+        if maker is not mine:
+            maker.wait()
+            continue
+        try:
+            context = _contexts.get(verify) or _make_context(verify)
+            with _lock:
+                _contexts[verify] = context
+        finally:
+            with _lock:
+                _makers.pop(verify, None)
+            mine.set()
+    return context
 
 
-@functools.cache
 def _make_context(verify: bool) -> ssl.SSLContext:
     context = httpx.create_ssl_context(verify=verify)
     context.set_alpn_protocols(["http/1.1"])
@@ -68,6 +85,7 @@ def _renew() -> None:
     # In a forked child, whose copy of the lock nobody may ever release.
     global _lock
     _lock = threading.Lock()
+    _makers.clear()
 
 
 renew_after_fork(_renew)
@@ -126,20 +144,16 @@ def _secure(
 ) -> Stream:
     """Put on the connected socket what the route asks for: TLS to the proxy, tunnel, TLS."""
     proxy = route.proxy
-    stream: Stream = sock
     if proxy is not None and proxy.tls:
-        stream = sock = _encrypt(sock, context, proxy.host, until)
+        sock = _encrypt(sock, context, proxy.host, until)
     sock.setblocking(False)
-    with _closing_on_error(sock):
-        if route.tls and proxy is not None:
-            _tunnel(sock, route, proxy, until)
-        if route.tls and isinstance(sock, ssl.SSLSocket):
-            assert context is not None
-            return _nest(NestedTls(sock, context, route.host.rstrip(".")), until)
     if route.tls:
-        stream = sock = _encrypt(sock, context, route.host, until)
+        if proxy is not None:
+            with _closing_on_error(sock):
+                _tunnel(sock, route, proxy, until)
+        sock = _encrypt(sock, context, route.host, until)
         sock.setblocking(False)
-    return stream
+    return sock
 
 
 def _encrypt(
@@ -164,18 +178,6 @@ def _encrypt(
     return stream
 
 
-def _nest(stream: NestedTls, until: float) -> NestedTls:
-    while True:
-        try:
-            stream.do_handshake()
-            break
-        except ssl.SSLWantReadError:
-            _wait(stream, select.POLLIN, until)
-        except ssl.SSLWantWriteError:
-            _wait(stream, select.POLLOUT, until)
-    return stream
-
-
 def _tunnel(sock: socket.socket, route: Route, proxy: Proxy, until: float) -> None:
     host = f"[{route.host}]" if ":" in route.host else route.host
     lines = [f"CONNECT {host}:{route.port} HTTP/1.1", f"Host: {host}:{route.port}"]
@@ -190,7 +192,9 @@ def _tunnel(sock: socket.socket, route: Route, proxy: Proxy, until: float) -> No
             Connection(route, sock), request, Budget(seconds, seconds, until, 0), reused=False
         )
     except TransportError as error:
-        raise ConnectError(f"{where}: no tunnel: {error.message}", phase="proxy") from error
+        raise ConnectError(
+            f"{where}: no tunnel: {error.message}", phase="proxy", timed_out=error.timed_out
+        ) from error
     if not 200 <= reply.status < 300:
         advice = "check its user and password" if reply.status == 407 else "is it allowed there?"
         raise ConnectError(
@@ -198,14 +202,6 @@ def _tunnel(sock: socket.socket, route: Route, proxy: Proxy, until: float) -> No
             phase="proxy",
             retryable=reply.status >= 500,
         )
-
-
-def _wait(stream: Stream, event: int, until: float) -> None:
-    left = until - time.monotonic()
-    poller = select.poll()
-    poller.register(stream.fileno(), event)
-    if left <= 0 or not poller.poll(left * 1000):
-        raise TimeoutError("no time left")
 
 
 @contextlib.contextmanager
@@ -222,7 +218,8 @@ def _explain(route: Route, failure: Exception) -> ConnectError:
         return failure
     where = f"cannot connect to {route.label}"
     if isinstance(failure, TimeoutError):
-        return ConnectError(f"{where} in time; is the service reachable?", phase="connect")
+        text = f"{where} in time; is the service reachable?"
+        return ConnectError(text, phase="connect", timed_out=True)
     if isinstance(failure, ssl.SSLCertVerificationError):
         text = f"{where}: its certificate was refused ({failure.verify_message})"
         return ConnectError(f"{text}; {_CHECK}", phase="tls", retryable=False)

@@ -106,10 +106,11 @@ class Socket(Connection):
         self._greeting = None
         if greeting.switch or greeting.refusal is not None:
             return greeting
+        late = cause is None and not greeting.over
         if greeting.over:
             strange = "got no such answer; check the URL"
             why = strange if greeting.heard else "was not answered: the server hung up"
-        raise ConnectError(f"{failed} {why}", phase="handshake") from cause
+        raise ConnectError(f"{failed} {why}", phase="handshake", timed_out=late) from cause
 
     def say(self, frames: Sequence[str | bytes]) -> None:
         """Send frames, or as much of them as the network takes now; `step` sends the rest.

@@ -19,13 +19,13 @@ _TRANSLATIONS: tuple[tuple[str, type[CosyError], str, dict[str, Any]], ...] = (
         "ConnectTimeout",
         ConnectError,
         "cannot connect in time; is the service reachable?",
-        {"phase": "connect"},
+        {"phase": "connect", "timed_out": True},
     ),
     (
         "PoolTimeout",
         ConnectError,
         "the given httpx.Client has no free connection: raise its limits",
-        {"phase": "pool", "trips": False},
+        {"phase": "pool", "trips": False, "timed_out": True},
     ),
     (
         "ConnectError",

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 import httpx
 
 from ..errors import ClosedError, CutError, ReplyTimeout
-from ..messages import UNFRAMED
+from ..messages import UNFRAMED, Link
 from .budget import Budget
 from .connection import Connection
 from .exchange import Exchange
 from .foreign import is_of_httpx, translate
+from .placing import check_trust
 from .pool import ConnectionPool
 
 __all__ = ["ForeignIncoming", "OwnIncoming", "closed_meanwhile", "named", "named_foreign"]
@@ -55,6 +56,7 @@ class OwnIncoming:
         self._pool = pool
         self._connection: Connection | None = connection
         self._exchange = Exchange(connection, request, budget)
+        self.link: Link | None = connection
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.connect = 0.0
@@ -64,6 +66,8 @@ class OwnIncoming:
         read later. When it raises, the connection is closed."""
         try:
             self._exchange.begin(reused)
+            if self._connection is not None:
+                check_trust(self._connection)
             self.status, headers = self._exchange.head
             self.headers = named(headers)
         except BaseException as error:

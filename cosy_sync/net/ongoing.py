@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ..errors import BadAudioError, TransportError
-from ..messages import Incoming, Reply
+from ..messages import Incoming, Link, Reply
 from .budget import MAX_REFUSAL, Budget
 from .inflate import inflated, shown_coding, too_large
 
@@ -15,7 +15,7 @@ __all__ = ["OngoingReply"]
 class OngoingReply:
     """What `Sender.open` returns: used by one thread, and closed by it.
 
-    `status`, `headers` and `connect` as in Reply; `received` counts the bytes so far.
+    `status`, `headers`, `connect` and `link` as in Reply; `received` counts the bytes so far.
     """
 
     def __init__(self, incoming: Incoming, budget: Budget) -> None:
@@ -24,6 +24,7 @@ class OngoingReply:
         self.status = incoming.status
         self.headers = incoming.headers
         self.connect = incoming.connect
+        self.link: Link | None = getattr(incoming, "link", None)
         self.received = 0
 
     def read(self, seconds: float) -> bytes:

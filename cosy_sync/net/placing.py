@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..errors import BadAudioError
+from .connection import Connection
 
-__all__ = ["check_echo", "is_of_another", "sent_id"]
+__all__ = ["check_echo", "check_trust", "is_of_another", "sent_id"]
 
 _NAME = b"\r\nx-request-id: "
 
@@ -37,5 +38,15 @@ def check_echo(sent: bytes, got: bytes) -> None:
         raise BadAudioError(
             "the reply belongs to another request (its X-Request-Id says so): the service, or a "
             "proxy before it, sent a reply twice or late; try again, and look there if it stays",
+            reason="misplaced",
+        )
+
+
+def check_trust(connection: Connection) -> None:
+    """Raise BadAudioError for a reply over a connection that lost trust while it was awaited."""
+    if connection.is_distrusted:
+        raise BadAudioError(
+            "the reply before it, on the same connection, was another request's, and so may this "
+            "one be; try again, and look at the service, or a proxy before it, if it stays",
             reason="misplaced",
         )

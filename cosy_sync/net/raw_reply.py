@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from ..messages import Link
 
 __all__ = ["RawReply"]
 
@@ -22,3 +24,4 @@ class RawReply:
     reusable: bool
     left: float
     connect: float = 0.0
+    link: Link | None = field(default=None, repr=False, compare=False)

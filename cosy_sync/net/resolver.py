@@ -10,6 +10,7 @@ import threading
 import time
 
 from ..addresses import is_public, literal
+from ..bounded import BoundedCache
 from ..errors import BadAudioError, ConnectError, ResourceError
 from .scarcity import raise_scarcity
 
@@ -106,6 +107,7 @@ def look_up_until(host: str, port: int, until: float) -> list[str]:
         raise ConnectError(
             f"the look-up of the name {host!r} gave no answer in time; check the name server",
             phase="dns",
+            timed_out=True,
         )
     if shared.error is not None:
         raise shared.error.with_details()
@@ -173,7 +175,7 @@ class FailedAddresses:
     """
 
     def __init__(self) -> None:
-        self._until: dict[tuple[str, int], float] = {}
+        self._until: BoundedCache[tuple[str, int], float] = BoundedCache(_MOST_FAILED)
 
     def has(self, address: str, port: int) -> bool:
         """Return whether the address failed lately."""
@@ -181,8 +183,7 @@ class FailedAddresses:
 
     def add(self, address: str, port: int) -> None:
         """Note that the address failed."""
-        if len(self._until) >= _MOST_FAILED:
-            self._until = {}
+        self._until.keep((address, port), 0.0)
         self._until[address, port] = time.monotonic() + _AVOIDED
 
     def discard(self, address: str, port: int) -> None:

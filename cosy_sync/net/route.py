@@ -18,6 +18,13 @@ _PORTS = {"http": 80, "https": 443}
 _SCHEMES = {"ws": "http", "wss": "https"}
 
 
+# What to do where both a proxy and the service behind it are reached through TLS.
+_INSTEAD = {
+    "https": "give http://HOST:PORT, or pass an httpx.Client(proxy=...) as http_client",
+    "wss": "give http://HOST:PORT, or name the service in NO_PROXY",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Proxy:
     """An HTTP proxy: `authorization` is the value of its header, or nothing."""
@@ -66,12 +73,21 @@ class Route:
 
 
 def find_route(url: str, *, trust_env: bool) -> Route:
-    """Find the way to a URL's server; the proxy comes from HTTP_PROXY and its kin, if trusted."""
+    """Find the way to a URL's server; the proxy comes from HTTP_PROXY and its kin, if trusted.
+
+    Raises ConfigError for a proxy that cannot be used.
+    """
     parts = urlsplit(url)
     scheme = _SCHEMES.get(parts.scheme, parts.scheme)
     host, tls = parts.hostname or "", scheme == "https"
     port = parts.port or _PORTS[scheme]
     proxy = _find_proxy(scheme, host, port) if trust_env else None
+    if tls and proxy is not None and proxy.tls:
+        raise ConfigError(
+            f"proxy: the tunnel to {parts.scheme}://{host} through https://{proxy.host}, from the "
+            "environment, would be TLS inside TLS, which this client does not speak; "
+            + _INSTEAD[parts.scheme]
+        )
     return Route(host, port, tls, proxy)
 
 

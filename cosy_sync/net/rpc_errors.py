@@ -65,7 +65,7 @@ def _unreached(said: str, details: str, label: str) -> ConnectError:
         return ConnectError(text, phase="tls")
     if "timed out" in said:
         text = f"{where} in time; is it a gRPC server, and reachable?"
-        return ConnectError(text, phase="connect")
+        return ConnectError(text, phase="connect", timed_out=True)
     text = f"{where}: {_reason(details)}; is the service running there?"
     return ConnectError(text, phase="connect")
 

@@ -54,14 +54,12 @@ class Sender:
     def __init__(
         self, config: ClientConfig, client: httpx.Client | None = None, *, owned: bool = True
     ) -> None:
-        self._config = config
-        self._timeouts = config.timeouts
+        self._config, self._timeouts = config, config.timeouts
         # Guards: changes of _carriers (by kind), _was_cut.
         self._lock = threading.Lock()
         self._carriers: dict[str, Carrier] = {}
         self._was_cut = False
         self._transport: PoolTransport | None = None
-        self._owned = owned
         if client is None:
             limit = config.limits.max_reply_bytes
             self._transport = PoolTransport(config.pool, config.timeouts, limit)
@@ -70,7 +68,7 @@ class Sender:
             )
         elif client.is_closed:
             raise ConfigError("http_client: this httpx.Client is closed")
-        self._client = client
+        self._client, self._owned = client, owned
         self._addresses: dict[tuple[str, str | None, str], _Address] = {}
 
     def post(
@@ -148,13 +146,16 @@ class Sender:
         return sum(count[0] for count in counts), sum(count[1] for count in counts)
 
     def _carrier(self, kind: str) -> Carrier:
-        with self._lock:
-            if self._was_cut:
-                raise ClosedError("the client is closed; make a new one")
-            carrier = self._carriers.get(kind)
-            if carrier is None:
-                carrier = self._carriers[kind] = create_carrier(kind, self._config)
-            return carrier
+        carrier = self._carriers.get(kind)
+        if carrier is None:
+            made = create_carrier(kind, self._config)  # outside the lock: it imports modules
+            with self._lock:
+                carrier = None if self._was_cut else self._carriers.setdefault(kind, made)
+            if carrier is not made:
+                made.close()
+        if carrier is None or self._was_cut:
+            raise ClosedError("the client is closed; make a new one")
+        return carrier
 
     def _budget(
         self,
@@ -240,12 +241,11 @@ class Sender:
         body = inflated(raw.body, headers, raw.status, budget.max_bytes)
         return Reply(
             *(raw.status, headers, body, raw.connect, raw.first_byte),
-            *(len(raw.body), raw.left),
+            *(len(raw.body), raw.left, raw.link),
         )
 
     def _address(self, transport: PoolTransport, request: Request) -> _Address:
-        url, at = request.url, request.address
-        method = request.method
+        url, at, method = request.url, request.address, request.method
         key = (url, at, method)
         found = self._addresses.get(key)
         if found is None:
@@ -271,9 +271,9 @@ class Sender:
                 _check_echo(request, response)
                 _announce(response, budget)
                 body, received = _read(response, budget)
-        connect = response.extensions.get("cosy_connect", 0.0)
-        headers = named_foreign(response)
-        return Reply(response.status_code, headers, body, connect, first_byte, received)
+        connect, link = map(response.extensions.get, ("cosy_connect", "cosy_link"))
+        times = (connect or 0.0, first_byte, received, 0.0)
+        return Reply(response.status_code, named_foreign(response), body, *times, link)
 
     def _built(self, request: Request, budget: Budget, now: float) -> httpx.Request:
         left = max(budget.until - now, 0.001)

@@ -16,6 +16,7 @@ from .dial import default_ssl_context, dial
 from .exchange import RawReply, exchange
 from .head import head_start, written
 from .incoming import OwnIncoming, closed_meanwhile
+from .placing import check_trust
 from .pool import ConnectionPool
 from .route import Route, find_route
 
@@ -76,6 +77,7 @@ class PoolTransport(httpx.BaseTransport):
                 "http_version": b"HTTP/1.1",
                 "cosy_connect": raw.connect,
                 "cosy_first_byte": raw.first_byte,
+                "cosy_link": raw.link,
             },
         )
 
@@ -134,6 +136,8 @@ class PoolTransport(httpx.BaseTransport):
         keep = False
         try:
             raw = exchange(connection, request, budget, reused=reused)
+            check_trust(connection)
+            raw.link = connection
             keep = raw.reusable
             if raw.status < 400:
                 connection.stack.alive_at = time.monotonic()

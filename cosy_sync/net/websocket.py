@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from ..bounded import BoundedCache
 from ..config import ClientConfig
 from ..errors import ClosedError, ConfigError, ConnectError, CutError
 from ..messages import Conversation, Reply
@@ -67,7 +68,7 @@ class WebSocketCarrier:
     def __init__(self, config: ClientConfig) -> None:
         self._pool = config.pool
         self._connect = config.timeouts.connect
-        self._lines: dict[tuple[str, str | None, tuple[tuple[str, str], ...]], Line] = {}
+        self._lines: BoundedCache[object, Line] = BoundedCache(_MOST_LINES)
         self.sockets = ConnectionPool(
             self._dial,
             max_connections=config.pool.max_connections,
@@ -184,9 +185,7 @@ class WebSocketCarrier:
                     "proxy: ws:// cannot go through the proxy of the environment; use wss://, "
                     "name the host in NO_PROXY, or give pool=PoolConfig(trust_env=False)"
                 )
-            if len(self._lines) >= _MOST_LINES:
-                self._lines.clear()
-            found = self._lines[key] = Line(
+            line = Line(
                 route.host,
                 route.port,
                 route.tls,
@@ -195,6 +194,7 @@ class WebSocketCarrier:
                 parcel.url,
                 parcel.headers,
             )
+            found = self._lines.keep(key, line)
         return found
 
     def _dial(self, route: Route, until: float) -> Stream:

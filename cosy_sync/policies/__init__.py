@@ -15,9 +15,10 @@ from .patience import Patience
 from .ratelimit import RateLimiter
 from .retry import RetryPolicy
 from .retry_budget import RetryBudget
+from .silence import Silence, begin_of
 from .slow_start import SlowStart
 from .throttle import Throttle
-from .unanimity import Unanimity
+from .unanimity import Strangers, Unanimity
 
 __all__ = [
     "AcceptedKeys",
@@ -37,10 +38,13 @@ __all__ = [
     "RateLimiter",
     "RetryBudget",
     "RetryPolicy",
+    "Silence",
     "SlowStart",
+    "Strangers",
     "Tempo",
     "Throttle",
     "Unanimity",
+    "begin_of",
     "pick",
     "redis_storage",
 ]

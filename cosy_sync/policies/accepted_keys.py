@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from ..bounded import BoundedCache
+
 __all__ = ["AcceptedKeys"]
 
 # Pairs that are remembered. A program that makes more (a key for each of its users, say) must not
@@ -17,14 +19,12 @@ class AcceptedKeys:
     def __init__(self) -> None:
         # Guards: the changes of _pairs.
         self._lock = threading.Lock()
-        self._pairs: set[tuple[str, int]] = set()
+        self._pairs: BoundedCache[tuple[str, int], None] = BoundedCache(_MOST)
 
     def add(self, url: str, key: int) -> None:
         """Note that an endpoint has spoken for a key, or what stands for it."""
         with self._lock:
-            if len(self._pairs) >= _MOST:
-                self._pairs.clear()
-            self._pairs.add((url, key))
+            self._pairs.keep((url, key), None)
 
     def __contains__(self, pair: tuple[str, int]) -> bool:
         return pair in self._pairs

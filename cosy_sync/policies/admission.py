@@ -1,4 +1,4 @@
-"""The breaker's yes to a call, and what it asks about the call."""
+"""An admission by the breaker, and what the breaker wants to know about a call."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Admission:
-    """The breaker's yes to one call. `generation` counts the changes of state before it.
+    """The breaker's leave for one call. `generation` counts the changes of state before it.
 
     `other`: let through while open, as only calls of another kind had failed.
     """

@@ -26,8 +26,8 @@ class Tempo:
     """How fast an endpoint speaks lately. Its owner's lock guards what changes it.
 
     The seconds of all calls over the characters of all calls, each call halved every 10 s: a
-    weighted mean that a mix of single texts and batches does not disturb. An endpoint that nothing
-    was sent to for a while is unknown again, and so gets its chance.
+    weighted mean that a mix of single texts and batches does not distort. An endpoint to which
+    nothing was sent for a while is unknown again, so that it is tried again.
     """
 
     __slots__ = ("_at", "_calls", "_chars", "_seconds", "progress")
@@ -35,7 +35,7 @@ class Tempo:
     def __init__(self) -> None:
         self._seconds = self._chars = self._calls = 0.0
         self._at = -math.inf
-        # The latest instant at which a call ended, or one began where none was under way.
+        # The latest instant at which a call ended, or began where none was in flight.
         self.progress = -math.inf
 
     def add(self, seconds: float, chars: int, now: float) -> None:
@@ -49,8 +49,8 @@ class Tempo:
     def per_char(self, now: float, busy: int) -> float | None:
         """Return the seconds per character, None when not known.
 
-        While calls are under way and none has ended for longer than a call takes, it is as slow
-        as that: a silent endpoint is found out before its calls time out.
+        While calls are in flight and none has ended for longer than a call takes, that time counts:
+        a silent endpoint is slow before its calls time out.
         """
         calls, chars = self._calls, self._chars
         silent = (now - self.progress) * calls if busy else 0.0
@@ -99,13 +99,13 @@ def pick(candidates: Sequence[C], avoid: Sequence[C], now: float, random: Callab
     """Pick the endpoint for an attempt; there is at least one.
 
     Only those count that take a request soon and are not to be avoided. When there is none, only
-    the last of `avoid` is, then nobody; and when none takes a request soon, the shortest wait
-    decides.
+    the last of `avoid` is avoided, and then none; when none takes a request soon, the one with the
+    shortest wait is picked.
 
     "The power of two choices" (Mitzenmacher 1996): two are drawn, with chances by weight, and the
-    second takes the place of the first only when it is better off. Without load the traffic so
+    second is taken in place of the first only when it is less loaded. Without load the traffic
     follows the weights exactly. Those with a free place are drawn before those that are full: at
-    full load the last free place would else wait for its chance.
+    full load the last free place would otherwise seldom be drawn.
 
     Args:
         candidates: All of them.

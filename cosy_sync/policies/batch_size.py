@@ -8,7 +8,7 @@ __all__ = ["BatchSize"]
 # that do the same earlier; each trial that fails doubles both, up to the second number.
 _KEPT_SECONDS = 60.0, 600.0
 _KEPT_CALLS = 16, 1_024
-# Failures of calls of a size that never passed, after which one more tells that it never will.
+# Failures of calls of a size that never passed, after which one more shows that it never will.
 _MANY_FAILURES = 3
 # Seconds for which one larger call is waited for before another one is tried, and for which others
 # follow it where it passed.
@@ -54,8 +54,8 @@ class BatchSize:
         return min(texts, 2 * limit)
 
     def may_try(self, texts: int, now: float) -> bool:
-        """Return whether so many texts may be sent after fewer of them passed: one call finds out
-        for all where many have failed."""
+        """Return whether so many texts may be sent after fewer of them passed: where many have
+        failed, one call tries it for all."""
         if texts <= self.best or self._failures < _MANY_FAILURES or now < self._trusted_until:
             return True
         if now < self._tried_until:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from ..bounded import BoundedCache
 from ..errors import CosyError, ReplyTimeout
 from .admission import Call, FirstTry
 
@@ -40,7 +41,7 @@ class Blame:
     Its owner's lock guards it; `is_outage` needs none.
 
     * A text that fails again, although something succeeded that was sent after its first failure,
-      tells nothing new: its repetitions do not count.
+      says nothing new: its repetitions do not count.
     * Of a kind of request of which nothing but failures comes, the first few count and the rest
       does not, as long as other kinds succeed.
     """
@@ -53,7 +54,7 @@ class Blame:
         self._fresh = 0
         # When the latest success of each kind was sent; of the kind that succeeded last, and of
         # the others.
-        self._good: dict[int, float] = {}
+        self._good: BoundedCache[int, float] = BoundedCache(_MOST_KINDS)
         self._latest: int | None = None
         self._latest_sent = self._others_sent = -math.inf
         self._runs: dict[int, _Run] = {}
@@ -69,8 +70,7 @@ class Blame:
         if kind != self._latest:
             self._latest, self._others_sent = kind, self._latest_sent
             self._latest_sent = sent
-            if len(self._good) >= _MOST_KINDS:
-                self._good.clear()
+            self._good.keep(kind, sent)
         self._latest_sent = max(self._latest_sent, sent)
         self._good[kind] = sent
 

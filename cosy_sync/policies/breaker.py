@@ -26,14 +26,14 @@ CLOSED: str = pybreaker.STATE_CLOSED
 OPEN: str = pybreaker.STATE_OPEN
 HALF_OPEN: str = pybreaker.STATE_HALF_OPEN
 
-# Whoever says nothing about a call.
+# For callers that say nothing about their call.
 _ANY = Call()
 
 
 class Breaker:
     """Opens when too many calls of the last seconds failed, or were slow, then lets probes try.
 
-    Admit first, make the call outside, then record what became of it: nothing is held meanwhile.
+    Admit a call, make it, then record its result: no lock is held between.
 
     closed -> open: too many failures. open -> half-open: its time is over, or an early probe
     succeeded. half-open -> closed: all probes succeeded; -> open: one failed. open -> closed: only
@@ -42,11 +42,11 @@ class Breaker:
     Early probes go one at a time, and only of patient callers. Texts that have not failed before
     go first. An early probe that fails changes no state.
 
-    pybreaker keeps the book: `ledger` follows every change of state, and its listeners hear of
-    it, one change at a time and in order. `listeners` given here also hear `success` and `failure`
-    of each call that counted, on the thread that recorded it, several threads at once;
-    `before_call` is never called. They get the exceptions of their own reported through
-    `threading.excepthook`. Opening or closing the ledger by hand changes nothing here.
+    `ledger`, a breaker of pybreaker's, follows every change of state and calls its listeners, one
+    change at a time and in order. `listeners` given here are also called with `success` and
+    `failure` for each call that counted, on the thread that recorded it, several threads at once;
+    `before_call` is never called. What they raise is reported through `threading.excepthook`.
+    Opening or closing the ledger by hand changes nothing here.
 
     Args:
         config: When it opens, for how long, and how it closes again.
@@ -78,7 +78,7 @@ class Breaker:
             CLOSED: self.ledger.close,
         }
         self._slow_call = math.inf if config.slow_call is None else config.slow_call
-        # How soon a caller should ask again while all probes are under way.
+        # How soon a caller should ask again while all probes are in flight.
         self._peek = config.open_for / 60
         # Guards everything below.
         self._lock = threading.Lock()
@@ -96,10 +96,10 @@ class Breaker:
         self._half_at = 0.0  # when it was last half-opened
         self._culprit: int | None = None  # the only kind of request whose failures opened it
         self._reason = ""  # why a call is refused
-        self._leases: dict[Admission, float] = {}  # probes under way: when each lease ends
+        self._leases: dict[Admission, float] = {}  # probes in flight: when each lease ends
         self._good_probes = 0
         self._changes: deque[tuple[str, str]] = deque()  # decided, not yet announced
-        self._announcing = False  # one thread is at it
+        self._announcing = False  # a thread is announcing
 
     @property
     def state(self) -> str:
@@ -200,7 +200,7 @@ class Breaker:
     def _wait(self, now: float, call: Call) -> float:
         if self._state == CLOSED:
             return 0.0
-        courtesy = self._peek / 2 if call.again else 0.0  # others go first
+        courtesy = self._peek / 2 if call.again else 0.0  # texts that have not failed go first
         if self._state == OPEN:
             if self._is_other(call) and len(self._leases) < self._config.probes:
                 return 0.0
@@ -267,7 +267,7 @@ class Breaker:
                 self._count(now, failed, slow)
                 cause = ""
                 if isinstance(error, ReplyTimeout):
-                    # One that is only too busy answers late: leaving it alone would not help it.
+                    # A service that is only too busy answers late: a pause would not help it.
                     cause = self._mute(seconds)
                 elif error is not None:
                     cause = self._dead(now)

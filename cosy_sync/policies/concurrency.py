@@ -10,21 +10,20 @@ __all__ = ["Concurrency"]
 # Share of the requests in flight that may meet an overload within one round trip before it counts
 # as one: a stray 503 says nothing about the number of requests.
 _STRAY = 0.1
-# Round trips, and the least seconds, for which a limit that the service has told is kept: trying
+# Round trips, and at least seconds, for which a limit that the service has named is kept: trying
 # for more costs a refused call each time.
-_KEPT_TRIPS = 16
+_KEPT_TRIPS, _KEPT_SECONDS = 16, 1.0
 # What the longest round trip is multiplied with at each good reply.
 _FADING = 0.95
-_KEPT_SECONDS = 1.0
 
 
 class Concurrency:
     """Additive increase, multiplicative decrease (Chiu and Jain 1989), between 1 and a ceiling.
 
     It changes once in a round trip: not before a request that was sent after the latest change is
-    answered, for what was sent before knows nothing of it; and not faster than good replies take,
-    for refusals may come back at once while the requests before them are still under way. Only
-    what a service tells of its own limit (`crowd`) counts at once.
+    answered, since the replies to earlier ones do not show its effect; and not faster than good
+    replies take, since refusals may come back at once while earlier requests are in flight. Only
+    what a service says of its own limit (`crowd`) counts at once.
 
     Args:
         ceiling: The most that may be in flight, and what it starts with.
@@ -43,7 +42,7 @@ class Concurrency:
         self._round_trip = self._longest_trip = 0.0
         self._strays = 0
         self._first_stray_at = float("-inf")
-        # What the service has told, and until when it is believed.
+        # The limit that the service has named, and until when it is kept.
         self._told = float(ceiling)
         self._told_until = float("-inf")
 
@@ -60,15 +59,15 @@ class Concurrency:
     def strained(self, now: float) -> bool:
         """Return whether fewer may be in flight because the endpoint has too much to do.
 
-        A limit that the service has told is none: it is simply the service's size.
+        A limit that the service has named is no overload: it is the service's size.
         """
         return self._limit < self._ceiling and now >= self._told_until
 
     def succeed(self, used: int, started: float, now: float) -> bool:
         """Note a good reply; return whether the limit rose.
 
-        It rises by 1 in a round trip, and only while at least half of it is used: a limit that
-        nobody tries tells nothing.
+        It rises by 1 in a round trip, and only while at least half of it is used: an unused limit
+        says nothing about the service.
 
         Args:
             used: Requests in flight, that of this reply included.
@@ -111,9 +110,9 @@ class Concurrency:
         """Note that the service refused a request because too many were in flight; return whether
         the limit fell. Arguments as above.
 
-        That is no sign of overload but a fact: it falls at once, and to what is in flight without
-        the refused ones. Where that is not less, the limit itself is too high by one, if the
-        request knew of it.
+        That is no guess but a fact: the limit falls at once, to the number in flight without the
+        refused ones. Where that is not less, the limit is too high by one, if the request was sent
+        under it.
         """
         with self._lock:
             others = max(1.0, used - 1.0)

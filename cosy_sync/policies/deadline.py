@@ -41,10 +41,15 @@ class Deadline:
         """Return a deadline of the same length that began so many seconds later."""
         return Deadline(self.started + seconds, self.seconds, self._name)
 
-    def error(self, phase: str) -> DeadlineError:
-        """Build the error for a deadline that passed during a phase, such as "waiting for room"."""
+    def error(self, phase: str, *, in_flight: bool = False) -> DeadlineError:
+        """Build the error for a deadline that passed during a phase, such as "waiting for room".
+
+        Args:
+            phase: What lasted too long.
+            in_flight: Whether it cut an attempt of which there is no error.
+        """
         message = f"not done within {self.seconds:g} s ({self._name}): {phase}"
-        return DeadlineError(message, deadline=self.seconds, phase=phase)
+        return DeadlineError(message, deadline=self.seconds, phase=phase, in_flight=in_flight)
 
     def behind(self, heard: float) -> DeadlineError:
         """Build the error for a service that gave so many seconds of sound, and fell behind."""
@@ -52,7 +57,7 @@ class Deadline:
             f"the service fell {self.seconds:g} s (deadline) behind the {heard:.1f} s of sound "
             "that it gave"
         )
-        return DeadlineError(message, deadline=self.seconds, phase="stream")
+        return DeadlineError(message, deadline=self.seconds, phase="stream", in_flight=True)
 
     def __repr__(self) -> str:
         return f"<Deadline {self.seconds:g} s, at {self.at:.3f}>"

@@ -8,15 +8,15 @@ __all__ = ["EarlyProbes"]
 _FIRST, _LONGEST = 1 / 60, 1 / 30
 # What each pause is multiplied with after a probe that failed.
 _SLOWER = 1.5
-# Of the open time: while a probe is under way, another one waits so long for its report.
+# Of the open time: how long another probe waits for the report of one in flight.
 _LEASE = 1 / 6
 
 
 class EarlyProbes:
     """One probe at a time, at first soon, then ever more rarely. The breaker's lock guards it.
 
-    With an open time of 30 s the pauses are 0.5 s, 0.75 s and then 1 s: whoever waits is
-    spared the rest of the 30 s, and a dead service gets a request a second.
+    With an open time of 30 s the pauses are 0.5 s, 0.75 s and then 1 s: callers need not wait for
+    the rest of the 30 s, and a dead service gets one request a second.
     """
 
     __slots__ = ("_at", "_open_for", "_pause")
@@ -34,13 +34,13 @@ class EarlyProbes:
         self._at = now + self._pause
 
     def wait(self, now: float, under_way: bool) -> float:
-        """Return the seconds until the next one; while one is under way, until its report may be
-        there."""
+        """Return the seconds until the next one; while one is in flight, until its report may have
+        come."""
         wait = self._at - now
         return min(wait, self._open_for * _FIRST) if under_way else wait
 
     def take(self, now: float) -> None:
-        """Note that one is under way."""
+        """Note that one was sent."""
         self._at = now + self._open_for * _LEASE
 
     def end(self, now: float, failed: bool) -> None:

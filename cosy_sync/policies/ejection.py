@@ -38,9 +38,9 @@ class Ejector:
 
     Its owner's lock guards it, `fared` excepted.
 
-    Modelled on Envoy's outlier detection, without its comparison of hosts: of two to eight of them
-    a standard deviation says nothing. An endpoint comes back by a probe: one request is let
-    through, and only its success brings the others.
+    Modelled on Envoy's outlier detection, without its comparison of hosts: a standard deviation of
+    two to eight hosts says nothing. An endpoint comes back by a probe: one request is let through,
+    and its success re-admits the endpoint.
     """
 
     def __init__(self, config: EjectionConfig) -> None:
@@ -49,7 +49,7 @@ class Ejector:
         self._members: Sequence[Health] = ()
 
     def change(self, members: Sequence[Health]) -> list[Health]:
-        """Note which endpoints there are; return those that come back, lest over half be out."""
+        """Note which endpoints there are; return those re-admitted so that at most half are out."""
         self._members = members
         out = sorted((m for m in members if m.ejected), key=lambda member: member.until)
         back = out[: max(0, len(out) - len(members) // 2)]
@@ -61,7 +61,8 @@ class Ejector:
         """Count a call, `failed` being the share of its texts that did; return whether `judge`
         must look at it.
 
-        Needs no lock: of two calls that end at the same time one may be lost, which is no harm.
+        Needs no lock: of two calls that end at the same time one may not be counted, which does no
+        harm.
         """
         member.average += self._step * (failed - member.average)
         return member.ejected or (failed > 0 and member.average >= self._config.failure_ratio)
@@ -80,7 +81,7 @@ class Ejector:
         return True
 
     def probe(self, member: Health, now: float) -> bool:
-        """Take the one place for a probe; return False when it is not time, or somebody has it."""
+        """Take the one place for a probe; return False when it is too early, or it is taken."""
         if not member.ejected:
             return True
         if member.until > now:

@@ -43,7 +43,7 @@ def guarded(call: Callable[..., object], *args: object) -> None:
     except BaseException as error:
         if goes_on(error):
             raise
-        # Nobody above may catch it, so it is shown as Python shows such exceptions of threads.
+        # No caller may catch it, so it is shown as Python shows exceptions that end a thread.
         told = (type(error), error, error.__traceback__, threading.current_thread())
         threading.excepthook(threading.ExceptHookArgs(told))
 

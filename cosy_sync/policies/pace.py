@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 __all__ = ["Pace"]
@@ -11,7 +12,7 @@ _ISOLATED = 100
 # Services count their limits by the second: what is sent after a decrease may be refused for so
 # many seconds more because of what was sent before it.
 _SETTLING = 1.0
-# Share of the configured rate below which it never falls: somebody must notice the recovery.
+# Share of the configured rate below which it never falls: some calls must show the recovery.
 _LEAST = 0.01
 
 
@@ -27,7 +28,8 @@ class Pace:
     full rate; the RFC's C of 0.4 belongs to 100 requests/s and 4.2 s.
 
     Args:
-        rate: The configured rate in requests per second: where it starts, and its ceiling.
+        rate: The configured rate in requests per second: where it starts, and its ceiling. Of an
+            infinite one there is no share to lower it to, so it stays.
         decrease: What the rate is multiplied with after refusals.
         recovery: Seconds in which it comes back after one decrease from the full rate.
     """
@@ -36,7 +38,7 @@ class Pace:
         self._full = rate
         self._decrease = decrease
         self._c = (1.0 - decrease) * rate / recovery**3
-        # Read without the lock: whoever misses the change finds it at the next call.
+        # Read without the lock: a thread that misses a change sees it at its next call.
         self.lowered = False
         # Guards: lowered, and everything below.
         self._lock = threading.Lock()
@@ -64,6 +66,8 @@ class Pace:
             now: The time.
             pause: Seconds in which nothing is sent, because the service asked for that.
         """
+        if self._full == math.inf:
+            return False
         with self._lock:
             if started < self._lowered_at + _SETTLING:
                 return False
@@ -73,7 +77,7 @@ class Pace:
             if isolated:
                 return False
             low = max(rate * self._decrease, self._full * _LEAST)
-            # Refused below the rate that was refused last time: the limit is lower than that.
+            # Refused at a rate below the one that was refused last time: the limit is lower still.
             converging = rate < self._top
             self._top = max(low, rate * (1.0 + self._decrease) / 2) if converging else rate
             self._k = ((self._top - low) / self._c) ** (1 / 3)

@@ -6,23 +6,22 @@ import threading
 
 __all__ = ["Patience"]
 
-# Seconds that a line may stand before it counts as one that will not go away by itself; and
-# seconds without one after which that is forgotten.
+# Seconds after which a queue counts as lasting; and seconds without a queue after which that is
+# forgotten.
 _STANDING = 1.0
-# Share of the patience that is left while it stands.
+# Share of the patience that is left while the queue lasts.
 _SHORTER = 0.1
 # Turns that a call may wait for even then, so that none is left unused.
 _TURNS = 4
 
 
 class Patience:
-    """Lets short bursts wait, and keeps a line from standing.
+    """Lets the calls of a short burst wait, and keeps a queue from lasting.
 
-    A burst is worth waiting for: the line is soon gone. Where more calls come than the rate lets
-    go, the line stands whatever anybody waits; it makes every call later, and leaves on top of the
-    new ones as soon as the rate has recovered. CoDel (RFC 8289) tells the two apart by time:
-    when no call has found a short line for a second, the line stands, and calls wait only for the
-    next few turns.
+    After a burst the queue is soon empty. Where more calls come than the rate allows, the queue
+    lasts however long anybody waits; it delays every call, and is sent on top of the new calls as
+    soon as the rate has recovered. CoDel (RFC 8289) tells the two apart by time: when no call has
+    found a short queue for a second, the queue lasts, and calls wait only for the next few turns.
 
     Args:
         most: Seconds that a call waits in a burst.

@@ -14,17 +14,17 @@ __all__ = ["RetryPolicy"]
 
 # So many doublings reach any sensible `max_wait`; later steps repeat the last one.
 _MOST_STEPS = 64
-# The longest step, in seconds, between attempts that use up none: whoever waits for a service that
-# is away soon finds it back.
+# The longest step, in seconds, between attempts that use up none: a service that was away is
+# noticed within that time of its return.
 _LONGEST_NAP = 2.0
 
 
 class RetryPolicy:
     """Says how long to wait before the next attempt, or that there must be none.
 
-    Whether an error may be repeated is the error's own word (`retryable`). The jitter takes each
-    step down to between 50 % and 100 % of itself: half a step is always waited, so that the server
-    gets its rest, and the other half spreads the clients.
+    Whether an error may be repeated, its `retryable` says. The jitter shortens each step to between
+    50 % and 100 % of itself: half a step is always waited, which spares the server, and the other
+    half spreads the clients.
 
     Args:
         config: The limits and the steps.
@@ -40,6 +40,11 @@ class RetryPolicy:
         self._random = random
 
     @property
+    def tries(self) -> int:
+        """Return how often a text is sent at most."""
+        return self._max_retries + 1
+
+    @property
     def repeats(self) -> bool:
         """Return whether anything is sent again at all."""
         return self._max_retries > 0
@@ -53,8 +58,8 @@ class RetryPolicy:
     ) -> float | None:
         """Return the seconds to wait before sending again; None when it must not be repeated.
 
-        A Retry-After is a lower bound, and the clients that were given the same one come back
-        spread over a step behind it.
+        A Retry-After is a lower bound; clients that got the same one come back spread over one step
+        after it.
 
         Args:
             errors: One text's failed attempts, newest last, at least one. Refusals of our own

@@ -14,8 +14,8 @@ class RetryBudget:
     """Allows repetitions in proportion to the texts sent lately, and a few in any case.
 
     Within the window, what is repeated is at most `retry_share` of what was sent for the first
-    time, or `retry_floor` a second where that is more. With 10 %, repetitions alone can never
-    raise the traffic to more than 1.1 times of what the callers ask for, whatever fails.
+    time, or `retry_floor` a second where that is more. With 10 %, repetitions never raise the
+    traffic to more than 1.1 times what the callers ask for, whatever fails.
     """
 
     def __init__(self, config: OverloadConfig) -> None:

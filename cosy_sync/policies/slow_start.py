@@ -106,7 +106,7 @@ class SlowStart:
             self._used += min(used, self._limit)
             self._seconds += seconds
             self._chars += chars
-            # What late replies say is urgent; but those that come as one say nothing of the pace.
+            # Late replies need a quick answer; but several that come together do not show a pace.
             enough = max(4, self._limit // 4) if full else self._limit
             soon = 2.0 * (now - self._since) * self._replies < self._seconds
             if self._replies < enough or soon:
@@ -162,11 +162,11 @@ class SlowStart:
             most = _CLIMB if self._hold_until == -math.inf else _PROBE
             return 0.5 if late else min(most, self._patience / this.latency)
         if this.limit > before.limit:
-            # A line that has just grown answers its first requests earlier than it will from now
-            # on: what is less than half of the possible gain may be just that.
+            # While the queue at the service is still growing, its first requests are answered
+            # earlier than later ones will be: less than half of the possible gain may be just that.
             possible = this.limit / before.limit - 1.0
             if this.speed / before.speed - 1.0 < _GAIN * possible:
-                # So many suffice for what was spoken now, by what was spoken then.
+                # So many requests bring what was spoken now, at what each brought before.
                 suffice = int(before.limit * this.spoken / before.spoken)
                 self._limit = max(before.limit, min(suffice, this.limit - 1))
                 return None
@@ -174,6 +174,6 @@ class SlowStart:
             return 0.5 if late else None
         else:
             self._limit = before.limit
-        # Nothing waits at the service. If it takes its time all the same, it may still speak more
+        # Nothing waits at the service. Where it is slow all the same, it may still speak more texts
         # at once.
         return None if this.limit >= self._ceiling else _CALM_CLIMB if late else _CLIMB

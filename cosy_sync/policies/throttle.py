@@ -18,8 +18,8 @@ class Throttle:
     Client-side throttling as in "Site Reliability Engineering" (Beyer et al. 2016, chapter 21,
     "Handling Overload"): a call is refused with the probability
     max(0, (requests - K x accepts) / (requests + 1)), where the requests of the window count
-    those that were refused here. So about K times as many calls are sent as are accepted. Never
-    more than `throttle_cap` of them are refused: the rest finds out when the endpoint is back.
+    those that were refused here. So about K times as many calls are sent as are accepted. At most
+    the share `throttle_cap` is refused: the other calls show when the endpoint is back.
 
     Args:
         config: The window, K, the cap and the fewest calls that it judges by.

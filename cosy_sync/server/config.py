@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from cosy_sync.fields import tells_fields
+
 from .faults import check_fault
 from .schedule import Outage, Shortage
 from .tone import MIN_AUDIO_BYTES, SECONDS_PER_CHAR
@@ -17,6 +19,7 @@ GZIP_MODES = ("auto", "always", "never")
 REPLY_FORMS = ("auto", "multipart", "results", "array")
 
 
+@tells_fields
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
     """How one server listens, speaks, limits and fails. 0 switches a limit off."""

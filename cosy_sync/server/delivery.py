@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Protocol
 
-from .replies import BrokenBody, Reply, write_head
+from .replies import BrokenBody, Outlet, Reply, write_head
 from .sound import Piece
 
 _DRIP_SECONDS = 0.05
@@ -19,26 +18,6 @@ _CHUNKED = "Transfer-Encoding: chunked"
 # Where a chunked body can be cut, the wrong lengths of others have no meaning of their own.
 _ENDS_EARLY = ("reset-mid", "cut", "cut-chunked", "length-long", "length-short", "length-twice")
 _RUBBISH = b"\x00rubbish that nobody has asked for\r\n"
-
-
-class Outlet(Protocol):
-    """The sending side of one connection."""
-
-    async def send(self, pieces: Sequence[Piece]) -> None:
-        """Send all pieces, waiting while the reader is slow."""
-        ...
-
-    def write(self, data: bytes) -> None:
-        """Send a few bytes without waiting."""
-        ...
-
-    def close(self) -> None:
-        """Close after what was sent has left."""
-        ...
-
-    def reset(self) -> None:
-        """Drop the connection with a TCP reset."""
-        ...
 
 
 async def deliver(reply: Reply, outlet: Outlet) -> None:

@@ -9,19 +9,36 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from .errors import RequestError
 from .sound import Piece
-
-if TYPE_CHECKING:
-    from .delivery import Outlet
 
 Header = tuple[str, str]
 
 
 class BrokenBody(Exception):
     """Raised by a reply's chunks: it ends here, cut, as where a server's handler has failed."""
+
+
+class Outlet(Protocol):
+    """The sending side of one connection."""
+
+    async def send(self, pieces: Sequence[Piece]) -> None:
+        """Send all pieces, waiting while the reader is slow."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send a few bytes without waiting."""
+        ...
+
+    def close(self) -> None:
+        """Close after what was sent has left."""
+        ...
+
+    def reset(self) -> None:
+        """Drop the connection with a TCP reset."""
+        ...
 
 
 class Talk(Protocol):

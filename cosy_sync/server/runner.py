@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from .app import make_service
 from .config import ServerConfig
 from .engines import open_engine
 from .errors import MissingExtraError
@@ -194,7 +195,7 @@ def serve_forever(
 async def listen(config: ServerConfig, stop: asyncio.Event, on_ready: _OnReady) -> None:
     """Serve until the event is set, then end what is under way and close everything."""
     connect = _connection_class()
-    service = Service(config, open_engine(config))
+    service = make_service(config, open_engine(config))
     members: set[Any] = set()
     listener = Listener(lambda: connect(service, members))
     try:

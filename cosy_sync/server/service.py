@@ -8,7 +8,7 @@ import hmac
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 
@@ -33,7 +33,6 @@ from .routes import NOWHERE, Route
 from .schedule import Schedule
 from .sound import Clip, Failure, encode_clip, media_type
 from .spoil import spoil
-from .wires import dashscope_http, dashscope_ws, openai, runtime_http
 from .workers import Workers
 
 logger = logging.getLogger("cosy_sync.server")
@@ -83,10 +82,10 @@ class Service:
             HEALTH_PATH: Route(("GET",), self._answer_health),
             STATS_PATH: Route(("GET",), self._answer_stats),
         }
-        self._routes.update(runtime_http.routes(self))
-        self._routes.update(openai.routes(self))
-        self._routes.update(dashscope_ws.routes(self))
-        self._routes.update(dashscope_http.routes(self))
+
+    def add_routes(self, routes: Mapping[str, Route]) -> None:
+        """Answer at these paths too."""
+        self._routes.update(routes)
 
     def close(self) -> None:
         """Stop the engine and the threads."""

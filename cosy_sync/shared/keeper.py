@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import weakref
@@ -38,22 +39,29 @@ class Keeper:
 
     def close(self, seconds: float) -> None:
         """End the thread; wait for it at most so many seconds."""
+        self._over.set()
         with self._lock:
-            self._over.set()
             thread = self._thread
         self._bell.set()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(seconds)
+            with contextlib.suppress(RuntimeError):  # not started yet: then it ends by itself
+                thread.join(seconds)
 
     def _start(self) -> None:
+        # A daemon: a server that does not answer must not hold up the end of the program.
+        thread = threading.Thread(
+            target=_run, args=(self._step, self._bell, self._over), name=self._name, daemon=True
+        )
         with self._lock:
             if self._thread is not None or self._over.is_set():
                 return
-            # A daemon: a server that does not answer must not hold up the end of the program.
-            self._thread = threading.Thread(
-                target=_run, args=(self._step, self._bell, self._over), name=self._name, daemon=True
-            )
-            self._thread.start()
+            self._thread = thread
+        try:
+            thread.start()  # it waits until the thread runs, and so for a lock
+        except RuntimeError:  # no more threads; whoever rings next tries again
+            with self._lock:
+                self._thread = None
+            raise
 
 
 def _run(

@@ -52,8 +52,10 @@ class Capabilities:
     streaming: bool = False
     # A text may be given in pieces while it is already being spoken.
     duplex: bool = False
-    cancellation: bool = False
-    # Limits that services usually have, for one client: requests in flight, requests a second.
+    # Requests are compressed as BatchConfig.gzip_above says; where not, the option gives a warning.
+    gzip: bool = True
+    # Limits that services usually have, for one client: requests in flight, requests a second
+    # (math.inf for any number).
     max_connections: int = 50
     rate: float = 100.0
     # Seconds after which an idle connection is better closed by us than by the server.

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import BadAudioError, CosyError, InvalidTextError, ServerError, TextError
 from ..messages import Payload, Reply, Request, kind_of
+from . import item_errors
 from .base import Capabilities, HttpWire, SpeechOptions
 from .coding import dump_json, from_base64, load_json
 from .long_strings import load_with_views
@@ -157,6 +158,7 @@ class BatchWire(HttpWire):
         if item is None:
             return TextError(
                 "the service returned null for this text; change or drop it",
+                blames=item_errors.UNKNOWN,
                 request_id=request_id_of(reply.headers),
             )
         if not isinstance(item, dict):

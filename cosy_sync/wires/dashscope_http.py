@@ -60,7 +60,7 @@ class DashscopeHttpWire:
         voices=frozenset({"name", "instruction"}),
         features=frozenset({"model", "speed", "ssml"}),
         streaming=True,
-        cancellation=True,
+        gzip=False,
         max_connections=3,
         rate=3.0,
     )

@@ -32,7 +32,7 @@ class DashscopeWsWire:
         features=frozenset({"model", "speed", "ssml", "words"}),
         streaming=True,
         duplex=True,
-        cancellation=True,
+        gzip=False,
         max_connections=3,
         rate=3.0,
         idle_expiry=55.0,

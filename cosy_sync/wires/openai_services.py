@@ -105,7 +105,7 @@ def capabilities_of(target: Target, max_texts: int) -> Capabilities:
         sample_rates=_SILICONFLOW_RATES if siliconflow else None,
         voices=_EVERY_VOICE if known else frozenset({"name", "instruction"}),
         streaming=True,
-        cancellation=True,
+        gzip=False,
         # uvicorn closes after 5 s.
         idle_expiry=4.0,
         **limits,  # type: ignore[arg-type]

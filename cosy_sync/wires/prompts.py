@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from ..errors import ConfigError, TextError
+from . import item_errors
 from .base import VOICES, SpeechOptions
 
 __all__ = [
@@ -85,6 +86,7 @@ def nothing_spoken(model: str | None, request_id: str | None = None) -> TextErro
         f"change or drop it{hint}",
         status=200,
         code="empty",
+        blames=item_errors.TEXT if model else None,  # else the model may be to blame
         request_id=request_id,
     )
 

@@ -121,7 +121,9 @@ def text_error(
     message = _cut(said) or details["code"] or "no reason given"
     if cannot_pay(told.codes, said, status):
         return _billing_error(message, status or 402, details)
-    whom = item_errors.TEXT
+    whom, details["blames"] = item_errors.TEXT, item_errors.blame(said)
+    if status is not None and status >= 429:  # it speaks of its own state, whatever it says
+        details["blames"] = item_errors.SERVICE
     if status is None and not any(word in _plain(told.code) for word in _WRONG_WORDS):
         whom = item_errors.blame(said)
         if whom == item_errors.UNKNOWN:

@@ -58,7 +58,7 @@ class RuntimeGrpcWire:
         reference_rates=(_PROMPT_RATE, _PROMPT_RATE),
         features=frozenset({"model"}),
         streaming=True,
-        cancellation=True,
+        gzip=False,
         # The server's own default (--max_conc); what is beyond it is refused, not queued.
         max_connections=4,
         # There is no limit of the rate.

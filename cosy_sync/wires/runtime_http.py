@@ -48,7 +48,7 @@ _NEW = Capabilities(
     voices=frozenset({"name", "reference", "instruction"}),
     features=frozenset({"model"}),
     streaming=True,
-    cancellation=True,
+    gzip=False,
     # One GPU process bears 1 to 4 at a time; beyond 40 they wait unseen, and none is refused.
     max_connections=4,
     idle_expiry=_IDLE_EXPIRY,
@@ -59,6 +59,7 @@ _OLD = Capabilities(
     formats=("wav",),
     voices=frozenset({"name", "reference", "instruction"}),
     features=frozenset({"model"}),
+    gzip=False,
     # It speaks on its event loop: whatever comes meanwhile waits, even a health check.
     max_connections=1,
     idle_expiry=_IDLE_EXPIRY,

@@ -162,11 +162,11 @@ def test_a_deadline_ends_what_the_service_does_not(
     case: Case, serve: Serve, connect: Connect
 ) -> None:
     server = serve()
-    client = connect(server, deadline=0.5)
+    client = connect(server)
     client.synth("先说一句话")
     server.inject("stall", 9)
     started = time.monotonic()
-    outcomes = client.synth_many(texts(3), on_error="return")
+    outcomes = client.with_options(deadline=0.5).synth_many(texts(3), on_error="return")
     assert time.monotonic() - started < SOON
     assert {type(outcome.error) for outcome in outcomes} <= {DeadlineError, ReplyTimeout}
     assert all(isinstance(outcome.error, CosyError) for outcome in outcomes)
@@ -248,7 +248,7 @@ def test_a_text_without_a_turn_in_time_is_not_sent(
 def test_bulk_texts_wait_for_their_turn_for_longer_than_their_deadline(
     case: Case, serve: Serve, connect: Connect
 ) -> None:
-    client = connect(serve(), batch_size=1, rate=2.5, deadline=0.7)
+    client = connect(serve(), batch_size=1, rate=2.5, deadline=1.0)
     assert all(outcome.ok for outcome in client.synth_many(texts(4), on_error="return"))
 
 

@@ -55,7 +55,7 @@ def connect(server: Server, **settings: Any) -> CosyClient:
 
 def speak(server: Server, fault: str) -> list[Outcome]:
     # Throttled bulk work waits for its turn as long as it may.
-    settings = {**QUICK, "deadline": 0.5} if fault.startswith("throttle") else QUICK
+    settings = {**QUICK, "deadline": 1.0} if fault.startswith("throttle") else QUICK
     with connect(server, headers={"X-Cosy-Fault": fault}, **settings) as client:
         return client.synth_many(TEXTS[:2], on_error="return")
 
@@ -159,8 +159,12 @@ def test_a_fault_ends_as_its_named_error(server: Server, fault: str) -> None:
         assert error is not None
         ours = (cosy_sync.DeadlineError, cosy_sync.RefusedError)
         met = [each for each in (*error.attempts, error) if not isinstance(each, ours)]
-        # Of a service that throttles for longer than the deadline not every text was asked.
-        assert met or fault == "drip" or fault.startswith("throttle")
+        if fault.startswith("throttle"):
+            # Bulk work waits for its turn until its deadline, which may cut the last attempt; and
+            # not every text was asked.
+            met = [each for each in met if not getattr(each, "timed_out", False)]
+        else:
+            assert met or fault == "drip"
         assert all(isinstance(each, REFUSED[fault]) for each in met), met
 
 

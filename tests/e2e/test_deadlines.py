@@ -23,6 +23,7 @@ from cosy_sync import (
     TimeoutConfig,
     UnavailableError,
 )
+from cosy_sync.events import AttemptFinished
 from cosy_sync.testing import FakeClock, FakeService, Server
 
 # Only the deadline can end anything in time for the test.
@@ -179,7 +180,7 @@ def test_no_attempt_gets_more_than_what_is_left_and_no_wait_goes_beyond(
     assert given
     for left, *timeouts in given:
         assert left > 0
-        assert max(timeouts) <= left
+        assert max(timeouts) <= max(left, 0.001)  # a time-out of 0 would mean something else
     assert clock.now() <= start + deadline
 
 
@@ -187,10 +188,11 @@ def test_no_attempt_gets_more_than_what_is_left_and_no_wait_goes_beyond(
 def test_a_name_server_that_does_not_answer_keeps_no_call_beyond_its_deadline(
     monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    answers = threading.Event()
+    answers, waited_for = threading.Event(), threading.Event()
 
     def hang(*_: object, **__: object) -> list[object]:
-        answers.wait(20)
+        if not answers.wait(10):
+            waited_for.set()  # the call lasted as long as this
         raise socket.gaierror(socket.EAI_AGAIN, "no answer")
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
@@ -203,8 +205,61 @@ def test_a_name_server_that_does_not_answer_keeps_no_call_beyond_its_deadline(
             errors = [client.submit("我们的一句话").exception(20)]  # type: ignore[list-item]
         else:
             errors = [late(client)]
-        assert not answers.is_set()
+        assert not waited_for.is_set()
         assert all(isinstance(error, DeadlineError) for error in errors), errors
+
+
+@pytest.mark.parametrize("way", ["synth_many", "synth_iter"])
+def test_a_call_whose_name_server_hangs_takes_its_deadline_once(
+    monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    answers = threading.Event()
+    tried: list[AttemptFinished] = []
+
+    def hang(*_: object, **__: object) -> list[object]:
+        answers.wait(20)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    class Watcher:
+        def on_event(self, event: object) -> None:
+            if isinstance(event, AttemptFinished):
+                tried.append(event)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    endpoint = Endpoint("http://tts.example.com/v1", max_connections=2)
+    client = CosyClient(
+        endpoint, wire="openai", deadline=DEADLINE, timeouts=PATIENT, observers=[Watcher()]
+    )
+    texts = [f"第{number}句" for number in range(100)]
+    with client, contextlib.closing(Release(answers)):
+        if way == "synth_many":
+            outcomes = client.synth_many(texts, on_error="return")
+        else:
+            outcomes = list(client.synth_iter(texts))
+        assert not answers.is_set()
+    assert len(outcomes) == 100 and not any(outcome.ok for outcome in outcomes)
+    # Two at a time, and nothing after these; each text would have had a deadline of its own.
+    assert len(tried) <= 4
+    assert "tts.example.com/v1 has answered nothing for" in str(outcomes[-1].error)
+
+
+def test_a_call_whose_first_look_up_of_all_addresses_hangs_takes_its_deadline_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        answers.wait(20)  # each text with a deadline of its own would see the end of this
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    endpoint = Endpoint("http://tts.example.com/v1", max_connections=1, per_address=True)
+    times = TimeoutConfig(connect=0.2)
+    client = CosyClient(endpoint, wire="openai", deadline=DEADLINE, timeouts=times)
+    texts = [f"第{number}句" for number in range(200)]
+    with client, contextlib.closing(Release(answers)):
+        outcomes = client.synth_many(texts, on_error="return")
+    assert all("looking the service's name up" in str(outcome.error) for outcome in outcomes)
 
 
 class Release:

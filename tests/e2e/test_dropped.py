@@ -6,11 +6,12 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import pybreaker
 import pytest
 from lanes import eventually
 from test_processes import run
 
-from cosy_sync import Audio, CosyClient, VerifyConfig
+from cosy_sync import Audio, BreakerConfig, CosyClient, VerifyConfig
 from cosy_sync.events import Event
 from cosy_sync.server import Server, tone_wav
 
@@ -33,7 +34,7 @@ def test_dropped_clients_leave_no_thread_and_no_connection(server: Server) -> No
     eventually(lambda: server.stats()["connections_now"] == 0)
 
 
-@pytest.mark.parametrize("way", ["observer", "check", "callback"])
+@pytest.mark.parametrize("way", ["observer", "check", "callback", "listener", "storage"])
 def test_a_dropped_client_whose_hooks_hold_its_owner_leaves_nothing(
     server: Server, way: str
 ) -> None:
@@ -43,7 +44,19 @@ def test_a_dropped_client_whose_hooks_hold_its_owner_leaves_nothing(
             hooks: dict[str, Any] = {"observers": [self]} if way == "observer" else {}
             if way == "check":
                 hooks["verify"] = VerifyConfig(check=self.check)
+            if way == "listener":
+                hooks["breaker"] = BreakerConfig(listeners=[self])
+            if way == "storage":
+                hooks["breaker"] = BreakerConfig(storage=self.storage)
             self.client = CosyClient(server.url, **hooks)
+
+        def success(self, breaker: object, *_: object) -> None:
+            self.told += 1
+
+        failure = state_change = success
+
+        def storage(self, endpoint: str) -> pybreaker.CircuitMemoryStorage:
+            return pybreaker.CircuitMemoryStorage("closed")
 
         def on_event(self, event: Event) -> None:
             self.told += 1

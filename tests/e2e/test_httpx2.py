@@ -7,11 +7,20 @@ from types import ModuleType
 import httpx
 import pytest
 
-from cosy_sync import AuthError, ClosedError, ConfigError, ConnectError, CosyClient, CutError
+from cosy_sync import (
+    AuthError,
+    ClosedError,
+    ConfigError,
+    ConnectError,
+    CosyClient,
+    CutError,
+    RetryConfig,
+)
 from cosy_sync.server import Server, tone_wav
 
 httpx2 = pytest.importorskip("httpx2")
 LIBRARIES = [httpx, httpx2]
+ONCE = RetryConfig(max_retries=0)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +61,7 @@ def test_its_errors_become_ours(library: ModuleType) -> None:
         unheard.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unheard.getsockname()[1]}/batch"
         with (
-            CosyClient(url, http_client=library.Client, deadline=0.5) as client,
+            CosyClient(url, http_client=library.Client, retry=ONCE) as client,
             pytest.raises(ConnectError, match=r"cannot connect.*\(ConnectError\)"),
         ):
             client.synth("你好")
@@ -62,7 +71,7 @@ def test_its_errors_become_ours(library: ModuleType) -> None:
 
     with (
         library.Client(transport=library.MockTransport(cut)) as mock,
-        CosyClient("http://a.test/batch", http_client=mock, deadline=0.1) as client,
+        CosyClient("http://a.test/batch", http_client=mock, retry=ONCE) as client,
         pytest.raises(CutError, match="RemoteProtocolError"),
     ):
         client.synth("你好")

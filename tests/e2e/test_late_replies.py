@@ -128,3 +128,34 @@ def test_one_that_comes_while_the_connection_is_idle_is_never_read() -> None:
         assert sent.wait(10)
         assert client.synth(SECOND).data == tone_wav(SECOND)
         assert client.stats().bad_audio == {}
+
+
+@pytest.mark.parametrize("way", ["ours", "their client on our transport"])
+def test_without_its_id_the_connection_is_not_used_for_the_texts_that_follow(way: str) -> None:
+    # The engine never says the same twice, so that only the first reply out of place can be told.
+    said: dict[bytes, str] = {}
+
+    def speak(peer: Peer, which: int = -1) -> None:
+        text = json.loads(peer.requests[which].partition(b"\r\n\r\n")[2])["input"]
+        sound = tone_wav(text, voice=f"voice {len(said)}")
+        said[sound] = text
+        peer.sock.sendall(reply(sound, "Content-Type: audio/wav"))
+
+    def again(peer: Peer) -> None:
+        peer.sock.sendall(reply(next(iter(said)), "Content-Type: audio/wav"))
+
+    def behind(peer: Peer) -> None:
+        speak(peer, -2)
+
+    shifted = [READ, speak, READ, again, *(READ, behind) * 6, HOLD]
+    texts = [FIRST, SECOND, "第三句话又在别处说", "第四句话没有地方说"]
+    client = ways()[way]()
+    with (
+        Scripted(shifted, [*(READ, speak) * 6, HOLD]) as service,
+        CosyClient(service.url, wire="openai", http_client=client) as made,
+    ):
+        assert [said[bytes(made.synth(text).data)] for text in texts] == texts
+        assert made.stats().bad_audio == {"identical": 1}
+        assert [len(requests) for requests in service.requests] == [2, 3]
+    if client is not None:
+        client.close()

@@ -14,7 +14,6 @@ from picky import PAGE, SPEAK, Choice, Picky, Refusal, after, said
 
 from cosy_sync import (
     AuthError,
-    BadRequestError,
     BillingError,
     BreakerConfig,
     CosyClient,
@@ -69,18 +68,6 @@ def test_strangers_who_share_a_batch_do_not_share_a_refusal(status: int) -> None
         errors = submitted(speaker, texts)
         assert max(service.sizes) > 1
     assert [number for number, error in enumerate(errors) if error is not None] == [41]
-
-
-@pytest.mark.parametrize(
-    ("answer", "kind"), [(PAGE, AuthError), (said(400, message="voice missing"), BadRequestError)]
-)
-def test_strangers_who_are_all_refused_cost_a_few_requests(
-    answer: Refusal, kind: type[Exception]
-) -> None:
-    with Picky(lambda texts: answer) as service, client(service, "batch") as speaker:
-        errors = submitted(speaker, TEXTS[:60])
-        assert {type(error) for error in errors} == {kind}
-        assert len(service.calls) <= 30
 
 
 @pytest.mark.parametrize("wire", ["batch", "openai"])

@@ -636,6 +636,25 @@ def test_a_call_that_fails_after_messages_has_its_status_at_its_end(sender: Send
         assert headers == {"grpc-status": "13", "grpc-message": "why"}
 
 
+@pytest.mark.parametrize(
+    ("status", "most"),
+    [("UNAUTHENTICATED", 6), ("PERMISSION_DENIED", 9), ("FAILED_PRECONDITION", 29)],
+)
+def test_what_every_text_is_refused_with_ends_a_call_after_a_few(status: str, most: int) -> None:
+    calls = itertools.count()
+
+    def refuse(_request: Any, context: Any) -> Iterator[bytes]:
+        next(calls)
+        context.abort(grpc.StatusCode[status], "no")
+        yield b""
+
+    with official(refuse) as url, client_of(url) as client:
+        texts = [f"第{number}句" for number in range(1_000)]
+        outcomes = client.synth_many(texts, on_error="return")
+    assert not any(outcome.ok for outcome in outcomes)
+    assert next(calls) <= most
+
+
 def test_a_stream_that_breaks_off_tells_why_and_what_was_heard() -> None:
     text = "一句不该被别人看到的话"
     sound = tone_wav(text)[44:]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from scripted import CHUNKED, HOLD, READ, Peer, Scripted
@@ -43,14 +47,29 @@ def test_a_big_job_is_spoken_whole_though_all_at_once_it_would_take_longer_than_
 ) -> None:
     # Fifty batches that take 0.15 s each, two at a time: 3.75 s of work.
     with Server(latency=0, text_latency=0.15 / 64, workers=2, rps=0, max_connections=0) as server:
-        timeouts = TimeoutConfig(first_byte=1.0)
-        # A reply that waits for room, up to 2 s, would use up so short a deadline.
+        timeouts = TimeoutConfig(first_byte=1.5)
+        # A reply that waits for room, up to 3 s, would use up so short a deadline.
         limits = LimitConfig(max_bytes_waiting=1 << 30)
-        with CosyClient(server.url, deadline=2.0, timeouts=timeouts, limits=limits) as client:
+        with CosyClient(server.url, deadline=3.0, timeouts=timeouts, limits=limits) as client:
             outcomes = speak(client)
             assert [outcome.error for outcome in outcomes] == [None] * len(TEXTS)
             assert client.stats().retries == 0
         assert server.stats()["requests"] == 50
+
+
+def test_the_command_speaks_a_big_job_whole_though_its_last_replies_come_late(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS[:1_600]), "utf-8")
+    command = [sys.executable, "-m", "cosy_sync", "synth", "--no-progress"]
+    command += ["-f", str(tmp_path / "texts.txt"), "-o", str(tmp_path / "out")]
+    environment = {**os.environ, "COSY_SYNC_TIMEOUTS_FIRST_BYTE": "0.7"}
+    # 1.9 s of work, all of which fits on the connections at once.
+    with Server(latency=0, text_latency=0.15 / 64, workers=2, rps=0, max_connections=0) as server:
+        command += ["--url", server.url]
+        done = subprocess.run(command, env=environment, capture_output=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "out").glob("*.wav"))) == 1_600
 
 
 def test_a_service_that_stalls_in_the_middle_opens_the_breaker_though_few_requests_wait() -> None:

@@ -160,7 +160,7 @@ def test_a_slow_listener_hears_everything() -> None:
     wire = HEAD + b"".join(chunk(sound[at : at + half]) for at in (0, half)) + LAST
     with Scripted([READ, wire, HOLD]) as server:
         times = TimeoutConfig(idle=0.2)
-        with CosyClient(server.url, wire="drip", timeouts=times, deadline=0.5) as client:
+        with CosyClient(server.url, wire="drip", timeouts=times, deadline=0.9) as client:
             stream = client.stream(text)
             heard = next(stream)
             threading.Event().wait(1.0)  # longer than any of them

@@ -51,7 +51,7 @@ def test_a_fault_of_the_whole_reply_ends_as_its_named_error(server, fault, kind)
     slow = {"timeouts": TimeoutConfig(first_byte=20), "deadline": 30.0}
     settings = slow if fault == "gzip-bomb" else {}
     if fault.startswith("throttle"):  # bulk work waits for its turn as long as it may
-        settings = {"deadline": 0.5}
+        settings = {"deadline": 1.0}
     outcomes = speak(server, fault, **settings)
     assert len(outcomes) == len(TEXTS)
     for index, outcome in enumerate(outcomes):

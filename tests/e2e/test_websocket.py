@@ -213,6 +213,7 @@ class TestOneTask:
         assert head.startswith("GET /batch HTTP/1.1\r\n")
         assert "Authorization: Bearer secret\r\n" in head
         assert "permessage-deflate" not in head
+        assert head.count("\r\nUser-Agent: cosy-sync/") == head.lower().count("user-agent:") == 1
 
     @pytest.mark.parametrize("size", [125, 126, 65_535, 65_536, 300_000])
     def test_frames_of_any_size(self, carrier: WebSocketCarrier, size: int) -> None:

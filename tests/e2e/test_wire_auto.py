@@ -39,6 +39,8 @@ def test_the_key_goes_to_the_given_host_alone() -> None:
     assert first.startswith(b"GET /speak/openapi.json HTTP/1.1\r\n")
     assert second.startswith(b"GET /speak/v1/models HTTP/1.1\r\n")
     assert b"\r\nAuthorization: Bearer sk-1\r\n" in first
+    for request in (first, second):
+        assert request.count(b"\r\nUser-Agent: cosy-sync/") == 1
 
 
 def test_a_silent_service_is_not_waited_for_long() -> None:

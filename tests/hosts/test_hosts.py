@@ -136,13 +136,11 @@ def test_a_task_host_speaks_each_tasks_own_text(name: str, tts: Server, redis_se
     command = [needs("celery"), "-A", "celery_app", "worker", *TASKS[name]]
     command += ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
     app = celery.Celery("speech", broker=redis_server.url, backend=redis_server.url)
-    # Celery's own gevent pool does some five tasks a second.
-    calls = CALLS if "gevent" not in name else CALLS // 10
     try:
         with host(command, tts, BROKER_URL=redis_server.url):
-            sent = [app.send_task("celery_app.speak", [number]) for number in range(calls)]
+            sent = [app.send_task("celery_app.speak", [number]) for number in range(CALLS)]
             answers = [each.get(timeout=240) for each in sent]
     finally:
         app.close()
-    assert sum(texts for _, texts, _ in answers) == 2 * calls
+    assert sum(texts for _, texts, _ in answers) == 2 * CALLS
     assert sum(wrong for _, _, wrong in answers) == 0

@@ -1,10 +1,12 @@
 """The face: what goes in, what comes out, views, counters, closing."""
 
+import itertools
+import math
 import pickle
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 import httpx
@@ -17,6 +19,8 @@ from cosy_sync import (
     ConfigError,
     CosyClient,
     Endpoint,
+    LimitConfig,
+    OverloadConfig,
     RetryConfig,
     VerifyConfig,
     Voice,
@@ -667,3 +671,144 @@ def test_grpc_under_gevents_patches_is_refused_with_the_reason(
     with pytest.raises(ConfigError, match=r"'runtime_grpc' blocks gevent's hub.*runtime_http"):
         CosyClient("grpc://tts.test:50000", wire="runtime_grpc", voice="中文女")
     CosyClient("http://tts.test:50000", wire="runtime_http", voice="中文女").close()
+
+
+# -- no rate limit --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [None, math.inf])
+def test_no_rate_is_no_limit(service, rate) -> None:
+    endpoint = Endpoint(URL, rate=rate)
+    assert "rate=inf" in repr(endpoint) and endpoint.rate_limit == math.inf
+    limits = LimitConfig(rate=rate)
+    with CosyClient(endpoint, http_client=httpx.Client(transport=service), limits=limits) as client:
+        texts = sentences(300)
+        assert len(client.with_options(batch_size=1).synth_many(texts)) == 300
+        assert client.stats().limits[URL][0] == math.inf
+        assert client._core.engine().cluster._common is None
+
+
+def test_without_a_rate_limit_429s_lower_the_requests_in_flight(service) -> None:
+    service.fail(429, times=40)
+    endpoint = Endpoint(URL, rate=None)
+    retry = RetryConfig(max_retries=0, outlast=0)
+    client = CosyClient(endpoint, http_client=httpx.Client(transport=service), retry=retry)
+    with client:
+        client.with_options(batch_size=1).synth_many(sentences(30), on_error="return")
+        rate, in_flight = client.stats().limits[URL]
+    assert rate == math.inf and in_flight < 6
+
+
+@pytest.mark.parametrize("rate", [0, -1.0, -math.inf, math.nan, "fast", True])
+def test_a_rate_that_cannot_be_is_refused_with_the_word_for_none(rate) -> None:
+    with pytest.raises(ConfigError, match="rate: must be a number above 0, or None for no limit,"):
+        Endpoint(URL, rate=rate)
+    with pytest.raises(ConfigError, match="rate: must be a number above 0, or None for no limit,"):
+        LimitConfig(rate=rate)
+
+
+# -- how far an endless input is read ahead -------------------------------------------------------
+
+
+class Source:
+    """Texts without end; `ahead` is how many were pulled and are not taken, at most."""
+
+    def __init__(self, texts: Callable[[int], str] = lambda number: f"第{number}句话") -> None:
+        self.texts = texts
+        self.pulled = self.taken = self.ahead = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            self.pulled += 1
+            self.ahead = max(self.ahead, self.pulled - self.taken)
+            yield self.texts(self.pulled - 1)
+
+    def take(self, outcomes: Iterator[cosy_sync.Outcome], count: int) -> None:
+        for outcome in itertools.islice(outcomes, count):
+            assert outcome.index == self.taken
+            assert outcome.ok or isinstance(outcome.error, cosy_sync.InvalidTextError)
+            self.taken += 1
+
+
+def test_an_endless_input_is_read_no_further_than_what_can_be_in_flight(client) -> None:
+    class Idle:
+        """Workers that never come."""
+
+        contended = False
+
+        def submit(self, work: object) -> None:
+            pass
+
+    source = Source()
+    checked = cosy_sync.texts.check_texts(source, 5_000)
+    call = client._core.engine().run_many(checked, client._bulk, lazy=True)
+    call._executor = Idle()
+    call._send_more()
+    start = OverloadConfig().start
+    assert start < 50 // 8  # the requests in flight that an endpoint begins with
+    assert 6 * 64 <= source.pulled <= 768
+
+
+def test_one_outcome_that_is_taken_costs_no_more_than_the_docstring_says(client, service) -> None:
+    source = Source()
+    outcomes = client.synth_iter(source)
+    source.take(outcomes, 1)
+    outcomes.close()
+    assert source.pulled <= 768 and sum(map(len, service.calls)) <= 768
+    assert "768 texts at the start" in CosyClient.synth_iter.__doc__.replace("\n        ", " ")
+
+
+@pytest.mark.parametrize("serial", [False, True])
+@pytest.mark.parametrize("size", [1, 8])
+@pytest.mark.parametrize("read_ahead", [1, 3, 8, 50])
+def test_read_ahead_bounds_the_texts_that_are_pulled_before_they_are_taken(
+    service, read_ahead, size, serial
+) -> None:
+    source = Source(lambda number: "" if number % 7 == 5 else f"第{number}句话")
+    http_client = httpx.Client(transport=service)
+    with CosyClient(URL, http_client=http_client, batch_size=size, serial=serial) as client:
+        outcomes = client.synth_iter(source, read_ahead=read_ahead)
+        source.take(outcomes, 200)
+        outcomes.close()
+    # The generator goes on with the next one only after it was asked: the last counts as taken.
+    assert source.ahead <= read_ahead
+
+
+def test_a_slow_text_does_not_let_more_be_read_than_read_ahead(service) -> None:
+    source, release = Source(), threading.Event()
+
+    def last(request: httpx.Request) -> httpx.Response:
+        # The first text's request ends only when all the others that may be read were sent.
+        assert release.wait(20)
+        return FakeService.speak(["第0句话"])
+
+    class Counting(FakeService):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            response = super().handle_request(request)
+            if len(self.calls) >= 20:
+                release.set()
+            return response
+
+    service = Counting().answer(last)
+    with CosyClient(URL, http_client=httpx.Client(transport=service), batch_size=1) as client:
+        outcomes = client.synth_iter(source, read_ahead=20)
+        source.take(outcomes, 1)
+        assert source.pulled == 20
+        source.take(outcomes, 60)
+        outcomes.close()
+    assert source.ahead <= 20
+
+
+def test_batches_stay_whole_where_the_reading_ahead_is_bounded(service) -> None:
+    source = Source(lambda number: "前方路口请左转")
+    with CosyClient(URL, http_client=httpx.Client(transport=service), batch_size=8) as client:
+        outcomes = client.synth_iter(source, read_ahead=24)
+        source.take(outcomes, 240)
+        outcomes.close()
+    assert {len(texts) for texts in service.calls} == {8}
+
+
+@pytest.mark.parametrize("given", [0, -1, 2.0, True, "10"])
+def test_a_read_ahead_that_cannot_be_is_refused(client, given) -> None:
+    with pytest.raises(ConfigError, match="read_ahead: must be a whole number of texts above 0"):
+        client.synth_iter(["你好"], read_ahead=given)

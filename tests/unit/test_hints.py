@@ -56,6 +56,11 @@ def client():
         ("rps", "Endpoint(url, rate=...)"),
         ("volume", "extra={'volume': ...}"),
         ("callback", "submit(text, callback=...)"),
+        ("backoff", "retry=RetryConfig(base=...)"),
+        ("backoff_factor", "retry=RetryConfig(base=...)"),
+        ("retry_policy", "retry=RetryConfig(max_retries=...)"),
+        ("keepalive_expiry", "pool=PoolConfig(idle_expiry=...)"),
+        ("user_agent", "headers={'User-Agent': ...}"),
     ],
 )
 def test_a_name_of_another_client_is_told_ours(client, name: str, advice: str) -> None:
@@ -150,7 +155,26 @@ def test_a_setting_is_not_changed_by_an_assignment(client, name: str) -> None:
     assert client.synth("你好").duration > 0
 
 
-def test_a_client_takes_other_attributes_as_before(client, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("url", r"make another client: CosyClient\(url\)"),
+        ("wire", r"make another client: CosyClient\(url, wire=\.\.\.\)"),
+        ("observers", r"make another client: CosyClient\(url, observers=\.\.\.\)"),
+        ("max_retries", r"retry=RetryConfig\(max_retries=\.\.\.\)"),
+        ("rate", r"Endpoint\(url, rate=\.\.\.\)"),
+        ("voise", r"did you mean voice\?"),
+        ("owner", "in a subclass"),
+    ],
+)
+def test_an_attribute_that_would_do_nothing_is_refused(client, name: str, advice: str) -> None:
+    for each in (client, client.with_options(deadline=9)):
+        with pytest.raises(ConfigError, match=rf"^{name}: .*{advice}"):
+            setattr(each, name, "x")
+        assert not hasattr(each, name)
+
+
+def test_a_subclass_takes_attributes_of_its_own(client, monkeypatch) -> None:
     class Own(CosyClient):
         timeout = 0
 
@@ -168,7 +192,7 @@ def test_an_endless_deadline_is_told_that_it_must_be_finite(client) -> None:
     for wrong in (
         lambda: CosyClient(URL, deadline=float("inf")),
         lambda: client.with_options(deadline=float("inf")),
-        lambda: Endpoint(URL, rate=float("inf")),
+        lambda: Endpoint(URL, weight=float("inf")),
         lambda: load_config(None, {}, {"COSY_SYNC_DEADLINE": "inf"}),
         lambda: client.synth_many(["你好"], within=float("inf")),
     ):

@@ -1,9 +1,11 @@
 """Calls that end early: what was finished comes along, and what was taken is given back."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
+from interrupts import interrupt_entry
 from lanes import eventually
 
 import cosy_sync
@@ -115,3 +117,33 @@ def test_a_lazy_call_that_is_dropped_takes_no_lock_where_it_is_dropped(client) -
         outcomes.close()  # type: ignore[attr-defined]
     eventually(lambda: gate._permits.used == 0)
     assert tenant.synth("你好，世界").duration > 0
+
+
+HAND_OVERS: dict[str, Callable[[CosyClient], object]] = {
+    "synth": lambda client: client.synth("你好，世界"),
+    "synth_many": lambda client: client.synth_many(TEXTS[:12]),
+    "synth_iter": lambda client: list(client.synth_iter(TEXTS[:12])),
+    "submit": lambda client: client.submit("你好，世界").result(10),
+}
+
+
+@pytest.mark.parametrize("way", HAND_OVERS)
+def test_ctrl_c_inside_a_hand_over_to_a_worker_keeps_no_lock(way: str) -> None:
+    number = 0
+    while True:
+        number += 1
+        http_client = httpx.Client(transport=FakeService())
+        client = CosyClient(URL, http_client=http_client, batch_size=2)
+        more = interrupt_entry(number, lambda: HAND_OVERS[way](client))  # noqa: B023
+        spoken = threading.Event()
+
+        def speak() -> None:
+            HAND_OVERS[way](client)  # noqa: B023
+            client.synth_many(TEXTS)  # noqa: B023
+            spoken.set()  # noqa: B023
+
+        threading.Thread(target=speak, daemon=True).start()
+        assert spoken.wait(10), f"lock {number}"
+        client.close(1)
+        if not more:
+            break

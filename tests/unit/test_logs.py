@@ -111,3 +111,26 @@ def test_what_this_machine_is_out_of_is_a_warning_that_names_the_limit(
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "ulimit -n: 64" in record.getMessage() and "at most 40" in record.getMessage()
+
+
+def test_a_lasting_lack_is_a_warning_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    clock = FakeClock()
+    observer = LogObserver(clock.now)
+
+    def lack(endpoint: str, resource: str) -> LimitsLowered:
+        return LimitsLowered(endpoint, 100.0, 40, cosy_sync.ResourceError("-", resource=resource))
+
+    def warnings() -> int:
+        return [record.levelno for record in caplog.records].count(logging.WARNING)
+
+    caplog.set_level(logging.DEBUG, "cosy_sync")
+    for _ in range(59):
+        observer.on_event(lack("http://a.test/", "descriptors"))
+        clock.advance(1.0)
+    assert warnings() == 1 and len(caplog.records) == 59
+    observer.on_event(lack("http://a.test/", "ports"))  # another state
+    observer.on_event(lack("http://b.test/", "descriptors"))
+    assert warnings() == 3
+    clock.advance(1.0)
+    observer.on_event(lack("http://a.test/", "descriptors"))
+    assert warnings() == 4

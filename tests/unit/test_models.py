@@ -122,6 +122,16 @@ def test_an_outcomes_repr_does_not_show_its_text() -> None:
     assert "秘密" not in repr(Outcome(0, "秘密"))
 
 
+def test_an_outcomes_result_is_its_audio_or_raises_its_error() -> None:
+    good = Outcome(0, "a", wav_audio())
+    assert good and good.ok and good.result() is good.audio
+    bad = Outcome(1, "b", None, errors.ClosedError("x"))
+    assert not bad and not bad.ok
+    with pytest.raises(errors.ClosedError) as caught:
+        bad.result()
+    assert caught.value is bad.error
+
+
 ERRORS = [
     getattr(errors, name)
     for name in errors.__all__

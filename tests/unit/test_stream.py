@@ -647,22 +647,22 @@ def test_a_stream_that_ended_is_dropped_without_a_word(client, net) -> None:
 
 
 def test_the_tenants_place_is_held_until_the_end(make, net) -> None:
-    client = make(deadline=0.05, max_in_flight=1, tenant="team")
+    client = make(max_in_flight=1, tenant="team")
     net.script(SOUND[:1000], SOUND[1000:])
     stream = client.stream(TEXT)
     with pytest.raises(DeadlineError, match="one of the tenant's 1 places"):
-        client.stream(TEXT)
+        client.with_options(deadline=0.05).stream(TEXT)
     list(stream)
     net.script(SOUND)
     client.stream(TEXT).close()
 
 
 def test_the_connection_is_held_until_the_end(make, net) -> None:
-    client = make(Endpoint(URL, max_connections=1), deadline=0.05)
+    client = make(Endpoint(URL, max_connections=1))
     net.script(SOUND[:1000], SOUND[1000:])
     stream = client.stream(TEXT)
     with pytest.raises(DeadlineError, match="a free connection"):
-        client.stream(TEXT)
+        client.with_options(deadline=0.05).stream(TEXT)
     stream.close()
     net.script(SOUND)
     client.stream(TEXT).close()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from websockets.frames import Frame
     from websockets.server import ServerProtocol
 
-    from ..delivery import Outlet
+    from ..replies import Outlet
     from ..service import Service
 
 PATHS = ("/api-ws/v1/inference", "/api-ws/v1/inference/")

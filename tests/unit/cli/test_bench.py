@@ -60,6 +60,11 @@ def bench(*argv: str) -> int:
     return main(["bench", *argv])
 
 
+def test_a_bench_without_a_rate_limit_is_refused_by_its_option(capsys: Captured) -> None:
+    assert bench("--url", NOWHERE, "--rate", "inf") != 0
+    assert "--rate: a bench must know how many requests it may send" in capsys.readouterr().err
+
+
 # -- before anything is sent --------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from cosy_sync import ConnectError, CosyClient, Outcome, Timing
 from cosy_sync.cli import demo_server, main
 from cosy_sync.cli.checkup import check_files
 from cosy_sync.cli.corpus import load_sentences
-from cosy_sync.cli.demo import Results
+from cosy_sync.cli.demo_results import Results
 from cosy_sync.cli.demo_server import DemoServer, run_server
 from cosy_sync.cli.demo_table import page_of, rows_of, summary_of, table_of
 from cosy_sync.cli.exits import Stop

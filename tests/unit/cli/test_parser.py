@@ -31,6 +31,11 @@ from cosy_sync.cli import main
         (["--redis-url", "x"], "set the variable COSY_SYNC_SHARING_REDIS_URL"),
         (["--no-verify-tls"], "set the variable COSY_SYNC_POOL_VERIFY_TLS"),
         (["--no-verify"], "for certificates write COSY_SYNC_POOL_VERIFY_TLS=false"),
+        (["--conn", "3"], "--conn: no such option; did you mean --connections?"),
+        (["--dead=3"], "--dead: no such option; did you mean --deadline?"),
+        (["--s", "3"], "did you mean --sample-rate or --speed?"),
+        (["--backoff", "3"], "set the variable COSY_SYNC_RETRY_BASE"),
+        (["--gzip", "3"], "set the variable COSY_SYNC_BATCH_GZIP_ABOVE"),
         (["--xyzzy"], "--xyzzy: no such option; the usage above names them all"),
     ],
 )
@@ -50,6 +55,9 @@ def test_a_mistyped_option_is_told_the_right_one(
         (["bench", "--max-txets", "3"], "did you mean --max-texts?"),
         (["demo", "--enigne", "tone"], "did you mean --engine?"),
         (["serve", "--prot", "80"], "did you mean --port?"),
+        (["serve", "--po", "80"], "did you mean --port?"),
+        (["demo", "--eng", "tone"], "did you mean --engine?"),
+        (["bench", "--conn", "3"], "did you mean --connections?"),
     ],
 )
 def test_every_command_has_its_own_usage(

@@ -653,3 +653,11 @@ def test_texts_have_one_number_everywhere(url: str, capsys: Captured) -> None:
     assert "cosy-sync: text 3 #" in captured.err and "text 2" not in captured.err
     lines = [json.loads(line) for line in captured.out.splitlines()]
     assert lines[2]["index"] == 3 and lines[1]["file"] == "out/0002.wav"
+
+
+def test_what_ends_a_command_has_that_number_in_its_traceback_too(
+    url: str, capsys: Captured
+) -> None:
+    assert synth("--url", f"{url}/nothing-here", "你好", "-o", "out", "-v") == 3
+    error = capsys.readouterr().err
+    assert "[text 1, #" in error and "[text 0" not in error

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import pytest
 
 from cosy_sync import ClientConfig, Endpoint
 from cosy_sync.engine.admission import Entry
-from cosy_sync.engine.job import Job, Stop
+from cosy_sync.engine.job import ENDLESS, Job, Stop
 from cosy_sync.engine.station import Station
-from cosy_sync.errors import ClosedError
+from cosy_sync.errors import ClosedError, DeadlineError
 from cosy_sync.events import Event
 from cosy_sync.models import Utterance
 from cosy_sync.policies import Deadline
@@ -22,9 +23,10 @@ class Rig:
 
     def __init__(self, rate: float = 100.0) -> None:
         self.clock = FakeClock()
+        self.silent_since = math.inf
         endpoint = Endpoint("http://tts.test/batch", rate=rate)
         self.station = Station(endpoint, ClientConfig(), self, self.clock)
-        self.entry = Entry(None, self.clock)
+        self.entry = Entry(None, self.clock, lambda: self.silent_since)
 
     def on_event(self, event: Event) -> None:
         pass
@@ -69,3 +71,45 @@ def test_who_is_cancelled_while_waiting_for_a_turn_keeps_no_place(rate: float) -
     with pytest.raises(ClosedError):
         rig.entry.wait(rig.job(stop), rig.station)
     assert rig.station.slots.used == 0
+
+
+class TestSilentService:
+    """Bulk texts that wait for a place while their service answers nothing."""
+
+    def job(self, rig: Rig) -> Job:
+        now = rig.clock.now()
+        job = Job(
+            [Utterance(0, "好")], Deadline(now, 60.0), interactive=False, tenant="", stop=Stop()
+        )
+        job.queue_deadline = ENDLESS
+        job.take_up(job.deadline, now, now, rig.silent_since)
+        return job
+
+    def test_who_has_waited_for_a_whole_deadline_is_told_of_its_silence(self) -> None:
+        rig = Rig()
+        rig.silent_since = rig.clock.now()
+        rig.station.silence.ask("another", rig.clock.now())
+        job = self.job(rig)
+        rig.clock.advance(60.0)
+        with pytest.raises(DeadlineError, match=r"has answered nothing for 60\.0 s") as caught:
+            rig.entry.wait(job, rig.station)
+        assert caught.value.endpoint == rig.station.label
+        assert caught.value.phase == "waiting for its turn"
+        assert rig.station.slots.used == 0
+
+    def test_who_gets_a_place_late_has_the_rest_of_the_time(self) -> None:
+        rig = Rig()
+        began = rig.silent_since = rig.clock.now()
+        job = self.job(rig)
+        rig.clock.advance(50.0)
+        rig.entry.wait(job, rig.station)
+        assert job.deadline.at == began + 60.0
+
+    def test_an_answer_gives_it_all_of_its_time(self) -> None:
+        rig = Rig()
+        rig.silent_since = rig.clock.now()
+        job = self.job(rig)
+        rig.clock.advance(100.0)
+        rig.silent_since = math.inf
+        rig.entry.wait(job, rig.station)
+        assert rig.station.slots.used == 1

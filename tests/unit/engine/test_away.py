@@ -19,10 +19,17 @@ from cosy_sync.audio import Verifier
 from cosy_sync.engine.attempt import Attempter
 from cosy_sync.engine.budget import Permits
 from cosy_sync.engine.caller import Caller
-from cosy_sync.engine.job import Job, Stop
+from cosy_sync.engine.job import ENDLESS, Job, Stop
 from cosy_sync.engine.sizes import ReplyBounds
 from cosy_sync.engine.station import Station
-from cosy_sync.errors import ConnectError, CosyError, CutError, server_error
+from cosy_sync.errors import (
+    ConnectError,
+    CosyError,
+    CutError,
+    DeadlineError,
+    ReplyTimeout,
+    server_error,
+)
 from cosy_sync.events import BreakerChanged, Event
 from cosy_sync.messages import Payload, Reply, Request
 from cosy_sync.models import Utterance, wav_header
@@ -79,10 +86,13 @@ class Play:
         if isinstance(event, BreakerChanged):
             self.states.append(event.new)
 
-    def post(self, request: Request, *_: object) -> Reply:
+    def post(self, request: Request, left: float, *_: object) -> Reply:
         self.sent.append(self.age)
         began = self.age
         error = self.fault(began, request.body.decode())
+        if isinstance(error, ReplyTimeout):
+            self.world.sleep(min(left, 30.0))
+            raise error.with_details()
         self.world.sleep(0.01 if error else self.latency)
         error = error or self.fault(self.age, request.body.decode())
         if error is not None:  # or it died with the request in flight
@@ -95,6 +105,12 @@ class Play:
     def elsewhere(self, *_: object) -> bool:
         return False
 
+    def silent_since(self) -> float:
+        return self.station.silence.since
+
+    def went_silent(self, deadline: Deadline, now: float) -> CosyError:
+        return self.station.went_silent(deadline, now)
+
     def caller(self, kind: int = 0) -> Caller:
         config = ClientConfig(verify=Verify(enabled=False))
         attempter = Attempter(
@@ -102,6 +118,7 @@ class Play:
             sender=self,  # type: ignore[arg-type]
             memory=Permits(1 << 30),
             connections=None,
+            silent_since=self.silent_since,
             bounds=ReplyBounds(config),
             verifier=Verifier(config.verify),
             observer=self,
@@ -126,6 +143,20 @@ class Play:
         for _ in range(workers):
             self.world.start(START, work)
 
+    def bulk(self, name: str, texts: Sequence[str], workers: int, at: float = 0.0) -> None:
+        """Speak texts as one call of many does, from that instant on."""
+        waiting, caller, began = list(texts), self.caller(), START + at
+
+        def work() -> None:
+            while waiting:
+                job = self.make(waiting.pop(0), 60.0, interactive=False)
+                job.queue_deadline, now = ENDLESS, self.world.now()
+                job.take_up(Deadline(now, 60.0), now, began, self.silent_since())
+                self.run(name, caller, job)
+
+        for _ in range(workers):
+            self.world.start(began, work)
+
     def visitors(self, name: str, rate: float, seconds: float, kind: int = 0) -> None:
         """Speak single texts evenly, interactively."""
         caller = self.caller(kind)
@@ -137,13 +168,18 @@ class Play:
     def call(
         self, name: str, caller: Caller, text: str, deadline: float, interactive: bool
     ) -> None:
-        job = Job(
+        self.run(name, caller, self.make(text, deadline, interactive))
+
+    def make(self, text: str, deadline: float, interactive: bool) -> Job:
+        return Job(
             [Utterance(0, text)],
             Deadline(self.world.now(), deadline),
             interactive=interactive,
             tenant="",
             stop=Stop(),
         )
+
+    def run(self, name: str, caller: Caller, job: Job) -> None:
         caller.run(job)
         self.errors.setdefault(name, []).append(job.outcomes[0].error)
         self.ended = self.age
@@ -315,3 +351,70 @@ def test_a_throttled_bulk_call_loses_nothing_and_keeps_most_of_the_services_rate
     assert play.good("bulk") == count
     assert play.ended < 30 * 1.5
     assert len(play.sent) < 2.5 * count
+
+
+MUTE = ReplyTimeout("the server did not answer", phase="first byte")
+
+
+@pytest.mark.parametrize("error", [*ERRORS.values(), MUTE], ids=[*ERRORS, "mute"])
+def test_a_large_call_to_a_dead_service_takes_its_deadline_once(staged, error) -> None:
+    play = staged(lambda age, text: error)
+    play.bulk("bulk", texts(2_000), 50)
+    play.world.run()
+    assert play.good("bulk") == 0 and len(play.errors["bulk"]) == 2_000
+    assert play.ended < 61.0
+    late = [each for each in play.errors["bulk"] if "has answered nothing" in str(each)]
+    assert len(late) > 1_500 and all(isinstance(each, DeadlineError) for each in late)
+    assert all(each.endpoint == play.station.label for each in late)
+    assert f" s (the latest failure: {error.message}): is it up" in late[0].message
+
+
+@pytest.mark.parametrize("error", [*ERRORS.values(), MUTE], ids=[*ERRORS, "mute"])
+def test_a_call_whose_service_dies_ends_a_deadline_after_the_last_answer(staged, error) -> None:
+    play = staged(lambda age, text: error if age >= 5.0 else None)
+    play.bulk("bulk", texts(3_000), 20)
+    play.world.run()
+    assert play.good("bulk") > 200
+    assert 64.0 < play.ended < 66.5
+
+
+@pytest.mark.parametrize("error", ERRORS.values(), ids=list(ERRORS))
+@pytest.mark.parametrize(("began", "ended"), [(0.0, 4.0), (0.0, 50.0), (10.0, 40.0)])
+def test_an_outage_shorter_than_the_deadline_costs_a_large_call_nothing(
+    staged, error, began, ended
+) -> None:
+    play = staged(away(began, ended, error))
+    play.bulk("bulk", texts(2_000), 50)
+    play.world.run()
+    assert play.good("bulk") == 2_000
+
+
+def test_a_service_that_is_only_slow_loses_no_text_however_long_they_wait(staged) -> None:
+    """Each request of a service with one worker takes 20 s, and 60 texts wait for 20 minutes."""
+    free_at = [0.0]
+
+    def serve(age: float, text: str) -> None:
+        if text in asked:
+            return None
+        asked.add(text)
+        free_at[0] = max(age, free_at[0]) + 20.0
+        play.world.sleep(free_at[0] - age)
+        return None
+
+    asked: set[str] = set()
+    play = staged(serve, latency=0.0)
+    play.station.slots.resize(1)
+    play.bulk("bulk", texts(60), 50)
+    play.world.run()
+    assert play.good("bulk") == 60 and play.ended == pytest.approx(1200.0, abs=20.0)
+
+
+def test_a_call_that_comes_to_a_service_that_has_been_dead_for_long_has_its_whole_deadline(
+    staged,
+) -> None:
+    play = staged(lambda age, text: REFUSED if age < 130.0 else None)
+    play.bulk("early", texts(300), 50)
+    play.bulk("late", texts(300), 50, at=100.0)
+    play.world.run()
+    assert play.good("early") == 0
+    assert play.good("late") == 300

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from lanes import eventually
 
 import cosy_sync.engine.backlog as backlog_module
 from cosy_sync.engine.backlog import Backlog
@@ -30,7 +30,7 @@ class Crowd:
         thread = threading.Thread(target=self._enter, args=(first,))
         thread.start()
         self._stack.callback(thread.join)
-        wait_until(lambda: self.waiting > before or first in self.came)
+        eventually(lambda: self.waiting > before or first in self.came)
 
     @property
     def waiting(self) -> int:
@@ -54,19 +54,12 @@ def crowd(backlog: Backlog) -> Iterator[Crowd]:
         backlog.give_up()
 
 
-def wait_until(condition) -> None:
-    limit = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.001)
-
-
 def test_those_who_wait_come_in_by_the_order_of_their_texts(backlog: Backlog, crowd: Crowd) -> None:
     crowd.send(1, 2)
     crowd.send(5, 3, 4)
     for taken, came in ((1, [1, 2, 3]), (2, [1, 2, 3, 4]), (3, [1, 2, 3, 4, 5])):
         backlog.hand_out(0, 10)
-        wait_until(lambda came=came: crowd.came == came)
+        eventually(lambda came=came: crowd.came == came)
         assert crowd.waiting == 3 - taken
 
 
@@ -74,7 +67,7 @@ def test_the_reply_that_is_next_comes_in_however_full_it_is(backlog: Backlog, cr
     crowd.send(1, 2, 4, 3)
     assert crowd.waiting == 2
     backlog.hand_out(3, 0)
-    wait_until(lambda: crowd.came == [1, 2, 3])
+    eventually(lambda: crowd.came == [1, 2, 3])
     assert crowd.waiting == 1
 
 
@@ -87,10 +80,10 @@ def test_a_caller_with_nothing_to_take_lets_in_the_foremost_alone(
     crowd.send(3, 4)
     assert crowd.waiting == 2
     backlog.starve(True)
-    wait_until(lambda: crowd.came == [1, 2, 3])
+    eventually(lambda: crowd.came == [1, 2, 3])
     assert crowd.waiting == 1  # until the one that came in has ended as well
     backlog.expect(-1)
-    wait_until(lambda: crowd.came == [1, 2, 3, 4])
+    eventually(lambda: crowd.came == [1, 2, 3, 4])
 
 
 def test_patience_has_an_end(backlog: Backlog) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from typing import Any
 
+import locks
 import pytest
 from naming import DOWN, Names
 
 from cosy_sync.config import ClientConfig, EjectionConfig, Endpoint, PoolConfig
+from cosy_sync.engine import cluster as cluster_module
 from cosy_sync.engine.cluster import Cluster
 from cosy_sync.engine.job import Job, Stop
 from cosy_sync.engine.station import Station
@@ -428,3 +431,35 @@ def test_only_the_names_that_are_not_drained_are_reasons() -> None:
     scene.cluster.leave_out(A)
     with pytest.raises(NoEndpointError, match=r"send to: lost$"):
         scene.choose()
+
+
+# -- locks ----------------------------------------------------------------------------------------
+
+
+def test_stations_are_made_without_a_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(*args: Any, **options: Any) -> Station:
+        locks.check("making a station")
+        return Station(*args, **options)
+
+    monkeypatch.setattr(cluster_module, "Station", make)
+    with locks.watched(monkeypatch) as found:
+        scene = named("192.0.2.1", "192.0.2.2", more=(B,))
+        scene.cluster.leave_out(A)
+        scene.names.answers[A] = ("192.0.2.2", "192.0.2.3")
+        scene.cluster._directory.look()
+        scene.cluster.resume(A)
+    assert found == []
+    assert {station.address for station in scene.cluster.stations} >= {"192.0.2.3", None}
+
+
+def test_an_address_that_came_and_left_while_its_endpoint_was_left_out_is_forgotten() -> None:
+    scene = named("192.0.2.1", more=(B,))
+    scene.cluster.leave_out(A)
+    scene.names.answers[A] = ("192.0.2.1", "192.0.2.2")
+    scene.cluster._directory.look()
+    scene.names.answers[A] = ("192.0.2.1",)
+    for _ in range(3):
+        scene.clock.advance(3_600.0)
+        scene.cluster._directory.look()
+    scene.cluster.resume(A)
+    assert len(scene.cluster.stations) == 2

@@ -230,6 +230,7 @@ def make_caller(crowd: Crowd, station: Station, overload: OverloadConfig) -> Cal
         sender=crowd.service,
         memory=Permits(1 << 30),
         connections=None,
+        silent_since=lambda: station.silence.since,
         bounds=ReplyBounds(config),
         verifier=Verifier(config.verify),
         observer=crowd,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
-from collections.abc import Callable
 
 import pytest
+from lanes import eventually
 from naming import DOWN, Names
 
 from cosy_sync.config import PoolConfig
@@ -32,13 +31,6 @@ class Told:
 def directory(names: Names, clock: FakeClock, told: Told, **pool: float) -> Directory:
     urls = list(names.answers)
     return Directory(urls, names, PoolConfig(**pool), clock, told.answer, told.failure)
-
-
-def eventually(happened: Callable[[], object]) -> None:
-    until = time.monotonic() + 10
-    while not happened():
-        assert time.monotonic() < until
-        time.sleep(0.002)
 
 
 def test_every_name_is_looked_up_and_told() -> None:

@@ -100,12 +100,13 @@ def test_closing_does_not_wait_for_a_task_that_hangs() -> None:
 
 def test_no_more_tasks_run_at_once_than_there_are_workers_and_none_is_lost() -> None:
     executor, lock, now, most, done = ParkedExecutor(3), threading.Lock(), [0], [0], [0]
+    three = threading.Barrier(3, timeout=20)
 
     def task() -> None:
         with lock:
             now[0] += 1
             most[0] = max(most[0], now[0])
-        time.sleep(0.005)
+        three.wait()
         with lock:
             now[0] -= 1
             done[0] += 1

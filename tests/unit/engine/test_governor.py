@@ -252,6 +252,15 @@ def test_patience_is_a_setting():
         rig.governor.admit(True, START)
 
 
+@pytest.mark.parametrize(("connections", "first"), [(2, 2), (10, 4), (50, 4), (800, 66)])
+def test_an_endpoint_begins_with_few_requests_unless_it_has_many_connections(connections, first):
+    # Six batches of 64 at first were more than two workers of 0.43 s a text spoke in 60 s.
+    endpoint = Endpoint(URL, max_connections=connections)
+    turns = Turns(RateLimiter(100.0), FakeClock())
+    governor = Governor(endpoint, ClientConfig(), Permits(connections), turns, Rig())
+    assert governor.limits(START) == (100.0, first)
+
+
 def test_no_line_of_urgent_calls_stands_at_a_lowered_rate():
     rig = Rig(throttle_cap=0.0, decrease=0.5, recovery=60.0)
     rig.feed(server_error(429, "slow"), 2)

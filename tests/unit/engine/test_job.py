@@ -6,9 +6,17 @@ import math
 
 import pytest
 
-from cosy_sync.engine.job import Job, Stop
+from cosy_sync.engine.job import ENDLESS, HeldBack, Job, Stop
+from cosy_sync.errors import (
+    BadAudioError,
+    BadRequestError,
+    ConnectError,
+    ServerError,
+    TextError,
+    server_error,
+)
 from cosy_sync.models import Utterance
-from cosy_sync.policies import Deadline
+from cosy_sync.policies import Deadline, Unanimity
 
 
 @pytest.fixture
@@ -38,3 +46,98 @@ def test_it_never_lasts_longer_than_the_whole_call(job: Job) -> None:
     job.queued(30.0)
     assert job.deadline.at == 170.0
     assert "within" in str(job.deadline.error("waiting"))
+
+
+def test_a_text_of_a_silent_service_shares_the_time_of_its_calls_earlier_texts(job: Job) -> None:
+    job.queue_deadline = ENDLESS
+    job.take_up(Deadline(150.0, 60.0), 150.0, call_began=100.0, silent=90.0)
+    assert job.deadline.at == 160.0 and job.taken_up == 150.0
+    job.take_up(Deadline(150.0, 60.0), 150.0, call_began=100.0, silent=140.0)
+    assert job.deadline.at == 210.0
+
+
+def test_it_waits_unsent_for_a_silent_service_for_one_deadline(job: Job) -> None:
+    job.queue_deadline = ENDLESS
+    job.take_up(Deadline(100.0, 60.0), 100.0, call_began=100.0, silent=math.inf)
+    assert job.patience(math.inf, 150.0) == math.inf
+    assert job.patience(90.0, 150.0) == 10.0
+    assert job.patience(145.0, 150.0) == 55.0
+    assert job.patience(90.0, 170.0) == 0.0
+    job.depart()
+    assert job.patience(90.0, 170.0) == math.inf
+
+
+def test_a_call_that_is_given_up_keeps_what_each_text_failed_with(job: Job) -> None:
+    refused = ConnectError("cannot connect")
+    job.note(job.texts[0], refused)
+    [outcome] = job.given_up(Deadline(0.0, 5.0, "within").error("speaking"))
+    assert outcome.error is not None and outcome.error.__cause__ is refused
+    assert outcome.error.message.endswith("speaking; before that: cannot connect")
+
+
+# -- a call that was refused ----------------------------------------------------------------------
+
+
+def batch_of(record: Unanimity, texts: int) -> Job:
+    utterances = [Utterance(number, "好") for number in range(texts)]
+    job = Job(utterances, Deadline(100.0, 60.0), interactive=False, tenant="", stop=Stop())
+    job.record = record
+    return job
+
+
+def test_a_batch_that_has_its_place_is_held_back_when_its_call_was_refused_meanwhile() -> None:
+    record = Unanimity()
+    refused, waiting = batch_of(record, 2), batch_of(record, 2)
+    refused.depart()
+    refused.refused([BadRequestError("no", status=400)])
+    with pytest.raises(HeldBack):
+        waiting.depart()
+    waiting.number = record.begin_in_doubt()  # it was its turn
+    waiting.depart()
+    assert waiting.number == 2
+
+
+def test_a_single_text_goes_in_doubt_where_nothing_else_is_in_flight() -> None:
+    record = Unanimity()
+    refused, alone, other = batch_of(record, 1), batch_of(record, 1), batch_of(record, 1)
+    refused.depart()
+    refused.refused([server_error(403, "no")])
+    with pytest.raises(HeldBack):
+        alone.depart()
+    refused.settle()
+    alone.depart()
+    with pytest.raises(HeldBack):
+        other.depart()
+
+
+@pytest.mark.parametrize(
+    ("errors", "doubts"),
+    [
+        ([server_error(503, "no")], False),
+        ([server_error(400, "no")], True),
+        ([TextError("no 1", blames="voice"), TextError("no 2", blames="voice")], True),
+        ([TextError("no", blames="voice"), TextError("nothing", blames="voice")], False),
+        ([TextError("cannot be empty", blames="text")] * 2, False),
+        ([TextError("speed cannot exceed 4", blames="text")] * 2, True),
+        ([ServerError("oom", blames="service")] * 2, False),
+        ([BadAudioError("mu-law", retryable=False)], True),
+        ([BadAudioError("silence")], False),
+    ],
+)
+def test_only_what_others_may_meet_as_well_holds_them_back(
+    errors: list[ServerError | BadAudioError], doubts: bool
+) -> None:
+    record = Unanimity()
+    job = batch_of(record, 2)
+    job.depart()
+    job.refused(errors)
+    assert record.in_doubt == doubts
+
+
+def test_a_job_that_breaks_leaves_nothing_in_flight() -> None:
+    record = Unanimity()
+    job = batch_of(record, 2)
+    job.depart()
+    job.end(RuntimeError("a bug"))
+    record.doubt(alone=True)
+    assert record.begin_in_doubt()

@@ -1,9 +1,9 @@
 """Permits: fair, bounded, never leaked."""
 
 import threading
-import time
 
 import pytest
+from lanes import eventually
 
 from cosy_sync.engine.budget import Permits
 from cosy_sync.engine.gate import Gate
@@ -15,13 +15,6 @@ def in_thread(*calls) -> list[threading.Thread]:
     for thread in threads:
         thread.start()
     return threads
-
-
-def wait_until(condition) -> None:
-    limit = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.001)
 
 
 def waiting(permits: Permits) -> int:
@@ -77,7 +70,7 @@ def test_permits_go_to_the_urgent_first_and_then_to_each_tenant_in_turn() -> Non
         start=1,
     ):
         threads += in_thread(join(name, **kind))
-        wait_until(lambda count=count: waiting(permits) == count)
+        eventually(lambda count=count: waiting(permits) == count)
     permits.release()
     for thread in threads:
         thread.join(10)
@@ -89,7 +82,7 @@ def test_nobody_overtakes_one_who_waits() -> None:
     permits = Permits(2)
     permits.acquire(2)
     (thread,) = in_thread(lambda: permits.acquire(2, seconds=10))
-    wait_until(lambda: waiting(permits) == 1)
+    eventually(lambda: waiting(permits) == 1)
     permits.release(1)
     assert not permits.acquire(1)
     permits.release(1)
@@ -104,7 +97,7 @@ def test_one_who_gives_up_lets_those_behind_pass() -> None:
     first, second = in_thread(
         lambda: got.append(permits.acquire(2, seconds=0.2)),
         lambda: (
-            wait_until(lambda: waiting(permits) == 1),
+            eventually(lambda: waiting(permits) == 1),
             got.append(permits.acquire(1, key="other", seconds=10)),
         ),
     )
@@ -144,9 +137,9 @@ def test_a_higher_limit_lets_in_those_who_wait_in_their_order() -> None:
     threads = []
     for count, (name, urgent) in enumerate([("bulk", False), ("urgent", True)], start=1):
         threads += in_thread(join(name, urgent))
-        wait_until(lambda count=count: waiting(permits) == count)
+        eventually(lambda count=count: waiting(permits) == count)
     permits.resize(2)
-    wait_until(lambda: order == ["urgent"])
+    eventually(lambda: order == ["urgent"])
     permits.resize(3)
     for thread in threads:
         thread.join(10)
@@ -158,7 +151,7 @@ def test_a_lower_limit_gives_nothing_to_those_who_wait() -> None:
     permits = Permits(3)
     permits.acquire(3)
     (thread,) = in_thread(lambda: permits.acquire(seconds=10))
-    wait_until(lambda: waiting(permits) == 1)
+    eventually(lambda: waiting(permits) == 1)
     permits.resize(2)
     permits.release(1)
     assert permits.used == 2 and waiting(permits) == 1
@@ -173,7 +166,7 @@ def test_a_cost_above_a_lowered_limit_goes_alone_and_all_of_it_comes_back() -> N
     permits.acquire(1)
     assert not permits.acquire(8)
     (thread,) = in_thread(lambda: permits.acquire(8, seconds=10))
-    wait_until(lambda: waiting(permits) == 1)
+    eventually(lambda: waiting(permits) == 1)
     permits.release(1)
     thread.join(10)
     assert permits.used == 8
@@ -195,7 +188,7 @@ def test_closing_wakes_all_who_wait() -> None:
             errors.append(error)
 
     threads = in_thread(call, call)
-    wait_until(lambda: waiting(permits) == 2)
+    eventually(lambda: waiting(permits) == 2)
     permits.close()
     for thread in threads:
         thread.join(10)
@@ -299,12 +292,13 @@ def test_closing_a_gate_returns_all_in_line_the_urgent_first() -> None:
 
 def test_a_gate_never_lets_more_in_than_its_limit_nor_forgets_one() -> None:
     gate, lock, inside, most, done = Gate(3), threading.Lock(), [0], [0], []
+    three = threading.Barrier(3, timeout=20)
 
     def work() -> None:
         with lock:
             inside[0] += 1
             most[0] = max(most[0], inside[0])
-        time.sleep(0.0005)
+        three.wait()
         with lock:
             inside[0] -= 1
             done.append(1)
@@ -314,7 +308,7 @@ def test_a_gate_never_lets_more_in_than_its_limit_nor_forgets_one() -> None:
         for _ in range(20):
             gate.enter_later(lambda: threading.Thread(target=work).start())
 
-    for thread in in_thread(*[join] * 8):
+    for thread in in_thread(*[join] * 9):
         thread.join(30)
-    wait_until(lambda: len(done) == 160)
-    assert most[0] <= 3
+    eventually(lambda: len(done) == 180)
+    assert most[0] == 3

@@ -8,6 +8,7 @@ from cosy_sync.config import ClientConfig, Endpoint
 from cosy_sync.engine.station import Station
 from cosy_sync.errors import (
     BadAudioError,
+    BillingError,
     ConnectError,
     CosyError,
     RefusedError,
@@ -15,6 +16,7 @@ from cosy_sync.errors import (
     TextError,
     ThrottledError,
     UnavailableError,
+    server_error,
 )
 from cosy_sync.events import Observers
 from cosy_sync.models import Audio, Utterance
@@ -140,3 +142,21 @@ def test_one_that_is_ejected_is_never_soon(station: Station) -> None:
     assert station.wait(NOW) == 9.0
     health.ejected = False
     assert station.wait(NOW + 9) == 0.0
+
+
+@pytest.mark.parametrize("status", [429, 503, 500, 502, 408])
+def test_it_pauses_for_as_long_as_a_service_asks_that_may_be_called_again(
+    station: Station, status: int
+) -> None:
+    station.obey(server_error(status, "no", retry_after=5.0), NOW)
+    assert station.limiter.paused_until == NOW + 5.0
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 402, 403, 404, 413, 422, 451])
+def test_a_refusal_that_waiting_does_not_change_pauses_nothing(
+    station: Station, status: int
+) -> None:
+    station.obey(server_error(status, "no", retry_after=5.0), NOW)
+    station.obey(BillingError("no", status=429, retry_after=5.0), NOW)
+    station.obey(TextError("no", status=400, retry_after=5.0), NOW)
+    assert station.limiter.paused_until < NOW

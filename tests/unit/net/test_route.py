@@ -60,10 +60,35 @@ def test_the_environment_is_ignored_where_it_is_not_trusted(
 
 def test_https_goes_through_its_own_proxy_in_a_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://wrong.example")
-    monkeypatch.setenv("https_proxy", "https://proxy.example")
+    monkeypatch.setenv("https_proxy", "http://proxy.example")
     route = find_route("https://a.example/", trust_env=True)
-    assert route.proxy == Proxy("proxy.example", 443, True, None)
+    assert route.proxy == Proxy("proxy.example", 80, False, None)
     assert not route.forwards
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("https://a.example/", r"httpx\.Client\(proxy=\.\.\.\)"),
+        ("wss://a.example/", "NO_PROXY"),
+    ],
+)
+def test_tls_inside_tls_is_refused_with_what_to_do(
+    url: str, advice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "https://me:secret@proxy.example:3129")
+    with pytest.raises(ConfigError, match=advice) as caught:
+        find_route(url, trust_env=True)
+    assert "through https://proxy.example, from" in str(caught.value) and "secret" not in str(
+        caught.value
+    )
+    assert find_route(url, trust_env=False).proxy is None
+
+
+def test_a_proxy_reached_through_tls_forwards_plain_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "https://proxy.example")
+    route = find_route("http://a.example/", trust_env=True)
+    assert route.forwards and route.proxy == Proxy("proxy.example", 443, True, None)
 
 
 def test_a_proxy_without_scheme_speaks_http(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
@@ -73,7 +72,11 @@ def test_the_thread_ends_when_there_is_nothing_to_watch_and_comes_back(
     first = watch.add(lambda: None)
     first.start(60)
     (keeper,) = [t for t in threading.enumerate() if t.name == "cosy-rpc-watch"]
-    time.sleep(0.05)
+    later = threading.Event()
+    other = watch.add(later.set)
+    other.start(0.05)
+    assert later.wait(20)
+    watch.remove(other)
     assert keeper.is_alive()  # there is a call
     watch.remove(first)
     keeper.join(20)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import heapq
 import math
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
-from cosy_sync.policies import RateLimiter
+from cosy_sync.policies import Pace, RateLimiter
 
 START = 1_000.0
 # Seconds between two of 100 requests per second when they flow evenly.
@@ -245,3 +246,89 @@ def test_a_correction_of_what_is_not_in_the_log_any_more_changes_nothing():
     assert limiter.take(START + 2) == 0.0
     limiter.correct(START, START + 10)
     assert limiter.take(START + 4) == 0.0
+
+
+class Asked(float):
+    """An instant that counts how often it was compared."""
+
+    count = 0
+
+    def __eq__(self, other: object) -> bool:
+        Asked.count += 1
+        return float(self) == other
+
+    def __hash__(self) -> int:
+        return hash(float(self))
+
+
+@pytest.mark.parametrize("rate", [2.0, 1_000.0, 40_000.0])
+def test_a_correction_looks_at_a_few_instants_however_many_the_log_holds(rate):
+    limiter = RateLimiter(rate)
+    left = flood(limiter, int(rate) + int(rate) // 2)
+    Asked.count = 0
+    went = left[-min(900, int(rate))]
+    limiter.correct(Asked(went), went + 0.5)
+    assert went + 0.5 in limiter._log
+    limiter.correct(Asked(START - 1.0), START)  # never went
+    assert Asked.count <= 8
+
+
+def test_of_requests_that_went_at_one_instant_each_is_corrected():
+    limiter = RateLimiter(100.0)
+    assert flood(limiter, 5) == [START] * 5
+    for number in range(6):  # the sixth finds none
+        limiter.correct(START, START + 0.1 + 0.01 * number)
+    assert sorted(limiter._log)[-5:] == [START + 0.1 + 0.01 * number for number in range(5)]
+
+
+def test_a_turn_that_was_given_back_is_not_corrected_but_its_twin_is():
+    limiter = RateLimiter(100.0)
+    assert flood(limiter, 2) == [START] * 2
+    limiter.give_back()
+    limiter.correct(START, START + 0.1)
+    limiter.correct(START, START + 0.2)
+    assert sorted(limiter._log)[-2:] == [-math.inf, START + 0.1]
+
+
+def test_the_latest_thousands_can_be_corrected_and_no_more_is_remembered():
+    limiter = RateLimiter(50_000.0)
+    left = flood(limiter, 20_000)
+    assert len(limiter._places) + len(limiter._older) <= 2 * 4_096
+    limiter.correct(left[-4_000], left[-4_000] + 0.5)
+    assert left[-4_000] + 0.5 in limiter._log
+
+
+@pytest.mark.parametrize("rate", [1e6, 1e9, math.inf])
+def test_a_rate_that_no_process_reaches_costs_no_log(rate):
+    tracemalloc.start()
+    limiter = RateLimiter(rate)
+    flood(limiter, 20_000)
+    limiter.correct(START, START + 0.5)
+    limiter.note(START)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2_000_000 and len(limiter._log) == 0
+
+
+def test_without_a_log_no_second_exceeds_the_rate_either():
+    limiter = RateLimiter(60_000)
+    assert busiest(flood(limiter, 130_000)) <= 60_000
+
+
+def test_an_infinite_rate_holds_up_nothing_but_in_a_pause():
+    limiter = RateLimiter(math.inf)
+    assert flood(limiter, 1_000) == [START] * 1_000
+    assert limiter.next_free(START, ahead=1_000) == START
+    limiter.give_back()
+    limiter.set_rate(math.inf)
+    limiter.pause(START + 2.0)
+    assert limiter.take(START + 1.0) == 1.0
+    assert limiter.take(START + 2.0) == 0.0
+    limiter.set_rate(100.0)
+    assert limiter.take(START + 3.0) == 0.0
+
+
+def test_an_infinite_rate_has_no_share_to_fall_to():
+    pace = Pace(math.inf, 0.7, 5.0)
+    assert not any(pace.refuse(START + n, START + n + 0.001) for n in range(5))
+    assert pace.rate(START + 5) == math.inf and not pace.lowered

@@ -1,7 +1,7 @@
 """Whether a call is refused as a whole: few refusals tell it, and none too early."""
 
 from cosy_sync.errors import BadRequestError
-from cosy_sync.policies import Unanimity
+from cosy_sync.policies import Strangers, Unanimity
 
 
 def refuse(
@@ -79,3 +79,129 @@ def test_many_batches_refused_in_a_row_raise_doubts_again() -> None:
     for count in range(1, 21):
         assert not refuse(record, texts=2, later=100)
         assert record.doubtful == (count >= 20)
+
+
+# -- in doubt -------------------------------------------------------------------------------------
+
+
+def test_before_any_refusal_and_after_any_sound_nothing_waits() -> None:
+    record = Unanimity()
+    assert not record.in_doubt
+    record.doubt(alone=False)
+    assert record.in_doubt
+    record.accept()
+    assert not record.in_doubt
+    record.doubt(alone=True)
+    assert not record.in_doubt
+
+
+def test_in_doubt_a_few_requests_are_in_flight_at_once_or_one() -> None:
+    record = Unanimity()
+    record.doubt(alone=False)
+    numbers = [record.begin_in_doubt() for _ in range(5)]
+    assert numbers == [1, 2, 3, 4, 0]
+    record.end(2)
+    assert record.begin_in_doubt() == 5
+    record.doubt(alone=True)
+    for number in (1, 3, 4):
+        record.end(number)
+    assert record.begin_in_doubt() == 0
+    record.end(5)
+    assert record.begin_in_doubt() == 6
+
+
+def test_what_was_in_flight_before_the_doubt_counts_as_well() -> None:
+    record = Unanimity()
+    early = record.begin()
+    record.doubt(alone=True)
+    assert record.begin_in_doubt() == 0
+    record.end(early)
+    assert record.begin_in_doubt() == 2
+
+
+def test_a_refusal_keeps_its_place_until_it_is_known_what_it_means() -> None:
+    record = Unanimity()
+    number = record.begin()
+    record.doubt(alone=True)
+    record.judging(1)
+    record.end(number)
+    assert record.begin_in_doubt() == 0
+    record.judging(-1)
+    assert record.begin_in_doubt() == 2
+
+
+def test_many_refusals_without_a_verdict_are_no_doubt_any_more() -> None:
+    record = Unanimity()
+    for count in range(1, 42):
+        record.doubt(alone=True)
+        assert record.in_doubt == (count <= 40)
+
+
+def test_a_verdict_ends_the_doubt() -> None:
+    record = Unanimity()
+    record.doubt(alone=True)
+    record.verdict = BadRequestError("no")
+    assert not record.in_doubt
+
+
+# -- every text of a reply ------------------------------------------------------------------------
+
+
+def test_replies_that_refuse_each_text_alike_are_enough_after_three_with_twenty_texts() -> None:
+    record = Unanimity()
+    assert [record.refuse_each(0, 32, "no") for _ in range(3)] == [False, False, True]
+    assert not record.doubtful and record.refusals == 3
+    small = Unanimity()
+    assert [small.refuse_each(0, 2, "no") for _ in range(10)] == [False] * 9 + [True]
+
+
+def test_they_are_counted_anew_after_another_kind_and_after_sound() -> None:
+    record = Unanimity()
+    for kind in ("a", "a", "b", "b", "a", "a"):
+        assert not record.refuse_each(0, 32, kind)
+    record.accept()
+    assert not any(record.refuse_each(0, 32, "a") for _ in range(100))
+
+
+def test_they_wait_for_what_was_sent_before_the_first_but_not_for_ever() -> None:
+    record = Unanimity()
+    record.begin()
+    begun = record.end(record.begin())
+    assert [record.refuse_each(begun, 32, "no") for _ in range(8)] == [False] * 7 + [True]
+
+
+# -- strangers ------------------------------------------------------------------------------------
+
+
+def test_batches_that_are_refused_at_about_the_same_time_are_judged_together() -> None:
+    strangers = Strangers()
+    record = strangers.record("no", 100.0)
+    assert strangers.record("other", 105.0) is record
+    assert record.jobs == 2
+    assert strangers.record("no", 110.1) is not record
+
+
+def test_a_verdict_on_strangers_holds_for_refusals_alike_and_a_short_while() -> None:
+    strangers = Strangers()
+    record = strangers.record("no", 100.0)
+    refuse(record)
+    record.verdict = BadRequestError("no")
+    assert strangers.record("no", 103.0) is record
+    assert strangers.record("no", 105.0) is record
+    assert strangers.record("no", 105.1) is not record
+
+
+def test_a_refusal_of_another_kind_begins_anew_after_a_verdict() -> None:
+    strangers = Strangers()
+    record = strangers.record("no", 100.0)
+    refuse(record)
+    record.verdict = BadRequestError("no")
+    assert strangers.record("other", 100.0) is not record
+
+
+def test_once_something_was_spoken_strangers_are_judged_anew() -> None:
+    strangers = Strangers()
+    strangers.accept()
+    record = strangers.record("no", 100.0)
+    strangers.accept()
+    assert record.accepted and strangers.record("no", 100.0) is not record

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+import locks
 import pytest
 
 from cosy_sync.shared.keeper import Keeper
@@ -150,3 +151,31 @@ def test_a_step_that_breaks_is_logged_and_not_the_last(
     (record,) = caplog.records
     assert record.name == "cosy_sync" and "a bug" in caplog.text
     assert record.getMessage().startswith("a step of <bound method Owner.step")
+
+
+def test_a_thread_that_cannot_start_is_tried_again_by_the_next_ring(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = Steps()
+    owner = Owner(steps)
+    with monkeypatch.context() as patch:
+
+        def refuse(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError):
+            owner.keeper.ring()
+    owner.keeper.ring()
+    steps.expect(1)
+    owner.keeper.close(20)
+
+
+def test_the_thread_starts_without_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    with locks.watched(monkeypatch) as found:
+        steps = Steps()
+        owner = Owner(steps)
+        owner.keeper.ring()
+        steps.expect(1)
+        owner.keeper.close(20)
+    assert found == []

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pybreaker
 import pytest
+from lanes import eventually
 
 import cosy_sync
 from cosy_sync import BreakerConfig, ConfigError, CosyClient, SharingConfig
@@ -37,13 +36,6 @@ def over(service: FakeService, **settings: Any) -> CosyClient:
 
 def limiter(client: CosyClient) -> Any:
     return client._core.engine().cluster.stations[0].limiter
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.01)
 
 
 def test_without_redis_the_limit_is_the_clients_own() -> None:
@@ -90,7 +82,7 @@ def test_a_wrong_password_fails_no_call_and_is_not_shown(redis_server) -> None:
     sharing = SharingConfig(redis_url=redis_server.url.replace("//", "//:a-secret@"), timeout=5.0)
     with over(FakeService(), sharing=sharing, observers=[watcher]) as client:
         assert client.synth("你好").duration > 0
-        until(lambda: len(watcher.events) == 3)
+        eventually(lambda: len(watcher.events) == 3)
     told = {event.what for event in watcher.events}
     assert told == {"rate limit", "breaker", "connections"}
     assert all("AuthenticationError" in event.reason for event in watcher.events)
@@ -122,7 +114,7 @@ def test_two_clients_share_an_open_breaker_and_listeners_hear_of_it() -> None:
         with pytest.raises(cosy_sync.UnavailableError):
             one.synth("你好")
         assert "cosy-breaker" in {thread.name for thread in threading.enumerate()}
-        until(lambda: other.stats().breakers[URL] == "open")
+        eventually(lambda: other.stats().breakers[URL] == "open")
         with pytest.raises(cosy_sync.BreakerOpenError):
             other.synth("你好")
     assert storages[URL].state == "open"
@@ -141,7 +133,7 @@ def test_clients_of_one_redis_share_an_open_breaker_without_a_storage_of_ones_ow
         service.fail(503)
         with pytest.raises(cosy_sync.UnavailableError):
             one.synth("你好")
-        until(lambda: other.stats().breakers[URL] == "open")
+        eventually(lambda: other.stats().breakers[URL] == "open")
 
 
 def test_a_redis_that_goes_away_is_told_of_by_events_and_not_in_pybreakers_log(
@@ -151,9 +143,9 @@ def test_a_redis_that_goes_away_is_told_of_by_events_and_not_in_pybreakers_log(
     sharing = SharingConfig(redis_url=redis_server.url, timeout=0.5)
     with over(FakeService(), sharing=sharing, observers=[watcher]) as client:
         assert client.synth("你好").duration > 0
-        until(lambda: bool(redis_server.client().keys("*pybreaker*")))
+        eventually(lambda: bool(redis_server.client().keys("*pybreaker*")))
         redis_server.stop()
-        until(lambda: any(event.what == "breaker" for event in watcher.events))
+        eventually(lambda: any(event.what == "breaker" for event in watcher.events))
         redis_server.start()
     (event,) = [event for event in watcher.events if event.what == "breaker"][:1]
     assert not event.shared and "ConnectionError" in event.reason
@@ -175,7 +167,7 @@ def test_a_storage_that_cannot_be_made_fails_no_call(caplog: pytest.LogCaptureFi
     config = BreakerConfig(storage=storage)
     with over(FakeService(), breaker=config, observers=[watcher]) as client:
         assert client.synth("你好").duration > 0
-        until(lambda: bool(watcher.events))
+        eventually(lambda: bool(watcher.events))
     assert watcher.events == [SharingChanged(URL, "breaker", False, "OSError: no such storage")]
     assert f"breaker of {URL} not shared any more: OSError: no such storage" in caplog.text
 

@@ -177,7 +177,7 @@ def test_half_a_character_is_refused_before_sending() -> None:
 def test_its_limits_are_those_of_an_account() -> None:
     can = wire().capabilities
     assert (can.max_texts_per_call, can.rate, can.max_connections) == (1, 3.0, 3)
-    assert can.streaming and can.cancellation
+    assert can.streaming
 
 
 def test_neither_key_nor_query_is_shown() -> None:

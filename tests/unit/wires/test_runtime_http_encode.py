@@ -147,7 +147,7 @@ class TestTheServerOf2024:
 
     def test_it_is_asked_one_text_at_a_time_and_never_streams(self) -> None:
         can = wire(OLD).capabilities
-        assert (can.max_connections, can.streaming, can.cancellation) == (1, False, False)
+        assert (can.max_connections, can.streaming) == (1, False)
         with pytest.raises(ConfigError, match="whole replies only"):
             wire(OLD).listen("a", lambda _: pytest.fail("sent"), "r1")
 
@@ -346,4 +346,4 @@ def test_what_its_services_bear() -> None:
     assert can.max_texts_per_call == 1
     assert can.formats == ("pcm",)
     assert (can.max_connections, can.idle_expiry) == (4, 4.0)
-    assert can.streaming and can.cancellation
+    assert can.streaming

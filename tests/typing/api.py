@@ -1,0 +1,90 @@
+"""The API as type checkers see it: never run, only checked; each wrong line must be one."""
+
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+from typing_extensions import assert_type
+
+import cosy_sync
+from cosy_sync import (
+    Audio,
+    BatchError,
+    CosyClient,
+    CosyError,
+    Endpoint,
+    Event,
+    Outcome,
+    RetryConfig,
+    SpeechStream,
+    Stats,
+    Timing,
+    Voice,
+)
+
+
+def calls(client: CosyClient, texts: list[str]) -> None:
+    assert_type(client.synth("你好"), Audio)
+    assert_type(client.submit("你好"), Future[Audio])
+    assert_type(client.stream("你好"), SpeechStream)
+    assert_type(client.synth_many(texts), list[Audio])
+    assert_type(client.synth_many(texts, on_error="return"), list[Outcome])
+    assert_type(client.synth_iter(texts), Iterator[Outcome])
+    assert_type(client.stats(), Stats)
+    assert_type(client.with_options(deadline=5), CosyClient)
+    assert_type(client.drain("http://a.test/batch"), bool)
+    client.synth(5)  # type: ignore[arg-type]
+    client.synth("你好", voice="中文女")  # type: ignore[arg-type]
+    client.synth_many(texts, on_error="ignore")  # type: ignore[call-overload]
+
+
+def module_calls(texts: list[str]) -> None:
+    assert_type(cosy_sync.synth("你好"), Audio)
+    assert_type(cosy_sync.submit("你好"), Future[Audio])
+    assert_type(cosy_sync.synth_many(texts), list[Audio])
+    assert_type(cosy_sync.synth_many(texts, on_error="return"), list[Outcome])
+    assert_type(cosy_sync.synth_iter(texts), Iterator[Outcome])
+    assert_type(cosy_sync.configure("http://a.test/batch", deadline=5), CosyClient)
+
+
+def outcomes(outcome: Outcome) -> None:
+    assert_type(outcome.result(), Audio)
+    assert_type(outcome.result().pcm(), bytes)
+    assert_type(bool(outcome), bool)
+    assert_type(outcome.timing, Timing | None)
+    if outcome.audio is not None:
+        assert_type(outcome.audio, Audio)
+    if outcome.error is not None:
+        assert_type(outcome.error, CosyError)
+    outcome.audio.pcm()  # type: ignore[union-attr]
+
+
+def settings() -> None:
+    with CosyClient(
+        "http://a.test/batch", voice="中文女", retry=RetryConfig(max_retries=1)
+    ) as client:
+        assert_type(client, CosyClient)
+    CosyClient([Endpoint("http://a.test/batch", rate=5)], voice=Voice("中文女"), format="pcm")
+    RetryConfig(retries=3)  # type: ignore[call-arg]
+    Endpoint("http://a.test/batch", rps=5)  # type: ignore[call-arg]
+    CosyClient("http://a.test/batch", timeout=5)  # type: ignore[call-arg]
+    CosyClient("http://a.test/batch", format="mp3")  # type: ignore[arg-type]
+    client.voice = "中文女"  # type: ignore[attr-defined]
+    client.retry = RetryConfig()  # type: ignore[attr-defined]
+
+
+def errors(error: BatchError) -> None:
+    assert_type(error.failures, list[Outcome])
+    assert_type(error.attempts, tuple[CosyError, ...])
+    assert_type(error.attempt_count, int)
+
+
+class Watcher:
+    """An observer, by its method alone."""
+
+    def on_event(self, event: Event) -> None:
+        """Take notice."""
+
+
+CosyClient("http://a.test/batch", observers=[Watcher()])

@@ -57,8 +57,10 @@ class Job:
 
     __slots__ = (
         "alone",
+        "apart",
         "backlog",
         "call",
+        "credit",
         "deadline",
         "first",
         "first_tries",
@@ -67,6 +69,7 @@ class Job:
         "number",
         "outcomes",
         "paid",
+        "parked",
         "queue_deadline",
         "record",
         "sent",
@@ -77,6 +80,7 @@ class Job:
         "tenant",
         "texts",
         "tries",
+        "waiting",
     )
 
     def __init__(
@@ -97,8 +101,7 @@ class Job:
         self.queue_deadline: Deadline | None = None
         self.deadline = deadline
         self.taken_up = deadline.started
-        self.interactive = interactive
-        self.tenant = tenant
+        self.interactive, self.tenant = interactive, tenant
         self.stop = stop
         self.outcomes: list[Outcome] = []
         # An error that every further text would end with as well.
@@ -106,18 +109,22 @@ class Job:
         # What its call was refused with, once that matters; of a call of many texts, from the
         # start. Its request in flight has this number there. `alone`: there is no other endpoint.
         self.record: Unanimity | None = None
-        self.number = 0
-        self.alone = False
-        # Failures in a row that a text or the size of the batch may have caused.
-        self.strikes = 0
+        self.number, self.alone = 0, False
+        # Failures in a row that the size of the batch may have caused; how many more of its parts
+        # were answered than were halved without another sign of life.
+        self.strikes = self.credit = 0
         # Whether the next repetition is paid from the retry budget already, or cannot be; None:
         # each text pays for itself.
         self.paid: bool | None = None
+        # Other parts of it: yet to be sent, and those that wait for what becomes of them.
+        self.waiting = self.parked = 0
         # Each failed text's errors so far, newest last.
         self.tries: dict[int, list[CosyError]] = {}
         # How many of them used up no attempt.
         self.spared: dict[int, int] = {}
-        # Of the texts that are being sent: how they first fared where they failed before.
+        # Of the texts that are being sent: whether it is one that was parted from others with which
+        # it had failed, and how they first fared where they failed before.
+        self.apart = False
         self.first_tries: Mapping[Station, FirstTry] = {}
         # When the latest attempt was sent, and what it is judged by.
         self.sent = 0.0

@@ -145,7 +145,8 @@ class Attempter:
     def _enter_once(self, job: Job, station: Station, number: int) -> Visit:
         now = self.clock.now()
         first = job.first_tries.get(station)
-        call = job.call = Call(self.kind, not job.interactive, bool(job.first_tries), first)
+        again = bool(job.first_tries)
+        call = job.call = Call(self.kind, not job.interactive, again, first, job.apart)
         admission = station.breaker.admit(now, call)
         station.join(now)
         try:

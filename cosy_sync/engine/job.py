@@ -62,9 +62,11 @@ class Job:
 
     __slots__ = (
         "alone",
+        "apart",
         "backlog",
         "call",
         "call_began",
+        "credit",
         "deadline",
         "first",
         "first_tries",
@@ -74,6 +76,7 @@ class Job:
         "number",
         "outcomes",
         "paid",
+        "parked",
         "queue_deadline",
         "record",
         "sent",
@@ -85,6 +88,7 @@ class Job:
         "tenant",
         "texts",
         "tries",
+        "waiting",
     )
 
     def __init__(
@@ -117,16 +121,21 @@ class Job:
         # `alone`: there is no other endpoint.
         self.record: Unanimity | None = None
         self.number, self.alone = 0, False
-        # Failures in a row that a text or the size of the batch may have caused.
-        self.strikes = 0
+        # Failures in a row that the size of the batch may have caused; how many more of its parts
+        # were answered than were halved without another success.
+        self.strikes = self.credit = 0
         # Whether the next repetition is paid from the retry budget already, or cannot be; None:
         # each text pays for itself.
         self.paid: bool | None = None
+        # Other parts of it: yet to be sent, and those that wait for what becomes of them.
+        self.waiting = self.parked = 0
         # Each failed text's errors so far, newest last.
         self.tries: dict[int, list[CosyError]] = {}
         # How many of them used up no attempt.
         self.spared: dict[int, int] = {}
-        # Of the texts that are being sent: how they first fared where they failed before.
+        # Of the texts that are being sent: whether it is one that was parted from others with which
+        # it had failed, and how they first fared where they failed before.
+        self.apart = False
         self.first_tries: Mapping[Any, FirstTry] = {}  # by the station
         # When the latest attempt was sent, and what it is judged by.
         self.sent = 0.0

@@ -34,7 +34,9 @@ from ..policies import (
     redis_storage,
 )
 from ..policies.balancer import SOON
+from ..policies.window import Window
 from ..shared import BreakerLink, PlaceBook, SharedPlaces, connect
+from .blame import may_be_text
 from .budget import Permits
 from .governor import Governor
 from .joint_turns import JointTurns
@@ -44,11 +46,14 @@ __all__ = ["Company", "Station", "Visit"]
 
 # Seconds of Retry-After that are obeyed at most: one odd reply must not disable an endpoint.
 _LONGEST_PAUSE = 600.0
+# Seconds for which a 503 is not the text's fault, while fewer may be in flight because of such.
+_OVERLOADED = 30.0
 
 _ANY, _PATIENT = Call(), Call(patient=True)
 # What the breaker is given for a time-out that is overload, and for a request that is itself to
 # blame: the endpoint took that one.
 _ONLY_LATE = RefusedError("too late, while others were answered")
+_IN_COMPANY = RefusedError("one of its texts may be to blame")
 _OWN_FAULT = RefusedError("the request fails while others succeed", accepted=True)
 
 
@@ -120,11 +125,15 @@ class Station:
         # What the latest failure said. Written without a lock: any of several will do.
         self._trouble = ""
 
-        # Guards: the changes of busy (attempts in flight or waiting for their turn), of sizes, of
-        # _tempo and of _blame.
+        # Guards what changes below: busy counts attempts in flight or waiting for their turn.
         self._lock = threading.Lock()
         self.sizes = BatchSize()
         self.busy = 0
+        # Calls of several texts that failed since the latest success, and do not count yet.
+        self.held_back = 0
+        # Texts of batches that were spoken or failed alone; those that failed.
+        self._texts = Window(config.breaker.window)
+        self._ratio, self._enough = config.breaker.failure_ratio, config.overload.throttle_min_calls
         self._blame = Blame()
         self._tempo = Tempo()
 
@@ -161,24 +170,56 @@ class Station:
         """Note what became of an attempt that was sent, and how long the service took; return what
         that says about this endpoint."""
         culprit: int | None = None
+        times = 1
         only_late = self.governor.is_only_late(error, now)
         with self._lock:
             self._tempo.progress = now
             self.busy -= 1
             if error is None:
+                self.held_back = 0
+                if len(texts) > 1 or visit.call.apart:
+                    self._texts.add(now, len(texts), 0)
                 self._blame.succeed(visit.call, visit.sent, now)
             elif error.trips and not only_late:
                 if self._blame.fail(visit.call, now, error.sent):
                     error = _OWN_FAULT
                 else:
                     culprit = self._blame.culprit(now)
+                    times = self._hold_back(visit, error, now, texts)
         if error is not None and error.trips:
             self._trouble = error.message
-        self.governor.record(error, visit.sent, now, texts)
+        said = error if times else _IN_COMPANY
+        for _ in range(times or 1):
+            self.governor.record(said, visit.sent, now, texts)
         if only_late:
-            error = _ONLY_LATE
-        self.breaker.record(visit.admission, error, now, seconds, culprit)
+            error = said = _ONLY_LATE
+        for _ in range(times or 1):
+            self.breaker.record(visit.admission, said, now, seconds, culprit)
         return error
+
+    def _hold_back(
+        self, visit: Visit, error: CosyError, now: float, texts: Sequence[Utterance]
+    ) -> int:
+        """Return how many failures count now. The lock is held.
+
+        What one of several texts may have broken does not count before so many calls in a row
+        have failed as make the endpoint seem dead: then all of them do. The text that did it
+        counts where so many do as would open the breaker.
+        """
+        if not may_be_text(error):
+            return 1
+        if visit.call.apart:
+            self._texts.add(now, 1, 1)
+            return int(self._texts.some >= self._ratio * self._texts.all)
+        counts = int(len(texts) == 1)
+        self.held_back += 1 - counts
+        if visit.admission.probe:
+            return 1
+        held = self.held_back
+        if held and (held >= self._enough or self.breaker.dies_of(held + counts)):
+            self.held_back = 0
+            return held + counts
+        return counts
 
     def is_well_for(self, call: Call, now: float) -> bool:
         """Return whether calls failed lately, but only of another kind, which is to blame."""
@@ -190,6 +231,11 @@ class Station:
     def is_away(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
         """Return whether a text of this kind that first fared like this met an outage."""
         return self.breaker.seems_dead or self._blame.is_outage(kind, error, first, now)
+
+    def is_overloaded(self, error: CosyError, first: FirstTry, now: float) -> bool:
+        """Return whether a text that first fared like this met a service with too much to do."""
+        busy = getattr(error, "status", None) == 503 and self.governor.is_strained(now)
+        return busy and now - first.failed < _OVERLOADED
 
     def judge(
         self,

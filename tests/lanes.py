@@ -144,8 +144,8 @@ class Lane:
 
     def promise(self, text: str, seconds: float = 20.0) -> TextFuture:
         """Stand in line with a future, as `submit` does."""
-        future = TextFuture()
-        ticket = Promise(self.deadline(seconds), future, self.calls)
+        future = TextFuture(self.calls)
+        ticket = Promise(self.deadline(seconds), future)
         self.coalescer.join(Utterance(0, text), ticket)
         return future
 

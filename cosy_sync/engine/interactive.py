@@ -101,7 +101,7 @@ class Interactive:
         Raises ShedError.
         """
         deadline = self._deadline(config)
-        promise = Promise(deadline, TextFuture(), self._calls)
+        promise = Promise(deadline, TextFuture(self._calls))
         alone = config.serial or asking.job is not None
         coalescer = None if alone else self._coalescer(config)
         future = promise.future

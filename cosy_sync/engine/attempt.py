@@ -87,7 +87,7 @@ class Attempter:
     def attempt(
         self, job: Job, texts: Sequence[Utterance], station: Station, number: int
     ) -> Sequence[Result]:
-        """Send texts to an endpoint and return audio or an error for each.
+        """Send texts to an endpoint, which was joined, and return audio or an error for each.
 
         Waits for a connection, memory and the rate limit, and then for the reply. Raises what
         failed for all of them: RefusedError or DeadlineError before sending, else what came.
@@ -121,22 +121,25 @@ class Attempter:
     def enter(self, job: Job, station: Station, number: int) -> Visit:
         """Wait for a connection and a turn in the rate limit; whoever gets them must `leave`.
 
-        Raises RefusedError, DeadlineError or ClosedError, and then nothing is held.
+        The attempt has joined the station. Raises RefusedError, DeadlineError or ClosedError, and
+        then it has left, and nothing is held.
         """
-        while True:
-            visit = self._enter_once(job, station, number)
-            if station.breaker.still_admits(visit.admission):
-                return visit
-            # It opened while this waited for its place: ask again.
-            self.entry.give_back(station)
+        try:
+            while True:
+                visit = self._enter_once(job, station, number)
+                if station.breaker.still_admits(visit.admission):
+                    return visit
+                # It opened while this waited for its place: ask again.
+                self.entry.give_back(station)
+        except BaseException:
             station.leave(self.clock.now())
+            raise
 
     def _enter_once(self, job: Job, station: Station, number: int) -> Visit:
         now = self.clock.now()
         first = job.first_tries.get(station)
         call = job.call = Call(self.kind, not job.interactive, bool(job.first_tries), first)
         admission = station.breaker.admit(now, call)
-        station.join(now)
         try:
             # The breaker's probes are few, and must get through.
             if not admission.probe and not station.is_well_for(call, now):
@@ -144,9 +147,7 @@ class Attempter:
                 station.governor.admit(job.interactive, now, waited)
             job.sent = self.entry.wait(job, station)
         except BaseException:
-            now = self.clock.now()
-            station.leave(now)
-            station.breaker.record(admission, NOT_SENT, now, 0.0)
+            station.breaker.record(admission, NOT_SENT, self.clock.now(), 0.0)
             raise
         return Visit(station, admission, job.sent, call)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..atomic import Flag
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint, SharingConfig
 from ..errors import BadAudioError, ConnectError, CosyError, RefusedError, ReplyTimeout
@@ -108,10 +109,12 @@ class Station:
         self.health = Health()
 
         # Guards: the changes of busy (attempts in flight or waiting for their turn), of sizes, of
-        # _tempo and of _blame.
+        # _tempo, of _blame and of _bells.
         self._lock = threading.Lock()
         self.sizes = BatchSize()
         self.busy = 0
+        # Set when nobody is here any more.
+        self._bells: list[Flag] = []
         self._blame = Blame()
         self._tempo = Tempo()
 
@@ -136,6 +139,26 @@ class Station:
         with self._lock:
             self._tempo.progress = now
             self.busy -= 1
+        if self._bells:  # almost never
+            self._ring()
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until no attempt is here, at most so many seconds; return whether that came."""
+        bell = Flag()
+        with self._lock:
+            if not self.busy:
+                return True
+            self._bells.append(bell)
+        return bell.wait(seconds)
+
+    def _ring(self) -> None:
+        """Tell those who wait for it that nobody is here, if that is so."""
+        with self._lock:
+            if self.busy:
+                return
+            bells, self._bells = self._bells, []
+        for bell in bells:
+            bell.set()
 
     def settle(
         self,
@@ -159,6 +182,8 @@ class Station:
                     error = _OWN_FAULT
                 else:
                     culprit = self._blame.culprit(now)
+        if self._bells:  # almost never
+            self._ring()
         self.governor.record(error, visit.sent, now, texts)
         if only_late:
             error = _ONLY_LATE

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ..clock import Clock
 from ..events import Observer
-from .alarms import Alarms
+from ..threads import Schedule
 from .executor import Executor
 from .job import Stop
 
@@ -26,7 +26,7 @@ class Crew:
     """
 
     workers: Executor
-    alarms: Alarms
+    alarms: Schedule
     free: Callable[[], bool]
     clock: Clock
     observer: Observer

@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..atomic import start_aside
 from ..clock import Clock
 from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
 from ..policies import Deadline, Unanimity
+from ..threads import leave_behind
 from ..user_code import goes_on
 from .backlog import Backlog, Unbounded
 from .batcher import pack
@@ -156,10 +156,7 @@ class Dispatcher:
         """End it from within a finaliser, perhaps: the collector comes at any line of any thread,
         also where a lock is held that is needed here. So another thread does it."""
         self.stop.set()
-        try:
-            start_aside(self.end, "cosy-reaper")
-        except RuntimeError:  # out of threads
-            self.end()
+        leave_behind(self.end)
 
     # -- sending --------------------------------------------------------------------------------
 

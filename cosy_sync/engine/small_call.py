@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from ..atomic import start_aside
 from ..clock import Clock
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance
 from ..policies import Deadline
+from ..threads import leave_behind
 from .job import Stop, failed
 from .singleflight import Ticket
 
@@ -177,10 +177,7 @@ class SmallCall:
         """End it from within a finaliser, perhaps: the collector comes at any line of any thread,
         also where a lock is held that is needed here. So another thread does it."""
         self.stop.set()
-        try:
-            start_aside(self.end, "cosy-reaper")
-        except RuntimeError:  # out of threads
-            self.end()
+        leave_behind(self.end)
 
     def _refuse_child(self) -> None:
         # In a forked child the workers are gone, and any lock may be held by one of them.

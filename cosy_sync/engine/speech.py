@@ -9,11 +9,12 @@ import threading
 from collections.abc import Callable
 from typing import cast
 
-from ..atomic import on_main_thread, run_aside, start_aside
+from ..atomic import on_main_thread, run_aside
 from ..errors import BadAudioError, ClosedError, ConfigError, CosyError, DeadlineError, ReplyTimeout
 from ..events import StreamStarted, TextFailed, TextsFinished
 from ..messages import Parcel, Reply, TextSource
 from ..models import Audio, Timing
+from ..threads import leave_behind
 from ..wires.base import DuplexWire, StreamReader
 from .asking import ask
 from .attempt import NOT_SENT, Attempter, Visit, aim, fair_verdict
@@ -218,10 +219,7 @@ class Speech:
         """
         if self._over or self._pid != os.getpid():
             return False
-        try:
-            start_aside(self.close, "cosy-reaper")
-        except RuntimeError:  # the machine is out of threads, or the interpreter ends
-            return False
+        leave_behind(self.close)
         return True
 
     def _leave(self, reason: CosyError | None) -> None:

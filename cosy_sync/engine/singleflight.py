@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import threading
 from collections import deque
@@ -15,7 +14,7 @@ from ..atomic import BareCondition, wait_for
 from ..errors import ClosedError, DeadlineError, RateLimitedError
 from ..models import Audio, Outcome, Timing, Utterance
 from ..policies import Deadline
-from ..user_code import goes_on
+from ..user_code import goes_on, log_failure
 from .executor import Executor
 from .job import Job, failed
 
@@ -131,8 +130,7 @@ class TextFuture(Future[Audio]):
         except BaseException as error:
             if goes_on(error):
                 raise
-            with contextlib.suppress(BaseException):
-                logging.getLogger("cosy_sync").exception("a callback of a future failed")
+            log_failure("a callback of a future failed")
 
 
 def _call_on_worker(future: Future[Audio]) -> None:

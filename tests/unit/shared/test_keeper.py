@@ -150,3 +150,20 @@ def test_a_step_that_breaks_is_logged_and_not_the_last(
     (record,) = caplog.records
     assert record.name == "cosy_sync" and "a bug" in caplog.text
     assert record.getMessage().startswith("a step of <bound method Owner.step")
+
+
+def test_a_step_that_breaks_is_not_the_last_though_its_log_breaks_too(
+    broken_log: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.shared.keeper._AFTER_A_BUG", 0.001)
+    steps = Steps()
+
+    def step() -> float:
+        if steps() and steps.count == 1:
+            raise ValueError("a bug")
+        return 60.0
+
+    owner = Owner(step)
+    owner.keeper.ring()
+    steps.expect(2)
+    owner.keeper.close(20)

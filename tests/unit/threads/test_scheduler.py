@@ -3,7 +3,6 @@ last schedule's end."""
 
 import ctypes
 import gc
-import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -27,21 +26,6 @@ def keepers() -> list[threading.Thread]:
 
 def refuse(self: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
-
-
-class Broken(logging.Handler):
-    """A program's own handler that raises where it should write."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        raise SystemError("the disk is full")
-
-
-@pytest.fixture
-def broken_log() -> Iterator[None]:
-    handler = Broken()
-    logging.getLogger("cosy_sync").addHandler(handler)
-    yield
-    logging.getLogger("cosy_sync").removeHandler(handler)
 
 
 def test_the_earliest_job_is_done_first_whatever_was_posted_first(schedule: Schedule) -> None:

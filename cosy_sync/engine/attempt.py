@@ -26,7 +26,7 @@ from ..wires.base import Wire
 from .admission import Entry
 from .asking import ask
 from .budget import Permits
-from .job import Job
+from .job import Job, Stop
 from .ports import Result, Sender
 from .request_ids import next_request_id
 from .room import Room
@@ -222,7 +222,7 @@ class Attempter:
 
         def send(parcel: Parcel) -> Reply:
             nonlocal reply
-            aim(parcel, station, again, texts)
+            aim(parcel, station, again, job.stop, texts)
             left, first = job.deadline.remaining(self.clock.now()), reply is None
             reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
             if first and _HELD_UP < reply.left - visit.sent < _LATEST_NEWS:
@@ -308,10 +308,13 @@ def aim(
     parcel: Parcel,
     station: Station,
     again: Callable[[CosyError], None],
+    stop: Stop,
     texts: Sequence[str] = (),
 ) -> None:
     """Send a parcel to the station's own address, if it goes to its host at all; give it the time
-    that its texts may take, and what is to be asked before a second sending."""
+    that its texts may take, what is to be asked before a second sending, and what cuts it off."""
+    if stop.cuts and hasattr(parcel, "stop"):
+        parcel.stop = stop
     if isinstance(parcel, Request):
         parcel.chars = sum(map(len, texts))
         if not parcel.foreign:  # the limits are the service's

@@ -32,4 +32,4 @@ class Crew:
     observer: Observer
     most: Callable[[int], int] = lambda texts: texts
     stops: set[threading.Event] = field(default_factory=set)
-    cut: Stop = field(default_factory=Stop)
+    cut: Stop = field(default_factory=lambda: Stop(cuts=False))

@@ -97,10 +97,9 @@ class Dispatcher:
         self._bell.acquire()
         self._jobs: set[Job] = set()
         self._done: dict[int, Outcome] = {}
-        self._next = 0
+        self._next = self._glances = 0
         most = terms.max_waiting
         self._backlog = Unbounded() if most is None else Backlog(most, terms.places)
-        self._glances = 0
         # The texts are at their end; and the call is.
         self._ended = self._over = False
         # What ends the call after everything before it was handed out.
@@ -114,7 +113,7 @@ class Dispatcher:
 
         When the source of texts raises, what came before it is finished and yielded first.
         """
-        dropped = False
+        dropped = whole = False
         try:
             while True:
                 self._refuse_child()
@@ -125,6 +124,7 @@ class Dispatcher:
                     self._collect()
                 elif self._ended:
                     break
+            whole = True
             if self._last_error is not None:
                 raise self._last_error
         except GeneratorExit:
@@ -132,10 +132,19 @@ class Dispatcher:
             raise
         finally:
             if os.getpid() == self._pid and not self._over:
-                self._end_elsewhere() if dropped else self.end()
+                if dropped:  # in a finaliser, perhaps, where a lock may be held that is needed
+                    self.stop.set()
+                    leave_behind(self.end)
+                else:
+                    (self._finish if whole else self.end)()
 
     def end(self) -> None:
-        """Send nothing more; what is on its way ends by itself."""
+        """Send nothing more, and cut off what is under way: nobody can have its results."""
+        self._finish()
+        # On another thread: Ctrl-C may come to this one once more.
+        leave_behind(self.stop.cut)
+
+    def _finish(self) -> None:
         self._over = True
         self.stop.set()
         self._ready.clear()
@@ -151,12 +160,6 @@ class Dispatcher:
             if outcome.audio is not None:
                 detach(outcome.audio)
         return outcomes
-
-    def _end_elsewhere(self) -> None:
-        """End it from within a finaliser, perhaps: the collector comes at any line of any thread,
-        also where a lock is held that is needed here. So another thread does it."""
-        self.stop.set()
-        leave_behind(self.end)
 
     # -- sending --------------------------------------------------------------------------------
 

@@ -70,8 +70,9 @@ class Sharing(Protocol):
         """Stand in line with several texts at once."""
         ...
 
-    def leave(self, ticket: Ticket) -> bool:
-        """Stop waiting; return False when the outcome is being told just now."""
+    def leave(self, ticket: Ticket, *, cut: bool = False) -> bool:
+        """Stop waiting; return False when the outcome is being told just now. Cut off its request
+        if that is wanted, and nobody else waits for it."""
         ...
 
 
@@ -132,12 +133,12 @@ class SmallCall:
                 self._end_elsewhere() if dropped else self.end()
 
     def end(self) -> None:
-        """Send nothing more; what is on its way ends by itself."""
+        """Send nothing more, and cut off what is under way for nobody else."""
         self._over = True
         self.stop.set()
         for part in self._parts:
             if part.outcome is None:
-                self._sharing.leave(part)
+                self._sharing.leave(part, cut=True)
 
     def finished(self) -> list[Outcome]:
         """Return what is finished and was not handed out yet, in input order."""

@@ -154,7 +154,7 @@ class Speech:
         )
 
         def send(parcel: Parcel) -> Reply:
-            aim(parcel, station, again)
+            aim(parcel, station, again, job.stop)
             left = job.deadline.remaining(clock.now())
             return attempter.sender.post(parcel, left, most, lambda _: None)
 
@@ -164,7 +164,7 @@ class Speech:
         else:
             reader = cast(DuplexWire, self._wire).listen_to(source, send, self._request_id)
             self._reader = reader
-        aim(reader.parcel, station, again)
+        aim(reader.parcel, station, again, job.stop)
         left = job.deadline.remaining(clock.now())
         reply = self._reply = attempter.sender.open(reader.parcel, left, most)
         self._head = clock.now() - self._visit.sent

@@ -9,7 +9,6 @@ collector runs at any line of any thread, waits for no lock there.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import heapq
 import itertools
@@ -37,18 +36,20 @@ class Schedule:
         self._scheduler = scheduler
         self.closed = False
 
-    def after(self, seconds: float, job: Job) -> None:
-        """Do the job in so many seconds; never, when closed before. Safe within finalisers."""
-        if not self.closed:
-            self._scheduler.post(seconds, job, self)
+    def after(self, seconds: float, job: Job) -> bool:
+        """Do the job in so many seconds; never, when closed before. Safe within finalisers.
 
-    def aside(self, work: Job, name: str) -> None:
-        """Do work that may wait, soon, on a thread of its own with this name."""
-        self._scheduler.post(0.0, functools.partial(_start, self.after, work, name), self)
+        Return False where the machine is out of threads: then the next one who posts tries again.
+        """
+        return self.closed or self._scheduler.post(seconds, job, self)
+
+    def aside(self, work: Job, name: str) -> bool:
+        """Do work that may wait, soon, on a thread of its own with this name; see `after`."""
+        return self._scheduler.post(0.0, functools.partial(_start, self.after, work, name), self)
 
     def close(self, seconds: float = 0.0) -> None:
-        """Begin no job any more. Where nobody else has jobs the thread ends: wait for that at most
-        so many seconds."""
+        """Begin no job any more. Where nobody else has a schedule the thread ends: wait for that at
+        most so many seconds. Safe within finalisers, without any."""
         self.closed = True
         self._scheduler.discard(self, seconds)
 
@@ -111,14 +112,18 @@ class _Scheduler:
         self._schedules.add(schedule)
         return schedule
 
-    def post(self, seconds: float, job: Job, owner: Schedule | None) -> None:
-        """Have a job done in so many seconds."""
+    def post(self, seconds: float, job: Job, owner: Schedule | None) -> bool:
+        """Have a job done in so many seconds; return whether there is a thread for it."""
         seconds = seconds if seconds > 0.0 else 0.0  # nor what is no number
         self._inbox.put(_Entry(time.monotonic() + seconds, next(self._numbers), job, owner))
         if self._places:
-            # Without a thread (the machine has none left), the next one tries again.
-            with contextlib.suppress(IndexError, RuntimeError):
+            try:
                 start_thread(self._places, self._launch)
+            except IndexError:  # somebody else was quicker
+                return True
+            except RuntimeError:
+                return False
+        return True
 
     def discard(self, schedule: Schedule, seconds: float) -> None:
         """Forget a schedule; see its `close`."""
@@ -126,7 +131,8 @@ class _Scheduler:
         if not self._places:
             self._inbox.put(None)
         thread = self._thread
-        if thread is None or thread is threading.current_thread():
+        # Within a finaliser there are no seconds, and no current_thread(): it may take a lock.
+        if seconds <= 0.0 or thread is None or thread is threading.current_thread():
             return
         until = time.monotonic() + seconds
         while not self._schedules and thread.is_alive():
@@ -194,7 +200,7 @@ def _do(job: Job) -> None:
         log_failure("a job of the scheduler failed")
 
 
-def _start(after: Callable[[float, Job], None], work: Job, name: str) -> None:
+def _start(after: Callable[[float, Job], object], work: Job, name: str) -> None:
     """Start a thread for the work; where there is none, try again later."""
     try:
         threading.Thread(target=_do, args=(work,), name=name, daemon=True).start()

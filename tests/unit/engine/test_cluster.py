@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
+from lanes import eventually
 from naming import DOWN, Names
 
 from cosy_sync.config import ClientConfig, EjectionConfig, Endpoint, PoolConfig
@@ -348,8 +349,12 @@ def test_other_endpoints_serve_while_a_name_is_looked_up() -> None:
 
 def test_a_failed_connection_has_the_name_looked_up_again() -> None:
     scene = named("192.0.2.1")
+    del scene.cluster._directory.open
+    scene.cluster.open()
+    eventually(lambda: len(scene.names.asked) == 2)
     scene.cluster.look_again(scene.clock.now() + 10)
-    assert scene.cluster._directory._wake.is_set()
+    eventually(lambda: len(scene.names.asked) == 3)
+    scene.cluster.close(10)
 
 
 # -- how many at once -----------------------------------------------------------------------------

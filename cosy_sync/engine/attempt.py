@@ -312,7 +312,12 @@ def aim(
     texts: Sequence[str] = (),
 ) -> None:
     """Send a parcel to the station's own address, if it goes to its host at all; give it the time
-    that its texts may take, what is to be asked before a second sending, and what cuts it off."""
+    that its texts may take, what is to be asked before a second sending, and what cuts it off.
+
+    Raises ClosedError where that has happened.
+    """
+    if stop.was_cut:
+        raise ClosedError("cancelled before it was sent")
     if stop.cuts and hasattr(parcel, "stop"):
         parcel.stop = stop
     if isinstance(parcel, Request):

@@ -96,7 +96,9 @@ class Caller:
             station = self._cluster.choose(job, group.avoid, now)
         except (RefusedError, DeadlineError) as error:
             return self._refused(job, group, error, None)
-        part = self._part(job, group, station, now)
+        part = group if len(group.texts) == 1 else self._part(job, group, station, now)
+        if part.heard is None:
+            part.heard = self._splitter.answers
         try:
             results = self._attempter.attempt(job, part.texts, station, group.attempt)
         except (RefusedError, DeadlineError) as error:
@@ -115,16 +117,11 @@ class Caller:
 
     def _part(self, job: Job, group: _Group, station: Station, now: float) -> _Group:
         """Return which texts of a group are sent now to a station, which was joined."""
-        part = group
         try:
-            if len(group.texts) > 1:
-                part = group.part(self._splitter.size(job, group, station))
+            return group.part(self._splitter.size(job, group, station))
         except BaseException:
             station.leave(now)
             raise
-        if part.heard is None:
-            part.heard = self._splitter.answers
-        return part
 
     def _failed(
         self, job: Job, group: _Group, part: _Group, station: Station, error: CosyError

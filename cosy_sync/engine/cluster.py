@@ -110,6 +110,10 @@ class Cluster:
         Waits only for the first look-up of a name. Raises NoEndpointError when there is none,
         DeadlineError, ClosedError.
         """
+        if self.alone:
+            station = self.stations[0]
+            station.join(now)
+            return station
         while not self._join(station := self._pick(job, avoid, now), now):
             pass
         return station
@@ -119,7 +123,7 @@ class Cluster:
         station.join(now)
         # Whoever leaves a station out looks afterwards who has joined it: of the two one sees the
         # other, so nothing is sent there that it did not wait for.
-        if self.alone or station in self.stations:
+        if station in self.stations:
             return True
         station.leave(now)
         return False

@@ -71,10 +71,10 @@ class Budget:
         """Undo `hold`; return False where the connection was cut, or is being cut."""
         return self.stop is None or self.stop.let_go(cut)
 
-    def check(self, cause: BaseException | None = None, *, sent: bool = True) -> None:
+    def check(self, cause: BaseException | None = None) -> None:
         """Raise ClosedError where nobody waits for the exchange any more."""
         if self.stop is not None and self.stop.was_cut:
-            raise ClosedError("its call was ended before its reply came", sent=sent) from cause
+            raise ClosedError("its call was ended before its reply came", sent=True) from cause
 
     def ask_again(self, stale: StaleConnection) -> None:
         """Ask for a second sending, if there was a first. Waits for its turn; raises CosyError

@@ -165,13 +165,12 @@ class Sender:
     ) -> Budget:
         if seconds <= 0:
             raise ReplyTimeout("no time was left to send the request", phase="send", sent=False)
-        times, until = self._timeouts, time.monotonic() + seconds
-        made = Budget(
+        times = self._timeouts
+        until = time.monotonic() + seconds
+        return Budget(
             *(times.first_byte, times.idle, until, max_bytes, make_room),
             *(getattr(parcel, "again", None), MAX_REFUSAL, getattr(parcel, "stop", None)),
         )
-        made.check(sent=False)
-        return made
 
     # -- names and addresses ------------------------------------------------------------------
 
@@ -294,6 +293,7 @@ class Sender:
         )
         if request.foreign:
             built = _stripped(built, request)
+        # A client that was given a name keeps it.
         if built.headers.get("user-agent", "python-httpx/").startswith("python-httpx/"):
             built.headers["user-agent"] = USER_AGENT
         return built

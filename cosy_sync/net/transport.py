@@ -132,8 +132,10 @@ class PoolTransport(httpx.BaseTransport):
         self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
     ) -> RawReply:
         keep, cut = False, connection.cut
+        held = budget.stop is not None
         try:
-            budget.hold(cut)
+            if held:
+                budget.hold(cut)
             raw = exchange(connection, request, budget, reused=reused)
             keep = raw.reusable
             if raw.status < 400:
@@ -145,11 +147,12 @@ class PoolTransport(httpx.BaseTransport):
             raise
         finally:
             # In this order: what is cut belongs to nobody else yet.
-            if budget.let_go(cut) and keep:
+            if (not held or budget.let_go(cut)) and keep:
                 self.connections.give_back(connection)
             else:
                 self.connections.drop(connection)
-        budget.check()  # an end that a cut has made looks like a reply's own
+        if held:
+            budget.check()  # an end that a cut has made looks like a reply's own
         return raw
 
     def _dial(self, route: Route, until: float) -> Stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable
@@ -44,17 +45,22 @@ class Keeper:
             thread = self._thread
         self._bell.set()
         if thread is not None and thread is not threading.current_thread():
-            thread.join(seconds)
+            with contextlib.suppress(RuntimeError):  # not started yet: then it ends by itself
+                thread.join(seconds)
 
     def _start(self) -> None:
         with self._lock:
             if self._thread is not None or self._over.is_set():
                 return
             # A daemon: a server that does not answer must not hold up the end of the program.
-            self._thread = threading.Thread(
+            thread = self._thread = threading.Thread(
                 target=_run, args=(self._step, self._bell, self._over), name=self._name, daemon=True
             )
-            self._thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads; the next ring tries again
+            with self._lock:
+                self._thread = None
 
 
 def _run(

@@ -167,3 +167,17 @@ def test_a_step_that_breaks_is_not_the_last_though_its_log_breaks_too(
     owner.keeper.ring()
     steps.expect(2)
     owner.keeper.close(20)
+
+
+def test_without_a_thread_the_next_ring_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    steps = Steps()
+    owner = Owner(steps)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        owner.keeper.ring()
+    owner.keeper.ring()
+    steps.expect(1)
+    owner.keeper.close(20)

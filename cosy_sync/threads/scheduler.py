@@ -1,7 +1,7 @@
 """The one background thread of a process: what is done later, and what finalisers leave behind.
 
-It starts with the first job and ends once every schedule is closed. A forked child has one of its
-own, from its first job on.
+It starts with a job, and ends when there was none for a while, or once every schedule is closed. A
+forked child has one of its own, from its first job on.
 
 Everything comes in through a SimpleQueue, whose `put` is one call of C code: a finaliser, which the
 collector runs at any line of any thread, waits for no lock there.
@@ -25,6 +25,8 @@ __all__ = ["Schedule", "leave_behind", "open_schedule"]
 
 # Seconds after which what found no thread is tried again, and what broke goes on.
 _AGAIN = 1.0
+# Seconds without any job after which the thread ends, though somebody may have one again.
+_LINGER = 5.0
 
 Job = Callable[[], object]
 
@@ -55,7 +57,7 @@ class Schedule:
 
 
 def open_schedule() -> Schedule:
-    """Return a schedule; the thread lives until it is closed."""
+    """Return a schedule; it must be closed."""
     return _scheduler.open()
 
 
@@ -103,8 +105,9 @@ class _Scheduler:
         # Those that are not closed.
         self._schedules: set[Schedule] = set()
         self._thread: threading.Thread | None = None
-        # The thread's own.
+        # The thread's own: what is to be done, and whether nothing was for a while.
         self._heap: list[_Entry] = []
+        self._idle = False
 
     def open(self) -> Schedule:
         """Return a new schedule."""
@@ -153,6 +156,7 @@ class _Scheduler:
         self._thread = threading.current_thread()
         while True:
             try:
+                self._idle = False
                 while not self._may_end():
                     self._do_next()
                 return
@@ -163,7 +167,7 @@ class _Scheduler:
     def _do_next(self) -> None:
         """Do the job that is due, or wait for the next one, or for news."""
         heap = self._heap
-        left = heap[0].at - time.monotonic() if heap else threading.TIMEOUT_MAX
+        left = heap[0].at - time.monotonic() if heap else _LINGER
         if left <= 0.0:
             entry = heapq.heappop(heap)
             if not entry.over:
@@ -172,7 +176,9 @@ class _Scheduler:
         try:
             news = self._inbox.get(timeout=min(left, threading.TIMEOUT_MAX))
         except Empty:
+            self._idle = not heap
             return
+        self._idle = False
         if news is not None:
             if not news.over:
                 heapq.heappush(heap, news)
@@ -181,7 +187,7 @@ class _Scheduler:
         heapq.heapify(heap)
 
     def _may_end(self) -> bool:
-        if self._heap or self._schedules or not self._inbox.empty():
+        if self._heap or not self._inbox.empty() or (self._schedules and not self._idle):
             return False
         self._places.append(())
         if self._inbox.empty():

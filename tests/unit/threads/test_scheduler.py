@@ -5,7 +5,9 @@ import ctypes
 import gc
 import os
 import threading
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from lanes import eventually
@@ -28,13 +30,21 @@ def refuse(self: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
 
 
-def test_the_earliest_job_is_done_first_whatever_was_posted_first(schedule: Schedule) -> None:
-    done, over = [], threading.Event()
-    schedule.after(0.2, lambda: (done.append("late"), over.set()))
-    schedule.after(0.05, lambda: done.append("early"))
+def test_the_earliest_job_is_done_first_whatever_was_posted_first(
+    schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    at = [time.monotonic()]
+    clock = SimpleNamespace(monotonic=lambda: at[0], sleep=time.sleep)
+    monkeypatch.setattr("cosy_sync.threads.scheduler.time", clock)
+    schedule.after(0.2, lambda: done.append("late"))
+    schedule.after(0.1, lambda: done.append("early"))
     schedule.after(0.0, lambda: done.append("now"))
-    assert over.wait(10)
-    assert done == ["now", "early", "late"]
+    eventually(lambda: done)
+    at[0] += 1.0
+    schedule.after(0.0, lambda: done.append("last"))
+    eventually(lambda: len(done) == 4)
+    assert done == ["now", "early", "late", "last"]
 
 
 def test_jobs_of_one_instant_keep_their_order(schedule: Schedule) -> None:
@@ -200,3 +210,14 @@ def test_the_thread_comes_back_however_often_it_ends() -> None:
         assert done.wait(10)
         made.close()  # it may be about to end when the next one posts
     eventually(lambda: not keepers())
+
+
+def test_without_jobs_the_thread_ends_after_a_while_and_comes_back_with_the_next(
+    schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.threads.scheduler._LINGER", 0.01)
+    for _ in range(3):
+        done = threading.Event()
+        schedule.after(0.05, done.set)
+        assert done.wait(10)
+        eventually(lambda: not keepers())

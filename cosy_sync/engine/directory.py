@@ -44,7 +44,7 @@ class Directory:
     An answer takes the place of the one before, but for addresses that are to be kept longer;
     while there is none, the last one stays. `on_answer` gets a URL and its addresses, `on_failure`
     a URL and the error, both on the thread that looks up: the system's look-up may wait, so each
-    round has one of its own, which the scheduler starts.
+    round has one of its own.
     """
 
     def __init__(
@@ -103,12 +103,16 @@ class Directory:
             self._wanted = True
             if self._looking:
                 return
-            self._looking, schedule = True, self._schedule
-        self._begun = schedule.aside(
-            functools.partial(_look, self._weakly(schedule)), "cosy-lookup"
-        )
-        if not self._begun:
-            self._looking = False  # no more threads; whoever comes next tries again
+            self._looking = True
+            mine = self._weakly(self._schedule)  # the thread does not keep it alive
+            thread = self._thread = threading.Thread(
+                target=_look, args=(mine,), name="cosy-lookup", daemon=True
+            )
+        try:
+            thread.start()
+            self._begun = True
+        except RuntimeError:  # no more threads; whoever comes next tries again
+            self._looking = False
 
     def _weakly(self, schedule: Schedule) -> weakref.ref[Directory]:
         """Return what does not keep it alive, for jobs; with it the schedule ends."""
@@ -118,11 +122,10 @@ class Directory:
         """On the thread that looks up: return whether there is a round to do."""
         with self._lock:
             if self._closed or not self._wanted:
-                self._looking, self._thread = False, None
+                self._looking = False
                 return False
             self._wanted = False
             self._next += 1
-            self._thread = threading.current_thread()
         return True
 
     def end_round(self, seconds: float) -> None:
@@ -172,7 +175,7 @@ class Directory:
             schedule, thread = self._schedule, self._thread
         self.answered.set()
         if thread is not None and thread is not threading.current_thread():
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(RuntimeError):  # not started yet: then it ends by itself
                 thread.join(seconds)
         if schedule is not None:
             schedule.close(_MOMENT)

@@ -45,10 +45,6 @@ class Schedule:
         """
         return self.closed or self._scheduler.post(seconds, job, self)
 
-    def aside(self, work: Job, name: str) -> bool:
-        """Do work that may wait, soon, on a thread of its own with this name; see `after`."""
-        return self._scheduler.post(0.0, functools.partial(_start, self.after, work, name), self)
-
     def close(self, seconds: float = 0.0) -> None:
         """Begin no job any more. Where nobody else has a schedule the thread ends: wait for that at
         most so many seconds. Safe within finalisers, without any."""
@@ -66,7 +62,7 @@ def leave_behind(work: Job) -> None:
 
     It may take locks, and wait. Where the machine is out of threads, it is tried again and again.
     """
-    _scheduler.post(0.0, functools.partial(_start, _try_again, work, "cosy-reaper"), None)
+    _scheduler.post(0.0, functools.partial(_start, work), None)
 
 
 class _Entry:
@@ -206,16 +202,12 @@ def _do(job: Job) -> None:
         log_failure("a job of the scheduler failed")
 
 
-def _start(after: Callable[[float, Job], object], work: Job, name: str) -> None:
+def _start(work: Job) -> None:
     """Start a thread for the work; where there is none, try again later."""
     try:
-        threading.Thread(target=_do, args=(work,), name=name, daemon=True).start()
+        threading.Thread(target=_do, args=(work,), name="cosy-reaper", daemon=True).start()
     except RuntimeError:
-        after(_AGAIN, functools.partial(_start, after, work, name))
-
-
-def _try_again(seconds: float, job: Job) -> None:
-    _scheduler.post(seconds, job, None)
+        _scheduler.post(_AGAIN, functools.partial(_start, work), None)
 
 
 _scheduler = _Scheduler()

@@ -117,7 +117,7 @@ def test_an_exception_out_of_nowhere_does_not_end_the_thread(
     assert done.wait(10) and keepers() == [thread]
 
 
-def test_work_that_waits_delays_no_job(schedule: Schedule) -> None:
+def test_what_is_left_behind_may_wait_and_delays_no_job(schedule: Schedule) -> None:
     go, ended, done = threading.Event(), threading.Event(), threading.Event()
     names: list[str] = []
 
@@ -126,10 +126,10 @@ def test_work_that_waits_delays_no_job(schedule: Schedule) -> None:
         go.wait(20)
         ended.set()
 
-    schedule.aside(work, "cosy-test")
+    leave_behind(work)
     eventually(lambda: names)
     schedule.after(0.0, done.set)
-    assert done.wait(10) and names == ["cosy-test"]
+    assert done.wait(10) and names == ["cosy-reaper"]
     go.set()
     assert ended.wait(10)
 

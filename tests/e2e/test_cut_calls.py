@@ -13,6 +13,10 @@ from lanes import eventually
 from cosy_sync import ClosedError, CosyClient, Endpoint, InterruptedBatch
 from cosy_sync.server import Server
 
+pytestmark = pytest.mark.skipif(
+    "PYTEST_XDIST_WORKER" in os.environ, reason="Ctrl-C in a worker of pytest-xdist ends its run"
+)
+
 TEXTS = [f"这是第{number}句要说的话" for number in range(12)]
 
 
@@ -52,7 +56,7 @@ def ctrl_c(once: Callable[[], bool]) -> threading.Thread:
 
     def press() -> None:
         eventually(once)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
     thread = threading.Thread(target=press)
     thread.start()

@@ -1,7 +1,6 @@
 """Calls that Ctrl-C ends, or that are dropped: their requests are cut off, others go on."""
 
 import gc
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -13,17 +12,13 @@ from lanes import eventually
 from cosy_sync import ClosedError, CosyClient, Endpoint, InterruptedBatch
 from cosy_sync.server import Server
 
-pytestmark = pytest.mark.skipif(
-    "PYTEST_XDIST_WORKER" in os.environ, reason="Ctrl-C in a worker of pytest-xdist ends its run"
-)
-
 TEXTS = [f"这是第{number}句要说的话" for number in range(12)]
 
 
 @pytest.fixture(scope="module")
 def silent() -> Iterator[Server]:
-    """A service that takes everything and answers after every test is over."""
-    with Server(latency=300, rps=0, max_connections=0, grpc_port=0, grpc_max_conc=64) as running:
+    """A service that takes everything and answers later than a test waits."""
+    with Server(latency=20, rps=0, max_connections=0, grpc_port=0, grpc_max_conc=64) as running:
         yield running
 
 

@@ -121,9 +121,7 @@ class Caller:
             station = self._cluster.choose(job, group.avoid, now)
         except (RefusedError, DeadlineError) as error:
             return self._refused(job, group, error, None)
-        part = group
-        if len(group.texts) > 1:
-            part = group.part(self._splitter.size(job, group, station))
+        part = group if len(group.texts) == 1 else self._part(job, group, station, now)
         if part.heard is None:
             part.heard = self._splitter.answers
         try:
@@ -148,6 +146,14 @@ class Caller:
             group.paid = 0
         left = self._settle(job, part, station, results)
         return left if part is group else left + self._splitter.passed(group, part, station)
+
+    def _part(self, job: Job, group: _Group, station: Station, now: float) -> _Group:
+        """Return which texts of a group are sent now to a station, which was joined."""
+        try:
+            return group.part(self._splitter.size(job, group, station))
+        except BaseException:
+            station.leave(now)
+            raise
 
     def _failed(
         self, job: Job, group: _Group, part: _Group, station: Station, error: CosyError

@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..atomic import start_aside
 from ..clock import Clock
 from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
 from ..policies import Deadline, Unanimity
+from ..threads import leave_behind
 from ..user_code import goes_on
 from .backlog import Backlog, Unbounded
 from .batcher import pack
@@ -116,7 +116,7 @@ class Dispatcher:
 
         When the source of texts raises, what came before it is finished and yielded first.
         """
-        dropped = False
+        dropped = whole = False
         try:
             while True:
                 self._refuse_child()
@@ -127,6 +127,7 @@ class Dispatcher:
                     self._collect()
                 elif self._ended:
                     break
+            whole = True
             if self._last_error is not None:
                 raise self._last_error
         except GeneratorExit:
@@ -134,10 +135,19 @@ class Dispatcher:
             raise
         finally:
             if os.getpid() == self._pid and not self._over:
-                self._end_elsewhere() if dropped else self.end()
+                if dropped:  # in a finaliser, perhaps, where a lock may be held that is needed
+                    self.stop.set()
+                    leave_behind(self.end)
+                else:
+                    (self._finish if whole else self.end)()
 
     def end(self) -> None:
-        """Send nothing more; what is on its way ends by itself."""
+        """Send nothing more, and cut off what is under way: nobody can have its results."""
+        self._finish()
+        # On another thread: Ctrl-C may come to this one once more.
+        leave_behind(self.stop.cut)
+
+    def _finish(self) -> None:
         self._over = True
         self.stop.set()
         self._ready.clear()
@@ -153,15 +163,6 @@ class Dispatcher:
             if outcome.audio is not None:
                 detach(outcome.audio)
         return outcomes
-
-    def _end_elsewhere(self) -> None:
-        """End it from within a finaliser, perhaps: the collector comes at any line of any thread,
-        also where a lock is held that is needed here. So another thread does it."""
-        self.stop.set()
-        try:
-            start_aside(self.end, "cosy-reaper")
-        except RuntimeError:  # out of threads
-            self.end()
 
     # -- sending --------------------------------------------------------------------------------
 

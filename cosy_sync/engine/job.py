@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ..atomic import Flag
-from ..errors import CosyError, DeadlineError, RefusedError, UnexpectedError
+from ..errors import ClosedError, CosyError, DeadlineError, RefusedError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
 from ..policies import Call, Deadline, FirstTry, Unanimity, begin_of
 from .backlog import Backlog
@@ -18,12 +19,19 @@ __all__ = ["ENDLESS", "HeldBack", "Job", "Stop", "after", "failed", "unexpected"
 
 
 class Stop(Flag):
-    """Set when nobody wants the rest any more; sets what is attached to it as well."""
+    """Set when nobody wants the rest any more; sets what is attached to it as well.
 
-    def __init__(self) -> None:
+    A CutOff: `cut` also ends the requests that are under way, whose replies nobody can have.
+    """
+
+    def __init__(self, *, cuts: bool = True) -> None:
         super().__init__()
         # Adding, discarding and copying are one atomic step each.
         self._attached: set[threading.Event] = set()
+        # Whether it may cut off what is under way; what does so, each use being one atomic step.
+        self.cuts = cuts
+        self.was_cut = False
+        self._held: dict[Callable[[], object], bool] = {}
 
     def attach(self, event: threading.Event) -> None:
         """Have an event set together with this one, until it is detached."""
@@ -40,6 +48,24 @@ class Stop(Flag):
         super().set()
         for event in list(self._attached):
             event.set()
+
+    def hold(self, cut: Callable[[], object]) -> None:
+        """Have this called by `cut` until it is let go. Raises ClosedError when it is too late."""
+        self._held[cut] = True
+        if self.was_cut:  # here or in cut(), whichever comes later
+            raise ClosedError("its call was ended before it was sent")
+
+    def let_go(self, cut: Callable[[], object]) -> bool:
+        """Undo `hold`; return False where it was called, or is being called."""
+        return self._held.pop(cut, False)
+
+    def cut(self) -> None:
+        """Set it, and cut off what is under way. May wait for a moment."""
+        self.was_cut = True
+        self.set()
+        with contextlib.suppress(KeyError):
+            while True:
+                self._held.popitem()[0]()
 
 
 class HeldBack(RefusedError):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ..atomic import Flag
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint, SharingConfig
 from ..errors import (
@@ -134,6 +135,8 @@ class Station:
         # Texts of batches that were spoken or failed alone; those that failed.
         self._texts = Window(config.breaker.window)
         self._ratio, self._enough = config.breaker.failure_ratio, config.overload.throttle_min_calls
+        # Set when nobody is here any more.
+        self._bells: list[Flag] = []
         self._blame = Blame()
         self._tempo = Tempo()
 
@@ -158,6 +161,26 @@ class Station:
         with self._lock:
             self._tempo.progress = now
             self.busy -= 1
+        if self._bells:  # almost never
+            self._ring()
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until no attempt is here, at most so many seconds; return whether that came."""
+        bell = Flag()
+        with self._lock:
+            if not self.busy:
+                return True
+            self._bells.append(bell)
+        return bell.wait(seconds)
+
+    def _ring(self) -> None:
+        """Tell those who wait for it that nobody is here, if that is so."""
+        with self._lock:
+            if self.busy:
+                return
+            bells, self._bells = self._bells, []
+        for bell in bells:
+            bell.set()
 
     def settle(
         self,
@@ -186,6 +209,8 @@ class Station:
                 else:
                     culprit = self._blame.culprit(now)
                     times = self._hold_back(visit, error, now, texts)
+        if self._bells:  # almost never
+            self._ring()
         if error is not None and error.trips:
             self._trouble = error.message
         said = error if times else _IN_COMPANY

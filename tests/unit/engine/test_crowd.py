@@ -217,6 +217,7 @@ class Alone:
         self._station = station
 
     def choose(self, job: Job, avoid: object, now: float) -> Station:
+        self._station.join(now)
         return self._station
 
     def elsewhere(self, avoid: object, now: float) -> bool:

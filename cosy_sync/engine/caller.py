@@ -15,7 +15,6 @@ from ..errors import (
     RefusedError,
     ResourceError,
     ThrottledError,
-    TransportError,
 )
 from ..events import (
     CallRefused,
@@ -23,25 +22,23 @@ from ..events import (
     RetryPlanned,
     RetrySuppressed,
     TextFailed,
-    TextsFinished,
 )
 from ..models import Audio, Utterance
 from ..policies import AcceptedKeys, FirstTry, RetryBudget, RetryPolicy
 from .attempt import sleep
 from .blame import may_be_text
 from .cluster import Cluster
+from .final_errors import final_error, finished_event
+from .group import Fate, Group
 from .job import HeldBack, Job
 from .ports import Attempts, Result
-from .splitting import Fate, Splitter
-from .splitting import Group as _Group
+from .splitting import Splitter
 from .station import Station
 
 __all__ = ["Caller"]
 
 # The shortest wait for a breaker, in seconds: others may be probing.
 _BREAKER_NAP = 0.1
-# What cures a service that gets more than it can speak in time.
-_SEND_LESS = "send less at once (batch_size, max_connections)"
 # The shortest wait for what this machine is out of.
 _SCARCITY_NAP = 0.1
 
@@ -58,12 +55,9 @@ class Caller:
         clock: Clock,
         budget: RetryBudget,
     ) -> None:
-        self._attempter = attempter
-        self._cluster = cluster
-        self._retry = retry
-        self._observer = observer
-        self._clock = clock
-        self._budget = budget
+        self._attempter, self._cluster = attempter, cluster
+        self._retry, self._budget = retry, budget
+        self._observer, self._clock = observer, clock
         self._splitter = Splitter(attempter.wires, AcceptedKeys(), 0, True, clock)
 
     def split_with(self, splitter: Splitter) -> Caller:
@@ -74,7 +68,7 @@ class Caller:
 
     def run(self, job: Job) -> None:
         """Bring every text of the job to an outcome; blocks until then."""
-        groups = [_Group(job.texts)]
+        groups = [Group(job.texts)]
         while groups:
             group = self._next(job, groups)
             try:
@@ -84,7 +78,7 @@ class Caller:
         if job.number:
             job.settle()
 
-    def _next(self, job: Job, groups: list[_Group]) -> _Group:
+    def _next(self, job: Job, groups: list[Group]) -> Group:
         """Take the group that is sent next: of two halves the second, before what became of the
         first."""
         if len(groups) == 1:
@@ -97,8 +91,8 @@ class Caller:
         job.waiting = len(groups) - job.parked
         return group
 
-    def _handle(self, job: Job, group: _Group) -> list[_Group]:
-        """Make one attempt; return the groups that must still be sent."""
+    def _may_go(self, job: Job, group: Group) -> bool:
+        """Wait until the group may be sent; return False where its texts have ended meanwhile."""
         now = self._clock.now()
         if group.due > now:
             sleep(self._clock, job.stop, group.due - now)
@@ -107,11 +101,17 @@ class Caller:
             raise ClosedError("cancelled before it was sent")
         if job.deadline.expired(now):
             self._end_late(job, group)
+            return False
+        if job.record is None:
+            return True
+        self._splitter.hold(job)
+        return not self._is_over(job, group)
+
+    def _handle(self, job: Job, group: Group) -> list[Group]:
+        """Make one attempt; return the groups that must still be sent."""
+        if not self._may_go(job, group):
             return []
-        if job.record is not None:
-            self._splitter.hold(job)
-            if self._is_over(job, group):
-                return []
+        now = self._clock.now()
         if group.parked is not None:
             return self._unpark(job, group, *group.parked)
         results: Sequence[Result]
@@ -138,7 +138,8 @@ class Caller:
         except CosyError as error:
             if isinstance(error, ResourceError) and not error.sent:
                 job.settle()
-                return self._make_do(job, group, error)
+                # Nothing was sent, for this machine is out of something: it is no attempt.
+                return self._nap(job, group, error, _SCARCITY_NAP * (1 + random.random()))
             return self._failed(job, group, part, station, error)
         self._splitter.accept(job, part, station, results)
         if group.paid:  # what helps others to be spoken costs nothing
@@ -147,7 +148,7 @@ class Caller:
         left = self._settle(job, part, station, results)
         return left if part is group else left + self._splitter.passed(group, part, station)
 
-    def _part(self, job: Job, group: _Group, station: Station, now: float) -> _Group:
+    def _part(self, job: Job, group: Group, station: Station, now: float) -> Group:
         """Return which texts of a group are sent now to a station, which was joined."""
         try:
             return group.part(self._splitter.size(job, group, station))
@@ -156,8 +157,8 @@ class Caller:
             raise
 
     def _failed(
-        self, job: Job, group: _Group, part: _Group, station: Station, error: CosyError
-    ) -> list[_Group]:
+        self, job: Job, group: Group, part: Group, station: Station, error: CosyError
+    ) -> list[Group]:
         """Treat what failed for a whole part of a group, or for the group."""
         splitter = self._splitter
         error = splitter.judge(job, part, station, error)
@@ -185,13 +186,13 @@ class Caller:
         return [replace(each, most=group.most, heard=part.heard) for each in left]
 
     def _split(
-        self, job: Job, group: _Group, part: _Group, station: Station, error: CosyError
-    ) -> list[_Group]:
+        self, job: Job, group: Group, part: Group, station: Station, error: CosyError
+    ) -> list[Group]:
         if may_be_text(error):
             part.firsts.setdefault(station, FirstTry(job.sent, self._clock.now()))
         return self._splitter.split(group, part, station, error)
 
-    def _unpark(self, job: Job, group: _Group, station: Station, error: CosyError) -> list[_Group]:
+    def _unpark(self, job: Job, group: Group, station: Station, error: CosyError) -> list[Group]:
         """Treat a group that failed before, now that nothing else is to be sent."""
         group.parked = None
         if self._splitter.lives(job, group):
@@ -199,8 +200,8 @@ class Caller:
         return self._probe(job, group, group, station, error)
 
     def _probe(
-        self, job: Job, group: _Group, part: _Group, station: Station, error: CosyError
-    ) -> list[_Group]:
+        self, job: Job, group: Group, part: Group, station: Station, error: CosyError
+    ) -> list[Group]:
         """Let a part of a group that failed find out whether the others can be spoken."""
         size = self._pay(job, group, part, error)
         # What waited for the part has failed with it: an outage costs one request an attempt.
@@ -212,7 +213,7 @@ class Caller:
             return self._splitter.probe(left, part, size)
         return [replace(each, most=group.most, heard=part.heard) for each in left]
 
-    def _pay(self, job: Job, group: _Group, part: _Group, error: CosyError) -> int:
+    def _pay(self, job: Job, group: Group, part: Group, error: CosyError) -> int:
         """Return how many texts of a group are tried next, as a part failed; 0 where none are.
 
         An interactive job pays for these alone: the others wait for what becomes of them. It
@@ -230,7 +231,7 @@ class Caller:
         job.paid = pays and self._budget.withdraw(size, now)
         return size if job.paid else 0
 
-    def _is_over(self, job: Job, group: _Group) -> bool:
+    def _is_over(self, job: Job, group: Group) -> bool:
         """End the texts of a call that has its verdict; return whether it has."""
         verdict = job.record.verdict if job.record is not None else None
         if verdict is not None:
@@ -240,10 +241,10 @@ class Caller:
     def _refused(
         self,
         job: Job,
-        group: _Group,
+        group: Group,
         error: RefusedError | DeadlineError,
         station: Station | None,
-    ) -> list[_Group]:
+    ) -> list[Group]:
         """Treat a refusal of our own: it is no attempt. Where no other endpoint is ready, bulk work
         waits and interactive work ends."""
         if isinstance(error, RefusedError):
@@ -257,11 +258,7 @@ class Caller:
             self._fail(job, group.texts, error)
             return []
         # Spread, so that callers that waited for the same breaker do not return together.
-        pause = max(pause, _BREAKER_NAP) * (1 + 0.1 * random.random())
-        if pause >= job.deadline.remaining(self._clock.now()):
-            self._fail(job, group.texts, self._behind(job, error))
-            return []
-        return self._nap(job, group, error, pause)
+        return self._nap(job, group, error, max(pause, _BREAKER_NAP) * (1 + 0.1 * random.random()))
 
     def _behind(self, job: Job, error: CosyError) -> CosyError:
         """Return what ends texts: the silence of their service, where they waited behind others
@@ -273,16 +270,11 @@ class Caller:
         late.__cause__ = error
         return late
 
-    def _make_do(self, job: Job, group: _Group, error: ResourceError) -> list[_Group]:
-        """Wait a moment for what this machine is out of: nothing was sent, so it is no attempt."""
-        pause = _SCARCITY_NAP * (1 + random.random())
-        if pause >= job.deadline.remaining(self._clock.now()):
-            self._fail(job, group.texts, error)
-            return []
-        return self._nap(job, group, error, pause)
-
-    def _nap(self, job: Job, group: _Group, error: CosyError, pause: float) -> list[_Group]:
+    def _nap(self, job: Job, group: Group, error: CosyError, pause: float) -> list[Group]:
         """Wait, and return the group; a wait that outlasts the deadline ends it with the error."""
+        if pause >= job.deadline.remaining(self._clock.now()):
+            self._fail(job, group.texts, self._behind(job, error))
+            return []
         sleep(self._clock, job.stop, pause)
         if not job.deadline.expired(self._clock.now()):
             return [group]
@@ -290,8 +282,8 @@ class Caller:
         return []
 
     def _settle(
-        self, job: Job, group: _Group, station: Station, results: Sequence[Result]
-    ) -> list[_Group]:
+        self, job: Job, group: Group, station: Station, results: Sequence[Result]
+    ) -> list[Group]:
         """Note what came; return the texts that deserve another attempt: together, unless one must
         be alone."""
         if job.interactive and group.attempt == 1:
@@ -313,12 +305,16 @@ class Caller:
                 result.endpoint = station.label
             wait = self._plan(job, group, station, utterance, result)
             if wait is None or not self._may_repeat(job, utterance, result, wait):
-                self._fail(job, [utterance], self._last_word(job, station, utterance, result))
+                self._fail(
+                    job,
+                    [utterance],
+                    final_error(job, station.load(), utterance, result, self._clock.now()),
+                )
             else:
                 (apart if _needs_own_request(result) else again).append(utterance)
                 longest = max(longest, wait)
         if finished:
-            self._tell_finished(finished, chars)
+            self._observer.on_event(finished_event(finished, chars))
         job.deliver()
         count = len(again) + len(apart)
         if not count:
@@ -329,7 +325,7 @@ class Caller:
         return group.again(station, again, apart, due)
 
     def _plan(
-        self, job: Job, group: _Group, station: Station, text: Utterance, error: CosyError
+        self, job: Job, group: Group, station: Station, text: Utterance, error: CosyError
     ) -> float | None:
         """Note a text's failure; return the seconds until it is sent again, None for never."""
         now = self._clock.now()
@@ -348,7 +344,7 @@ class Caller:
         return self._retry.wait(errors, elsewhere=elsewhere, spared=spared, shared=shared)
 
     def _is_spared(
-        self, job: Job, group: _Group, station: Station, error: CosyError, first: FirstTry
+        self, job: Job, group: Group, station: Station, error: CosyError, first: FirstTry
     ) -> bool:
         """Return whether a failure uses up no attempt, so that the deadline alone bounds the text.
 
@@ -379,39 +375,16 @@ class Caller:
             reason = "deadline"
         elif _needs_own_request(error):
             return True  # the service works, and is only asked whom it meant
-        elif job.interactive and not self._is_paid(job, now):
+        elif job.interactive and not (
+            job.paid or (job.paid is None and self._budget.withdraw(1, now))
+        ):
             reason = "budget"
         else:
             return True
         self._observer.on_event(RetrySuppressed(error.endpoint or "", text.hash, reason, error))
         return False
 
-    def _is_paid(self, job: Job, now: float) -> bool:
-        return self._budget.withdraw(1, now) if job.paid is None else job.paid
-
-    def _last_word(
-        self, job: Job, station: Station, text: Utterance, error: CosyError
-    ) -> CosyError:
-        """Return the error that ends a text: the deadline where that is what cut the attempt. One
-        that came too late says how much was in flight, and what to change."""
-        if not isinstance(error, TransportError):
-            return error
-        phase = getattr(error, "phase", None) or "reply"
-        load = station.load()
-        if not (error.timed_out and job.deadline.expired(self._clock.now())):
-            if phase != "first byte":
-                return error
-            setting = "timeouts=TimeoutConfig(first_byte=...)"
-            told = error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
-            job.tries[text.index][-1] = told  # else it would count as an attempt before itself
-            return told
-        where = f"waiting for the service ({phase}); {load}"
-        late = job.deadline.error(f"{where}: raise the deadline, or {_SEND_LESS}")
-        late.phase = f"waiting for the service ({phase})"
-        late.__cause__ = error
-        return late.with_details(endpoint=error.endpoint)
-
-    def _end_late(self, job: Job, group: _Group) -> None:
+    def _end_late(self, job: Job, group: Group) -> None:
         """End texts whose time is up, each with what it failed with while it had time."""
         late = self._behind(job, job.deadline.error("waiting for its turn"))
         for text in group.texts:
@@ -422,18 +395,6 @@ class Caller:
         for utterance in texts:
             final = job.fail(utterance, error)
             self._observer.on_event(TextFailed(utterance.hash, len(utterance.text), final))
-
-    def _tell_finished(self, finished: Sequence[Audio], chars: int) -> None:
-        timing = finished[0].timing
-        self._observer.on_event(
-            TextsFinished(
-                texts=len(finished),
-                chars=chars,
-                audio_bytes=sum([len(audio.data) for audio in finished]),
-                audio_seconds=sum([audio.duration for audio in finished]),
-                latency=timing.queued + timing.total if timing else 0.0,
-            )
-        )
 
 
 def _needs_own_request(error: CosyError) -> bool:

@@ -103,8 +103,7 @@ class Dispatcher:
         self._next, self._glances = 0, 0
         most = terms.max_waiting
         self._backlog = Unbounded() if most is None else Backlog(most, terms.places)
-        # The texts are at their end; and the call is.
-        self._ended = self._over = False
+        self._ended = self._over = False  # the texts are at their end; and the call is
         # What ends the call after everything before it was handed out.
         self._last_error: BaseException | None = None
         # The error with which every further text would end, so that no more are sent.
@@ -201,8 +200,8 @@ class Dispatcher:
         except StopIteration:
             self._ended = True
         except Exception as error:
-            if not self._terms.lazy:  # not out of the texts, which are all there: a signal's
-                raise
+            if not self._terms.lazy:
+                raise  # a signal's: the texts are all there
             self._ended, self._last_error = True, error
         return None
 

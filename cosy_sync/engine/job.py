@@ -147,6 +147,9 @@ class Job:
         # `alone`: there is no other endpoint.
         self.record: Unanimity | None = None
         self.number, self.alone = 0, False
+        self._begin_counts()
+
+    def _begin_counts(self) -> None:
         # Failures in a row that the size of the batch may have caused; how many more of its parts
         # were answered than were halved without another success.
         self.strikes = self.credit = 0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 
 from ..clock import Clock
 from ..errors import CosyError, ServerError, TextError
-from ..models import Audio, Utterance
-from ..policies import AcceptedKeys, FirstTry, Strangers, Unanimity
+from ..models import Audio
+from ..policies import AcceptedKeys, Strangers, Unanimity
 from ..wires.base import Wire
 from .attempt import sleep
 from .blame import (
@@ -24,10 +23,11 @@ from .blame import (
     may_be_text,
     with_setting,
 )
+from .group import Fate, Group, TooLarge
 from .job import Job
 from .station import Station
 
-__all__ = ["Group", "Splitter"]
+__all__ = ["Splitter"]
 
 # A batch that failed is tried by a part of it: one text in so many.
 _PART = 4
@@ -45,87 +45,6 @@ _STRIKES = 3
 _LONG_WAIT, _WAIT, _HOLD, _LOOK = 30.0, 5.0, 10.0, 0.02
 # Refusals of the key or the address that nothing else explains, as long as nothing was spoken.
 _CLEAR = frozenset({301, 302, 303, 307, 308, 401, 404})
-
-
-class Fate(Enum):
-    """What becomes of a part that failed."""
-
-    # It is an attempt like any other.
-    CHARGED = 0
-    # The same, but the next attempt sends only some of its texts first.
-    PROBED = 1
-    # No attempt: its texts are sent again in smaller parts.
-    SPLIT = 2
-    # No attempt: what becomes of other parts decides.
-    PARKED = 3
-
-
-@dataclass(slots=True)
-class _TooLarge:
-    """Texts that failed together and are sent in smaller parts; `left` were not answered yet.
-
-    `sure`: they failed while other calls were answered.
-    """
-
-    failed: int
-    part: int
-    left: int
-    sure: bool = True
-
-
-@dataclass(slots=True)
-class Group:
-    """Texts of a job that are sent together, and the endpoints where they failed before.
-
-    `most` of them are sent first, None for all, and the rest waits for how these fare. `passed`:
-    so many were answered after they all had failed together, 0 where none were.
-    """
-
-    texts: Sequence[Utterance]
-    avoid: tuple[Station, ...] = ()
-    attempt: int = 1
-    most: int | None = None
-    passed: int = 0
-    # It has `most` although it has not failed yet.
-    fresh: bool = False
-    mark: _TooLarge | None = None
-    # How many calls had been answered when it was sent first, None before; of what one text may
-    # have broken, when it failed last.
-    heard: int | None = None
-    # How often its texts failed together with others that were sent apart from them afterwards.
-    splits: int = 0
-    # How many texts the retry budget has paid for to be sent first.
-    paid: int = 0
-    # When it may be sent again.
-    due: float = 0.0
-    # Where and how it failed, while it waits for what becomes of other parts.
-    parked: tuple[Station, CosyError] | None = None
-    # How its texts first fared at each endpoint where they failed.
-    firsts: dict[Station, FirstTry] = field(default_factory=dict)
-
-    def part(self, size: int) -> Group:
-        """Return the group of its first texts, or itself."""
-        return self if size >= len(self.texts) else self._with(self.texts[:size])
-
-    def rest(self, part: Group) -> list[Group]:
-        """Return what is left without a part, as a group or none."""
-        return [] if part is self else [self._with(self.texts[len(part.texts) :])]
-
-    def again(
-        self,
-        station: Station,
-        texts: Sequence[Utterance],
-        apart: Sequence[Utterance],
-        due: float,
-    ) -> list[Group]:
-        """Return texts of it that failed there, to be sent again: some together, others apart."""
-        group = Group((), (*self.avoid, station), self.attempt + 1)
-        group = replace(group, firsts=self.firsts, splits=self.splits, due=due)
-        groups = [texts, *([text] for text in apart)]
-        return [replace(group, texts=each) for each in groups if each]
-
-    def _with(self, texts: Sequence[Utterance]) -> Group:
-        return replace(self, texts=texts, firsts=dict(self.firsts))
 
 
 class Splitter:
@@ -170,7 +89,7 @@ class Splitter:
             if station.sizes.may_be_too_many(count):
                 group.most = max(1, min(count, station.sizes.least_failed) // _PART)
                 group.fresh = True
-            elif station.held_back:
+            elif station.faults.held_back:
                 group.most, group.fresh = 1, True
         most = count if group.most is None else min(count, group.most)
         if station.sizes.limit is not None:
@@ -253,7 +172,7 @@ class Splitter:
             if probed and station.may_try(count, self._clock.now()):
                 # What failed before may be over: all of the rest goes out.
                 rest.most, rest.passed = None, len(part.texts)
-                rest.mark = _TooLarge(len(group.texts), count, count, sure=False)
+                rest.mark = TooLarge(len(group.texts), count, count, sure=False)
         return left
 
     # -- what failed ----------------------------------------------------------------------------
@@ -401,11 +320,11 @@ class Splitter:
             most = max(part.passed, count // _PART)
             if station.sizes.sure:
                 station.learn_size(count, most, True, self._clock.now())
-            mark = _TooLarge(count, most, len(group.texts))
+            mark = TooLarge(count, most, len(group.texts))
             return [replace(group, most=most, passed=part.passed, mark=mark)]
         half = count // 2
         # Where both pass, none of the texts was to blame: together they were too many.
-        together = _TooLarge(count, half, count) if size or is_refusal(error) else None
+        together = TooLarge(count, half, count) if size or is_refusal(error) else None
         halves = part.texts[:half], part.texts[half:]
         again = replace(part, most=None, passed=0, mark=together, splits=part.splits + 1)
         parts = [again._with(texts) for texts in halves]

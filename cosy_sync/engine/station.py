@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..atomic import Flag
 from ..clock import Clock
@@ -23,6 +23,7 @@ from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
 from ..policies import (
     Admission,
+    BatchFaults,
     BatchSize,
     Blame,
     Breaker,
@@ -32,15 +33,14 @@ from ..policies import (
     Health,
     Silence,
     Tempo,
-    redis_storage,
 )
 from ..policies.balancer import SOON
-from ..policies.window import Window
-from ..shared import BreakerLink, PlaceBook, SharedPlaces, connect
+from ..shared import BreakerLink, PlaceBook, SharedPlaces
 from .blame import may_be_text
 from .budget import Permits
 from .governor import Governor
 from .joint_turns import JointTurns
+from .shared_breaker import link_breaker
 from .turns import Turns, make_turns
 
 __all__ = ["Company", "Station", "Visit"]
@@ -111,34 +111,35 @@ class Station:
         # This client's share of them, where several share them; None where nobody does.
         self.shared_slots: Permits | None = None
         self._places = self._share_places(config.sharing)
-        own = make_turns(self.label, endpoint.rate_limit, config.sharing, observer, clock)
-        self._own_limiter = own
-        self.limiter: Turns | JointTurns = own
-        self.breaker = Breaker(
-            config.breaker, self.label, on_change=self._tell, listeners=config.breaker.listeners
+        self._own_limiter = own = make_turns(
+            self.label, endpoint.rate_limit, config.sharing, observer, clock
         )
-        self._link = self._link_breaker(config, clock)
+        self.limiter: Turns | JointTurns = own
+        self.breaker, self._link = self._make_breaker(config, clock)
         self.governor = Governor(endpoint, config, self.slots, own, observer, label=self.label)
         self._clock = clock
-        # Its fields belong to the ejector.
-        self.health = Health()
+        self.health = Health()  # its fields belong to the ejector
         self.silence = Silence()
-        # What the latest failure said. Written without a lock: any of several will do.
-        self._trouble = ""
+        self._trouble = ""  # what the latest failure said, of several any
 
         # Guards what changes below: busy counts attempts in flight or waiting for their turn.
         self._lock = threading.Lock()
         self.sizes = BatchSize()
         self.busy = 0
-        # Calls of several texts that failed since the latest success, and do not count yet.
-        self.held_back = 0
-        # Texts of batches that were spoken or failed alone; those that failed.
-        self._texts = Window(config.breaker.window)
-        self._ratio, self._enough = config.breaker.failure_ratio, config.overload.throttle_min_calls
+        most = config.overload.throttle_min_calls
+        self.faults = BatchFaults(config.breaker.window, config.breaker.failure_ratio, most)
         # Set when nobody is here any more.
         self._bells: list[Flag] = []
         self._blame = Blame()
         self._tempo = Tempo()
+
+    def _make_breaker(
+        self, config: ClientConfig, clock: Clock
+    ) -> tuple[Breaker, BreakerLink | None]:
+        listeners = config.breaker.listeners
+        breaker = Breaker(config.breaker, self.label, on_change=self._tell, listeners=listeners)
+        tell = functools.partial(self._tell_sharing, "breaker")
+        return breaker, link_breaker(config, self.label, clock, breaker, tell)
 
     @property
     def places(self) -> int:
@@ -199,16 +200,16 @@ class Station:
             self._tempo.progress = now
             self.busy -= 1
             if error is None:
-                self.held_back = 0
-                if len(texts) > 1 or visit.call.apart:
-                    self._texts.add(now, len(texts), 0)
+                self.faults.succeed(len(texts), visit.call.apart, now)
                 self._blame.succeed(visit.call, visit.sent, now)
             elif error.trips and not only_late:
                 if self._blame.fail(visit.call, now, error.sent):
                     error = _OWN_FAULT
                 else:
                     culprit = self._blame.culprit(now)
-                    times = self._hold_back(visit, error, now, texts)
+                    if may_be_text(error):
+                        kind = visit.call.apart, visit.admission.probe
+                        times = self.faults.fail(len(texts), *kind, now, self.breaker.dies_of)
         if self._bells:  # almost never
             self._ring()
         if error is not None and error.trips:
@@ -221,30 +222,6 @@ class Station:
         for _ in range(times or 1):
             self.breaker.record(visit.admission, said, now, seconds, culprit)
         return error
-
-    def _hold_back(
-        self, visit: Visit, error: CosyError, now: float, texts: Sequence[Utterance]
-    ) -> int:
-        """Return how many failures count now. The lock is held.
-
-        What one of several texts may have broken does not count before so many calls in a row
-        have failed as make the endpoint seem dead: then all of them do. The text that did it
-        counts where so many do as would open the breaker.
-        """
-        if not may_be_text(error):
-            return 1
-        if visit.call.apart:
-            self._texts.add(now, 1, 1)
-            return int(self._texts.some >= self._ratio * self._texts.all)
-        counts = int(len(texts) == 1)
-        self.held_back += 1 - counts
-        if visit.admission.probe:
-            return 1
-        held = self.held_back
-        if held and (held >= self._enough or self.breaker.dies_of(held + counts)):
-            self.held_back = 0
-            return held + counts
-        return counts
 
     def is_well_for(self, call: Call, now: float) -> bool:
         """Return whether calls failed lately, but only of another kind, which is to blame."""
@@ -404,20 +381,6 @@ class Station:
         if self.shared_slots is not None:
             self.shared_slots.close()
 
-    def _link_breaker(self, config: ClientConfig, clock: Clock) -> BreakerLink | None:
-        storage, sharing = config.breaker.storage, config.sharing
-        if storage is None and sharing.redis_url is not None and sharing.breaker:
-            storage = functools.partial(_storage, sharing)
-        if storage is None:
-            return None
-        breaker = self.breaker
-        return BreakerLink(
-            storage,
-            self.label,
-            lambda state, age: breaker.follow(state, clock.now(), age),
-            functools.partial(self._tell_sharing, "breaker"),
-        )
-
     def _tell(self, old: str, new: str) -> None:
         if self._link is not None:
             self._link.publish(new)
@@ -427,10 +390,3 @@ class Station:
 
     def _tell_sharing(self, what: str, shared: bool, reason: str) -> None:
         self._observer.on_event(SharingChanged(self.label, what, shared, reason))
-
-
-def _storage(sharing: SharingConfig, label: str) -> Any:
-    """Return where a breaker's state is shared. Raises what the Redis client raises."""
-    redis = connect(sharing)
-    redis.ping()  # pybreaker's storage hides that it cannot be reached
-    return redis_storage(redis, f"{sharing.prefix}:{{{label}}}")

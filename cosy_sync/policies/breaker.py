@@ -77,8 +77,7 @@ class Breaker:
             CLOSED: self.ledger.close,
         }
         self._slow_call = math.inf if config.slow_call is None else config.slow_call
-        # How soon a caller should ask again while all probes are in flight.
-        self._peek = config.open_for / 60
+        self._peek = config.open_for / 60  # after so long to ask again while all probes are out
         # Guards everything below.
         self._lock = threading.Lock()
         self._state = CLOSED

@@ -174,7 +174,8 @@ class Attempter:
         return what that says about the endpoint."""
         station, now = visit.station, self.clock.now()
         # Before the place is given back: whoever gets it looks at the silence.
-        station.silence.end(visit, _answers(verdict), now)
+        # A text that was parted from others, as it breaks them, is answered by its failure.
+        station.silence.end(visit, visit.call.apart or _answers(verdict), now)
         if visit.holds:
             self.entry.give_back(station)
         return station.settle(visit, verdict, now, seconds, texts)

@@ -375,9 +375,7 @@ class Caller:
             reason = "deadline"
         elif _needs_own_request(error):
             return True  # the service works, and is only asked whom it meant
-        elif job.interactive and not (
-            job.paid or (job.paid is None and self._budget.withdraw(1, now))
-        ):
+        elif job.interactive and not job.is_paid(self._budget, now):
             reason = "budget"
         else:
             return True

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from ..atomic import Flag
 from ..errors import ClosedError, CosyError, DeadlineError, RefusedError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
-from ..policies import Call, Deadline, FirstTry, Unanimity, begin_of
+from ..policies import Call, Deadline, FirstTry, RetryBudget, Unanimity, begin_of
 from .backlog import Backlog
 from .blame import common_refusal, may_be_key
 
@@ -266,6 +266,10 @@ class Job:
         if self.queue_deadline is None:
             return math.inf
         return max(0.0, max(self.call_began, silent) + self.deadline.seconds - now)
+
+    def is_paid(self, budget: RetryBudget, now: float) -> bool:
+        """Return whether a repetition is paid for; take it from the budget if need be."""
+        return budget.withdraw(1, now) if self.paid is None else self.paid
 
     def spare(self, utterance: Utterance) -> int:
         """Note that a text's latest failure used up no attempt; return how many did not."""

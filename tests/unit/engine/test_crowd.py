@@ -41,7 +41,7 @@ USUAL_BREAKER = BreakerConfig()
 # about what the others do, it stays out.
 NEVER_OPEN = BreakerConfig(min_calls=10**9)
 UNHINDERED = OverloadConfig(
-    retry_share=1.0, retry_floor=1e6, throttle_cap=0.0, decrease=0.999, patience=1e6
+    retry_share=1.0, retry_floor=1e6, throttle_cap=0.0, decrease=0.999, patience=1e6, start=1_000
 )
 
 

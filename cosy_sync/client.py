@@ -200,7 +200,7 @@ class CosyClient:
         others. With "return", every text gets an Outcome. Ctrl-C raises InterruptedBatch (a
         KeyboardInterrupt); it, and whatever else ends the call from outside (what a signal's
         handler raises, such as Celery's SoftTimeLimitExceeded), carries as `outcomes` what was
-        finished.
+        finished; requests that are under way are cut off.
 
         Args:
             texts: What to speak: a list, a generator or another iterable, read to its end first.
@@ -236,6 +236,7 @@ class CosyClient:
         the usual limits. When `texts` raises, the outcomes of what came before are yielded first
         and then the exception goes on. Ctrl-C, or another exception that ends it, carries as
         `outcomes` what was finished and not yielded.
+        The requests of one that is ended early, or dropped, are cut off.
         """
         if wrong:
             refuse_keywords("synth_iter", wrong, _SETTINGS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
@@ -12,7 +11,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .atomic import start_aside
+from .atomic import on_main_thread
 from .audio import load_recording
 from .clock import Clock
 from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
@@ -26,6 +25,7 @@ from .loading import load
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
 from .system import ENDING, check_waiting
+from .threads import leave_behind
 from .wires import (
     Capabilities,
     SpeechOptions,
@@ -183,8 +183,7 @@ class Core:
             self._reaper = weakref.finalize(self, _reap, made, os.getpid())
             self._reaper.atexit = False
         else:
-            made.cluster.close(0.0)
-            made.network.close()
+            made.discard(0.0)
         if engine is None:
             raise ClosedError(_why_closed())
         return engine
@@ -347,8 +346,7 @@ def _reap(engine: Engine, pid: int) -> None:
     if _is_at_exit():
         return
     _dropped.add(engine)
-    with contextlib.suppress(RuntimeError):  # out of threads, or the interpreter ends
-        start_aside(functools.partial(_close, engine), "cosy-reaper")
+    leave_behind(functools.partial(_close, engine))
 
 
 def _close(engine: Engine) -> None:
@@ -369,7 +367,7 @@ def _is_at_exit() -> bool:
 
     Other threads may outlive the main one for a while, and go on.
     """
-    return _ending.is_set() and threading.current_thread() is threading.main_thread()
+    return _ending.is_set() and on_main_thread()  # no current_thread: that may take a lock
 
 
 def _why_closed() -> str:

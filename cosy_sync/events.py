@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from .errors import CosyError, RefusedError
 from .models import Timing
-from .user_code import goes_on
+from .user_code import goes_on, log_failure
 
 __all__ = [
     "AddressesChanged",
@@ -250,8 +248,4 @@ class Observers:
             except BaseException as error:
                 if goes_on(error):
                     raise
-                # A logging handler of the user's may fail as well.
-                with contextlib.suppress(BaseException):
-                    logging.getLogger("cosy_sync").exception(
-                        "an observer failed on %s", type(event).__name__
-                    )
+                log_failure("an observer failed on %s", type(event).__name__)

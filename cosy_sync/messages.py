@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Conversation",
+    "CutOff",
     "Incoming",
     "Link",
     "Parcel",
@@ -28,6 +29,23 @@ __all__ = [
 UNFRAMED = "cosy-unframed"
 
 
+class CutOff(Protocol):
+    """Whoever may want what is under way for him to be cut off, from another thread."""
+
+    @property
+    def was_cut(self) -> bool:
+        """Return whether he wants that now."""
+        ...
+
+    def hold(self, cut: Callable[[], object]) -> None:
+        """Have this called when he does. Raises ClosedError where it is too late."""
+        ...
+
+    def let_go(self, cut: Callable[[], object]) -> bool:
+        """Undo `hold`; return False where it was called, or is being called."""
+        ...
+
+
 @dataclass(slots=True)
 class Request:
     """One HTTP request: `headers` as (name, value) pairs beside Host and Content-Length, `body`
@@ -37,7 +55,7 @@ class Request:
     somebody other than the service: nothing is added to it that tells of the caller. A `public`
     one goes to addresses that anybody on the internet can have, or nowhere. `chars`: how many
     characters are to be spoken, which may take their time. `again` is called before it is sent a
-    second time, with what became of the first; it may wait, and may raise.
+    second time, with what became of the first; it may wait, and may raise. `stop` may cut it off.
     """
 
     url: str = field(repr=False)
@@ -49,18 +67,20 @@ class Request:
     public: bool = False
     chars: int = 0
     again: Callable[[CosyError], None] | None = field(default=None, repr=False, compare=False)
+    stop: CutOff | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(slots=True)
 class RpcRequest:
     """One gRPC call whose reply is a stream of messages: `path` is /package.Service/Method,
-    `message` the serialised request."""
+    `message` the serialised request. `stop` may cut it off."""
 
     url: str = field(repr=False)
     path: str
     message: bytes = field(repr=False)
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     address: str | None = None
+    stop: CutOff | None = field(default=None, repr=False, compare=False)
 
 
 class TextSource(Protocol):
@@ -76,8 +96,8 @@ class Conversation(Protocol):
     """One task over a WebSocket as a state machine, without any I/O: used once, by one thread.
 
     The net sends what `open` returns, gives every frame that comes to `receive`, sends what that
-    returns, and takes the audio with `take`, until `done`. Where it has an attribute
-    `again`, that is as a Request's.
+    returns, and takes the audio with `take`, until `done`. Where it has attributes `again` and
+    `stop`, they are as a Request's.
     """
 
     url: str

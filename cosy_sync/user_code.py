@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 
-__all__ = ["goes_on"]
+__all__ = ["goes_on", "log_failure"]
 
 # Their exceptions end a greenlet, which may be a caller's.
 _GREENLETS = ("eventlet", "gevent", "greenlet")
@@ -24,3 +26,10 @@ def goes_on(error: BaseException) -> bool:
         return True
     greenlet = type(error).__module__.partition(".")[0] in _GREENLETS
     return greenlet and not thread.name.startswith("cosy-")
+
+
+def log_failure(message: str, *args: object) -> None:
+    """Log the exception at hand with its traceback. The program's own handlers of log records may
+    raise as well: that ends nothing."""
+    with contextlib.suppress(BaseException):
+        logging.getLogger("cosy_sync").exception(message, *args)

@@ -1,6 +1,7 @@
 """What every test is promised: no network but loopback, clean settings, no thread left behind."""
 
 import contextlib
+import logging
 import os
 import random
 import signal
@@ -65,6 +66,21 @@ def no_thread_left() -> Iterator[None]:
             return
         left[0].join(0.1)
     pytest.fail(f"threads left alive: {left}")
+
+
+class BrokenHandler(logging.Handler):
+    """A program's own handler of log records that raises where it should write."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise SystemError("the disk is full")
+
+
+@pytest.fixture
+def broken_log() -> Iterator[None]:
+    handler = BrokenHandler()
+    logging.getLogger("cosy_sync").addHandler(handler)
+    yield
+    logging.getLogger("cosy_sync").removeHandler(handler)
 
 
 class RedisServer:

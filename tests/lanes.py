@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 
 from cosy_sync.clock import Clock, SystemClock
-from cosy_sync.engine.alarms import Alarms
 from cosy_sync.engine.coalescer import Coalescer
 from cosy_sync.engine.crew import Crew
 from cosy_sync.engine.job import Job
@@ -16,6 +15,7 @@ from cosy_sync.errors import ClosedError, CosyError, RefusedError
 from cosy_sync.events import Event
 from cosy_sync.models import Audio, Outcome, Timing, Utterance
 from cosy_sync.policies import Deadline
+from cosy_sync.threads import open_schedule
 
 PACKING = {
     "max_texts": 4,
@@ -92,7 +92,8 @@ class Lane:
     def __init__(self, clock: Clock | None = None, gate: object = None, **packing: object) -> None:
         clock = clock or SystemClock()
         self.service, self.events, self.free = Service(clock), [], True
-        self.workers, self.calls, self.alarms = ParkedExecutor(8), ParkedExecutor(8), Alarms()
+        self.workers, self.calls = ParkedExecutor(8), ParkedExecutor(8)
+        self.alarms = open_schedule()
         self.crew = Crew(
             workers=self.workers,
             alarms=self.alarms,
@@ -144,8 +145,8 @@ class Lane:
 
     def promise(self, text: str, seconds: float = 20.0) -> TextFuture:
         """Stand in line with a future, as `submit` does."""
-        future = TextFuture()
-        ticket = Promise(self.deadline(seconds), future, self.calls)
+        future = TextFuture(self.calls)
+        ticket = Promise(self.deadline(seconds), future)
         self.coalescer.join(Utterance(0, text), ticket)
         return future
 
@@ -162,6 +163,6 @@ class Lane:
             thread.join(20)
             assert not thread.is_alive()
         assert self.workers.drain(20) and self.calls.drain(20)
-        self.alarms.close()
+        self.alarms.close(20)
         self.workers.close()
         self.calls.close()

@@ -22,6 +22,7 @@ FLOORS = [
         *("loading", "models", "riff", "messages", "checks", "config", "settings", "events"),
         *("user_code", "version"),
     ],
+    ["threads"],
     ["policies", "audio", "wires", "net", "shared"],
     ["engine"],
     [
@@ -41,8 +42,8 @@ FLOORS = [
     ["testing", "server", "cli", "__main__"],
 ]
 FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
-WINGS = set(FLOORS[1])
-EDGES = set(FLOORS[4])
+WINGS = set(FLOORS[2])
+EDGES = set(FLOORS[5])
 
 
 def unit_of(path: Path) -> str:

@@ -113,6 +113,8 @@ class Entry:
         if job.queue_deadline is not None:
             wait = min(most, job.patience(self.silent_since(), now))
         while not self._take_slot(job, station, wait, again):
+            if job.stop.is_set():
+                raise ClosedError("cancelled while it waited for a connection; nothing was sent")
             if wait >= most:
                 if longest < left:
                     raise station.governor.no_place(longest)
@@ -132,13 +134,15 @@ class Entry:
         job.share_time(silent, now)
 
     def _take_slot(self, job: Job, station: Station, seconds: float, again: bool) -> bool:
-        key, urgent = job.tenant, job.interactive
+        key, urgent, stop = job.tenant, job.interactive, job.stop
         if self.connections is None and station.shared_slots is None:
-            return station.slots.acquire(key=key, urgent=urgent, seconds=seconds, again=again)
+            return station.slots.acquire(
+                key=key, urgent=urgent, seconds=seconds, again=again, stop=stop
+            )
         until = self.clock.now() + seconds
         needed = self._places(station)
         # Who waits for one of them does not hold the others: what was lacking is waited for first.
-        while needed[0].acquire(key=key, urgent=urgent, seconds=seconds, again=again):
+        while needed[0].acquire(key=key, urgent=urgent, seconds=seconds, again=again, stop=stop):
             taken = 1
             try:
                 while taken < len(needed) and needed[taken].acquire(key=key, urgent=urgent):

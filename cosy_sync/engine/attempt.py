@@ -27,7 +27,7 @@ from ..wires.base import Wire
 from .admission import Entry
 from .asking import ask
 from .budget import Permits
-from .job import Job
+from .job import Job, Stop
 from .ports import Ongoing, Result, Sender
 from .request_ids import next_request_id
 from .room import Room
@@ -94,7 +94,7 @@ class Attempter:
     def attempt(
         self, job: Job, texts: Sequence[Utterance], station: Station, number: int
     ) -> Sequence[Result]:
-        """Send texts to an endpoint and return audio or an error for each.
+        """Send texts to an endpoint, which was joined, and return audio or an error for each.
 
         Waits for a connection, memory and the rate limit, and then for the reply. Raises what
         failed for all of them: RefusedError or DeadlineError before sending, else what came.
@@ -132,22 +132,26 @@ class Attempter:
     def enter(self, job: Job, station: Station, number: int) -> Visit:
         """Wait for a connection and a turn in the rate limit; the caller must `leave` afterwards.
 
-        Raises RefusedError, DeadlineError or ClosedError, and then nothing is held.
+        The attempt has joined the station. Raises RefusedError, DeadlineError or ClosedError, and
+        then it has left, and nothing is held.
         """
-        while True:
-            visit = self._enter_once(job, station, number)
-            if station.breaker.still_admits(visit.admission):
-                return visit
-            # It opened while this waited for its place: ask again.
-            self.entry.give_back(station)
+        try:
+            while True:
+                visit = self._enter_once(job, station, number)
+                if station.breaker.still_admits(visit.admission):
+                    return visit
+                # It opened while this waited for its place: ask again.
+                self.entry.give_back(station)
+        except BaseException:
             station.leave(self.clock.now())
+            raise
 
     def _enter_once(self, job: Job, station: Station, number: int) -> Visit:
         now = self.clock.now()
         first = job.first_tries.get(station)
-        call = job.call = Call(self.kind, not job.interactive, bool(job.first_tries), first)
+        again = bool(job.first_tries)
+        call = job.call = Call(self.kind, not job.interactive, again, first, job.apart)
         admission = station.breaker.admit(now, call)
-        station.join(now)
         try:
             # The breaker's probes are few, and must get through.
             if not admission.probe and not station.is_well_for(call, now):
@@ -155,9 +159,7 @@ class Attempter:
                 station.governor.admit(job.interactive, now, waited)
             job.sent = self.entry.wait(job, station)
         except BaseException:
-            now = self.clock.now()
-            station.leave(now)
-            station.breaker.record(admission, NOT_SENT, now, 0.0)
+            station.breaker.record(admission, NOT_SENT, self.clock.now(), 0.0)
             raise
         return Visit(station, admission, job.sent, call)
 
@@ -172,7 +174,8 @@ class Attempter:
         return what that says about the endpoint."""
         station, now = visit.station, self.clock.now()
         # Before the place is given back: whoever gets it looks at the silence.
-        station.silence.end(visit, _answers(verdict), now)
+        # A text that was parted from others, as it breaks them, is answered by its failure.
+        station.silence.end(visit, visit.call.apart or _answers(verdict), now)
         if visit.holds:
             self.entry.give_back(station)
         return station.settle(visit, verdict, now, seconds, texts)
@@ -233,7 +236,7 @@ class Attempter:
 
         def send(parcel: Parcel) -> Reply:
             nonlocal reply
-            aim(parcel, station, again, texts)
+            aim(parcel, station, again, job.stop, texts)
             left, first = job.deadline.remaining(self.clock.now()), reply is None
             reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
             if first and _HELD_UP < reply.left - visit.sent < _LATEST_NEWS:
@@ -324,10 +327,18 @@ def aim(
     parcel: Parcel,
     station: Station,
     again: Callable[[CosyError], None],
+    stop: Stop,
     texts: Sequence[str] = (),
 ) -> None:
     """Send a parcel to the station's own address, if it goes to its host at all; give it the time
-    that its texts may take, and what is to be asked before a second sending."""
+    that its texts may take, what is to be asked before a second sending, and what cuts it off.
+
+    Raises ClosedError where that has happened.
+    """
+    if stop.was_cut:
+        raise ClosedError("cancelled before it was sent")
+    if stop.cuts and hasattr(parcel, "stop"):
+        parcel.stop = stop
     if isinstance(parcel, Request):
         parcel.chars = sum(map(len, texts))
         if not parcel.foreign:  # the limits are the service's

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict, deque
+from typing import Any, Protocol
 
 from ..errors import ClosedError
 
 __all__ = ["Permits"]
 
 
+class Ending(Protocol):
+    """What ends a wait early: a Stop."""
+
+    def attach(self, event: Any) -> None:
+        """Have `event.set()` called when it is time."""
+        ...
+
+    def detach(self, event: Any) -> None:
+        """Undo `attach`."""
+        ...
+
+
 class _Waiter:
-    """A thread that waits. `gate` is a lock, held until the permits are handed over."""
+    """A thread that waits. `gate` is a lock, held until the permits are handed over, or the wait
+    has no use any more."""
 
     __slots__ = ("again", "cost", "gate", "granted", "key")
 
@@ -22,6 +37,11 @@ class _Waiter:
         self.granted = False
         self.gate = threading.Lock()
         self.gate.acquire()
+
+    def set(self) -> None:
+        """End the wait; a second time does nothing."""
+        with contextlib.suppress(RuntimeError):
+            self.gate.release()
 
 
 _Queues = OrderedDict[str, "deque[_Waiter]"]
@@ -66,8 +86,10 @@ class Permits:
         urgent: bool = False,
         seconds: float = 0.0,
         again: bool = False,
+        stop: Ending | None = None,
     ) -> bool:
-        """Take permits, waiting at most so many seconds; return whether they were taken.
+        """Take permits, waiting at most so many seconds, and not beyond `stop`; return whether they
+        were taken.
 
         `again`: it had permits before and gave them back unused, so it goes before the others of
         its key, and behind those that came again earlier.
@@ -93,7 +115,7 @@ class Permits:
                     line.insert(_count_again(line), waiter)
                 else:
                     line.append(waiter)
-            return self._wait(waiter, queues, seconds)
+            return self._wait(waiter, queues, seconds, stop)
         except BaseException:
             if taken:  # Ctrl-C on the way out
                 self.release(cost)
@@ -107,7 +129,7 @@ class Permits:
                 return
             woken = self._grant()
         for waiter in woken:
-            waiter.gate.release()
+            waiter.set()
 
     def resize(self, limit: int) -> None:
         """Change the limit, between 1 and the one it was made with.
@@ -119,7 +141,7 @@ class Permits:
             self.limit = limit
             woken = self._grant()
         for waiter in woken:
-            waiter.gate.release()
+            waiter.set()
 
     def close(self) -> None:
         """Wake everybody; nothing is granted any more."""
@@ -129,15 +151,20 @@ class Permits:
             self._urgent.clear()
             self._normal.clear()
         for waiter in woken:
-            waiter.gate.release()
+            waiter.set()
 
-    def _wait(self, waiter: _Waiter, queues: _Queues, seconds: float) -> bool:
+    def _wait(self, waiter: _Waiter, queues: _Queues, seconds: float, stop: Ending | None) -> bool:
         try:
+            if stop is not None:
+                stop.attach(waiter)
             waiter.gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
         except BaseException:  # Ctrl-C: what was handed over meanwhile goes back
             if self._leave(waiter, queues):
                 self.release(waiter.cost)
             raise
+        finally:
+            if stop is not None:
+                stop.detach(waiter)
         # The hand-over may come just as the time runs out: under the lock it has or has not.
         if self._leave(waiter, queues):
             return True
@@ -156,7 +183,7 @@ class Permits:
             else:
                 woken = []
         for other in woken:
-            other.gate.release()
+            other.set()
         return waiter.granted
 
     def _fits(self, cost: int) -> bool:

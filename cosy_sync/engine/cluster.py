@@ -32,11 +32,6 @@ __all__ = ["Cluster", "Ways"]
 _MEMORY = 60.0
 # Seconds after which a wait is interrupted to see whether it still makes sense.
 _GLANCE = 0.25
-# Seconds between two looks at what is still in flight.
-_LOOK = 0.01
-# Looks in a row that must find nothing: an attempt that was just given the station shows by then.
-_LOOKS = 5
-
 # Seconds to wait for each thread that shares limits: it may be asking a server that is gone.
 _MOMENT = 1.0
 
@@ -114,11 +109,31 @@ class Cluster:
     # -- the choice -----------------------------------------------------------------------------
 
     def choose(self, job: Job, avoid: Sequence[Station], now: float) -> Station:
-        """Pick the station for an attempt, not among those where the texts failed before.
+        """Pick the station for an attempt, not among those where the texts failed before; the
+        attempt has joined it, and leaves it.
 
         Waits only for the first look-up of a name. Raises NoEndpointError when there is none,
         DeadlineError, ClosedError.
         """
+        if self.alone:
+            station = self.stations[0]
+            station.join(now)
+            return station
+        while not self._join(station := self._pick(job, avoid, now), now):
+            pass
+        return station
+
+    def _join(self, station: Station, now: float) -> bool:
+        """Let an attempt join a station, unless that takes no more requests."""
+        station.join(now)
+        # Whoever leaves a station out looks afterwards who has joined it: of the two one sees the
+        # other, so nothing is sent there that it did not wait for.
+        if station in self.stations:
+            return True
+        station.leave(now)
+        return False
+
+    def _pick(self, job: Job, avoid: Sequence[Station], now: float) -> Station:
         stations = self.stations
         if len(stations) == 1:
             return stations[0]
@@ -139,13 +154,17 @@ class Cluster:
         )
 
     def another(self, first: Station, now: float) -> Station | None:
-        """Pick a station beside the first one that takes a request now; None when none does."""
+        """Pick a station beside the first one that takes a request now, and join it; None when
+        none does."""
         others = [
             station
             for station in self.stations
             if station is not first and not station.health.ejected and station.wait(now) <= 0
         ]
-        return pick(others, (), now, random.random) if others else None
+        if not others:
+            return None
+        station = pick(others, (), now, random.random)
+        return station if self._join(station, now) else None
 
     def texts_at_most(self, texts: int, now: float) -> int:
         """Return how many of so many texts the next call may have, wherever it goes."""
@@ -267,15 +286,8 @@ class Cluster:
         """
         self.leave_out(url)
         until = time.monotonic() + seconds
-        looks = 0
-        while looks < _LOOKS:
-            late = time.monotonic() >= until
-            busy = any(s.busy for s in self.everybody() if s.endpoint.url == url)
-            if late:
-                return not busy
-            looks = 0 if busy else looks + 1
-            time.sleep(_LOOK)
-        return True
+        left = [station for station in self.everybody() if station.endpoint.url == url]
+        return all([each.wait_idle(max(0.0, until - time.monotonic())) for each in left])
 
     def resume(self, url: str) -> None:
         """Send to a drained endpoint again. Raises ConfigError for an unknown one."""

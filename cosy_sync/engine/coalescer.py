@@ -18,11 +18,12 @@ from ..atomic import Flag, on_main_thread
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance
 from ..policies import Deadline
+from ..threads import leave_behind
 from ..user_code import goes_on
 from .caller import Caller
 from .crew import Crew
 from .gate import Gate
-from .job import failed
+from .job import Stop, failed
 from .line import Line, Packing, SharedJob, as_event, late, on_its_way
 from .singleflight import Flight, Ticket, Waiter, outlasting, share
 from .small_call import Part
@@ -156,16 +157,17 @@ class Coalescer:
         assert waiter.outcome is not None
         return waiter.outcome
 
-    def leave(self, ticket: Ticket, *, unless_sent: bool = False) -> bool:
+    def leave(self, ticket: Ticket, *, unless_sent: bool = False, cut: bool = False) -> bool:
         """Stop waiting; return False when the outcome is being handed over just now, or, with
-        `unless_sent`, when the text may have been sent."""
+        `unless_sent`, when the text may have been sent. `cut`: also its request, when nobody else
+        waits."""
         with self._lock:
             flight = ticket.flight
-            if flight is None or ticket not in flight.tickets:
+            if not flight or ticket not in flight.tickets or (unless_sent and on_its_way(flight)):
                 return False
-            if unless_sent and on_its_way(flight):
-                return False
-            self._abandon(flight, ticket)
+            stop = self._abandon(flight, ticket)
+        if cut and stop is not None:
+            leave_behind(stop.cut)
         return True
 
     def _late(self, ticket: Ticket) -> Outcome:
@@ -269,8 +271,7 @@ class Coalescer:
         most, now = self._crew.most(self._packing.max_texts), self._crew.clock.now()
         with self._lock:
             self._bell = None
-            flights = self._line.take([], most)
-            if not flights:
+            if not (flights := self._line.take([], most)):
                 return None
             self._flying += 1
             self._restart(flights, now)
@@ -317,18 +318,17 @@ class Coalescer:
         self._flights[again.key] = again
         return [ticket for ticket in tickets if ticket not in rest]
 
-    def _abandon(self, flight: Flight, ticket: Ticket) -> None:
-        """Take a ticket back; stop the flight's job when that was the last one of all its texts.
-
-        A flight that nobody waits for is not joined any more.
-        """
+    def _abandon(self, flight: Flight, ticket: Ticket) -> Stop | None:
+        """Take a ticket back; stop the flight's job, and return its stop, when that was the last
+        one of all its texts. A flight that nobody waits for is not joined any more."""
         flight.tickets.remove(ticket)
-        if flight.tickets or flight.led:
-            return
-        self._forget(flight)
-        job = flight.job
-        if isinstance(job, SharedJob) and not any(each.tickets for each in job.flights):
-            job.stop.set()  # it has no lock
+        if not flight.tickets and not flight.led:
+            self._forget(flight)
+            job = flight.job
+            if isinstance(job, SharedJob) and not any(each.tickets for each in job.flights):
+                job.stop.set()  # it has no lock
+                return job.stop
+        return None
 
     def _forget(self, flight: Flight) -> None:
         if self._flights.get(flight.key) is flight:
@@ -391,8 +391,7 @@ class Coalescer:
     def _tell(self, outcome: Outcome, tickets: Sequence[Ticket]) -> None:
         """Hand an outcome to tickets that no job has counted."""
         for ticket in tickets:
-            own = share(outcome, ticket)
-            self._count(own)
+            self._count(own := share(outcome, ticket))
             ticket.tell(own)
 
     def _count(self, outcome: Outcome) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ..clock import Clock
 from ..events import Observer
-from .alarms import Alarms
+from ..threads import Schedule
 from .executor import Executor
 from .job import Stop
 
@@ -26,10 +26,10 @@ class Crew:
     """
 
     workers: Executor
-    alarms: Alarms
+    alarms: Schedule
     free: Callable[[], bool]
     clock: Clock
     observer: Observer
     most: Callable[[int], int] = lambda texts: texts
     stops: set[threading.Event] = field(default_factory=set)
-    cut: Stop = field(default_factory=Stop)
+    cut: Stop = field(default_factory=lambda: Stop(cuts=False))

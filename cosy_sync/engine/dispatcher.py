@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..atomic import start_aside
 from ..clock import Clock
 from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
 from ..policies import Deadline, Unanimity
+from ..threads import leave_behind
 from ..user_code import goes_on
 from .backlog import Backlog, Unbounded
 from .batcher import pack
@@ -103,8 +103,7 @@ class Dispatcher:
         self._next, self._glances = 0, 0
         most = terms.max_waiting
         self._backlog = Unbounded() if most is None else Backlog(most, terms.places)
-        # The texts are at their end; and the call is.
-        self._ended = self._over = False
+        self._ended = self._over = False  # the texts are at their end; and the call is
         # What ends the call after everything before it was handed out.
         self._last_error: BaseException | None = None
         # The error with which every further text would end, so that no more are sent.
@@ -116,7 +115,7 @@ class Dispatcher:
 
         When the source of texts raises, what came before it is finished and yielded first.
         """
-        dropped = False
+        dropped = whole = False
         try:
             while True:
                 self._refuse_child()
@@ -127,6 +126,7 @@ class Dispatcher:
                     self._collect()
                 elif self._ended:
                     break
+            whole = True
             if self._last_error is not None:
                 raise self._last_error
         except GeneratorExit:
@@ -134,10 +134,19 @@ class Dispatcher:
             raise
         finally:
             if os.getpid() == self._pid and not self._over:
-                self._end_elsewhere() if dropped else self.end()
+                if dropped:  # in a finaliser, perhaps, where a lock may be held that is needed
+                    self.stop.set()
+                    leave_behind(self.end)
+                else:
+                    (self._finish if whole else self.end)()
 
     def end(self) -> None:
-        """Send nothing more; what is on its way ends by itself."""
+        """Send nothing more, and cut off what is under way: nobody can have its results."""
+        self._finish()
+        # On another thread: Ctrl-C may come to this one once more.
+        leave_behind(self.stop.cut)
+
+    def _finish(self) -> None:
         self._over = True
         self.stop.set()
         self._ready.clear()
@@ -153,15 +162,6 @@ class Dispatcher:
             if outcome.audio is not None:
                 detach(outcome.audio)
         return outcomes
-
-    def _end_elsewhere(self) -> None:
-        """End it from within a finaliser, perhaps: the collector comes at any line of any thread,
-        also where a lock is held that is needed here. So another thread does it."""
-        self.stop.set()
-        try:
-            start_aside(self.end, "cosy-reaper")
-        except RuntimeError:  # out of threads
-            self.end()
 
     # -- sending --------------------------------------------------------------------------------
 
@@ -200,8 +200,8 @@ class Dispatcher:
         except StopIteration:
             self._ended = True
         except Exception as error:
-            if not self._terms.lazy:  # not out of the texts, which are all there: a signal's
-                raise
+            if not self._terms.lazy:
+                raise  # a signal's: the texts are all there
             self._ended, self._last_error = True, error
         return None
 

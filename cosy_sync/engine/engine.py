@@ -20,8 +20,8 @@ from ..errors import ClosedError
 from ..events import Observer
 from ..models import Audio, Outcome, Utterance
 from ..policies import AcceptedKeys, Deadline, HedgePolicy, RetryBudget, RetryPolicy
+from ..threads import open_schedule
 from ..wires.base import Wire
-from .alarms import Alarms
 from .asking import asking, has_place
 from .attempt import Attempter
 from .budget import Permits
@@ -46,6 +46,8 @@ __all__ = ["Engine", "Network", "Supplies"]
 
 # Seconds that running work gets to notice that it was cut off.
 _GRACE = 5.0
+# Seconds to wait for the thread of all engines, where nobody else needs it.
+_MOMENT = 1.0
 # Configurations whose callers are kept. A program that makes more (headers of its own for each
 # request, say) must not grow for ever.
 _MOST_CALLERS = 256
@@ -120,12 +122,12 @@ class Engine:
         self._callers: BoundedCache[object, tuple[Caller, Caller]] = BoundedCache(_MOST_CALLERS)
         # Written as a whole, without the lock: whichever thread's it is, it is a right one.
         self._latest: tuple[ClientConfig, Caller, Caller] | None = None
-        self._gates = Gates()
+        self._gates, self._alarms = Gates(), open_schedule()
         # No WeakSet: Ctrl-C in a weak reference's callback is lost.
         self._stops: list[weakref.ref[threading.Event]] = []
         crew = Crew(
             workers=self._single,
-            alarms=Alarms(),
+            alarms=self._alarms,
             free=self._is_free,
             clock=self._clock,
             observer=supplies.observer,
@@ -311,8 +313,14 @@ class Engine:
             self._legs.drain(_GRACE)
             for executor in (self._bulk, self._single, self._calls, self._legs):
                 executor.close()
-            self.cluster.close(_GRACE)
-            self.network.close()
+            self.discard(_GRACE)
+
+    def discard(self, seconds: float) -> None:
+        """End what runs beside the calls of an engine that has none; wait at most so long for a
+        look-up that is under way."""
+        self.cluster.close(seconds)
+        self.network.close()
+        self._alarms.close(_MOMENT)
 
     def drain(self, seconds: float) -> None:
         """Wait until nothing is queued or running, at most so many seconds."""

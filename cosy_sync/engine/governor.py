@@ -117,6 +117,10 @@ class Governor:
         overload, and no sign that the endpoint has failed."""
         return isinstance(error, ReplyTimeout) and now - self._succeeded_at < self._recent
 
+    def is_strained(self, now: float) -> bool:
+        """Return whether fewer may be in flight because the endpoint has too much to do."""
+        return self._concurrency.strained(now)
+
     def restart(self, now: float) -> None:
         """Begin with a few requests again: the endpoint was away."""
         self._slow_start.restart(now)

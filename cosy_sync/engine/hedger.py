@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from ..errors import ClosedError
 from ..events import HedgeFinished
 from ..models import Audio, Utterance
 from ..policies import HedgePolicy
@@ -191,8 +192,11 @@ class Hedger:
     def _hedge(self, race: _Race) -> None:
         now = self.attempter.clock.now()
         second = self.cluster.another(race.first, now)
+        if second is None:
+            return
         texts = list(race.texts)
-        if second is None or self.budget is None or not self.budget.withdraw(len(texts), now):
+        if self.budget is None or not self.budget.withdraw(len(texts), now):
+            second.leave(now)
             return
         race.second = second
         self._send(race, second, _Leg(race.job), texts)
@@ -207,7 +211,11 @@ class Hedger:
                 answer = error
             race.mail.put(_News(station, answer))
 
-        self.legs.submit(work)
+        try:
+            self.legs.submit(work)
+        except ClosedError:
+            station.leave(self.attempter.clock.now())
+            raise
 
     def _note(self, texts: Sequence[Utterance], results: Sequence[Result]) -> None:
         for result in results:

@@ -14,6 +14,7 @@ from ..errors import ClosedError, ShedError
 from ..events import TextFailed
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline
+from ..threads import leave_behind
 from ..user_code import goes_on
 from .asking import asking, has_place
 from .caller import Caller
@@ -87,7 +88,7 @@ class Interactive:
             coalescer.join(utterance, waiter)
             return coalescer.wait(utterance, waiter)
         except BaseException:
-            coalescer.leave(waiter)
+            coalescer.leave(waiter, cut=True)
             raise
 
     def submit(
@@ -102,7 +103,7 @@ class Interactive:
         Raises ShedError.
         """
         deadline = self._deadline(config)
-        promise = Promise(deadline, TextFuture(), self._calls)
+        promise = Promise(deadline, TextFuture(self._calls))
         alone = config.serial or asking.job is not None
         coalescer = None if alone else self._coalescer(config)
         future = promise.future
@@ -205,12 +206,14 @@ class Interactive:
         stop: Stop | None = None,
     ) -> Outcome:
         """Send a text for which the coalescer let this thread take off."""
-        outcome = None
+        outcome = told = None
         with self._crew.workers.busy():
             try:
-                outcome = self._send(flight.utterance, config, deadline, stop)
+                told = outcome = self._send(flight.utterance, config, deadline, stop)
+                if isinstance(outcome.error, ClosedError) and not self._crew.cut.is_set():
+                    told = None  # its caller is gone, but not the others who wait for the text
             finally:
-                coalescer.touch_down(flight, deadline, outcome)
+                coalescer.touch_down(flight, deadline, told)
         return outcome
 
     def _run_here(self, utterance: Utterance, config: ClientConfig, deadline: Deadline) -> Outcome:
@@ -250,7 +253,8 @@ class Interactive:
             return coalescer.wait(utterance, waiter)
         except BaseException:
             stop.set()
-            coalescer.leave(waiter)
+            leave_behind(stop.cut)
+            coalescer.leave(waiter, cut=True)
             raise
 
     def _send(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from ..atomic import Flag
-from ..errors import CosyError, DeadlineError, RefusedError, UnexpectedError
+from ..errors import ClosedError, CosyError, DeadlineError, RefusedError, UnexpectedError
 from ..models import Audio, Outcome, Utterance
-from ..policies import Call, Deadline, FirstTry, Unanimity, begin_of
+from ..policies import Call, Deadline, FirstTry, RetryBudget, Unanimity, begin_of
 from .backlog import Backlog
 from .blame import common_refusal, may_be_key
 
@@ -18,12 +19,19 @@ __all__ = ["ENDLESS", "HeldBack", "Job", "Stop", "after", "failed", "unexpected"
 
 
 class Stop(Flag):
-    """Set when nobody wants the rest any more; sets what is attached to it as well."""
+    """Set when nobody wants the rest any more; sets what is attached to it as well.
 
-    def __init__(self) -> None:
+    A CutOff: `cut` also ends the requests that are under way, whose replies nobody can have.
+    """
+
+    def __init__(self, *, cuts: bool = True) -> None:
         super().__init__()
         # Adding, discarding and copying are one atomic step each.
         self._attached: set[threading.Event] = set()
+        # Whether it may cut off what is under way; what does so, each use being one atomic step.
+        self.cuts = cuts
+        self.was_cut = False
+        self._held: dict[Callable[[], object], bool] = {}
 
     def attach(self, event: threading.Event) -> None:
         """Have an event set together with this one, until it is detached."""
@@ -40,6 +48,24 @@ class Stop(Flag):
         super().set()
         for event in list(self._attached):
             event.set()
+
+    def hold(self, cut: Callable[[], object]) -> None:
+        """Have this called by `cut` until it is let go. Raises ClosedError when it is too late."""
+        self._held[cut] = True
+        if self.was_cut:  # here or in cut(), whichever comes later
+            raise ClosedError("its call was ended before it was sent")
+
+    def let_go(self, cut: Callable[[], object]) -> bool:
+        """Undo `hold`; return False where it was called, or is being called."""
+        return self._held.pop(cut, False)
+
+    def cut(self) -> None:
+        """Set it, and cut off what is under way. May wait for a moment."""
+        self.was_cut = True
+        self.set()
+        with contextlib.suppress(KeyError):
+            while True:
+                self._held.popitem()[0]()
 
 
 class HeldBack(RefusedError):
@@ -62,9 +88,11 @@ class Job:
 
     __slots__ = (
         "alone",
+        "apart",
         "backlog",
         "call",
         "call_began",
+        "credit",
         "deadline",
         "first",
         "first_tries",
@@ -74,6 +102,7 @@ class Job:
         "number",
         "outcomes",
         "paid",
+        "parked",
         "queue_deadline",
         "record",
         "sent",
@@ -85,6 +114,7 @@ class Job:
         "tenant",
         "texts",
         "tries",
+        "waiting",
     )
 
     def __init__(
@@ -117,16 +147,24 @@ class Job:
         # `alone`: there is no other endpoint.
         self.record: Unanimity | None = None
         self.number, self.alone = 0, False
-        # Failures in a row that a text or the size of the batch may have caused.
-        self.strikes = 0
+        self._begin_counts()
+
+    def _begin_counts(self) -> None:
+        # Failures in a row that the size of the batch may have caused; how many more of its parts
+        # were answered than were halved without another success.
+        self.strikes = self.credit = 0
         # Whether the next repetition is paid from the retry budget already, or cannot be; None:
         # each text pays for itself.
         self.paid: bool | None = None
+        # Other parts of it: yet to be sent, and those that wait for what becomes of them.
+        self.waiting = self.parked = 0
         # Each failed text's errors so far, newest last.
         self.tries: dict[int, list[CosyError]] = {}
         # How many of them used up no attempt.
         self.spared: dict[int, int] = {}
-        # Of the texts that are being sent: how they first fared where they failed before.
+        # Of the texts that are being sent: whether it is one that was parted from others with which
+        # it had failed, and how they first fared where they failed before.
+        self.apart = False
         self.first_tries: Mapping[Any, FirstTry] = {}  # by the station
         # When the latest attempt was sent, and what it is judged by.
         self.sent = 0.0
@@ -228,6 +266,10 @@ class Job:
         if self.queue_deadline is None:
             return math.inf
         return max(0.0, max(self.call_began, silent) + self.deadline.seconds - now)
+
+    def is_paid(self, budget: RetryBudget, now: float) -> bool:
+        """Return whether a repetition is paid for; take it from the budget if need be."""
+        return budget.withdraw(1, now) if self.paid is None else self.paid
 
     def spare(self, utterance: Utterance) -> int:
         """Note that a text's latest failure used up no attempt; return how many did not."""

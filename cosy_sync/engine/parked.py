@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 import threading
 from collections import deque
 
 from ..atomic import on_main_thread, release_last, start_thread
 from ..errors import ClosedError
+from ..user_code import log_failure
 from .executor import Executor, Task
 
 __all__ = ["ParkedExecutor"]
@@ -121,16 +121,28 @@ class ParkedExecutor(Executor):
         gate.acquire()
         self._local.inside = 1
         while True:
-            self.occupy(gate)
-            self._work()
-            with self._lock:
-                if self._queue:
-                    continue
-                self.vacate(gate, None)
-                if self._closed:
+            try:
+                if not self._serve_once(gate):
                     return
-                self._parked.append(gate)
-            gate.acquire()
+            except BaseException:  # somebody's asynchronous exception: the worker lives
+                with self._lock, contextlib.suppress(ValueError):
+                    self._parked.remove(gate)
+                gate.acquire(blocking=False)  # it may have been woken just before
+                log_failure("a worker failed, and goes on")
+
+    def _serve_once(self, gate: threading.Lock) -> bool:
+        """Run what is queued, park, and wait to be woken; return False when there is no more."""
+        self.occupy(gate)
+        self._work()
+        with self._lock:
+            if self._queue:
+                return True
+            self.vacate(gate, None)
+            if self._closed:
+                return False
+            self._parked.append(gate)
+        gate.acquire()
+        return True
 
     def _work(self) -> None:
         """Run what is queued; a parked worker keeps no reference to a finished task."""
@@ -142,5 +154,5 @@ class ParkedExecutor(Executor):
             try:
                 task()
             except BaseException:  # a bug, as tasks catch their own: the worker lives
-                logging.getLogger("cosy_sync").exception("a worker's task failed")
+                log_failure("a worker's task failed")
             del task

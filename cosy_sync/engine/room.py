@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..clock import Clock
+from ..errors import ClosedError
 from .budget import Permits
 from .job import Job
 
@@ -28,9 +29,13 @@ class Room:
         if job.backlog is not None:
             job.backlog.enter(job.first, size, job.deadline.remaining(self._clock.now()))
         left = job.deadline.remaining(self._clock.now())
-        if not self._memory.acquire(size, key=job.tenant, urgent=job.interactive, seconds=left):
+        if not self._memory.acquire(
+            size, key=job.tenant, urgent=job.interactive, seconds=left, stop=job.stop
+        ):
             if job.backlog is not None:
                 job.backlog.change(-size)
+            if job.stop.is_set():
+                raise ClosedError("cancelled while its reply waited for room", sent=True)
             phase = "waiting for room in LimitConfig(max_bytes_in_flight)"
             raise job.deadline.error(phase, in_flight=True)
         self._size = size

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import logging
+import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import cast
@@ -14,7 +14,7 @@ from ..atomic import BareCondition, wait_for
 from ..errors import ClosedError, DeadlineError, RateLimitedError
 from ..models import Audio, Outcome, Timing, Utterance
 from ..policies import Deadline
-from ..user_code import goes_on
+from ..user_code import goes_on, log_failure
 from .executor import Executor
 from .job import Job, after, failed
 
@@ -75,65 +75,87 @@ class Waiter(Ticket):
 
 
 class TextFuture(Future[Audio]):
-    """A future that knows whether somebody wants to be called back."""
+    """A future whose users' callbacks run on workers of `calls`, whoever sets its result.
 
-    calls_back = False
+    Callbacks of one future run one after the other, in the order in which they were added.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, calls: Executor) -> None:
         super().__init__()
         # With another condition, Ctrl-C in `result` could keep its lock, and the worker that has
         # the result would wait for ever.
         self._condition = BareCondition()
+        self._calls = calls
+        self._pid = os.getpid()
+        # The user's callbacks that were not called yet. Every use of it is one atomic step.
+        self._wanted: deque[Callable[[Future[Audio]], object]] = deque()
+        # Held by the thread that calls them.
+        self._calling = threading.Lock()
 
     def add_done_callback(self, fn: Callable[[Future[Audio]], object]) -> None:
-        """Call the function when the future is done."""
-        self.calls_back = True
-        super().add_done_callback(functools.partial(_call_back, fn))
+        """Call the function on a worker for callbacks, once the future is done.
+
+        Where the client is closed, or in a forked child, it is called on the thread that ends the
+        future, or on this one if that is done.
+        """
+        # There before the future may be done: whoever ends it meanwhile finds it.
+        self._wanted.append(fn)
+        super().add_done_callback(_call_on_worker)
 
     def when_ended(self, fn: Callable[[Future[Audio]], object]) -> None:
-        """Call a function of ours, which is quick."""
+        """Call a function of ours, which is quick, on the thread that ends the future."""
         super().add_done_callback(fn)
 
+    def hand_over(self) -> None:
+        """Have a worker call what is wanted."""
+        if self._pid == os.getpid():
+            with contextlib.suppress(ClosedError):
+                self._calls.submit(self._call_back)
+                return
+        self._call_back()  # nobody else is there
 
-def _call_back(fn: Callable[[Future[Audio]], object], future: Future[Audio]) -> None:
-    """Call a function of the user's; what it raises must not keep the others from being called."""
-    try:
-        fn(future)
-    except BaseException as error:
-        if isinstance(error, Exception) or goes_on(error):
-            raise  # the future logs an Exception itself
-        with contextlib.suppress(BaseException):
-            logging.getLogger("cosy_sync").exception("a callback of a future failed")
+    def _call_back(self) -> None:
+        # Who adds one while another thread calls leaves it to that thread, which looks once more
+        # after it let go.
+        while self._wanted and self._calling.acquire(blocking=False):
+            try:
+                self._call(self._wanted.popleft())
+            except IndexError:
+                pass
+            finally:
+                self._calling.release()
+
+    def _call(self, fn: Callable[[Future[Audio]], object]) -> None:
+        """Call a function of the user's; what it raises must not keep the others from being
+        called."""
+        try:
+            fn(self)
+        except BaseException as error:
+            if goes_on(error):
+                raise
+            log_failure("a callback of a future failed")
+
+
+def _call_on_worker(future: Future[Audio]) -> None:
+    assert isinstance(future, TextFuture)
+    future.hand_over()
 
 
 class Promise(Ticket):
-    """A future. Its callbacks are the user's code: they run on a worker of `calls`.
+    """A future that is told. `release` gives back what the text holds, before anybody is told."""
 
-    `release` gives back what the text holds, before anybody is told.
-    """
-
-    __slots__ = ("_calls", "future", "release")
+    __slots__ = ("future", "release")
     attended = False
 
-    def __init__(self, deadline: Deadline, future: TextFuture, calls: Executor) -> None:
+    def __init__(self, deadline: Deadline, future: TextFuture) -> None:
         super().__init__(deadline)
         self.future = future
         self.release: Callable[[], None] | None = None
-        self._calls = calls
 
     def tell(self, outcome: Outcome) -> None:
         """Set the future's result or exception."""
         if self.release is not None:
             self.release()
-        if not self.future.calls_back:
-            self._resolve(outcome)
-            return
-        try:
-            self._calls.submit(lambda: self._resolve(outcome))
-        except ClosedError:
-            self._resolve(outcome)
-
-    def _resolve(self, outcome: Outcome) -> None:
         if not self.future.set_running_or_notify_cancel():
             return
         if outcome.error is None:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from ..atomic import start_aside
 from ..clock import Clock
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance
 from ..policies import Deadline, begin_of
+from ..threads import leave_behind
 from .job import Stop, failed
 from .singleflight import Ticket
 
@@ -71,8 +71,9 @@ class Sharing(Protocol):
         """Stand in line with several texts at once."""
         ...
 
-    def leave(self, ticket: Ticket) -> bool:
-        """Stop waiting; return False when the outcome is being told just now."""
+    def leave(self, ticket: Ticket, *, cut: bool = False) -> bool:
+        """Stop waiting; return False when the outcome is being told just now. Cut off its request
+        if that is wanted, and nobody else waits for it."""
         ...
 
 
@@ -133,12 +134,12 @@ class SmallCall:
                 self._end_elsewhere() if dropped else self.end()
 
     def end(self) -> None:
-        """Send nothing more; what is on its way ends by itself."""
+        """Send nothing more, and cut off what is under way for nobody else."""
         self._over = True
         self.stop.set()
         for part in self._parts:
             if part.outcome is None:
-                self._sharing.leave(part)
+                self._sharing.leave(part, cut=True)
 
     def finished(self) -> list[Outcome]:
         """Return what is finished and was not handed out yet, in input order."""
@@ -181,10 +182,7 @@ class SmallCall:
         """End it from within a finaliser, perhaps: the collector comes at any line of any thread,
         also where a lock is held that is needed here. So another thread does it."""
         self.stop.set()
-        try:
-            start_aside(self.end, "cosy-reaper")
-        except RuntimeError:  # out of threads
-            self.end()
+        leave_behind(self.end)
 
     def _refuse_child(self) -> None:
         # In a forked child the workers are gone, and any lock may be held by one of them.

@@ -9,11 +9,12 @@ import threading
 from collections.abc import Callable
 from typing import cast
 
-from ..atomic import on_main_thread, run_aside, start_aside
+from ..atomic import on_main_thread, run_aside
 from ..errors import BadAudioError, ClosedError, ConfigError, CosyError, DeadlineError, ReplyTimeout
 from ..events import StreamStarted, TextFailed, TextsFinished
 from ..messages import Parcel, Reply, TextSource
 from ..models import Audio, Timing
+from ..threads import leave_behind
 from ..wires.base import DuplexWire, StreamReader
 from .asking import ask
 from .attempt import NOT_SENT, Attempter, Visit, aim, fair_verdict
@@ -153,7 +154,7 @@ class Speech:
         )
 
         def send(parcel: Parcel) -> Reply:
-            aim(parcel, station, again)
+            aim(parcel, station, again, job.stop)
             left = job.deadline.remaining(clock.now())
             return attempter.sender.post(parcel, left, most, lambda _: None)
 
@@ -163,7 +164,7 @@ class Speech:
         else:
             reader = cast(DuplexWire, self._wire).listen_to(source, send, self._request_id)
             self._reader = reader
-        aim(reader.parcel, station, again)
+        aim(reader.parcel, station, again, job.stop)
         left = job.deadline.remaining(clock.now())
         reply = self._reply = attempter.sender.open(reader.parcel, left, most)
         self._head = clock.now() - self._visit.sent
@@ -218,10 +219,7 @@ class Speech:
         """
         if self._over or self._pid != os.getpid():
             return False
-        try:
-            start_aside(self.close, "cosy-reaper")
-        except RuntimeError:  # the machine is out of threads, or the interpreter ends
-            return False
+        leave_behind(self.close)
         return True
 
     def _leave(self, reason: CosyError | None) -> None:

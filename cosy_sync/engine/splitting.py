@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 
 from ..clock import Clock
 from ..errors import CosyError, ServerError, TextError
-from ..models import Audio, Utterance
-from ..policies import AcceptedKeys, FirstTry, Strangers, Unanimity
+from ..models import Audio
+from ..policies import AcceptedKeys, Strangers, Unanimity
 from ..wires.base import Wire
 from .attempt import sleep
 from .blame import (
@@ -23,10 +23,11 @@ from .blame import (
     may_be_text,
     with_setting,
 )
+from .group import Fate, Group, TooLarge
 from .job import Job
 from .station import Station
 
-__all__ = ["Group", "Splitter"]
+__all__ = ["Splitter"]
 
 # A batch that failed is tried by a part of it: one text in so many.
 _PART = 4
@@ -34,6 +35,8 @@ _PART = 4
 _ENOUGH_FOR_KEY, _ENOUGH = 3, 20
 # The same in a row after others were accepted: the key was revoked, which 401 says by itself.
 _REVOKED, _REVOKED_CLEARLY = 100, 20
+# Seconds for which a success tells that the endpoint works.
+_LATELY = 10.0
 # Failures in a row after which an earlier success does not show any more that the service works.
 _STRIKES = 3
 # Seconds for which a refusal waits for the requests that were sent before it, at most: one that
@@ -42,61 +45,6 @@ _STRIKES = 3
 _LONG_WAIT, _WAIT, _HOLD, _LOOK = 30.0, 5.0, 10.0, 0.02
 # Refusals of the key or the address that nothing else explains, as long as nothing was spoken.
 _CLEAR = frozenset({301, 302, 303, 307, 308, 401, 404})
-
-
-class Fate(Enum):
-    """What becomes of a part that failed."""
-
-    # It is an attempt like any other.
-    CHARGED = 0
-    # The same, but the next attempt sends only some of its texts first.
-    PROBED = 1
-    # No attempt: its texts are sent again in smaller parts.
-    SPLIT = 2
-
-
-@dataclass(slots=True)
-class _TooLarge:
-    """Texts that failed together and are sent in smaller parts; `left` were not answered yet.
-
-    `sure`: they failed while other calls were answered.
-    """
-
-    failed: int
-    part: int
-    left: int
-    sure: bool = True
-
-
-@dataclass(slots=True)
-class Group:
-    """Texts of a job that are sent together, and the endpoints where they failed before.
-
-    `most` of them are sent first, None for all, and the rest waits for how these fare. `passed`:
-    so many were answered after they all had failed together, 0 where none were.
-    """
-
-    texts: Sequence[Utterance]
-    avoid: tuple[Station, ...] = ()
-    attempt: int = 1
-    most: int | None = None
-    passed: int = 0
-    mark: _TooLarge | None = None
-    # How many calls had been answered when it was sent first, None before.
-    heard: int | None = None
-    # How its texts first fared at each endpoint where they failed.
-    firsts: dict[Station, FirstTry] = field(default_factory=dict)
-
-    def part(self, size: int) -> Group:
-        """Return the group of its first texts, or itself."""
-        return self if size >= len(self.texts) else self._with(self.texts[:size])
-
-    def rest(self, part: Group) -> list[Group]:
-        """Return what is left without a part, as a group or none."""
-        return [] if part is self else [self._with(self.texts[len(part.texts) :])]
-
-    def _with(self, texts: Sequence[Utterance]) -> Group:
-        return replace(self, texts=texts, firsts=dict(self.firsts))
 
 
 class Splitter:
@@ -123,8 +71,9 @@ class Splitter:
         # URLs of the endpoints where this very configuration has spoken.
         self._known: set[str] = set()
         # Calls that were answered with sound. Counted without a lock: it only matters whether
-        # there were any since.
+        # there were any since. And when one of the latest of these calls was sent.
         self.answers = 0
+        self._answered = -math.inf
 
     def size(self, job: Job, group: Group, station: Station) -> int:
         """Return how many of the group's texts are sent now; the rest waits for how they fare."""
@@ -133,11 +82,15 @@ class Splitter:
             return count
         if job.record is not None and job.record.doubtful:
             return 1  # a batch does not show whether anything is accepted at all
-        fresh = group.most is None and not group.passed
-        if fresh and station.breaker.seems_dead and station.sizes.may_be_too_many(count):
-            # A breaker that the size of the calls has opened is closed by smaller ones only, and
-            # lets texts that have not failed yet go first.
-            group.most = max(1, count // _PART)
+        fresh = (group.most is None or group.fresh) and not group.passed
+        if fresh and station.breaker.seems_dead:
+            # A breaker that the size of the calls has opened, or a text in each, is closed by
+            # smaller ones only, and lets texts that have not failed yet go first.
+            if station.sizes.may_be_too_many(count):
+                group.most = max(1, min(count, station.sizes.least_failed) // _PART)
+                group.fresh = True
+            elif station.faults.held_back:
+                group.most, group.fresh = 1, True
         most = count if group.most is None else min(count, group.most)
         if station.sizes.limit is not None:
             most = station.texts_at_most(most, self._clock.now())
@@ -174,7 +127,9 @@ class Splitter:
             self._note_errors(job, part, results)
             return
         job.strikes = 0
+        job.credit += 1
         self.answers += 1
+        self._answered = job.sent
         count = len(part.texts)
         sizes = station.sizes
         if count > sizes.best or sizes.limit is not None:
@@ -217,7 +172,7 @@ class Splitter:
             if probed and station.may_try(count, self._clock.now()):
                 # What failed before may be over: all of the rest goes out.
                 rest.most, rest.passed = None, len(part.texts)
-                rest.mark = _TooLarge(len(group.texts), count, count, sure=False)
+                rest.mark = TooLarge(len(group.texts), count, count, sure=False)
         return left
 
     # -- what failed ----------------------------------------------------------------------------
@@ -290,8 +245,13 @@ class Splitter:
         while record.awaits(begun) and self._clock.now() < until:
             sleep(self._clock, job.stop, _LOOK)
 
-    def fate(self, job: Job, part: Group, station: Station, error: CosyError) -> Fate:
-        """Return what becomes of a part that failed with an error that is no verdict."""
+    def speaks(self, now: float) -> bool:
+        """Return whether something was spoken lately."""
+        return now - self._answered < _LATELY
+
+    def fate(self, job: Job, group: Group, part: Group, station: Station, error: CosyError) -> Fate:
+        """Return what becomes of a part of a group, or all of it, that failed with an error that
+        is no verdict."""
         count = len(part.texts)
         size, text = may_be_size(error), may_be_text(error)
         if size:
@@ -301,22 +261,55 @@ class Splitter:
             return Fate.SPLIT if halved else Fate.CHARGED
         if not self._halves or not (size or text):
             return Fate.CHARGED
+        if text:
+            return self._text_fate(job, group, part)
         job.strikes += 1
         limit = station.sizes.limit
-        if size and limit is not None and count > limit:  # it was tried whether more is possible
+        if limit is not None and count > limit:  # it was tried whether more is possible
             part.passed = limit
-        alive = self.answers > (part.heard or 0)  # others were answered meanwhile
-        if text and alive and not error.trips:
-            part.passed = part.passed or 1
         if part.passed and job.strikes <= _STRIKES:
             return Fate.SPLIT if count > 1 else Fate.CHARGED
         part.passed = 0
-        if count == 1:  # it may be the very text that breaks its calls: another one is tried next
-            return Fate.PROBED if text and part.most and not job.interactive else Fate.CHARGED
-        if size:  # one that has passed before is sent once more: a single failure is chance
-            again = count <= station.sizes.best and part.attempt == 1
-        else:  # the same; but not all of the texts of callers who cannot wait
-            again = not alive and part.attempt == 1 and not job.interactive
+        if count == 1:
+            return Fate.CHARGED
+        # One that has passed before is sent once more: a single failure is chance.
+        again = count <= station.sizes.best and part.attempt == 1
+        return Fate.CHARGED if again else Fate.PROBED
+
+    def hears(self, job: Job, part: Group) -> bool:
+        """Return whether there is a sign of life for a part that failed."""
+        return job.credit > 0 or self.answers > (part.heard or 0)
+
+    def lives(self, job: Job, part: Group) -> bool:
+        """Return the same, and use the sign up."""
+        alive = self.hears(job, part)
+        if alive and self.answers <= (part.heard or 0):
+            job.credit -= 1
+        part.heard = self.answers
+        return alive
+
+    def _text_fate(self, job: Job, group: Group, part: Group) -> Fate:
+        """Return what becomes of a part that one of its texts may have broken.
+
+        It is sent in halves as long as there are signs of life: something was answered since it
+        failed last, or more of the job's parts were answered than were halved. So failures cost
+        at most so many more requests than there were answers.
+        """
+        if len(group.texts) == 1:
+            return Fate.CHARGED
+        alive = self.lives(job, part)
+        group.heard = part.heard
+        if len(part.texts) == 1:  # it may be the very text that breaks its calls
+            if alive:
+                part.passed = 1  # it goes its own way
+                return Fate.CHARGED
+            return Fate.PARKED if job.parked else Fate.PROBED
+        if alive:
+            return Fate.SPLIT
+        if job.waiting:
+            return Fate.PARKED
+        # A single failure is chance, but callers who cannot wait do not pay for all of the texts.
+        again = part.attempt == 1 and not job.interactive
         return Fate.CHARGED if again else Fate.PROBED
 
     def split(self, group: Group, part: Group, station: Station, error: CosyError) -> list[Group]:
@@ -327,13 +320,17 @@ class Splitter:
             most = max(part.passed, count // _PART)
             if station.sizes.sure:
                 station.learn_size(count, most, True, self._clock.now())
-            mark = _TooLarge(count, most, len(group.texts))
+            mark = TooLarge(count, most, len(group.texts))
             return [replace(group, most=most, passed=part.passed, mark=mark)]
         half = count // 2
         # Where both pass, none of the texts was to blame: together they were too many.
-        together = _TooLarge(count, half, count) if size or is_refusal(error) else None
+        together = TooLarge(count, half, count) if size or is_refusal(error) else None
         halves = part.texts[:half], part.texts[half:]
-        parts = [replace(part._with(texts), most=None, mark=together) for texts in halves]
+        again = replace(part, most=None, passed=0, mark=together, splits=part.splits + 1)
+        parts = [again._with(texts) for texts in halves]
+        for each in parts:
+            if len(each.texts) == 1 and may_be_text(error):  # from now on it speaks for itself
+                each.firsts.clear()
         return parts + group.rest(part)
 
     def probe(self, groups: list[Group], part: Group, size: int) -> list[Group]:

@@ -6,8 +6,9 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
+from ..atomic import Flag
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint, SharingConfig
 from ..errors import (
@@ -22,6 +23,7 @@ from ..events import BreakerChanged, Observer, SharingChanged
 from ..models import Audio, Utterance
 from ..policies import (
     Admission,
+    BatchFaults,
     BatchSize,
     Blame,
     Breaker,
@@ -31,24 +33,28 @@ from ..policies import (
     Health,
     Silence,
     Tempo,
-    redis_storage,
 )
 from ..policies.balancer import SOON
-from ..shared import BreakerLink, PlaceBook, SharedPlaces, connect
+from ..shared import BreakerLink, PlaceBook, SharedPlaces
+from .blame import may_be_text
 from .budget import Permits
 from .governor import Governor
 from .joint_turns import JointTurns
+from .shared_breaker import link_breaker
 from .turns import Turns, make_turns
 
 __all__ = ["Company", "Station", "Visit"]
 
 # Seconds of Retry-After that are obeyed at most: one odd reply must not disable an endpoint.
 _LONGEST_PAUSE = 600.0
+# Seconds for which a 503 is not the text's fault, while fewer may be in flight because of such.
+_OVERLOADED = 30.0
 
 _ANY, _PATIENT = Call(), Call(patient=True)
 # What the breaker is given for a time-out that is overload, and for a request that is itself to
 # blame: the endpoint took that one.
 _ONLY_LATE = RefusedError("too late, while others were answered")
+_IN_COMPANY = RefusedError("one of its texts may be to blame")
 _OWN_FAULT = RefusedError("the request fails while others succeed", accepted=True)
 
 
@@ -105,28 +111,35 @@ class Station:
         # This client's share of them, where several share them; None where nobody does.
         self.shared_slots: Permits | None = None
         self._places = self._share_places(config.sharing)
-        own = make_turns(self.label, endpoint.rate_limit, config.sharing, observer, clock)
-        self._own_limiter = own
-        self.limiter: Turns | JointTurns = own
-        self.breaker = Breaker(
-            config.breaker, self.label, on_change=self._tell, listeners=config.breaker.listeners
+        self._own_limiter = own = make_turns(
+            self.label, endpoint.rate_limit, config.sharing, observer, clock
         )
-        self._link = self._link_breaker(config, clock)
+        self.limiter: Turns | JointTurns = own
+        self.breaker, self._link = self._make_breaker(config, clock)
         self.governor = Governor(endpoint, config, self.slots, own, observer, label=self.label)
         self._clock = clock
-        # Its fields belong to the ejector.
-        self.health = Health()
+        self.health = Health()  # its fields belong to the ejector
         self.silence = Silence()
-        # What the latest failure said. Written without a lock: any of several will do.
-        self._trouble = ""
+        self._trouble = ""  # what the latest failure said, of several any
 
-        # Guards: the changes of busy (attempts in flight or waiting for their turn), of sizes, of
-        # _tempo and of _blame.
+        # Guards what changes below: busy counts attempts in flight or waiting for their turn.
         self._lock = threading.Lock()
         self.sizes = BatchSize()
         self.busy = 0
+        most = config.overload.throttle_min_calls
+        self.faults = BatchFaults(config.breaker.window, config.breaker.failure_ratio, most)
+        # Set when nobody is here any more.
+        self._bells: list[Flag] = []
         self._blame = Blame()
         self._tempo = Tempo()
+
+    def _make_breaker(
+        self, config: ClientConfig, clock: Clock
+    ) -> tuple[Breaker, BreakerLink | None]:
+        listeners = config.breaker.listeners
+        breaker = Breaker(config.breaker, self.label, on_change=self._tell, listeners=listeners)
+        tell = functools.partial(self._tell_sharing, "breaker")
+        return breaker, link_breaker(config, self.label, clock, breaker, tell)
 
     @property
     def places(self) -> int:
@@ -149,6 +162,26 @@ class Station:
         with self._lock:
             self._tempo.progress = now
             self.busy -= 1
+        if self._bells:  # almost never
+            self._ring()
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until no attempt is here, at most so many seconds; return whether that came."""
+        bell = Flag()
+        with self._lock:
+            if not self.busy:
+                return True
+            self._bells.append(bell)
+        return bell.wait(seconds)
+
+    def _ring(self) -> None:
+        """Tell those who wait for it that nobody is here, if that is so."""
+        with self._lock:
+            if self.busy:
+                return
+            bells, self._bells = self._bells, []
+        for bell in bells:
+            bell.set()
 
     def settle(
         self,
@@ -161,23 +194,33 @@ class Station:
         """Note what became of an attempt that was sent, and how long the service took; return what
         that says about this endpoint."""
         culprit: int | None = None
+        times = 1
         only_late = self.governor.is_only_late(error, now)
         with self._lock:
             self._tempo.progress = now
             self.busy -= 1
             if error is None:
+                self.faults.succeed(len(texts), visit.call.apart, now)
                 self._blame.succeed(visit.call, visit.sent, now)
             elif error.trips and not only_late:
                 if self._blame.fail(visit.call, now, error.sent):
                     error = _OWN_FAULT
                 else:
                     culprit = self._blame.culprit(now)
+                    if may_be_text(error):
+                        kind = visit.call.apart, visit.admission.probe
+                        times = self.faults.fail(len(texts), *kind, now, self.breaker.dies_of)
+        if self._bells:  # almost never
+            self._ring()
         if error is not None and error.trips:
             self._trouble = error.message
-        self.governor.record(error, visit.sent, now, texts)
+        said = error if times else _IN_COMPANY
+        for _ in range(times or 1):
+            self.governor.record(said, visit.sent, now, texts)
         if only_late:
-            error = _ONLY_LATE
-        self.breaker.record(visit.admission, error, now, seconds, culprit)
+            error = said = _ONLY_LATE
+        for _ in range(times or 1):
+            self.breaker.record(visit.admission, said, now, seconds, culprit)
         return error
 
     def is_well_for(self, call: Call, now: float) -> bool:
@@ -190,6 +233,11 @@ class Station:
     def is_away(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
         """Return whether a text of this kind that first fared like this met an outage."""
         return self.breaker.seems_dead or self._blame.is_outage(kind, error, first, now)
+
+    def is_overloaded(self, error: CosyError, first: FirstTry, now: float) -> bool:
+        """Return whether a text that first fared like this met a service with too much to do."""
+        busy = getattr(error, "status", None) == 503 and self.governor.is_strained(now)
+        return busy and now - first.failed < _OVERLOADED
 
     def judge(
         self,
@@ -333,20 +381,6 @@ class Station:
         if self.shared_slots is not None:
             self.shared_slots.close()
 
-    def _link_breaker(self, config: ClientConfig, clock: Clock) -> BreakerLink | None:
-        storage, sharing = config.breaker.storage, config.sharing
-        if storage is None and sharing.redis_url is not None and sharing.breaker:
-            storage = functools.partial(_storage, sharing)
-        if storage is None:
-            return None
-        breaker = self.breaker
-        return BreakerLink(
-            storage,
-            self.label,
-            lambda state, age: breaker.follow(state, clock.now(), age),
-            functools.partial(self._tell_sharing, "breaker"),
-        )
-
     def _tell(self, old: str, new: str) -> None:
         if self._link is not None:
             self._link.publish(new)
@@ -356,10 +390,3 @@ class Station:
 
     def _tell_sharing(self, what: str, shared: bool, reason: str) -> None:
         self._observer.on_event(SharingChanged(self.label, what, shared, reason))
-
-
-def _storage(sharing: SharingConfig, label: str) -> Any:
-    """Return where a breaker's state is shared. Raises what the Redis client raises."""
-    redis = connect(sharing)
-    redis.ping()  # pybreaker's storage hides that it cannot be reached
-    return redis_storage(redis, f"{sharing.prefix}:{{{label}}}")

@@ -15,6 +15,7 @@ from ..config import ClientConfig
 from ..errors import ClosedError
 from ..models import Utterance
 from ..policies import Deadline
+from ..threads import leave_behind
 from ..user_code import goes_on
 from ..wires.base import Wire
 from .asking import has_place
@@ -175,6 +176,7 @@ class Streamer:
         except BaseException:
             wanted = False
             job.stop.set()
+            leave_behind(job.stop.cut)
             if done.is_set():  # here or in work(), whichever comes later
                 _close(job)
             raise

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import CosyError
+from ..errors import ClosedError, CosyError
+from ..messages import CutOff
 
 __all__ = [
     "Budget",
@@ -49,7 +50,7 @@ class Budget:
     """What one exchange may take: seconds, the instant that ends it all, and bytes of body.
 
     `max_refusal`: bytes of the body of a reply that is no success (2xx), of which the rest is left
-    unread; None where such bodies are read like any other.
+    unread; None where such bodies are read like any other. `stop` may cut it off.
     """
 
     first_byte: float
@@ -59,6 +60,21 @@ class Budget:
     make_room: MakeRoom = no_room_needed
     again: SendAgain | None = None
     max_refusal: int | None = None
+    stop: CutOff | None = None
+
+    def hold(self, cut: Callable[[], object]) -> None:
+        """Let whoever waits for the exchange cut it off. Raises ClosedError if he has."""
+        if self.stop is not None:
+            self.stop.hold(cut)
+
+    def let_go(self, cut: Callable[[], object]) -> bool:
+        """Undo `hold`; return False where the connection was cut, or is being cut."""
+        return self.stop is None or self.stop.let_go(cut)
+
+    def check(self, cause: BaseException | None = None) -> None:
+        """Raise ClosedError where nobody waits for the exchange any more."""
+        if self.stop is not None and self.stop.was_cut:
+            raise ClosedError("its call was ended before its reply came", sent=True) from cause
 
     def ask_again(self, stale: StaleConnection) -> None:
         """Ask for a second sending, if there was a first. Waits for its turn; raises CosyError

@@ -242,7 +242,7 @@ class Dialogue:
     ) -> None:
         self.socket = socket
         self._conversation = conversation
-        self._budget = budget
+        self.budget = budget
         self._reused = reused
         self._started = self._spoke = time.monotonic()
         self._is_answered = False
@@ -266,7 +266,7 @@ class Dialogue:
         """
         if self._reused and not self.socket.is_quiet():
             raise StaleConnection
-        self.socket.bound(self._budget.max_bytes)
+        self.socket.bound(self.budget.max_bytes)
         try:
             self.socket.say(opening)
         except OSError as error:
@@ -314,9 +314,9 @@ class Dialogue:
         """
         self.say(self._conversation.pending())
         try:
-            self._step(min(time.monotonic() + _GLANCE, self._budget.until))
+            self._step(min(time.monotonic() + _GLANCE, self.budget.until))
         except ReplyTimeout:
-            if time.monotonic() >= self._budget.until:
+            if time.monotonic() >= self.budget.until:
                 raise
 
     def _ready(self) -> bytes | None:
@@ -331,15 +331,15 @@ class Dialogue:
     def _limit(self) -> float:
         # Until the first audio, time runs from the last text; afterwards from what came last.
         if self._size:
-            return min(time.monotonic() + self._budget.idle, self._budget.until)
+            return min(time.monotonic() + self.budget.idle, self.budget.until)
         # It may be busy with others meanwhile: time runs from the last task that it finished.
         since = max(self._spoke, self.socket.stack.alive_at)
-        return min(since + self._budget.first_byte, self._budget.until)
+        return min(since + self.budget.first_byte, self.budget.until)
 
     def _step(self, until: float) -> None:
         """Take in what comes next. What fails is kept, for what was heard before goes first."""
         # Where something is always there, pings say, no wait would notice.
-        if time.monotonic() >= self._budget.until:
+        if time.monotonic() >= self.budget.until:
             raise self._late()
         try:
             if not self.socket.step(until):
@@ -363,17 +363,17 @@ class Dialogue:
     def _counted(self, audio: bytes) -> bytes:
         if not self._size:
             self.first_byte = time.monotonic() - self._started
-            self._budget.make_room(0)
+            self.budget.make_room(0)
         self._size += len(audio)
-        if self._size > self._budget.max_bytes:
-            raise too_large(self._budget.max_bytes)
+        if self._size > self.budget.max_bytes:
+            raise too_large(self.budget.max_bytes)
         return audio
 
     def _ended(self) -> CosyError:
         """Return what the end of the connection means."""
         protocol = self.socket.protocol
         if isinstance(protocol.parser_exc, PayloadTooBig):
-            return too_large(self._budget.max_bytes)
+            return too_large(self.budget.max_bytes)
         goodbye = protocol.close_rcvd
         if goodbye is None:
             return self._broken(protocol.parser_exc)

@@ -9,7 +9,7 @@ import httpx
 
 from ..errors import ClosedError, CutError, ReplyTimeout
 from ..messages import UNFRAMED, Link
-from .budget import Budget
+from .budget import Budget, StaleConnection
 from .connection import Connection
 from .exchange import Exchange
 from .foreign import is_of_httpx, translate
@@ -57,6 +57,8 @@ class OwnIncoming:
         self._connection: Connection | None = connection
         self._exchange = Exchange(connection, request, budget)
         self.link: Link | None = connection
+        self._budget = budget
+        self._cut = connection.cut
         self.status = 0
         self.headers: Mapping[str, str] = {}
         self.connect = 0.0
@@ -65,6 +67,7 @@ class OwnIncoming:
         """Send the request and read the head of the reply; like `exchange`, of which the rest is
         read later. When it raises, the connection is closed."""
         try:
+            self._budget.hold(self._cut)
             self._exchange.begin(reused)
             if self._connection is not None:
                 check_trust(self._connection)
@@ -82,8 +85,10 @@ class OwnIncoming:
         except CutError as error:
             self._tell_own_cut(error)
             raise
-        if not data and self._pool.was_cut and not self._exchange.framed:
-            raise closed_meanwhile()  # the end that came was our own doing
+        if not data and not self._exchange.framed:  # the end that came may be our own doing
+            if self._pool.was_cut:
+                raise closed_meanwhile()
+            self._budget.check()
         return data
 
     def close(self) -> None:
@@ -91,7 +96,7 @@ class OwnIncoming:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        keep = self._exchange.reusable
+        keep = self._budget.let_go(self._cut) and self._exchange.reusable
         if keep and self.status < 400:
             connection.stack.alive_at = time.monotonic()
         self._exchange.end()
@@ -101,9 +106,11 @@ class OwnIncoming:
             self._pool.drop(connection)
 
     def _tell_own_cut(self, error: BaseException) -> None:
-        """Raise ClosedError in the place of a cut that the end of the client made."""
+        """Raise ClosedError in the place of a cut that the end of the client or the call made."""
         if isinstance(error, CutError) and self._pool.was_cut:
             raise closed_meanwhile() from error
+        if isinstance(error, (CutError, StaleConnection)):
+            self._budget.check(error)
 
 
 class ForeignIncoming:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import random
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from ..atomic import Flag
 from ..errors import ClosedError, ResourceError, ShedError
 from ..forks import notice_fork, renewing
+from ..threads import Schedule, open_schedule
 from .connection import Connection, Stack, Stream
 from .poller import ReplyPoller
 from .route import Route
@@ -24,6 +26,8 @@ _SPREAD = 0.2
 # Routes beside those of open connections that are remembered. A program that makes more (headers of
 # its own for each WebSocket, say) must not grow for ever.
 _MOST_UNUSED = 256
+# Seconds to wait for the thread of the scheduler, where nobody else needs it.
+_MOMENT = 1.0
 
 # Open connections up to which every thread waits for its reply by itself.
 _FEW = 32
@@ -57,13 +61,14 @@ class ConnectionPool:
         self._random = random
         # The process that the connections belong to.
         self._pid = os.getpid()
-        # Guards: _open, _opening, _stacks (its keys), _keeper, the setting of _closed.
+        # Guards: _open, _opening, _stacks (its keys), _schedule, the setting of _closed.
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
         self._opening = 0
         self._stacks: dict[Route, Stack] = {}
         self._closed = Flag()
-        self._keeper: threading.Thread | None = None
+        # On which idle connections expire, as long as any are open.
+        self._schedule: Schedule | None = None
         self._poller: ReplyPoller | None = None
         self.was_cut = False
 
@@ -121,12 +126,12 @@ class ConnectionPool:
             age = self._max_age * (1.0 - _SPREAD * self._random())
             connection.expires = time.monotonic() + age
         finally:
-            keeper, late = self._enter(route, connection)
+            schedule, late = self._enter(route, connection)
         if late:
             connection.close()
             raise ClosedError("the client was closed while it connected")
-        if keeper is not None:
-            self._start(keeper)
+        if schedule is not None:
+            _expire_on(schedule, weakref.ref(self), self._expiry)
         self._choose_wait(connection)
         if len(self._stacks) > self._max + _MOST_UNUSED:
             self._forget_unused()
@@ -183,13 +188,12 @@ class ConnectionPool:
             self._renew()
         with self._lock:
             self._closed.set()
-            keeper = self._keeper
+            schedule, self._schedule = self._schedule, None
         self.expire(float("inf"))
         if self._poller is not None:
             self._poller.close()
-        # One that another thread is just about to start ends at once, by itself.
-        if keeper is not None and keeper.is_alive() and keeper is not threading.current_thread():
-            keeper.join()
+        if schedule is not None:
+            schedule.close(_MOMENT)
 
     def cut(self) -> None:
         """Wake every thread that waits for a reply; open nothing new, for none may send again."""
@@ -221,7 +225,9 @@ class ConnectionPool:
         connections, self._open = self._open, set()
         self._opening = 0
         self._stacks = {}
-        self._keeper = None
+        schedule, self._schedule = self._schedule, None
+        if schedule is not None:
+            schedule.close()
         poller, self._poller = self._poller, None
         for connection in connections:
             connection.poller = None
@@ -264,32 +270,19 @@ class ConnectionPool:
                 continue
         return None
 
-    def _enter(
-        self, route: Route, connection: Connection | None
-    ) -> tuple[threading.Thread | None, bool]:
-        """Turn a booked place into an open connection; return a keeper to start, and whether the
-        pool was closed meanwhile."""
+    def _enter(self, route: Route, connection: Connection | None) -> tuple[Schedule | None, bool]:
+        """Turn a booked place into an open connection; return a schedule to expire on, if it is
+        new, and whether the pool was closed meanwhile."""
         with self._lock:
             self._opening -= 1
             if connection is None or self._closed.is_set():
                 return None, connection is not None
             self._open.add(connection)
             connection.stack = self._stacks.setdefault(route, Stack())
-            if self._keeper is not None:
+            if self._schedule is not None:
                 return None, False
-            args = (weakref.ref(self), self._closed, self._expiry)
-            self._keeper = threading.Thread(
-                target=_keep, args=args, name="cosy-keeper", daemon=True
-            )
-            return self._keeper, False
-
-    def _start(self, keeper: threading.Thread) -> None:
-        try:
-            keeper.start()
-        except RuntimeError:
-            # No more threads, or the interpreter ends: take() still refuses what is too old.
-            with self._lock:
-                self._keeper = None
+            self._schedule = open_schedule()
+            return self._schedule, False
 
     def _forget_unused(self) -> None:
         with self._lock:
@@ -305,13 +298,15 @@ class ConnectionPool:
             except IndexError:  # take() was quicker
                 return
 
-    def _is_done(self) -> bool:
-        # Under the lock no connection can be entered, so none misses a keeper that ends here.
+    def expire_on(self, schedule: Schedule) -> bool:
+        """Expire what is idle for too long; return whether the schedule is of no more use."""
+        self.expire(time.monotonic())
+        # Under the lock no connection can be entered, so none misses a schedule that ends here.
         with self._lock:
-            done = not self._open
-            if done:
-                self._keeper = None
-            return done
+            done = not self._open or self._schedule is not schedule
+            if done and self._schedule is schedule:
+                self._schedule = None
+        return done
 
 
 def _idle_since(stack: Stack) -> float:
@@ -321,13 +316,19 @@ def _idle_since(stack: Stack) -> float:
         return float("inf")
 
 
-def _keep(pool_ref: weakref.ref[ConnectionPool], closed: threading.Event, expiry: float) -> None:
-    """Close idle connections while there are any; ends with the last one, or with the pool."""
-    while not closed.wait(min(expiry / 2, threading.TIMEOUT_MAX)):
-        pool = pool_ref()
-        if pool is None:
-            return
-        pool.expire(time.monotonic())
-        if pool._is_done():
-            return
-        del pool
+def _expire_on(schedule: Schedule, pool_ref: weakref.ref[ConnectionPool], expiry: float) -> None:
+    """Have a pool, which is not kept alive for it, look for what is idle for too long."""
+    schedule.after(expiry / 2, functools.partial(_expire_now, schedule, pool_ref, expiry))
+
+
+def _expire_now(schedule: Schedule, pool_ref: weakref.ref[ConnectionPool], expiry: float) -> None:
+    pool = pool_ref()
+    done = pool is None
+    try:
+        if pool is not None:
+            done = pool.expire_on(schedule)
+    finally:
+        if done:
+            schedule.close()
+        else:
+            _expire_on(schedule, pool_ref, expiry)

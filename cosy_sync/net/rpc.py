@@ -55,6 +55,7 @@ class RpcCarrier:
         """
         seconds = max(budget.until - time.monotonic(), 0.0)
         with contextlib.closing(self._start(parcel, budget, seconds)) as call:
+            budget.hold(call.cancel)
             body = bytearray()
             message = call.receive()
             first_byte = call.age
@@ -72,6 +73,7 @@ class RpcCarrier:
         """
         call = self._start(parcel, budget, None)
         try:
+            budget.hold(call.cancel)
             call.begin()
         except BaseException:
             call.close()
@@ -229,6 +231,7 @@ class _Call:
         self._messages = 0
         self._first: bytes | None = None
         self._closed = False
+        self.cancel = rpc.cancel
         self._timer = watch.add(rpc.cancel)
 
     @property
@@ -282,6 +285,7 @@ class _Call:
         """End the call, if it has not ended."""
         if not self._closed:
             self._closed = True
+            self._budget.let_go(self.cancel)
             self._rpc.cancel()
             self._watch.remove(self._timer)
             self._carrier.leave(self._line)
@@ -291,6 +295,7 @@ class _Call:
         if self._carrier.was_cut:
             text = "the client was closed while it waited for the reply"
             raise ClosedError(text, sent=True) from error
+        self._budget.check(error)
         phase = "idle" if self._messages else "first byte"
         if self._timer.rang:
             raise _late(phase) from error

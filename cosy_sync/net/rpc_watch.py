@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import math
 import threading
 import time
 from collections.abc import Callable
 
+from ..threads import open_schedule
+from ..user_code import log_failure
+
 __all__ = ["Timer", "Watch"]
 
-# Seconds after which the thread ends when there is nothing to watch.
-_LINGER = 5.0
+# Seconds to wait for the thread of the scheduler, where nobody else needs it.
+_MOMENT = 1.0
 
 
 class Timer:
@@ -36,16 +39,16 @@ class Timer:
 
 
 class Watch:
-    """Cancels calls whose time is up, on a thread that runs while there are calls."""
+    """Cancels calls whose time is up, as a job of the scheduler."""
 
     def __init__(self) -> None:
-        # Guards: _timers, the dues that are set, _wakes_at, _keeper, _closed.
+        # Guards: _timers, the dues that are set, _wakes_at, _ringing.
         self._lock = threading.Lock()
         self._timers: set[Timer] = set()
-        self._wake = threading.Event()
-        self._wakes_at = -math.inf
-        self._keeper: threading.Thread | None = None
-        self._closed = False
+        self._schedule = open_schedule()
+        self._wakes_at = math.inf
+        # The job that counts; others, for later instants, were set before and do nothing.
+        self._ringing: object = None
 
     def add(self, cancel: Callable[[], object]) -> Timer:
         """Return a timer that does not run yet."""
@@ -61,53 +64,40 @@ class Watch:
 
     def set(self, timer: Timer, due: float) -> None:
         """Let a timer ring at an instant."""
-        starting = None
         with self._lock:
             timer.due = due
-            if self._keeper is None and not self._closed:
-                starting = self._keeper = threading.Thread(
-                    target=self._keep, name="cosy-rpc-watch", daemon=True
-                )
-            early = due < self._wakes_at
-        if starting is not None:
-            self._start(starting)
-        elif early:
-            self._wake.set()
+            if due >= self._wakes_at:
+                return
+            self._wakes_at = due
+            ringing = self._ringing = object()
+        self._wake_at(due, ringing)
 
     def close(self) -> None:
-        """End the thread."""
+        """Cancel nothing any more."""
+        self._schedule.close(_MOMENT)
+
+    def _wake_at(self, due: float, ringing: object) -> None:
+        seconds = due - time.monotonic()
+        if not self._schedule.after(seconds, functools.partial(self._ring, ringing)):
+            with self._lock:  # no more threads; whoever waits next tries again
+                self._wakes_at = math.inf
+
+    def _ring(self, ringing: object) -> None:
+        """Cancel the calls whose time is up."""
+        now = time.monotonic()
         with self._lock:
-            self._closed = True
-            keeper = self._keeper
-        self._wake.set()
-        if keeper is not None and keeper is not threading.current_thread():
-            with contextlib.suppress(RuntimeError):  # not started yet: then it ends by itself
-                keeper.join()
-
-    def _start(self, keeper: threading.Thread) -> None:
-        try:
-            keeper.start()
-        except RuntimeError:  # no more threads; whoever waits next tries again
-            with self._lock:
-                self._keeper = None
-
-    def _keep(self) -> None:
-        idle = False
-        while True:
-            now = time.monotonic()
-            with self._lock:
-                if self._closed or (idle and not self._timers):
-                    self._keeper = None
-                    return
-                late = [timer for timer in self._timers if timer.due <= now]
-                for timer in late:
-                    timer.due = math.inf
-                    timer.rang = True
-                next_due = min((timer.due for timer in self._timers), default=math.inf)
-                self._wakes_at = min(next_due, now + _LINGER)
-                seconds = self._wakes_at - now
-                idle = not self._timers
+            if ringing is not self._ringing:
+                return
+            late = [timer for timer in self._timers if timer.due <= now]
             for timer in late:
+                timer.due = math.inf
+                timer.rang = True
+            due = self._wakes_at = min((timer.due for timer in self._timers), default=math.inf)
+            ringing = self._ringing = object()
+        if due < math.inf:
+            self._wake_at(due, ringing)
+        for timer in late:
+            try:
                 timer.cancel()
-            idle = not self._wake.wait(seconds) and idle
-            self._wake.clear()
+            except BaseException:
+                log_failure("a call whose time is up could not be cancelled")

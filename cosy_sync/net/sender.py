@@ -170,7 +170,7 @@ class Sender:
         until = time.monotonic() + seconds
         return Budget(
             *(times.first_byte, times.idle, until, max_bytes, make_room),
-            *(getattr(parcel, "again", None), MAX_REFUSAL),
+            *(getattr(parcel, "again", None), MAX_REFUSAL, getattr(parcel, "stop", None)),
         )
 
     # -- names and addresses ------------------------------------------------------------------

@@ -133,23 +133,30 @@ class PoolTransport(httpx.BaseTransport):
     def _exchange(
         self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
     ) -> RawReply:
-        keep = False
+        keep, cut = False, connection.cut
+        held = budget.stop is not None
         try:
+            if held:
+                budget.hold(cut)
             raw = exchange(connection, request, budget, reused=reused)
             check_trust(connection)
             raw.link = connection
             keep = raw.reusable
             if raw.status < 400:
                 connection.stack.alive_at = time.monotonic()
-        except CutError as error:
-            if self.connections.was_cut:
+        except (CutError, StaleConnection) as error:
+            if self.connections.was_cut and isinstance(error, CutError):
                 raise closed_meanwhile() from error
+            budget.check(error)
             raise
         finally:
-            if keep:
+            # In this order: what is cut belongs to nobody else yet.
+            if (not held or budget.let_go(cut)) and keep:
                 self.connections.give_back(connection)
             else:
                 self.connections.drop(connection)
+        if held:
+            budget.check()  # an end that a cut has made looks like a reply's own
         return raw
 
     def _dial(self, route: Route, until: float) -> Stream:

@@ -52,7 +52,7 @@ class Talk:
 
     def read(self) -> bytes:
         """Wait for audio and return it, b"" at the task's end. Raises TransportError and kin."""
-        with self._carrier.telling():
+        with self._carrier.telling(self.dialogue.budget):
             return self.dialogue.read()
 
     def close(self) -> None:
@@ -121,6 +121,9 @@ class WebSocketCarrier:
 
     def part(self, dialogue: Dialogue) -> None:
         """Keep the socket for another task, or close it."""
+        if not dialogue.budget.let_go(dialogue.socket.cut):
+            self.sockets.drop(dialogue.socket)
+            return
         if dialogue.reusable:
             dialogue.socket.stack.alive_at = time.monotonic()
         if dialogue.reusable or dialogue.leave():
@@ -129,14 +132,16 @@ class WebSocketCarrier:
             self.sockets.drop(dialogue.socket)
 
     @contextlib.contextmanager
-    def telling(self) -> Iterator[None]:
+    def telling(self, budget: Budget | None = None) -> Iterator[None]:
         """Tell a cut of our own from one on the way. Raises ClosedError in its place."""
         try:
             yield
-        except (ConnectError, CutError) as error:
-            if self.sockets.was_cut:
+        except (ConnectError, CutError, StaleConnection) as error:
+            if self.sockets.was_cut and not isinstance(error, StaleConnection):
                 text = "the client was closed while it waited for the reply"
                 raise ClosedError(text, sent=True) from error
+            if budget is not None:
+                budget.check(error)
             raise
 
     def connections(self) -> tuple[int, int]:
@@ -156,10 +161,13 @@ class WebSocketCarrier:
         self.sockets.abandon()
 
     def _begun(self, dialogue: Dialogue, opening: Sequence[str | bytes], connect: float) -> Talk:
+        budget, cut = dialogue.budget, dialogue.socket.cut
         try:
-            with self.telling():
+            budget.hold(cut)
+            with self.telling(budget):
                 dialogue.begin(opening)
         except BaseException:
+            budget.let_go(cut)
             self.sockets.drop(dialogue.socket)
             raise
         return Talk(self, dialogue, connect)

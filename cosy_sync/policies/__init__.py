@@ -3,6 +3,7 @@
 from .accepted_keys import AcceptedKeys
 from .admission import Admission, Call, FirstTry
 from .balancer import Tempo, pick
+from .batch_faults import BatchFaults
 from .batch_size import BatchSize
 from .blame import Blame
 from .breaker import Breaker, redis_storage
@@ -23,6 +24,7 @@ from .unanimity import Strangers, Unanimity
 __all__ = [
     "AcceptedKeys",
     "Admission",
+    "BatchFaults",
     "BatchSize",
     "Blame",
     "Breaker",

@@ -20,13 +20,15 @@ class Call(NamedTuple):
 
     `kind` stands for what its request says beside the texts (voice, model). `patient`: its caller
     waits while the endpoint is away. `again`: its texts have failed before; `first` is their first
-    attempt at this very endpoint, if they failed here.
+    attempt at this very endpoint, if they failed here. `apart`: its one text failed together with
+    others before, and was then sent apart from them.
     """
 
     kind: int = 0
     patient: bool = False
     again: bool = False
     first: FirstTry | None = None
+    apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,6 +13,8 @@ _MANY_FAILURES = 3
 # Seconds for which one larger call is waited for before another one is tried, and for which others
 # follow it where it passed.
 _TRIED, _TRUSTED = 30.0, 10.0
+# More texts than any call has.
+_ANY = 1 << 30
 
 
 class BatchSize:
@@ -26,7 +28,7 @@ class BatchSize:
 
     __slots__ = (
         *("_calls", "_doubts", "_enough", "_failed", "_failures", "_keep", "_tried_until"),
-        *("_trusted_until", "_try_at", "best", "limit"),
+        *("_trusted_until", "_try_at", "best", "least_failed", "limit"),
     )
 
     def __init__(self) -> None:
@@ -35,6 +37,8 @@ class BatchSize:
         # The largest call that was answered, as far as that still holds.
         self.best = 0
         self._failed = 0
+        # The smallest call that failed since one was answered.
+        self.least_failed = _ANY
         self._doubts = self._failures = 0
         self._tried_until = self._trusted_until = float("-inf")
         self._try_at = 0.0
@@ -99,6 +103,7 @@ class BatchSize:
 
     def succeed(self, texts: int, now: float) -> None:
         """Note that a call of so many texts was answered."""
+        self.least_failed = _ANY
         if texts > self.best:
             self.best = texts
         limit = self.limit
@@ -115,6 +120,7 @@ class BatchSize:
     def fail(self, texts: int, now: float) -> None:
         """Note that a call of so many texts was too large, or may have been: a trial's counts."""
         limit = self.limit
+        self.least_failed = min(self.least_failed, texts)
         if limit is None and texts > self.best:
             self._failures += 1
             self._failed = max(self._failed, texts)

@@ -69,8 +69,7 @@ class Breaker:
         self._name = name
         self._random = random
         self._on_change = on_change
-        shielded: Any = tuple(ShieldedListener(listener) for listener in listeners)
-        self._listeners = shielded
+        self._listeners: Any = tuple(ShieldedListener(listener) for listener in listeners)
         self.ledger = pybreaker.CircuitBreaker(name=name, listeners=self._listeners)
         self._ledger_moves: dict[str, Callable[[], object]] = {
             OPEN: self.ledger.open,
@@ -78,8 +77,7 @@ class Breaker:
             CLOSED: self.ledger.close,
         }
         self._slow_call = math.inf if config.slow_call is None else config.slow_call
-        # How soon a caller should ask again while all probes are in flight.
-        self._peek = config.open_for / 60
+        self._peek = config.open_for / 60  # after so long to ask again while all probes are out
         # Guards everything below.
         self._lock = threading.Lock()
         self._state = CLOSED
@@ -109,7 +107,11 @@ class Breaker:
     @property
     def seems_dead(self) -> bool:
         """Return whether the endpoint is left alone, or nothing but failures came lately."""
-        return self._state != CLOSED or self._row >= self._config.min_calls
+        return self._state != CLOSED or self.dies_of(0)
+
+    def dies_of(self, more: int) -> bool:
+        """Return whether so many more failures in a row are many."""
+        return self._row + more >= self._config.min_calls
 
     def admit(self, now: float, call: Call = _ANY) -> Admission:
         """Let one call through; its result must be recorded. Raises BreakerOpenError."""

@@ -45,6 +45,11 @@ class RetryPolicy:
         return self._max_retries + 1
 
     @property
+    def max_retries(self) -> int:
+        """Return how many repetitions there are at most."""
+        return self._max_retries
+
+    @property
     def repeats(self) -> bool:
         """Return whether anything is sent again at all."""
         return self._max_retries > 0
@@ -54,7 +59,12 @@ class RetryPolicy:
         return seconds < self._outlast
 
     def wait(
-        self, errors: Sequence[CosyError], *, elsewhere: bool = False, spared: int = 0
+        self,
+        errors: Sequence[CosyError],
+        *,
+        elsewhere: bool = False,
+        spared: int = 0,
+        shared: int = 0,
     ) -> float | None:
         """Return the seconds to wait before sending again; None when it must not be repeated.
 
@@ -66,8 +76,9 @@ class RetryPolicy:
                 are no attempts and do not belong here.
             elsewhere: Another endpoint takes requests, and the text has not failed there: no wait.
             spared: How many of the errors used up no attempt.
+            shared: How often the text has failed together with others that were sent apart then.
         """
-        newest, used = errors[-1], len(errors) - spared
+        newest, used = errors[-1], len(errors) - spared + shared
         if not newest.retryable or used > self._max_retries:
             return None
         if sum(isinstance(error, BadAudioError) for error in errors) > self._max_bad_audio:

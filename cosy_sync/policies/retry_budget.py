@@ -39,6 +39,11 @@ class RetryBudget:
             self._texts.add(now, 0, texts)
             return True
 
+    def refund(self, texts: int, now: float) -> None:
+        """Give back what was paid."""
+        with self._lock:
+            self._texts.add(now, 0, -texts)
+
     def balance(self, now: float) -> float:
         """Return how many texts may be sent once more."""
         with self._lock:

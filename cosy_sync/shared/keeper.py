@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import weakref
 from collections.abc import Callable
+
+from ..user_code import log_failure
 
 __all__ = ["Keeper"]
 
@@ -61,7 +62,6 @@ class Keeper:
         except RuntimeError:  # no more threads; whoever rings next tries again
             with self._lock:
                 self._thread = None
-            raise
 
 
 def _run(
@@ -75,7 +75,7 @@ def _run(
         try:
             seconds = step()
         except BaseException:  # a storage is made by the user's code
-            logging.getLogger("cosy_sync").exception("a step of %s failed", step)
+            log_failure("a step of %s failed", step)
             seconds = _AFTER_A_BUG
         if not 0.0 <= seconds <= _LONGEST:  # no number, say
             seconds = _AFTER_A_BUG

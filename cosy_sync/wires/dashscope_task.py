@@ -15,7 +15,7 @@ from ..errors import (
     InvalidTextError,
     UnavailableError,
 )
-from ..messages import Reply, TextSource
+from ..messages import CutOff, Reply, TextSource
 from ..models import Word, is_utf8
 from .coding import dump_json, load_json
 from .dashscope_errors import dashscope_error
@@ -67,6 +67,7 @@ class SpeechTask:
         self.headers = plan.headers
         self.address: str | None = None
         self.again: Callable[[CosyError], None] | None = None
+        self.stop: CutOff | None = None
         self.task_id = uuid.uuid4().hex
         self._plan = plan
         self._texts: list[str] = []

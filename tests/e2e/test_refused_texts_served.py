@@ -19,6 +19,7 @@ from cosy_sync import (
     CosyClient,
     Endpoint,
     Outcome,
+    RetryConfig,
 )
 from cosy_sync.testing import FakeService
 
@@ -178,17 +179,42 @@ def test_a_wave_of_batches_that_are_all_too_large_loses_no_text() -> None:
         assert len(service.calls) <= 10 + 2 * 40
 
 
-def test_a_breaker_that_large_calls_opened_is_asked_by_smaller_ones() -> None:
+@pytest.mark.parametrize(("batch_size", "most"), [(16, 4), (64, 8)])
+def test_a_breaker_that_large_calls_opened_is_asked_by_smaller_ones(
+    batch_size: int, most: int
+) -> None:
     def gateway(request: httpx.Request) -> httpx.Response:
         texts = json.loads(request.read())["texts"]
-        return FakeService.speak(texts) if len(texts) <= 4 else httpx.Response(502)
+        return FakeService.speak(texts) if len(texts) <= most else httpx.Response(502)
 
     with CosyClient(
         Endpoint("http://tts.test/batch", max_connections=60, rate=1000),
         http_client=httpx.Client(transport=httpx.MockTransport(gateway)),
         breaker=BreakerConfig(open_for=15.0),
-        batch_size=16,
-        deadline=8.0,
+        batch_size=batch_size,
+        deadline=20.0,
     ) as client:
-        outcomes = client.synth_many([f"第{n}句" for n in range(60 * 16)], on_error="return")
+        texts = [f"第{n}句" for n in range(30 * batch_size)]
+        outcomes = client.synth_many(texts, on_error="return")
     assert [outcome.error for outcome in outcomes if outcome.error] == []
+
+
+@pytest.mark.parametrize("wire", ["batch", "openai"])
+def test_every_fifth_text_breaks_its_calls_and_the_others_are_spoken(wire: str) -> None:
+    broken = said(500, message="Internal Server Error")
+    choose = after(0.01, lambda texts: broken if any("坏" in text for text in texts) else SPEAK)
+    texts = [f"{'坏' if n % 5 == 4 else '第'}{n:02d}句" for n in range(100)]
+    expected = [n % 5 == 4 for n in range(100)]
+    with (
+        Picky(choose) as service,
+        CosyClient(
+            service.batch if wire == "batch" else service.openai,
+            wire=wire,
+            retry=RetryConfig(base=0.01),
+        ) as speaker,
+    ):
+        assert [error is not None for error in submitted(speaker, texts)] == expected
+        if wire == "batch":
+            assert [not outcome.ok for outcome in speaker.synth_iter(texts)] == expected
+        assert list(speaker.stats().breakers.values()) == ["closed"]
+        assert len(service.calls) < 500

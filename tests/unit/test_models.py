@@ -162,7 +162,7 @@ def test_a_batch_error_counts_its_failures() -> None:
 
 
 def test_an_interrupt_is_a_keyboard_interrupt_with_outcomes_and_no_cosy_error() -> None:
-    error = pickle.loads(pickle.dumps(errors.InterruptedBatch([Outcome(0, "a")])))
+    error = pickle.loads(pickle.dumps(cosy_sync.InterruptedBatch([Outcome(0, "a")])))
     assert isinstance(error, KeyboardInterrupt) and not isinstance(error, Exception)
     assert error.outcomes[0].text == "a"
 
@@ -186,5 +186,5 @@ def test_each_status_has_its_error(status: int, kind: type[errors.CosyError]) ->
 
 
 def test_one_text_is_one_text() -> None:
-    assert str(errors.InterruptedBatch([Outcome(0, "a")])) == "interrupted with 1 text finished"
-    assert str(errors.InterruptedBatch([])) == "interrupted with 0 texts finished"
+    assert str(cosy_sync.InterruptedBatch([Outcome(0, "a")])) == "interrupted with 1 text finished"
+    assert str(cosy_sync.InterruptedBatch([])) == "interrupted with 0 texts finished"

@@ -23,6 +23,7 @@ from cosy_sync import (
     TextError,
     UnavailableError,
 )
+from cosy_sync.events import BreakerChanged
 from cosy_sync.testing import FakeClock, FakeService
 
 URL = "http://tts.test/batch"
@@ -37,6 +38,7 @@ class Rig(httpx.BaseTransport):
 
     def __init__(self, choose: Choice, **settings: object) -> None:
         self.choose, self.calls, self.clock = choose, list[list[str]](), FakeClock()
+        self.began = self.clock.now()
         settings = {"serial": True, "breaker": NEVER_OPEN, **settings}
         self.client = CosyClient(
             URL,
@@ -60,6 +62,12 @@ class Rig(httpx.BaseTransport):
             assert outcome.text == text
             assert outcome.audio is None or outcome.audio.data == FakeService.wav(text)
         return outcomes
+
+    def take(self, seconds: float) -> Rig:
+        """Let each call take so many seconds; return itself."""
+        choose = self.choose
+        self.choose = lambda texts: (self.clock.advance(seconds), choose(texts))[1]
+        return self
 
     @property
     def sizes(self) -> list[int]:
@@ -398,3 +406,92 @@ def test_a_text_that_breaks_the_only_batch_costs_no_other(at: int, priority: str
     outcomes = rig.speak(with_bad(at, 64))
     assert [index for index, outcome in enumerate(outcomes) if not outcome.ok] == [at]
     assert len(rig.calls) < 30
+
+
+@pytest.mark.parametrize("priority", ["bulk", "interactive"])
+@pytest.mark.parametrize("every", [3, 5, 20])
+def test_however_many_texts_break_their_batches_the_others_are_spoken(
+    every: int, priority: str
+) -> None:
+    rig = Rig(disliking("坏", 500), priority=priority, breaker=BreakerConfig()).take(0.02)
+    texts = [text.replace("第", "坏" if n % every == 1 else "第") for n, text in enumerate(TEXTS)]
+    texts = texts[:128]
+    outcomes = rig.speak(texts)
+    assert [o.index for o in outcomes if not o.ok] == [n for n in range(128) if n % every == 1]
+    assert len(rig.calls) < 420
+    assert rig.clock.now() - rig.began < 20.0
+
+
+def test_a_text_that_broke_its_batches_and_fails_alone_is_asked_once_more() -> None:
+    rig = Rig(disliking(BAD, 500)).take(0.02)
+    rig.speak(with_bad(41, 64))
+    assert sum(call == [BAD] for call in rig.calls) == 2
+
+
+def test_texts_that_break_batches_do_not_use_up_the_retry_budget() -> None:
+    rig = Rig(disliking(BAD, 500), priority="interactive")
+    rig.client.synth("早上好")
+    before = rig.client.stats().retry_budget
+    rig.speak([BAD + text if n % 5 == 1 else text for n, text in enumerate(TEXTS[:64])])
+    assert before is not None and rig.client.stats().retry_budget >= before - 4
+
+
+@pytest.mark.parametrize("priority", ["bulk", "interactive"])
+def test_a_service_that_breaks_every_call_costs_no_request_more(priority: str) -> None:
+    rig = Rig(always(lambda: refuse(500)), priority=priority, retry=RetryConfig(outlast=0))
+    assert len(errors_of(rig.speak(TEXTS[:64]))) == 64
+    assert len(rig.calls) <= 4
+    good = Rig(lambda texts: None, priority=priority, retry=RetryConfig(outlast=0))
+    good.speak(TEXTS[:64])
+    good.clock.advance(11.0)
+    good.choose = always(lambda: refuse(500))
+    assert len(errors_of(good.speak(TEXTS[:64]))) == 64
+    assert len(good.calls) <= 4
+
+
+def test_calls_that_all_fail_open_the_breaker_as_soon_with_many_texts_as_with_one() -> None:
+    for batch_size in (64, 1):
+        opened: list[int] = []
+
+        class Watch:
+            def on_event(self, event: object) -> None:
+                if isinstance(event, BreakerChanged) and event.new == "open":
+                    opened.append(len(rig.calls))  # noqa: B023
+
+        rig = Rig(
+            always(lambda: refuse(500)),
+            batch_size=batch_size,
+            breaker=BreakerConfig(),
+            retry=RetryConfig(max_retries=0),
+            observers=[Watch()],
+            deadline=5.0,
+        )
+        rig.speak([f"第{number}句" for number in range(25 * batch_size)])
+        assert 20 <= opened[0] <= 20 + rig.client.config.overload.start
+
+
+@pytest.mark.parametrize("batch_size", [64, 1])
+def test_a_service_that_breaks_most_texts_opens_the_breaker(batch_size: int) -> None:
+    changes: list[str] = []
+
+    class Watch:
+        def on_event(self, event: object) -> None:
+            if isinstance(event, BreakerChanged):
+                changes.append(event.new)
+
+    rig = Rig(
+        disliking(BAD, 500),
+        batch_size=batch_size,
+        breaker=BreakerConfig(),
+        retry=RetryConfig(max_retries=0 if batch_size == 1 else 3),
+        observers=[Watch()],
+    )
+    good = "好" * len(BAD)  # equally long, or all texts of a batch would be bad ones
+    rig.take(0.02).speak([(BAD if n % 5 < 3 else good) + t for n, t in enumerate(TEXTS)])
+    assert "open" in changes
+
+
+def test_without_retries_a_batch_that_breaks_is_sent_once() -> None:
+    rig = Rig(disliking(BAD, 500), retry=RetryConfig(max_retries=0)).take(0.02)
+    rig.speak(with_bad(200))
+    assert sorted(rig.sizes) == [44, 64, 64, 64, 64]

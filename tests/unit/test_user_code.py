@@ -11,8 +11,8 @@ import pytest
 
 import cosy_sync
 from cosy_sync import Audio, CosyClient, Endpoint, Outcome, VerifyConfig
-from cosy_sync.engine.alarms import Alarms
 from cosy_sync.testing import FakeService
+from cosy_sync.threads import open_schedule
 from cosy_sync.user_code import goes_on
 
 URL = "http://tts.test/batch"
@@ -216,9 +216,9 @@ def test_an_alarm_that_fails_silences_no_other(caplog) -> None:
     def broken() -> None:
         raise SystemExit
 
-    alarms, rung = Alarms(), threading.Event()
+    alarms, rung = open_schedule(), threading.Event()
     with caplog.at_level(logging.CRITICAL):
         alarms.after(0.0, broken)
         alarms.after(0.0, rung.set)
         assert rung.wait(10)
-    alarms.close()
+    alarms.close(20)

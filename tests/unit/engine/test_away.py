@@ -100,6 +100,7 @@ class Play:
         return Reply(200, {}, b"")
 
     def choose(self, *_: object) -> Station:
+        self.station.join(self.world.now())
         return self.station
 
     def elsewhere(self, *_: object) -> bool:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import locks
 import pytest
+from lanes import eventually
 from naming import DOWN, Names
 
 from cosy_sync.config import ClientConfig, EjectionConfig, Endpoint, PoolConfig
@@ -59,7 +61,9 @@ class Scene:
         return Job([Utterance(0, "你好")], deadline, interactive=True, tenant="", stop=stop)
 
     def choose(self, *avoid: Station) -> Station:
-        return self.cluster.choose(self.job(), avoid, self.clock.now())
+        station = self.cluster.choose(self.job(), avoid, self.clock.now())
+        station.leave(self.clock.now())
+        return station
 
     def chosen(self, count: int = 60) -> Counter[str]:
         return Counter(self.choose().label for _ in range(count))
@@ -348,8 +352,12 @@ def test_other_endpoints_serve_while_a_name_is_looked_up() -> None:
 
 def test_a_failed_connection_has_the_name_looked_up_again() -> None:
     scene = named("192.0.2.1")
+    del scene.cluster._directory.open
+    scene.cluster.open()
+    eventually(lambda: len(scene.names.asked) == 2)
     scene.cluster.look_again(scene.clock.now() + 10)
-    assert scene.cluster._directory._wake.is_set()
+    eventually(lambda: len(scene.names.asked) == 3)
+    scene.cluster.close(10)
 
 
 # -- how many at once -----------------------------------------------------------------------------
@@ -382,6 +390,63 @@ def test_draining_tells_whether_something_is_still_in_flight() -> None:
     assert not scene.cluster.drain(A, 0.02)
     threading.Timer(0.05, one.leave, [0.0]).start()
     assert scene.cluster.drain(A, 30)
+
+
+@pytest.mark.parametrize("more", [(B,), (B, C)])
+def test_draining_waits_for_an_attempt_that_was_just_given_the_endpoint(more) -> None:
+    scene = Scene(A, *more)
+    job, now = scene.job(), scene.clock.now()
+    chosen = [scene.cluster.choose(job, (), now) for _ in range(20)]
+    assert A in [station.label for station in chosen]
+    assert not scene.cluster.drain(A, 0)
+    for station in chosen:
+        station.leave(now)
+    assert scene.cluster.drain(A, 0)
+
+
+def test_an_endpoint_that_is_drained_in_the_middle_of_the_choice_is_not_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene, drained = Scene(A, B), []
+    one, other = scene.cluster.stations
+
+    def drain_meanwhile(stations: Sequence[Station], *_: object) -> Station:
+        if not drained:
+            drained.append(scene.cluster.drain(A, 0))
+            return one
+        return stations[0]
+
+    monkeypatch.setattr("cosy_sync.engine.cluster.pick", drain_meanwhile)
+    assert scene.choose() is other
+    assert drained == [True] and not one.busy
+
+
+def test_a_hedge_goes_to_no_endpoint_that_is_drained_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene, drained = Scene(A, B), []
+    one, other = scene.cluster.stations
+
+    def drain_meanwhile(stations: Sequence[Station], *_: object) -> Station:
+        drained.append(scene.cluster.drain(B, 0))
+        return other
+
+    monkeypatch.setattr("cosy_sync.engine.cluster.pick", drain_meanwhile)
+    assert scene.cluster.another(one, scene.clock.now()) is None
+    assert drained == [True] and not other.busy
+
+
+def test_a_second_drain_waits_again_for_what_the_first_one_left() -> None:
+    scene = Scene(A, B)
+    one, _ = scene.cluster.stations
+    one.join(0.0)
+    assert not scene.cluster.drain(A, 0) and not scene.cluster.drain(A, 0.01)
+    drained: list[bool] = []
+    waiting = threading.Thread(target=lambda: drained.append(scene.cluster.drain(A, 30)))
+    waiting.start()
+    one.leave(0.0)
+    waiting.join(20)
+    assert drained == [True]
 
 
 def test_a_drained_name_stays_drained_whatever_its_addresses() -> None:

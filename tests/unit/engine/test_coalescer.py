@@ -454,14 +454,14 @@ def test_who_is_being_told_just_as_his_time_is_up_takes_what_he_is_told(lane) ->
 def test_a_cancelled_future_that_is_told_all_the_same_stays_cancelled(lane) -> None:
     future = lane.promise("a")
     assert future.result(10).data == b"a"
-    promise = Promise(lane.deadline(), TextFuture(), lane.calls)
+    promise = Promise(lane.deadline(), TextFuture(lane.calls))
     assert promise.future.cancel()
     promise.tell(Outcome(0, "a", audio_of("a")))
     assert promise.future.cancelled()
 
 
 def test_a_callback_is_called_even_when_no_worker_is_left_for_it(lane) -> None:
-    called, promise = threading.Event(), Promise(lane.deadline(), TextFuture(), lane.calls)
+    called, promise = threading.Event(), Promise(lane.deadline(), TextFuture(lane.calls))
     promise.future.add_done_callback(lambda _: called.set())
     lane.calls.close()
     promise.tell(Outcome(0, "a", audio_of("a")))
@@ -470,7 +470,7 @@ def test_a_callback_is_called_even_when_no_worker_is_left_for_it(lane) -> None:
 
 def test_what_a_text_holds_is_given_back_before_anybody_is_told(lane) -> None:
     seen: list[bool] = []
-    promise = Promise(lane.deadline(), TextFuture(), lane.calls)
+    promise = Promise(lane.deadline(), TextFuture(lane.calls))
     promise.release = lambda: seen.append(promise.future.done())
     promise.tell(Outcome(0, "a", audio_of("a")))
     assert seen == [False] and promise.future.done()

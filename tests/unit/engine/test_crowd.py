@@ -41,7 +41,7 @@ USUAL_BREAKER = BreakerConfig()
 # about what the others do, it stays out.
 NEVER_OPEN = BreakerConfig(min_calls=10**9)
 UNHINDERED = OverloadConfig(
-    retry_share=1.0, retry_floor=1e6, throttle_cap=0.0, decrease=0.999, patience=1e6
+    retry_share=1.0, retry_floor=1e6, throttle_cap=0.0, decrease=0.999, patience=1e6, start=1_000
 )
 
 
@@ -217,6 +217,7 @@ class Alone:
         self._station = station
 
     def choose(self, job: Job, avoid: object, now: float) -> Station:
+        self._station.join(now)
         return self._station
 
     def elsewhere(self, avoid: object, now: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import threading
 
@@ -31,6 +32,11 @@ class Told:
 def directory(names: Names, clock: FakeClock, told: Told, **pool: float) -> Directory:
     urls = list(names.answers)
     return Directory(urls, names, PoolConfig(**pool), clock, told.answer, told.failure)
+
+
+def threads() -> list[threading.Thread]:
+    ours = "cosy-keeper", "cosy-lookup"
+    return [thread for thread in threading.enumerate() if thread.name in ours]
 
 
 def test_every_name_is_looked_up_and_told() -> None:
@@ -97,23 +103,81 @@ def test_trouble_brings_a_look_up_but_not_one_after_the_other() -> None:
         eventually(lambda: names.asked == ["one"])
         eventually(book.answered.is_set)
         book.look_soon(clock.now() + 4.9)
-        assert not book._wake.is_set()
         book.look_soon(clock.now() + 5.0)
         eventually(lambda: len(names.asked) == 2)
     finally:
         book.close(10)
-    assert told.threads == {"cosy-keeper"}
+    assert len(names.asked) == 2 and told.threads == {"cosy-lookup"}
 
 
-def test_trouble_right_after_trouble_wakes_nobody() -> None:
-    book = directory(Names(one=["1"]), FakeClock(), Told())
-    book.look()
-    later = FakeClock().now() + 5.0
-    book.look_soon(later)
-    assert book._wake.is_set()
-    book._wake.clear()
-    book.look_soon(later + 4.9)
-    assert not book._wake.is_set()
+def test_trouble_right_after_trouble_brings_nothing() -> None:
+    names, clock = Names(one=["1"]), FakeClock()
+    book = directory(names, clock, Told(), dns_refresh=1000)
+    book.open()
+    eventually(lambda: len(names.asked) == 1 and not book._looking)
+    clock.advance(5.0)
+    book.look_soon(clock.now())
+    eventually(lambda: len(names.asked) == 2 and not book._looking)
+    book.look_soon(clock.now() + 4.9)
+    book.close(10)
+    assert len(names.asked) == 2
+
+
+def test_trouble_within_a_round_brings_one_more() -> None:
+    names, inside, go_on = Names(one=["1"]), threading.Event(), threading.Event()
+    asked: list[str] = []
+
+    def hold(url: str) -> list[str]:
+        asked.append(url)
+        inside.set()
+        go_on.wait(30)
+        return ["1"]
+
+    names.addresses = hold  # type: ignore[method-assign]
+    book = directory(names, FakeClock(), Told(), dns_refresh=1000)
+    book.open()
+    assert inside.wait(10)
+    book.look_soon(1e6)
+    book.look_soon(2e6)
+    go_on.set()
+    eventually(lambda: len(asked) == 2)
+    book.close(10)
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), MemoryError()])
+def test_what_breaks_is_a_failure_like_any_other_and_not_the_last_look_up(error: Exception) -> None:
+    names, told = Names(one=["1"]), Told()
+
+    def fail_once(url: str) -> list[str]:
+        del names.addresses
+        raise error
+
+    names.addresses = fail_once  # type: ignore[method-assign]
+    book = directory(names, FakeClock(), told, dns_refresh=0.01)
+    book.open()
+    eventually(lambda: told.answers)
+    assert book.answered.is_set() and told.failures == ["one"]
+    book.close(10)
+
+
+def test_who_is_told_may_break_though_the_log_breaks_too(
+    broken_log: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.engine.directory.AGAIN", 0.01)
+    told, tell = Told(), [True]
+
+    def answer(url: str, addresses: object) -> None:
+        if tell:
+            tell.clear()
+            raise SystemExit
+        told.answer(url, addresses)
+
+    names = Names(one=["1"])
+    book = Directory(["one"], names, PoolConfig(), FakeClock(), answer, told.failure)
+    book.open()
+    eventually(lambda: told.answers)
+    book.close(10)
 
 
 def test_the_schedule_is_kept() -> None:
@@ -126,24 +190,28 @@ def test_the_schedule_is_kept() -> None:
         book.close(10)
 
 
-def test_closing_ends_the_thread_and_opening_again_starts_none() -> None:
-    book = directory(Names(one=["1"]), FakeClock(), Told(), dns_refresh=1000)
+def test_nothing_is_looked_up_after_the_end_and_no_thread_is_left() -> None:
+    names = Names(one=["1"])
+    book = directory(names, FakeClock(), Told(), dns_refresh=0.01)
     book.open()
-    keeper = book._keeper
     book.open()
-    assert book._keeper is keeper is not None
+    eventually(lambda: names.asked)
     book.close(10)
-    assert not keeper.is_alive()
+    assert threads() == []
+    asked = len(names.asked)
+    book.open()
+    book.look_soon(1e6)
+    assert threads() == [] and len(names.asked) == asked
     closed = directory(Names(one=["1"]), FakeClock(), Told())
     closed.close(10)
     closed.open()
-    assert closed._keeper is None
+    assert threads() == []
 
 
 def test_without_names_there_is_no_thread_and_nothing_to_wait_for() -> None:
     book = directory(Names(), FakeClock(), Told())
     book.open()
-    assert book._keeper is None
+    assert threads() == []
     assert book.answered.is_set()
 
 
@@ -158,39 +226,37 @@ def test_a_look_up_that_hangs_does_not_hold_up_the_end() -> None:
     names.addresses = hang  # type: ignore[method-assign]
     book = directory(names, FakeClock(), Told())
     book.open()
-    keeper = book._keeper
-    assert hanging.wait(10) and keeper is not None
+    assert hanging.wait(10)
     book.close(0.01)
-    assert keeper.is_alive()
+    assert [thread.name for thread in threads()] == ["cosy-lookup"]
     go_on.set()
-    keeper.join(10)
-    assert not keeper.is_alive()
+    eventually(lambda: not threads())
 
 
 def test_the_thread_does_not_keep_a_forgotten_directory_alive() -> None:
     book = directory(Names(one=["1"]), FakeClock(), Told(), dns_refresh=1000)
     book.open()
-    keeper = book._keeper
-    assert keeper is not None and book.answered.wait(10)
+    assert book.answered.wait(10)
     del book
 
     def ended() -> bool:
         gc.collect()
-        return not keeper.is_alive()
+        return not threads()
 
     eventually(ended)
 
 
 def test_no_more_threads_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: threading.Thread) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
     names = Names(one=["1"])
     book = directory(names, FakeClock(), Told(), dns_refresh=1000)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fail)
+        patch.setattr(_thread, "start_new_thread", fail)
         book.open()
-    assert book._keeper is None
+    assert names.asked == []
     book.open()
     eventually(lambda: names.asked)
     book.close(10)

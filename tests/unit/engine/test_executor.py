@@ -1,6 +1,7 @@
 """All executors keep the same promises."""
 
 import _thread
+import ctypes
 import threading
 import time
 import weakref
@@ -189,3 +190,36 @@ def test_without_threads_the_one_that_asks_does_the_work(monkeypatch) -> None:
     assert executor.drain(10)
     executor.close()
     assert len(idents) == 2
+
+
+def test_a_task_that_breaks_costs_no_worker_though_its_log_breaks_too(broken_log: None) -> None:
+    executor, done = ParkedExecutor(1), threading.Event()
+
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    executor.submit(fail)
+    assert executor.drain(10)
+    executor.submit(done.set)
+    assert done.wait(10) and executor.drain(10)
+    executor.close()
+    assert len(executor._threads) == 1
+
+
+@pytest.mark.parametrize("parked", [False, True])
+def test_an_exception_out_of_nowhere_costs_no_worker(broken_log: None, parked: bool) -> None:
+    executor, go, ran = ParkedExecutor(1), threading.Event(), []
+    executor.submit(lambda: ran.append(go.wait(20)))
+    if parked:
+        go.set()
+        eventually(lambda: executor._parked)
+    eventually(lambda: executor._threads)
+    (thread,) = executor._threads
+    raise_there = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    raise_there(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
+    go.set()
+    for number in range(20):
+        executor.submit(lambda number=number: ran.append(number))
+    assert executor.drain(10)
+    executor.close()
+    assert ran[-20:] == list(range(20)) and executor._threads == [thread]

@@ -1,15 +1,19 @@
-"""A batch's time: what counts for its deadline, and what does not."""
+"""A batch: what counts for its time and what does not, and what ends it early."""
 
 from __future__ import annotations
 
 import math
+import threading
 
 import pytest
+from lanes import eventually
 
+from cosy_sync.engine.budget import Permits
 from cosy_sync.engine.job import ENDLESS, HeldBack, Job, Stop
 from cosy_sync.errors import (
     BadAudioError,
     BadRequestError,
+    ClosedError,
     ConnectError,
     ServerError,
     TextError,
@@ -141,3 +145,60 @@ def test_a_job_that_breaks_leaves_nothing_in_flight() -> None:
     job.end(RuntimeError("a bug"))
     record.doubt(alone=True)
     assert record.begin_in_doubt()
+
+
+# -- what is cut off ------------------------------------------------------------------------------
+
+
+def test_a_cut_ends_what_is_held_and_sets_the_stop() -> None:
+    stop, ended = Stop(), []
+    cuts = [lambda number=number: ended.append(number) for number in range(3)]
+    for cut in cuts:
+        stop.hold(cut)
+    assert stop.let_go(cuts[1])
+    stop.cut()
+    assert sorted(ended) == [0, 2] and stop.is_set()
+    assert not stop.let_go(cuts[0])  # its connection is of no use to anybody else
+
+
+def test_what_begins_after_the_cut_is_refused() -> None:
+    stop, ended = Stop(), []
+    stop.cut()
+    with pytest.raises(ClosedError):
+        stop.hold(lambda: ended.append(1))
+    assert ended == [] and stop.was_cut
+
+
+def test_a_stop_alone_cuts_nothing_off() -> None:
+    stop, ended = Stop(), []
+    stop.hold(lambda: ended.append(1))
+    stop.set()
+    assert ended == [] and not stop.was_cut
+
+
+def test_a_stop_ends_a_wait_for_permits_which_lose_none() -> None:
+    permits, stop, taken = Permits(1), Stop(), []
+    assert permits.acquire()
+    waiting = threading.Thread(target=lambda: taken.append(permits.acquire(seconds=20, stop=stop)))
+    waiting.start()
+    eventually(lambda: permits.wanted == 2)
+    stop.set()
+    waiting.join(20)
+    assert taken == [False] and permits.wanted == 1
+    permits.release()
+    assert permits.acquire() and stop._attached == set()
+
+
+def test_a_stop_just_after_the_hand_over_takes_nothing_back() -> None:
+    permits, stop, taken = Permits(1), Stop(), []
+    assert permits.acquire()
+
+    class Slow(Stop):
+        def attach(self, event: threading.Event) -> None:
+            permits.release()  # it is handed over before the wait begins
+            super().attach(event)
+
+    slow = Slow()
+    slow.set()
+    taken.append(permits.acquire(seconds=20, stop=slow))
+    assert taken == [True] and permits.used == 1 and not stop.is_set()

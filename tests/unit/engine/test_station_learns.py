@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cosy_sync.config import ClientConfig, Endpoint
-from cosy_sync.engine.station import Station
+from cosy_sync.engine.station import Station, Visit
 from cosy_sync.errors import (
     BadAudioError,
     BillingError,
@@ -20,6 +20,7 @@ from cosy_sync.errors import (
 )
 from cosy_sync.events import Observers
 from cosy_sync.models import Audio, Utterance
+from cosy_sync.policies import Call, FirstTry
 from cosy_sync.testing import FakeClock
 
 NOW = 1000.0
@@ -160,3 +161,58 @@ def test_a_refusal_that_waiting_does_not_change_pauses_nothing(
     station.obey(BillingError("no", status=429, retry_after=5.0), NOW)
     station.obey(TextError("no", status=400, retry_after=5.0), NOW)
     assert station.limiter.paused_until < NOW
+
+
+# -- what counts against it -----------------------------------------------------------------------
+
+BROKEN = UnavailableError("broken", status=500)
+
+
+def settle(
+    station: Station, error: CosyError | None, texts: list[Utterance] = TEXTS, **call: bool
+) -> CosyError | None:
+    station.join(NOW)
+    visit = Visit(station, station.breaker.admit(NOW, Call(**call)), NOW, Call(**call))
+    return station.settle(visit, error, NOW + 0.1, 0.1, texts)
+
+
+def test_batches_that_one_text_may_have_broken_count_once_nothing_else_succeeds(
+    station: Station,
+) -> None:
+    for _ in range(3):
+        for _ in range(19):
+            assert settle(station, BROKEN) is BROKEN
+        settle(station, None)
+    assert station.breaker.state == "closed"
+    for _ in range(20):
+        settle(station, BROKEN)
+    assert station.breaker.state == "open"
+
+
+def test_batches_that_fail_otherwise_count_at_once(station: Station) -> None:
+    for _ in range(10):
+        settle(station, None)
+        settle(station, UnavailableError("bad gateway", status=502))
+    assert station.breaker.state == "open"
+
+
+@pytest.mark.parametrize(("spoken", "state"), [(16, "closed"), (7, "open")])
+def test_texts_that_broke_their_batches_count_where_half_of_the_texts_do(
+    spoken: int, state: str, station: Station
+) -> None:
+    for _ in range(spoken):
+        settle(station, None)  # two texts each
+    for _ in range(30):
+        if station.breaker.state == "closed":
+            settle(station, BROKEN, TEXTS[:1], apart=True)
+    assert station.breaker.state == state
+
+
+def test_a_503_is_not_the_texts_fault_while_fewer_are_in_flight_for_it(station: Station) -> None:
+    busy, first = UnavailableError("busy", status=503), FirstTry(NOW, NOW)
+    assert not station.is_overloaded(busy, first, NOW + 1)
+    settle(station, busy)
+    assert station.governor.is_strained(NOW + 1)
+    assert station.is_overloaded(busy, first, NOW + 1)
+    assert not station.is_overloaded(BROKEN, first, NOW + 1)
+    assert not station.is_overloaded(busy, first, NOW + 31)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from lanes import eventually
 
 from cosy_sync.errors import ClosedError, ConnectError, ResourceError, ShedError
 from cosy_sync.net.connection import Connection
@@ -16,6 +17,10 @@ from cosy_sync.net.route import Route
 
 ONE, TWO, THREE = (Route(name, 80, False, None) for name in ("one", "two", "three"))
 LATER = float("inf")
+
+
+def keepers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "cosy-keeper"]
 
 
 class Dialer:
@@ -272,19 +277,14 @@ def test_cut_ends_busy_streams_and_closes_the_pool(pool: ConnectionPool) -> None
 
 
 def test_abandon_works_though_the_lock_is_held(pool: ConnectionPool, dialer: Dialer) -> None:
-    keeper = pool._keeper
     (busy,) = opened(pool, ONE)
     (idle,) = returned(pool, TWO)
-    keeper, closed = pool._keeper, pool._closed
     with pool._lock:
         pool.abandon()
     assert not is_open(busy) and not is_open(idle)
     assert pool.count() == (0, 0)
     with pytest.raises(ClosedError):
         pool.open(ONE, LATER)
-    assert keeper is not None
-    closed.set()  # in a child the keeper would not exist
-    keeper.join()
 
 
 def test_no_more_threads_is_no_reason_to_fail(
@@ -295,20 +295,18 @@ def test_no_more_threads_is_no_reason_to_fail(
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", fail)
-        returned(pool, ONE)
-    assert pool._keeper is None
+        (one,) = returned(pool, ONE)
     (other,) = returned(pool, TWO)
-    assert pool._keeper is not None
-    assert is_open(other)
+    assert is_open(one) and is_open(other)
 
 
 def test_connections_may_idle_for_ever(make: Make) -> None:
     pool = make(idle_expiry=1e300)
-    returned(pool, ONE)
-    keeper = pool._keeper
-    assert keeper is not None
+    (idle,) = returned(pool, ONE)
+    eventually(keepers)
+    (keeper,) = keepers()
     keeper.join(0.05)
-    assert keeper.is_alive()
+    assert keeper.is_alive() and is_open(idle)
     pool.close()
     assert not keeper.is_alive()
 
@@ -316,12 +314,29 @@ def test_connections_may_idle_for_ever(make: Make) -> None:
 def test_the_keeper_does_not_keep_the_pool_alive(dialer: Dialer) -> None:
     pool = ConnectionPool(dialer, max_connections=2, idle_expiry=0.02)
     (connection,) = opened(pool, ONE)
-    keeper = pool._keeper
+    eventually(keepers)
+    (keeper,) = keepers()
     del pool
-    assert keeper is not None
     keeper.join(10)
     assert not keeper.is_alive()
     connection.close()
+
+
+def test_a_connection_that_cannot_be_closed_keeps_no_other_from_expiring(
+    make: Make, monkeypatch: pytest.MonkeyPatch, broken_log: None
+) -> None:
+    pool = make(idle_expiry=0.02)
+    one, other = returned(pool, ONE, TWO)
+    close = Connection.close
+
+    def fail_once(connection: Connection) -> None:
+        monkeypatch.setattr(Connection, "close", close)
+        raise OSError("the descriptor is gone")
+
+    monkeypatch.setattr(Connection, "close", fail_once)
+    eventually(lambda: pool.count() == (0, 0) and not (is_open(one) and is_open(other)))
+    one.close()
+    other.close()
 
 
 def test_many_threads_never_share_a_connection(make: Make) -> None:
@@ -357,7 +372,6 @@ def test_in_another_process_the_parents_connections_are_forgotten_and_new_ones_o
 ) -> None:
     busy, idle = opened(pool, ONE, ONE)
     pool.give_back(idle)
-    parents = pool._closed
     monkeypatch.setattr("cosy_sync.net.pool.os.getpid", lambda: -1)
     with pool._lock:  # a thread of the parent held it at the fork
         assert pool.take(ONE) is None
@@ -367,7 +381,6 @@ def test_in_another_process_the_parents_connections_are_forgotten_and_new_ones_o
     assert pool.take(ONE) is mine
     pool.drop(mine)
     pool.close()
-    parents.set()  # ends the parent's keeper
 
 
 def test_a_pool_that_was_closed_before_a_fork_is_closed_in_the_child(

@@ -57,30 +57,36 @@ def test_a_stopped_or_forgotten_clock_never_rings(watch: Watch) -> None:
     assert rung == [] and not stopped.rang and not wound_again.rang
 
 
-def test_the_thread_ends_with_its_watch(watch: Watch) -> None:
-    watch.add(lambda: None).start(60)
+def test_nothing_is_cancelled_after_the_end_and_no_thread_is_left(watch: Watch) -> None:
+    rung = threading.Event()
+    watch.add(rung.set).start(0.05)
     watch.close()
-    assert not [t for t in threading.enumerate() if t.name == "cosy-rpc-watch"]
-    watch.add(lambda: None).start(60)
-    assert not [t for t in threading.enumerate() if t.name == "cosy-rpc-watch"]
+    assert not [t for t in threading.enumerate() if t.name == "cosy-keeper"]
+    watch.add(rung.set).start(0.0)
+    assert not rung.wait(0.2)
+    assert not [t for t in threading.enumerate() if t.name == "cosy-keeper"]
 
 
-def test_the_thread_ends_when_there_is_nothing_to_watch_and_comes_back(
-    watch: Watch, monkeypatch: pytest.MonkeyPatch
+def test_a_call_that_cannot_be_cancelled_keeps_no_other_from_it(
+    watch: Watch, broken_log: None
 ) -> None:
-    monkeypatch.setattr("cosy_sync.net.rpc_watch._LINGER", 0.01)
-    first = watch.add(lambda: None)
-    first.start(60)
-    (keeper,) = [t for t in threading.enumerate() if t.name == "cosy-rpc-watch"]
-    later = threading.Event()
-    other = watch.add(later.set)
-    other.start(0.05)
-    assert later.wait(20)
-    watch.remove(other)
-    assert keeper.is_alive()  # there is a call
-    watch.remove(first)
-    keeper.join(20)
-    assert not keeper.is_alive()
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    cancelled, later = threading.Event(), threading.Event()
+    watch.add(fail).start(0.01)
+    watch.add(cancelled.set).start(0.01)
+    watch.add(fail).start(0.02)
+    watch.add(later.set).start(0.05)
+    assert cancelled.wait(20) and later.wait(20)
+
+
+def test_clocks_that_are_wound_again_and_again_leave_one_job(watch: Watch) -> None:
+    timers = [watch.add(lambda: None) for _ in range(50)]
+    for turn in range(20):
+        for timer in timers:
+            timer.start(60.0 - turn)
+            timer.stop()
     cancelled = threading.Event()
     watch.add(cancelled.set).start(0.01)
     assert cancelled.wait(20)

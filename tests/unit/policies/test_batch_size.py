@@ -133,3 +133,12 @@ def test_calls_of_a_size_that_only_failed_may_be_too_large() -> None:
     assert sizes.may_be_too_many(64) and not sizes.may_be_too_many(16)
     sizes.succeed(64, 0.0)
     assert not sizes.may_be_too_many(64)
+
+
+def test_the_smallest_call_that_failed_is_known_until_one_is_answered() -> None:
+    sizes = BatchSize()
+    for texts in (64, 16, 64):
+        sizes.fail(texts, 0.0)
+    assert sizes.least_failed == 16
+    sizes.succeed(4, 0.0)
+    assert sizes.least_failed > 64

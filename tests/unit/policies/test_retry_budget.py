@@ -87,3 +87,11 @@ def test_without_share_and_floor_nothing_is_repeated():
     chosen = budget(retry_share=0.0, retry_floor=0.0)
     chosen.deposit(1_000, START)
     assert not chosen.withdraw(1, START)
+
+
+def test_what_is_given_back_may_be_spent_again():
+    chosen = budget()
+    assert spend(chosen, START) == 10
+    chosen.refund(3, START + 1)
+    assert chosen.balance(START + 1) == 3.0
+    assert chosen.balance(START + 9.9) == 3.0

@@ -153,24 +153,6 @@ def test_a_step_that_breaks_is_logged_and_not_the_last(
     assert record.getMessage().startswith("a step of <bound method Owner.step")
 
 
-def test_a_thread_that_cannot_start_is_tried_again_by_the_next_ring(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    steps = Steps()
-    owner = Owner(steps)
-    with monkeypatch.context() as patch:
-
-        def refuse(thread: threading.Thread) -> None:
-            raise RuntimeError("can't start new thread")
-
-        patch.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError):
-            owner.keeper.ring()
-    owner.keeper.ring()
-    steps.expect(1)
-    owner.keeper.close(20)
-
-
 def test_the_thread_starts_without_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     with locks.watched(monkeypatch) as found:
         steps = Steps()
@@ -179,3 +161,34 @@ def test_the_thread_starts_without_the_lock(monkeypatch: pytest.MonkeyPatch) -> 
         steps.expect(1)
         owner.keeper.close(20)
     assert found == []
+
+
+def test_a_step_that_breaks_is_not_the_last_though_its_log_breaks_too(
+    broken_log: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.shared.keeper._AFTER_A_BUG", 0.001)
+    steps = Steps()
+
+    def step() -> float:
+        if steps() and steps.count == 1:
+            raise ValueError("a bug")
+        return 60.0
+
+    owner = Owner(step)
+    owner.keeper.ring()
+    steps.expect(2)
+    owner.keeper.close(20)
+
+
+def test_without_a_thread_the_next_ring_tries_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    steps = Steps()
+    owner = Owner(steps)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        owner.keeper.ring()
+    owner.keeper.ring()
+    steps.expect(1)
+    owner.keeper.close(20)

@@ -1,0 +1,47 @@
+"""How a text's end is told: the error that it ends with, the event of those that were spoken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..errors import CosyError, TransportError
+from ..events import TextsFinished
+from ..models import Audio, Utterance
+from .job import Job
+
+__all__ = ["final_error", "finished_event"]
+
+# What cures a service that gets more than it can speak in time.
+_SEND_LESS = "send less at once (batch_size, max_connections)"
+
+
+def final_error(job: Job, load: str, text: Utterance, error: CosyError, now: float) -> CosyError:
+    """Return the error that ends a text: the deadline where that is what cut the attempt. One that
+    came too late says how much was in flight (`load`), and what to change."""
+    if not isinstance(error, TransportError):
+        return error
+    phase = getattr(error, "phase", None) or "reply"
+    if not (error.timed_out and job.deadline.expired(now)):
+        if phase != "first byte":
+            return error
+        setting = "timeouts=TimeoutConfig(first_byte=...)"
+        told = error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
+        job.tries[text.index][-1] = told  # else it would count as an attempt before itself
+        return told
+    where = f"waiting for the service ({phase}); {load}"
+    late = job.deadline.error(f"{where}: raise the deadline, or {_SEND_LESS}")
+    late.phase = f"waiting for the service ({phase})"
+    late.__cause__ = error
+    return late.with_details(endpoint=error.endpoint)
+
+
+def finished_event(finished: Sequence[Audio], chars: int) -> TextsFinished:
+    """Return the event of texts of one batch that were spoken."""
+    timing = finished[0].timing
+    return TextsFinished(
+        texts=len(finished),
+        chars=chars,
+        audio_bytes=sum([len(audio.data) for audio in finished]),
+        audio_seconds=sum([audio.duration for audio in finished]),
+        latency=timing.queued + timing.total if timing else 0.0,
+    )

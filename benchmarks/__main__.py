@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from .report import CASES, write_report
+from benchmarks.report import CASES, write_report
 
 _ROOT = Path(__file__).resolve().parent.parent
 

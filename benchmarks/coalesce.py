@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from .machine import describe_machine
-from .runs import median, ratio, run_worker
-from .stage import parse_options, write_result
-from .table import Table, number, spread
-from .task import Place, Task
-from .upstream.embedded import serve_embedded
+from benchmarks.machine import describe_machine
+from benchmarks.runs import median, ratio, run_worker
+from benchmarks.stage import parse_options, write_result
+from benchmarks.table import Table, number, spread
+from benchmarks.task import Place, Task
+from benchmarks.upstream.embedded import serve_embedded
 
 __all__ = ["main"]
 

@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
+from benchmarks.machine import describe_machine
+from benchmarks.stage import parse_options, write_result
+from benchmarks.table import Table
+from benchmarks.upstream.limited import serve_limited
 from cosy_sync import CosyClient, Endpoint, PoolConfig
-
-from .machine import describe_machine
-from .stage import parse_options, write_result
-from .table import Table
-from .upstream.limited import serve_limited
 
 __all__ = ["main"]
 

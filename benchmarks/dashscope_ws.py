@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from benchmarks.machine import describe_machine
+from benchmarks.stage import parse_options, write_result
+from benchmarks.table import Table, number, spread
+from benchmarks.target import Results, Target, Values, judged
+from benchmarks.task import Place
+from benchmarks.upstream.embedded import serve_embedded
 from cosy_sync import CosyClient, Endpoint
-
-from .machine import describe_machine
-from .stage import parse_options, write_result
-from .table import Table, number, spread
-from .target import Results, Target, Values, judged
-from .task import Place
-from .upstream.embedded import serve_embedded
 
 __all__ = ["TARGETS", "main"]
 

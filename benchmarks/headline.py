@@ -6,12 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .machine import describe_machine
-from .runs import run_worker
-from .stage import parse_options, write_result
-from .table import Table, number, spread
-from .task import Contender, Task
-from .upstream.limited import serve_limited, stats_of
+from benchmarks.machine import describe_machine
+from benchmarks.runs import run_worker
+from benchmarks.stage import parse_options, write_result
+from benchmarks.table import Table, number, spread
+from benchmarks.task import Contender, Task
+from benchmarks.upstream.limited import serve_limited, stats_of
 
 __all__ = ["OURS", "main"]
 

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .corpus import whole_batches
-from .machine import describe_machine
-from .runs import run_worker
-from .stage import parse_options, write_result
-from .table import Table, number, spread
-from .task import Task
+from benchmarks.corpus import whole_batches
+from benchmarks.machine import describe_machine
+from benchmarks.runs import run_worker
+from benchmarks.stage import parse_options, write_result
+from benchmarks.table import Table, number, spread
+from benchmarks.task import Task
 
 __all__ = ["main"]
 

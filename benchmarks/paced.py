@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .stage import Case, Options, run_case
-from .task import Contender, Place, Setting, Task
+from benchmarks.stage import Case, Options, run_case
+from benchmarks.task import Contender, Place, Setting, Task
 
 __all__ = ["CASE"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .machine import describe_machine
-from .runs import run_worker
-from .stage import parse_options, write_result
-from .table import Table, spread
-from .task import Task
+from benchmarks.machine import describe_machine
+from benchmarks.runs import run_worker
+from benchmarks.stage import parse_options, write_result
+from benchmarks.table import Table, spread
+from benchmarks.task import Task
 
 __all__ = ["main"]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .stage import RESULTS
-from .table import Table
-from .targets import judge
+from benchmarks.stage import RESULTS
+from benchmarks.table import Table
+from benchmarks.targets import judge
 
 __all__ = ["CASES", "write_report"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .table import number
+from benchmarks.table import number
 
 __all__ = ["COLUMNS", "Row"]
 

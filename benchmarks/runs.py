@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .task import Contender, Setting, Task
+from benchmarks.task import Contender, Setting, Task
 
 __all__ = ["Measured", "measure_setting", "median", "ratio", "run_worker"]
 

@@ -16,10 +16,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks.rows import Row
+from benchmarks.upstream.limited import serve_limited, stats_of
 from cosy_sync import CosyClient, Endpoint, SharingConfig
-
-from .rows import Row
-from .upstream.limited import serve_limited, stats_of
 
 __all__ = ["redis_killed", "shared_limit"]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import statistics
 import time
 
+from benchmarks.rows import Row
+from benchmarks.upstream.limited import serve_limited
 from cosy_sync import CosyClient, Endpoint, OverloadConfig, PoolConfig
-
-from .rows import Row
-from .upstream.limited import serve_limited
 
 __all__ = ["fast_service", "slow_service"]
 

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .machine import describe_machine
-from .runs import Measured, measure_setting, median, ratio
-from .table import Table, number, spread
-from .target import Target, judged
-from .task import Place, Setting
-from .upstream import Upstream, open_upstream
-from .upstream.alone import measure_alone
+from benchmarks.machine import describe_machine
+from benchmarks.runs import Measured, measure_setting, median, ratio
+from benchmarks.table import Table, number, spread
+from benchmarks.target import Target, judged
+from benchmarks.task import Place, Setting
+from benchmarks.upstream import Upstream, open_upstream
+from benchmarks.upstream.alone import measure_alone
 
 __all__ = ["Case", "Options", "parse_options", "run_case", "write_result"]
 

@@ -7,13 +7,12 @@ import time
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from benchmarks.machine import describe_machine
+from benchmarks.stage import parse_options, write_result
+from benchmarks.table import Table, number
+from benchmarks.target import Results, Target, Values, judged
+from benchmarks.upstream.limited import serve_limited
 from cosy_sync import CosyClient, Endpoint
-
-from .machine import describe_machine
-from .stage import parse_options, write_result
-from .table import Table, number
-from .target import Results, Target, Values, judged
-from .upstream.limited import serve_limited
 
 __all__ = ["TARGETS", "main"]
 

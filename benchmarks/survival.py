@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.machine import describe_machine
+from benchmarks.rows import COLUMNS, Row
+from benchmarks.sharing import redis_killed, shared_limit
+from benchmarks.slow_start import fast_service, slow_service
+from benchmarks.stage import parse_options, write_result
+from benchmarks.table import Table
+from benchmarks.upstream.limited import serve_limited, stats_of
 from cosy_sync import CosyClient, CosyError, Endpoint, Event, Outcome, RetryConfig
 from cosy_sync.events import AttemptFinished
-
-from .machine import describe_machine
-from .rows import COLUMNS, Row
-from .sharing import redis_killed, shared_limit
-from .slow_start import fast_service, slow_service
-from .stage import parse_options, write_result
-from .table import Table
-from .upstream.limited import serve_limited, stats_of
 
 __all__ = ["main"]
 

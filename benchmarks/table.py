@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .runs import median
+from benchmarks.runs import median
 
 __all__ = ["Table", "number", "spread"]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .runs import Measured, ratio
-from .table import Table, number
+from benchmarks.runs import Measured, ratio
+from benchmarks.table import Table, number
 
 __all__ = ["Results", "Target", "Values", "judged", "own", "ratios", "runs_of", "share_of"]
 

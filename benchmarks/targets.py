@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from . import dashscope_ws, paced, single, streaming, texts, transport, wires
-from .stage import RESULTS
-from .table import Table
-from .target import Results, Target, Values, judged, own, ratios, runs_of, share_of
+from benchmarks import dashscope_ws, paced, single, streaming, texts, transport, wires
+from benchmarks.stage import RESULTS
+from benchmarks.table import Table
+from benchmarks.target import Results, Target, Values, judged, own, ratios, runs_of, share_of
 
 __all__ = ["judge"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .corpus import whole_batches
-from .stage import Case, Options, run_case
-from .task import Contender, Place, Setting, Task
+from benchmarks.corpus import whole_batches
+from benchmarks.stage import Case, Options, run_case
+from benchmarks.task import Contender, Place, Setting, Task
 
 __all__ = ["CASE"]
 

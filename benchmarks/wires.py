@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .stage import Case, Options, run_case
-from .target import Target, ratios, share_of
-from .task import Contender, Place, Setting, Task
+from benchmarks.stage import Case, Options, run_case
+from benchmarks.target import Target, ratios, share_of
+from benchmarks.task import Contender, Place, Setting, Task
 
 __all__ = ["CASE", "TARGETS"]
 

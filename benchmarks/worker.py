@@ -9,9 +9,9 @@ import os
 import resource
 import sys
 
-from .machine import cores
-from .meter import Meter
-from .task import Task
+from benchmarks.machine import cores
+from benchmarks.meter import Meter
+from benchmarks.task import Task
 
 __all__ = ["main"]
 

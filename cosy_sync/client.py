@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from .core import Core
-    from .engine.dispatcher import Dispatcher
+    from .engine.bulk import BulkCall
     from .engine.small_call import SmallCall
     from .net import HttpClient
 
@@ -336,7 +336,7 @@ class CosyClient:
 
     # -- inside ---------------------------------------------------------------------------------
 
-    def _held(self, call: Dispatcher | SmallCall) -> Iterator[Outcome]:
+    def _held(self, call: BulkCall | SmallCall) -> Iterator[Outcome]:
         """Hold the client, whose end would end them, for as long as somebody takes them."""
         try:
             yield from call.outcomes()

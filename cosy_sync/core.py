@@ -16,7 +16,7 @@ from .audio import load_recording
 from .clock import Clock
 from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
 from .effects import warn_user, warn_without_effect
-from .engine import Engine, Supplies
+from .engine import Engine, EngineParts
 from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
 from .forks import notice_fork, renew_after_fork
@@ -196,25 +196,25 @@ class Core:
             return self._stats.snapshot(
                 in_flight=0, connections=(0, 0), breakers={}, limits={}, retry_budget=0.0
             )
-        now, stations = self.clock.now(), engine.cluster.stations
+        now, endpoints = self.clock.now(), engine.endpoints.endpoints
         return self._stats.snapshot(
             in_flight=engine.in_flight(),
             connections=engine.network.connections(),
-            breakers={station.label: station.breaker.state for station in stations},
-            limits={station.label: station.governor.limits(now) for station in stations},
+            breakers={endpoint.label: endpoint.breaker.state for endpoint in endpoints},
+            limits={endpoint.label: endpoint.overload.limits(now) for endpoint in endpoints},
             retry_budget=engine.budget.balance(now),
         )
 
     def drain(self, url: str, seconds: float) -> bool:
         """Leave an endpoint out; return whether what is in flight there ended in time."""
-        empty = self.engine().cluster.drain(url, seconds)
+        empty = self.engine().endpoints.drain(url, seconds)
         with self._lock:
             self._drained.add(url)
         return empty
 
     def resume(self, url: str) -> None:
         """Send to a drained endpoint again."""
-        self.engine().cluster.resume(url)
+        self.engine().endpoints.resume(url)
         with self._lock:
             self._drained.discard(url)
 
@@ -248,7 +248,7 @@ class Core:
     def _build(self) -> Engine:
         check_waiting()  # a library may have been patched since the client was made
         engine = Engine(
-            Supplies(
+            EngineParts(
                 endpoints=self.endpoints,
                 config=self.lent(self.config),
                 network=self._network(),
@@ -260,7 +260,7 @@ class Core:
             )
         )
         for url in self._drained:
-            engine.cluster.leave_out(url)
+            engine.endpoints.leave_out(url)
         return engine
 
     def _network(self) -> Sender:

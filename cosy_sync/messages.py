@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from .models import Word
 
 __all__ = [
-    "Conversation",
     "CutOff",
     "Incoming",
     "Link",
-    "Parcel",
     "Payload",
     "Reply",
     "Request",
     "RpcRequest",
     "TextSource",
+    "WebSocketExchange",
+    "WireRequest",
     "kind_of",
 ]
 
@@ -92,7 +92,7 @@ class TextSource(Protocol):
     error: CosyError | None
 
 
-class Conversation(Protocol):
+class WebSocketExchange(Protocol):
     """One task over a WebSocket as a state machine, without any I/O: used once, by one thread.
 
     The net sends what `open` returns, gives every frame that comes to `receive`, sends what that
@@ -183,7 +183,7 @@ class Link(Protocol):
 
 
 # Whatever a wire may ask the net to carry.
-Parcel = Request | RpcRequest | Conversation
+WireRequest = Request | RpcRequest | WebSocketExchange
 
 
 @dataclass(slots=True)

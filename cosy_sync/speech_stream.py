@@ -12,7 +12,7 @@ from .models import Audio, Timing
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .engine.speech import Speech
+    from .engine.audio_stream import AudioStream
 
 __all__ = ["SpeechStream"]
 
@@ -24,7 +24,7 @@ class SpeechStream(Iterator[bytes]):
     `with` block: until then it holds a connection. One thread at a time may read.
     """
 
-    def __init__(self, speech: Speech, format: str, owner: object = None) -> None:
+    def __init__(self, speech: AudioStream, format: str, owner: object = None) -> None:
         self._speech = speech
         # The client: as long as its sound is read, it stays.
         self._owner = owner

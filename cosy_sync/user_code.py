@@ -6,6 +6,8 @@ import contextlib
 import logging
 import threading
 
+from .errors import UnexpectedError
+
 __all__ = ["goes_on", "log_failure"]
 
 # Their exceptions end a greenlet, which may be a caller's.
@@ -33,3 +35,13 @@ def log_failure(message: str, *args: object) -> None:
     raise as well: that ends nothing."""
     with contextlib.suppress(BaseException):
         logging.getLogger("cosy_sync").exception(message, *args)
+
+
+def unexpected(cause: BaseException) -> UnexpectedError:
+    """Return the error that a foreign exception becomes."""
+    error = UnexpectedError(
+        f"an unexpected {type(cause).__name__}, see the cause: a hook, a mock or a check of "
+        "yours, or a bug of cosy_sync"
+    )
+    error.__cause__ = cause
+    return error

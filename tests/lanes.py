@@ -5,17 +5,17 @@ import time
 from collections.abc import Callable
 
 from cosy_sync.clock import Clock, SystemClock
-from cosy_sync.engine.coalescer import Coalescer
-from cosy_sync.engine.crew import Crew
-from cosy_sync.engine.job import Job
-from cosy_sync.engine.line import Packing
-from cosy_sync.engine.parked import ParkedExecutor
-from cosy_sync.engine.singleflight import Promise, TextFuture, Waiter
+from cosy_sync.engine.batch import Batch
+from cosy_sync.engine.queue_workers import QueueWorkers
+from cosy_sync.engine.shared_batch import QueueOptions
+from cosy_sync.engine.text_queue import TextQueue
+from cosy_sync.engine.waiters import BlockingWaiter, FutureWaiter, TextFuture
 from cosy_sync.errors import ClosedError, CosyError, RefusedError
 from cosy_sync.events import Event
 from cosy_sync.models import Audio, Outcome, Timing, Utterance
 from cosy_sync.policies import Deadline
 from cosy_sync.threads import open_schedule
+from cosy_sync.threads.lifo_pool import LifoThreadPool
 
 PACKING = {
     "max_texts": 4,
@@ -42,34 +42,34 @@ class Service:
         self.open, self.reply = threading.Event(), threading.Event()
         self.open.set()
         self.reply.set()
-        self.jobs: list[Job] = []
+        self.batches: list[Batch] = []
         self.sent: list[list[str]] = []
         self.errors: dict[str, CosyError] = {}
         self.refusal: CosyError | None = None
 
-    def run(self, job: Job) -> None:
-        self.jobs.append(job)
+    def run(self, batch: Batch) -> None:
+        self.batches.append(batch)
         assert self.open.wait(20)
         try:
-            if job.stop.is_set():
+            if batch.stop.is_set():
                 raise ClosedError("cancelled before it was sent")
             if self.refusal is not None:
                 raise self.refusal
-            job.depart()
+            batch.seal()
         except (ClosedError, RefusedError) as error:
-            for utterance in job.texts:
-                job.fail(utterance, error)
+            for utterance in batch.texts:
+                batch.fail(utterance, error)
             return
         started = self.clock.now()
-        self.sent.append([utterance.text for utterance in job.texts])
+        self.sent.append([utterance.text for utterance in batch.texts])
         assert self.reply.wait(20)
-        for utterance in job.texts:
+        for utterance in batch.texts:
             error = self.errors.get(utterance.text)
             if error is not None:
-                job.fail(utterance, error)
+                batch.fail(utterance, error)
             else:
-                job.finish(utterance, audio_of(utterance.text, started - job.taken_up, started))
-        job.deliver()
+                batch.finish(utterance, audio_of(utterance.text, started - batch.taken_up, started))
+        batch.deliver()
 
 
 def audio_of(text: str, queued: float = 0.0, started: float = 0.0) -> Audio:
@@ -92,17 +92,17 @@ class Lane:
     def __init__(self, clock: Clock | None = None, gate: object = None, **packing: object) -> None:
         clock = clock or SystemClock()
         self.service, self.events, self.free = Service(clock), [], True
-        self.workers, self.calls = ParkedExecutor(8), ParkedExecutor(8)
+        self.workers, self.calls = LifoThreadPool(8), LifoThreadPool(8)
         self.alarms = open_schedule()
-        self.crew = Crew(
+        self.crew = QueueWorkers(
             workers=self.workers,
             alarms=self.alarms,
             free=lambda: self.free,
             clock=clock,
             observer=self,
         )
-        packed = Packing(**{**PACKING, **packing})  # type: ignore[arg-type]
-        self.coalescer = Coalescer(packed, self.crew, self.service, gate)  # type: ignore[arg-type]
+        packed = QueueOptions(**{**PACKING, **packing})  # type: ignore[arg-type]
+        self.coalescer = TextQueue(packed, self.crew, self.service, gate)  # type: ignore[arg-type]
         self.outcomes: dict[str, list[Outcome]] = {}
         self.threads: list[threading.Thread] = []
 
@@ -114,24 +114,24 @@ class Lane:
 
     def busy(self) -> Callable[[], None]:
         """Have something under way; return what ends it."""
-        flight = self.coalescer.take_off(Utterance(0, "under way"))
-        assert flight is not None
+        pending = self.coalescer.try_send_alone(Utterance(0, "under way"))
+        assert pending is not None
         deadline = self.deadline()
         outcome = Outcome(0, "under way", audio_of("under way"))
-        return lambda: self.coalescer.touch_down(flight, deadline, outcome)
+        return lambda: self.coalescer.finish_alone(pending, deadline, outcome)
 
-    def ask(self, *texts: str, seconds: float = 20.0) -> list[Waiter]:
+    def ask(self, *texts: str, seconds: float = 20.0) -> list[BlockingWaiter]:
         """Stand in line with texts, in this order, and wait on a thread each."""
         return [self._ask(text, seconds) for text in texts]
 
-    def waiter(self, text: str) -> Waiter:
+    def waiter(self, text: str) -> BlockingWaiter:
         """Stand in line with a text, and do not wait."""
-        waiter = Waiter(self.deadline())
+        waiter = BlockingWaiter(self.deadline())
         self.coalescer.join(Utterance(0, text), waiter)
         return waiter
 
-    def _ask(self, text: str, seconds: float) -> Waiter:
-        waiter = Waiter(self.deadline(seconds))
+    def _ask(self, text: str, seconds: float) -> BlockingWaiter:
+        waiter = BlockingWaiter(self.deadline(seconds))
         self.coalescer.join(Utterance(0, text), waiter)
 
         def wait() -> None:
@@ -146,8 +146,8 @@ class Lane:
     def promise(self, text: str, seconds: float = 20.0) -> TextFuture:
         """Stand in line with a future, as `submit` does."""
         future = TextFuture(self.calls)
-        ticket = Promise(self.deadline(seconds), future)
-        self.coalescer.join(Utterance(0, text), ticket)
+        waiter = FutureWaiter(self.deadline(seconds), future)
+        self.coalescer.join(Utterance(0, text), waiter)
         return future
 
     def outcome(self, text: str) -> Outcome:

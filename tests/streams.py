@@ -10,7 +10,7 @@ import pytest
 import cosy_sync.wires.registry as registry
 from cosy_sync.core import Core
 from cosy_sync.errors import CosyError, CutError, ReplyTimeout
-from cosy_sync.messages import Parcel, Payload, Reply, Request
+from cosy_sync.messages import Payload, Reply, Request, WireRequest
 from cosy_sync.server import tone_wav
 from cosy_sync.testing import FakeClock
 from cosy_sync.wires import read_error
@@ -145,8 +145,8 @@ class PlayNet:
         self._scripts: list[Play | BaseException] = []
         self._turn = 0
         self.plays: list[Play] = []
-        self.parcels: list[Parcel] = []
-        self.posted: list[Parcel] = []
+        self.parcels: list[WireRequest] = []
+        self.posted: list[WireRequest] = []
         self.opening: Callable[[], object] = lambda: None
 
     def script(self, *steps: Step, status: int = 200, **headers: str) -> Play:
@@ -164,7 +164,7 @@ class PlayNet:
         """Forget what was planned and not played."""
         self._turn = len(self._scripts)
 
-    def open(self, parcel: Parcel, seconds: float, max_bytes: int) -> Play:
+    def open(self, parcel: WireRequest, seconds: float, max_bytes: int) -> Play:
         self.parcels.append(parcel)
         self.opening()
         planned = self._scripts[self._turn]
@@ -174,7 +174,7 @@ class PlayNet:
         self.plays.append(planned)
         return planned
 
-    def post(self, parcel: Parcel, seconds: float, max_bytes: int, make_room: object) -> Reply:
+    def post(self, parcel: WireRequest, seconds: float, max_bytes: int, make_room: object) -> Reply:
         self.posted.append(parcel)
         return Reply(200, {}, b"{}")
 

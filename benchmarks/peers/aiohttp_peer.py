@@ -10,12 +10,12 @@ from typing import Any
 
 import aiohttp
 
-from ..corpus import BATCH, request_body, same_text, texts_of
-from ..meter import Meter
-from ..task import Task
-from .decoding import decode_fast, decode_json
-from .loops import loop_coroutines
-from .waiting import RETRIES, RETRY_STATUS, TransientError, pause
+from benchmarks.corpus import BATCH, request_body, same_text, texts_of
+from benchmarks.meter import Meter
+from benchmarks.peers.decoding import decode_fast, decode_json
+from benchmarks.peers.loops import loop_coroutines
+from benchmarks.peers.waiting import RETRIES, RETRY_STATUS, TransientError, pause
+from benchmarks.task import Task
 
 __all__ = ["paced", "single", "texts", "transport"]
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from ..task import Task
+from benchmarks.task import Task
 
 __all__ = ["Arrivals"]
 

@@ -6,16 +6,15 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 
+from benchmarks.corpus import BATCH, request_body, same_text, texts_of
+from benchmarks.meter import Meter
+from benchmarks.peers.arrivals import Arrivals
+from benchmarks.peers.loops import loop_threads
+from benchmarks.task import Task
 from cosy_sync import CoalesceConfig, CosyClient, Endpoint, InterruptedBatch, Outcome, Stats
 from cosy_sync.config import ClientConfig, PoolConfig
 from cosy_sync.messages import Request
 from cosy_sync.net import Sender
-
-from ..corpus import BATCH, request_body, same_text, texts_of
-from ..meter import Meter
-from ..task import Task
-from .arrivals import Arrivals
-from .loops import loop_threads
 
 __all__ = ["coalesce", "headline", "paced", "single", "texts", "transport", "wires"]
 

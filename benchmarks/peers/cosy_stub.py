@@ -11,16 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
 
+from benchmarks.corpus import BATCH, FIXED_TEXTS, texts_of
+from benchmarks.meter import Meter, cpu_seconds, resident_bytes
+from benchmarks.task import Place, Task
+from benchmarks.upstream.replies import MEDIA_TYPES, reply_body
 from cosy_sync import CosyClient, Endpoint
 from cosy_sync.audio import Verifier, read_audio
 from cosy_sync.messages import Payload, Reply, Request
 from cosy_sync.models import Audio, Timing
 from cosy_sync.wires import SpeechOptions, create_wire
-
-from ..corpus import BATCH, FIXED_TEXTS, texts_of
-from ..meter import Meter, cpu_seconds, resident_bytes
-from ..task import Place, Task
-from ..upstream.replies import MEDIA_TYPES, reply_body
 
 __all__ = ["OwnReplies", "StubNetwork", "million", "policies"]
 

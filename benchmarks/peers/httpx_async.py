@@ -6,10 +6,10 @@ import asyncio
 
 import httpx
 
-from ..corpus import request_body
-from ..meter import Meter
-from ..task import Task
-from .loops import loop_coroutines
+from benchmarks.corpus import request_body
+from benchmarks.meter import Meter
+from benchmarks.peers.loops import loop_coroutines
+from benchmarks.task import Task
 
 __all__ = ["transport"]
 

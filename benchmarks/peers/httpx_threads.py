@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from ..corpus import request_body, same_text
-from ..meter import Meter
-from ..task import Task
-from .decoding import decode_json
-from .loops import loop_threads
-from .waiting import RETRIES, RETRY_STATUS, TransientError, pause
+from benchmarks.corpus import request_body, same_text
+from benchmarks.meter import Meter
+from benchmarks.peers.decoding import decode_json
+from benchmarks.peers.loops import loop_threads
+from benchmarks.peers.waiting import RETRIES, RETRY_STATUS, TransientError, pause
+from benchmarks.task import Task
 
 __all__ = ["single", "transport"]
 

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 
-from ..meter import Meter
-from ..task import Task
+from benchmarks.meter import Meter
+from benchmarks.task import Task
 
 __all__ = ["loop_coroutines", "loop_threads"]
 

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from ..meter import Meter
-from ..task import Task
-from .arrivals import Arrivals
-from .decoding import decode_json
+from benchmarks.meter import Meter
+from benchmarks.peers.arrivals import Arrivals
+from benchmarks.peers.decoding import decode_json
+from benchmarks.task import Task
 
 __all__ = ["headline"]
 

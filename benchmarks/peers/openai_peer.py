@@ -9,10 +9,10 @@ from typing import Any
 
 import openai
 
-from ..corpus import same_text
-from ..meter import Meter
-from ..task import Task
-from .waiting import RETRIES
+from benchmarks.corpus import same_text
+from benchmarks.meter import Meter
+from benchmarks.peers.waiting import RETRIES
+from benchmarks.task import Task
 
 __all__ = ["wires"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import requests
 from requests.adapters import HTTPAdapter
 
-from ..corpus import request_body
-from ..meter import Meter
-from ..task import Task
-from .loops import loop_threads
+from benchmarks.corpus import request_body
+from benchmarks.meter import Meter
+from benchmarks.peers.loops import loop_threads
+from benchmarks.task import Task
 
 __all__ = ["transport"]
 

@@ -13,13 +13,12 @@ import httpx
 import pycurl
 from urllib3.connection import HTTPConnection
 
+from benchmarks.corpus import request_body
+from benchmarks.meter import Meter
+from benchmarks.peers.loops import loop_threads
+from benchmarks.task import Task
 from cosy_sync.config import PoolConfig, TimeoutConfig
 from cosy_sync.net.transport import PoolTransport
-
-from ..corpus import request_body
-from ..meter import Meter
-from ..task import Task
-from .loops import loop_threads
 
 __all__ = ["transport"]
 

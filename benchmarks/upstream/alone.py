@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..corpus import batch_body, request_body, speech_body
-from ..machine import cores
+from benchmarks.corpus import batch_body, request_body, speech_body
+from benchmarks.machine import cores
 
 __all__ = ["Capacity", "measure_alone"]
 

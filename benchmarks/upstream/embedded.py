@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from benchmarks.machine import cores
+from benchmarks.task import Place
 from cosy_sync.server import Server
-
-from ..machine import cores
-from ..task import Place
 
 __all__ = ["serve_embedded"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ..machine import cores
+from benchmarks.machine import cores
 
 __all__ = ["serve_limited", "stats_of"]
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..machine import cores
-from ..task import Place
-from .replies import MEDIA_TYPES, reply_body
+from benchmarks.machine import cores
+from benchmarks.task import Place
+from benchmarks.upstream.replies import MEDIA_TYPES, reply_body
 
 __all__ = ["MissingNginxError", "serve_with_nginx"]
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import json
 
+from benchmarks.corpus import FIXED_TEXTS
+from benchmarks.task import Place
 from cosy_sync.server import tone_wav
-
-from ..corpus import FIXED_TEXTS
-from ..task import Place
 
 __all__ = ["MEDIA_TYPES", "reply_body"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from ..task import Place
-from .embedded import serve_embedded
-from .nginx import MissingNginxError, serve_with_nginx
+from benchmarks.task import Place
+from benchmarks.upstream.embedded import serve_embedded
+from benchmarks.upstream.nginx import MissingNginxError, serve_with_nginx
 
 __all__ = ["Upstream", "open_upstream"]
 

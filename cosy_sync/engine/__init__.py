@@ -1,7 +1,7 @@
 """What runs calls: permits, workers, batches, attempts and streams, composed by the engine."""
 
-from .engine import Engine, Network, Supplies
-from .executor import SerialExecutor
-from .parked import ParkedExecutor
+from ..threads.lifo_pool import LifoThreadPool
+from ..threads.workers import SerialExecutor
+from .engine import Engine, EngineParts, Network
 
-__all__ = ["Engine", "Network", "ParkedExecutor", "SerialExecutor", "Supplies"]
+__all__ = ["Engine", "EngineParts", "LifoThreadPool", "Network", "SerialExecutor"]

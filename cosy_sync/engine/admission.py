@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..clock import Clock
+from ..endpoints.endpoint import EndpointState
+from ..endpoints.limiter import BRIEF, SlotWaiter
 from ..errors import ClosedError, RateLimitedError
-from .budget import Permits
-from .job import Job
-from .station import Station
-from .turns import BRIEF, Waiter
+from ..threads.permits import Permits
+from .batch import Batch
 
 __all__ = ["Entry"]
 
@@ -32,11 +32,11 @@ class Entry:
     # another one in the end.
     silent_since: Callable[[], float]
 
-    def wait(self, job: Job, station: Station) -> float:
+    def wait(self, batch: Batch, endpoint: EndpointState) -> float:
         """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
         return the instant at which the limiter let it go."""
-        self._take_place(job, station)
-        limiter, urgent = station.limiter, job.interactive
+        self._take_place(batch, endpoint)
+        limiter, urgent = endpoint.limiter, batch.interactive
 
         def go(now: float) -> float:
             if limiter.go(now, urgent):
@@ -44,38 +44,38 @@ class Entry:
             # Others may go first though a turn is there: only one that was taken is a turn.
             return max(limiter.next_free(now, urgent) - now, _SOONEST)
 
-        went, _ = self._soon(job, station, go)
+        went, _ = self._soon(batch, endpoint, go)
         if went is not None:
             return went
-        waiter = Waiter.of(job)
-        job.stop.attach(waiter.event)
+        waiter = _waiter(batch)
+        batch.stop.attach(waiter.event)
         try:
-            return self._stand_in_line(job, station, waiter)
+            return self._stand_in_line(batch, endpoint, waiter)
         finally:
-            job.stop.detach(waiter.event)
-            station.limiter.leave(waiter, self.clock.now())
+            batch.stop.detach(waiter.event)
+            endpoint.limiter.leave(waiter, self.clock.now())
 
-    def _stand_in_line(self, job: Job, station: Station, waiter: Waiter) -> float:
-        clock, limiter = self.clock, station.limiter
+    def _stand_in_line(self, batch: Batch, endpoint: EndpointState, waiter: SlotWaiter) -> float:
+        clock, limiter = self.clock, endpoint.limiter
         now = clock.now()
         wait = limiter.join(waiter, now)
         while True:
             paused = limiter.paused_until > now
-            deadline = job.deadline if paused else job.queue_deadline or job.deadline
+            deadline = batch.deadline if paused else batch.queue_deadline or batch.deadline
             if now + wait > deadline.at:
-                raise _no_turn(job, station, now, wait)
+                raise _no_turn(batch, endpoint, now, wait)
             waiter.latest = deadline.at
             waiter.sleep(clock)
             if not paused:
-                job.queued(clock.now() - now)
-            self._take_place(job, station, again=True)
-            went, wait = self._soon(job, station, lambda now: limiter.take(waiter, now))
+                batch.queued(clock.now() - now)
+            self._take_place(batch, endpoint, again=True)
+            went, wait = self._soon(batch, endpoint, lambda now: limiter.take(waiter, now))
             if went is not None:
                 return went
             now = clock.now()
 
     def _soon(
-        self, job: Job, station: Station, take: Callable[[float], float]
+        self, batch: Batch, endpoint: EndpointState, take: Callable[[float], float]
     ) -> tuple[float | None, float]:
         """Take a turn that is there now, or in a moment: the place is kept so long, or whoever is
         next would take it and find no turn either. Without one, the place is given back.
@@ -83,8 +83,8 @@ class Entry:
         Returns the instant, None for no turn, and the seconds until there is one.
 
         Args:
-            job: Who waits.
-            station: Where it has its place.
+            batch: Who waits.
+            endpoint: Where it has its place.
             take: Takes a turn and returns 0, or the seconds until it may be there.
         """
         wait, keeps = 0.0, False
@@ -97,50 +97,52 @@ class Entry:
                     return now, 0.0
                 if wait > BRIEF:
                     break
-                if self.clock.wait(job.stop, max(wait, _SOONEST)):
+                if self.clock.wait(batch.stop, max(wait, _SOONEST)):
                     raise ClosedError("cancelled while it waited for its turn; nothing was sent")
         finally:
             if not keeps:
-                self.give_back(station)
+                self.give_back(endpoint)
         return None, wait
 
-    def _take_place(self, job: Job, station: Station, again: bool = False) -> None:
+    def _take_place(self, batch: Batch, endpoint: EndpointState, again: bool = False) -> None:
         now = began = self.clock.now()
-        deadline = job.queue_deadline or job.deadline
+        deadline = batch.queue_deadline or batch.deadline
         left = deadline.remaining(now)
-        longest = station.governor.longest_wait(job.interactive, now)
+        longest = endpoint.overload.longest_wait(batch.interactive, now)
         most = wait = min(left, longest)
-        if job.queue_deadline is not None:
-            wait = min(most, job.patience(self.silent_since(), now))
-        while not self._take_slot(job, station, wait, again):
-            if job.stop.is_set():
+        if batch.queue_deadline is not None:
+            wait = min(most, batch.patience(self.silent_since(), now))
+        while not self._take_slot(batch, endpoint, wait, again):
+            if batch.stop.is_set():
                 raise ClosedError("cancelled while it waited for a connection; nothing was sent")
             if wait >= most:
                 if longest < left:
-                    raise station.governor.no_place(longest)
+                    raise endpoint.overload.no_place(longest)
                 raise deadline.error("waiting for a free connection")
             # An answer that came meanwhile gives it time.
             most, now, again = most - wait, self.clock.now(), True
-            wait = min(most, job.patience(self.silent_since(), now))
+            wait = min(most, batch.patience(self.silent_since(), now))
             if wait <= 0.0:
-                raise station.went_silent(job.deadline, now)
-        if job.queue_deadline is None:
+                raise endpoint.went_silent(batch.deadline, now)
+        if batch.queue_deadline is None:
             return
         now, silent = self.clock.now(), self.silent_since()
-        if job.patience(silent, now) <= 0.0:
-            self.give_back(station)
-            raise station.went_silent(job.deadline, now)
-        job.queued(now - began)
-        job.share_time(silent, now)
+        if batch.patience(silent, now) <= 0.0:
+            self.give_back(endpoint)
+            raise endpoint.went_silent(batch.deadline, now)
+        batch.queued(now - began)
+        batch.share_time(silent, now)
 
-    def _take_slot(self, job: Job, station: Station, seconds: float, again: bool) -> bool:
-        key, urgent, stop = job.tenant, job.interactive, job.stop
-        if self.connections is None and station.shared_slots is None:
-            return station.slots.acquire(
+    def _take_slot(
+        self, batch: Batch, endpoint: EndpointState, seconds: float, again: bool
+    ) -> bool:
+        key, urgent, stop = batch.tenant, batch.interactive, batch.stop
+        if self.connections is None and endpoint.shared_slots is None:
+            return endpoint.slots.acquire(
                 key=key, urgent=urgent, seconds=seconds, again=again, stop=stop
             )
         until = self.clock.now() + seconds
-        needed = self._places(station)
+        needed = self._places(endpoint)
         # Who waits for one of them does not hold the others: what was lacking is waited for first.
         while needed[0].acquire(key=key, urgent=urgent, seconds=seconds, again=again, stop=stop):
             taken = 1
@@ -157,23 +159,31 @@ class Entry:
             seconds, again = until - self.clock.now(), True
         return False
 
-    def give_back(self, station: Station) -> None:
+    def give_back(self, endpoint: EndpointState) -> None:
         """Give the place back; the turn is used up, or was never there."""
-        if self.connections is None and station.shared_slots is None:
-            station.slots.release()
+        if self.connections is None and endpoint.shared_slots is None:
+            endpoint.slots.release()
             return
-        for permits in self._places(station):
+        for permits in self._places(endpoint):
             permits.release()
 
-    def _places(self, station: Station) -> list[Permits]:
+    def _places(self, endpoint: EndpointState) -> list[Permits]:
         """Return what a place consists of: the endpoint's own, and where there is one, that of all
         endpoints and that among other processes."""
-        return [p for p in (station.slots, self.connections, station.shared_slots) if p is not None]
+        return [
+            p for p in (endpoint.slots, self.connections, endpoint.shared_slots) if p is not None
+        ]
 
 
-def _no_turn(job: Job, station: Station, now: float, wait: float) -> RateLimitedError:
+def _no_turn(batch: Batch, endpoint: EndpointState, now: float, wait: float) -> RateLimitedError:
     return RateLimitedError(
-        f"no turn within the deadline of {job.deadline.seconds:g} s: {station.why_no_turn(now)}",
-        endpoint=station.label,
+        f"no turn within the deadline of {batch.deadline.seconds:g} s: {endpoint.why_no_turn(now)}",
+        endpoint=endpoint.label,
         retry_after=wait,
     )
+
+
+def _waiter(batch: Batch) -> SlotWaiter:
+    """Return a batch's place in a line; its tenant and its priority say where that is."""
+    latest = (batch.queue_deadline or batch.deadline).at
+    return SlotWaiter(batch.tenant, batch.interactive, latest, batch.stop)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ..audio import Verifier, read_audio
 from ..clock import Clock
+from ..endpoints.endpoint import Attempt, EndpointState
 from ..errors import (
     BadAudioError,
     ClosedError,
@@ -20,23 +21,23 @@ from ..errors import (
     ThrottledError,
 )
 from ..events import AttemptFinished, AudioRefused, Observer, RetryPlanned
-from ..messages import Parcel, Payload, Reply, Request
+from ..messages import Payload, Reply, Request, WireRequest
 from ..models import Audio, Timing, Utterance
 from ..policies import Call
+from ..threads.permits import Permits
+from ..threads.stop import Stop
 from ..wires.base import Wire
 from .admission import Entry
-from .asking import ask
-from .budget import Permits
-from .job import Job, Stop
-from .ports import Ongoing, Result, Sender
+from .audio_check import ask
+from .batch import Batch
+from .ports import ReplyStream, Result, Sender
+from .reply_bounds import ReplyBounds
+from .reply_memory import ReplyMemory
 from .request_ids import next_request_id
-from .room import Room
-from .sizes import ReplyBounds
-from .station import Station, Visit
 
 __all__ = [
-    "Attempter",
-    "Visit",
+    "Attempt",
+    "AttemptRunner",
     "aim",
     "fair_verdict",
     "sleep",
@@ -69,7 +70,7 @@ def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempter:
+class AttemptRunner:
     """Makes single attempts. All of it is shared by every thread."""
 
     wires: Mapping[str, Wire]  # by the endpoint's URL
@@ -92,112 +93,112 @@ class Attempter:
         object.__setattr__(self, "entry", Entry(self.connections, self.clock, self.silent_since))
 
     def attempt(
-        self, job: Job, texts: Sequence[Utterance], station: Station, number: int
+        self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int
     ) -> Sequence[Result]:
         """Send texts to an endpoint, which was joined, and return audio or an error for each.
 
         Waits for a connection, memory and the rate limit, and then for the reply. Raises what
         failed for all of them: RefusedError or DeadlineError before sending, else what came.
         """
-        visit = self.enter(job, station, number)
+        attempt = self.enter(batch, endpoint, number)
         verdict: CosyError | None = NOT_SENT
         results: Sequence[Result] = ()
         timing: Timing | None = None
         asks = self.verifier.asks
         try:
-            station.silence.ask(visit, visit.sent)
-            results, timing = self._send(job, texts, visit, number)
+            endpoint.silence.ask(attempt, attempt.sent)
+            results, timing = self._send(batch, texts, attempt, number)
             verdict = None
             if not isinstance(results[0], Audio):
-                job.refused(results)
+                batch.refused(results)
         except CosyError as error:
-            job.refused([error])
-            verdict = fair_verdict(job, error, visit.sent)
+            batch.refused([error])
+            verdict = fair_verdict(batch, error, attempt.sent)
             raise
         finally:
-            seconds = self.clock.now() - visit.sent
-            verdict = self.leave(visit, texts, verdict, seconds)
+            seconds = self.clock.now() - attempt.sent
+            verdict = self.leave(attempt, texts, verdict, seconds)
             if timing is None or not asks:
-                self.judge(visit, texts, results, verdict, seconds)
+                self.judge(attempt, texts, results, verdict, seconds)
         if asks:
-            job.arrive()
-            results = ask(self.verifier, job, [each.text for each in texts], before := results)
+            batch.arrive()
+            results = ask(self.verifier, batch, [each.text for each in texts], before := results)
             new = [b for a, b in zip(before, results, strict=True) if a is not b]
             self.tell_refused(timing, new)
-            self.judge(visit, texts, results, verdict, seconds)
+            self.judge(attempt, texts, results, verdict, seconds)
         return results
 
     # -- the way in, and out --------------------------------------------------------------------
 
-    def enter(self, job: Job, station: Station, number: int) -> Visit:
+    def enter(self, batch: Batch, endpoint: EndpointState, number: int) -> Attempt:
         """Wait for a connection and a turn in the rate limit; the caller must `leave` afterwards.
 
-        The attempt has joined the station. Raises RefusedError, DeadlineError or ClosedError, and
+        The attempt has joined the endpoint. Raises RefusedError, DeadlineError or ClosedError, and
         then it has left, and nothing is held.
         """
         try:
             while True:
-                visit = self._enter_once(job, station, number)
-                if station.breaker.still_admits(visit.admission):
-                    return visit
+                attempt = self._enter_once(batch, endpoint, number)
+                if endpoint.breaker.still_admits(attempt.admission):
+                    return attempt
                 # It opened while this waited for its place: ask again.
-                self.entry.give_back(station)
+                self.entry.give_back(endpoint)
         except BaseException:
-            station.leave(self.clock.now())
+            endpoint.leave(self.clock.now())
             raise
 
-    def _enter_once(self, job: Job, station: Station, number: int) -> Visit:
+    def _enter_once(self, batch: Batch, endpoint: EndpointState, number: int) -> Attempt:
         now = self.clock.now()
-        first = job.first_tries.get(station)
-        again = bool(job.first_tries)
-        call = job.call = Call(self.kind, not job.interactive, again, first, job.apart)
-        admission = station.breaker.admit(now, call)
+        first = batch.first_tries.get(endpoint)
+        again = bool(batch.first_tries)
+        call = batch.call = Call(self.kind, not batch.interactive, again, first, batch.apart)
+        admission = endpoint.breaker.admit(now, call)
         try:
             # The breaker's probes are few, and must get through.
-            if not admission.probe and not station.is_well_for(call, now):
-                waited = now - job.deadline.started if number == 1 else 0.0
-                station.governor.admit(job.interactive, now, waited)
-            job.sent = self.entry.wait(job, station)
+            if not admission.probe and not endpoint.is_well_for(call, now):
+                waited = now - batch.deadline.started if number == 1 else 0.0
+                endpoint.overload.admit(batch.interactive, now, waited)
+            batch.sent = self.entry.wait(batch, endpoint)
         except BaseException:
-            station.breaker.record(admission, NOT_SENT, self.clock.now(), 0.0)
+            endpoint.breaker.record(admission, NOT_SENT, self.clock.now(), 0.0)
             raise
-        return Visit(station, admission, job.sent, call)
+        return Attempt(endpoint, admission, batch.sent, call)
 
     def leave(
         self,
-        visit: Visit,
+        attempt: Attempt,
         texts: Sequence[Utterance],
         verdict: CosyError | None,
         seconds: float,
     ) -> CosyError | None:
         """Give back what `enter` took, and note what came of it, and how long the service took;
         return what that says about the endpoint."""
-        station, now = visit.station, self.clock.now()
+        endpoint, now = attempt.endpoint, self.clock.now()
         # Before the place is given back: whoever gets it looks at the silence.
         # A text that was parted from others, as it breaks them, is answered by its failure.
-        station.silence.end(visit, visit.call.apart or _answers(verdict), now)
-        if visit.holds:
-            self.entry.give_back(station)
-        return station.settle(visit, verdict, now, seconds, texts)
+        endpoint.silence.end(attempt, attempt.call.apart or _answers(verdict), now)
+        if attempt.holds:
+            self.entry.give_back(endpoint)
+        return endpoint.settle(attempt, verdict, now, seconds, texts)
 
     def judge(
         self,
-        visit: Visit,
+        attempt: Attempt,
         texts: Sequence[Utterance],
         results: Sequence[Result],
         verdict: CosyError | None,
         seconds: float,
     ) -> None:
-        """Note how well and fast the station spoke, where there are others to choose from;
+        """Note how well and fast the endpoint spoke, where there are others to choose from;
         `verdict` as `leave` returned it."""
-        station = visit.station
-        if station.company is not None:
-            station.judge(texts, results, verdict, visit.sent, self.clock.now(), seconds)
+        endpoint = attempt.endpoint
+        if endpoint.company is not None:
+            endpoint.judge(texts, results, verdict, attempt.sent, self.clock.now(), seconds)
 
     def enter_again(
         self,
-        job: Job,
-        visit: Visit,
+        batch: Batch,
+        attempt: Attempt,
         texts: Sequence[str],
         request_id: str,
         number: int,
@@ -209,54 +210,54 @@ class Attempter:
         It is a request and a retry like any other, but for the attempt that it does not use up.
         Raises like `enter`.
         """
-        station = visit.station
-        lost.endpoint = station.label
-        timing = self._timing(job, station, visit.sent, None, request_id, number)
+        endpoint = attempt.endpoint
+        lost.endpoint = endpoint.label
+        timing = self._timing(batch, endpoint, attempt.sent, None, request_id, number)
         self.tell(timing, texts, 0, lost)
-        self.observer.on_event(RetryPlanned(station.label, len(texts), number, 0.0, lost))
-        visit.holds = False
-        self.entry.give_back(station)
-        visit.sent = self.entry.wait(job, station)
-        visit.holds = True
+        self.observer.on_event(RetryPlanned(endpoint.label, len(texts), number, 0.0, lost))
+        attempt.holds = False
+        self.entry.give_back(endpoint)
+        attempt.sent = self.entry.wait(batch, endpoint)
+        attempt.holds = True
 
     # -- the call -------------------------------------------------------------------------------
 
     def _send(
-        self, job: Job, utterances: Sequence[Utterance], visit: Visit, number: int
+        self, batch: Batch, utterances: Sequence[Utterance], attempt: Attempt, number: int
     ) -> tuple[Sequence[Result], Timing]:
-        job.depart()
-        station = visit.station
+        batch.seal()
+        endpoint = attempt.endpoint
         texts = [utterance.text for utterance in utterances]
         request_id = next_request_id()
         started = self.clock.now()
         reply: Reply | None = None
         failure: CosyError | None = None
-        room = Room(job, self.memory, self.clock)
-        again = functools.partial(self.enter_again, job, visit, texts, request_id, number)
+        room = ReplyMemory(batch, self.memory, self.clock)
+        again = functools.partial(self.enter_again, batch, attempt, texts, request_id, number)
 
-        def send(parcel: Parcel) -> Reply:
+        def send(parcel: WireRequest) -> Reply:
             nonlocal reply
-            aim(parcel, station, again, job.stop, texts)
-            left, first = job.deadline.remaining(self.clock.now()), reply is None
+            aim(parcel, endpoint, again, batch.stop, texts)
+            left, first = batch.deadline.remaining(self.clock.now()), reply is None
             reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
-            if first and _HELD_UP < reply.left - visit.sent < _LATEST_NEWS:
-                station.limiter.correct(visit.sent, reply.left)
+            if first and _HELD_UP < reply.left - attempt.sent < _LATEST_NEWS:
+                endpoint.limiter.correct(attempt.sent, reply.left)
             return reply
 
         try:
             try:
-                payloads = self.wires[station.endpoint.url].exchange(texts, send, request_id)
+                payloads = self.wires[endpoint.endpoint.url].exchange(texts, send, request_id)
             except CosyError as error:
-                failure = error.with_details(endpoint=station.label)
+                failure = error.with_details(endpoint=endpoint.label)
                 if len(texts) > 1:  # a piece of a batch is of no use, and would be kept for long
                     failure.partial = b""
-            timing = self._timing(job, station, started, reply, request_id, number)
-            if visit.holds:  # else there was no second sending, and the first was reported
+            timing = self._timing(batch, endpoint, started, reply, request_id, number)
+            if attempt.holds:  # else there was no second sending, and the first was reported
                 self.tell(timing, texts, reply.received if reply else 0, failure)
             if failure is not None:
                 self.tell_refused(timing, [failure] * len(texts), reply)
                 raise failure
-            if job.backlog is None or not job.backlog.bounded:
+            if batch.backlog is None or not batch.backlog.bounded:
                 _take_out(payloads)
             results = [self._open(payload, timing) for payload in payloads]
             results = self.verifier.check(texts, results)
@@ -279,8 +280,8 @@ class Attempter:
 
     def _timing(
         self,
-        job: Job,
-        station: Station,
+        batch: Batch,
+        endpoint: EndpointState,
         started: float,
         reply: Reply | None,
         request_id: str,
@@ -288,12 +289,12 @@ class Attempter:
     ) -> Timing:
         return Timing(
             started=started,
-            queued=started - job.taken_up,
+            queued=started - batch.taken_up,
             connect=reply.connect if reply else 0.0,
             first_byte=reply.first_byte if reply else 0.0,
             total=self.clock.now() - started,
             attempts=number,
-            endpoint=station.label,
+            endpoint=endpoint.label,
             request_id=request_id,
         )
 
@@ -312,7 +313,7 @@ class Attempter:
         )
 
     def tell_refused(
-        self, timing: Timing, results: Sequence[Result], reply: Reply | Ongoing | None = None
+        self, timing: Timing, results: Sequence[Result], reply: Reply | ReplyStream | None = None
     ) -> None:
         """Tell of the audio among the results that was refused. What may be another request's
         takes the trust from the link that its reply came over."""
@@ -324,13 +325,13 @@ class Attempter:
 
 
 def aim(
-    parcel: Parcel,
-    station: Station,
+    parcel: WireRequest,
+    endpoint: EndpointState,
     again: Callable[[CosyError], None],
     stop: Stop,
     texts: Sequence[str] = (),
 ) -> None:
-    """Send a parcel to the station's own address, if it goes to its host at all; give it the time
+    """Send a parcel to the endpoint's own address, if it goes to its host at all; give it the time
     that its texts may take, what is to be asked before a second sending, and what cuts it off.
 
     Raises ClosedError where that has happened.
@@ -345,8 +346,8 @@ def aim(
             parcel.again = again
     elif hasattr(parcel, "again"):
         parcel.again = again
-    if station.address is not None and _same_host(parcel.url, station.endpoint.url):
-        parcel.address = station.address
+    if endpoint.address is not None and _same_host(parcel.url, endpoint.endpoint.url):
+        parcel.address = endpoint.address
 
 
 def _answers(verdict: CosyError | None) -> bool:
@@ -365,8 +366,8 @@ def _same_host(url: str, other: str) -> bool:
     return urlsplit(url).netloc == urlsplit(other).netloc
 
 
-def fair_verdict(job: Job, error: CosyError, started: float) -> CosyError:
+def fair_verdict(batch: Batch, error: CosyError, started: float) -> CosyError:
     """Return what an error says about the endpoint, where the attempt was sent at that instant."""
-    if isinstance(error, ReplyTimeout) and job.deadline.at - started < _FAIR_SECONDS:
+    if isinstance(error, ReplyTimeout) and batch.deadline.at - started < _FAIR_SECONDS:
         return RefusedError("too little time to judge the endpoint by")
     return error

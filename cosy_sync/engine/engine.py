@@ -16,33 +16,33 @@ from ..audio import Verifier
 from ..bounded import BoundedCache
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint
+from ..endpoints.pool import EndpointPool, HostConnections
 from ..errors import ClosedError
 from ..events import Observer
 from ..models import Audio, Outcome, Utterance
 from ..policies import AcceptedKeys, Deadline, HedgePolicy, RetryBudget, RetryPolicy
 from ..threads import open_schedule
+from ..threads.lifo_pool import LifoThreadPool
+from ..threads.permits import Permits
+from ..threads.workers import SerialExecutor
 from ..wires.base import Wire
-from .asking import asking, has_place
-from .attempt import Attempter
-from .budget import Permits
-from .caller import Caller
-from .cluster import Cluster, Ways
-from .crew import Crew
-from .dispatcher import Dispatcher, Terms
-from .executor import SerialExecutor
-from .gate import Gate, Gates
-from .hedger import Hedger
-from .interactive import Interactive, Lookups
-from .parked import ParkedExecutor
+from .attempt import AttemptRunner
+from .audio_check import asking, has_place
+from .audio_stream import AudioStream
+from .bulk import BulkCall, BulkOptions
+from .hedging import Hedging
 from .ports import Attempts, Sender
-from .seats import Seats
-from .sizes import ReplyBounds
+from .queue_workers import QueueWorkers
+from .reply_bounds import ReplyBounds
+from .retrying import BatchRunner
+from .single import Lookups, SingleCalls
 from .small_call import SmallCall
-from .speech import Speech
 from .splitting import Splitter
-from .streamer import Listener, Streamer
+from .streams import StreamingAttempts, StreamOpener
+from .submit_limit import SubmitLimit
+from .tenants import TenantLimit, TenantLimits
 
-__all__ = ["Engine", "Network", "Supplies"]
+__all__ = ["Engine", "EngineParts", "Network"]
 
 # Seconds that running work gets to notice that it was cut off.
 _GRACE = 5.0
@@ -55,9 +55,10 @@ _MOST_CALLERS = 256
 _MANY = 64
 
 _Held = TypeVar("_Held")
+_Runners = tuple[BatchRunner, BatchRunner]
 
 
-class Network(Sender, Ways, Protocol):
+class Network(Sender, HostConnections, Protocol):
     """The net, as the engine needs it."""
 
     def cut(self) -> None:
@@ -78,7 +79,7 @@ class Network(Sender, Ways, Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Supplies:
+class EngineParts:
     """What an engine is built from. `wire` makes the wire of an endpoint for a configuration."""
 
     endpoints: Sequence[Endpoint]
@@ -92,50 +93,50 @@ class Supplies:
 class Engine:
     """Composes permits, workers and callers, and closes them."""
 
-    def __init__(self, supplies: Supplies) -> None:
+    def __init__(self, supplies: EngineParts) -> None:
         config, limits = supplies.config, supplies.config.limits
         self._supplies = supplies
         self._clock = supplies.clock
         self.network = supplies.network
-        self.cluster = Cluster(
+        self.endpoints = EndpointPool(
             supplies.endpoints, config, supplies.network, supplies.observer, supplies.clock
         )
         self.budget, self._keys = RetryBudget(config.overload), AcceptedKeys()
         places = sum(endpoint.max_connections for endpoint in supplies.endpoints)
         most = config.pool.max_connections
-        grows = self.cluster.grows
+        grows = self.endpoints.grows
         # Only where the endpoints together may open more than the pool has.
         self._connections = Permits(most) if grows or places > most else None
         self.workers = most if grows else min(places, most)
         serial = config.serial
-        make = SerialExecutor if serial else functools.partial(ParkedExecutor, self.workers)
+        make = SerialExecutor if serial else functools.partial(LifoThreadPool, self.workers)
         # Bulk batches may sleep on their workers; single texts have workers of their own, and so
         # have the callbacks of users, which may take their time.
         self._bulk, self._calls, self._single = make(), make(), make()
         self.vacate = self._bulk.vacate
         # Of two attempts of a late call one is left behind, so both run on workers of their own.
-        self._legs = ParkedExecutor(2 * self.workers)
+        self._legs = LifoThreadPool(2 * self.workers)
         self._memory = Permits(limits.max_bytes_in_flight)
-        self._submitted = Seats(limits.max_submitted, sheds=limits.on_full == "shed")
+        self._submitted = SubmitLimit(limits.max_submitted, sheds=limits.on_full == "shed")
         # Guards: changes of _callers, _stops, _closed.
         self._lock, self._closed = threading.Lock(), False
-        self._callers: BoundedCache[object, tuple[Caller, Caller]] = BoundedCache(_MOST_CALLERS)
+        self._callers: BoundedCache[object, _Runners] = BoundedCache(_MOST_CALLERS)
         # Written as a whole, without the lock: whichever thread's it is, it is a right one.
-        self._latest: tuple[ClientConfig, Caller, Caller] | None = None
-        self._gates, self._alarms = Gates(), open_schedule()
+        self._latest: tuple[ClientConfig, BatchRunner, BatchRunner] | None = None
+        self._gates, self._alarms = TenantLimits(), open_schedule()
         # No WeakSet: Ctrl-C in a weak reference's callback is lost.
         self._stops: list[weakref.ref[threading.Event]] = []
-        crew = Crew(
+        crew = QueueWorkers(
             workers=self._single,
             alarms=self._alarms,
             free=self._is_free,
             clock=self._clock,
             observer=supplies.observer,
-            most=lambda texts: self.cluster.texts_at_most(texts, self._clock.now()),
+            most=lambda texts: self.endpoints.texts_at_most(texts, self._clock.now()),
         )
         lookups = Lookups(caller=self._caller, caller_key=_caller_key, gate=self._gate)
-        self._interactive = Interactive(crew, self._bulk, self._calls, lookups, self._submitted)
-        self._streamer = Streamer(
+        self._interactive = SingleCalls(crew, self._bulk, self._calls, lookups, self._submitted)
+        self._streamer = StreamOpener(
             lambda config: self._find(config)[2], self._gate, self._clock, self._single
         )
 
@@ -149,7 +150,7 @@ class Engine:
         within: float | None = None,
         lazy: bool = False,
         read_ahead: int | None = None,
-    ) -> Dispatcher | SmallCall:
+    ) -> BulkCall | SmallCall:
         """Prepare a call of many texts; its `outcomes()` do the work.
 
         Texts that fill less than half a batch share batches with those of other calls. An outcome
@@ -161,14 +162,14 @@ class Engine:
         if within is not None:
             until = Deadline(self._clock.now(), within, "within")
         # In the user's check it runs on its thread: workers may all be busy with checks.
-        alone = asking.job is not None
+        alone = asking.batch is not None
         if isinstance(texts, list) and not alone and _is_small(texts, config):
             call = self._interactive.share_few(texts, config, until)
             self._watch(call.stop)
             return call
         gate = None if has_place(config.tenant or "") else self._gate(config)
-        places = self.cluster.places(min(config.deadline, config.timeouts.connect))
-        terms = Terms(
+        places = self.endpoints.places(min(config.deadline, config.timeouts.connect))
+        terms = BulkOptions(
             deadline=config.deadline,
             within=until,
             interactive=config.priority == "interactive",
@@ -180,13 +181,13 @@ class Engine:
             ahead=min(places, gate.limit if gate else places),
             # Serial work runs on the caller's thread: nobody could make room meanwhile.
             max_waiting=None if alone or config.serial or not lazy else limits.max_bytes_waiting,
-            limit=self.cluster.batch_limit,
+            limit=self.endpoints.batch_limit,
             places=self._places,
-            silent=self.cluster.silent_since,
+            silent=self.endpoints.silent_since,
         )
         workers = SerialExecutor() if alone else self._bulk
         caller = self._caller(config)
-        dispatcher = Dispatcher(texts, config.batch, terms, caller, workers, self._clock)
+        dispatcher = BulkCall(texts, config.batch, terms, caller, workers, self._clock)
         self._watch(dispatcher.stop)
         return dispatcher
 
@@ -212,17 +213,17 @@ class Engine:
         self,
         text: Utterance | Iterable[str],
         config: ClientConfig,
-        hold: Callable[[Speech], _Held],
+        hold: Callable[[AudioStream], _Held],
     ) -> _Held:
-        """Return what `hold` makes of a text's speech with its first sound; see Streamer."""
+        """Return what `hold` makes of a text's speech with its first sound; see StreamOpener."""
         return self._streamer.open(text, config, hold)
 
     # -- what callers share ---------------------------------------------------------------------
 
-    def _caller(self, config: ClientConfig) -> Caller:
+    def _caller(self, config: ClientConfig) -> BatchRunner:
         return self._find(config)[1]
 
-    def _find(self, config: ClientConfig) -> tuple[ClientConfig, Caller, Caller]:
+    def _find(self, config: ClientConfig) -> tuple[ClientConfig, BatchRunner, BatchRunner]:
         """Return what belongs to a configuration: the callers of whole replies and of streams."""
         # A view always comes with the same object: comparing it is cheaper than its many fields.
         known = self._latest
@@ -237,17 +238,17 @@ class Engine:
             with self._lock:
                 callers = self._callers.keep(key, made)
         known = self._latest = config, *callers
-        self.cluster.open()
+        self.endpoints.open()
         return known
 
-    def _make_callers(self, config: ClientConfig) -> tuple[Caller, Caller]:
+    def _make_callers(self, config: ClientConfig) -> tuple[BatchRunner, BatchRunner]:
         supplies = self._supplies
-        plain = Attempter(
+        plain = AttemptRunner(
             wires={e.url: supplies.wire(e, config) for e in supplies.endpoints},
             sender=self.network,
             memory=self._memory,
             connections=self._connections,
-            silent_since=self.cluster.silent_since,
+            silent_since=self.endpoints.silent_since,
             bounds=ReplyBounds(config),
             verifier=Verifier(config.verify),
             observer=supplies.observer,
@@ -261,26 +262,26 @@ class Engine:
         key = hash((config.api_key, tuple(sorted(config.headers.items()))))
         halves = config.batch.halve_refused
 
-        def caller(attempter: Attempts) -> Caller:
+        def caller(attempter: Attempts) -> BatchRunner:
             observer, clock = supplies.observer, self._clock
             splitter = Splitter(plain.wires, self._keys, key, halves, clock)
-            made = Caller(attempter, self.cluster, retry, observer, clock, self.budget)
+            made = BatchRunner(attempter, self.endpoints, retry, observer, clock, self.budget)
             return made.split_with(splitter)
 
-        return caller(self._hedged(plain, config)), caller(Listener(plain))
+        return caller(self._hedged(plain, config)), caller(StreamingAttempts(plain))
 
-    def _hedged(self, attempter: Attempter, config: ClientConfig) -> Attempts:
-        if not config.hedge.enabled or self.cluster.alone or config.serial:
+    def _hedged(self, attempter: AttemptRunner, config: ClientConfig) -> Attempts:
+        if not config.hedge.enabled or self.endpoints.alone or config.serial:
             return attempter
-        return Hedger(
+        return Hedging(
             attempter=attempter,
-            cluster=self.cluster,
+            endpoints=self.endpoints,
             policy=HedgePolicy(config.hedge),
             budget=self.budget,
             legs=self._legs,
         )
 
-    def _gate(self, config: ClientConfig) -> Gate | None:
+    def _gate(self, config: ClientConfig) -> TenantLimit | None:
         limit = config.max_in_flight
         if limit is None:
             return None
@@ -318,7 +319,7 @@ class Engine:
     def discard(self, seconds: float) -> None:
         """End what runs beside the calls of an engine that has none; wait at most so long for a
         look-up that is under way."""
-        self.cluster.close(seconds)
+        self.endpoints.close(seconds)
         self.network.close()
         self._alarms.close(_MOMENT)
 
@@ -342,11 +343,11 @@ class Engine:
         for permits in (self._memory, self._submitted, self._connections):
             if permits is not None:
                 permits.close()
-        for station in self.cluster.everybody():
-            station.close_slots()
+        for endpoint in self.endpoints.everybody():
+            endpoint.close_slots()
         for gate in self._gates.everybody():
             for task in gate.close():
-                task()  # its job was stopped, so it only sets its future
+                task()  # its batch was stopped, so it only sets its future
         self.network.cut()
         self._streamer.cut()
 
@@ -354,16 +355,16 @@ class Engine:
         """Return whether a request could leave right now."""
         now = self._clock.now()
         return any(
-            station.slots.used < station.slots.limit and station.wait(now) <= 0
-            for station in self.cluster.stations
+            endpoint.slots.used < endpoint.slots.limit and endpoint.wait(now) <= 0
+            for endpoint in self.endpoints.endpoints
         )
 
     def _places(self) -> float:
-        return sum([station.slots.limit for station in self.cluster.stations])
+        return sum([endpoint.slots.limit for endpoint in self.endpoints.endpoints])
 
     def in_flight(self) -> int:
         """Return how many requests are under way."""
-        return sum(station.slots.used for station in self.cluster.everybody())
+        return sum(endpoint.slots.used for endpoint in self.endpoints.everybody())
 
 
 def _is_small(texts: Sequence[Utterance | Outcome], config: ClientConfig) -> bool:

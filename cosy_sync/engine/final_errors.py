@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..errors import CosyError, TransportError
 from ..events import TextsFinished
 from ..models import Audio, Utterance
-from .job import Job
+from .batch import Batch
 
 __all__ = ["final_error", "finished_event"]
 
@@ -15,21 +15,23 @@ __all__ = ["final_error", "finished_event"]
 _SEND_LESS = "send less at once (batch_size, max_connections)"
 
 
-def final_error(job: Job, load: str, text: Utterance, error: CosyError, now: float) -> CosyError:
+def final_error(
+    batch: Batch, load: str, text: Utterance, error: CosyError, now: float
+) -> CosyError:
     """Return the error that ends a text: the deadline where that is what cut the attempt. One that
     came too late says how much was in flight (`load`), and what to change."""
     if not isinstance(error, TransportError):
         return error
     phase = getattr(error, "phase", None) or "reply"
-    if not (error.timed_out and job.deadline.expired(now)):
+    if not (error.timed_out and batch.deadline.expired(now)):
         if phase != "first byte":
             return error
         setting = "timeouts=TimeoutConfig(first_byte=...)"
         told = error.reworded(f"{error.message}; {load}: raise {setting} or {_SEND_LESS}")
-        job.tries[text.index][-1] = told  # else it would count as an attempt before itself
+        batch.tries[text.index][-1] = told  # else it would count as an attempt before itself
         return told
     where = f"waiting for the service ({phase}); {load}"
-    late = job.deadline.error(f"{where}: raise the deadline, or {_SEND_LESS}")
+    late = batch.deadline.error(f"{where}: raise the deadline, or {_SEND_LESS}")
     late.phase = f"waiting for the service ({phase})"
     late.__cause__ = error
     return late.with_details(endpoint=error.endpoint)

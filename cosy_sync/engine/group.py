@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from ..endpoints.endpoint import EndpointState
 from ..errors import CosyError
 from ..models import Utterance
 from ..policies import FirstTry
-from .station import Station
 
 __all__ = ["Fate", "Group", "TooLarge"]
 
@@ -42,14 +42,14 @@ class TooLarge:
 
 @dataclass(slots=True)
 class Group:
-    """Texts of a job that are sent together, and the endpoints where they failed before.
+    """Texts of a batch that are sent together, and the endpoints where they failed before.
 
     `most` of them are sent first, None for all, and the rest waits for how these fare. `passed`:
     so many were answered after they all had failed together, 0 where none were.
     """
 
     texts: Sequence[Utterance]
-    avoid: tuple[Station, ...] = ()
+    avoid: tuple[EndpointState, ...] = ()
     attempt: int = 1
     most: int | None = None
     passed: int = 0
@@ -66,9 +66,9 @@ class Group:
     # When it may be sent again.
     due: float = 0.0
     # Where and how it failed, while it waits for what becomes of other parts.
-    parked: tuple[Station, CosyError] | None = None
+    parked: tuple[EndpointState, CosyError] | None = None
     # How its texts first fared at each endpoint where they failed.
-    firsts: dict[Station, FirstTry] = field(default_factory=dict)
+    firsts: dict[EndpointState, FirstTry] = field(default_factory=dict)
 
     def part(self, size: int) -> Group:
         """Return the group of its first texts, or itself."""
@@ -80,13 +80,13 @@ class Group:
 
     def again(
         self,
-        station: Station,
+        endpoint: EndpointState,
         texts: Sequence[Utterance],
         apart: Sequence[Utterance],
         due: float,
     ) -> list[Group]:
         """Return texts of it that failed there, to be sent again: some together, others apart."""
-        group = Group((), (*self.avoid, station), self.attempt + 1)
+        group = Group((), (*self.avoid, endpoint), self.attempt + 1)
         group = replace(group, firsts=self.firsts, splits=self.splits, due=due)
         groups = [texts, *([text] for text in apart)]
         return [replace(group, texts=each) for each in groups if each]

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from ..endpoints.endpoint import EndpointState
 from ..errors import CosyError
-from ..messages import Link, Parcel, Reply
+from ..messages import Link, Reply, WireRequest
 from ..models import Audio, Utterance
 from ..wires.base import Wire
-from .job import Job
-from .station import Station
+from .batch import Batch
 
-__all__ = ["Attempts", "Ongoing", "Result", "Sender"]
+__all__ = ["Attempts", "ReplyStream", "Result", "Sender"]
 
 Result = Audio | CosyError
 
 
-class Ongoing(Protocol):
+class ReplyStream(Protocol):
     """A reply that goes on, as the net's sender or a fake gives it.
 
     `status`, `headers`, `connect` and `link` as in Reply; `received` counts its bytes so far.
@@ -46,7 +46,7 @@ class Sender(Protocol):
     """What moves a request: the net's sender, or a fake."""
 
     def post(
-        self, parcel: Parcel, seconds: float, max_bytes: int, make_room: Callable[[int], None]
+        self, parcel: WireRequest, seconds: float, max_bytes: int, make_room: Callable[[int], None]
     ) -> Reply:
         """Send the parcel and return the reply within so many seconds, or raise CosyError.
 
@@ -55,7 +55,7 @@ class Sender(Protocol):
         """
         ...
 
-    def open(self, parcel: Parcel, seconds: float, max_bytes: int) -> Ongoing:
+    def open(self, parcel: WireRequest, seconds: float, max_bytes: int) -> ReplyStream:
         """Send the parcel and return its reply as it begins within so many seconds, or raise
         CosyError."""
         ...
@@ -70,7 +70,7 @@ class Attempts(Protocol):
         ...
 
     def attempt(
-        self, job: Job, texts: Sequence[Utterance], station: Station, number: int
+        self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int
     ) -> Sequence[Result]:
         """Send texts to an endpoint and return audio or an error for each."""
         ...

@@ -12,8 +12,9 @@ from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance
 from ..policies import Deadline, begin_of
 from ..threads import leave_behind
-from .job import Stop, failed
-from .singleflight import Ticket
+from ..threads.stop import Stop
+from .batch import failed
+from .waiters import Waiter
 
 __all__ = ["Part", "SmallCall"]
 
@@ -23,7 +24,7 @@ _GLANCE = 0.5
 _LAST_GLANCES = 10
 
 
-class Part(Ticket):
+class Part(Waiter):
     """One text of a call. Its time begins when its batch leaves; `within` bounds the whole call."""
 
     __slots__ = ("_mail", "_within", "index", "outcome", "text")
@@ -42,7 +43,7 @@ class Part(Ticket):
         self._within = within
         self._mail = mail
 
-    def depart(self, now: float, silent: float) -> None:
+    def seal(self, now: float, silent: float) -> None:
         """Note that a batch takes the text along."""
         within, seconds = self._within, self.deadline.seconds
         deadline = Deadline(begin_of(now, max(self.began, silent), seconds), seconds)
@@ -65,13 +66,13 @@ class Part(Ticket):
 
 
 class Sharing(Protocol):
-    """The coalescer, as a call needs it."""
+    """The text queue, as a call needs it."""
 
     def join_all(self, parts: Sequence[Part]) -> None:
         """Stand in line with several texts at once."""
         ...
 
-    def leave(self, ticket: Ticket, *, cut: bool = False) -> bool:
+    def leave(self, waiter: Waiter, *, cut: bool = False) -> bool:
         """Stop waiting; return False when the outcome is being told just now. Cut off its request
         if that is wanted, and nobody else waits for it."""
         ...
@@ -173,9 +174,9 @@ class SmallCall:
         for part in self._parts:
             # Else its outcome is being handed over just now.
             if part.outcome is None and self._sharing.leave(part):
-                own, flight = error, part.flight
-                if flight is not None and flight.job is not None:
-                    own = flight.job.last_word(flight.utterance, error)
+                own, pending = error, part.pending
+                if pending is not None and pending.batch is not None:
+                    own = pending.batch.last_word(pending.utterance, error)
                 part.outcome = failed(Utterance(part.index, part.text.text), own)
 
     def _end_elsewhere(self) -> None:

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..clock import Clock
+from ..endpoints.endpoint import EndpointState
 from ..errors import CosyError, ServerError, TextError
 from ..models import Audio
 from ..policies import AcceptedKeys, Strangers, Unanimity
-from ..wires.base import Wire
-from .attempt import sleep
-from .blame import (
+from ..policies.refusals import (
     as_text_error,
     as_verdict,
     common_refusal,
@@ -23,9 +22,10 @@ from .blame import (
     may_be_text,
     with_setting,
 )
+from ..wires.base import Wire
+from .attempt import sleep
+from .batch import Batch
 from .group import Fate, Group, TooLarge
-from .job import Job
-from .station import Station
 
 __all__ = ["Splitter"]
 
@@ -75,101 +75,105 @@ class Splitter:
         self.answers = 0
         self._answered = -math.inf
 
-    def size(self, job: Job, group: Group, station: Station) -> int:
+    def size(self, batch: Batch, group: Group, endpoint: EndpointState) -> int:
         """Return how many of the group's texts are sent now; the rest waits for how they fare."""
         count = len(group.texts)
-        if count == 1 or job.may_grow or not self._halves:
+        if count == 1 or batch.may_grow or not self._halves:
             return count
-        if job.record is not None and job.record.doubtful:
+        if batch.record is not None and batch.record.doubtful:
             return 1  # a batch does not show whether anything is accepted at all
         fresh = (group.most is None or group.fresh) and not group.passed
-        if fresh and station.breaker.seems_dead:
+        if fresh and endpoint.breaker.seems_dead:
             # A breaker that the size of the calls has opened, or a text in each, is closed by
             # smaller ones only, and lets texts that have not failed yet go first.
-            if station.sizes.may_be_too_many(count):
-                group.most = max(1, min(count, station.sizes.least_failed) // _PART)
+            if endpoint.sizes.may_be_too_many(count):
+                group.most = max(1, min(count, endpoint.sizes.least_failed) // _PART)
                 group.fresh = True
-            elif station.faults.held_back:
+            elif endpoint.faults.held_back:
                 group.most, group.fresh = 1, True
         most = count if group.most is None else min(count, group.most)
-        if station.sizes.limit is not None:
-            most = station.texts_at_most(most, self._clock.now())
+        if endpoint.sizes.limit is not None:
+            most = endpoint.texts_at_most(most, self._clock.now())
         return most
 
-    def hold(self, job: Job) -> None:
-        """Wait until a job may be sent whose call was refused, and nothing of it accepted.
+    def hold(self, batch: Batch) -> None:
+        """Wait until a batch may be sent whose call was refused, and nothing of it accepted.
 
         Raises ClosedError.
         """
-        record = job.record
-        if record is None or job.number or not record.in_doubt:
+        record = batch.record
+        if record is None or batch.number or not record.in_doubt:
             return
         began = self._clock.now()
-        until = began + min(_HOLD, job.deadline.remaining(began) / 4)
+        until = began + min(_HOLD, batch.deadline.remaining(began) / 4)
         while record.in_doubt:
-            job.number = record.begin_in_doubt()
-            if job.number:
+            batch.number = record.begin_in_doubt()
+            if batch.number:
                 break
             if self._clock.now() >= until:
-                job.number = record.begin()
+                batch.number = record.begin()
                 break
-            sleep(self._clock, job.stop, _LOOK)
-        job.queued(self._clock.now() - began)
+            sleep(self._clock, batch.stop, _LOOK)
+        batch.queued(self._clock.now() - began)
 
     # -- what was answered ----------------------------------------------------------------------
 
     def accept(
-        self, job: Job, part: Group, station: Station, results: Sequence[Audio | CosyError]
+        self,
+        batch: Batch,
+        part: Group,
+        endpoint: EndpointState,
+        results: Sequence[Audio | CosyError],
     ) -> None:
         """Note that a part was answered, for the key, the endpoint's size, and its call."""
         good = not results or isinstance(results[0], Audio)
         if not good and not any(isinstance(result, Audio) for result in results):
-            self._note_errors(job, part, results)
+            self._note_errors(batch, part, results)
             return
-        job.strikes = 0
-        job.credit += 1
+        batch.strikes = 0
+        batch.credit += 1
         self.answers += 1
-        self._answered = job.sent
+        self._answered = batch.sent
         count = len(part.texts)
-        sizes = station.sizes
+        sizes = endpoint.sizes
         if count > sizes.best or sizes.limit is not None:
-            station.note_size(count, True, self._clock.now())
+            endpoint.note_size(count, True, self._clock.now())
         mark = part.mark
         if mark is not None:
             mark.left -= count
             if mark.left == 0:  # none of them is to blame: together they were too large
-                station.learn_size(mark.failed, mark.part, mark.sure, self._clock.now())
-        url = station.endpoint.url
+                endpoint.learn_size(mark.failed, mark.part, mark.sure, self._clock.now())
+        url = endpoint.endpoint.url
         if url not in self._known:
             self._known.add(url)
             self._keys.add(url, self._key)
-        if job.record is not None:
-            job.number = 0
-            job.record.accept()
+        if batch.record is not None:
+            batch.number = 0
+            batch.record.accept()
         if self._strangers.noted:
             self._strangers.accept()
 
-    def _note_errors(self, job: Job, part: Group, results: Sequence[Audio | CosyError]) -> None:
+    def _note_errors(self, batch: Batch, part: Group, results: Sequence[Audio | CosyError]) -> None:
         """Note a reply that holds an error for each text."""
-        error = common_refusal(results) if job.record is not None else None
+        error = common_refusal(results) if batch.record is not None else None
         if error is not None and error.retryable and part.attempt < self.tries:
             return  # as long as it is repeated, its call is in doubt
-        record = job.record
+        record = batch.record
         if error is None or record is None:
-            job.settle()
+            batch.settle()
             return
         record.judging(1)
-        if record.refuse_each(job.settle(), len(results), kind_of(error)):
+        if record.refuse_each(batch.settle(), len(results), kind_of(error)):
             record.verdict = as_verdict(error, record.refusals)
         record.judging(-1)
 
-    def passed(self, group: Group, part: Group, station: Station) -> list[Group]:
+    def passed(self, group: Group, part: Group, endpoint: EndpointState) -> list[Group]:
         """Return what is left of a group of which a part was answered."""
         left = group.rest(part)
         for rest in left:
             count = len(rest.texts)
             probed = group.most is not None and not group.passed
-            if probed and station.may_try(count, self._clock.now()):
+            if probed and endpoint.may_try(count, self._clock.now()):
                 # What failed before may be over: all of the rest goes out.
                 rest.most, rest.passed = None, len(part.texts)
                 rest.mark = TooLarge(len(group.texts), count, count, sure=False)
@@ -177,43 +181,47 @@ class Splitter:
 
     # -- what failed ----------------------------------------------------------------------------
 
-    def judge(self, job: Job, part: Group, station: Station, error: CosyError) -> CosyError:
+    def judge(
+        self, batch: Batch, part: Group, endpoint: EndpointState, error: CosyError
+    ) -> CosyError:
         """Return what an error of a part means; where it ends the whole call, the call's record
         holds its verdict from then on.
 
         Waits for what else is in flight, where that may tell. Raises ClosedError.
         """
         if not is_refusal(error) or getattr(error, "blames", None) == "text":
-            job.settle()
+            batch.settle()
             return error
-        record = job.record
+        record = batch.record
         if record is None:
-            return self._judge(job, part, station, error, 0)
+            return self._judge(batch, part, endpoint, error, 0)
         record.judging(1)  # before it counts as settled: nothing is sent in its place meanwhile
         try:
-            begun = job.settle()
-            self._await_others(job, record, begun, error)
-            return self._judge(job, part, station, error, begun)
+            begun = batch.settle()
+            self._await_others(batch, record, begun, error)
+            return self._judge(batch, part, endpoint, error, begun)
         finally:
             record.judging(-1)
 
     def _judge(
-        self, job: Job, part: Group, station: Station, error: CosyError, begun: int
+        self, batch: Batch, part: Group, endpoint: EndpointState, error: CosyError, begun: int
     ) -> CosyError:
-        record = job.record
-        url = station.endpoint.url
+        record = batch.record
+        url = endpoint.endpoint.url
         known = (url, self._key) in self._keys
         key = may_be_key(error)
         if error.hopeless and not key:  # the account is empty, say
-            return self._end(job, error)
+            return self._end(batch, error)
         status = getattr(error, "status", None)
         # Where several callers share a batch, one caller's text may be to blame.
-        shared = (job.shared or not begun) and len(job.texts) > 1
+        shared = (batch.shared or not begun) and len(batch.texts) > 1
         if key and not known and not shared and status in _CLEAR:
-            return self._end(job, with_setting(error) if isinstance(error, ServerError) else error)
+            return self._end(
+                batch, with_setting(error) if isinstance(error, ServerError) else error
+            )
         kind = kind_of(error)
         if record is None:
-            record = job.record = self._begin_record(job, kind)
+            record = batch.record = self._begin_record(batch, kind)
             if record.verdict is not None:
                 return record.verdict
         # Each of several batches may begin with a text that is to blame.
@@ -224,102 +232,106 @@ class Splitter:
             record.verdict = as_verdict(error, record.refusals)
             return record.verdict
         if key and isinstance(error, ServerError):
-            single = not begun and len(job.texts) == 1
+            single = not begun and len(batch.texts) == 1
             spoken = record.accepted or (single and url in self._known)
             return as_text_error(error) if spoken else error.with_details(hopeless=False)
         return error
 
-    def _begin_record(self, job: Job, kind: str) -> Unanimity:
-        """Return where the first refusal of a job is noted that is no part of a larger call."""
-        if not job.shared or len(job.texts) == 1:
+    def _begin_record(self, batch: Batch, kind: str) -> Unanimity:
+        """Return where the first refusal of a batch is noted that is no part of a larger call."""
+        if not batch.shared or len(batch.texts) == 1:
             return Unanimity()
         record = self._strangers.record(kind, self._clock.now())
         record.doubt(alone=False)
         return record
 
-    def _await_others(self, job: Job, record: Unanimity, begun: int, error: CosyError) -> None:
+    def _await_others(self, batch: Batch, record: Unanimity, begun: int, error: CosyError) -> None:
         """Let a refusal wait for the requests before it: refusals come at once, sound does not."""
         now = self._clock.now()
-        left = job.deadline.remaining(now)
+        left = batch.deadline.remaining(now)
         until = now + (min(_LONG_WAIT, left / 2) if may_be_key(error) else min(_WAIT, left / 4))
         while record.awaits(begun) and self._clock.now() < until:
-            sleep(self._clock, job.stop, _LOOK)
+            sleep(self._clock, batch.stop, _LOOK)
 
     def speaks(self, now: float) -> bool:
         """Return whether something was spoken lately."""
         return now - self._answered < _LATELY
 
-    def fate(self, job: Job, group: Group, part: Group, station: Station, error: CosyError) -> Fate:
+    def fate(
+        self, batch: Batch, group: Group, part: Group, endpoint: EndpointState, error: CosyError
+    ) -> Fate:
         """Return what becomes of a part of a group, or all of it, that failed with an error that
         is no verdict."""
         count = len(part.texts)
         size, text = may_be_size(error), may_be_text(error)
         if size:
-            station.note_size(count, False, self._clock.now())
+            endpoint.note_size(count, False, self._clock.now())
         if is_refusal(error):
-            halved = not error.hopeless and self._may_halve(part, station, error)
+            halved = not error.hopeless and self._may_halve(part, endpoint, error)
             return Fate.SPLIT if halved else Fate.CHARGED
         if not self._halves or not (size or text):
             return Fate.CHARGED
         if text:
-            return self._text_fate(job, group, part)
-        job.strikes += 1
-        limit = station.sizes.limit
+            return self._text_fate(batch, group, part)
+        batch.strikes += 1
+        limit = endpoint.sizes.limit
         if limit is not None and count > limit:  # it was tried whether more is possible
             part.passed = limit
-        if part.passed and job.strikes <= _STRIKES:
+        if part.passed and batch.strikes <= _STRIKES:
             return Fate.SPLIT if count > 1 else Fate.CHARGED
         part.passed = 0
         if count == 1:
             return Fate.CHARGED
         # One that has passed before is sent once more: a single failure is chance.
-        again = count <= station.sizes.best and part.attempt == 1
+        again = count <= endpoint.sizes.best and part.attempt == 1
         return Fate.CHARGED if again else Fate.PROBED
 
-    def hears(self, job: Job, part: Group) -> bool:
+    def hears(self, batch: Batch, part: Group) -> bool:
         """Return whether there is a sign of life for a part that failed."""
-        return job.credit > 0 or self.answers > (part.heard or 0)
+        return batch.credit > 0 or self.answers > (part.heard or 0)
 
-    def lives(self, job: Job, part: Group) -> bool:
+    def lives(self, batch: Batch, part: Group) -> bool:
         """Return the same, and use the sign up."""
-        alive = self.hears(job, part)
+        alive = self.hears(batch, part)
         if alive and self.answers <= (part.heard or 0):
-            job.credit -= 1
+            batch.credit -= 1
         part.heard = self.answers
         return alive
 
-    def _text_fate(self, job: Job, group: Group, part: Group) -> Fate:
+    def _text_fate(self, batch: Batch, group: Group, part: Group) -> Fate:
         """Return what becomes of a part that one of its texts may have broken.
 
         It is sent in halves as long as there are signs of life: something was answered since it
-        failed last, or more of the job's parts were answered than were halved. So failures cost
+        failed last, or more of the batch's parts were answered than were halved. So failures cost
         at most so many more requests than there were answers.
         """
         if len(group.texts) == 1:
             return Fate.CHARGED
-        alive = self.lives(job, part)
+        alive = self.lives(batch, part)
         group.heard = part.heard
         if len(part.texts) == 1:  # it may be the very text that breaks its calls
             if alive:
                 part.passed = 1  # it goes its own way
                 return Fate.CHARGED
-            return Fate.PARKED if job.parked else Fate.PROBED
+            return Fate.PARKED if batch.parked else Fate.PROBED
         if alive:
             return Fate.SPLIT
-        if job.waiting:
+        if batch.waiting:
             return Fate.PARKED
         # A single failure is chance, but callers who cannot wait do not pay for all of the texts.
-        again = part.attempt == 1 and not job.interactive
+        again = part.attempt == 1 and not batch.interactive
         return Fate.CHARGED if again else Fate.PROBED
 
-    def split(self, group: Group, part: Group, station: Station, error: CosyError) -> list[Group]:
+    def split(
+        self, group: Group, part: Group, endpoint: EndpointState, error: CosyError
+    ) -> list[Group]:
         """Return a group whose part failed in smaller parts, which is no attempt."""
         count = len(part.texts)
         size = may_be_size(error)
         if size and 0 < part.passed < count:  # what is too large is so for the others as well
             most = max(part.passed, count // _PART)
-            if station.sizes.sure:
-                station.learn_size(count, most, True, self._clock.now())
+            if endpoint.sizes.sure:
+                endpoint.learn_size(count, most, True, self._clock.now())
             mark = TooLarge(count, most, len(group.texts))
             return [replace(group, most=most, passed=part.passed, mark=mark)]
         half = count // 2
@@ -349,17 +361,17 @@ class Splitter:
         """
         return max(1, len(part.texts) // _PART) if may_be_size(error) else 1
 
-    def _may_halve(self, part: Group, station: Station, error: CosyError) -> bool:
+    def _may_halve(self, part: Group, endpoint: EndpointState, error: CosyError) -> bool:
         if len(part.texts) == 1 or not self._halves:
             return False
         if not isinstance(error, ServerError):
             return True
         # That it is not the key's fault, or the address', is known by now, or is to be found out.
         asked = TextError("", status=error.status) if may_be_key(error) else error
-        return self._wires[station.endpoint.url].splits(asked)
+        return self._wires[endpoint.endpoint.url].splits(asked)
 
-    def _end(self, job: Job, error: CosyError) -> CosyError:
+    def _end(self, batch: Batch, error: CosyError) -> CosyError:
         """Note that an error ends a call that has no other endpoint to go to."""
-        if job.record is not None and job.alone:
-            job.record.verdict = error
+        if batch.record is not None and batch.alone:
+            batch.record.verdict = error
         return error

@@ -10,13 +10,13 @@ from typing import TypeVar
 import httptools
 
 from ..errors import CosyError, CutError, ReplyTimeout, TransportError
-from .budget import UNREAD_WITHIN, Budget, StaleConnection
 from .buffer import new_buffer
 from .connection import Connection
-from .head import one_length
+from .exchange_limits import UNREAD_WITHIN, Budget, StaleConnection
 from .inflate import shown_coding, too_large
-from .placing import check_echo, sent_id
+from .matching import check_echo, sent_id
 from .raw_reply import RawReply
+from .request_encoding import one_length
 
 __all__ = ["Exchange", "RawReply", "exchange"]
 

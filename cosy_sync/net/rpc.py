@@ -13,19 +13,19 @@ import grpc
 from ..config import ClientConfig
 from ..errors import ClosedError, ConfigError, ReplyTimeout
 from ..messages import Reply, RpcRequest
-from .budget import Budget
+from .exchange_limits import Budget
 from .inflate import too_large
 from .rpc_channel import make_channel
 from .rpc_errors import translate
 from .rpc_watch import Watch
 
-__all__ = ["RpcCarrier"]
+__all__ = ["RpcTransport"]
 
 # Set in a child that was forked while calls were under way: gRPC is broken in it, for ever.
 _is_broken = False
 
 
-class RpcCarrier:
+class RpcTransport:
     """Moves gRPC calls for any number of threads. `config`: time-outs, sizes and TLS."""
 
     def __init__(self, config: ClientConfig) -> None:
@@ -218,7 +218,7 @@ class _Call:
     connect = 0.0
 
     def __init__(
-        self, carrier: RpcCarrier, watch: Watch, line: _Line, rpc: Any, budget: Budget
+        self, carrier: RpcTransport, watch: Watch, line: _Line, rpc: Any, budget: Budget
     ) -> None:
         self.headers: dict[str, str] = {}
         self._carrier = carrier

@@ -11,8 +11,8 @@ import grpc
 from ..config import ClientConfig, PoolConfig
 from ..errors import ConfigError
 from ..messages import RpcRequest
-from .dial import default_ssl_context
-from .head import USER_AGENT
+from .connect import default_ssl_context
+from .request_encoding import USER_AGENT
 
 __all__ = ["make_channel"]
 

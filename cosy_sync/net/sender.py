@@ -15,17 +15,17 @@ import httpx
 
 from ..config import ClientConfig
 from ..errors import BadAudioError, ClosedError, ConfigError, ConnectError, CosyError, ReplyTimeout
-from ..messages import Incoming, Parcel, Reply, Request
-from .budget import MAX_REFUSAL, Budget, MakeRoom, no_room_needed
-from .carrier import Carrier, create_carrier, kind_of, kind_of_url
-from .foreign import is_of_httpx, translate
-from .head import USER_AGENT, head_start, written
-from .incoming import ForeignIncoming, named, named_foreign
+from ..messages import Incoming, Reply, Request, WireRequest
+from .exchange_limits import MAX_REFUSAL, Budget, MakeRoom, no_room_needed
+from .httpx_errors import is_of_httpx, translate
 from .inflate import Body, inflated, too_large
-from .ongoing import OngoingReply
-from .placing import check_echo
+from .matching import check_echo
+from .reply_stream import OngoingReply
+from .reply_streams import HttpxReplyStream, named, named_foreign
+from .request_encoding import USER_AGENT, head_start, written
 from .resolver import is_name, look_up_all, look_up_public
 from .route import Route
+from .task_transport import TaskTransport, create_transport, kind_of, kind_of_url
 from .transport import PoolTransport
 
 __all__ = ["Sender"]
@@ -57,7 +57,7 @@ class Sender:
         self._config, self._timeouts = config, config.timeouts
         # Guards: changes of _carriers (by kind), _was_cut.
         self._lock = threading.Lock()
-        self._carriers: dict[str, Carrier] = {}
+        self._carriers: dict[str, TaskTransport] = {}
         self._was_cut = False
         self._transport: PoolTransport | None = None
         if client is None:
@@ -73,7 +73,7 @@ class Sender:
 
     def post(
         self,
-        parcel: Parcel,
+        parcel: WireRequest,
         seconds: float,
         max_bytes: int,
         make_room: MakeRoom = no_room_needed,
@@ -98,7 +98,7 @@ class Sender:
                 return self._post_direct(transport, address, parcel, budget)
         return self._post_httpx(parcel, budget)
 
-    def open(self, parcel: Parcel, seconds: float, max_bytes: int) -> OngoingReply:
+    def open(self, parcel: WireRequest, seconds: float, max_bytes: int) -> OngoingReply:
         """Send the parcel and return its reply as soon as that begins; close it afterwards.
 
         Waits at most so many seconds. Raises TransportError and its kin, ClosedError; while it is
@@ -145,10 +145,10 @@ class Sender:
             counts.append(self._transport.connections.count())
         return sum(count[0] for count in counts), sum(count[1] for count in counts)
 
-    def _carrier(self, kind: str) -> Carrier:
+    def _carrier(self, kind: str) -> TaskTransport:
         carrier = self._carriers.get(kind)
         if carrier is None:
-            made = create_carrier(kind, self._config)  # outside the lock: it imports modules
+            made = create_transport(kind, self._config)  # outside the lock: it imports modules
             with self._lock:
                 carrier = None if self._was_cut else self._carriers.setdefault(kind, made)
             if carrier is not made:
@@ -159,7 +159,7 @@ class Sender:
 
     def _budget(
         self,
-        parcel: Parcel,
+        parcel: WireRequest,
         seconds: float,
         max_bytes: int,
         make_room: MakeRoom = no_room_needed,
@@ -311,7 +311,7 @@ class Sender:
 
     # -- replies that go on -----------------------------------------------------------------------
 
-    def _opened(self, parcel: Parcel, budget: Budget) -> Incoming:
+    def _opened(self, parcel: WireRequest, budget: Budget) -> Incoming:
         if not isinstance(parcel, Request):
             return self._carrier(kind_of(parcel)).open(parcel, budget)
         transport = self._transport
@@ -333,7 +333,7 @@ class Sender:
                 raise
         # httpcore looks at this when the body is first read, for all of it.
         built.extensions["timeout"]["read"] = budget.idle
-        return ForeignIncoming(response, budget)
+        return HttpxReplyStream(response, budget)
 
 
 def _stripped(built: httpx.Request, request: Request) -> httpx.Request:

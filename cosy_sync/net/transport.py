@@ -10,14 +10,14 @@ import httpx
 
 from ..config import PoolConfig, TimeoutConfig
 from ..errors import CutError
-from .budget import Budget, StaleConnection
+from .connect import default_ssl_context, dial
 from .connection import Connection, Stream
-from .dial import default_ssl_context, dial
 from .exchange import RawReply, exchange
-from .head import head_start, written
-from .incoming import OwnIncoming, closed_meanwhile
-from .placing import check_trust
+from .exchange_limits import Budget, StaleConnection
+from .matching import check_trust
 from .pool import ConnectionPool
+from .reply_streams import PooledReplyStream, closed_meanwhile
+from .request_encoding import head_start, written
 from .route import Route, find_route
 
 __all__ = ["PoolTransport"]
@@ -99,7 +99,7 @@ class PoolTransport(httpx.BaseTransport):
         """
         return self._over_connection(self._exchange, route, request, budget)
 
-    def open(self, route: Route, request: bytes, budget: Budget) -> OwnIncoming:
+    def open(self, route: Route, request: bytes, budget: Budget) -> PooledReplyStream:
         """Send prepared bytes and return the reply as it begins; see `send`."""
         return self._over_connection(self._begin, route, request, budget)
 
@@ -125,8 +125,8 @@ class PoolTransport(httpx.BaseTransport):
 
     def _begin(
         self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
-    ) -> OwnIncoming:
-        incoming = OwnIncoming(self.connections, connection, request, budget)
+    ) -> PooledReplyStream:
+        incoming = PooledReplyStream(self.connections, connection, request, budget)
         incoming.begin(reused)
         return incoming
 

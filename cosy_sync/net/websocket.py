@@ -12,15 +12,15 @@ from typing import ClassVar
 from ..bounded import BoundedCache
 from ..config import ClientConfig
 from ..errors import ClosedError, ConfigError, ConnectError, CutError
-from ..messages import Conversation, Reply
-from .budget import Budget, StaleConnection
+from ..messages import Reply, WebSocketExchange
+from .connect import default_ssl_context, dial
 from .connection import Stream
-from .dial import default_ssl_context, dial
-from .dialogue import Dialogue, Socket
+from .exchange_limits import Budget, StaleConnection
 from .pool import ConnectionPool
 from .route import Route, find_route
+from .websocket_task import Socket, WebSocketTask
 
-__all__ = ["Line", "Talk", "WebSocketCarrier"]
+__all__ = ["PendingTexts", "Talk", "WebSocketTransport"]
 
 # Lines that are kept. A program that makes more (headers of its own for each request, say) must not
 # grow for ever.
@@ -28,7 +28,7 @@ _MOST_LINES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Line(Route):
+class PendingTexts(Route):
     """The way to one service for one set of handshake headers: only equal ones share sockets."""
 
     schemes: ClassVar[tuple[str, str]] = ("ws", "wss")
@@ -43,7 +43,9 @@ class Talk:
 
     status = 200
 
-    def __init__(self, carrier: WebSocketCarrier, dialogue: Dialogue, connect: float) -> None:
+    def __init__(
+        self, carrier: WebSocketTransport, dialogue: WebSocketTask, connect: float
+    ) -> None:
         self.headers: Mapping[str, str] = {}
         self.connect = connect
         self.dialogue = dialogue
@@ -62,13 +64,13 @@ class Talk:
             self._carrier.part(self.dialogue)
 
 
-class WebSocketCarrier:
+class WebSocketTransport:
     """Takes an idle socket for each task, or connects; any number of threads may share it."""
 
     def __init__(self, config: ClientConfig) -> None:
         self._pool = config.pool
         self._connect = config.timeouts.connect
-        self._lines: BoundedCache[object, Line] = BoundedCache(_MOST_LINES)
+        self._lines: BoundedCache[object, PendingTexts] = BoundedCache(_MOST_LINES)
         self.sockets = ConnectionPool(
             self._dial,
             max_connections=config.pool.max_connections,
@@ -77,7 +79,7 @@ class WebSocketCarrier:
             make=Socket,
         )
 
-    def post(self, parcel: Conversation, budget: Budget) -> Reply:
+    def post(self, parcel: WebSocketExchange, budget: Budget) -> Reply:
         """Hold a conversation to its end and return its audio.
 
         Raises TransportError and its kin, BadAudioError, ConfigError for a proxy that cannot
@@ -96,7 +98,7 @@ class WebSocketCarrier:
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return Reply(200, {}, body, talk.connect, talk.dialogue.first_byte, len(body))
 
-    def open(self, parcel: Conversation, budget: Budget) -> Talk:
+    def open(self, parcel: WebSocketExchange, budget: Budget) -> Talk:
         """Begin a conversation and return it when the service has answered; see `post`.
 
         A reused socket that proves dead is replaced, once: before anything is said, or, as the
@@ -108,7 +110,7 @@ class WebSocketCarrier:
         socket = self.sockets.take(line)
         if isinstance(socket, Socket):
             try:
-                dialogue = Dialogue(socket, parcel, budget, reused=True)
+                dialogue = WebSocketTask(socket, parcel, budget, reused=True)
                 return self._begun(dialogue, opening, 0.0)
             except StaleConnection as error:
                 stale = error
@@ -116,10 +118,10 @@ class WebSocketCarrier:
         started = time.monotonic()
         socket = self._fresh(line, parcel, min(budget.until, started + self._connect))
         connect = time.monotonic() - started
-        dialogue = Dialogue(socket, parcel, budget, reused=False)
+        dialogue = WebSocketTask(socket, parcel, budget, reused=False)
         return self._begun(dialogue, opening, connect)
 
-    def part(self, dialogue: Dialogue) -> None:
+    def part(self, dialogue: WebSocketTask) -> None:
         """Keep the socket for another task, or close it."""
         if not dialogue.budget.let_go(dialogue.socket.cut):
             self.sockets.drop(dialogue.socket)
@@ -160,7 +162,9 @@ class WebSocketCarrier:
         """In a forked child: let go of the parent's sockets without a word on them."""
         self.sockets.abandon()
 
-    def _begun(self, dialogue: Dialogue, opening: Sequence[str | bytes], connect: float) -> Talk:
+    def _begun(
+        self, dialogue: WebSocketTask, opening: Sequence[str | bytes], connect: float
+    ) -> Talk:
         budget, cut = dialogue.budget, dialogue.socket.cut
         try:
             budget.hold(cut)
@@ -172,7 +176,7 @@ class WebSocketCarrier:
             raise
         return Talk(self, dialogue, connect)
 
-    def _fresh(self, line: Line, parcel: Conversation, until: float) -> Socket:
+    def _fresh(self, line: PendingTexts, parcel: WebSocketExchange, until: float) -> Socket:
         socket = self.sockets.open(line, until)
         assert isinstance(socket, Socket)
         try:
@@ -183,7 +187,7 @@ class WebSocketCarrier:
             raise
         return socket
 
-    def _line(self, parcel: Conversation) -> Line:
+    def _line(self, parcel: WebSocketExchange) -> PendingTexts:
         key = (parcel.url, parcel.address, parcel.headers)
         found = self._lines.get(key)
         if found is None:
@@ -193,7 +197,7 @@ class WebSocketCarrier:
                     "proxy: ws:// cannot go through the proxy of the environment; use wss://, "
                     "name the host in NO_PROXY, or give pool=PoolConfig(trust_env=False)"
                 )
-            line = Line(
+            line = PendingTexts(
                 route.host,
                 route.port,
                 route.tls,

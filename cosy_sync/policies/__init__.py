@@ -1,8 +1,9 @@
 """Decide whether, when and how often: pure functions of (state, now) that never wait."""
 
 from .accepted_keys import AcceptedKeys
+from .adaptive_rate import AdaptiveRate
 from .admission import Admission, Call, FirstTry
-from .balancer import Tempo, pick
+from .balancer import LatencyEwma, pick
 from .batch_faults import BatchFaults
 from .batch_size import BatchSize
 from .blame import Blame
@@ -11,8 +12,7 @@ from .concurrency import Concurrency
 from .deadline import Deadline
 from .ejection import Ejector, Health
 from .hedge import HedgePolicy
-from .pace import Pace
-from .patience import Patience
+from .queue_delay import QueueDelay
 from .ratelimit import RateLimiter
 from .retry import RetryPolicy
 from .retry_budget import RetryBudget
@@ -23,6 +23,7 @@ from .unanimity import Strangers, Unanimity
 
 __all__ = [
     "AcceptedKeys",
+    "AdaptiveRate",
     "Admission",
     "BatchFaults",
     "BatchSize",
@@ -35,15 +36,14 @@ __all__ = [
     "FirstTry",
     "Health",
     "HedgePolicy",
-    "Pace",
-    "Patience",
+    "LatencyEwma",
+    "QueueDelay",
     "RateLimiter",
     "RetryBudget",
     "RetryPolicy",
     "Silence",
     "SlowStart",
     "Strangers",
-    "Tempo",
     "Throttle",
     "Unanimity",
     "begin_of",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
-__all__ = ["Candidate", "Tempo", "pick"]
+__all__ = ["Candidate", "LatencyEwma", "pick"]
 
 # An endpoint that takes requests within so many seconds is as good as free.
 SOON = 1.0
@@ -22,7 +22,7 @@ _FEWEST = 1.0
 _FORGOTTEN = 60.0
 
 
-class Tempo:
+class LatencyEwma:
     """How fast an endpoint speaks lately. Its owner's lock guards what changes it.
 
     The seconds of all calls over the characters of all calls, each call halved every 10 s: a

@@ -12,14 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 
-from .batch import (
-    Call,
-    CallRules,
-    Part,
-    choose_form,
-    read_call,
-    write_reply,
-)
+from .batch import Call, CallRules, Part, choose_form, read_call, write_reply
 from .compression import accepts_gzip, compress, gzip_bomb, inflate
 from .config import REPLY_FORMS, ServerConfig
 from .counters import Counters

@@ -38,12 +38,12 @@ class Schedule:
         self._scheduler = scheduler
         self.closed = False
 
-    def after(self, seconds: float, job: Job) -> bool:
+    def after(self, seconds: float, batch: Job) -> bool:
         """Do the job in so many seconds; never, when closed before. Safe within finalisers.
 
         Return False where the machine is out of threads: then the next one who posts tries again.
         """
-        return self.closed or self._scheduler.post(seconds, job, self)
+        return self.closed or self._scheduler.post(seconds, batch, self)
 
     def close(self, seconds: float = 0.0) -> None:
         """Begin no job any more. Where nobody else has a schedule the thread ends: wait for that at
@@ -68,12 +68,12 @@ def leave_behind(work: Job) -> None:
 class _Entry:
     """A job at its instant, in time.monotonic's seconds. `owner`: None where it has no end."""
 
-    __slots__ = ("at", "job", "number", "owner")
+    __slots__ = ("at", "batch", "number", "owner")
 
-    def __init__(self, at: float, number: int, job: Job, owner: Schedule | None) -> None:
+    def __init__(self, at: float, number: int, batch: Job, owner: Schedule | None) -> None:
         self.at = at
         self.number = number
-        self.job = job
+        self.batch = batch
         self.owner = owner
 
     def __lt__(self, other: _Entry) -> bool:
@@ -111,10 +111,10 @@ class _Scheduler:
         self._schedules.add(schedule)
         return schedule
 
-    def post(self, seconds: float, job: Job, owner: Schedule | None) -> bool:
+    def post(self, seconds: float, batch: Job, owner: Schedule | None) -> bool:
         """Have a job done in so many seconds; return whether there is a thread for it."""
         seconds = seconds if seconds > 0.0 else 0.0  # nor what is no number
-        self._inbox.put(_Entry(time.monotonic() + seconds, next(self._numbers), job, owner))
+        self._inbox.put(_Entry(time.monotonic() + seconds, next(self._numbers), batch, owner))
         if self._places:
             try:
                 start_thread(self._places, self._launch)
@@ -167,7 +167,7 @@ class _Scheduler:
         if left <= 0.0:
             entry = heapq.heappop(heap)
             if not entry.over:
-                _do(entry.job)
+                _do(entry.batch)
             return
         try:
             news = self._inbox.get(timeout=min(left, threading.TIMEOUT_MAX))
@@ -195,9 +195,9 @@ class _Scheduler:
         return False
 
 
-def _do(job: Job) -> None:
+def _do(batch: Job) -> None:
     try:
-        job()
+        batch()
     except BaseException:
         log_failure("a job of the scheduler failed")
 

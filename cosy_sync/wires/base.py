@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from ..config import ClientConfig
 from ..errors import ConfigError, CosyError, CutError, ServerError
-from ..messages import Parcel, Payload, Reply, Request, TextSource
+from ..messages import Payload, Reply, Request, TextSource, WireRequest
 from ..models import Voice
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
 
 # Sends a parcel within the time and memory that the attempt has, and returns the whole reply.
 # Raises CosyError.
-Send = Callable[[Parcel], Reply]
+Send = Callable[[WireRequest], Reply]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ class StreamReader(Protocol):
     mono, in whole samples.
     """
 
-    parcel: Parcel
+    parcel: WireRequest
     sample_rate: int
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import BadAudioError, CosyError
-from ..messages import UNFRAMED, Parcel, Reply, kind_of
+from ..messages import UNFRAMED, Reply, WireRequest, kind_of
 from .coding import from_base64, load_json
 from .pings import PingFilter
 from .refusals import CUT_SHORT, cut_short, false_success
@@ -31,7 +31,7 @@ class SpeechStream:
 
     def __init__(
         self,
-        parcel: Parcel,
+        parcel: WireRequest,
         sample_rate: int,
         texts: Sequence[str],
         refusal: Callable[[Reply], CosyError],

@@ -16,7 +16,7 @@ from ..errors import (
     InvalidTextError,
     ServerError,
 )
-from ..messages import Parcel, Payload, Reply, RpcRequest
+from ..messages import Payload, Reply, RpcRequest, WireRequest
 from ..models import Recording, Voice
 from .base import Capabilities, Send, SpeechOptions, StreamReader
 from .prompts import (
@@ -162,7 +162,7 @@ class _Reader:
     """One text's sound out of the messages of its call."""
 
     def __init__(self, parcel: RpcRequest, text: str, sample_rate: int, speaker: _Speaker) -> None:
-        self.parcel: Parcel = parcel
+        self.parcel: WireRequest = parcel
         self.sample_rate = sample_rate
         self._texts = (text,)
         self._speaker = speaker

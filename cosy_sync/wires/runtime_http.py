@@ -16,7 +16,7 @@ from ..errors import (
     ServerError,
     TextError,
 )
-from ..messages import UNFRAMED, Parcel, Payload, Reply, Request, kind_of
+from ..messages import UNFRAMED, Payload, Reply, Request, WireRequest, kind_of
 from ..models import Recording, Voice
 from . import prompts
 from .base import Capabilities, HttpWire, Send, SpeechOptions, StreamReader
@@ -184,7 +184,7 @@ class _Reader:
     def __init__(self, wire: RuntimeHttpWire, text: str, request_id: str) -> None:
         self._wire = wire
         self._texts = (text,)
-        self.parcel: Parcel = wire.encode(self._texts, request_id)
+        self.parcel: WireRequest = wire.encode(self._texts, request_id)
         self.sample_rate = wire.sample_rate
         self._headers: Mapping[str, str] = {}
         self._samples = SampleReader(wire.sample_rate, bare=True)

@@ -132,7 +132,7 @@ def test_what_an_interrupted_call_waits_for_is_not_waited_for_any_more(silent: S
             other.start()
         eventually(in_flight(client, 1))
         engine = client._core.engine()
-        pressing = ctrl_c(lambda: any(s.slots.wanted > 4 for s in engine.cluster.stations))
+        pressing = ctrl_c(lambda: any(s.slots.wanted > 4 for s in engine.endpoints.endpoints))
         with pytest.raises(InterruptedBatch):
             client.synth_many(TEXTS)
         eventually(lambda: engine._bulk.drain(0))

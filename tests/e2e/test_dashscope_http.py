@@ -21,7 +21,7 @@ from faults import HTTP_TROUBLE
 import cosy_sync
 from cosy_sync import CosyClient, Endpoint, Outcome, PoolConfig, RetryConfig, TimeoutConfig
 from cosy_sync.config import ClientConfig
-from cosy_sync.net import dial
+from cosy_sync.net import connect as dial
 from cosy_sync.server import FAULTS, Server, tone_wav
 from cosy_sync.wires import SpeechOptions, create_wire
 from tests.e2e.scripted import READ, Scripted, reply

@@ -15,7 +15,7 @@ from scripted import FINISH, HOLD, READ, Scripted
 
 from cosy_sync import CosyClient, Endpoint, RetryConfig, Voice
 from cosy_sync.config import BatchConfig, BreakerConfig, CoalesceConfig, TimeoutConfig
-from cosy_sync.engine.feeder import Feeder
+from cosy_sync.engine.text_pump import TextPump
 from cosy_sync.errors import (
     AuthError,
     BadAudioError,
@@ -256,7 +256,7 @@ class TestRefusals:
         import sys
 
         for name in list(sys.modules):
-            if name in ("cosy_sync.net.websocket", "cosy_sync.net.dialogue"):
+            if name in ("cosy_sync.net.websocket", "cosy_sync.net.websocket_task"):
                 monkeypatch.delitem(sys.modules, name)
             if name.startswith("websockets"):
                 monkeypatch.setitem(sys.modules, name, None)
@@ -531,11 +531,11 @@ print("closed", {FEEDER!r} in [thread.name for thread in threading.enumerate()])
     def test_without_a_thread_for_the_source_nothing_is_held(
         self, server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def refuse(_: Feeder) -> None:
+        def refuse(_: TextPump) -> None:
             raise RuntimeError("can't start new thread")
 
         client = connect(server)
-        monkeypatch.setattr(Feeder, "start", refuse)
+        monkeypatch.setattr(TextPump, "start", refuse)
         with pytest.raises(RuntimeError, match="new thread"):
             client.stream(["你好"])
         assert not client._core.engine()._streamer._open

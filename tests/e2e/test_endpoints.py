@@ -164,11 +164,11 @@ def test_an_ejected_endpoint_comes_back(servers: Servers) -> None:
     servers.end(bad)
     with CosyClient(endpoints, ejection=ejection, **SETTINGS) as client:  # type: ignore[arg-type]
         client.synth_many(sentences(100))
-        stations = client._core.engine().cluster.stations
-        assert stations[1].health.ejected
+        endpoints = client._core.engine().endpoints.endpoints
+        assert endpoints[1].health.ejected
         assert client.stats().ejections >= 1
         servers.start(bad, servers.port)
-        eventually(lambda: client.synth_many(sentences(4)) and not stations[1].health.ejected)
+        eventually(lambda: client.synth_many(sentences(4)) and not endpoints[1].health.ejected)
         client.synth_many(sentences(100))
     assert servers.requests(bad) > 5
 
@@ -225,7 +225,7 @@ def test_a_move_to_another_address_is_noticed_by_the_failing_connections(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = Names(monkeypatch, HOSTS[0])
-    monkeypatch.setattr("cosy_sync.engine.directory._SPACING", 0.05)
+    monkeypatch.setattr("cosy_sync.endpoints.dns._SPACING", 0.05)
     with CosyClient(named(servers), **SETTINGS) as client:  # type: ignore[arg-type]
         client.synth("你好")
         names.addresses = HOSTS[1:2]

@@ -110,7 +110,7 @@ def test_three_generations_speak_at_once_and_each_gets_its_own_audio(
 LOCKED = """
 import gc
 from cosy_sync import default
-from cosy_sync.net import dial
+from cosy_sync.net import connect as dial
 from cosy_sync.wires import redaction
 
 def locks():

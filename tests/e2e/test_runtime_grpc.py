@@ -49,7 +49,7 @@ from cosy_sync.events import AttemptFinished, Event
 from cosy_sync.messages import RpcRequest
 from cosy_sync.models import Recording, wav_header
 from cosy_sync.net import Sender
-from cosy_sync.net.budget import Budget
+from cosy_sync.net.exchange_limits import Budget
 from cosy_sync.testing import FAULTS, Server, tone_wav
 
 grpc = pytest.importorskip("grpc", reason="needs grpcio (extra grpc)")

@@ -15,7 +15,7 @@ import pytest
 from scripted import HOLD, READ, Scripted, reply
 
 from cosy_sync import ConnectError, CosyClient, ResourceError, RetryConfig
-from cosy_sync.net.dial import dial
+from cosy_sync.net.connect import dial
 from cosy_sync.net.route import Route
 from cosy_sync.testing import Server, tone_wav
 

@@ -32,7 +32,7 @@ SAID = "前方路口请左转，谢谢。"
 WAV = tone_wav(SAID)
 PCM = WAV[44:]
 HALF = len(PCM) // 4 * 2
-ENDLESS = b"RIFF\xff\xff\xff\xff" + WAV[8:40] + b"\xff\xff\xff\xff"
+ANY_TIME = b"RIFF\xff\xff\xff\xff" + WAV[8:40] + b"\xff\xff\xff\xff"
 ONCE: Any = {"retry": RetryConfig(max_retries=0, max_bad_audio=0), "deadline": 20}
 
 MODEL = {"model": "cosyvoice-v3-flash", "voice": "longanyang"}
@@ -96,7 +96,7 @@ WHOLE_REPLIES: list[tuple[str, str, bytes, Expected]] = [
         sized("multipart/mixed; boundary=b", part(WAV, end=False)),
         BadAudioError,
     ),
-    ("batch", "endless part", sized("multipart/mixed; boundary=b", part(ENDLESS + PCM)), None),
+    ("batch", "endless part", sized("multipart/mixed; boundary=b", part(ANY_TIME + PCM)), None),
     ("batch", "lie", sized("application/json", part(WAV)), BadAudioError),
     ("openai", "whole", sized("audio/wav", WAV), None),
     ("openai", "cut", sized("audio/wav", WAV[:-9], missing=9), CutError),
@@ -106,7 +106,7 @@ WHOLE_REPLIES: list[tuple[str, str, bytes, Expected]] = [
     ("openai", "vox-box", sized("application/json", VOX_BOX), UnavailableError),
     ("openai", "JSON called sound", sized("audio/wav", VOX_BOX), UnavailableError),
     ("openai", "a page called sound", sized("audio/wav", b"<html><h1>Hi</h1>"), BadAudioError),
-    ("openai", "endless", chunked("audio/wav", ENDLESS, PCM), None),
+    ("openai", "endless", chunked("audio/wav", ANY_TIME, PCM), None),
     ("openai", "WAV called samples", sized("audio/pcm", WAV), None),
     ("openai", "samples called WAV", sized("audio/wav", PCM), BadAudioError),
     ("openai", "MP3 called WAV", sized("audio/wav", b"ID3\x04" + PCM), BadAudioError),
@@ -208,14 +208,14 @@ STREAMS: list[tuple[str, str, bytes, Expected]] = [
     ("openai", "events cut", chunked(SSE, EVENTS[:-40], whole=False), CutError),
     ("openai", "bare", chunked("audio/pcm", PCM[:HALF], PCM[HALF:]), None),
     ("openai", "bare, cut", chunked("audio/pcm", PCM[:HALF], whole=False), CutError),
-    ("openai", "endless", chunked("audio/wav", ENDLESS, PCM), None),
+    ("openai", "endless", chunked("audio/wav", ANY_TIME, PCM), None),
     ("openai", "empty", chunked("audio/pcm"), BadAudioError),
     ("openai", "JSON", sized("application/json", VOX_BOX), UnavailableError),
     ("openai", "JSON called sound", chunked("audio/pcm", VOX_BOX), UnavailableError),
     ("runtime_http", "bare", chunked("", PCM[:HALF], PCM[HALF:]), None),
     ("runtime_http", "cut", chunked("", PCM[:HALF], whole=False), CutError),
     ("runtime_http", "empty", chunked(""), TextError),
-    ("runtime_http", "a WAV file", chunked("", ENDLESS, PCM), BadAudioError),
+    ("runtime_http", "a WAV file", chunked("", ANY_TIME, PCM), BadAudioError),
     (
         "dashscope_http",
         "events",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from scripted import HOLD, READ, Scripted, reply
 
-import cosy_sync.net.dial as dial
+import cosy_sync.net.connect as dial
 from cosy_sync.config import PoolConfig, TimeoutConfig
 from cosy_sync.errors import ConnectError
 from cosy_sync.messages import Reply, Request

@@ -38,8 +38,8 @@ from cosy_sync.errors import (
 )
 from cosy_sync.messages import Request, RpcRequest
 from cosy_sync.net import Sender
-from cosy_sync.net.carrier import kind_of
-from cosy_sync.net.ongoing import OngoingReply
+from cosy_sync.net.reply_stream import OngoingReply
+from cosy_sync.net.task_transport import kind_of
 
 Make = Callable[..., Sender]
 

@@ -26,8 +26,8 @@ from cosy_sync.errors import (
 )
 from cosy_sync.messages import Reply
 from cosy_sync.net import Sender
-from cosy_sync.net.dial import _make_context
-from cosy_sync.net.head import USER_AGENT
+from cosy_sync.net.connect import _make_context
+from cosy_sync.net.request_encoding import USER_AGENT
 
 trustme = pytest.importorskip("trustme")
 Make = Callable[..., Sender]
@@ -362,7 +362,7 @@ def test_cut_wakes_who_waits_on_tls(
 def test_hundreds_of_first_connections_make_one_tls_context(
     monkeypatch: pytest.MonkeyPatch, server_tls: ssl.SSLContext, make: Make
 ) -> None:
-    from cosy_sync.net import dial
+    from cosy_sync.net import connect as dial
 
     made: list[ssl.SSLContext] = []
     real = dial.httpx.create_ssl_context

@@ -42,7 +42,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[CosyClient]:
 
 def in_line(client: CosyClient, count: int) -> None:
     """Wait until so many stand before the rate limit."""
-    (station,) = client._core.engine().cluster.stations
+    (station,) = client._core.engine().endpoints.endpoints
     until = time.monotonic() + 20
     while station._own_limiter._many_normal + station._own_limiter._many_urgent < count:
         assert time.monotonic() < until

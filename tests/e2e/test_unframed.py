@@ -15,7 +15,7 @@ from cosy_sync.testing import tone_wav
 TEXT = "第一位乘客请到七号窗口"
 WAV = tone_wav(TEXT)
 # As it is streamed: neither length is known when the header is written.
-ENDLESS = WAV[:4] + b"\xff" * 4 + WAV[8:40] + b"\xff" * 4 + WAV[44:]
+ANY_TIME = WAV[:4] + b"\xff" * 4 + WAV[8:40] + b"\xff" * 4 + WAV[44:]
 HEAD = b"HTTP/1.%d 200 OK\r\nContent-Type: %b\r\n\r\n"
 ONCE = RetryConfig(max_retries=0)
 
@@ -26,7 +26,7 @@ ONCE = RetryConfig(max_retries=0)
     ("wire", "kind", "sound"),
     [
         ("openai", b"audio/pcm", WAV[44:]),
-        ("openai", b"audio/wav", ENDLESS),
+        ("openai", b"audio/wav", ANY_TIME),
         ("runtime_http", b"audio/pcm", WAV[44:]),
         ("runtime_http", b"audio/pcm", b""),
     ],

@@ -33,10 +33,10 @@ from cosy_sync.errors import (
     server_error,
 )
 from cosy_sync.messages import Reply
-from cosy_sync.net.budget import Budget, no_room_needed
+from cosy_sync.net.exchange_limits import Budget, no_room_needed
 
 if TYPE_CHECKING:
-    from cosy_sync.net.websocket import WebSocketCarrier
+    from cosy_sync.net.websocket import WebSocketTransport
 
 trustme = pytest.importorskip("trustme")
 pytest.importorskip("websockets", reason="needs websockets (extra websocket)")
@@ -168,18 +168,18 @@ def asked(peer: Peer) -> None:
 
 TASK: tuple[Step, ...] = (asked, text("begun"), audio(b"ab"), audio(b"cd"), text("end"))
 
-Make = Callable[..., "WebSocketCarrier"]
+Make = Callable[..., "WebSocketTransport"]
 
 
 @pytest.fixture
 def make() -> Iterator[Make]:
-    from cosy_sync.net.websocket import WebSocketCarrier
+    from cosy_sync.net.websocket import WebSocketTransport
 
-    made: list[WebSocketCarrier] = []
+    made: list[WebSocketTransport] = []
 
-    def build(connect: float = 10, **pool: Any) -> WebSocketCarrier:
+    def build(connect: float = 10, **pool: Any) -> WebSocketTransport:
         times = TimeoutConfig(connect=connect)
-        carrier = WebSocketCarrier(ClientConfig(pool=PoolConfig(**pool), timeouts=times))
+        carrier = WebSocketTransport(ClientConfig(pool=PoolConfig(**pool), timeouts=times))
         made.append(carrier)
         return carrier
 
@@ -189,7 +189,7 @@ def make() -> Iterator[Make]:
 
 
 @pytest.fixture
-def carrier(make: Make) -> WebSocketCarrier:
+def carrier(make: Make) -> WebSocketTransport:
     return make()
 
 
@@ -204,7 +204,7 @@ def budget(
 
 
 class TestOneTask:
-    def test_its_audio_comes_whole(self, carrier: WebSocketCarrier) -> None:
+    def test_its_audio_comes_whole(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, *TASK, HOLD]) as server:
             reply = carrier.post(Ask(server), budget())
         assert (reply.status, reply.body, reply.received) == (200, b"abcd", 4)
@@ -216,13 +216,13 @@ class TestOneTask:
         assert head.count("\r\nUser-Agent: cosy-sync/") == head.lower().count("user-agent:") == 1
 
     @pytest.mark.parametrize("size", [125, 126, 65_535, 65_536, 300_000])
-    def test_frames_of_any_size(self, carrier: WebSocketCarrier, size: int) -> None:
+    def test_frames_of_any_size(self, carrier: WebSocketTransport, size: int) -> None:
         data = os.urandom(size)
         with Scripted([greet, asked, audio(data), text("end"), HOLD]) as server:
             assert carrier.post(Ask(server), budget()).body == data
 
     def test_byte_by_byte_and_in_fragments_with_a_ping_between(
-        self, carrier: WebSocketCarrier
+        self, carrier: WebSocketTransport
     ) -> None:
         answer = (
             frame(BINARY, b"ab", fin=False)
@@ -236,12 +236,14 @@ class TestOneTask:
             assert carrier.post(Ask(server), budget()).body == b"abcd"
             assert eventually(lambda: bytes([PONG]) + b"there?" in server.requests[0])
 
-    def test_what_the_conversation_answers_is_sent(self, carrier: WebSocketCarrier) -> None:
+    def test_what_the_conversation_answers_is_sent(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, asked, text("more?"), hear, text("end"), HOLD]) as server:
             carrier.post(Ask(server), budget())
         assert server.requests[0][-1] == bytes([TEXT]) + b"more"
 
-    def test_room_is_made_once_and_before_the_first_audio(self, carrier: WebSocketCarrier) -> None:
+    def test_room_is_made_once_and_before_the_first_audio(
+        self, carrier: WebSocketTransport
+    ) -> None:
         sizes: list[int] = []
         with Scripted([greet, *TASK, HOLD]) as server:
             carrier.post(Ask(server), budget(make_room=sizes.append))
@@ -265,27 +267,27 @@ class TestOneTask:
 
 
 class TestReuse:
-    def test_tasks_follow_each_other_on_one_socket(self, carrier: WebSocketCarrier) -> None:
+    def test_tasks_follow_each_other_on_one_socket(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, *TASK * 5, HOLD]) as server:
             replies = [carrier.post(Ask(server), budget()) for _ in range(5)]
             assert [reply.body for reply in replies] == [b"abcd"] * 5
             assert [reply.connect > 0 for reply in replies] == [True] + [False] * 4
             assert (len(server.peers), carrier.connections()) == (1, (1, 1))
 
-    def test_two_at_once_take_two(self, carrier: WebSocketCarrier) -> None:
+    def test_two_at_once_take_two(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, asked, text("begun"), HOLD]) as server:
             talks = [carrier.open(Ask(server), budget()) for _ in range(2)]
             assert (len(server.peers), carrier.connections()) == (2, (2, 0))
             for talk in talks:
                 talk.close()
 
-    def test_another_key_takes_another_socket(self, carrier: WebSocketCarrier) -> None:
+    def test_another_key_takes_another_socket(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, *TASK, HOLD]) as server:
             carrier.post(Ask(server, "one"), budget())
             carrier.post(Ask(server, "two"), budget())
             assert len(server.peers) == 2
 
-    def test_after_a_failure_it_is_closed_with_a_goodbye(self, carrier: WebSocketCarrier) -> None:
+    def test_after_a_failure_it_is_closed_with_a_goodbye(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, asked, text("fail"), hear, HOLD]) as server:
             with pytest.raises(BadRequestError, match="it failed"):
                 carrier.post(Ask(server), budget())
@@ -294,7 +296,7 @@ class TestReuse:
             assert eventually(lambda: goodbye_1000 in server.requests[0])
 
     def test_one_that_the_server_closed_while_idle_is_replaced(
-        self, carrier: WebSocketCarrier
+        self, carrier: WebSocketTransport
     ) -> None:
         with Scripted([greet, *TASK, goodbye(1000)], [greet, *TASK, HOLD]) as server:
             carrier.post(Ask(server), budget())
@@ -304,20 +306,20 @@ class TestReuse:
     @pytest.mark.parametrize("end", [(goodbye(1000, "idle"),), (RESET,), ()])
     def test_one_that_dies_as_the_task_is_sent_is_replaced_once(
         self,
-        carrier: WebSocketCarrier,
+        carrier: WebSocketTransport,
         end: tuple[Step, ...],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("cosy_sync.net.dialogue.UNREAD_WITHIN", 10.0)
+        monkeypatch.setattr("cosy_sync.net.websocket_task.UNREAD_WITHIN", 10.0)
         with Scripted([greet, *TASK, hear, *end], [greet, *TASK, HOLD]) as server:
             carrier.post(Ask(server), budget())
             assert carrier.post(Ask(server), budget()).body == b"abcd"
             assert len(server.peers) == 2
 
     def test_before_the_second_sending_it_asks_and_a_refusal_ends_the_task(
-        self, carrier: WebSocketCarrier, monkeypatch: pytest.MonkeyPatch
+        self, carrier: WebSocketTransport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("cosy_sync.net.dialogue.UNREAD_WITHIN", 10.0)
+        monkeypatch.setattr("cosy_sync.net.websocket_task.UNREAD_WITHIN", 10.0)
 
         def refuse(lost: CosyError) -> None:
             assert isinstance(lost, CutError)
@@ -332,7 +334,7 @@ class TestReuse:
             assert len(server.peers) == 1
 
     def test_one_that_dies_later_may_have_taken_the_task_up(
-        self, carrier: WebSocketCarrier
+        self, carrier: WebSocketTransport
     ) -> None:
         with Scripted([greet, *TASK, hear, 0.1], [greet, *TASK, HOLD]) as server:
             carrier.post(Ask(server), budget())
@@ -340,20 +342,22 @@ class TestReuse:
                 carrier.post(Ask(server), budget())
             assert len(server.peers) == 1
 
-    def test_a_fresh_one_that_dies_is_an_error(self, carrier: WebSocketCarrier) -> None:
+    def test_a_fresh_one_that_dies_is_an_error(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, hear]) as server:
             with pytest.raises(CutError):
                 carrier.post(Ask(server), budget())
             assert len(server.peers) == 1
 
-    def test_one_that_answered_and_died_is_an_error(self, carrier: WebSocketCarrier) -> None:
+    def test_one_that_answered_and_died_is_an_error(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, *TASK, hear, text("begun")]) as server:
             carrier.post(Ask(server), budget())
             with pytest.raises(CutError):
                 carrier.post(Ask(server), budget())
             assert len(server.peers) == 1
 
-    def test_pings_while_idle_are_answered_and_do_no_harm(self, carrier: WebSocketCarrier) -> None:
+    def test_pings_while_idle_are_answered_and_do_no_harm(
+        self, carrier: WebSocketTransport
+    ) -> None:
         with Scripted([greet, *TASK, frame(PING, b"x"), hear, *TASK, HOLD]) as server:
             carrier.post(Ask(server), budget())
             time.sleep(0.05)
@@ -363,7 +367,7 @@ class TestReuse:
     @pytest.mark.parametrize("late", [text("end"), audio(b"zz")])
     @pytest.mark.parametrize("pause", [0.0, 0.05])
     def test_rubbish_behind_a_task_is_never_the_next_ones(
-        self, carrier: WebSocketCarrier, late: bytes, pause: float
+        self, carrier: WebSocketTransport, late: bytes, pause: float
     ) -> None:
         # In the same packet as the end, or after it.
         first = [asked, audio(b"ab"), text("end") + late] if not pause else [*TASK, pause, late]
@@ -384,7 +388,7 @@ class TestReuse:
 
 class TestCancelling:
     def test_the_directive_goes_out_and_the_socket_takes_the_next_task(
-        self, carrier: WebSocketCarrier
+        self, carrier: WebSocketTransport
     ) -> None:
         steps = [greet, asked, text("begun"), audio(b"ab"), hear, audio(b"cd"), text("end")]
         with Scripted([*steps, *TASK, HOLD]) as server:
@@ -398,14 +402,14 @@ class TestCancelling:
             assert carrier.post(Ask(server), budget()).body == b"abcd"
             assert len(server.peers) == 1
 
-    def test_until_its_end_was_heard_it_takes_nothing(self, carrier: WebSocketCarrier) -> None:
+    def test_until_its_end_was_heard_it_takes_nothing(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, asked, audio(b"ab"), hear, HOLD], [greet, *TASK, HOLD]) as server:
             talk = carrier.open(Ask(server), budget())
             talk.close()
             assert carrier.post(Ask(server), budget()).body == b"abcd"
             assert len(server.peers) == 2
 
-    def test_a_task_that_failed_instead_gives_no_socket(self, carrier: WebSocketCarrier) -> None:
+    def test_a_task_that_failed_instead_gives_no_socket(self, carrier: WebSocketTransport) -> None:
         steps = [greet, asked, audio(b"ab"), hear, text("fail"), HOLD]
         with Scripted(steps, [greet, *TASK, HOLD]) as server:
             carrier.open(Ask(server), budget()).close()
@@ -415,14 +419,14 @@ class TestCancelling:
 
 
 class TestTime:
-    def test_a_service_that_does_not_begin(self, carrier: WebSocketCarrier) -> None:
+    def test_a_service_that_does_not_begin(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, asked, HOLD]) as server:
             with pytest.raises(ReplyTimeout, match="did not begin") as caught:
                 carrier.post(Ask(server), budget(first=0.1))
             assert caught.value.phase == "first byte"
             assert carrier.connections() == (0, 0)
 
-    def test_a_service_that_begins_and_sends_no_audio(self, carrier: WebSocketCarrier) -> None:
+    def test_a_service_that_begins_and_sends_no_audio(self, carrier: WebSocketTransport) -> None:
         # Events alone do not keep it alive.
         chatter = [step for _ in range(20) for step in (text("well..."), 0.03)]
         with (
@@ -431,14 +435,14 @@ class TestTime:
         ):
             carrier.post(Ask(server), budget(first=0.2))
 
-    def test_a_service_that_stops_in_the_middle(self, carrier: WebSocketCarrier) -> None:
+    def test_a_service_that_stops_in_the_middle(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, asked, audio(b"ab"), HOLD]) as server:
             with pytest.raises(ReplyTimeout, match="no further audio") as caught:
                 carrier.post(Ask(server), budget(idle=0.1))
             assert caught.value.phase == "idle"
 
     def test_a_service_that_dribbles_does_not_outlive_the_deadline(
-        self, carrier: WebSocketCarrier
+        self, carrier: WebSocketTransport
     ) -> None:
         drops = [step for _ in range(200) for step in (audio(b"ab"), 0.02)]
         with Scripted([greet, asked, *drops, HOLD]) as server, pytest.raises(ReplyTimeout):
@@ -447,7 +451,7 @@ class TestTime:
     @pytest.mark.parametrize("begun", [(), (text("begun"),)])
     @pytest.mark.parametrize("size", [0, 100, 125])
     def test_a_flood_of_pings_does_not_outlive_the_deadline(
-        self, carrier: WebSocketCarrier, begun: tuple[Step, ...], size: int
+        self, carrier: WebSocketTransport, begun: tuple[Step, ...], size: int
     ) -> None:
         def flood(peer: Peer) -> None:
             while True:  # until the client leaves
@@ -457,7 +461,7 @@ class TestTime:
             carrier.post(Ask(server), budget(seconds=0.3))
 
     def test_a_service_that_reads_late_gets_the_answer_to_its_latest_ping(
-        self, carrier: WebSocketCarrier
+        self, carrier: WebSocketTransport
     ) -> None:
         pings = [b"%07d" % number + b"x" * 100 for number in range(200_000)]
         heard: list[bytes] = []
@@ -491,7 +495,7 @@ class TestHandshake:
         ],
     )
     def test_a_refusal_is_what_the_conversation_makes_of_it(
-        self, carrier: WebSocketCarrier, status: str, expected: type[CosyError]
+        self, carrier: WebSocketTransport, status: str, expected: type[CosyError]
     ) -> None:
         answer = f"HTTP/1.1 {status}\r\nContent-Length: 4\r\n\r\nwhy!".encode()
         with Scripted([Peer.read, answer, HOLD]) as server:
@@ -520,7 +524,7 @@ class TestHandshake:
     )
     @pytest.mark.parametrize("drip", [False, True])
     def test_a_refusal_counts_however_it_is_written(
-        self, carrier: WebSocketCarrier, answer: bytes, drip: bool
+        self, carrier: WebSocketTransport, answer: bytes, drip: bool
     ) -> None:
         if drip and len(answer) > 1_000:
             pytest.skip("as many bytes would take long")
@@ -539,7 +543,7 @@ class TestHandshake:
         with Scripted([Peer.read, answer, 0.2, end]) as server, pytest.raises(ThrottledError):
             make(connect=0.5).post(Ask(server), budget())
 
-    def test_an_interim_answer_is_passed_over(self, carrier: WebSocketCarrier) -> None:
+    def test_an_interim_answer_is_passed_over(self, carrier: WebSocketTransport) -> None:
         def greet_twice(peer: Peer) -> None:
             peer.sock.sendall(INTERIM)
             greet(peer)
@@ -560,7 +564,7 @@ class TestHandshake:
 
     @pytest.mark.parametrize("end", [RESET, FINISH])
     def test_a_handshake_that_is_cut_in_the_middle(
-        self, carrier: WebSocketCarrier, end: str
+        self, carrier: WebSocketTransport, end: str
     ) -> None:
         with Scripted([Peer.read, b"HTTP/1.1 101 Switching\r\nUpgr", 0.05, end]) as server:
             with pytest.raises(ConnectError) as caught:
@@ -568,14 +572,14 @@ class TestHandshake:
             assert (caught.value.phase, caught.value.retryable) == ("handshake", True)
             assert carrier.connections() == (0, 0)
 
-    def test_a_redirect_says_where_to(self, carrier: WebSocketCarrier) -> None:
+    def test_a_redirect_says_where_to(self, carrier: WebSocketTransport) -> None:
         answer = b"HTTP/1.1 302 Found\r\nLocation: wss://b.example/ws\r\nContent-Length: 0\r\n\r\n"
         with Scripted([Peer.read, answer, HOLD]) as server:
             with pytest.raises(ServerError) as caught:
                 carrier.post(Ask(server), budget())
             assert (caught.value.status, caught.value.retryable) == (302, False)
 
-    def test_a_page_in_place_of_the_answer(self, carrier: WebSocketCarrier) -> None:
+    def test_a_page_in_place_of_the_answer(self, carrier: WebSocketTransport) -> None:
         answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
         with Scripted([Peer.read, answer, HOLD]) as server:
             with pytest.raises(ConnectError, match=r"HTTP 200.*check the URL") as caught:
@@ -600,19 +604,19 @@ class TestHandshake:
             *("wrong accept", "no accept"),
         ],
     )
-    def test_something_else_that_answers(self, carrier: WebSocketCarrier, answer: bytes) -> None:
+    def test_something_else_that_answers(self, carrier: WebSocketTransport, answer: bytes) -> None:
         with (
             Scripted([Peer.read, answer, FINISH]) as server,
             pytest.raises(ConnectError, match="check the URL"),
         ):
             carrier.post(Ask(server), budget())
 
-    def test_a_server_that_hangs_up(self, carrier: WebSocketCarrier) -> None:
+    def test_a_server_that_hangs_up(self, carrier: WebSocketTransport) -> None:
         with Scripted([Peer.read]) as server, pytest.raises(ConnectError, match="hung up"):
             carrier.post(Ask(server), budget())
 
     def test_ws_through_a_proxy_is_refused_clearly(
-        self, carrier: WebSocketCarrier, monkeypatch: pytest.MonkeyPatch
+        self, carrier: WebSocketTransport, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
         with pytest.raises(ConfigError, match="NO_PROXY"):
@@ -636,7 +640,7 @@ class TestHandshake:
 
 
 class TestTrouble:
-    def test_a_cut_carries_what_came(self, carrier: WebSocketCarrier) -> None:
+    def test_a_cut_carries_what_came(self, carrier: WebSocketTransport) -> None:
         with (
             Scripted([greet, asked, audio(b"ab"), audio(b"cd")]) as server,
             pytest.raises(CutError) as caught,
@@ -645,7 +649,7 @@ class TestTrouble:
         assert caught.value.partial == b"abcd"
 
     def test_audio_that_came_before_a_failure_is_heard_first(
-        self, carrier: WebSocketCarrier
+        self, carrier: WebSocketTransport
     ) -> None:
         with Scripted([greet, asked, audio(b"ab") + text("fail"), HOLD]) as server:
             talk = carrier.open(Ask(server), budget())
@@ -658,7 +662,7 @@ class TestTrouble:
         ("code", "expected"), [(1007, BadRequestError), (1000, CutError), (1011, CutError)]
     )
     def test_a_goodbye_before_the_end(
-        self, carrier: WebSocketCarrier, code: int, expected: type[CosyError]
+        self, carrier: WebSocketTransport, code: int, expected: type[CosyError]
     ) -> None:
         with (
             Scripted([greet, asked, audio(b"ab"), goodbye(code, "bye"), HOLD]) as server,
@@ -666,7 +670,7 @@ class TestTrouble:
         ):
             carrier.post(Ask(server), budget())
 
-    def test_more_audio_than_is_believable(self, carrier: WebSocketCarrier) -> None:
+    def test_more_audio_than_is_believable(self, carrier: WebSocketTransport) -> None:
         with (
             Scripted([greet, asked, audio(b"ab"), audio(b"cd"), HOLD]) as server,
             pytest.raises(BadAudioError) as caught,
@@ -675,7 +679,7 @@ class TestTrouble:
         assert caught.value.reason == "too_large"
 
     def test_a_frame_that_announces_too_much_is_not_gathered(
-        self, carrier: WebSocketCarrier
+        self, carrier: WebSocketTransport
     ) -> None:
         huge = bytes([BINARY | 0x80, 127]) + struct.pack(">Q", 1 << 40)
         with Scripted([greet, asked, huge, HOLD]) as server, pytest.raises(BadAudioError) as caught:
@@ -685,20 +689,22 @@ class TestTrouble:
     @pytest.mark.parametrize(
         "rubbish", [b"HTTP/1.1 200 OK\r\n\r\n", b"\x83\x00", bytes([TEXT | 0x80, 0x81, 0, 0, 0, 0])]
     )
-    def test_what_is_no_websocket_frame(self, carrier: WebSocketCarrier, rubbish: bytes) -> None:
+    def test_what_is_no_websocket_frame(self, carrier: WebSocketTransport, rubbish: bytes) -> None:
         with Scripted([greet, asked, rubbish, HOLD]) as server:
             with pytest.raises(TransportError):
                 carrier.post(Ask(server), budget())
             assert carrier.connections() == (0, 0)
 
-    def test_text_that_is_no_utf8(self, carrier: WebSocketCarrier) -> None:
+    def test_text_that_is_no_utf8(self, carrier: WebSocketTransport) -> None:
         with (
             Scripted([greet, asked, frame(TEXT, b"\xff\xfe"), HOLD]) as server,
             pytest.raises(TransportError, match="UTF-8"),
         ):
             carrier.post(Ask(server), budget())
 
-    def test_a_conversation_whose_room_never_comes_is_left(self, carrier: WebSocketCarrier) -> None:
+    def test_a_conversation_whose_room_never_comes_is_left(
+        self, carrier: WebSocketTransport
+    ) -> None:
         def refuse(_size: int) -> None:
             raise ClosedError("no room")
 
@@ -713,7 +719,7 @@ class TestTheEnd:
         ids=["in a task", "in the handshake"],
     )
     def test_cut_wakes_who_waits(
-        self, carrier: WebSocketCarrier, steps: tuple[Step, ...], heard: int
+        self, carrier: WebSocketTransport, steps: tuple[Step, ...], heard: int
     ) -> None:
         with Scripted(steps) as server:
             errors: list[BaseException] = []
@@ -734,7 +740,7 @@ class TestTheEnd:
             with pytest.raises(ClosedError):
                 carrier.post(Ask(server), budget())
 
-    def test_close_says_goodbye_to_idle_sockets(self, carrier: WebSocketCarrier) -> None:
+    def test_close_says_goodbye_to_idle_sockets(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, *TASK, hear, HOLD]) as server:
             carrier.post(Ask(server), budget())
             carrier.close()
@@ -742,7 +748,7 @@ class TestTheEnd:
             assert eventually(lambda: server.requests[0][-1][0] == CLOSE)
 
     def test_a_forked_child_says_nothing_on_its_parents_sockets(
-        self, carrier: WebSocketCarrier
+        self, carrier: WebSocketTransport
     ) -> None:
         with Scripted([greet, *TASK, *TASK, HOLD]) as server:
             carrier.post(Ask(server), budget())
@@ -771,7 +777,7 @@ class Told(Ask):
 
 
 class TestDuplex:
-    def test_words_go_out_while_audio_comes_in(self, carrier: WebSocketCarrier) -> None:
+    def test_words_go_out_while_audio_comes_in(self, carrier: WebSocketTransport) -> None:
         steps = [greet, asked, text("begun"), audio(b"ab"), hear, audio(b"cd"), text("end"), HOLD]
         with Scripted(steps) as server:
             ask = Told(server)
@@ -786,7 +792,7 @@ class TestDuplex:
         assert server.requests[0][-1] == bytes([TEXT]) + b"a further text"
 
     def test_while_the_caller_is_silent_only_the_deadline_counts(
-        self, carrier: WebSocketCarrier
+        self, carrier: WebSocketTransport
     ) -> None:
         with Scripted([greet, asked, text("begun"), HOLD]) as server:
             talk = carrier.open(Told(server), budget(seconds=0.5, first=0.05))
@@ -796,7 +802,7 @@ class TestDuplex:
             assert time.monotonic() - started > 0.3
             talk.close()
 
-    def test_once_all_is_said_the_time_outs_count_again(self, carrier: WebSocketCarrier) -> None:
+    def test_once_all_is_said_the_time_outs_count_again(self, carrier: WebSocketTransport) -> None:
         with Scripted([greet, asked, text("begun"), HOLD]) as server:
             ask = Told(server)
             ask.told = ["last"]
@@ -807,7 +813,7 @@ class TestDuplex:
 
 
 def test_ways_with_headers_of_their_own_are_not_remembered_for_ever(
-    carrier: WebSocketCarrier,
+    carrier: WebSocketTransport,
 ) -> None:
     for number in range(1_000):
         carrier._line(Ask("ws://127.0.0.1:9/", key=f"key-{number}"))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from cosy_sync.config import EjectionConfig
-from cosy_sync.policies import Ejector, Health, Tempo, pick
+from cosy_sync.policies import Ejector, Health, LatencyEwma, pick
 
 # Choice
 
@@ -66,7 +66,7 @@ def test_the_choice_falls_only_on_those_that_may_be_sent_to(places, avoided, sou
     )
 )
 def test_a_pace_lies_between_the_slowest_and_the_fastest_call(calls):
-    pace, now = Tempo(), 0.0
+    pace, now = LatencyEwma(), 0.0
     for seconds, chars, gap in calls:
         now += gap
         pace.add(seconds, chars, now)

@@ -7,11 +7,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import cosy_sync
 from cosy_sync import BatchConfig, CosyClient
-from cosy_sync.engine.backlog import Backlog
-from cosy_sync.engine.batcher import pack
-from cosy_sync.engine.budget import Permits
+from cosy_sync.engine.packing import pack
+from cosy_sync.engine.reorder import ReorderBuffer
 from cosy_sync.models import Utterance
 from cosy_sync.testing import FakeClock, FakeService
+from cosy_sync.threads.permits import Permits
 
 lengths = st.lists(st.integers(1, 300), max_size=200)
 packings = st.builds(
@@ -127,7 +127,7 @@ TestPermits.settings = settings(max_examples=50, deadline=None)
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 60))
 def test_a_backlog_never_shuts_out_the_reply_that_is_next(sizes: list[int], limit: int) -> None:
-    backlog = Backlog(limit)
+    backlog = ReorderBuffer(limit)
     for index, size in enumerate(sizes):
         backlog.expect(2)  # another one, behind it, is under way and waits for no room yet
         backlog.enter(index, size, 60.0)  # would take 2 s, each, if it were shut out

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from cosy_sync import ClientConfig, Endpoint, OverloadConfig
-from cosy_sync.engine.budget import Permits
-from cosy_sync.engine.governor import Governor
-from cosy_sync.engine.turns import Turns
+from cosy_sync.endpoints.limiter import EndpointLimiter
+from cosy_sync.endpoints.overload import OverloadControl
 from cosy_sync.errors import ConnectError, CosyError, OverloadError, ReplyTimeout, server_error
 from cosy_sync.events import Event
-from cosy_sync.policies import Concurrency, Pace, RateLimiter, RetryBudget, Throttle
+from cosy_sync.policies import AdaptiveRate, Concurrency, RateLimiter, RetryBudget, Throttle
 from cosy_sync.testing import FakeClock
+from cosy_sync.threads.permits import Permits
 
 STEPS = st.one_of(st.just(0.0), st.floats(0.0, 2.0), st.sampled_from([1.0, 3.0, 10.0, 100.0]))
 ENDS = [
@@ -136,7 +136,7 @@ def test_concurrency_stays_between_1_and_its_ceiling(ceiling, decrease, events) 
     steps=st.lists(st.tuples(st.booleans(), st.floats(0.0, 5.0)), max_size=60),
 )
 def test_a_pace_stays_between_a_hundredth_and_the_whole_of_its_rate(rate, decrease, steps) -> None:
-    pace, now = Pace(rate, decrease, 5.0), 1_000.0
+    pace, now = AdaptiveRate(rate, decrease, 5.0), 1_000.0
     for refused, step in steps:
         now += step
         before = pace.rate(now)
@@ -157,9 +157,9 @@ class GovernedPermits(RuleBasedStateMachine):
         super().__init__()
         self.now = 1_000.0
         self.slots = Permits(20)
-        self.limiter = Turns(RateLimiter(100.0), FakeClock())
+        self.limiter = EndpointLimiter(RateLimiter(100.0), FakeClock())
         endpoint = Endpoint("http://tts.test/batch", max_connections=20)
-        self.governor = Governor(endpoint, ClientConfig(), self.slots, self.limiter, self)
+        self.overload = OverloadControl(endpoint, ClientConfig(), self.slots, self.limiter, self)
         self.started: list[float] = []
 
     def on_event(self, event: Event) -> None:
@@ -172,7 +172,7 @@ class GovernedPermits(RuleBasedStateMachine):
     @rule(urgent=st.booleans(), seconds=st.sampled_from([0.0, 0.0, 0.0001]))
     def start(self, urgent: bool, seconds: float) -> None:
         try:
-            self.governor.admit(urgent, self.now)
+            self.overload.admit(urgent, self.now)
         except OverloadError as error:
             assert error.retry_after > 0.0
             return
@@ -189,7 +189,7 @@ class GovernedPermits(RuleBasedStateMachine):
     def end(self, data: st.DataObject, error: CosyError | None) -> None:
         started = self.started.pop(data.draw(st.integers(0, len(self.started) - 1)))
         self.slots.release()
-        self.governor.record(error, started, self.now)
+        self.overload.record(error, started, self.now)
 
     @invariant()
     def used_is_what_is_in_flight_and_never_above_the_ceiling(self) -> None:
@@ -198,7 +198,7 @@ class GovernedPermits(RuleBasedStateMachine):
 
     @invariant()
     def the_slots_follow_the_governor(self) -> None:
-        rate, in_flight = self.governor.limits(self.now)
+        rate, in_flight = self.overload.limits(self.now)
         assert self.slots.limit == in_flight
         assert 1.0 <= rate <= 100.0 or math.isclose(rate, 1.0)
 

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from lanes import Lane, audio_of, eventually
 
 from cosy_sync import errors
-from cosy_sync.engine.line import Line
-from cosy_sync.engine.singleflight import Flight, Ticket
+from cosy_sync.engine.shared_batch import PendingTexts
+from cosy_sync.engine.waiters import PendingText, Waiter
 from cosy_sync.models import Outcome, Utterance
 from cosy_sync.policies import Deadline
 
@@ -27,7 +27,7 @@ def test_every_text_ends_once_and_batches_keep_their_bounds(
     lane = Lane(max_texts=max_texts, max_chars=max_chars, single_flight=single_flight, linger=0.0)
     lane.service.errors["x" * 5] = errors.TextError("no")
     lane.service.open.clear()
-    flights, waiters, futures, asked = [], [], [], []
+    pending_texts, waiters, futures, asked = [], [], [], []
     for step, number in plan:
         text = "x" * (number + 1)
         if step == "ask":
@@ -42,16 +42,16 @@ def test_every_text_ends_once_and_batches_keep_their_bounds(
             future = futures[number % len(futures)][1]
             if future.cancel():
                 lane_leaves(lane, future)
-        elif step == "fly" and (flight := lane.coalescer.take_off(Utterance(0, text))):
-            flights.append(flight)
-        elif step == "land" and flights:
-            land(lane, flights.pop(), number)
+        elif step == "fly" and (pending := lane.coalescer.try_send_alone(Utterance(0, text))):
+            pending_texts.append(pending)
+        elif step == "land" and pending_texts:
+            complete(lane, pending_texts.pop(), number)
         elif step == "go":
             lane.service.open.set()
             lane.service.open.clear()
     lane.service.open.set()
-    while flights:
-        land(lane, flights.pop(), 0)
+    while pending_texts:
+        complete(lane, pending_texts.pop(), 0)
     eventually(lambda: sum(map(len, lane.outcomes.values())) == len(asked))
     for text, future in futures:
         if not future.cancelled():
@@ -66,22 +66,22 @@ def test_every_text_ends_once_and_batches_keep_their_bounds(
         assert 0 < len(batch) <= max_texts
         assert sum(map(len, batch)) <= max_chars or len(batch) == 1
         assert not single_flight or len(set(batch)) == len(batch)
-    assert not lane.coalescer._flights and not lane.coalescer._line
+    assert not lane.coalescer._pending_texts and not lane.coalescer._line
     assert lane.coalescer._flying == 0 and not lane.coalescer._attended
 
 
 def lane_leaves(lane: Lane, future: object) -> None:
     """Do what `submit` does when its future is cancelled."""
-    for flight in list(lane.coalescer._flights.values()):
-        for ticket in list(flight.tickets):
-            if getattr(ticket, "future", None) is future:
-                lane.coalescer.leave(ticket)
+    for pending in list(lane.coalescer._pending_texts.values()):
+        for waiter in list(pending.waiters):
+            if getattr(waiter, "future", None) is future:
+                lane.coalescer.leave(waiter)
 
 
-def land(lane: Lane, flight: Flight, number: int) -> None:
-    text = flight.utterance.text
+def complete(lane: Lane, pending: PendingText, number: int) -> None:
+    text = pending.utterance.text
     outcome = Outcome(0, text, audio_of(text)) if number % 2 == 0 and text != "x" * 5 else None
-    lane.coalescer.touch_down(flight, lane.deadline(0.0), outcome)
+    lane.coalescer.finish_alone(pending, lane.deadline(0.0), outcome)
 
 
 @given(
@@ -93,17 +93,17 @@ def land(lane: Lane, flight: Flight, number: int) -> None:
 def test_a_line_hands_out_what_is_wanted_in_order_and_within_its_bounds(
     sizes: list[tuple[int, bool]], max_texts: int, max_chars: int, tops_up: bool
 ) -> None:
-    line = Line(max_texts, max_chars)
+    line = PendingTexts(max_texts, max_chars)
     wanted = []
     for size, stays in sizes:
-        flight = Flight(Utterance(0, "x" * size), object(), [Ticket(Deadline(0.0, 1.0))])
-        line.append(flight)
+        pending = PendingText(Utterance(0, "x" * size), object(), [Waiter(Deadline(0.0, 1.0))])
+        line.append(pending)
         if stays:
-            wanted.append(flight)
+            wanted.append(pending)
         else:
-            flight.tickets.clear()
-    got: list[Flight] = []
-    others: list[Flight] = []
+            pending.waiters.clear()
+    got: list[PendingText] = []
+    others: list[PendingText] = []
     while line:
         taken = line.take(others)
         batch = others + taken

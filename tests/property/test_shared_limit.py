@@ -24,12 +24,12 @@ from hypothesis.stateful import (
 )
 
 from cosy_sync.config import SharingConfig
-from cosy_sync.engine.job import Stop
-from cosy_sync.engine.turns import Turns, Waiter
+from cosy_sync.endpoints.limiter import EndpointLimiter, SlotWaiter
 from cosy_sync.policies import RateLimiter
 from cosy_sync.shared import RedisBook, SharedLimiter
 from cosy_sync.shared.redis_book import _SCRIPT
 from cosy_sync.testing import FakeClock
+from cosy_sync.threads.stop import Stop
 
 # Seconds by which a thread wakes too late.
 LATE = st.one_of(st.just(0.0), st.floats(0.0, 0.015), st.floats(0.0, 0.4))
@@ -46,18 +46,18 @@ class Bell:
 class Caller(threading.Event):
     """A batch that wants a turn: an event that plans anew when it is set."""
 
-    def __init__(self, sharing: Sharing, turns: Turns, late: float) -> None:
+    def __init__(self, sharing: Sharing, limiter: EndpointLimiter, late: float) -> None:
         super().__init__()
-        self.sharing, self.turns, self.late = sharing, turns, late
-        self.waiter = Waiter("", False, math.inf, Stop(), self)
+        self.sharing, self.limiter, self.late = sharing, limiter, late
+        self.waiter = SlotWaiter("", False, math.inf, Stop(), self)
         self.planned = math.inf
 
     def begin(self) -> None:
         now = self.sharing.now
-        if self.turns.go(now, False):
+        if self.limiter.go(now, False):
             self.sharing.leaves(now)
             return
-        self.turns.join(self.waiter, now)
+        self.limiter.join(self.waiter, now)
         self.plan()
 
     def set(self) -> None:
@@ -73,7 +73,7 @@ class Caller(threading.Event):
         if planned != self.planned or not self.waiter.standing:
             return
         self.waiter.away = True
-        if self.turns.take(self.waiter, now) > 0.0:
+        if self.limiter.take(self.waiter, now) > 0.0:
             self.plan()
         else:
             self.sharing.leaves(now)
@@ -100,7 +100,7 @@ class Sharing(RuleBasedStateMachine):
         self.limiters = [
             SharedLimiter(rate, book, RateLimiter, self.clock, self.told, 3) for book in self.books
         ]
-        self.lines = [Turns(limiter, self.clock) for limiter in self.limiters]
+        self.lines = [EndpointLimiter(limiter, self.clock) for limiter in self.limiters]
         self.due = [math.inf] * 3
         for number, limiter in enumerate(self.limiters):
             limiter._keeper = Bell(functools.partial(self.ring, number))

@@ -16,9 +16,9 @@ from streams import RATE, URL, PlayNet, install, play_net, tone
 from test_transport_bytes import LIMIT, REQUEST, ROUTE, replies
 
 from cosy_sync import BreakerConfig, CosyClient, CutError, OverloadConfig
-from cosy_sync.net.budget import Budget
 from cosy_sync.net.connection import Connection
 from cosy_sync.net.exchange import Exchange
+from cosy_sync.net.exchange_limits import Budget
 from cosy_sync.testing import FakeClock
 
 TEXT = "今天天气很好"

@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cosy_sync.errors import BadAudioError, CosyError, CutError, TransportError
-from cosy_sync.net.budget import Budget, StaleConnection
 from cosy_sync.net.connection import Connection
 from cosy_sync.net.exchange import RawReply, exchange
+from cosy_sync.net.exchange_limits import Budget, StaleConnection
 from cosy_sync.net.route import Route
 
 ROUTE = Route("127.0.0.1", 80, False, None)

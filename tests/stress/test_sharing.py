@@ -127,14 +127,14 @@ def test_ctrl_c_before_a_batch_stands_ready_gives_its_tenants_place_back(
     held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Interrupted(set):  # type: ignore[type-arg]
-        def add(self, job: object) -> None:
+        def add(self, batch: object) -> None:
             raise KeyboardInterrupt
 
     handle, _, _ = held
     with over(handle) as client:
         tenant = client.with_options(tenant="a", max_in_flight=1)
         call = client._core.engine().run_many((Utterance(0, "一句话"),), tenant._bulk)
-        call._jobs = Interrupted()
+        call._batches = Interrupted()
         with pytest.raises(KeyboardInterrupt):
             next(call.outcomes())
         assert len(tenant.synth_many(["另外一句话"], within=10.0)) == 1

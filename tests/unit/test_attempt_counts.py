@@ -7,8 +7,8 @@ import pytest
 
 import cosy_sync
 from cosy_sync import BreakerConfig, ConnectError, CosyClient, CosyError, DeadlineError, RetryConfig
-from cosy_sync.engine.line import Packing, SharedJob, late
-from cosy_sync.engine.singleflight import Flight, Waiter
+from cosy_sync.engine.shared_batch import QueueOptions, SharedBatch, late
+from cosy_sync.engine.waiters import BlockingWaiter, PendingText
 from cosy_sync.models import Utterance
 from cosy_sync.policies import Deadline
 from cosy_sync.testing import FakeClock, FakeService
@@ -92,31 +92,31 @@ def test_errors_that_ended_an_attempt_count_it() -> None:
 class Boarding:
     """A coalescer that lets every batch leave as it is."""
 
-    def depart(self, job: SharedJob) -> bool:
-        job.departed = True
+    def seal(self, batch: SharedBatch) -> bool:
+        batch.sealed = True
         return True
 
-    def land(self, job: SharedJob, news: object) -> None:
+    def complete(self, batch: SharedBatch, news: object) -> None:
         raise AssertionError("nothing is finished here")
 
 
 def test_a_caller_that_leaves_a_shared_batch_counts_the_attempt_in_flight_only() -> None:
     text = Utterance(0, "早上好")
-    ticket = Waiter(Deadline(0.0, 5.0))
-    packing = Packing(
+    waiter = BlockingWaiter(Deadline(0.0, 5.0))
+    packing = QueueOptions(
         max_texts=2, max_chars=99, linger=0, single_flight=True, interactive=True, tenant=""
     )
-    job = SharedJob(Boarding(), [Flight(text, "key", [ticket])], packing)
+    batch = SharedBatch(Boarding(), [PendingText(text, "key", [waiter])], packing)
 
     def counted() -> int:
-        error = late(ticket, None).error
+        error = late(waiter, None).error
         assert error is not None
         return error.attempt_count
 
     assert counted() == 0  # not sent yet
-    job.depart()
+    batch.seal()
     assert counted() == 1
-    job.note(text, ConnectError("cannot connect"))
+    batch.note(text, ConnectError("cannot connect"))
     assert counted() == 1  # it waits for its repetition
-    job.depart()
+    batch.seal()
     assert counted() == 2

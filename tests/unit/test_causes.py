@@ -16,7 +16,7 @@ from cosy_sync import (
     RetryConfig,
     UnavailableError,
 )
-from cosy_sync.engine.singleflight import Ticket, share
+from cosy_sync.engine.waiters import Waiter, share
 from cosy_sync.models import Outcome
 from cosy_sync.policies import Deadline
 from cosy_sync.testing import FakeClock, FakeService
@@ -108,6 +108,6 @@ def test_a_refusal_of_our_own_names_how_the_attempt_before_it_failed() -> None:
 def test_whoever_shared_a_text_is_told_the_cause_with_a_deadline_of_his_own() -> None:
     refused = ConnectError("cannot connect")
     late = Deadline(0.0, 5.0).error("waiting for its turn").with_details(attempts=(refused,))
-    own = share(Outcome(0, "好", None, late), Ticket(Deadline(0.0, 2.0))).error
+    own = share(Outcome(0, "好", None, late), Waiter(Deadline(0.0, 2.0))).error
     assert isinstance(own, DeadlineError) and own.deadline == 2.0
     assert own.__cause__ is refused and "before that: cannot connect" in own.message

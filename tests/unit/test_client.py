@@ -25,7 +25,7 @@ from cosy_sync import (
     VerifyConfig,
     Voice,
 )
-from cosy_sync.engine import dispatcher
+from cosy_sync.engine import bulk as dispatcher
 from cosy_sync.models import detach
 from cosy_sync.testing import FakeService
 from cosy_sync.wires import BatchWire, Capabilities
@@ -685,7 +685,7 @@ def test_no_rate_is_no_limit(service, rate) -> None:
         texts = sentences(300)
         assert len(client.with_options(batch_size=1).synth_many(texts)) == 300
         assert client.stats().limits[URL][0] == math.inf
-        assert client._core.engine().cluster._common is None
+        assert client._core.engine().endpoints._common is None
 
 
 def test_without_a_rate_limit_429s_lower_the_requests_in_flight(service) -> None:

@@ -31,7 +31,7 @@ def test_no_request_leaves_for_an_endpoint_that_was_said_to_be_empty(
 
     http_client = httpx.Client(transport=httpx.MockTransport(answer))
     with CosyClient([A, B], http_client=http_client) as client:
-        stations = client._core.engine().cluster.stations
+        stations = client._core.engine().endpoints.endpoints
         monkeypatch.setattr(Breaker, "admit", drain_it_now)
         if way in ("synth", "submit"):
             spoken = getattr(client, way)("你好")

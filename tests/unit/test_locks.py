@@ -167,7 +167,7 @@ def test_texts_of_many_callers_are_packed_without_asking_others_under_the_lock(
     users = Users()
     with users.client(batch_size=8) as client:
         client.synth("你好")
-        sizes = client._core.engine().cluster.stations[0].sizes
+        sizes = client._core.engine().endpoints.endpoints[0].sizes
         sizes.learn(failed=8, passed=4, now=0.0)
         assert sizes.limit is not None
         work_in_every_way(client, users)
@@ -234,7 +234,7 @@ def test_a_carrier_is_made_without_a_lock_and_the_second_of_two_is_closed(
         made.append(Carrier())
         return made[-1]
 
-    monkeypatch.setattr(sender, "create_carrier", create)
+    monkeypatch.setattr(sender, "create_transport", create)
     mover = Sender(ClientConfig())
     got: list[Any] = []
     crowd(lambda _: got.append(mover._carrier("grpc")), 2)
@@ -256,7 +256,7 @@ def test_a_carrier_that_is_made_while_the_client_closes_is_closed(
         mover.cut()
         return carrier
 
-    monkeypatch.setattr(sender, "create_carrier", create)
+    monkeypatch.setattr(sender, "create_transport", create)
     with pytest.raises(CosyError, match="closed"):
         mover._carrier("grpc")
     assert carrier.closed

@@ -461,11 +461,11 @@ def test_a_call_that_one_endpoint_is_spared_goes_to_another(
     urls = [Endpoint(f"http://{host}.test/batch", rate=10_000) for host in ("one", "two")]
     http_client = httpx.Client(transport=service)
     with CosyClient(urls, http_client=http_client, clock=clock, serial=True) as client:
-        one, two = client._core.engine().cluster.stations
-        monkeypatch.setattr(one.governor, "admit", refuse)
+        one, two = client._core.engine().endpoints.endpoints
+        monkeypatch.setattr(one.overload, "admit", refuse)
         for _ in range(20):
             assert client.synth("早上好").timing.endpoint == two.label  # type: ignore[union-attr]
         assert clock.waits == []
-        monkeypatch.setattr(two.governor, "admit", refuse)
+        monkeypatch.setattr(two.overload, "admit", refuse)
         with pytest.raises(cosy_sync.OverloadError):
             client.synth("早上好")

@@ -11,7 +11,7 @@ import pytest
 
 from cosy_sync import CosyClient, DeadlineError, Endpoint, RateLimitedError, RetryConfig
 from cosy_sync.errors import CutError
-from cosy_sync.net.budget import StaleConnection
+from cosy_sync.net.exchange_limits import StaleConnection
 from cosy_sync.testing import FakeClock, FakeService
 
 URL = "http://tts.test/batch"

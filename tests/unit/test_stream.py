@@ -795,7 +795,7 @@ def test_the_end_of_the_client_wakes_who_waits_for_a_connection(make, net) -> No
             errors.append(error)
 
     thread = in_thread(second)
-    slots = client._core.engine().cluster.stations[0].slots
+    slots = client._core.engine().endpoints.endpoints[0].slots
     eventually(lambda: bool(slots._urgent))
     client.close(0)
     thread.join()

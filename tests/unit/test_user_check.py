@@ -102,8 +102,12 @@ def test_audio_that_a_check_refuses_is_repeated_and_counts_against_its_endpoint(
 
     retry = RetryConfig(base=0.001, max_wait=0.01)
     with over(URL, OTHER, check=check, retry=retry, batch_size=1) as client:
-        assert len(client.synth_many([f"这是第{n}句话" for n in range(200)])) == 200
-        assert 0 < len(refused) < 60 and client.stats().ejections == 1
+        for first in range(0, 10_000, 200):
+            texts = [f"这是第{n}句话" for n in range(first, first + 200)]
+            assert len(client.synth_many(texts)) == 200
+            if client.stats().ejections:
+                break
+        assert refused and client.stats().ejections == 1
 
 
 INNER: dict[str, Callable[[CosyClient, str], object]] = {

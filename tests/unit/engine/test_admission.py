@@ -8,14 +8,15 @@ import threading
 import pytest
 
 from cosy_sync import ClientConfig, Endpoint
+from cosy_sync.endpoints.endpoint import EndpointState
 from cosy_sync.engine.admission import Entry
-from cosy_sync.engine.job import ENDLESS, Job, Stop
-from cosy_sync.engine.station import Station
+from cosy_sync.engine.batch import ANY_TIME, Batch
 from cosy_sync.errors import ClosedError, DeadlineError
 from cosy_sync.events import Event
 from cosy_sync.models import Utterance
 from cosy_sync.policies import Deadline
 from cosy_sync.testing import FakeClock
+from cosy_sync.threads.stop import Stop
 
 
 class Rig:
@@ -25,15 +26,15 @@ class Rig:
         self.clock = FakeClock()
         self.silent_since = math.inf
         endpoint = Endpoint("http://tts.test/batch", rate=rate)
-        self.station = Station(endpoint, ClientConfig(), self, self.clock)
+        self.endpoint = EndpointState(endpoint, ClientConfig(), self, self.clock)
         self.entry = Entry(None, self.clock, lambda: self.silent_since)
 
     def on_event(self, event: Event) -> None:
         pass
 
-    def job(self, stop: threading.Event | None = None) -> Job:
+    def batch(self, stop: threading.Event | None = None) -> Batch:
         now = self.clock.now()
-        return Job(
+        return Batch(
             [Utterance(0, "好")],
             Deadline(now, 60.0),
             interactive=True,
@@ -44,7 +45,7 @@ class Rig:
 
 def test_each_that_leaves_took_a_turn_even_where_one_seems_free() -> None:
     rig = Rig()
-    limiter = rig.station.limiter
+    limiter = rig.endpoint.limiter
     refused = iter([False, False])
     taken: list[float] = []
     real = limiter.go
@@ -57,59 +58,59 @@ def test_each_that_leaves_took_a_turn_even_where_one_seems_free() -> None:
         return gone
 
     limiter.go = go  # type: ignore[method-assign, union-attr]
-    left = rig.entry.wait(rig.job(), rig.station)
+    left = rig.entry.wait(rig.batch(), rig.endpoint)
     assert taken == [left]
 
 
 @pytest.mark.parametrize("rate", [100.0, 20.0])
 def test_who_is_cancelled_while_waiting_for_a_turn_keeps_no_place(rate: float) -> None:
     rig = Rig(rate)
-    while rig.station.limiter.go(rig.clock.now(), True):
+    while rig.endpoint.limiter.go(rig.clock.now(), True):
         pass
     stop = Stop()
     stop.set()
     with pytest.raises(ClosedError):
-        rig.entry.wait(rig.job(stop), rig.station)
-    assert rig.station.slots.used == 0
+        rig.entry.wait(rig.batch(stop), rig.endpoint)
+    assert rig.endpoint.slots.used == 0
 
 
 class TestSilentService:
     """Bulk texts that wait for a place while their service answers nothing."""
 
-    def job(self, rig: Rig) -> Job:
+    def batch(self, rig: Rig) -> Batch:
         now = rig.clock.now()
-        job = Job(
+        batch = Batch(
             [Utterance(0, "好")], Deadline(now, 60.0), interactive=False, tenant="", stop=Stop()
         )
-        job.queue_deadline = ENDLESS
-        job.take_up(job.deadline, now, now, rig.silent_since)
-        return job
+        batch.queue_deadline = ANY_TIME
+        batch.take_up(batch.deadline, now, now, rig.silent_since)
+        return batch
 
     def test_who_has_waited_for_a_whole_deadline_is_told_of_its_silence(self) -> None:
         rig = Rig()
         rig.silent_since = rig.clock.now()
-        rig.station.silence.ask("another", rig.clock.now())
-        job = self.job(rig)
+        rig.endpoint.silence.ask("another", rig.clock.now())
+        batch = self.batch(rig)
         rig.clock.advance(60.0)
         with pytest.raises(DeadlineError, match=r"has answered nothing for 60\.0 s") as caught:
-            rig.entry.wait(job, rig.station)
-        assert caught.value.endpoint == rig.station.label
+            rig.entry.wait(batch, rig.endpoint)
+        assert caught.value.endpoint == rig.endpoint.label
         assert caught.value.phase == "waiting for its turn"
-        assert rig.station.slots.used == 0
+        assert rig.endpoint.slots.used == 0
 
     def test_who_gets_a_place_late_has_the_rest_of_the_time(self) -> None:
         rig = Rig()
         began = rig.silent_since = rig.clock.now()
-        job = self.job(rig)
+        batch = self.batch(rig)
         rig.clock.advance(50.0)
-        rig.entry.wait(job, rig.station)
-        assert job.deadline.at == began + 60.0
+        rig.entry.wait(batch, rig.endpoint)
+        assert batch.deadline.at == began + 60.0
 
     def test_an_answer_gives_it_all_of_its_time(self) -> None:
         rig = Rig()
         rig.silent_since = rig.clock.now()
-        job = self.job(rig)
+        batch = self.batch(rig)
         rig.clock.advance(100.0)
         rig.silent_since = math.inf
-        rig.entry.wait(job, rig.station)
-        assert rig.station.slots.used == 1
+        rig.entry.wait(batch, rig.endpoint)
+        assert rig.endpoint.slots.used == 1

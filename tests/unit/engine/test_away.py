@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 import pytest
 from virtual import World
 
-import cosy_sync.engine.budget as budget_module
-import cosy_sync.engine.turns as turns_module
+import cosy_sync.endpoints.limiter as turns_module
+import cosy_sync.threads.permits as budget_module
 from cosy_sync import ClientConfig, Endpoint, OverloadConfig, RetryConfig
 from cosy_sync import VerifyConfig as Verify
 from cosy_sync.audio import Verifier
-from cosy_sync.engine.attempt import Attempter
-from cosy_sync.engine.budget import Permits
-from cosy_sync.engine.caller import Caller
-from cosy_sync.engine.job import ENDLESS, Job, Stop
-from cosy_sync.engine.sizes import ReplyBounds
-from cosy_sync.engine.station import Station
+from cosy_sync.endpoints.endpoint import EndpointState
+from cosy_sync.engine.attempt import AttemptRunner
+from cosy_sync.engine.batch import ANY_TIME, Batch
+from cosy_sync.engine.reply_bounds import ReplyBounds
+from cosy_sync.engine.retrying import BatchRunner
 from cosy_sync.errors import (
     ConnectError,
     CosyError,
@@ -34,6 +33,8 @@ from cosy_sync.events import BreakerChanged, Event
 from cosy_sync.messages import Payload, Reply, Request
 from cosy_sync.models import Utterance, wav_header
 from cosy_sync.policies import Deadline, RetryBudget, RetryPolicy
+from cosy_sync.threads.permits import Permits
+from cosy_sync.threads.stop import Stop
 from cosy_sync.wires.base import Capabilities, HttpWire
 
 START = 1_000.0
@@ -69,12 +70,12 @@ class Play:
     states: list[str] = field(default_factory=list)
     errors: dict[str, list[CosyError | None]] = field(default_factory=dict)
     ended: float = 0.0
-    station: Station = field(init=False)
+    endpoint: EndpointState = field(init=False)
 
     def __post_init__(self) -> None:
         config = ClientConfig(overload=OverloadConfig())
         endpoint = Endpoint("http://tts.test/batch")
-        self.station = Station(endpoint, config, self, self.world)
+        self.endpoint = EndpointState(endpoint, config, self, self.world)
 
     @property
     def age(self) -> float:
@@ -99,23 +100,23 @@ class Play:
             raise error.with_details()
         return Reply(200, {}, b"")
 
-    def choose(self, *_: object) -> Station:
-        self.station.join(self.world.now())
-        return self.station
+    def choose(self, *_: object, patient: bool) -> EndpointState:
+        self.endpoint.join(self.world.now())
+        return self.endpoint
 
     def elsewhere(self, *_: object) -> bool:
         return False
 
     def silent_since(self) -> float:
-        return self.station.silence.since
+        return self.endpoint.silence.since
 
     def went_silent(self, deadline: Deadline, now: float) -> CosyError:
-        return self.station.went_silent(deadline, now)
+        return self.endpoint.went_silent(deadline, now)
 
-    def caller(self, kind: int = 0) -> Caller:
+    def caller(self, kind: int = 0) -> BatchRunner:
         config = ClientConfig(verify=Verify(enabled=False))
-        attempter = Attempter(
-            wires={self.station.endpoint.url: Telling()},
+        attempter = AttemptRunner(
+            wires={self.endpoint.endpoint.url: Telling()},
             sender=self,  # type: ignore[arg-type]
             memory=Permits(1 << 30),
             connections=None,
@@ -129,11 +130,11 @@ class Play:
             kind=kind,
         )
         retry, budget = RetryPolicy(RetryConfig()), RetryBudget(OverloadConfig())
-        return Caller(attempter, self, retry, self, self.world, budget)  # type: ignore[arg-type]
+        return BatchRunner(attempter, self, retry, self, self.world, budget)  # type: ignore[arg-type]
 
     # The callers.
 
-    def job(self, name: str, texts: Sequence[str], workers: int, kind: int = 0) -> None:
+    def batch(self, name: str, texts: Sequence[str], workers: int, kind: int = 0) -> None:
         """Speak texts one by one on so many workers, as bulk work of 60 s each."""
         waiting, caller = list(texts), self.caller(kind)
 
@@ -150,10 +151,10 @@ class Play:
 
         def work() -> None:
             while waiting:
-                job = self.make(waiting.pop(0), 60.0, interactive=False)
-                job.queue_deadline, now = ENDLESS, self.world.now()
-                job.take_up(Deadline(now, 60.0), now, began, self.silent_since())
-                self.run(name, caller, job)
+                batch = self.make(waiting.pop(0), 60.0, interactive=False)
+                batch.queue_deadline, now = ANY_TIME, self.world.now()
+                batch.take_up(Deadline(now, 60.0), now, began, self.silent_since())
+                self.run(name, caller, batch)
 
         for _ in range(workers):
             self.world.start(began, work)
@@ -167,12 +168,12 @@ class Play:
             self.world.start(at, lambda text=text: self.call(name, caller, text, 10.0, True))
 
     def call(
-        self, name: str, caller: Caller, text: str, deadline: float, interactive: bool
+        self, name: str, caller: BatchRunner, text: str, deadline: float, interactive: bool
     ) -> None:
         self.run(name, caller, self.make(text, deadline, interactive))
 
-    def make(self, text: str, deadline: float, interactive: bool) -> Job:
-        return Job(
+    def make(self, text: str, deadline: float, interactive: bool) -> Batch:
+        return Batch(
             [Utterance(0, text)],
             Deadline(self.world.now(), deadline),
             interactive=interactive,
@@ -180,9 +181,9 @@ class Play:
             stop=Stop(),
         )
 
-    def run(self, name: str, caller: Caller, job: Job) -> None:
-        caller.run(job)
-        self.errors.setdefault(name, []).append(job.outcomes[0].error)
+    def run(self, name: str, caller: BatchRunner, batch: Batch) -> None:
+        caller.run(batch)
+        self.errors.setdefault(name, []).append(batch.outcomes[0].error)
         self.ended = self.age
 
     def good(self, name: str) -> int:
@@ -230,7 +231,7 @@ def test_a_service_that_is_away_from_the_start_costs_a_bulk_call_nothing_but_its
     staged, error, count, workers, seconds
 ) -> None:
     play = staged(away(0.0, seconds, error))
-    play.job("bulk", texts(count), workers)
+    play.batch("bulk", texts(count), workers)
     play.world.run()
     assert play.good("bulk") == count
     assert min(at for at in play.sent if at >= seconds) < seconds + 2.5
@@ -244,7 +245,7 @@ def test_a_service_that_dies_in_the_middle_costs_a_bulk_call_nothing_but_its_tim
     staged, error, count, workers
 ) -> None:
     play = staged(away(0.33, 4.33, error))
-    play.job("bulk", texts(count), workers)
+    play.batch("bulk", texts(count), workers)
     play.world.run()
     assert play.good("bulk") == count
     assert min(at for at in play.sent if at >= 4.33) < 4.33 + 2.5
@@ -253,7 +254,7 @@ def test_a_service_that_dies_in_the_middle_costs_a_bulk_call_nothing_but_its_tim
 
 def test_visitors_profit_from_the_early_probes_of_bulk_work(staged) -> None:
     play = staged(away(5.0, 10.0, REFUSED))
-    play.job("bulk", texts(1_500), 20)
+    play.batch("bulk", texts(1_500), 20)
     play.visitors("visitors", 10, 20)
     play.world.run()
     assert play.good("bulk") == 1_500
@@ -276,7 +277,7 @@ def nobody(age: float, text: str) -> CosyError | None:
 @pytest.mark.parametrize("rate", [5, 1])
 def test_a_voice_that_always_fails_takes_the_service_down_for_nobody_else(staged, rate) -> None:
     play = staged(nobody)
-    play.job("bulk", [f"坏{number}" for number in range(100)], 50, kind=2)
+    play.batch("bulk", [f"坏{number}" for number in range(100)], 50, kind=2)
     play.visitors("visitors", rate, 40, kind=1)
     play.world.run()
     assert play.good("visitors") == 40 * rate
@@ -286,7 +287,7 @@ def test_a_voice_that_always_fails_takes_the_service_down_for_nobody_else(staged
 
 def test_a_job_with_a_voice_that_always_fails_ends_by_itself_once_others_had_success(staged):
     play = staged(nobody)
-    play.job("bulk", [f"坏{number}" for number in range(100)], 4, kind=2)
+    play.batch("bulk", [f"坏{number}" for number in range(100)], 4, kind=2)
     play.visitors("visitors", 5, 4, kind=1)
     play.world.run()
     assert play.good("visitors") == 20
@@ -296,7 +297,7 @@ def test_a_job_with_a_voice_that_always_fails_ends_by_itself_once_others_had_suc
 def test_texts_that_always_fail_take_the_service_down_for_nobody_else(staged) -> None:
     broken = server_error(500, "broken")
     play = staged(lambda age, text: broken if "坏" in text else None)
-    play.job("bulk", [f"{'坏' if n % 5 == 4 else '好'}{n}" for n in range(100)], 50)
+    play.batch("bulk", [f"{'坏' if n % 5 == 4 else '好'}{n}" for n in range(100)], 50)
     play.visitors("visitors", 10, 10)
     play.world.run()
     assert play.good("bulk") == 80
@@ -308,7 +309,7 @@ def test_texts_that_always_fail_take_the_service_down_for_nobody_else(staged) ->
 def test_60_percent_of_different_texts_failing_opens_the_breaker(staged) -> None:
     broken = server_error(500, "broken")
     play = staged(lambda age, text: broken if "坏" in text else None)
-    play.job("bulk", [f"{'坏' if n % 5 < 3 else '好'}{n}" for n in range(100)], 10)
+    play.batch("bulk", [f"{'坏' if n % 5 < 3 else '好'}{n}" for n in range(100)], 10)
     play.world.run()
     assert "open" in play.states
 
@@ -316,7 +317,7 @@ def test_60_percent_of_different_texts_failing_opens_the_breaker(staged) -> None
 def test_60_percent_of_many_voices_failing_opens_the_breaker(staged) -> None:
     play = staged(nobody)
     for number in range(100):
-        play.job("bulk", [f"{'坏' if number % 5 < 3 else '好'}{number}"], 1, kind=number)
+        play.batch("bulk", [f"{'坏' if number % 5 < 3 else '好'}{number}"], 1, kind=number)
     play.world.run()
     assert "open" in play.states
 
@@ -347,7 +348,7 @@ def test_a_throttled_bulk_call_loses_nothing_and_keeps_most_of_the_services_rate
 ) -> None:
     play = staged(throttle(limit))
     count = 30 * limit
-    play.job("bulk", texts(count), 50)
+    play.batch("bulk", texts(count), 50)
     play.world.run()
     assert play.good("bulk") == count
     assert play.ended < 30 * 1.5
@@ -366,7 +367,7 @@ def test_a_large_call_to_a_dead_service_takes_its_deadline_once(staged, error) -
     assert play.ended < 61.0
     late = [each for each in play.errors["bulk"] if "has answered nothing" in str(each)]
     assert len(late) > 1_500 and all(isinstance(each, DeadlineError) for each in late)
-    assert all(each.endpoint == play.station.label for each in late)
+    assert all(each.endpoint == play.endpoint.label for each in late)
     assert f" s (the latest failure: {error.message}): is it up" in late[0].message
 
 
@@ -404,7 +405,7 @@ def test_a_service_that_is_only_slow_loses_no_text_however_long_they_wait(staged
 
     asked: set[str] = set()
     play = staged(serve, latency=0.0)
-    play.station.slots.resize(1)
+    play.endpoint.slots.resize(1)
     play.bulk("bulk", texts(60), 50)
     play.world.run()
     assert play.good("bulk") == 60 and play.ended == pytest.approx(1200.0, abs=20.0)

@@ -10,9 +10,9 @@ import pytest
 from lanes import Lane, eventually
 
 from cosy_sync import CosyClient
-from cosy_sync.engine.executor import Executor
-from cosy_sync.engine.singleflight import TextFuture
+from cosy_sync.engine.waiters import TextFuture
 from cosy_sync.testing import FakeService
+from cosy_sync.threads.workers import Executor
 
 URL = "http://tts.test/batch"
 

@@ -13,22 +13,23 @@ from typing import Protocol
 import pytest
 from virtual import World
 
-import cosy_sync.engine.budget as budget_module
-import cosy_sync.engine.turns as turns_module
+import cosy_sync.endpoints.limiter as turns_module
+import cosy_sync.threads.permits as budget_module
 from cosy_sync import BreakerConfig, ClientConfig, Endpoint, OverloadConfig, RetryConfig
 from cosy_sync import VerifyConfig as Verify
 from cosy_sync.audio import Verifier
-from cosy_sync.engine.attempt import Attempter
-from cosy_sync.engine.budget import Permits
-from cosy_sync.engine.caller import Caller
-from cosy_sync.engine.job import Job, Stop
-from cosy_sync.engine.sizes import ReplyBounds
-from cosy_sync.engine.station import Station
+from cosy_sync.endpoints.endpoint import EndpointState
+from cosy_sync.engine.attempt import AttemptRunner
+from cosy_sync.engine.batch import Batch
+from cosy_sync.engine.reply_bounds import ReplyBounds
+from cosy_sync.engine.retrying import BatchRunner
 from cosy_sync.errors import CosyError, ReplyTimeout, ServerError, server_error
 from cosy_sync.events import Event, LimitsLowered
 from cosy_sync.messages import Payload, Reply, Request
 from cosy_sync.models import Utterance, wav_header
 from cosy_sync.policies import Deadline, RetryBudget, RetryPolicy
+from cosy_sync.threads.permits import Permits
+from cosy_sync.threads.stop import Stop
 from cosy_sync.wires.base import Capabilities, HttpWire
 
 START = 1_000.0
@@ -196,8 +197,8 @@ def gathered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crowd]:
         monkeypatch.setattr(turns_module, "threading", locks)
         crowd = Crowd(world, service(world))
         config = ClientConfig(breaker=breaker, overload=overload)
-        station = Station(endpoint, config, crowd, crowd.world)
-        caller = make_caller(crowd, station, overload)
+        endpoint = EndpointState(endpoint, config, crowd, crowd.world)
+        caller = make_caller(crowd, endpoint, overload)
         if workers:
             for number in range(workers):
                 world.start(START, lambda n=number: work(crowd, caller, n, workers))
@@ -213,25 +214,27 @@ def gathered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Crowd]:
 class Alone:
     """A cluster of one station."""
 
-    def __init__(self, station: Station) -> None:
-        self._station = station
+    def __init__(self, endpoint: EndpointState) -> None:
+        self._endpoint = endpoint
 
-    def choose(self, job: Job, avoid: object, now: float) -> Station:
-        self._station.join(now)
-        return self._station
+    def choose(
+        self, deadline: Deadline, stop: Stop, avoid: object, now: float, *, patient: bool
+    ) -> EndpointState:
+        self._endpoint.join(now)
+        return self._endpoint
 
     def elsewhere(self, avoid: object, now: float) -> bool:
         return False
 
 
-def make_caller(crowd: Crowd, station: Station, overload: OverloadConfig) -> Caller:
+def make_caller(crowd: Crowd, endpoint: EndpointState, overload: OverloadConfig) -> BatchRunner:
     config = ClientConfig(verify=Verify(enabled=False))
-    attempter = Attempter(
-        wires={station.endpoint.url: Mute()},
+    attempter = AttemptRunner(
+        wires={endpoint.endpoint.url: Mute()},
         sender=crowd.service,
         memory=Permits(1 << 30),
         connections=None,
-        silent_since=lambda: station.silence.since,
+        silent_since=lambda: endpoint.silence.since,
         bounds=ReplyBounds(config),
         verifier=Verifier(config.verify),
         observer=crowd,
@@ -240,24 +243,24 @@ def make_caller(crowd: Crowd, station: Station, overload: OverloadConfig) -> Cal
         format="wav",
     )
     retry, budget = RetryPolicy(RetryConfig()), RetryBudget(overload)
-    return Caller(attempter, Alone(station), retry, crowd, crowd.world, budget)  # type: ignore[arg-type]
+    return BatchRunner(attempter, Alone(endpoint), retry, crowd, crowd.world, budget)  # type: ignore[arg-type]
 
 
-def call(crowd: Crowd, caller: Caller, number: int, interactive: bool = True) -> None:
+def call(crowd: Crowd, caller: BatchRunner, number: int, interactive: bool = True) -> None:
     wanted = crowd.world.now()
-    job = Job(
+    batch = Batch(
         [Utterance(number, f"第{number}句话")],
         Deadline(wanted, 5.0 if interactive else 60.0),
         interactive=interactive,
         tenant="",
         stop=Stop(),
     )
-    caller.run(job)
-    crowd.ended.append((wanted, job.outcomes[0].error))
+    caller.run(batch)
+    crowd.ended.append((wanted, batch.outcomes[0].error))
     crowd.took.append(crowd.world.now() - wanted)
 
 
-def work(crowd: Crowd, caller: Caller, first: int, step: int) -> None:
+def work(crowd: Crowd, caller: BatchRunner, first: int, step: int) -> None:
     """Call one after the other, like a worker of a large job."""
     number = first
     while crowd.world.now() < START + SECONDS:

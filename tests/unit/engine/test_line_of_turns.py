@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from cosy_sync.engine.job import Stop
-from cosy_sync.engine.turns import Turns, Waiter
+from cosy_sync.endpoints.limiter import EndpointLimiter, SlotWaiter
 from cosy_sync.errors import ClosedError
 from cosy_sync.policies import RateLimiter
 from cosy_sync.testing import FakeClock
+from cosy_sync.threads.stop import Stop
 
 START = 1_000.0
 GAP = 1.008 / 10  # seconds between two of 10 requests per second
@@ -23,19 +23,19 @@ class Line:
 
     def __init__(self, rate: float = 10.0) -> None:
         self.clock = FakeClock(START)
-        self.turns = Turns(RateLimiter(rate), self.clock)
-        assert self.turns.go(START, False)
+        self.limiter = EndpointLimiter(RateLimiter(rate), self.clock)
+        assert self.limiter.go(START, False)
 
-    def join(self, key: str = "", *, urgent: bool = False, latest: float = math.inf) -> Waiter:
-        waiter = Waiter(key, urgent, latest, Stop(), threading.Event())
+    def join(self, key: str = "", *, urgent: bool = False, latest: float = math.inf) -> SlotWaiter:
+        waiter = SlotWaiter(key, urgent, latest, Stop(), threading.Event())
         waiter.stop.attach(waiter.event)
-        self.turns.join(waiter, self.clock.now())
+        self.limiter.join(waiter, self.clock.now())
         return waiter
 
-    def comes(self, waiter: Waiter) -> bool:
+    def comes(self, waiter: SlotWaiter) -> bool:
         """Let a waiter sleep until its turn and come for it; return whether it got that."""
         waiter.sleep(self.clock)
-        return self.turns.take(waiter, self.clock.now()) <= 0.0
+        return self.limiter.take(waiter, self.clock.now()) <= 0.0
 
     def later(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -62,35 +62,35 @@ def test_an_urgent_text_goes_before_all_that_is_not(line) -> None:
     assert urgent.due == pytest.approx(START + GAP, abs=1e-4)
     line.later(GAP + 0.001)
     bulk[0].away = True
-    assert line.turns.take(bulk[0], line.clock.now()) > 0.0
+    assert line.limiter.take(bulk[0], line.clock.now()) > 0.0
     assert line.comes(urgent)
 
 
 def test_an_urgent_text_that_fetches_its_connection_still_goes_first(line) -> None:
     bulk, urgent = line.join(), line.join(urgent=True)
     urgent.sleep(line.clock)
-    assert line.turns.take(bulk, line.clock.now()) > 0.0
-    assert line.turns.take(urgent, line.clock.now()) == 0.0
+    assert line.limiter.take(bulk, line.clock.now()) > 0.0
+    assert line.limiter.take(urgent, line.clock.now()) == 0.0
 
 
 def test_who_fetches_its_connection_for_long_holds_up_nobody(line) -> None:
     urgent, bulk = line.join(urgent=True), line.join()
     urgent.sleep(line.clock)
     line.later(0.2)
-    assert line.turns.take(bulk, line.clock.now()) == 0.0
+    assert line.limiter.take(bulk, line.clock.now()) == 0.0
 
 
 def test_a_newcomer_does_not_pass_those_in_line_unless_it_is_more_urgent(line) -> None:
     line.join()
     line.later(10.0)
-    assert not line.turns.go(line.clock.now(), False)
-    assert line.turns.go(line.clock.now(), True)
+    assert not line.limiter.go(line.clock.now(), False)
+    assert line.limiter.go(line.clock.now(), True)
 
 
 def test_who_leaves_gives_its_turn_to_the_next_and_wakes_nobody_else(line) -> None:
     waiters = [line.join() for _ in range(20)]
     for waiter in waiters[:17]:
-        line.turns.leave(waiter, START)
+        line.limiter.leave(waiter, START)
     assert [waiter.event.is_set() for waiter in waiters] == [False, *[True] * 17, False, False]
     assert line.comes(waiters[17])
     assert line.clock.now() == pytest.approx(START + GAP, abs=1e-4)
@@ -98,19 +98,19 @@ def test_who_leaves_gives_its_turn_to_the_next_and_wakes_nobody_else(line) -> No
 
 def test_a_cancelled_call_frees_all_of_its_turns_at_once(line) -> None:
     call = Stop()
-    waiters = [Waiter("", False, math.inf, call, threading.Event()) for _ in range(97)]
+    waiters = [SlotWaiter("", False, math.inf, call, threading.Event()) for _ in range(97)]
     for waiter in waiters:
         call.attach(waiter.event)
-        line.turns.join(waiter, START)
+        line.limiter.join(waiter, START)
     call.set()
     assert all(waiter.event.is_set() for waiter in waiters)
     # Even before the first of their threads has run.
-    late = Waiter("", False, START + 0.5, Stop(), threading.Event())
-    assert line.turns.join(late, START) < 0.2
+    late = SlotWaiter("", False, START + 0.5, Stop(), threading.Event())
+    assert line.limiter.join(late, START) < 0.2
     for waiter in waiters:
         with pytest.raises(ClosedError):
             waiter.sleep(line.clock)
-        line.turns.leave(waiter, START)
+        line.limiter.leave(waiter, START)
     assert line.clock.waits == []
     assert line.comes(late)
 
@@ -121,15 +121,15 @@ def test_tenants_take_turns_however_many_each_has_in_line(line) -> None:
     assert one.due == pytest.approx(START + 2 * GAP, abs=1e-4)
     assert line.comes(many[0])
     line.later(GAP)
-    assert line.turns.take(many[1], line.clock.now()) > 0.0
+    assert line.limiter.take(many[1], line.clock.now()) > 0.0
     assert line.comes(one)
 
 
 def test_of_one_tenant_whoever_has_come_takes_the_turn(line) -> None:
     first, second = line.join(), line.join()
     line.later(GAP + 0.001)
-    assert line.turns.take(second, line.clock.now()) == 0.0
-    assert line.turns.take(first, line.clock.now()) > 0.0
+    assert line.limiter.take(second, line.clock.now()) == 0.0
+    assert line.limiter.take(first, line.clock.now()) > 0.0
 
 
 def test_who_comes_too_late_after_all_is_woken_when_it_is_next(line) -> None:
@@ -137,11 +137,11 @@ def test_who_comes_too_late_after_all_is_woken_when_it_is_next(line) -> None:
     third = line.join(urgent=True)
     line.later(2 * GAP)
     second.away = True
-    assert line.turns.take(second, line.clock.now()) > 0.0  # it was passed, and expects worse now
-    assert line.turns.take(first, line.clock.now()) == 0.0
+    assert line.limiter.take(second, line.clock.now()) > 0.0  # it was passed, and expects worse now
+    assert line.limiter.take(first, line.clock.now()) == 0.0
     assert not second.event.is_set()
     line.later(GAP)
-    assert line.turns.take(third, line.clock.now()) == 0.0
+    assert line.limiter.take(third, line.clock.now()) == 0.0
     assert second.event.is_set()
     second.event.clear()
     assert line.comes(second)
@@ -150,7 +150,7 @@ def test_who_comes_too_late_after_all_is_woken_when_it_is_next(line) -> None:
 
 def test_a_pause_holds_those_in_line_and_then_they_leave_one_by_one(line) -> None:
     waiters = [line.join() for _ in range(3)]
-    line.turns.pause(START + 5.0)
+    line.limiter.pause(START + 5.0)
     left = []
     for waiter in waiters:
         while not line.comes(waiter):
@@ -163,8 +163,8 @@ def test_a_pause_holds_those_in_line_and_then_they_leave_one_by_one(line) -> Non
 def test_who_waits_is_told_how_long_by_its_place_in_line(line) -> None:
     for _ in range(30):
         line.join()
-    assert line.turns.next_free(START) - START == pytest.approx(31 * GAP, abs=1e-3)
-    assert line.turns.next_free(START, urgent=True) - START == pytest.approx(GAP, abs=1e-3)
+    assert line.limiter.next_free(START) - START == pytest.approx(31 * GAP, abs=1e-3)
+    assert line.limiter.next_free(START, urgent=True) - START == pytest.approx(GAP, abs=1e-3)
 
 
 def test_a_waiter_sleeps_no_longer_than_until_its_deadline(line) -> None:
@@ -176,12 +176,12 @@ def test_a_waiter_sleeps_no_longer_than_until_its_deadline(line) -> None:
 
 
 def test_threads_never_share_a_turn() -> None:
-    turns = Turns(RateLimiter(100.0), FakeClock(START))
+    limiter = EndpointLimiter(RateLimiter(100.0), FakeClock(START))
     barrier, went = threading.Barrier(8), []
 
     def work() -> None:
         barrier.wait(10)
-        went.extend(turns.go(START, False) for _ in range(100))
+        went.extend(limiter.go(START, False) for _ in range(100))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:

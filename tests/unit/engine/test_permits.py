@@ -5,9 +5,9 @@ import threading
 import pytest
 from lanes import eventually
 
-from cosy_sync.engine.budget import Permits
-from cosy_sync.engine.gate import Gate
+from cosy_sync.engine.tenants import TenantLimit
 from cosy_sync.errors import ClosedError
+from cosy_sync.threads.permits import Permits
 
 
 def in_thread(*calls) -> list[threading.Thread]:
@@ -205,7 +205,7 @@ def test_an_interrupt_while_waiting_gives_back_what_was_handed_over() -> None:
         def run(self) -> None:
             real = threading.Lock
 
-            class Gate:
+            class TenantLimit:
                 def __init__(self) -> None:
                     self.lock = real()
 
@@ -218,10 +218,10 @@ def test_an_interrupt_while_waiting_gives_back_what_was_handed_over() -> None:
                 def release(self) -> None:
                     self.lock.release()
 
-            import cosy_sync.engine.budget as budget
+            import cosy_sync.threads.permits as budget
 
             class Threading:
-                Lock = Gate
+                Lock = TenantLimit
                 TIMEOUT_MAX = threading.TIMEOUT_MAX
 
             budget.threading = Threading  # type: ignore[attr-defined]
@@ -259,7 +259,7 @@ def test_eight_hundred_threads_leave_no_permit_behind() -> None:
 
 
 def test_a_gate_calls_those_in_line_as_others_leave() -> None:
-    gate, entered = Gate(2), []
+    gate, entered = TenantLimit(2), []
     for number in range(5):
         gate.enter_later(lambda number=number: entered.append(number))
     assert entered == [0, 1]
@@ -269,7 +269,7 @@ def test_a_gate_calls_those_in_line_as_others_leave() -> None:
 
 
 def test_urgent_ones_in_a_gates_line_go_first() -> None:
-    gate, entered = Gate(1), []
+    gate, entered = TenantLimit(1), []
     for number, urgent in enumerate([False, False, True, False, True]):
         gate.enter_later(lambda number=number: entered.append(number), urgent=urgent)
     for _ in range(4):
@@ -278,7 +278,7 @@ def test_urgent_ones_in_a_gates_line_go_first() -> None:
 
 
 def test_closing_a_gate_returns_all_in_line_the_urgent_first() -> None:
-    gate, entered = Gate(1), []
+    gate, entered = TenantLimit(1), []
     for number, urgent in enumerate([False, False, True]):
         gate.enter_later(lambda number=number: entered.append(number), urgent=urgent)
     for task in gate.close():
@@ -291,7 +291,7 @@ def test_closing_a_gate_returns_all_in_line_the_urgent_first() -> None:
 
 
 def test_a_gate_never_lets_more_in_than_its_limit_nor_forgets_one() -> None:
-    gate, lock, inside, most, done = Gate(3), threading.Lock(), [0], [0], []
+    gate, lock, inside, most, done = TenantLimit(3), threading.Lock(), [0], [0], []
     three = threading.Barrier(3, timeout=20)
 
     def work() -> None:

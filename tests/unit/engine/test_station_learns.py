@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cosy_sync.config import ClientConfig, Endpoint
-from cosy_sync.engine.station import Station, Visit
+from cosy_sync.endpoints.endpoint import Attempt, EndpointState
 from cosy_sync.errors import (
     BadAudioError,
     BillingError,
@@ -33,7 +33,7 @@ class Company:
         self.judged: list[tuple[float, float, float]] = []
         self.looked: list[float] = []
 
-    def judge(self, station: Station, failed: float, sent: float, now: float) -> None:
+    def judge(self, endpoint: EndpointState, failed: float, sent: float, now: float) -> None:
         self.judged.append((failed, sent, now))
 
     def look_again(self, now: float) -> None:
@@ -46,44 +46,44 @@ def company() -> Company:
 
 
 @pytest.fixture
-def station(company: Company) -> Station:
+def endpoint(company: Company) -> EndpointState:
     endpoint = Endpoint("http://a.test/", weight=3, max_connections=7)
-    return Station(endpoint, ClientConfig(), Observers([]), FakeClock(), company=company)
+    return EndpointState(endpoint, ClientConfig(), Observers([]), FakeClock(), company=company)
 
 
-def learn(station: Station, error: CosyError | None, *results: Audio | CosyError) -> None:
-    station.judge(TEXTS, results, error, NOW, NOW + 2, 2.0)
+def learn(endpoint: EndpointState, error: CosyError | None, *results: Audio | CosyError) -> None:
+    endpoint.judge(TEXTS, results, error, NOW, NOW + 2, 2.0)
 
 
-def test_it_shows_what_a_choice_needs(station: Station) -> None:
-    assert (station.weight, station.places, station.busy, station.label) == (
+def test_it_shows_what_a_choice_needs(endpoint: EndpointState) -> None:
+    assert (endpoint.weight, endpoint.places, endpoint.busy, endpoint.label) == (
         *(3, 4, 0),
         "http://a.test/",
     )
-    station.join(NOW)
-    station.join(NOW)
-    station.leave(NOW)
-    assert station.busy == 1
-    assert station.pace(NOW) is None
+    endpoint.join(NOW)
+    endpoint.join(NOW)
+    endpoint.leave(NOW)
+    assert endpoint.busy == 1
+    assert endpoint.pace(NOW) is None
 
 
 def test_an_address_stands_in_the_label() -> None:
     endpoint = Endpoint("http://a.test/batch")
-    station = Station(endpoint, ClientConfig(), Observers([]), FakeClock(), address="::1")
-    assert station.label == "http://a.test/batch (::1)"
+    endpoint = EndpointState(endpoint, ClientConfig(), Observers([]), FakeClock(), address="::1")
+    assert endpoint.label == "http://a.test/batch (::1)"
 
 
-def test_a_success_tells_its_pace(station: Station, company: Company) -> None:
-    learn(station, None, GOOD, GOOD)
-    assert station.pace(NOW + 2) == pytest.approx(2 / 10)
+def test_a_success_tells_its_pace(endpoint: EndpointState, company: Company) -> None:
+    learn(endpoint, None, GOOD, GOOD)
+    assert endpoint.pace(NOW + 2) == pytest.approx(2 / 10)
     assert company.judged == [(0.0, NOW, NOW + 2)]
 
 
 def test_wrong_audio_counts_for_its_share_and_a_refused_text_not_at_all(
-    station: Station, company: Company
+    endpoint: EndpointState, company: Company
 ) -> None:
-    learn(station, None, GOOD, BadAudioError("silent"))
-    learn(station, None, GOOD, TextError("not this one"))
+    learn(endpoint, None, GOOD, BadAudioError("silent"))
+    learn(endpoint, None, GOOD, TextError("not this one"))
     assert [failed for failed, _, _ in company.judged] == [0.5, 0.0]
 
 
@@ -91,76 +91,76 @@ def test_wrong_audio_counts_for_its_share_and_a_refused_text_not_at_all(
     "error", [UnavailableError("down"), BadAudioError("no audio"), ConnectError("refused")]
 )
 def test_a_failure_counts_and_its_quickness_is_no_merit(
-    error: CosyError, station: Station, company: Company
+    error: CosyError, endpoint: EndpointState, company: Company
 ) -> None:
-    learn(station, error)
+    learn(endpoint, error)
     assert company.judged == [(1.0, NOW, NOW + 2)]
-    assert station.pace(NOW + 2) is None
+    assert endpoint.pace(NOW + 2) is None
 
 
-def test_a_timeout_tells_how_slow_it_is(station: Station, company: Company) -> None:
-    learn(station, ReplyTimeout("late"))
+def test_a_timeout_tells_how_slow_it_is(endpoint: EndpointState, company: Company) -> None:
+    learn(endpoint, ReplyTimeout("late"))
     assert company.judged == [(1.0, NOW, NOW + 2)]
-    assert station.pace(NOW + 2) == pytest.approx(2 / 10)
+    assert endpoint.pace(NOW + 2) == pytest.approx(2 / 10)
 
 
 @pytest.mark.parametrize("error", [ThrottledError("busy"), RefusedError("not sent")])
 def test_what_says_nothing_about_its_health_does_not_count(
-    error: CosyError, station: Station, company: Company
+    error: CosyError, endpoint: EndpointState, company: Company
 ) -> None:
-    learn(station, error)
+    learn(endpoint, error)
     assert company.judged == []
-    assert station.pace(NOW + 2) is None
+    assert endpoint.pace(NOW + 2) is None
 
 
 def test_only_a_failed_connection_has_the_addresses_looked_up(
-    station: Station, company: Company
+    endpoint: EndpointState, company: Company
 ) -> None:
-    learn(station, UnavailableError("down"))
+    learn(endpoint, UnavailableError("down"))
     assert company.looked == []
-    learn(station, ConnectError("refused"))
+    learn(endpoint, ConnectError("refused"))
     assert company.looked == [NOW + 2]
 
 
 def test_silence_counts_from_the_first_that_began_and_from_each_that_ended(
-    station: Station,
+    endpoint: EndpointState,
 ) -> None:
-    learn(station, None, GOOD, GOOD)  # 2 s for 10 characters
-    station.join(NOW + 10)
-    station.join(NOW + 13)
-    assert station.pace(NOW + 15) == pytest.approx(0.5)
-    station.leave(NOW + 15)
-    station.judge(TEXTS, [GOOD, GOOD], None, NOW + 13, NOW + 15, 2.0)
-    assert station.pace(NOW + 16) == pytest.approx(0.2)
+    learn(endpoint, None, GOOD, GOOD)  # 2 s for 10 characters
+    endpoint.join(NOW + 10)
+    endpoint.join(NOW + 13)
+    assert endpoint.pace(NOW + 15) == pytest.approx(0.5)
+    endpoint.leave(NOW + 15)
+    endpoint.judge(TEXTS, [GOOD, GOOD], None, NOW + 13, NOW + 15, 2.0)
+    assert endpoint.pace(NOW + 16) == pytest.approx(0.2)
 
 
-def test_one_that_is_ejected_is_never_soon(station: Station) -> None:
-    health = station.health
+def test_one_that_is_ejected_is_never_soon(endpoint: EndpointState) -> None:
+    health = endpoint.health
     health.ejected, health.until = True, NOW + 0.5
-    assert station.wait(NOW) == 1.5
-    assert station.wait(NOW + 0.5) == 0.0
-    station.limiter.pause(NOW + 9)
-    assert station.wait(NOW) == 9.0
+    assert endpoint.wait(NOW) == 1.5
+    assert endpoint.wait(NOW + 0.5) == 0.0
+    endpoint.limiter.pause(NOW + 9)
+    assert endpoint.wait(NOW) == 9.0
     health.ejected = False
-    assert station.wait(NOW + 9) == 0.0
+    assert endpoint.wait(NOW + 9) == 0.0
 
 
 @pytest.mark.parametrize("status", [429, 503, 500, 502, 408])
 def test_it_pauses_for_as_long_as_a_service_asks_that_may_be_called_again(
-    station: Station, status: int
+    endpoint: EndpointState, status: int
 ) -> None:
-    station.obey(server_error(status, "no", retry_after=5.0), NOW)
-    assert station.limiter.paused_until == NOW + 5.0
+    endpoint.obey(server_error(status, "no", retry_after=5.0), NOW)
+    assert endpoint.limiter.paused_until == NOW + 5.0
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 402, 403, 404, 413, 422, 451])
 def test_a_refusal_that_waiting_does_not_change_pauses_nothing(
-    station: Station, status: int
+    endpoint: EndpointState, status: int
 ) -> None:
-    station.obey(server_error(status, "no", retry_after=5.0), NOW)
-    station.obey(BillingError("no", status=429, retry_after=5.0), NOW)
-    station.obey(TextError("no", status=400, retry_after=5.0), NOW)
-    assert station.limiter.paused_until < NOW
+    endpoint.obey(server_error(status, "no", retry_after=5.0), NOW)
+    endpoint.obey(BillingError("no", status=429, retry_after=5.0), NOW)
+    endpoint.obey(TextError("no", status=400, retry_after=5.0), NOW)
+    assert endpoint.limiter.paused_until < NOW
 
 
 # -- what counts against it -----------------------------------------------------------------------
@@ -169,50 +169,52 @@ BROKEN = UnavailableError("broken", status=500)
 
 
 def settle(
-    station: Station, error: CosyError | None, texts: list[Utterance] = TEXTS, **call: bool
+    endpoint: EndpointState, error: CosyError | None, texts: list[Utterance] = TEXTS, **call: bool
 ) -> CosyError | None:
-    station.join(NOW)
-    visit = Visit(station, station.breaker.admit(NOW, Call(**call)), NOW, Call(**call))
-    return station.settle(visit, error, NOW + 0.1, 0.1, texts)
+    endpoint.join(NOW)
+    attempt = Attempt(endpoint, endpoint.breaker.admit(NOW, Call(**call)), NOW, Call(**call))
+    return endpoint.settle(attempt, error, NOW + 0.1, 0.1, texts)
 
 
 def test_batches_that_one_text_may_have_broken_count_once_nothing_else_succeeds(
-    station: Station,
+    endpoint: EndpointState,
 ) -> None:
     for _ in range(3):
         for _ in range(19):
-            assert settle(station, BROKEN) is BROKEN
-        settle(station, None)
-    assert station.breaker.state == "closed"
+            assert settle(endpoint, BROKEN) is BROKEN
+        settle(endpoint, None)
+    assert endpoint.breaker.state == "closed"
     for _ in range(20):
-        settle(station, BROKEN)
-    assert station.breaker.state == "open"
+        settle(endpoint, BROKEN)
+    assert endpoint.breaker.state == "open"
 
 
-def test_batches_that_fail_otherwise_count_at_once(station: Station) -> None:
+def test_batches_that_fail_otherwise_count_at_once(endpoint: EndpointState) -> None:
     for _ in range(10):
-        settle(station, None)
-        settle(station, UnavailableError("bad gateway", status=502))
-    assert station.breaker.state == "open"
+        settle(endpoint, None)
+        settle(endpoint, UnavailableError("bad gateway", status=502))
+    assert endpoint.breaker.state == "open"
 
 
 @pytest.mark.parametrize(("spoken", "state"), [(16, "closed"), (7, "open")])
 def test_texts_that_broke_their_batches_count_where_half_of_the_texts_do(
-    spoken: int, state: str, station: Station
+    spoken: int, state: str, endpoint: EndpointState
 ) -> None:
     for _ in range(spoken):
-        settle(station, None)  # two texts each
+        settle(endpoint, None)  # two texts each
     for _ in range(30):
-        if station.breaker.state == "closed":
-            settle(station, BROKEN, TEXTS[:1], apart=True)
-    assert station.breaker.state == state
+        if endpoint.breaker.state == "closed":
+            settle(endpoint, BROKEN, TEXTS[:1], apart=True)
+    assert endpoint.breaker.state == state
 
 
-def test_a_503_is_not_the_texts_fault_while_fewer_are_in_flight_for_it(station: Station) -> None:
+def test_a_503_is_not_the_texts_fault_while_fewer_are_in_flight_for_it(
+    endpoint: EndpointState,
+) -> None:
     busy, first = UnavailableError("busy", status=503), FirstTry(NOW, NOW)
-    assert not station.is_overloaded(busy, first, NOW + 1)
-    settle(station, busy)
-    assert station.governor.is_strained(NOW + 1)
-    assert station.is_overloaded(busy, first, NOW + 1)
-    assert not station.is_overloaded(BROKEN, first, NOW + 1)
-    assert not station.is_overloaded(busy, first, NOW + 31)
+    assert not endpoint.is_overloaded(busy, first, NOW + 1)
+    settle(endpoint, busy)
+    assert endpoint.overload.is_strained(NOW + 1)
+    assert endpoint.is_overloaded(busy, first, NOW + 1)
+    assert not endpoint.is_overloaded(BROKEN, first, NOW + 1)
+    assert not endpoint.is_overloaded(busy, first, NOW + 31)

@@ -9,10 +9,10 @@ from contextlib import closing
 
 import pytest
 
-from cosy_sync.net.budget import Budget
 from cosy_sync.net.buffer import new_buffer
 from cosy_sync.net.connection import Connection
 from cosy_sync.net.exchange import Exchange
+from cosy_sync.net.exchange_limits import Budget
 from cosy_sync.net.route import Route
 
 

@@ -25,7 +25,7 @@ from cosy_sync.errors import (
 )
 from cosy_sync.messages import Reply, Request
 from cosy_sync.net import Sender
-from cosy_sync.net.budget import no_room_needed
+from cosy_sync.net.exchange_limits import no_room_needed
 
 URL = "https://tts.example.com/batch?a=1"
 Handler = Callable[[httpx.Request], httpx.Response]

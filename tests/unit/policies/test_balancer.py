@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from cosy_sync.policies import Tempo, pick
+from cosy_sync.policies import LatencyEwma, pick
 
 NOW = 1000.0
 
@@ -220,7 +220,7 @@ def test_a_pace_that_is_not_known_leaves_the_choice_to_the_load(unknown: int) ->
 
 
 def test_a_pace_is_unknown_until_a_call_was_seen() -> None:
-    pace = Tempo()
+    pace = LatencyEwma()
     assert pace.per_char(NOW, 0) is None
     assert pace.per_char(NOW, 5) is None
     pace.add(0.2, 100, NOW)
@@ -228,21 +228,21 @@ def test_a_pace_is_unknown_until_a_call_was_seen() -> None:
 
 
 def test_a_pace_is_the_mean_over_characters_not_over_calls() -> None:
-    pace = Tempo()
+    pace = LatencyEwma()
     pace.add(0.2, 1000, NOW)
     pace.add(0.2, 20, NOW)
     assert pace.per_char(NOW, 0) == pytest.approx(0.4 / 1020)
 
 
 def test_a_call_counts_half_after_ten_seconds() -> None:
-    pace = Tempo()
+    pace = LatencyEwma()
     pace.add(1.0, 100, NOW)
     pace.add(4.0, 100, NOW + 10)
     assert pace.per_char(NOW + 10, 0) == pytest.approx(4.5 / 150)
 
 
 def test_a_late_report_moves_no_clock_back() -> None:
-    pace = Tempo()
+    pace = LatencyEwma()
     pace.add(1.0, 100, NOW)
     pace.add(1.0, 100, NOW - 10)
     pace.add(4.0, 100, NOW)
@@ -250,7 +250,7 @@ def test_a_late_report_moves_no_clock_back() -> None:
 
 
 def test_one_that_is_left_alone_becomes_unknown() -> None:
-    pace = Tempo()
+    pace = LatencyEwma()
     pace.add(5.0, 10, NOW)
     pace.add(5.0, 10, NOW)
     assert pace.per_char(NOW + 10, 0) == pytest.approx(0.5)
@@ -261,7 +261,7 @@ def test_one_that_is_left_alone_becomes_unknown() -> None:
 
 
 def test_silence_while_busy_counts_as_slowness() -> None:
-    pace = Tempo()
+    pace = LatencyEwma()
     for _ in range(8):
         pace.add(0.2, 100, NOW)
     pace.progress = NOW
@@ -273,7 +273,7 @@ def test_silence_while_busy_counts_as_slowness() -> None:
 
 
 def test_silence_counts_also_where_the_pace_was_forgotten() -> None:
-    pace = Tempo()
+    pace = LatencyEwma()
     pace.add(0.2, 100, NOW)
     pace.progress = NOW + 100
     assert pace.per_char(NOW + 100.1, 1) is None

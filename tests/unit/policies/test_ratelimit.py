@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from cosy_sync.policies import Pace, RateLimiter
+from cosy_sync.policies import AdaptiveRate, RateLimiter
 
 START = 1_000.0
 # Seconds between two of 100 requests per second when they flow evenly.
@@ -329,6 +329,6 @@ def test_an_infinite_rate_holds_up_nothing_but_in_a_pause():
 
 
 def test_an_infinite_rate_has_no_share_to_fall_to():
-    pace = Pace(math.inf, 0.7, 5.0)
+    pace = AdaptiveRate(math.inf, 0.7, 5.0)
     assert not any(pace.refuse(START + n, START + n + 0.001) for n in range(5))
     assert pace.rate(START + 5) == math.inf and not pace.lowered

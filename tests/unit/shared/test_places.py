@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cosy_sync.config import SharingConfig
-from cosy_sync.engine.budget import Permits
 from cosy_sync.shared import PlaceBook, SharedPlaces
+from cosy_sync.threads.permits import Permits
 
 NAME = "http://tts.test/batch"
 

@@ -35,7 +35,7 @@ def over(service: FakeService, **settings: Any) -> CosyClient:
 
 
 def limiter(client: CosyClient) -> Any:
-    return client._core.engine().cluster.stations[0].limiter
+    return client._core.engine().endpoints.endpoints[0].limiter
 
 
 def test_without_redis_the_limit_is_the_clients_own() -> None:

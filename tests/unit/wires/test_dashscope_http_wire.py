@@ -24,7 +24,7 @@ from cosy_sync.errors import (
     ThrottledError,
     UnavailableError,
 )
-from cosy_sync.messages import Parcel, Payload, Reply, Request
+from cosy_sync.messages import Payload, Reply, Request, WireRequest
 from cosy_sync.models import Voice, wav_header
 from cosy_sync.wires import SpeechOptions, create_wire
 
@@ -52,7 +52,7 @@ class Net:
         self.replies = list(replies)
         self.requests: list[Request] = []
 
-    def __call__(self, parcel: Parcel) -> Reply:
+    def __call__(self, parcel: WireRequest) -> Reply:
         assert isinstance(parcel, Request)
         self.requests.append(parcel)
         reply = self.replies.pop(0)

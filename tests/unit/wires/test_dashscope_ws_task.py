@@ -18,7 +18,7 @@ from cosy_sync.errors import (
     ThrottledError,
     UnavailableError,
 )
-from cosy_sync.messages import Parcel, Reply
+from cosy_sync.messages import Reply, WireRequest
 from cosy_sync.models import Voice, Word
 from cosy_sync.wires.base import SpeechOptions
 from cosy_sync.wires.dashscope_task import SpeechTask, TaskPlan
@@ -52,7 +52,7 @@ def fed(source: Source) -> SpeechTask:
     return wire().listen_to(source, _nothing, "r1").parcel
 
 
-def _nothing(parcel: Parcel) -> Reply:
+def _nothing(parcel: WireRequest) -> Reply:
     raise AssertionError("nothing is asked before")
 
 
@@ -517,7 +517,7 @@ class TestWords:
         assert [word.text for word in task.words] == ["晚", "安", "早", "安"]
 
     def test_they_come_with_the_payload(self) -> None:
-        def send(parcel: Parcel) -> Reply:
+        def send(parcel: WireRequest) -> Reply:
             assert isinstance(parcel, SpeechTask)
             parcel.open()
             parcel.receive(event(parcel, STARTED))

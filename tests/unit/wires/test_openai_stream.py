@@ -26,7 +26,7 @@ from cosy_sync.wires.openai import OpenaiWire
 
 TEXT = "你好，我的朋友，今天天气很好"
 PCM = bytes(range(1, 61))
-ENDLESS = b"RIFF\xff\xff\xff\xff" + wav_header(22_050, 1, 0)[8:40] + b"\xff\xff\xff\xff"
+ANY_TIME = b"RIFF\xff\xff\xff\xff" + wav_header(22_050, 1, 0)[8:40] + b"\xff\xff\xff\xff"
 SSE = "text/event-stream; charset=utf-8"
 
 
@@ -86,7 +86,7 @@ def test_bare_samples_split_anywhere(kind: str) -> None:
     "kind", ["audio/wav", "audio/x-wav", "audio/pcm", "application/octet-stream"]
 )
 def test_a_wav_stream_of_unknown_length_split_anywhere(kind: str) -> None:
-    for pieces in every_split(ENDLESS + PCM):
+    for pieces in every_split(ANY_TIME + PCM):
         assert heard(kind, *pieces, rate=22_050) == PCM
 
 
@@ -109,9 +109,9 @@ def test_sound_comes_with_the_first_bytes() -> None:
     [
         ("audio/pcm", b"", "empty"),
         ("audio/pcm", PCM[:-1], "odd"),
-        ("audio/wav", ENDLESS + PCM[:-1], "odd"),
-        ("audio/wav", ENDLESS, "empty"),
-        ("audio/wav", ENDLESS[:30], "cut"),
+        ("audio/wav", ANY_TIME + PCM[:-1], "odd"),
+        ("audio/wav", ANY_TIME, "empty"),
+        ("audio/wav", ANY_TIME[:30], "cut"),
         ("audio/wav", wav_header(24_000, 1, 60) + PCM[:-2], "cut"),
         ("audio/wav", PCM, "not_audio"),
         ("audio/pcm", b"OggS" + PCM, "not_audio"),
@@ -163,7 +163,7 @@ def test_a_ping_amid_bare_samples_is_taken_out(ping: bytes, at: int) -> None:
     data = PCM[:at] + ping + PCM[at:]
     for pieces in every_split(data):
         assert heard("application/octet-stream", *pieces) == PCM
-    assert heard("audio/wav", ENDLESS + PCM[:9], ping, PCM[9:], rate=22_050) == PCM
+    assert heard("audio/wav", ANY_TIME + PCM[:9], ping, PCM[9:], rate=22_050) == PCM
 
 
 @pytest.mark.parametrize("almost", [b":", b": ping - ", PINGS[0][:-1] + b"!", b": pong - 2026"])
@@ -206,7 +206,7 @@ def test_the_last_event_needs_no_blank_line() -> None:
 
 
 def test_events_may_bring_a_wav_stream_or_a_file_each() -> None:
-    one = ENDLESS + PCM[:20]
+    one = ANY_TIME + PCM[:20]
     assert (
         heard(
             SSE,

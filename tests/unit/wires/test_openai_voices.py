@@ -20,7 +20,7 @@ from cosy_sync.errors import (
     TextError,
     UnavailableError,
 )
-from cosy_sync.messages import Parcel, Payload, Reply, Request
+from cosy_sync.messages import Payload, Reply, Request, WireRequest
 from cosy_sync.models import Recording, Voice, wav_header
 from cosy_sync.wires import SpeechOptions
 from cosy_sync.wires.openai import OpenaiWire
@@ -51,7 +51,7 @@ class Vllm:
         self.requests: list[Request] = []
         self.lost = ""
 
-    def __call__(self, parcel: Parcel) -> Reply:
+    def __call__(self, parcel: WireRequest) -> Reply:
         assert isinstance(parcel, Request)
         self.requests.append(parcel)
         if parcel.url.endswith("/audio/voices"):
@@ -69,7 +69,7 @@ class Vllm:
         return SOUND
 
 
-def spoken(speaker: OpenaiWire, server: Callable[[Parcel], Reply], times: int = 1) -> None:
+def spoken(speaker: OpenaiWire, server: Callable[[WireRequest], Reply], times: int = 1) -> None:
     for _ in range(times):
         [result] = speaker.exchange(["a"], server, "r1")
         assert isinstance(result, Payload)
@@ -157,7 +157,7 @@ def test_nobody_waits_for_the_upload_of_another() -> None:
     began, go_on = threading.Event(), threading.Event()
     server = Vllm(answer(200))
 
-    def slow(parcel: Parcel) -> Reply:
+    def slow(parcel: WireRequest) -> Reply:
         if parcel.url.endswith("voices"):
             began.set()
             assert go_on.wait(30)
@@ -221,7 +221,7 @@ class Batches:
         self.known: set[str] = set()
         self.asked: list[str] = []
 
-    def __call__(self, parcel: Parcel) -> Reply:
+    def __call__(self, parcel: WireRequest) -> Reply:
         assert isinstance(parcel, Request)
         if parcel.url.endswith("/audio/voices"):
             self.asked.append("upload")
@@ -267,7 +267,7 @@ def test_only_the_items_that_lack_the_voice_are_asked_for_again() -> None:
     speaker.exchange(["a"], server, "r1")
     name = server.known.pop()
 
-    def half(parcel: Parcel) -> Reply:
+    def half(parcel: WireRequest) -> Reply:
         reply = server(parcel)
         if "name 3" in server.asked[-1]:  # one process behind the address has it, another not
             body = json.loads(reply.body)
@@ -296,7 +296,7 @@ def test_sound_that_came_is_kept_where_asking_again_fails() -> None:
     server.known.clear()
     calls = []
 
-    def failing(parcel: Parcel) -> Reply:
+    def failing(parcel: WireRequest) -> Reply:
         calls.append(parcel)
         if len(calls) > 1:
             raise ConnectError("no connection")
@@ -311,7 +311,7 @@ def test_a_loss_that_others_have_mended_is_not_mended_twice() -> None:
     speaker.exchange(["a"], server, "r1")
     name = server.known.pop()
 
-    def late(parcel: Parcel) -> Reply:
+    def late(parcel: WireRequest) -> Reply:
         reply = server(parcel)
         if server.asked[-1] == "name 1" and not server.known:
             # Meanwhile another thread learns of it, and uploads the voice.

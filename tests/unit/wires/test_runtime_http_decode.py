@@ -19,7 +19,7 @@ from cosy_sync.errors import (
     ThrottledError,
     UnavailableError,
 )
-from cosy_sync.messages import Parcel, Payload, Reply, Request
+from cosy_sync.messages import Payload, Reply, Request, WireRequest
 from cosy_sync.models import wav_header
 from cosy_sync.wires import SpeechOptions
 from cosy_sync.wires.runtime_http import RuntimeHttpWire
@@ -182,9 +182,9 @@ class TestFalseSuccesses:
 
 class TestTheExchange:
     def test_one_request_and_one_reply(self) -> None:
-        sent: list[Parcel] = []
+        sent: list[WireRequest] = []
 
-        def send(parcel: Parcel) -> Reply:
+        def send(parcel: WireRequest) -> Reply:
             sent.append(parcel)
             return Reply(200, HEAD, PCM)
 
@@ -195,7 +195,7 @@ class TestTheExchange:
     def test_a_cut_says_what_it_may_mean_and_keeps_what_came(self) -> None:
         cause = OSError("reset")
 
-        def send(_: Parcel) -> Reply:
+        def send(_: WireRequest) -> Reply:
             raise CutError("the connection ended", partial=PCM) from cause
 
         with pytest.raises(

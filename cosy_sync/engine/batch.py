@@ -1,0 +1,282 @@
+"""One batch on its way: its texts, its time, and what has become of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from ..errors import CosyError, DeadlineError, RefusedError
+from ..models import Audio, Outcome, Utterance
+from ..policies import Call, Deadline, FirstTry, RetryBudget, Unanimity, begin_of
+from ..policies.refusals import common_refusal, may_be_key
+from ..threads.stop import Stop
+from ..user_code import unexpected
+from .reorder import ReorderBuffer
+
+__all__ = ["ANY_TIME", "Batch", "HeldBack", "after", "failed"]
+
+
+class HeldBack(RefusedError):
+    """Not sent yet: its call was refused meanwhile, and what is in flight may tell more."""
+
+
+_UNSENT = Call()
+# Bulk work waits for a place as long as others before it are spoken.
+ANY_TIME = Deadline(0.0, math.inf)
+
+
+class Batch:
+    """Texts that travel together until each has an outcome.
+
+    `stop` is set when nobody wants the rest any more; a waiting batch then ends at once. `shared`:
+    its texts belong to several callers.
+    """
+
+    shared: ClassVar[bool] = False
+
+    __slots__ = (
+        "alone",
+        "apart",
+        "backlog",
+        "call",
+        "call_began",
+        "credit",
+        "deadline",
+        "first",
+        "first_tries",
+        "hopeless",
+        "in_flight",
+        "interactive",
+        "number",
+        "outcomes",
+        "paid",
+        "parked",
+        "queue_deadline",
+        "record",
+        "sent",
+        "silent",
+        "spared",
+        "stop",
+        "strikes",
+        "taken_up",
+        "tenant",
+        "texts",
+        "tries",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        texts: Sequence[Utterance],
+        deadline: Deadline,
+        *,
+        interactive: bool,
+        tenant: str,
+        stop: Stop,
+        backlog: ReorderBuffer | None = None,
+    ) -> None:
+        self.texts = texts
+        self.first = min([utterance.index for utterance in texts])
+        self.backlog = backlog
+        # Until when it may wait for a place and a slot before it is first sent; None where that
+        # time counts for the deadline as well.
+        self.queue_deadline: Deadline | None = None
+        self.deadline = deadline
+        # Since when its call has had work under way, and its endpoint has answered nothing, as it
+        # was last looked at: what waits behind a silent service shares one deadline.
+        self.call_began = self.silent = math.inf
+        self.taken_up = deadline.started
+        self.interactive, self.tenant, self.stop = interactive, tenant, stop
+        self.outcomes: list[Outcome] = []
+        # An error that every further text would end with as well.
+        self.hopeless: CosyError | None = None
+        # What its call was refused with, once that matters; of a call of many texts, from the
+        # start. Its request in flight, or the next one, has this number there, 0 for none.
+        # `alone`: there is no other endpoint.
+        self.record: Unanimity | None = None
+        self.number, self.alone = 0, False
+        self._begin_counts()
+
+    def _begin_counts(self) -> None:
+        # Failures in a row that the size of the batch may have caused; how many more of its parts
+        # were answered than were halved without another success.
+        self.strikes = self.credit = 0
+        # Whether the next repetition is paid from the retry budget already, or cannot be; None:
+        # each text pays for itself.
+        self.paid: bool | None = None
+        # Other parts of it: yet to be sent, and those that wait for what becomes of them.
+        self.waiting = self.parked = 0
+        # Each failed text's errors so far, newest last.
+        self.tries: dict[int, list[CosyError]] = {}
+        # How many of them used up no attempt.
+        self.spared: dict[int, int] = {}
+        # Of the texts that are being sent: whether it is one that was parted from others with which
+        # it had failed, and how they first fared where they failed before.
+        self.apart = False
+        self.first_tries: Mapping[Any, FirstTry] = {}  # by the endpoint
+        # When the latest attempt was sent, and what it is judged by.
+        self.sent = 0.0
+        self.call = _UNSENT
+        # Whether an attempt is being made of which no error is noted yet.
+        self.in_flight = False
+
+    @property
+    def may_grow(self) -> bool:
+        """Return whether texts may still join before it is sent."""
+        return False
+
+    def take_up(self, deadline: Deadline, now: float, call_began: float, silent: float) -> None:
+        """Note that a worker begins: the texts' time runs from now on.
+
+        Only the deadline of a whole call (`within`) began before.
+
+        Args:
+            deadline: The texts' deadline.
+            now: The instant.
+            call_began: Since when the call has had texts in flight.
+            silent: Since when its endpoints have answered nothing.
+        """
+        self.deadline = deadline
+        self.taken_up = now
+        self.call_began = call_began
+        self.share_time(silent, now)
+
+    def finish(self, utterance: Utterance, audio: Audio) -> None:
+        """Note a text's audio."""
+        self.outcomes.append(Outcome(utterance.index, utterance.text, audio))
+
+    def fail(self, utterance: Utterance, error: CosyError) -> CosyError:
+        """Note the error that ends a text; it carries the attempts before it."""
+        outcome = failed(utterance, self.last_word(utterance, error))
+        self.outcomes.append(outcome)
+        assert outcome.error is not None
+        if outcome.error.hopeless:
+            self.hopeless = outcome.error
+        return outcome.error
+
+    def last_word(self, utterance: Utterance, error: CosyError) -> CosyError:
+        """Return the error that ends a text, with the attempts before it."""
+        earlier = tuple(self.tries.get(utterance.index, ()))
+        if earlier and earlier[-1] is error:
+            earlier = earlier[:-1]
+        return after(error, earlier)
+
+    def given_up(self, error: CosyError) -> list[Outcome]:
+        """Return an outcome for each text: this error where there is none yet. A worker may go on
+        with it."""
+        known = list(self.outcomes)
+        indexes = {outcome.index for outcome in known}
+        open_ones = [text for text in self.texts if text.index not in indexes]
+        return known + [failed(text, self.last_word(text, error)) for text in open_ones]
+
+    def end(self, cause: BaseException) -> None:
+        """End the texts that have no outcome yet: something broke that never should."""
+        self.settle()
+        error = unexpected(cause)
+        known = {outcome.index for outcome in self.outcomes}
+        for text in self.texts:
+            if text.index not in known:
+                self.fail(text, error)
+
+    def note(self, utterance: Utterance, error: CosyError) -> list[CosyError]:
+        """Note a failed attempt of a text; return all of its errors so far."""
+        errors = self.tries.setdefault(utterance.index, [])
+        errors.append(error)
+        self.in_flight = False
+        return errors
+
+    def queued(self, seconds: float) -> None:
+        """Note a wait for a place or a slot: it does not count for a deadline that counts from the
+        first sending."""
+        queue = self.queue_deadline
+        if queue is not None:
+            later = self.deadline.later(seconds)
+            self.deadline = later if later.at < queue.at else queue
+
+    def share_time(self, silent: float, now: float) -> None:
+        """Let its time begin with that of the call's texts before it, where the service has
+        answered nothing since that instant (`begin_of`)."""
+        self.silent = silent
+        begun = begin_of(now, max(self.call_began, silent), self.deadline.seconds)
+        early = self.deadline.started - begun
+        if early > 0.0:
+            self.deadline = self.deadline.later(-early)
+
+    def is_behind(self, silent: float, now: float) -> bool:
+        """Return whether it waits behind texts that its service does not answer, and so shares
+        their time."""
+        since = max(self.call_began, silent)
+        return begin_of(now, since, self.deadline.seconds) < now
+
+    def patience(self, silent: float, now: float) -> float:
+        """Return the seconds for which it may still wait, unsent, for a service that has answered
+        nothing since that instant: its call has waited as long as one text may."""
+        if self.queue_deadline is None:
+            return math.inf
+        return max(0.0, max(self.call_began, silent) + self.deadline.seconds - now)
+
+    def is_paid(self, budget: RetryBudget, now: float) -> bool:
+        """Return whether a repetition is paid for; take it from the budget if need be."""
+        return budget.withdraw(1, now) if self.paid is None else self.paid
+
+    def spare(self, utterance: Utterance) -> int:
+        """Note that a text's latest failure used up no attempt; return how many did not."""
+        times = self.spared[utterance.index] = self.spared.get(utterance.index, 0) + 1
+        return times
+
+    def seal(self) -> None:
+        """Note that the texts are sent now: they have their connection and their turn.
+
+        Raises RefusedError when their call has ended meanwhile, or is in doubt.
+        """
+        record = self.record
+        if record is not None:
+            if record.verdict is not None:
+                raise RefusedError("not sent: every text of its call is refused", retryable=False)
+            if not self.number and record.in_doubt:
+                # A text alone tells as much as whatever would go in its place.
+                self.number = record.begin_in_doubt() if len(self.texts) == 1 else 0
+                if not self.number:
+                    raise HeldBack("not sent: it waits for what another refusal means")
+            self.number = self.number or record.begin()
+        self.queue_deadline = None
+        self.in_flight = True
+
+    def refused(self, errors: Sequence[Audio | CosyError]) -> None:
+        """Note a reply without any sound, before its place in flight is given back: what goes next
+        must know."""
+        record = self.record
+        error = None if record is None else common_refusal(errors)
+        if record is not None and error is not None:
+            record.doubt(alone=len(errors) > 1 or may_be_key(error))
+
+    def settle(self) -> int:
+        """Note that its request is no more in flight, and got no sound; return the number of the
+        latest one of its call, 0 where none are counted."""
+        number, self.number = self.number, 0
+        return self.record.end(number) if self.record is not None else 0
+
+    def arrive(self) -> None:
+        """Note that the reply is there, and only the user's check follows."""
+
+    def deliver(self) -> None:
+        """Hand out the outcomes so far: the batch goes on to wait for the others."""
+
+
+def after(error: CosyError, attempts: tuple[CosyError, ...]) -> CosyError:
+    """Return an error that knows the attempts before it. Where no reply but time or a decision of
+    our own ended the text, it also says how the latest of them failed, which is its cause."""
+    latest = next((each for each in reversed(attempts) if each is not error.__cause__), None)
+    if latest is None or not isinstance(error, (DeadlineError, RefusedError)):
+        return error.with_details(attempts=attempts)
+    message = f"{error.message}; before that: {latest.message}"
+    told = error.with_details(attempts=attempts, message=message)
+    told.__cause__ = latest
+    return told
+
+
+def failed(utterance: Utterance, error: CosyError) -> Outcome:
+    """Return the outcome of a text that ended with an error."""
+    own = error.with_details(index=utterance.index, text_hash=utterance.hash)
+    return Outcome(utterance.index, utterance.text, None, own)

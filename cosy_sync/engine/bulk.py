@@ -1,0 +1,399 @@
+"""Fan batches out over the workers and hand their outcomes back in input order."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ..clock import Clock
+from ..config import BatchConfig
+from ..errors import ClosedError, CosyError
+from ..models import Outcome, Utterance, detach
+from ..policies import Deadline, Unanimity
+from ..threads import leave_behind
+from ..threads.stop import Stop
+from ..threads.workers import Executor
+from ..user_code import goes_on
+from .batch import ANY_TIME, Batch, failed
+from .intake import Intake
+from .packing import pack
+from .ready_batches import ReadyBatches
+from .reorder import ReorderBuffer, Unbounded
+from .retrying import BatchRunner
+from .tenants import TenantLimit
+
+__all__ = ["BulkCall", "BulkOptions"]
+
+# Seconds after which a wait is interrupted to see whether it still makes sense.
+_GLANCE = 0.5
+# How many such looks cancelled batches get to end by themselves.
+_LAST_GLANCES = 10
+# Outcomes that wait for their turn at most, however small they are.
+_MOST_DONE = 10_000
+# Texts in batches that are ready for a worker, at most, so that none waits for the caller's thread.
+_MOST_READY = 4_096
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkOptions:
+    """What one call was promised.
+
+    `gate` bounds the tenant's batches under way, `ahead` those of this call, `max_waiting` the
+    bytes of audio that it holds, None for any. A lazy call may have no end; `read_ahead` bounds the
+    texts that it pulls before their outcomes are taken, None for what keeps the places busy.
+    `alone`: there is no other endpoint. `limit`: the texts a call may have. `places`: the requests
+    in flight, at most, as things are. `silent`: since when no endpoint has answered anything.
+    """
+
+    deadline: float
+    within: Deadline | None
+    interactive: bool
+    lazy: bool
+    read_ahead: int | None
+    alone: bool
+    tenant: str
+    gate: TenantLimit | None
+    ahead: int
+    max_waiting: int | None
+    limit: Callable[[], int | None]
+    places: Callable[[], float]
+    silent: Callable[[], float]
+
+
+class BulkCall:
+    """One call of many texts. Lives on the caller's thread, which packs batches and hands out.
+
+    Workers take one ready batch after the other, and put the finished ones into the mailbox. They
+    wake the caller's thread only for what it waits for: the next outcome, or too few ready ones.
+    """
+
+    def __init__(
+        self,
+        texts: Iterable[Utterance | Outcome],
+        packing: BatchConfig,
+        terms: BulkOptions,
+        caller: BatchRunner,
+        executor: Executor,
+        clock: Clock,
+    ) -> None:
+        self._done: dict[int, Outcome] = {}
+        self._intake = Intake(texts, self._done, packing.max_texts)
+        self._packed = pack(self._intake.texts(), packing, clock.now, terms.limit)
+        self._terms, self._caller = terms, caller
+        self._executor, self._clock = executor, clock
+        self._pid = os.getpid()
+        self.stop = Stop()
+        self._ready = ReadyBatches(terms.gate)
+        self._fit(terms.ahead)
+        # Guards: _serving, the workers that serve this call or soon will; _began, when the first
+        # did, moved on by each time without any, which began at _idle_since.
+        self._lock = threading.Lock()
+        self._serving, self._began, self._idle_since = 0, 0.0, 0.0
+        self._mail: deque[Batch] = deque()
+        # A lock that is held; releasing it wakes the caller's thread.
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._batches: set[Batch] = set()
+        self._next, self._glances = 0, 0
+        most = terms.max_waiting
+        self._backlog = Unbounded() if most is None else ReorderBuffer(most, terms.places)
+        self._ended = self._over = False  # the texts are at their end; and the call is
+        # What ends the call after everything before it was handed out.
+        self._last_error: BaseException | None = None
+        # The error with which every further text would end, so that no more are sent.
+        self._verdict: CosyError | None = None
+        self._record = Unanimity()
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield every text's outcome in input order, as soon as it and those before it are there.
+
+        When the source of texts raises, what came before it is finished and yielded first.
+        """
+        dropped = whole = False
+        try:
+            while True:
+                self._refuse_child()
+                self._send_more()
+                yield from self._hand_out()
+                self._refuse_child()
+                if self._batches:
+                    self._collect()
+                elif self._ended:
+                    break
+            whole = True
+            if self._last_error is not None:
+                raise self._last_error
+        except GeneratorExit:
+            dropped = True
+            raise
+        finally:
+            if os.getpid() == self._pid and not self._over:
+                if dropped:  # in a finaliser, perhaps, where a lock may be held that is needed
+                    self.stop.set()
+                    leave_behind(self.end)
+                else:
+                    (self._finish if whole else self.end)()
+
+    def end(self) -> None:
+        """Send nothing more, and cut off what is under way: nobody can have its results."""
+        self._finish()
+        # On another thread: Ctrl-C may come to this one once more.
+        leave_behind(self.stop.cut)
+
+    def _finish(self) -> None:
+        self._over = True
+        self.stop.set()
+        self._ready.clear()
+        self._backlog.give_up()
+
+    def finished(self) -> list[Outcome]:
+        """Return what is finished and was not handed out yet, in input order."""
+        self._open_mail()
+        for batch in self._batches:
+            self._note(list(batch.outcomes))
+        outcomes = [self._done[index] for index in sorted(self._done)]
+        for outcome in outcomes:
+            if outcome.audio is not None:
+                detach(outcome.audio)
+        return outcomes
+
+    # -- sending --------------------------------------------------------------------------------
+
+    def _fit(self, places: int) -> None:
+        """Set how many batches may be under way and stand ready, where so many can be sent."""
+        terms = self._terms
+        # A tenant's batch has its place from the start, so none of them may stand about.
+        spare = 0 if terms.gate else min(places // 4, _MOST_READY // self._intake.size)
+        self._most_jobs = places + spare
+        self._low = spare // 2
+        if terms.lazy:
+            self._intake.most = terms.read_ahead or 2 * places * self._intake.size
+
+    def _send_more(self) -> None:
+        if self._terms.lazy:  # what is pulled too early may be spoken, and never taken
+            self._fit(min(self._terms.ahead, max(1, int(self._terms.places()))))
+        while not self._ended and self._may_send():
+            texts = self._pull()
+            if not texts:
+                return
+            if self._verdict is None:
+                self._send(texts)
+            else:
+                self._refuse_unsent(texts, self._verdict)
+                return
+
+    def _may_send(self) -> bool:
+        if not self._batches:
+            return True
+        busy = len(self._batches) >= self._most_jobs or self._backlog.full
+        return not busy and len(self._done) < _MOST_DONE and self._bell.locked()
+
+    def _pull(self) -> list[Utterance] | None:
+        try:
+            return next(self._packed)
+        except StopIteration:
+            self._ended = True
+        except Exception as error:
+            if not self._terms.lazy:
+                raise  # a signal's: the texts are all there
+            self._ended, self._last_error = True, error
+        return None
+
+    def _send(self, texts: list[Utterance]) -> None:
+        batch = self._batch(texts)
+        try:
+            while not self._ready.enter(
+                batch, self._batches, 0.0 if self._batches else self._glance()
+            ):
+                if self._batches:
+                    self._collect()
+                else:
+                    self._verdict = self._verdict or self._why_give_up()
+                if self._verdict is not None:
+                    self._refuse_unsent(texts, self._verdict)
+                    return
+            self._submit()
+        except ClosedError as error:
+            self._refuse_unsent(texts, error)
+            self._verdict = error
+            if self._terms.lazy:  # its input may have no end
+                self._ended, self._last_error = True, error
+
+    def _batch(self, texts: list[Utterance]) -> Batch:
+        terms = self._terms
+        batch = Batch(
+            texts,
+            self._deadline(),
+            interactive=terms.interactive,
+            tenant=terms.tenant,
+            stop=self.stop,
+            backlog=self._backlog,
+        )
+        if not terms.interactive:
+            batch.queue_deadline = terms.within or ANY_TIME
+        batch.record, batch.alone = self._record, terms.alone
+        return batch
+
+    def _submit(self) -> None:
+        """Call a worker for what is ready, unless enough of them serve this call."""
+        now = self._clock.now()
+        # Only after it is ready: a worker that just found nothing is not counted any more.
+        with self._lock:
+            enough = self._serving >= self._terms.ahead
+            self._began += 0.0 if self._serving else now - self._idle_since
+            self._serving += not enough
+        if enough:
+            return
+        try:
+            self._executor.submit(self._serve)
+        except ClosedError as error:
+            with self._lock:
+                self._serving -= 1
+            self._dismiss(error)
+            raise
+
+    def _deadline(self) -> Deadline:
+        terms = self._terms
+        deadline = Deadline(self._clock.now(), terms.deadline)
+        within = terms.within
+        return within if within is not None and within.at < deadline.at else deadline
+
+    # -- on a worker ----------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Run what is ready, one batch after the other."""
+        while (batch := self._next_job()) is not None:
+            self._work(batch)
+            if self._ready and self._executor.contended:
+                # Other calls wait for a worker: queue behind them.
+                try:
+                    self._executor.submit(self._serve)
+                except ClosedError:
+                    continue
+                return
+
+    def _next_job(self) -> Batch | None:
+        while True:
+            if self._verdict is None and (batch := self._ready.take()) is not None:
+                return batch
+            now = self._clock.now()
+            with self._lock:
+                if not self._ready or self._verdict is not None:
+                    self._serving, self._idle_since = self._serving - 1, now
+                    return None
+
+    def _work(self, batch: Batch) -> None:
+        now, silent = self._clock.now(), self._terms.silent()
+        batch.take_up(self._deadline(), now, self._began, silent)
+        self._backlog.expect(1)
+        try:
+            self._caller.run(batch)
+        except BaseException as error:
+            batch.end(error)
+            if goes_on(error):
+                raise
+        finally:
+            self._ready.leave(batch)
+            if batch.hopeless is not None and self._terms.alone:
+                self._verdict = batch.hopeless
+            self._verdict = self._record.verdict or self._verdict
+            self._mail.append(batch)
+            # Only after the mail is there: the caller's thread looks at it after `_next` changed.
+            short = len(self._ready) <= self._low and not self._ended
+            if short or batch.first <= self._next or self._verdict is not None:
+                self._ring()
+            self._backlog.expect(-1)
+
+    def _ring(self) -> None:
+        self._backlog.starve(False)
+        with contextlib.suppress(RuntimeError):
+            if self._bell.locked():
+                self._bell.release()
+
+    # -- collecting -----------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        """Wait for a batch to end; give up on all of them when that makes no sense any more."""
+        error: CosyError | None = None
+        while error is None and not self._open_mail():
+            self._backlog.starve(True)
+            if not self._bell.acquire(timeout=self._glance()):
+                error = self._why_give_up()
+        self._backlog.starve(False)
+        if error is not None:
+            self._abandon(error)
+        elif self._verdict is not None:
+            self._dismiss(self._verdict)
+
+    def _glance(self) -> float:
+        within = self._terms.within
+        return _GLANCE if within is None else within.cut(_GLANCE, self._clock.now())
+
+    def _why_give_up(self) -> CosyError | None:
+        within = self._terms.within
+        if within is not None and within.expired(self._clock.now()):
+            return within.error("speaking the texts of this call")
+        if self.stop.is_set():
+            self._glances += 1
+            if self._glances > _LAST_GLANCES:
+                return ClosedError("the client was closed in the middle of this call")
+        return None
+
+    def _abandon(self, error: CosyError) -> None:
+        self._verdict = error
+        self.stop.set()
+        self._dismiss(error)
+        self._backlog.give_up()
+        batches, self._batches = self._batches, set()
+        self._note([outcome for batch in batches for outcome in batch.given_up(error)])
+
+    def _open_mail(self) -> bool:
+        """Take over what is finished; return whether there was anything."""
+        self._bell.acquire(blocking=False)  # a ring from now on means new mail
+        found = bool(self._mail)
+        while self._mail:
+            batch = self._mail.popleft()
+            if batch in self._batches:  # or it was given up before
+                self._note(batch.outcomes)
+                self._batches.remove(batch)
+        return found
+
+    def _dismiss(self, error: CosyError) -> None:
+        """Refuse what is ready and was not begun."""
+        for batch in self._ready.clear():
+            self._batches.remove(batch)
+            self._refuse_unsent(batch.texts, error)
+
+    def _note(self, outcomes: Iterable[Outcome]) -> None:
+        for outcome in outcomes:
+            self._done[outcome.index] = outcome
+
+    def _refuse_unsent(self, texts: Sequence[Utterance], error: CosyError) -> None:
+        self._refuse(texts, error.with_details(sent=False))
+
+    def _refuse(self, texts: Sequence[Utterance], error: CosyError) -> None:
+        for text in texts:
+            self._done[text.index] = failed(text, error)
+
+    def _refuse_child(self) -> None:
+        # In a forked child the workers are gone, and any lock may be held by one of them.
+        if os.getpid() != self._pid:
+            raise ClosedError("the process forked in the middle of this call; call again here")
+
+    def _hand_out(self) -> Iterator[Outcome]:
+        while self._next in self._done:
+            self._refuse_child()
+            index, outcome = self._next, self._done[self._next]
+            self._next = self._intake.taken = index + 1
+            size = 0
+            if outcome.audio is not None:
+                detach(outcome.audio)
+                size = len(outcome.audio.data)
+            self._backlog.hand_out(self._next, size)
+            yield outcome
+            # Only now: an exception at the yield, from a signal say, must not lose it.
+            del self._done[index]

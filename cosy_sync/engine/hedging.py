@@ -1,0 +1,231 @@
+"""A late call is sent to a second endpoint as well; the first good answer counts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from ..endpoints.endpoint import EndpointState
+from ..endpoints.pool import EndpointPool
+from ..errors import ClosedError
+from ..events import HedgeFinished
+from ..models import Audio, Utterance
+from ..policies import HedgePolicy
+from ..threads.workers import Executor
+from ..wires.base import Wire
+from .attempt import AttemptRunner
+from .audio_check import asking
+from .batch import Batch
+from .ports import Result
+
+__all__ = ["Budget", "Hedging"]
+
+# Seconds beyond the deadline in which an attempt, which keeps it by itself, says what happened.
+_LAST_WORD = 0.05
+
+_Answer = Sequence[Result] | BaseException
+
+
+class Budget(Protocol):
+    """What hedges are paid from: the retry budget."""
+
+    def withdraw(self, texts: int, now: float) -> bool:
+        """Pay for sending so many texts once more, all or none; return whether that worked."""
+        ...
+
+
+class _HedgedBatch(Batch):
+    """A batch as one of its two attempts sees it."""
+
+    __slots__ = ("_batch", "_mail")
+
+    def __init__(self, batch: Batch, mail: SimpleQueue[_News] | None = None) -> None:
+        super().__init__(
+            batch.texts,
+            batch.deadline,
+            interactive=True,
+            tenant=batch.tenant,
+            stop=batch.stop,
+        )
+        self.taken_up = batch.taken_up
+        self.first_tries = batch.first_tries
+        self._batch = batch
+        self._mail = mail
+
+    def seal(self) -> None:
+        """Tell the batch, which may take more texts along, and whoever counts the time."""
+        if self._mail is not None:
+            self._batch.seal()
+            self.deadline, self.taken_up = self._batch.deadline, self._batch.taken_up
+            self._mail.put(_News())
+
+    def refused(self, errors: Sequence[Result]) -> None:
+        """Tell the batch, whose call may be refused as a whole."""
+        self._batch.refused(errors)
+
+    def arrive(self) -> None:
+        """Tell whoever counts the time that the service needs no more of it."""
+        if self._mail is not None:
+            self._mail.put(_News(arrived=True))
+
+
+@dataclass(frozen=True)
+class _News:
+    """What became of an attempt at a endpoint; without a endpoint: the first one was sent, or its
+    reply arrived."""
+
+    endpoint: EndpointState | None = None
+    answer: _Answer = ()
+    arrived: bool = False
+
+
+@dataclass(kw_only=True)
+class _Race:
+    """One call: where it was sent, and what came back."""
+
+    batch: Batch
+    texts: Sequence[Utterance]
+    number: int
+    first: EndpointState
+    second: EndpointState | None = None
+    mail: SimpleQueue[_News] = field(default_factory=SimpleQueue)
+    answers: dict[EndpointState, _Answer] = field(default_factory=dict)
+
+    def decided(self) -> bool:
+        """Return whether nothing better can come."""
+        under_way = 1 if self.second is None else 2
+        return len(self.answers) == under_way or any(map(_is_good, self.answers.values()))
+
+    def best(self) -> tuple[EndpointState, _Answer]:
+        """Return the endpoint whose answer counts. Bad audio gives way to the other's."""
+        for endpoint, answer in self.answers.items():
+            if _is_good(answer):
+                return endpoint, answer
+        mine = self.answers[self.first]
+        other = self.answers.get(self.second) if self.second is not None else None
+        if self.second is None or other is None or isinstance(other, BaseException):
+            return self.first, mine
+        if isinstance(mine, BaseException):
+            return self.second, other
+        pairs = zip(mine, other, strict=True)
+        return self.first, [b if isinstance(b, Audio) else a for a, b in pairs]
+
+
+def _is_good(answer: _Answer) -> bool:
+    if isinstance(answer, BaseException):
+        return False
+    return all(isinstance(result, Audio) for result in answer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hedging:
+    """Makes attempts like an AttemptRunner, and a second one of those that are late.
+
+    Only of `synth` and `submit`; never to the same endpoint; only when the budget pays. The loser
+    goes on by itself: its answer is dropped, and its permits are given back then. Both attempts
+    run on workers of `legs`, so that their caller need not wait for the loser.
+    """
+
+    attempter: AttemptRunner
+    endpoints: EndpointPool
+    policy: HedgePolicy
+    budget: Budget | None
+    legs: Executor
+
+    @property
+    def wires(self) -> Mapping[str, Wire]:
+        """Return each endpoint's wire, by its URL."""
+        return self.attempter.wires
+
+    def attempt(
+        self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int
+    ) -> Sequence[Result]:
+        """Send texts to an endpoint, when late to a second one; return audio or errors.
+
+        Waits, and raises, like the attempts. Where both fail, it is the first one's error.
+        """
+        now = self.attempter.clock.now()
+        # A call out of a check must not wait for legs on which other checks run.
+        single = batch.interactive and batch.backlog is None and asking.batch is None
+        if not single or self.budget is None or self.policy.delay(1, now) is None:
+            results = self.attempter.attempt(batch, texts, endpoint, number)
+            self._note(texts, results)
+            return results
+        race = _Race(batch=batch, texts=texts, number=number, first=endpoint)
+        self._send(race, endpoint, _HedgedBatch(batch, race.mail), texts)
+        self._watch(race)
+        winner, answer = race.best()
+        if race.second is not None:
+            won = winner is race.second
+            event = HedgeFinished(race.second.label, len(texts), won)
+            self.attempter.observer.on_event(event)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def _watch(self, race: _Race) -> None:
+        """Wait until the race is decided; start the second attempt when the first one is late."""
+        clock = self.attempter.clock
+        late_at: float | None = None
+        while not race.decided():
+            now = clock.now()
+            left = race.batch.deadline.at + _LAST_WORD - now
+            if left <= 0:
+                raise race.batch.deadline.error("waiting for the service", in_flight=True)
+            wait = left if late_at is None else min(left, max(0.0, late_at - now))
+            try:
+                news = race.mail.get(timeout=min(wait, threading.TIMEOUT_MAX))
+            except Empty:
+                if late_at is not None and clock.now() >= late_at:
+                    late_at = None
+                    self._hedge(race)
+                continue
+            if news.endpoint is not None:
+                race.answers[news.endpoint] = news.answer
+                continue
+            delay = self.policy.delay(_longest(race.texts), clock.now())
+            late_at = None if delay is None or news.arrived else clock.now() + delay
+
+    def _hedge(self, race: _Race) -> None:
+        now = self.attempter.clock.now()
+        second = self.endpoints.another(race.first, now)
+        if second is None:
+            return
+        texts = list(race.texts)
+        if self.budget is None or not self.budget.withdraw(len(texts), now):
+            second.leave(now)
+            return
+        race.second = second
+        self._send(race, second, _HedgedBatch(race.batch), texts)
+
+    def _send(
+        self, race: _Race, endpoint: EndpointState, leg: _HedgedBatch, texts: Sequence[Utterance]
+    ) -> None:
+        def work() -> None:
+            answer: _Answer
+            try:
+                answer = self.attempter.attempt(leg, texts, endpoint, race.number)
+                self._note(texts, answer)
+            except BaseException as error:
+                answer = error
+            race.mail.put(_News(endpoint, answer))
+
+        try:
+            self.legs.submit(work)
+        except ClosedError:
+            endpoint.leave(self.attempter.clock.now())
+            raise
+
+    def _note(self, texts: Sequence[Utterance], results: Sequence[Result]) -> None:
+        for result in results:
+            if isinstance(result, Audio) and result.timing is not None:
+                now = self.attempter.clock.now()
+                self.policy.note(result.timing.total, _longest(texts), now)
+                return
+
+
+def _longest(texts: Sequence[Utterance]) -> int:
+    return max(len(utterance.text) for utterance in texts)

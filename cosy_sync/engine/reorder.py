@@ -1,0 +1,172 @@
+"""The bytes of audio that one call holds: coming in, or waiting for their turn."""
+
+from __future__ import annotations
+
+import math
+import threading
+from bisect import insort
+from collections.abc import Callable
+from operator import attrgetter
+
+__all__ = ["ReorderBuffer", "Unbounded"]
+
+# Seconds that a reply waits for room at most. It waits in the network's buffers, and a server cuts
+# off a client that reads nothing for long: after this time it comes in, room or not.
+_PATIENCE = 2.0
+
+
+class _Waiter:
+    """A reply that waits for room. `gate` is a lock, held until the reply may come in."""
+
+    __slots__ = ("first", "gate", "granted", "size")
+
+    def __init__(self, first: int, size: int) -> None:
+        self.first = first
+        self.size = size
+        self.granted = False
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+
+class ReorderBuffer:
+    """Keeps replies out while much is held already, as long as that helps.
+
+    Outcomes are handed out in input order, so the reply that is next always comes in: the others
+    leave after it. They come in by the same order. When the caller has nothing left to take while
+    all batches in flight wait here, or as many as may be in flight, the next one was not even sent:
+    then the foremost comes in.
+    """
+
+    # What waits for its turn is left in the reply that it came in: it is gone soon.
+    bounded = True
+
+    def __init__(self, limit: int, places: Callable[[], float] = lambda: math.inf) -> None:
+        self._limit = limit
+        # How many requests may be in flight now.
+        self._places = places
+        # Guards: everything below, and every waiter's `granted`.
+        self._lock = threading.Lock()
+        self._held = 0
+        self._next = 0
+        self._under_way = 0
+        # The foremost first.
+        self._waiting: list[_Waiter] = []
+        self._starving = False
+        self._given_up = False
+
+    @property
+    def full(self) -> bool:
+        """Return whether no more should be asked for."""
+        return self._held >= self._limit
+
+    def expect(self, batches: int) -> None:
+        """Note that so many more batches are under way, or fewer."""
+        with self._lock:
+            self._under_way += batches
+            woken = self._let_in()
+        _wake(woken)
+
+    def starve(self, starving: bool) -> None:
+        """Note whether the caller waits for outcomes, with none left to take."""
+        with self._lock:
+            self._starving = starving
+            woken = self._let_in()
+        _wake(woken)
+
+    def enter(self, first: int, size: int, seconds: float) -> None:
+        """Take in a reply of so many bytes, whose first text is this one; wait for room."""
+        waiter = _Waiter(first, size)
+        with self._lock:
+            insort(self._waiting, waiter, key=attrgetter("first"))
+            woken = self._let_in()
+        _wake(woken)
+        try:
+            waiter.gate.acquire(timeout=max(0.0, min(seconds, _PATIENCE)))
+        except BaseException:  # Ctrl-C: what was granted meanwhile goes back
+            self._take_in(waiter)
+            self.change(-size)
+            raise
+        self._take_in(waiter)
+
+    def change(self, size: int) -> None:
+        """Note that a reply is smaller or larger than it was announced, or gone."""
+        with self._lock:
+            self._held += size
+            woken = self._let_in()
+        _wake(woken)
+
+    def hand_out(self, following: int, size: int) -> None:
+        """Note that the caller took so many bytes, and which text follows."""
+        with self._lock:
+            self._next = following
+            self._held -= size
+            woken = self._let_in()
+        _wake(woken)
+
+    def give_up(self) -> None:
+        """Let every reply in: the caller takes no outcomes any more."""
+        with self._lock:
+            self._given_up = True
+            woken = self._let_in()
+        _wake(woken)
+
+    def _take_in(self, waiter: _Waiter) -> None:
+        """Let it in now, unless it was."""
+        with self._lock:
+            if not waiter.granted:
+                self._waiting.remove(waiter)
+                self._held += waiter.size
+
+    def _let_in(self) -> list[_Waiter]:
+        """Grant entry to those that need not wait; the others are not woken."""
+        woken: list[_Waiter] = []
+        while self._waiting and self._may_enter(self._waiting[0]):
+            waiter = self._waiting.pop(0)
+            waiter.granted = True
+            self._held += waiter.size
+            woken.append(waiter)
+        return woken
+
+    def _may_enter(self, foremost: _Waiter) -> bool:
+        if self._given_up or not self._held or self._held + foremost.size <= self._limit:
+            return True
+        most = min(self._under_way, self._places())
+        stuck = self._starving and len(self._waiting) >= most
+        return stuck or foremost.first <= self._next
+
+
+def _wake(waiters: list[_Waiter]) -> None:
+    for waiter in waiters:
+        waiter.gate.release()
+
+
+class Unbounded(ReorderBuffer):
+    """For a call whose caller keeps all the audio anyway: everything comes in at once."""
+
+    bounded = False
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    @property
+    def full(self) -> bool:
+        """Return False."""
+        return False
+
+    def expect(self, batches: int) -> None:
+        """Do nothing."""
+
+    def starve(self, starving: bool) -> None:
+        """Do nothing."""
+
+    def enter(self, first: int, size: int, seconds: float) -> None:
+        """Do nothing."""
+
+    def change(self, size: int) -> None:
+        """Do nothing."""
+
+    def hand_out(self, following: int, size: int) -> None:
+        """Do nothing."""
+
+    def give_up(self) -> None:
+        """Do nothing."""

@@ -1,0 +1,56 @@
+"""The memory that one reply takes, from its announcement until its audio is handed on."""
+
+from __future__ import annotations
+
+from ..clock import Clock
+from ..errors import ClosedError
+from ..threads.permits import Permits
+from .batch import Batch
+
+__all__ = ["ReplyMemory"]
+
+
+class ReplyMemory:
+    """Held by one attempt. `make` may wait; `leave` gives back all but what was kept."""
+
+    def __init__(self, batch: Batch, memory: Permits, clock: Clock) -> None:
+        self._batch = batch
+        self._memory = memory
+        self._clock = clock
+        self._size: int | None = None
+        self._kept = 0
+
+    def make(self, size: int) -> None:
+        """Wait until a reply of so many bytes may come in; the room of an earlier reply of the same
+        attempt is given back before. Raises DeadlineError."""
+        if self._size is not None:
+            self._give_back(0)
+        batch = self._batch
+        if batch.backlog is not None:
+            batch.backlog.enter(batch.first, size, batch.deadline.remaining(self._clock.now()))
+        left = batch.deadline.remaining(self._clock.now())
+        if not self._memory.acquire(
+            size, key=batch.tenant, urgent=batch.interactive, seconds=left, stop=batch.stop
+        ):
+            if batch.backlog is not None:
+                batch.backlog.change(-size)
+            if batch.stop.is_set():
+                raise ClosedError("cancelled while its reply waited for room", sent=True)
+            phase = "waiting for room in LimitConfig(max_bytes_in_flight)"
+            raise batch.deadline.error(phase, in_flight=True)
+        self._size = size
+
+    def keep(self, size: int) -> None:
+        """Say how many bytes of audio stay, until they are handed out."""
+        self._kept = size
+
+    def leave(self) -> None:
+        """Give the room back."""
+        self._give_back(self._kept)
+
+    def _give_back(self, kept: int) -> None:
+        size, self._size = self._size, None
+        if size is not None:
+            self._memory.release(size)
+        if self._batch.backlog is not None:
+            self._batch.backlog.change(kept - (size or 0))

@@ -1,0 +1,399 @@
+"""One batch's life: attempts, waits, repetitions, until every text has an outcome."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..clock import Clock
+from ..endpoints.endpoint import EndpointState
+from ..endpoints.pool import EndpointPool
+from ..errors import (
+    BadAudioError,
+    ClosedError,
+    CosyError,
+    DeadlineError,
+    RefusedError,
+    ResourceError,
+    ThrottledError,
+)
+from ..events import (
+    CallRefused,
+    Observer,
+    RetryPlanned,
+    RetrySuppressed,
+    TextFailed,
+)
+from ..models import Audio, Utterance
+from ..policies import AcceptedKeys, FirstTry, RetryBudget, RetryPolicy
+from ..policies.refusals import may_be_text
+from .attempt import sleep
+from .batch import Batch, HeldBack
+from .final_errors import final_error, finished_event
+from .group import Fate, Group
+from .ports import Attempts, Result
+from .splitting import Splitter
+
+__all__ = ["BatchRunner"]
+
+# The shortest wait for a breaker, which others may be probing, and for what is scarce here.
+_BREAKER_NAP = _SCARCITY_NAP = 0.1
+
+
+class BatchRunner:
+    """Runs batches. One instance serves every thread; what belongs to a batch is in the batch."""
+
+    def __init__(
+        self,
+        attempter: Attempts,
+        endpoints: EndpointPool,
+        retry: RetryPolicy,
+        observer: Observer,
+        clock: Clock,
+        budget: RetryBudget,
+    ) -> None:
+        self._attempter, self._endpoints = attempter, endpoints
+        self._retry, self._budget = retry, budget
+        self._observer, self._clock = observer, clock
+        self._splitter = Splitter(attempter.wires, AcceptedKeys(), 0, True, clock)
+
+    def split_with(self, splitter: Splitter) -> BatchRunner:
+        """Let another splitter judge what fails; return itself."""
+        self._splitter = splitter
+        splitter.tries = self._retry.tries
+        return self
+
+    def run(self, batch: Batch) -> None:
+        """Bring every text of the batch to an outcome; blocks until then."""
+        groups = [Group(batch.texts)]
+        while groups:
+            group = self._next(batch, groups)
+            try:
+                groups += self._handle(batch, group)
+            except ClosedError as error:
+                self._fail(batch, group.texts, error)
+        if batch.number:
+            batch.settle()
+
+    def _next(self, batch: Batch, groups: list[Group]) -> Group:
+        """Take the group that is sent next: of two halves the second, before what became of the
+        first."""
+        if len(groups) == 1:
+            batch.waiting = batch.parked = 0
+            return groups.pop()
+        hears = self._splitter.hears
+        order = [(each.parked is not None and not hears(batch, each), each.due) for each in groups]
+        group = groups.pop(order.index(min(order)))
+        batch.parked = sum([each.parked is not None for each in groups])
+        batch.waiting = len(groups) - batch.parked
+        return group
+
+    def _may_go(self, batch: Batch, group: Group) -> bool:
+        """Wait until the group may be sent; return False where its texts have ended meanwhile."""
+        now = self._clock.now()
+        if group.due > now:
+            sleep(self._clock, batch.stop, group.due - now)
+            now = self._clock.now()
+        if batch.stop.is_set():
+            raise ClosedError("cancelled before it was sent")
+        if batch.deadline.expired(now):
+            self._end_late(batch, group)
+            return False
+        if batch.record is None:
+            return True
+        self._splitter.hold(batch)
+        return not self._is_over(batch, group)
+
+    def _handle(self, batch: Batch, group: Group) -> list[Group]:
+        """Make one attempt; return the groups that must still be sent."""
+        if not self._may_go(batch, group):
+            return []
+        now = self._clock.now()
+        if group.parked is not None:
+            return self._unpark(batch, group, *group.parked)
+        results: Sequence[Result]
+        batch.first_tries = group.firsts
+        batch.apart = group.splits > 0 and len(group.texts) == 1
+        try:
+            terms = batch.deadline, batch.stop, group.avoid
+            endpoint = self._endpoints.choose(*terms, now, patient=not batch.interactive)
+        except (RefusedError, DeadlineError) as error:
+            return self._refused(batch, group, error, None)
+        part = group if len(group.texts) == 1 else self._part(batch, group, endpoint, now)
+        part.heard = self._splitter.answers if part.heard is None else part.heard
+        try:
+            results = self._attempter.attempt(batch, part.texts, endpoint, group.attempt)
+        except (RefusedError, DeadlineError) as error:
+            batch.settle()
+            if self._is_over(batch, group):
+                return []
+            if isinstance(error, HeldBack):
+                return [group]
+            return self._refused(batch, group, error, endpoint)
+        except ClosedError:
+            raise
+        except CosyError as error:
+            if isinstance(error, ResourceError) and not error.sent:
+                batch.settle()
+                # Nothing was sent, for this machine is out of something: it is no attempt.
+                return self._nap(batch, group, error, _SCARCITY_NAP * (1 + random.random()))
+            return self._failed(batch, group, part, endpoint, error)
+        self._splitter.accept(batch, part, endpoint, results)
+        if group.paid:  # what helps others to be spoken costs nothing
+            self._budget.refund(group.paid, self._clock.now())
+            group.paid = 0
+        left = self._settle(batch, part, endpoint, results)
+        return left if part is group else left + self._splitter.passed(group, part, endpoint)
+
+    def _part(self, batch: Batch, group: Group, endpoint: EndpointState, now: float) -> Group:
+        """Return which texts of a group are sent now to a endpoint, which was joined."""
+        try:
+            return group.part(self._splitter.size(batch, group, endpoint))
+        except BaseException:
+            endpoint.leave(now)
+            raise
+
+    def _failed(
+        self, batch: Batch, group: Group, part: Group, endpoint: EndpointState, error: CosyError
+    ) -> list[Group]:
+        """Treat what failed for a whole part of a group, or for the group."""
+        splitter = self._splitter
+        error = splitter.judge(batch, part, endpoint, error)
+        if self._is_over(batch, group):
+            return []
+        fate = splitter.fate(batch, group, part, endpoint, error)
+        if error.trips and may_be_text(error) and not self._retry.repeats:
+            fate = Fate.CHARGED
+        if fate is Fate.SPLIT:
+            return self._split(batch, group, part, endpoint, error)
+        endpoint.obey(error, self._clock.now())
+        # Its frames would hold on to the reply for as long as the outcomes are kept.
+        error = error.with_traceback(None)
+        if part.passed or not error.retryable:
+            left = self._settle(batch, part, endpoint, [error] * len(part.texts))
+            return left + group.rest(part)
+        if fate is Fate.PARKED:
+            if len(part.texts) > 1:
+                return [replace(part, parked=(endpoint, error)), *group.rest(part)]
+            group.texts = [*group.texts[1:], *part.texts]  # next time it is another text's turn
+            return [replace(group, most=None, parked=(endpoint, error))]
+        if fate is Fate.PROBED:
+            return self._probe(batch, group, part, endpoint, error)
+        left = self._settle(batch, group, endpoint, [error] * len(group.texts))
+        return [replace(each, most=group.most, heard=part.heard) for each in left]
+
+    def _split(
+        self, batch: Batch, group: Group, part: Group, endpoint: EndpointState, error: CosyError
+    ) -> list[Group]:
+        if may_be_text(error):
+            part.firsts.setdefault(endpoint, FirstTry(batch.sent, self._clock.now()))
+        return self._splitter.split(group, part, endpoint, error)
+
+    def _unpark(
+        self, batch: Batch, group: Group, endpoint: EndpointState, error: CosyError
+    ) -> list[Group]:
+        """Treat a group that failed before, now that nothing else is to be sent."""
+        group.parked = None
+        if self._splitter.lives(batch, group):
+            return self._split(batch, group, group, endpoint, error)
+        return self._probe(batch, group, group, endpoint, error)
+
+    def _probe(
+        self, batch: Batch, group: Group, part: Group, endpoint: EndpointState, error: CosyError
+    ) -> list[Group]:
+        """Let a part of a group that failed find out whether the others can be spoken."""
+        size = self._pay(batch, group, part, error)
+        # What waited for the part has failed with it: an outage costs one request an attempt.
+        left = self._settle(batch, group, endpoint, [error] * len(group.texts))
+        batch.paid = None
+        if size:
+            for each in left:
+                each.paid = size if batch.interactive else 0
+            return self._splitter.probe(left, part, size)
+        return [replace(each, most=group.most, heard=part.heard) for each in left]
+
+    def _pay(self, batch: Batch, group: Group, part: Group, error: CosyError) -> int:
+        """Return how many texts of a group are tried next, as a part failed; 0 where none are.
+
+        An interactive batch pays for these alone: the others wait for what becomes of them. It
+        leaves half of the retry budget to other batches that are too large as well.
+        """
+        size = self._splitter.probe_size(part, error)
+        if not batch.interactive:
+            return size
+        now, tries = self._clock.now(), batch.tries.get(part.texts[0].index, [])
+        speaks = may_be_text(error) and self._splitter.speaks(now)
+        if not speaks and self._retry.wait([*tries, error]) is None:
+            return 0
+        size = max(1, min(size, int(self._budget.balance(now) / 2)))
+        pays = group.most is None or may_be_text(error)
+        batch.paid = pays and self._budget.withdraw(size, now)
+        return size if batch.paid else 0
+
+    def _is_over(self, batch: Batch, group: Group) -> bool:
+        """End the texts of a call that has its verdict; return whether it has."""
+        verdict = batch.record.verdict if batch.record is not None else None
+        if verdict is not None:
+            self._fail(batch, group.texts, verdict)
+        return verdict is not None
+
+    def _refused(
+        self,
+        batch: Batch,
+        group: Group,
+        error: RefusedError | DeadlineError,
+        endpoint: EndpointState | None,
+    ) -> list[Group]:
+        """Treat a refusal of our own: it is no attempt. Where no other endpoint is ready, bulk work
+        waits and interactive work ends."""
+        if isinstance(error, RefusedError):
+            self._observer.on_event(CallRefused(error.endpoint or "", len(group.texts), error))
+        if endpoint is not None and error.retryable:
+            avoid = (*group.avoid, endpoint)
+            if self._endpoints.elsewhere(avoid, self._clock.now()):
+                return [replace(group, avoid=avoid)]
+        pause = getattr(error, "retry_after", None)
+        if batch.interactive or not error.retryable or pause is None:
+            self._fail(batch, group.texts, error)
+            return []
+        # Spread, so that callers that waited for the same breaker do not return together.
+        return self._nap(
+            batch, group, error, max(pause, _BREAKER_NAP) * (1 + 0.1 * random.random())
+        )
+
+    def _behind(self, batch: Batch, error: CosyError) -> CosyError:
+        """Return what ends texts: the silence of their service, where they waited behind others
+        that it does not answer."""
+        now = self._clock.now()
+        if batch.queue_deadline is None or not batch.is_behind(self._endpoints.silent_since(), now):
+            return error
+        late = self._endpoints.went_silent(batch.deadline, now)
+        late.__cause__ = error
+        return late
+
+    def _nap(self, batch: Batch, group: Group, error: CosyError, pause: float) -> list[Group]:
+        """Wait, and return the group; a wait that outlasts the deadline ends it with the error."""
+        if pause >= batch.deadline.remaining(self._clock.now()):
+            self._fail(batch, group.texts, self._behind(batch, error))
+            return []
+        sleep(self._clock, batch.stop, pause)
+        if not batch.deadline.expired(self._clock.now()):
+            return [group]
+        self._fail(batch, group.texts, error)
+        return []
+
+    def _settle(
+        self, batch: Batch, group: Group, endpoint: EndpointState, results: Sequence[Result]
+    ) -> list[Group]:
+        """Note what came; return the texts that deserve another attempt: together, unless one must
+        be alone."""
+        if batch.interactive and group.attempt == 1:
+            self._budget.deposit(len(group.texts), self._clock.now())
+        if not results:  # a stream has begun: its rest is not this batch's
+            return []
+        again: list[Utterance] = []
+        apart: list[Utterance] = []
+        finished: list[Audio] = []
+        chars = 0
+        longest = 0.0
+        for utterance, result in zip(group.texts, results, strict=True):
+            if isinstance(result, Audio):
+                batch.finish(utterance, result)
+                finished.append(result)
+                chars += len(utterance.text)
+                continue
+            if result.endpoint is None:
+                result.endpoint = endpoint.label
+            wait = self._plan(batch, group, endpoint, utterance, result)
+            if wait is None or not self._may_repeat(batch, utterance, result, wait):
+                self._fail(
+                    batch,
+                    [utterance],
+                    final_error(batch, endpoint.load(), utterance, result, self._clock.now()),
+                )
+            else:
+                (apart if _needs_own_request(result) else again).append(utterance)
+                longest = max(longest, wait)
+        if finished:
+            self._observer.on_event(finished_event(finished, chars))
+        batch.deliver()
+        count = len(again) + len(apart)
+        if not count:
+            return []
+        newest = batch.tries[(again or apart)[0].index][-1]
+        self._observer.on_event(RetryPlanned(endpoint.label, count, group.attempt, longest, newest))
+        due = self._clock.now() + longest if longest else 0.0
+        return group.again(endpoint, again, apart, due)
+
+    def _plan(
+        self, batch: Batch, group: Group, endpoint: EndpointState, text: Utterance, error: CosyError
+    ) -> float | None:
+        """Note a text's failure; return the seconds until it is sent again, None for never."""
+        now = self._clock.now()
+        first = group.firsts.setdefault(endpoint, FirstTry(batch.sent, now))
+        elsewhere = self._endpoints.elsewhere((*group.avoid, endpoint), now)
+        errors = batch.note(text, error)
+        if self._is_spared(batch, group, endpoint, error, first):
+            return self._retry.nap(error, batch.spare(text), elsewhere=elsewhere)
+        spared, shared = batch.spared.get(text.index, 0), 0
+        if len(group.texts) == 1 and may_be_text(error):
+            # It is repeated once at least, unless the budget must pay for that.
+            most = self._retry.max_retries - (0 if batch.interactive else 1)
+            shared = max(0, min(group.splits, most))
+        return self._retry.wait(errors, elsewhere=elsewhere, spared=spared, shared=shared)
+
+    def _is_spared(
+        self, batch: Batch, group: Group, endpoint: EndpointState, error: CosyError, first: FirstTry
+    ) -> bool:
+        """Return whether a failure uses up no attempt, so that the deadline alone bounds the text.
+
+        Bulk work waits for a service that throttles it, and for one that is away; and a text that
+        has failed in company for what becomes of it alone, where others were spoken lately.
+        """
+        if not error.retryable or not self._retry.repeats:
+            return False
+        now = self._clock.now()
+        by_text = error.trips and may_be_text(error)
+        company = by_text and len(group.texts) > 1 and self._splitter.speaks(now)
+        if batch.interactive:
+            return company and batch.paid is True
+        if isinstance(error, ThrottledError):
+            return True
+        if not error.trips or not self._retry.outlasts(now - first.failed):
+            return False
+        if company or endpoint.is_overloaded(error, first, now):
+            return True
+        if by_text and group.splits and len(group.texts) == 1:
+            return False  # it has failed with others that were spoken without it
+        return endpoint.is_away(batch.call.kind, error, first, now)
+
+    def _may_repeat(self, batch: Batch, text: Utterance, error: CosyError, wait: float) -> bool:
+        """Return whether a retry fits into the deadline and, if interactive, is paid for."""
+        now = self._clock.now()
+        if wait >= batch.deadline.remaining(now):
+            reason = "deadline"
+        elif _needs_own_request(error):
+            return True  # the service works, and is only asked whom it meant
+        elif batch.interactive and not batch.is_paid(self._budget, now):
+            reason = "budget"
+        else:
+            return True
+        self._observer.on_event(RetrySuppressed(error.endpoint or "", text.hash, reason, error))
+        return False
+
+    def _end_late(self, batch: Batch, group: Group) -> None:
+        """End texts whose time is up, each with what it failed with while it had time."""
+        late = self._behind(batch, batch.deadline.error("waiting for its turn"))
+        for text in group.texts:
+            tries = batch.tries.get(text.index)
+            self._fail(batch, [text], tries[-1] if tries else late)
+
+    def _fail(self, batch: Batch, texts: Sequence[Utterance], error: CosyError) -> None:
+        for utterance in texts:
+            final = batch.fail(utterance, error)
+            self._observer.on_event(TextFailed(utterance.hash, len(utterance.text), final))
+
+
+def _needs_own_request(error: CosyError) -> bool:
+    return isinstance(error, BadAudioError) and error.alone

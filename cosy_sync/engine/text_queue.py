@@ -1,0 +1,399 @@
+"""Texts of concurrent callers share batches: sent at once when idle, gathered while busy.
+
+If nothing is in flight, the calling thread sends its text itself. Else texts queue, and a worker
+waits up to `linger` for more, acquires a connection and a turn in the rate limit, and only then
+fixes the batch. Callers only wait; each leaves when its own time is up, and the batch goes on.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections.abc import Sequence
+
+from ..atomic import Flag
+from ..errors import CosyError
+from ..models import Outcome, Utterance
+from ..policies import Deadline
+from ..threads import leave_behind
+from ..threads.stop import Stop
+from ..user_code import goes_on
+from .batch import failed
+from .queue_workers import QueueWorkers
+from .retrying import BatchRunner
+from .shared_batch import PendingTexts, QueueOptions, SharedBatch, as_event, late, may_be_sent
+from .small_call import Part
+from .tenants import TenantLimit
+from .waiters import BlockingWaiter, PendingText, Waiter, outlasting, share
+
+__all__ = ["TextQueue"]
+
+# Seconds that a caller whose time is up gives its batch to say why.
+_LAST_WORD = 0.05
+
+
+class TextQueue:
+    """The queue of texts that may share a batch: same settings, same tenant, same priority."""
+
+    def __init__(
+        self,
+        packing: QueueOptions,
+        crew: QueueWorkers,
+        caller: BatchRunner,
+        gate: TenantLimit | None,
+    ) -> None:
+        self._packing = packing
+        self._gathers = packing.max_texts > 1
+        self._crew = crew
+        self._caller = caller
+        self._gate = gate
+        # Guards everything below, and of every flight its waiters and its batch.
+        self._lock = threading.Lock()
+        # Every flight that others may join, by its key.
+        self._pending_texts: dict[object, PendingText] = {}
+        self._line = PendingTexts(packing.max_texts, packing.max_chars)
+        # Texts on their callers' threads, and batches with texts without an outcome; whether a
+        # worker gathers a batch, or was called to.
+        self._flying, self._attended = 0, False
+        # Ends the linger of the worker that gathers.
+        self._bell: threading.Event | None = None
+        self._rings_at = math.inf
+        # There are waiters whose deadline begins when their batch is sent.
+        self._restarts = False
+
+    # -- callers --------------------------------------------------------------------------------
+
+    def try_send_alone(self, utterance: Utterance) -> PendingText | None:
+        """Let the caller's own thread send a text when nothing is in flight; None otherwise.
+
+        Who gets a flight must end it with `touch_down`.
+        """
+        key = utterance.text
+        with self._lock:
+            if (self._flying and self._gathers) or key in self._pending_texts:
+                return None
+            pending = PendingText(utterance, key, [])
+            if self._packing.single_flight:
+                self._pending_texts[key] = pending
+            self._flying += 1
+        return pending
+
+    def finish_alone(
+        self, pending: PendingText, deadline: Deadline, outcome: Outcome | None
+    ) -> None:
+        """End a text that its caller's own thread sent; without an outcome another one sends it."""
+        with self._lock:
+            self._flying -= 1
+            waiters = self._end(pending, deadline, outcome)
+            asks = self._asks()
+        if waiters and outcome is not None:
+            self._tell(outcome, waiters)
+        if asks:
+            self._call_worker()
+
+    def join(self, utterance: Utterance, waiter: Waiter) -> None:
+        """Queue a text, or wait for the same text, which is in flight or queued already.
+
+        Ctrl-C may end this anywhere; but no other caller may then wait for a text that is not
+        queued, or for a worker that was not called.
+        """
+        try:
+            self._join(utterance, waiter)
+        except BaseException:
+            self._clear_door()
+            raise
+
+    def _join(self, utterance: Utterance, waiter: Waiter) -> None:
+        key: object = utterance.text if self._packing.single_flight else waiter
+        at = math.inf if waiter.attended else waiter.deadline.at
+        with self._lock:
+            pending = self._pending_texts.get(key)
+            new = pending is None
+            if pending is None:
+                pending = PendingText(utterance, key, [waiter])
+                self._line.append(pending)
+                self._pending_texts[key] = pending
+            else:
+                waiter.pending = pending
+                pending.waiters.append(waiter)
+            rings = at < self._rings_at
+            if rings:
+                self._rings_at = at
+            bell = self._bell if self._line.full else None
+            asks = self._asks(new)
+        if asks:
+            self._call_worker()
+        if bell is not None:
+            bell.set()
+        if rings:
+            self._set_alarm(at)
+
+    def join_all(self, parts: Sequence[Part]) -> None:
+        """Queue all texts of a call at once, so that one batch can take them.
+
+        No two of them are one flight: a call may want several takes of a text. Ctrl-C as in `join`.
+        """
+        try:
+            with self._lock:
+                self._restarts = True
+                for part in parts:
+                    pending = self._pending_texts[part] = PendingText(part.text, part, [part])
+                    self._line.append(pending)
+                bell = self._bell if self._line.full else None
+                asks = self._asks()
+            if asks:
+                self._call_worker()
+            if bell is not None:
+                bell.set()
+        except BaseException:
+            self._clear_door()
+            raise
+
+    def wait(self, utterance: Utterance, waiter: BlockingWaiter) -> Outcome:
+        """Wait for the outcome; leave when the time is up."""
+        left = waiter.deadline.remaining(self._crew.clock.now())
+        if not waiter.wait(left + _LAST_WORD):
+            if (
+                waiter.pending is None
+            ):  # a worker has the text all alone, or will have it: it counts
+                return failed(utterance, waiter.deadline.error("waiting for the service"))
+            if self.leave(waiter):
+                return self._late(waiter)
+            waiter.wait(threading.TIMEOUT_MAX)  # it is being told just now
+        if waiter.error is not None:
+            raise waiter.error
+        assert waiter.outcome is not None
+        return waiter.outcome
+
+    def leave(self, waiter: Waiter, *, unless_sent: bool = False, cut: bool = False) -> bool:
+        """Stop waiting; return False when the outcome is being handed over just now, or, with
+        `unless_sent`, when the text may have been sent. `cut`: also its request, when nobody else
+        waits."""
+        with self._lock:
+            pending = waiter.pending
+            if (
+                not pending
+                or waiter not in pending.waiters
+                or (unless_sent and may_be_sent(pending))
+            ):
+                return False
+            stop = self._abandon(pending, waiter)
+        if cut and stop is not None:
+            leave_behind(stop.cut)
+        return True
+
+    def _late(self, waiter: Waiter) -> Outcome:
+        """Return the outcome of a waiter that left because its time was up."""
+        outcome = late(waiter, self._gate)
+        self._count(outcome)
+        return outcome
+
+    # -- batches --------------------------------------------------------------------------------
+
+    def seal(self, batch: SharedBatch) -> bool:
+        """Fill up a batch that is sent now, without unwanted texts; return whether it has any."""
+        most, now = self._crew.most(self._packing.max_texts), self._crew.clock.now()
+        with self._lock:
+            batch.sealed, self._attended = True, False
+            stay = [pending for pending in batch.pending_texts if pending.waiters]
+            if not stay:
+                if batch.open:  # or its caller gave up before, and has counted it
+                    self._flying -= 1
+                batch.open = 0
+            elif self._line or len(stay) < batch.open or self._restarts:
+                stay += self._line.take(stay, most)
+                self._restart(stay, now, batch.silent)
+                batch.load(stay)
+            asks = self._asks()
+        if asks:
+            self._call_worker()
+        return bool(stay)
+
+    def complete(self, batch: SharedBatch, news: Sequence[tuple[PendingText, Outcome]]) -> None:
+        """Tell everybody who waits for these texts."""
+        with self._lock:
+            batch.open -= len(news)
+            if not batch.open:
+                self._flying -= 1
+            told = [
+                (outcome, self._end(pending, batch.deadline, outcome)) for pending, outcome in news
+            ]
+            asks = self._asks()
+        if asks:
+            self._call_worker()
+        for outcome, waiters in told:
+            if len(waiters) > 1:
+                self._tell(outcome, waiters[1:])  # the batch has counted the text once
+            if waiters:
+                waiters[0].tell(share(outcome, waiters[0]))
+
+    def _attend(self, wanted: threading.Lock) -> None:
+        """On a worker: bring the queued texts to their outcomes, as one batch.
+
+        It was called off once `wanted` is locked.
+        """
+        batch: SharedBatch | None = None
+        if not wanted.acquire(blocking=False):
+            return
+        try:
+            # Where it has to wait for a place anyway, more texts come meanwhile.
+            if self._flying and self._crew.free():
+                self._wait_for_company()
+            batch = self._board()
+            if batch is not None:
+                self._run(batch)
+        finally:
+            if self._gate is not None:
+                self._gate.release()
+            if batch is None or not batch.sealed:
+                self._clear_door()
+
+    def _clear_door(self) -> None:
+        with self._lock:
+            self._attended = False
+            asks = self._asks()
+        if asks:
+            self._call_worker()
+
+    def _run(self, batch: SharedBatch) -> None:
+        crew = self._crew
+        crew.stops.add(batch.stop)
+        if crew.cut.is_set():  # too late for the one who sets all stops
+            batch.stop.set()
+        try:
+            self._caller.run(batch)
+        except BaseException as error:
+            if goes_on(error):
+                raise
+            batch.end(error)
+        finally:
+            crew.stops.discard(batch.stop)
+            batch.deliver()
+
+    def _wait_for_company(self) -> None:
+        now = self._crew.clock.now()
+        with self._lock:
+            if not self._line or self._line.full:
+                return
+            left = self._line.oldest + self._packing.linger - now
+            if left <= 0:
+                return
+            bell = self._bell = Flag()
+        self._crew.clock.wait(bell, left)
+
+    def _board(self) -> SharedBatch | None:
+        most, now = self._crew.most(self._packing.max_texts), self._crew.clock.now()
+        with self._lock:
+            self._bell = None
+            if not (pending_texts := self._line.take([], most)):
+                return None
+            self._flying += 1
+            self._restart(pending_texts, now)
+            return SharedBatch(self, pending_texts, self._packing)
+
+    def _refuse(self, error: CosyError) -> None:
+        """Fail all queued texts."""
+        with self._lock:
+            pending_texts = self._line.clear()
+            ends = [(pending.utterance, pending.waiters) for pending in pending_texts]
+            for pending in pending_texts:
+                self._forget(pending)
+                pending.waiters = []
+        for utterance, waiters in ends:
+            self._tell(failed(utterance, error), waiters)
+
+    # -- under the lock -------------------------------------------------------------------------
+
+    def _asks(self, new: bool = False) -> bool:
+        """Return whether a worker must be called; the one that is called counts as there."""
+        if not self._line or (self._attended and (self._gathers or not new)):
+            return False
+        self._attended = True
+        return True
+
+    def _restart(
+        self, pending_texts: Sequence[PendingText], now: float, silent: float = math.inf
+    ) -> None:
+        """Begin the deadline of those whose deadline counts from their sending."""
+        if self._restarts:
+            for waiter in [waiter for pending in pending_texts for waiter in pending.waiters]:
+                waiter.seal(now, silent)
+
+    def _end(
+        self, pending: PendingText, deadline: Deadline, outcome: Outcome | None
+    ) -> list[Waiter]:
+        """End a flight; return whom its outcome is for. Those with time left are queued again."""
+        self._forget(pending)
+        waiters, pending.waiters = pending.waiters, []
+        if not waiters:
+            return waiters
+        rest = outlasting(waiters, deadline, outcome)
+        if not rest:
+            return waiters
+        text = pending.utterance.text
+        again = PendingText(Utterance(0, text), pending.key, rest)
+        self._line.append(again)
+        self._pending_texts[again.key] = again
+        return [waiter for waiter in waiters if waiter not in rest]
+
+    def _abandon(self, pending: PendingText, waiter: Waiter) -> Stop | None:
+        """Take a waiter back; stop the pending text's batch, and return its stop, when that was the
+        last one of all its texts. A text that nobody waits for is not joined any more."""
+        pending.waiters.remove(waiter)
+        if not pending.waiters and not pending.led:
+            self._forget(pending)
+            batch = pending.batch
+            if isinstance(batch, SharedBatch) and not any(p.waiters for p in batch.pending_texts):
+                batch.stop.set()  # it has no lock
+                return batch.stop
+        return None
+
+    def _forget(self, pending: PendingText) -> None:
+        if self._pending_texts.get(pending.key) is pending:
+            del self._pending_texts[pending.key]
+
+    # -- outside of it --------------------------------------------------------------------------
+
+    def _call_worker(self) -> None:
+        self._crew.call(self._attend, self._gate, self._packing.interactive, self._no_worker)
+
+    def _no_worker(self, error: CosyError) -> None:
+        self._attended = False
+        self._refuse(error)
+
+    def _set_alarm(self, at: float) -> None:
+        left = max(0.0, at - self._crew.clock.now())
+        # The alarm holds no reference: a dropped client whose texts are spoken ends at once.
+        expire = weakref.WeakMethod(self._expire)
+        self._crew.alarms.after(left + _LAST_WORD, lambda: (do := expire()) and do())
+
+    def _expire(self) -> None:
+        """Fail the futures whose time is up: no thread waits for them that could leave."""
+        now = self._crew.clock.now()
+        with self._lock:
+            waiting = [
+                waiter
+                for pending in self._pending_texts.values()
+                for waiter in pending.waiters
+                if not waiter.attended
+            ]
+            due = [waiter for waiter in waiting if waiter.deadline.at <= now]
+            later = [waiter.deadline.at for waiter in waiting if waiter.deadline.at > now]
+            for waiter in due:
+                assert waiter.pending is not None
+                self._abandon(waiter.pending, waiter)
+            at = self._rings_at = min(later, default=math.inf)
+        for waiter in due:
+            waiter.tell(self._late(waiter))
+        if at < math.inf:
+            self._set_alarm(at)
+
+    def _tell(self, outcome: Outcome, waiters: Sequence[Waiter]) -> None:
+        """Hand an outcome to waiters that no batch has counted."""
+        for waiter in waiters:
+            self._count(own := share(outcome, waiter))
+            waiter.tell(own)
+
+    def _count(self, outcome: Outcome) -> None:
+        self._crew.observer.on_event(as_event(outcome))

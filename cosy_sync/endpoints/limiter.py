@@ -30,6 +30,7 @@ from ..errors import ClosedError
 from ..events import Observer, SharingChanged
 from ..policies import RateLimiter
 from ..shared import Limiter, RedisBook, SharedLimiter
+from ..threads import leave
 from ..threads.stop import Stop
 
 __all__ = ["BRIEF", "EndpointLimiter", "SlotWaiter", "make_limiter"]
@@ -87,6 +88,7 @@ class SlotWaiter:
             if left <= 0.0:
                 place.away = True
                 return
+            leave()
             if clock.wait(self.event, min(left, _LONGEST)):
                 # Before `due` is looked at: whoever calls sets it first.
                 self.event.clear()

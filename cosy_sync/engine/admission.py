@@ -9,6 +9,7 @@ from ..clock import Clock
 from ..endpoints.endpoint import EndpointState
 from ..endpoints.limiter import BRIEF, SlotWaiter
 from ..errors import ClosedError, RateLimitedError
+from ..threads import leave
 from ..threads.permits import Permits
 from .batch import Batch
 
@@ -97,6 +98,7 @@ class Entry:
                     return now, 0.0
                 if wait > BRIEF:
                     break
+                leave()
                 if self.clock.wait(batch.stop, max(wait, _SOONEST)):
                     raise ClosedError("cancelled while it waited for its turn; nothing was sent")
         finally:

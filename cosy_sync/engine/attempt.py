@@ -24,6 +24,7 @@ from ..events import AttemptFinished, AudioRefused, Observer, RetryPlanned
 from ..messages import Payload, Reply, Request, WireRequest
 from ..models import Audio, Timing, Utterance
 from ..policies import Call
+from ..threads import leave
 from ..threads.permits import Permits
 from ..threads.stop import Stop
 from ..wires.base import Wire
@@ -65,6 +66,7 @@ def sleep(clock: Clock, stop: threading.Event, seconds: float) -> None:
 
     Raises ClosedError as soon as the batch is cancelled.
     """
+    leave()
     if clock.wait(stop, seconds):
         raise ClosedError("cancelled while it waited; the text was not finished")
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ..audio import Verifier
 from ..errors import CosyError
 from ..models import Audio
+from ..threads import leave
 from .batch import Batch
 
 __all__ = ["ask", "asking", "has_place"]
@@ -31,6 +32,7 @@ def ask(
 ) -> Sequence[Audio | CosyError]:
     """Return the results with an error in place of audio that the user's check refuses."""
     before, asking.batch = asking.batch, batch
+    leave()
     try:
         checked = verifier.ask(texts, results)
     finally:

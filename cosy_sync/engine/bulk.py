@@ -14,7 +14,7 @@ from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
 from ..policies import Deadline, Unanimity
-from ..threads import leave_behind
+from ..threads import enter, leave, leave_behind
 from ..threads.stop import Stop
 from ..threads.workers import Executor
 from ..user_code import goes_on
@@ -85,8 +85,7 @@ class BulkCall:
         self._packed = pack(self._intake.texts(), packing, clock.now, terms.limit)
         self._terms, self._caller = terms, caller
         self._executor, self._clock = executor, clock
-        self._pid = os.getpid()
-        self.stop = Stop()
+        self._pid, self.stop = os.getpid(), Stop()
         self._ready = ReadyBatches(terms.gate)
         self._fit(terms.ahead)
         # Guards: _serving, the workers that serve this call or soon will; _began, when the first
@@ -94,8 +93,7 @@ class BulkCall:
         self._lock = threading.Lock()
         self._serving, self._began, self._idle_since = 0, 0.0, 0.0
         self._mail: deque[Batch] = deque()
-        # A lock that is held; releasing it wakes the caller's thread.
-        self._bell = threading.Lock()
+        self._bell = threading.Lock()  # held; releasing it wakes the caller's thread
         self._bell.acquire()
         self._batches: set[Batch] = set()
         self._next, self._glances = 0, 0
@@ -270,11 +268,10 @@ class BulkCall:
             self._work(batch)
             if self._ready and self._executor.contended:
                 # Other calls wait for a worker: queue behind them.
-                try:
+                with contextlib.suppress(ClosedError):
                     self._executor.submit(self._serve)
-                except ClosedError:
-                    continue
-                return
+                    break
+        leave()
 
     def _next_job(self) -> Batch | None:
         while True:
@@ -287,6 +284,7 @@ class BulkCall:
                     return None
 
     def _work(self, batch: Batch) -> None:
+        enter()
         now, silent = self._clock.now(), self._terms.silent()
         batch.take_up(self._deadline(), now, self._began, silent)
         self._backlog.expect(1)
@@ -295,6 +293,7 @@ class BulkCall:
         except BaseException as error:
             batch.end(error)
             if goes_on(error):
+                leave()
                 raise
         finally:
             self._ready.leave(batch)
@@ -321,8 +320,10 @@ class BulkCall:
         error: CosyError | None = None
         while error is None and not self._open_mail():
             self._backlog.starve(True)
+            leave()
             if not self._bell.acquire(timeout=self._glance()):
                 error = self._why_give_up()
+            enter()
         self._backlog.starve(False)
         if error is not None:
             self._abandon(error)
@@ -369,15 +370,13 @@ class BulkCall:
             self._refuse_unsent(batch.texts, error)
 
     def _note(self, outcomes: Iterable[Outcome]) -> None:
-        for outcome in outcomes:
-            self._done[outcome.index] = outcome
+        self._done.update({outcome.index: outcome for outcome in outcomes})
 
     def _refuse_unsent(self, texts: Sequence[Utterance], error: CosyError) -> None:
         self._refuse(texts, error.with_details(sent=False))
 
     def _refuse(self, texts: Sequence[Utterance], error: CosyError) -> None:
-        for text in texts:
-            self._done[text.index] = failed(text, error)
+        self._done.update({text.index: failed(text, error) for text in texts})
 
     def _refuse_child(self) -> None:
         # In a forked child the workers are gone, and any lock may be held by one of them.
@@ -394,6 +393,7 @@ class BulkCall:
                 detach(outcome.audio)
                 size = len(outcome.audio.data)
             self._backlog.hand_out(self._next, size)
+            leave()
             yield outcome
             # Only now: an exception at the yield, from a signal say, must not lose it.
             del self._done[index]

@@ -14,6 +14,7 @@ from ..errors import ClosedError
 from ..events import HedgeFinished
 from ..models import Audio, Utterance
 from ..policies import HedgePolicy
+from ..threads import leave
 from ..threads.workers import Executor
 from ..wires.base import Wire
 from .attempt import AttemptRunner
@@ -177,6 +178,7 @@ class Hedging:
                 raise race.batch.deadline.error("waiting for the service", in_flight=True)
             wait = left if late_at is None else min(left, max(0.0, late_at - now))
             try:
+                leave()
                 news = race.mail.get(timeout=min(wait, threading.TIMEOUT_MAX))
             except Empty:
                 if late_at is not None and clock.now() >= late_at:

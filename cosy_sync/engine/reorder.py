@@ -8,6 +8,8 @@ from bisect import insort
 from collections.abc import Callable
 from operator import attrgetter
 
+from ..threads import leave
+
 __all__ = ["ReorderBuffer", "Unbounded"]
 
 # Seconds that a reply waits for room at most. It waits in the network's buffers, and a server cuts
@@ -81,7 +83,9 @@ class ReorderBuffer:
             woken = self._let_in()
         _wake(woken)
         try:
-            waiter.gate.acquire(timeout=max(0.0, min(seconds, _PATIENCE)))
+            if not waiter.gate.acquire(blocking=False):
+                leave()
+                waiter.gate.acquire(timeout=max(0.0, min(seconds, _PATIENCE)))
         except BaseException:  # Ctrl-C: what was granted meanwhile goes back
             self._take_in(waiter)
             self.change(-size)

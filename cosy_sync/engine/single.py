@@ -14,7 +14,7 @@ from ..errors import ClosedError, ShedError
 from ..events import TextFailed
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline
-from ..threads import leave_behind
+from ..threads import enter, leave, leave_behind
 from ..threads.stop import Stop
 from ..threads.workers import Executor
 from ..user_code import goes_on
@@ -213,6 +213,7 @@ class SingleCalls:
     ) -> Outcome:
         """Send a text for which the text queue let this thread take off."""
         outcome = told = None
+        enter()
         with self._crew.workers.busy():
             try:
                 told = outcome = self._send(pending.utterance, config, deadline, stop)
@@ -220,12 +221,17 @@ class SingleCalls:
                     told = None  # its caller is gone, but not the others who wait for the text
             finally:
                 coalescer.finish_alone(pending, deadline, told)
+                leave()
         return outcome
 
     def _run_here(self, utterance: Utterance, config: ClientConfig, deadline: Deadline) -> Outcome:
         """Send a text on this thread, whatever the others do."""
-        with self._crew.workers.busy():
-            return self._send(utterance, config, deadline)
+        enter()
+        try:
+            with self._crew.workers.busy():
+                return self._send(utterance, config, deadline)
+        finally:
+            leave()
 
     def _run_elsewhere(
         self, utterance: Utterance, config: ClientConfig, deadline: Deadline

@@ -16,7 +16,7 @@ from ..atomic import Flag
 from ..errors import CosyError
 from ..models import Outcome, Utterance
 from ..policies import Deadline
-from ..threads import leave_behind
+from ..threads import enter, leave, leave_behind
 from ..threads.stop import Stop
 from ..user_code import goes_on
 from .batch import failed
@@ -229,10 +229,8 @@ class TextQueue:
                 waiters[0].tell(share(outcome, waiters[0]))
 
     def _attend(self, wanted: threading.Lock) -> None:
-        """On a worker: bring the queued texts to their outcomes, as one batch.
-
-        It was called off once `wanted` is locked.
-        """
+        """On a worker: bring the queued texts to their outcomes, as one batch; not where it was
+        called off, which `wanted` being locked says."""
         batch: SharedBatch | None = None
         if not wanted.acquire(blocking=False):
             return
@@ -261,6 +259,7 @@ class TextQueue:
         crew.stops.add(batch.stop)
         if crew.cut.is_set():  # too late for the one who sets all stops
             batch.stop.set()
+        enter()
         try:
             self._caller.run(batch)
         except BaseException as error:
@@ -270,6 +269,7 @@ class TextQueue:
         finally:
             crew.stops.discard(batch.stop)
             batch.deliver()
+            leave()
 
     def _wait_for_company(self) -> None:
         now = self._crew.clock.now()

@@ -14,6 +14,7 @@ from ..atomic import BareCondition, wait_for
 from ..errors import ClosedError, DeadlineError, RateLimitedError
 from ..models import Audio, Outcome, Timing, Utterance
 from ..policies import Deadline
+from ..threads import leave
 from ..threads.workers import Executor
 from ..user_code import goes_on, log_failure
 from .batch import Batch, after, failed
@@ -79,6 +80,7 @@ class BlockingWaiter(Waiter):
 
     def wait(self, seconds: float) -> bool:
         """Wait for the outcome, at most so many seconds; return whether it came."""
+        leave()
         return wait_for(self._gate, seconds)
 
 

@@ -7,11 +7,11 @@ import math
 import select
 import socket
 import ssl
-import threading
 import time
 from collections import deque
 from typing import Protocol
 
+from ..threads import Watched
 from .route import Route
 
 __all__ = ["Connection", "Stack", "Stream"]
@@ -33,15 +33,6 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
-class Poller(Protocol):
-    """What waits for many connections (ReplyPoller)."""
-
-    def begin(self, connection: Connection, /) -> None: ...
-    def wait(self, connection: Connection, seconds: float, /) -> bool: ...
-    def done(self, connection: Connection, /) -> None: ...
-    def forget(self, connection: Connection, /) -> None: ...
-
-
 class Connection:
     """One open socket to one route.
 
@@ -49,10 +40,7 @@ class Connection:
     request costs one send, one poll and one receive: no `settimeout`, which is a system call too.
     """
 
-    __slots__ = (
-        *("_poll", "expires", "fd", "holds_turn", "idle_since", "poller", "route", "sock"),
-        *("stack", "tls", "wakeup"),
-    )
+    __slots__ = ("_poller", "expires", "idle_since", "route", "sock", "stack", "tls", "watched")
 
     def __init__(self, route: Route, sock: Stream) -> None:
         self.route = route
@@ -64,15 +52,10 @@ class Connection:
         self.stack = Stack()
         # The instant from which on it takes no further request.
         self.expires = math.inf
-        self._poll = select.poll()
-        self.fd = sock.fileno()
-        self._poll.register(self.fd, select.POLLIN)
-        # What waits in place of the thread that reads, where many do; the lock that wakes this
-        # thread stands locked; and whether it is its turn to read.
-        self.poller: Poller | None = None
-        self.wakeup = threading.Lock()
-        self.wakeup.acquire()
-        self.holds_turn = False
+        self._poller = select.poll()
+        self._poller.register(sock.fileno(), select.POLLIN)
+        # What waits in place of the thread that reads, where many do.
+        self.watched: Watched | None = None
 
     def distrust(self) -> None:
         """Have it closed as soon as nobody uses it; see Link."""
@@ -107,15 +90,9 @@ class Connection:
     def wait(self, until: float) -> bool:
         """Wait until there is something to read; return False when the instant came first."""
         left = min(until - time.monotonic(), LONGEST)
-        if self.poller is not None:
-            return left > 0 and self.poller.wait(self, left)
-        return left > 0 and bool(self._poll.poll(left * 1000))
-
-    def let_others_read(self) -> None:
-        """Note that nothing is read for a while."""
-        if self.holds_turn:
-            assert self.poller is not None
-            self.poller.done(self)
+        if self.watched is not None:
+            return left > 0 and self.watched.wait(left)
+        return left > 0 and bool(self._poller.poll(left * 1000))
 
     def wait_both(self, until: float) -> tuple[bool, bool]:
         """Wait until something can be read or sent; return which, or neither when time is up."""
@@ -131,7 +108,7 @@ class Connection:
     def is_quiet(self) -> bool:
         """Return whether nothing has come since the last reply: no goodbye, no rubbish."""
         if not self.tls:
-            return not self._poll.poll(0)
+            return not self._poller.poll(0)
         try:
             # TLS itself may have had something to say (a session ticket): reading settles it.
             return self.receive(1) is None
@@ -140,8 +117,8 @@ class Connection:
 
     def close(self) -> None:
         """Close without a word; closing twice is harmless."""
-        if self.poller is not None:
-            self.poller.forget(self)
+        if self.watched is not None:
+            self.watched.forget()
         self.sock.close()
 
     def cut(self) -> None:

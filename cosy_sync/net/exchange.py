@@ -44,7 +44,6 @@ def exchange(connection: Connection, request: bytes, budget: Budget, *, reused: 
         return one.run(reused)
     finally:
         one.end()
-        connection.let_others_read()
 
 
 class Exchange:
@@ -86,7 +85,6 @@ class Exchange:
     def run(self, reused: bool) -> RawReply:
         """Send the request and return its reply."""
         first_byte = self.begin(reused)
-        self._connection.let_others_read()  # room may be waited for
         self._budget.make_room(0 if self._refused else self._length or 0)
         if not self._size:  # the head may be there long before the work is done
             self._phase = "first byte"
@@ -101,8 +99,8 @@ class Exchange:
 
     def begin(self, reused: bool) -> float:
         """Send the request and read the head of its reply; return the seconds until it began."""
-        if self._connection.poller is not None:
-            self._connection.poller.begin(self._connection)
+        if self._connection.watched is not None:
+            self._connection.watched.begin()
         # What came since the connection was taken belongs to nobody.
         if reused and not self._connection.is_quiet():
             raise StaleConnection

@@ -6,11 +6,14 @@ import zlib
 from collections.abc import Mapping
 
 from ..errors import BadAudioError
+from ..threads import leave
 
 __all__ = ["Body", "inflate", "inflated", "shown_coding", "too_large"]
 
 Body = bytes | bytearray | memoryview
 
+# Bytes from which on others run while a body is unpacked.
+_LARGE = 65_536
 _GZIP = 16 + zlib.MAX_WBITS
 _ZLIB = zlib.MAX_WBITS
 _BARE = -zlib.MAX_WBITS
@@ -43,6 +46,8 @@ def inflate(body: Body, encoding: str, max_bytes: int) -> Body:
     Raises BadAudioError when it grows beyond `max_bytes`, is cut, or is not what it says.
     """
     encoding = encoding.strip().lower()
+    if len(body) > _LARGE:
+        leave()  # it is done without the GIL
     # A reply without a body has nothing to undo, whatever its headers say of it.
     if encoding in ("", "identity") or not body:
         return body

@@ -14,9 +14,8 @@ from collections.abc import Callable
 from ..atomic import Flag
 from ..errors import ClosedError, ResourceError, ShedError
 from ..forks import notice_fork, renewing
-from ..threads import Schedule, open_schedule
+from ..threads import Schedule, leave, open_schedule, watch
 from .connection import Connection, Stack, Stream
-from .poller import ReplyPoller
 from .route import Route
 
 __all__ = ["ConnectionPool"]
@@ -30,7 +29,7 @@ _MOST_UNUSED = 256
 _MOMENT = 1.0
 
 # Open connections up to which every thread waits for its reply by itself.
-_FEW = 32
+_FEW = int(__import__("os").environ.get("COSY_FEW", "64"))
 
 Dial = Callable[[Route, float], Stream]
 
@@ -69,7 +68,6 @@ class ConnectionPool:
         self._closed = Flag()
         # On which idle connections expire, as long as any are open.
         self._schedule: Schedule | None = None
-        self._poller: ReplyPoller | None = None
         self.was_cut = False
 
     def take(self, route: Route) -> Connection | None:
@@ -105,18 +103,11 @@ class ConnectionPool:
 
     def _choose_wait(self, connection: Connection) -> None:
         """Let one thread wait for the replies of many; few wait by themselves, which is quicker."""
-        if connection.poller is not None or len(self._open) <= _FEW:
-            return
-        poller = self._poller
-        if poller is None:
-            if not ReplyPoller.is_of_use():
-                return
-            with self._lock:
-                poller = self._poller = self._poller or ReplyPoller(self)
-        if poller.watch(connection):
-            connection.poller = poller
+        if connection.watched is None and len(self._open) > _FEW:
+            connection.watched = watch(connection.sock.fileno())
 
     def _open_one(self, route: Route, until: float) -> Connection:
+        leave()
         evicted = self._reserve()
         if evicted is not None:
             evicted.close()
@@ -190,8 +181,6 @@ class ConnectionPool:
             self._closed.set()
             schedule, self._schedule = self._schedule, None
         self.expire(float("inf"))
-        if self._poller is not None:
-            self._poller.close()
         if schedule is not None:
             schedule.close(_MOMENT)
 
@@ -228,12 +217,9 @@ class ConnectionPool:
         schedule, self._schedule = self._schedule, None
         if schedule is not None:
             schedule.close()
-        poller, self._poller = self._poller, None
         for connection in connections:
-            connection.poller = None
+            connection.watched = None
             connection.close()
-        if poller is not None:
-            poller.abandon()
         self._pid = os.getpid()
 
     # -- decisions, each under the lock ---------------------------------------------------------

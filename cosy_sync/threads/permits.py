@@ -8,6 +8,7 @@ from collections import OrderedDict, deque
 from typing import Any, Protocol
 
 from ..errors import ClosedError
+from .poller import leave
 
 __all__ = ["Permits"]
 
@@ -157,6 +158,7 @@ class Permits:
         try:
             if stop is not None:
                 stop.attach(waiter)
+            leave()
             waiter.gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
         except BaseException:  # Ctrl-C: what was handed over meanwhile goes back
             if self._leave(waiter, queues):

@@ -1,0 +1,255 @@
+"""One thread that waits for the replies of many: who is woken, in which order, one at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from lanes import eventually
+
+from cosy_sync.threads import poller
+from cosy_sync.threads.poller import Watched, enter, leave, watch
+
+pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="there is no epoll here")
+
+
+class Line:
+    """A socket that is watched, and its other end."""
+
+    def __init__(self) -> None:
+        self.near, self.far = socket.socketpair()
+        self.near.setblocking(False)
+        watched = watch(self.near.fileno())
+        assert watched is not None
+        self.watched: Watched = watched
+
+    def close(self) -> None:
+        self.watched.forget()
+        self.near.close()
+        self.far.close()
+
+
+@pytest.fixture
+def lines() -> Iterator[list[Line]]:
+    made = [Line() for _ in range(8)]
+    yield made
+    leave()
+    for line in made:
+        line.close()
+    eventually(lambda: not [t for t in threading.enumerate() if t.name == "cosy-poller"])
+    assert poller._poller is None or poller._poller.over
+
+
+def test_a_thread_is_woken_by_what_comes_and_reads_it(lines: list[Line]) -> None:
+    threading.Timer(0.05, lambda: lines[0].far.send(b"x")).start()
+    assert lines[0].watched.wait(20)
+    assert lines[0].near.recv(10) == b"x"
+
+
+def test_what_came_before_the_wait_ends_it_at_once(lines: list[Line]) -> None:
+    lines[0].far.send(b"x")
+    eventually(lambda: lines[0].near.fileno() in lines[0].watched._poller.arrived)
+    assert lines[0].watched.wait(20)
+
+
+def test_what_was_read_before_is_forgotten_when_the_next_exchange_begins(
+    lines: list[Line],
+) -> None:
+    lines[0].far.send(b"x")
+    eventually(lambda: lines[0].near.fileno() in lines[0].watched._poller.arrived)
+    lines[0].near.recv(10)
+    lines[0].watched.begin()
+    assert not lines[0].watched.wait(0.05)
+
+
+def test_a_wait_ends_with_its_time_and_the_next_one_works(lines: list[Line]) -> None:
+    assert not lines[0].watched.wait(0.01)
+    lines[0].far.send(b"x")
+    assert lines[0].watched.wait(20)
+
+
+def test_a_connection_that_ends_wakes_its_reader(lines: list[Line]) -> None:
+    lines[0].far.shutdown(socket.SHUT_RDWR)
+    assert lines[0].watched.wait(20) and lines[0].near.recv(10) == b""
+
+
+def test_of_those_whose_replies_came_one_runs_at_a_time(lines: list[Line]) -> None:
+    running, most, order = [0], [0], []
+    together = threading.Barrier(len(lines) + 1)
+
+    def read(number: int) -> None:
+        together.wait()
+        assert lines[number].watched.wait(20)
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+        order.append(number)
+        time.sleep(0.001)  # less than is called held up
+        running[0] -= 1
+        leave()
+
+    threads = [threading.Thread(target=read, args=(n,)) for n in range(len(lines))]
+    for thread in threads:
+        thread.start()
+    together.wait()
+    held = lines[0].watched._poller
+    eventually(lambda: len(held._waiting) == len(lines))
+    for line in lines:
+        line.far.send(b"x")
+    for thread in threads:
+        thread.join(20)
+    assert sorted(order) == list(range(len(lines)))
+    assert most[0] <= 2  # one, but for a machine that stands still
+
+
+def test_who_enters_waits_for_who_is_in(lines: list[Line]) -> None:
+    entered = threading.Event()
+
+    def come() -> None:
+        enter()
+        entered.set()
+        leave()
+
+    lines[0].far.send(b"x")
+    assert lines[0].watched.wait(20)  # may come without the slot: then enter
+    enter()
+    other = threading.Thread(target=come)
+    other.start()
+    leave()
+    assert entered.wait(20)
+    other.join(20)
+
+
+def test_who_is_held_up_holds_nobody_up(lines: list[Line]) -> None:
+    enter()
+    lines[0].far.send(b"x")
+    done = threading.Event()
+    waiting = threading.Thread(target=lambda: lines[0].watched.wait(20) and done.set())
+    waiting.start()
+    assert done.wait(20)  # though the slot was never given back
+    waiting.join(20)
+    leave()
+
+
+def test_entering_twice_and_leaving_twice_are_harmless(lines: list[Line]) -> None:
+    for _ in range(3):
+        enter()
+        enter()
+        leave()
+        leave()
+    lines[0].far.send(b"x")
+    assert lines[0].watched.wait(20)
+
+
+def test_without_anything_watched_nobody_waits() -> None:
+    assert poller._poller is None or poller._poller.over
+    enter()
+    leave()
+
+
+def test_an_interrupted_wait_passes_the_slot_on(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupted:
+        def acquire(self, timeout: float = -1) -> bool:
+            eventually(lambda: fd not in lines[0].watched._poller._waiting)  # it was being woken
+            raise KeyboardInterrupt
+
+        def release(self) -> None: ...
+
+    fd = lines[0].near.fileno()
+    monkeypatch.setattr(lines[0].watched, "wakeup", Interrupted())
+    lines[0].far.send(b"x")
+    with contextlib.suppress(KeyboardInterrupt):
+        while lines[0].watched.wait(20):  # once at least it waits
+            lines[0].near.recv(10)
+            lines[0].far.send(b"x")
+    lines[1].far.send(b"x")
+    assert lines[1].watched.wait(20)
+
+
+def test_a_forked_child_has_a_poller_of_its_own(lines: list[Line]) -> None:
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            mine = Line()
+            mine.far.send(b"x")
+            code = 0 if mine.watched.wait(20) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    lines[0].far.send(b"x")
+    assert lines[0].watched.wait(20)
+
+
+def test_without_epoll_each_waits_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(select, "epoll")
+    near, far = socket.socketpair()
+    with near, far:
+        assert watch(near.fileno()) is None
+
+
+def test_where_threads_run_side_by_side_each_waits_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys._is_gil_enabled", lambda: False, raising=False)
+    near, far = socket.socketpair()
+    with near, far:
+        assert watch(near.fileno()) is None
+
+
+def test_without_a_thread_nothing_is_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    near, far = socket.socketpair()
+    with near, far:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert watch(near.fileno()) is None
+        watched = watch(near.fileno())
+        assert watched is not None
+        far.send(b"x")
+        assert watched.wait(20)
+        leave()
+        watched.forget()
+
+
+def test_many_threads_ping_pong_without_losing_a_wake_up(lines: list[Line]) -> None:
+    def serve() -> None:
+        ends = {line.far.fileno(): line.far for line in lines}
+        poll = select.poll()
+        for fd in ends:
+            poll.register(fd, select.POLLIN)
+        answered = 0
+        while answered < 8 * 300:
+            for fd, _ in poll.poll(1000):
+                count = len(ends[fd].recv(100))
+                answered += count
+                ends[fd].send(b"y" * count)
+
+    def ask(line: Line) -> None:
+        for _ in range(300):
+            enter()
+            line.watched.begin()
+            line.near.send(b"x")
+            while True:
+                assert line.watched.wait(20)
+                with contextlib.suppress(BlockingIOError):
+                    line.near.recv(10)
+                    break
+            leave()
+
+    threads = [threading.Thread(target=ask, args=(line,)) for line in lines]
+    threads.append(threading.Thread(target=serve))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)

@@ -68,27 +68,27 @@ class _Poller:
     * Who has the slot takes the first from `_ready` and wakes it, which then has the slot. Where
       nobody waits for that socket yet, `arrived` remembers the event.
 
-    A holder that is held up for long (in a user's code, in a call of C) is not waited for: there is
-    one slot more until one comes back.
+    A holder that is held up for long (in a user's code, in a call of C), or never gives the slot
+    back, is not waited for: its slot does not count any more, and there is another.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(self._bell, select.EPOLLIN)
+        self._epoll.register(self._bell, select.EPOLLIN | select.EPOLLET)
         self.arrived: set[int] = set()
         self._waiting: dict[object, threading.Lock] = {}
         self._ready: deque[Any] = deque()
-        # A None for each slot beyond the one.
-        self._extra: deque[None] = deque()
+        # Which slot counts: a holder that was held up has one that does not any more.
+        self.slot = 1
         # Held while the slot is with a reader; whether the poller waits for sockets; when a reader
         # was woken last.
         self._mine = _locked()
         self._parked = False
         self._woken_at = 0.0
-        # The sockets that it waits for; whether it has ended, as there were none. Set under _lock.
+        # The sockets that it waits for; whether its thread runs. Set under _lock.
         self.known: set[int] = set()
-        self.over = False
+        self.runs = False
 
     def watch(self, fd: int) -> None:
         """Wait for a known socket. Raises OSError where the system watches too many."""
@@ -123,7 +123,7 @@ class _Poller:
             if self._waiting.pop(key, None) is None:
                 self.hand_on()
             raise
-        _here.holds = self
+        _here.slot = self.slot
         return True
 
     def enter(self) -> None:
@@ -139,17 +139,13 @@ class _Poller:
 
     def hand_on(self) -> None:
         """Let the next run."""
-        if self._extra:
-            with contextlib.suppress(IndexError):
-                self._extra.pop()
-                return
         while not self._wake_next():
-            events = [] if self.over else self._epoll.poll(0, _EVENTS)
+            events = self._epoll.poll(0, _EVENTS)
             if not events:
-                with contextlib.suppress(RuntimeError):  # it took over, as this one was held up
+                with contextlib.suppress(RuntimeError):  # the poller has taken over
                     self._mine.release()
                 return
-            self._ready.extend([fd for fd, _ in events])
+            self._ready.extend([fd for fd, _ in events if fd != self._bell])
 
     def _wake_next(self) -> bool:
         """Wake the first that is ready and waits; return whether there was one."""
@@ -176,7 +172,7 @@ class _Poller:
 
     def run(self) -> None:
         """Wait for sockets, and wake readers, as long as anything is watched."""
-        while not self._is_over():
+        while self._is_wanted():
             try:
                 self._look()
             except Exception:
@@ -184,38 +180,32 @@ class _Poller:
                 time.sleep(_HELD_UP)
         while self._wake_next():  # those who want the slot need none
             pass
-        self.close()
 
     def _look(self) -> None:
         self._parked = True
         events = self._epoll.poll(0 if self._ready else _LOOK, _EVENTS)
         self._parked = False
-        for fd, _ in events:
-            if fd == self._bell:
-                with contextlib.suppress(OSError):
-                    os.eventfd_read(fd)
-            else:
-                self._ready.append(fd)
+        self._ready.extend([fd for fd, _ in events if fd != self._bell])
         if not self._wake_next():
             return
         while not self._mine.acquire(timeout=_HELD_UP):
             if time.monotonic() - self._woken_at > _HELD_UP:
-                self._extra.append(None)
+                self.slot += 1
                 return
 
-    def _is_over(self) -> bool:
+    def _is_wanted(self) -> bool:
         with _lock:
-            self.over = not self.known
-            return self.over
+            self.runs = bool(self.known) and self is _poller
+            return self.runs
 
     def close(self) -> None:
-        """Close what it has of the system's; in a forked child, of the parent's."""
+        """In a forked child: close what is the parent's. Nowhere else, as others may still ring."""
         self._epoll.close()
         with contextlib.suppress(OSError):
             os.close(self._bell)
 
 
-# Guards: _poller, the one in use, which may be over; what it knows.
+# Guards: _poller, which stays once there is one; what it knows, and whether its thread runs.
 _lock = threading.Lock()
 _poller: _Poller | None = None
 
@@ -226,7 +216,7 @@ def watch(fd: int) -> Watched | None:
     if not _is_of_use():
         return None
     try:
-        poller = _join(fd) or _make(fd)
+        poller = _know(fd)
         try:
             poller.watch(fd)
         except BaseException:
@@ -244,16 +234,16 @@ def enter() -> None:
     Whoever enters must `leave` before it blocks, and when it is done.
     """
     poller = _poller
-    if poller is not None and not poller.over and getattr(_here, "holds", None) is None:
+    if poller is not None and poller.runs and getattr(_here, "slot", 0) != poller.slot:
         poller.enter()
 
 
 def leave() -> None:
     """Let another thread run, if this one holds the slot: it is about to block, or is done."""
-    if _poller is not None:
-        poller = getattr(_here, "holds", None)
-        if poller is not None:
-            _here.holds = None
+    poller = _poller
+    if poller is not None:
+        slot, _here.slot = getattr(_here, "slot", 0), 0
+        if slot == poller.slot:
             poller.hand_on()
 
 
@@ -268,35 +258,28 @@ def _is_of_use() -> bool:
     return hasattr(select, "epoll") and hasattr(os, "eventfd") and bool(gil())
 
 
-def _join(fd: int) -> _Poller | None:
-    """Have the poller in use know a socket; return it, None where there is none."""
-    with _lock:
-        if _poller is None or _poller.over:
-            return None
-        _poller.known.add(fd)
-        return _poller
-
-
-def _make(fd: int) -> _Poller:
-    """Return a new poller, or the one that another thread has just made."""
+def _know(fd: int) -> _Poller:
+    """Have the poller know a socket, and its thread run; return it."""
     global _poller
-    made = _Poller()
-    made.known.add(fd)
-    while (poller := _join(fd)) is None:
-        with _lock:
-            if _poller is None or _poller.over:
-                _poller = made
-                break
-    else:
+    made = _Poller() if _poller is None else None
+    with _lock:
+        if _poller is None:
+            _poller = made
+        poller = _poller
+        assert poller is not None
+        poller.known.add(fd)
+        starts, poller.runs = not poller.runs, True
+    if made is not None and made is not poller:
         made.close()
-        return poller
-    try:
-        threading.Thread(target=made.run, name="cosy-poller", daemon=True).start()
-    except RuntimeError:
-        made.over = True
-        made.close()
-        raise
-    return made
+    if starts:
+        try:
+            threading.Thread(target=poller.run, name="cosy-poller", daemon=True).start()
+        except RuntimeError:
+            with _lock:
+                poller.runs = False
+                poller.known.discard(fd)
+            raise
+    return poller
 
 
 def _begin_anew() -> None:

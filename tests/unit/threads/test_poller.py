@@ -43,7 +43,7 @@ def lines() -> Iterator[list[Line]]:
     for line in made:
         line.close()
     eventually(lambda: not [t for t in threading.enumerate() if t.name == "cosy-poller"])
-    assert poller._poller is None or poller._poller.over
+    assert poller._poller is None or not poller._poller.runs
 
 
 def test_a_thread_is_woken_by_what_comes_and_reads_it(lines: list[Line]) -> None:
@@ -147,7 +147,7 @@ def test_entering_twice_and_leaving_twice_are_harmless(lines: list[Line]) -> Non
 
 
 def test_without_anything_watched_nobody_waits() -> None:
-    assert poller._poller is None or poller._poller.over
+    assert poller._poller is None or not poller._poller.runs
     enter()
     leave()
 

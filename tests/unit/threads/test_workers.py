@@ -11,6 +11,7 @@ from interrupts import interrupt_at
 from lanes import eventually
 
 from cosy_sync.engine import LifoThreadPool, SerialExecutor
+from cosy_sync.atomic import Flag
 from cosy_sync.errors import ClosedError
 from cosy_sync.threads.workers import Executor
 
@@ -208,7 +209,8 @@ def test_a_task_that_breaks_costs_no_worker_though_its_log_breaks_too(broken_log
 
 @pytest.mark.parametrize("parked", [False, True])
 def test_an_exception_out_of_nowhere_costs_no_worker(broken_log: None, parked: bool) -> None:
-    executor, go, ran = LifoThreadPool(1), threading.Event(), []
+    # An Event would lose its lock to the exception.
+    executor, go, ran = LifoThreadPool(1), Flag(), []
     executor.submit(lambda: ran.append(go.wait(20)))
     if parked:
         go.set()

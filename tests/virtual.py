@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 # Real seconds after which a simulation that stands still is given up.
-_STUCK = 30.0
+_STUCK = 60.0
 
 
 class Baton:

@@ -29,7 +29,7 @@ _MOST_UNUSED = 256
 _MOMENT = 1.0
 
 # Open connections up to which every thread waits for its reply by itself.
-_FEW = int(__import__("os").environ.get("COSY_FEW", "64"))
+_FEW = 64
 
 Dial = Callable[[Route, float], Stream]
 

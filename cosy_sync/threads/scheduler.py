@@ -9,6 +9,7 @@ collector runs at any line of any thread, waits for no lock there.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import itertools
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from ..atomic import start_thread
+from ..atomic import Flag, start_thread
 from ..forks import renew_after_fork
 from ..user_code import log_failure
 
@@ -38,12 +39,12 @@ class Schedule:
         self._scheduler = scheduler
         self.closed = False
 
-    def after(self, seconds: float, batch: Job) -> bool:
+    def after(self, seconds: float, job: Job) -> bool:
         """Do the job in so many seconds; never, when closed before. Safe within finalisers.
 
         Return False where the machine is out of threads: then the next one who posts tries again.
         """
-        return self.closed or self._scheduler.post(seconds, batch, self)
+        return self.closed or self._scheduler.post(seconds, job, self)
 
     def close(self, seconds: float = 0.0) -> None:
         """Begin no job any more. Where nobody else has a schedule the thread ends: wait for that at
@@ -68,12 +69,12 @@ def leave_behind(work: Job) -> None:
 class _Entry:
     """A job at its instant, in time.monotonic's seconds. `owner`: None where it has no end."""
 
-    __slots__ = ("at", "batch", "number", "owner")
+    __slots__ = ("at", "job", "number", "owner")
 
-    def __init__(self, at: float, number: int, batch: Job, owner: Schedule | None) -> None:
+    def __init__(self, at: float, number: int, job: Job, owner: Schedule | None) -> None:
         self.at = at
         self.number = number
-        self.batch = batch
+        self.job = job
         self.owner = owner
 
     def __lt__(self, other: _Entry) -> bool:
@@ -101,6 +102,9 @@ class _Scheduler:
         # Those that are not closed.
         self._schedules: set[Schedule] = set()
         self._thread: threading.Thread | None = None
+        # Which thread it is, also where it is a bare one; set when that is done.
+        self._ident = 0
+        self._ended = Flag()
         # The thread's own: what is to be done, and whether nothing was for a while.
         self._heap: list[_Entry] = []
         self._idle = False
@@ -111,10 +115,10 @@ class _Scheduler:
         self._schedules.add(schedule)
         return schedule
 
-    def post(self, seconds: float, batch: Job, owner: Schedule | None) -> bool:
+    def post(self, seconds: float, job: Job, owner: Schedule | None) -> bool:
         """Have a job done in so many seconds; return whether there is a thread for it."""
         seconds = seconds if seconds > 0.0 else 0.0  # nor what is no number
-        self._inbox.put(_Entry(time.monotonic() + seconds, next(self._numbers), batch, owner))
+        self._inbox.put(_Entry(time.monotonic() + seconds, next(self._numbers), job, owner))
         if self._places:
             try:
                 start_thread(self._places, self._launch)
@@ -129,32 +133,39 @@ class _Scheduler:
         self._schedules.discard(schedule)
         if not self._places:
             self._inbox.put(None)
-        thread = self._thread
-        # Within a finaliser there are no seconds, and no current_thread(): it may take a lock.
-        if seconds <= 0.0 or thread is None or thread is threading.current_thread():
+        # Within a finaliser there are no seconds.
+        if seconds <= 0.0 or self._ident in (0, threading.get_ident()):
             return
         until = time.monotonic() + seconds
-        while not self._schedules and thread.is_alive():
+        thread, ended = self._thread, self._ended
+        while not self._schedules and not ended.is_set():
             left = until - time.monotonic()
             if left <= 0.0:
                 return
-            thread.join(min(left, 0.05))  # somebody else may open one meanwhile
+            ended.wait(min(left, 0.05))  # somebody else may open one meanwhile
+        if ended.is_set() and thread is not None:
+            with contextlib.suppress(RuntimeError):  # the next one, which has not started yet
+                thread.join(max(0.0, until - time.monotonic()))
 
     def _launch(self) -> None:
         try:
-            threading.Thread(target=self._run, name="cosy-keeper", daemon=True).start()
-        except RuntimeError:  # no more threads; but this one is there
+            self._thread = threading.Thread(target=self._run, name="cosy-keeper", daemon=True)
+            self._thread.start()
+        except RuntimeError:  # no more threads; but this one, a bare one, is there
+            self._thread = None
             self._run()
 
     # -- on the thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._thread = threading.current_thread()
+        ended, self._ident = Flag(), threading.get_ident()
+        self._ended = ended
         while True:
             try:
                 self._idle = False
                 while not self._may_end():
                     self._do_next()
+                ended.set()
                 return
             except BaseException:  # a bug, or somebody's asynchronous exception: it goes on
                 log_failure("the scheduler failed, and goes on")
@@ -167,7 +178,7 @@ class _Scheduler:
         if left <= 0.0:
             entry = heapq.heappop(heap)
             if not entry.over:
-                _do(entry.batch)
+                _do(entry.job)
             return
         try:
             news = self._inbox.get(timeout=min(left, threading.TIMEOUT_MAX))
@@ -195,9 +206,9 @@ class _Scheduler:
         return False
 
 
-def _do(batch: Job) -> None:
+def _do(job: Job) -> None:
     try:
-        batch()
+        job()
     except BaseException:
         log_failure("a job of the scheduler failed")
 

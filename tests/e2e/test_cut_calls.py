@@ -168,10 +168,10 @@ def test_who_waits_for_the_text_of_an_interrupted_synth_gets_it() -> None:
 
         def joined() -> bool:
             lines = client._core.engine()._interactive._coalescers.values()
-            flights = [flight for line in lines for flight in list(line._flights.values())]
+            flights = [flight for line in lines for flight in list(line._pending_texts.values())]
             if flights and client.stats().in_flight and not other.ident:
                 other.start()
-            return any(flight.led and flight.tickets for flight in flights)
+            return any(flight.led and flight.waiters for flight in flights)
 
         pressing = ctrl_c(joined)
         with pytest.raises(KeyboardInterrupt):

@@ -71,7 +71,7 @@ def once(url: str, wire: str, http_client: httpx.Client | None, **settings: Any)
 def test_a_503_keeps_its_status_and_its_wait(body: str, http_client: httpx.Client | None) -> None:
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(Scripted([READ, *BODIES[body]]))
-        client = stack.enter_context(once(server.url, "openai", http_client, deadline=1.0))
+        client = stack.enter_context(once(server.url, "openai", http_client, deadline=5.0))
         with pytest.raises(UnavailableError) as caught:
             client.synth("早上好")
     assert (caught.value.status, caught.value.retry_after) == (503, 7.0)

@@ -37,7 +37,7 @@ WIRES = {
     "dashscope_http": (DASHSCOPE, {"voice": "longxiaochun_v2", "model": "cosyvoice-v2"}),
 }
 # As many requests as are in flight at an endpoint of which nothing is known, with 50 connections.
-FIRST = 6
+FIRST = 4
 NO_VOICE = "Unknown voice 'nobody'. Supported: vivian, ryan"
 Item = Callable[[str, int], "str | None"]
 

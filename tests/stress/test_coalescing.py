@@ -62,7 +62,7 @@ def test_200_threads_share_requests_and_each_gets_its_own_audio() -> None:
         callers.join()
         stats = client.stats()
     assert callers.errors == [] and callers.wrong == []
-    assert stats.texts_ok == len(callers.latencies) > THREADS * 5
+    assert stats.texts_ok == len(callers.latencies) > THREADS * 3
     assert stats.texts_shared > 0 and stats.in_flight == 0
     # Without sharing it would be 1. How many there are on a quiet machine is in the benchmarks.
     assert (stats.texts_ok - stats.texts_shared) / stats.requests >= 5

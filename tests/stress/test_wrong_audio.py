@@ -66,6 +66,7 @@ def test_every_text_ends_with_its_own_audio_or_a_typed_error(
     assert set(faults) == {*TROUBLE, mix_up}
     stats = client.stats()
     # Of a mixed-up reply at least two texts are refused; a repetition may hold a single one.
-    assert stats.bad_audio.keys() == {reason}
+    # What waits on a connection that was found out of place is misplaced.
+    assert {reason} <= stats.bad_audio.keys() <= {reason, "misplaced"}
     assert stats.bad_audio[reason] > faults[mix_up] > 0
     assert stats.texts_ok == len(good)

@@ -10,8 +10,8 @@ import pytest
 from interrupts import interrupt_at
 from lanes import eventually
 
-from cosy_sync.engine import LifoThreadPool, SerialExecutor
 from cosy_sync.atomic import Flag
+from cosy_sync.engine import LifoThreadPool, SerialExecutor
 from cosy_sync.errors import ClosedError
 from cosy_sync.threads.workers import Executor
 

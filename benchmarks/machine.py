@@ -17,7 +17,8 @@ __all__ = ["Cores", "cores", "describe_machine"]
 
 _PACKAGES = (
     *("aiohttp", "uvloop", "httpx", "httpcore", "requests", "urllib3", "httptools"),
-    *("orjson", "pybase64", "openai", "httpx2", "dashscope", "websockets"),
+    *("orjson", "pybase64", "openai", "httpx2", "pyreqwest", "dashscope"),
+    "websockets",
 )
 _WATCH_SECONDS = 1.0
 

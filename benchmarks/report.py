@@ -56,6 +56,8 @@ def _machine(results: list[dict[str, Any]]) -> Iterator[str]:
         "Each client runs in a process of its own, on the first core where a title does not say "
         f"that it is free; the upstream on the last: {results[0]['upstream']}."
     )
+    commits = sorted({each["machine"].get("commit", "not noted") for each in results})
+    yield f"Commit measured: {', '.join(commits)}."
     runs = [f"{each['case']} {each['paired_runs']}" for each in results if "paired_runs" in each]
     yield f"Paired runs: {', '.join(runs)}."
     busy = [f"{result['case']} {result['machine']['busy_before']:.0%}" for result in results]

@@ -43,4 +43,5 @@ def speak(client: SyncClient, url: str, batch: Sequence[str]) -> list[bytes]:
 
 def _client(task: Task) -> SyncClient:
     builder = SyncClientBuilder().pool_max_idle_per_host(task.in_flight)
-    return builder.timeout(timedelta(seconds=60)).build()
+    client: SyncClient = builder.timeout(timedelta(seconds=60)).build()
+    return client

@@ -121,7 +121,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         tables.append(table)
         most = counts.functions.most_common()
         data[name] = {"counts": dict(counts), "texts": options.texts, "functions": most}
-    write_result("cost", _TITLE, {"machine": describe_machine(), "counts": data}, tables)
+    result = {"upstream": "the embedded server", "machine": describe_machine(), "counts": data}
+    write_result("cost", _TITLE, result, tables)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import functools
 import importlib.metadata
 import os
 import platform
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,11 @@ __all__ = ["Cores", "cores", "describe_machine"]
 
 _PACKAGES = (
     *("aiohttp", "uvloop", "httpx", "httpcore", "requests", "urllib3", "httptools"),
-    *("orjson", "pybase64", "openai", "httpx2", "dashscope", "websockets"),
+    *("orjson", "pybase64", "openai", "httpx2", "pyreqwest", "dashscope"),
+    "websockets",
 )
 _WATCH_SECONDS = 1.0
+_ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,9 @@ def cores() -> Cores:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return cores, model, kernel, versions, and the load that was there before us."""
+    """Return commit, cores, model, kernel, versions, and the load that was there before us."""
     return {
+        "commit": _commit(),
         "cores": len(os.sched_getaffinity(0)),
         "model": _model(),
         "kernel": platform.release(),
@@ -47,6 +51,20 @@ def describe_machine() -> dict[str, Any]:
         "versions": {"cosy-sync": VERSION, **{name: _version(name) for name in _PACKAGES}},
         "busy_before": round(_busy_share(), 3),
     }
+
+
+def _commit() -> str:
+    """Name the commit that is measured; `+` where the library has changed since."""
+    try:
+        head = _git("rev-parse", "--short", "HEAD").stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    changed = _git("status", "--porcelain", "--", "cosy_sync").stdout
+    return f"{head}+" if changed else head
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["git", *words], cwd=_ROOT, capture_output=True, text=True, check=True)
 
 
 def _model() -> str:

@@ -104,7 +104,7 @@ class Meter:
     # -- what the worker prints -------------------------------------------------------------------
 
     def report(self) -> dict[str, Any]:
-        """Return the numbers: rates per second, microseconds, milliseconds, megabytes."""
+        """Return the numbers: rates per second, seconds, micro- and milliseconds, megabytes."""
         begin, end = self._begin.at, self._end.at
         latencies = sorted(took for at, took in self._calls if begin <= at < end)
         units = self.units or len(latencies)
@@ -113,6 +113,7 @@ class Meter:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
             "rate": rate,
+            "wall_s": end - begin,
             "cpu_us": cpu / units * 1e6 if units else math.nan,
             "kernel_share": (self._end.kernel - self._begin.kernel) / cpu if cpu else math.nan,
             "p50_ms": _quantile(latencies, 0.5) * 1e3,

@@ -13,7 +13,7 @@ from benchmarks.targets import judge
 
 __all__ = ["CASES", "write_report"]
 
-CASES = ("transport", "single", "texts", "paced", "policies", "million")
+CASES = ("transport", "single", "job", "texts", "paced", "cost", "policies", "million")
 # Run one by one, each when it is wanted.
 OTHERS = ("headline", "survival", "coalesce", "wires", "dashscope_ws", "streaming", "choices")
 _PATH = Path(__file__).resolve().parent / "RESULTS.md"
@@ -53,9 +53,11 @@ def _machine(results: list[dict[str, Any]]) -> Iterator[str]:
         f"{machine['python']}. {versions}."
     )
     yield (
-        "Each client runs in a process of its own on the first core, the upstream on the last: "
-        f"{results[0]['upstream']}."
+        "Each client runs in a process of its own, on the first core where a title does not say "
+        f"that it is free; the upstream on the last: {results[0]['upstream']}."
     )
+    commits = sorted({each["machine"].get("commit", "not noted") for each in results})
+    yield f"Commit measured: {', '.join(commits)}."
     runs = [f"{each['case']} {each['paired_runs']}" for each in results if "paired_runs" in each]
     yield f"Paired runs: {', '.join(runs)}."
     busy = [f"{result['case']} {result['machine']['busy_before']:.0%}" for result in results]

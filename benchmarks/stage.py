@@ -138,7 +138,7 @@ def _table(case: Case, setting: Setting, measured: Measured, alone: dict[str, An
     rows.append([f"server alone ({alone['by']})", number(alone["rate"]), *blank])
     if not math.isnan(alone["ideal"]):
         rows.append(["ideal: connections / latency", number(alone["ideal"]), *blank])
-    return Table(setting.title, columns, rows)
+    return Table(setting.heading, columns, rows)
 
 
 def _row(label: str, measured: Measured, baseline: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 
-from benchmarks import dashscope_ws, paced, single, streaming, texts, transport, wires
+from benchmarks import dashscope_ws, job, paced, single, streaming, texts, transport, wires
 from benchmarks.stage import RESULTS
 from benchmarks.table import Table
 from benchmarks.target import Results, Target, Values, judged, own, ratios, runs_of, share_of
@@ -93,6 +93,8 @@ _TARGETS: Sequence[Target] = (
         *(15, 8, own("policies", "policies_text_threads_us"), "us", False),
     ),
     Target("million: memory growth after 50 000", 5, 0, own("million", "growth_mb"), "MB", False),
+    *single.TARGETS,
+    *job.TARGETS,
     *wires.TARGETS,
     *dashscope_ws.TARGETS,
     *streaming.TARGETS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = ["Contender", "Place", "Setting", "Task"]
 
@@ -51,6 +51,7 @@ class Task:
         texts: How many texts, where the work is finite.
         rate: Requests per second to each endpoint; 0 means as many as possible.
         variant: Which of its ways a peer takes.
+        free: Not pinned to one core, as a user's own process.
     """
 
     urls: tuple[str, ...] = ()
@@ -61,6 +62,7 @@ class Task:
     texts: int = 0
     rate: float = 0.0
     variant: str = ""
+    free: bool = False
 
     @property
     def most_calls(self) -> int:
@@ -91,3 +93,12 @@ class Setting:
     task: Task
     contenders: tuple[Contender, ...] = field(default=())
     unit: str = "requests"
+
+    @property
+    def heading(self) -> str:
+        """Return the title, and which cores the client may use."""
+        return f"{self.title}, client {'free on all cores' if self.task.free else 'on one core'}"
+
+    def freed(self) -> Setting:
+        """Return the same setting with a client that may use all cores."""
+        return replace(self, key=f"{self.key}-free", task=replace(self.task, free=True))

@@ -32,7 +32,7 @@ _LATENCY = 0.2
 
 def _settings(options: Options) -> Sequence[Setting]:
     small = [_small(count, options) for count in _SMALL]
-    small.append(_hurried(options))
+    small += [_hurried(options), _hurried(options).freed()]
     large = [
         _large(size, latency, options) for size in (300_000, 1_000_000) for latency in (0, _LATENCY)
     ]

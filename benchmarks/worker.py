@@ -19,7 +19,7 @@ _DESCRIPTORS = 8192
 
 
 def main() -> None:
-    """Pin this process, let the peer do the task, print the numbers as one line of JSON."""
+    """Pin this process, unless free; let the peer do the task, print the numbers as JSON."""
     parser = argparse.ArgumentParser(prog="benchmarks.worker", description=__doc__)
     parser.add_argument("case", help="the function that the peer's module has for it")
     parser.add_argument("peer", help="a module of benchmarks.peers")
@@ -27,7 +27,7 @@ def main() -> None:
     args = parser.parse_args()
     fields = json.loads(args.json)
     task = Task(**{**fields, "urls": tuple(fields.get("urls", ()))})
-    if not os.environ.get("FREE"):
+    if not task.free:
         os.sched_setaffinity(0, {cores().client})
     _allow_descriptors()
     meter = Meter(task.warm, task.seconds)

@@ -1,8 +1,12 @@
-"""aiohttp on asyncio: a session, a semaphore, batches of 64, three retries, decoded replies."""
+"""aiohttp on asyncio: a session, a semaphore, batches of 64, three retries, decoded replies.
+
+Also as synchronous code uses it: an event loop in a thread of its own, called from many threads.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -10,14 +14,14 @@ from typing import Any
 
 import aiohttp
 
-from benchmarks.corpus import BATCH, request_body, same_text, texts_of
+from benchmarks.corpus import BATCH, FIXED_TEXTS, request_body, same_text, texts_of
 from benchmarks.meter import Meter
 from benchmarks.peers.decoding import decode_fast, decode_json
-from benchmarks.peers.loops import loop_coroutines
+from benchmarks.peers.loops import loop_coroutines, loop_threads
 from benchmarks.peers.waiting import RETRIES, RETRY_STATUS, TransientError, pause
 from benchmarks.task import Task
 
-__all__ = ["paced", "single", "texts", "transport"]
+__all__ = ["job", "paced", "single", "texts", "transport"]
 
 Decoder = Callable[[aiohttp.ClientResponse], Awaitable[list[bytes]]]
 
@@ -28,8 +32,20 @@ def transport(task: Task, meter: Meter) -> None:
 
 
 def single(task: Task, meter: Meter) -> None:
-    """Speak one text a call: gather over all, a semaphore lets `in_flight` of them go."""
-    _run(_single(task, meter), task)
+    """Speak one text a call: gather over all, a semaphore lets `in_flight` of them go.
+
+    With "loops" it is `in_flight` tasks, each sending again when it has its reply: at a low latency
+    the ideal client makes tens of thousands of calls, and their tasks alone cost aiohttp a second.
+    """
+    if task.variant == "loop thread":
+        _single_from_threads(task, meter)
+    else:
+        _run(_single(task, meter), task)
+
+
+def job(task: Task, meter: Meter) -> None:
+    """Speak all texts, one a call, from a cold start."""
+    _run(_job(task, meter), task)
 
 
 def texts(task: Task, meter: Meter) -> None:
@@ -100,8 +116,6 @@ async def _decode_multipart(response: aiohttp.ClientResponse) -> list[bytes]:
 
 
 _DECODERS: dict[str, Decoder] = {
-    "": _decode_stdlib,
-    "uvloop": _decode_stdlib,
     "fast": _decode_fast,
     "multipart": _decode_multipart,
 }
@@ -111,7 +125,7 @@ _DECODERS: dict[str, Decoder] = {
 
 
 def _run(main: Coroutine[Any, Any, None], task: Task) -> None:
-    if task.variant == "uvloop":
+    if task.variant.startswith("uvloop"):
         import uvloop
 
         uvloop.install()
@@ -124,7 +138,8 @@ def _session(connections: int) -> aiohttp.ClientSession:
 
 
 def _speaker(session: aiohttp.ClientSession, url: str, task: Task) -> Speaker:
-    return Speaker(session, url, asyncio.Semaphore(task.in_flight), _DECODERS[task.variant])
+    decode = _DECODERS.get(task.variant, _decode_stdlib)
+    return Speaker(session, url, asyncio.Semaphore(task.in_flight), decode)
 
 
 async def _transport(task: Task, meter: Meter) -> None:
@@ -142,6 +157,9 @@ async def _transport(task: Task, meter: Meter) -> None:
 async def _single(task: Task, meter: Meter) -> None:
     async with _session(task.in_flight) as session:
         speaker = _speaker(session, task.urls[0], task)
+        if task.variant.endswith("loops"):
+            await loop_coroutines(task, meter, lambda: speaker.send(FIXED_TEXTS[:1]))
+            return
 
         async def one(text: str) -> None:
             async with speaker.gate:
@@ -157,6 +175,40 @@ async def _single(task: Task, meter: Meter) -> None:
 
         meter.open_window()
         await asyncio.gather(*(one(text) for text in same_text(task.most_calls)))
+
+
+def _single_from_threads(task: Task, meter: Meter) -> None:
+    """Call from `in_flight` threads; each waits for its coroutine in the loop's own thread."""
+    import uvloop
+
+    loop = uvloop.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="loop", daemon=True).start()
+
+    async def opened() -> Speaker:
+        return _speaker(_session(task.in_flight), task.urls[0], task)
+
+    speaker = asyncio.run_coroutine_threadsafe(opened(), loop).result()
+
+    def call() -> None:
+        asyncio.run_coroutine_threadsafe(speaker.send(FIXED_TEXTS[:1]), loop).result()
+
+    loop_threads(task, meter, call)
+
+
+async def _job(task: Task, meter: Meter) -> None:
+    async with _session(task.in_flight) as session:
+        speaker = _speaker(session, task.urls[0], task)
+
+        async def one(text: str) -> list[bytes]:
+            async with speaker.gate:
+                started = time.monotonic()
+                audios = await speaker.send([text])
+            meter.note(started)
+            return audios
+
+        with meter.span():
+            audios = await asyncio.gather(*(one(text) for text in same_text(task.texts)))
+    meter.units = len(audios)
 
 
 async def _texts(task: Task, meter: Meter) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from benchmarks.corpus import BATCH, request_body, same_text, texts_of
+from benchmarks.corpus import BATCH, FIXED_TEXTS, request_body, same_text, texts_of
 from benchmarks.meter import Meter
 from benchmarks.peers.arrivals import Arrivals
 from benchmarks.peers.loops import loop_threads
@@ -16,7 +16,7 @@ from cosy_sync.config import ClientConfig, PoolConfig
 from cosy_sync.messages import Request
 from cosy_sync.net import Sender
 
-__all__ = ["coalesce", "headline", "paced", "single", "texts", "transport", "wires"]
+__all__ = ["coalesce", "headline", "job", "paced", "single", "texts", "transport", "wires"]
 
 # The rate limit works, and never has to wait.
 _NO_RATE = 1e6
@@ -37,16 +37,27 @@ def transport(task: Task, meter: Meter) -> None:
 
 
 def single(task: Task, meter: Meter) -> None:
-    """Speak one text a call, every policy on: through synth_many, or synth() under threads."""
-    endpoint = Endpoint(task.urls[0], max_connections=task.in_flight, rate=_NO_RATE)
-    # The text repeats, and each is one call, as with the other peers.
-    client = CosyClient(endpoint, batch_size=1, coalesce=CoalesceConfig(single_flight=False))
+    """Speak one text a call, every policy on, through the face that the variant names."""
+    client = _one_a_call(task)
     if task.variant == "synth":
         texts_ring = same_text(task.most_calls * 2)
         loop_threads(task, meter, lambda: client.synth(next(texts_ring)))
+    elif task.variant == "synth_iter":
+        meter.open_window()
+        _note(client.synth_iter(_texts_until_over(meter)), meter, with_queue=True)
+        meter.wait()
     else:
         outcomes = _speak_until_over(client, task.most_calls, meter)
         _note(outcomes, meter, with_queue=True)
+
+
+def job(task: Task, meter: Meter) -> None:
+    """Speak all texts with one synth_many, one a call, from a cold start."""
+    client = _one_a_call(task)
+    with meter.span():
+        outcomes = client.synth_many(same_text(task.texts), on_error="return")
+    _note(outcomes, meter, with_queue=True)
+    meter.units = sum(outcome.audio is not None for outcome in outcomes)
 
 
 def wires(task: Task, meter: Meter) -> None:
@@ -111,6 +122,17 @@ def headline(task: Task, meter: Meter) -> None:
     meter.units = int(task.rate * task.seconds)
 
 
+def _one_a_call(task: Task) -> CosyClient:
+    endpoint = Endpoint(task.urls[0], max_connections=task.in_flight, rate=_NO_RATE)
+    # The text repeats, and each is one call, as with the other peers.
+    return CosyClient(endpoint, batch_size=1, coalesce=CoalesceConfig(single_flight=False))
+
+
+def _texts_until_over(meter: Meter) -> Iterator[str]:
+    while not meter.over:
+        yield FIXED_TEXTS[0]
+
+
 def _speak_until_over(client: CosyClient, count: int, meter: Meter) -> Sequence[Outcome]:
     """Run one synth_many and end it by Ctrl-C's way when the window is closed."""
 
@@ -128,19 +150,14 @@ def _speak_until_over(client: CosyClient, count: int, meter: Meter) -> Sequence[
     return outcomes
 
 
-def _note(outcomes: Sequence[Outcome], meter: Meter, *, with_queue: bool) -> None:
+def _note(outcomes: Iterable[Outcome], meter: Meter, *, with_queue: bool) -> None:
     """Note every call once: the texts of a batch share their timing."""
-    for ended, took, queued in _calls(outcomes):
-        meter.note_call(ended, took + queued if with_queue else took)
+    seen: set[str] = set()
     for outcome in outcomes:
         if outcome.error is not None:
             meter.note_error(outcome.error)
-
-
-def _calls(outcomes: Sequence[Outcome]) -> Iterator[tuple[float, float, float]]:
-    seen: set[str] = set()
-    for outcome in outcomes:
         timing = outcome.audio.timing if outcome.audio is not None else None
         if timing is not None and timing.request_id not in seen:
             seen.add(timing.request_id)
-            yield timing.started + timing.total, timing.total, timing.queued
+            took = timing.total + timing.queued if with_queue else timing.total
+            meter.note_call(timing.started + timing.total, took)

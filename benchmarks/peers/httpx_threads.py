@@ -1,12 +1,15 @@
-"""Stock httpx.Client shared by threads, its limits raised to the number of connections."""
+"""Stock httpx.Client shared by threads, its limits raised to the number of connections.
+
+The variant httpx2 is its successor, with the same interface.
+"""
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-
-import httpx
+from typing import Any
 
 from benchmarks.corpus import request_body, same_text
 from benchmarks.meter import Meter
@@ -30,14 +33,14 @@ def transport(task: Task, meter: Meter) -> None:
 
 def single(task: Task, meter: Meter) -> None:
     """Speak one text a call: an executor of `in_flight` threads maps over all texts."""
-    client = _client(task)
+    client, transport_error = _client(task), _library(task).TransportError
 
     def one(text: str) -> None:
         if meter.over:
             return
         started = time.monotonic()
         try:
-            speak(client, task.urls[0], [text])
+            speak(client, task.urls[0], [text], transport_error)
         except Exception as error:
             meter.note_error(error)
         else:
@@ -49,7 +52,9 @@ def single(task: Task, meter: Meter) -> None:
     meter.wait()
 
 
-def speak(client: httpx.Client, url: str, batch: Sequence[str]) -> list[bytes]:
+def speak(
+    client: Any, url: str, batch: Sequence[str], transport_error: type[Exception]
+) -> list[bytes]:
     """Return the audio of each text of a batch, with retries."""
     for attempt in range(RETRIES + 1):
         try:
@@ -58,14 +63,18 @@ def speak(client: httpx.Client, url: str, batch: Sequence[str]) -> list[bytes]:
                 raise TransientError(response.status_code)
             response.raise_for_status()
             return decode_json(response.content)
-        except (TransientError, httpx.TransportError):
+        except (TransientError, transport_error):
             if attempt == RETRIES:
                 raise
         time.sleep(pause(attempt))
     raise AssertionError("unreachable")
 
 
-def _client(task: Task) -> httpx.Client:
-    count = task.in_flight
-    limits = httpx.Limits(max_connections=count, max_keepalive_connections=count)
-    return httpx.Client(limits=limits, timeout=60)
+def _library(task: Task) -> Any:
+    return importlib.import_module(task.variant or "httpx")
+
+
+def _client(task: Task) -> Any:
+    library, count = _library(task), task.in_flight
+    limits = library.Limits(max_connections=count, max_keepalive_connections=count)
+    return library.Client(limits=limits, timeout=60)

@@ -1,4 +1,4 @@
-"""The way to an endpoint: a place among its requests in flight, and a turn in its rate limit."""
+"""The way to an endpoint: a permit to be in flight there, and a slot of its rate limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One try: admission, permits, a turn in the rate limit, the call itself, the judgement."""
+"""One try: admission, permits, a slot of the rate limit, the call itself, the judgement."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class AttemptRunner:
     # -- the way in, and out --------------------------------------------------------------------
 
     def enter(self, batch: Batch, endpoint: EndpointState, number: int) -> Attempt:
-        """Wait for a connection and a turn in the rate limit; the caller must `leave` afterwards.
+        """Wait for a connection and a slot of the rate limit; the caller must `leave` afterwards.
 
         The attempt has joined the endpoint. Raises RefusedError, DeadlineError or ClosedError, and
         then it has left, and nothing is held.
@@ -192,7 +192,7 @@ class AttemptRunner:
         """Note how well and fast the endpoint spoke, where there are others to choose from;
         `verdict` as `leave` returned it."""
         endpoint = attempt.endpoint
-        if endpoint.company is not None:
+        if endpoint.pool is not None:
             endpoint.judge(texts, results, verdict, attempt.sent, self.clock.now(), seconds)
 
     def enter_again(
@@ -257,7 +257,7 @@ class AttemptRunner:
             if failure is not None:
                 self.tell_refused(timing, [failure] * len(texts), reply)
                 raise failure
-            if batch.backlog is None or not batch.backlog.bounded:
+            if batch.reorder is None or not batch.reorder.bounded:
                 _take_out(payloads)
             results = [self._open(payload, timing) for payload in payloads]
             results = self.verifier.check(texts, results)
@@ -289,7 +289,7 @@ class AttemptRunner:
     ) -> Timing:
         return Timing(
             started=started,
-            queued=started - batch.taken_up,
+            queued=started - batch.accepted_at,
             connect=reply.connect if reply else 0.0,
             first_byte=reply.first_byte if reply else 0.0,
             total=self.clock.now() - started,

@@ -147,7 +147,7 @@ class BatchRunner:
         return left if part is group else left + self._splitter.passed(group, part, endpoint)
 
     def _part(self, batch: Batch, group: Group, endpoint: EndpointState, now: float) -> Group:
-        """Return which texts of a group are sent now to a endpoint, which was joined."""
+        """Return which texts of a group are sent now to an endpoint, which was joined."""
         try:
             return group.part(self._splitter.size(batch, group, endpoint))
         except BaseException:

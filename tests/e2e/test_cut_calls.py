@@ -167,7 +167,7 @@ def test_who_waits_for_the_text_of_an_interrupted_synth_gets_it() -> None:
         other = threading.Thread(target=lambda: heard.append(client.synth("你好").duration))
 
         def joined() -> bool:
-            lines = client._core.engine()._interactive._coalescers.values()
+            lines = client._core.engine()._interactive._queues.values()
             flights = [flight for line in lines for flight in list(line._flights.values())]
             if flights and client.stats().in_flight and not other.ident:
                 other.start()

@@ -124,7 +124,7 @@ class EndpointState:
         self.silence = Silence()
         self._trouble = ""  # what the latest failure said, of several any
 
-        # Guards what changes below: busy counts attempts in flight or waiting for their turn.
+        # Guards what changes below: busy counts attempts in flight or waiting for their slot.
         self._lock = threading.Lock()
         self.sizes = BatchSize()
         self.busy = 0
@@ -322,7 +322,7 @@ class EndpointState:
         """Let requests leave only when the limit of all endpoints together allows it too."""
         self.limiter = JointLimiter(self._own_limiter, common)
 
-    def why_no_turn(self, now: float) -> str:
+    def why_no_slot(self, now: float) -> str:
         """Return why a request could not leave before its deadline."""
         own = self._own_limiter
         pause = own.paused_until - now

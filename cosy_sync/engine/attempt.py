@@ -47,7 +47,7 @@ __all__ = [
 # endpoint.
 _FAIR_SECONDS = 2.0
 
-# The limiter is corrected where a request left between so many seconds after its turn: the thread
+# The limiter is corrected where a request left between so many seconds after its slot: the thread
 # was held up. Later than that nobody needs it any more. (A test's clock and the net's clock may
 # have nothing to do with each other.)
 _HELD_UP, _LATEST_NEWS = 0.001, 1.0
@@ -204,7 +204,7 @@ class AttemptRunner:
         number: int,
         lost: CosyError,
     ) -> None:
-        """Report a sending that was lost unread with its connection; wait for a place and a turn
+        """Report a sending that was lost unread with its connection; wait for a place and a slot
         for the second.
 
         It is a request and a retry like any other, but for the attempt that it does not use up.

@@ -49,7 +49,7 @@ class TenantLimit:
         self._advance()
 
     def close(self) -> list[Callable[[], None]]:
-        """Wake the callers that wait; return the tasks in line, which get no place any more."""
+        """Wake the callers that wait; return the queued tasks, which get no place any more."""
         self._permits.close()
         left = [*self._urgent, *self._normal]
         self._urgent.clear()
@@ -57,8 +57,8 @@ class TenantLimit:
         return left
 
     def _advance(self) -> None:
-        # A task joins the line first and tries for a permit afterwards; a leaver gives its permit
-        # back first and looks at the line afterwards: of two at the same time one sees the other.
+        # A task joins the queue first and tries for a permit afterwards; a leaver gives its permit
+        # back first and looks at the queue afterwards: of two at the same time one sees the other.
         while self._urgent or self._normal:
             # When closed, no leaver would let them in, and their callers would wait for ever.
             with contextlib.suppress(ClosedError):
@@ -104,8 +104,8 @@ class TenantLimits:
             return list(self._all.values())
 
 
-def _first(line: deque[Callable[[], None]]) -> Callable[[], None] | None:
+def _first(queue: deque[Callable[[], None]]) -> Callable[[], None] | None:
     try:
-        return line.popleft()
+        return queue.popleft()
     except IndexError:
         return None

@@ -103,9 +103,9 @@ class WebSocketTransport:
         budget allows it, at once afterwards: the service closed it while idle, so it cannot have
         taken the task up.
         """
-        line = self._line(parcel)
+        socket_route = self._route(parcel)
         opening = parcel.open()
-        socket = self.sockets.take(line)
+        socket = self.sockets.take(socket_route)
         if isinstance(socket, Socket):
             try:
                 task = WebSocketTask(socket, parcel, budget, reused=True)
@@ -114,7 +114,7 @@ class WebSocketTransport:
                 stale = error
             budget.ask_again(stale)
         started = time.monotonic()
-        socket = self._fresh(line, parcel, min(budget.until, started + self._connect))
+        socket = self._fresh(socket_route, parcel, min(budget.until, started + self._connect))
         connect = time.monotonic() - started
         task = WebSocketTask(socket, parcel, budget, reused=False)
         return self._begun(task, opening, connect)
@@ -174,8 +174,8 @@ class WebSocketTransport:
             raise
         return TaskReply(self, task, connect)
 
-    def _fresh(self, line: SocketRoute, parcel: WebSocketExchange, until: float) -> Socket:
-        socket = self.sockets.open(line, until)
+    def _fresh(self, socket_route: SocketRoute, parcel: WebSocketExchange, until: float) -> Socket:
+        socket = self.sockets.open(socket_route, until)
         assert isinstance(socket, Socket)
         try:
             with self.telling():
@@ -185,7 +185,7 @@ class WebSocketTransport:
             raise
         return socket
 
-    def _line(self, parcel: WebSocketExchange) -> SocketRoute:
+    def _route(self, parcel: WebSocketExchange) -> SocketRoute:
         key = (parcel.url, parcel.address, parcel.headers)
         found = self._routes.get(key)
         if found is None:
@@ -195,7 +195,7 @@ class WebSocketTransport:
                     "proxy: ws:// cannot go through the proxy of the environment; use wss://, "
                     "name the host in NO_PROXY, or give pool=PoolConfig(trust_env=False)"
                 )
-            line = SocketRoute(
+            socket_route = SocketRoute(
                 route.host,
                 route.port,
                 route.tls,
@@ -204,7 +204,7 @@ class WebSocketTransport:
                 parcel.url,
                 parcel.headers,
             )
-            found = self._routes.keep(key, line)
+            found = self._routes.keep(key, socket_route)
         return found
 
     def _dial(self, route: Route, until: float) -> Stream:

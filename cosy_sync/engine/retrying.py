@@ -116,8 +116,8 @@ class BatchRunner:
         batch.first_tries = group.firsts
         batch.apart = group.splits > 0 and len(group.texts) == 1
         try:
-            terms = batch.deadline, batch.stop, group.avoid
-            endpoint = self._endpoints.choose(*terms, now, patient=not batch.interactive)
+            bounds = batch.deadline, batch.stop, group.avoid
+            endpoint = self._endpoints.choose(*bounds, now, patient=not batch.interactive)
         except (RefusedError, DeadlineError) as error:
             return self._refused(batch, group, error, None)
         part = group if len(group.texts) == 1 else self._part(batch, group, endpoint, now)

@@ -817,4 +817,4 @@ def test_ways_with_headers_of_their_own_are_not_remembered_for_ever(
 ) -> None:
     for number in range(1_000):
         carrier._route(Ask("ws://127.0.0.1:9/", key=f"key-{number}"))
-        assert len(carrier._lines) <= 256
+        assert len(carrier._routes) <= 256

@@ -68,7 +68,9 @@ class Service:
             if error is not None:
                 batch.fail(utterance, error)
             else:
-                batch.finish(utterance, audio_of(utterance.text, started - batch.taken_up, started))
+                batch.finish(
+                    utterance, audio_of(utterance.text, started - batch.accepted_at, started)
+                )
         batch.deliver()
 
 
@@ -95,7 +97,7 @@ class Lane:
         self.workers, self.calls = LifoThreadPool(8), LifoThreadPool(8)
         self.alarms = open_schedule()
         self.crew = QueueWorkers(
-            workers=self.workers,
+            executor=self.workers,
             alarms=self.alarms,
             free=lambda: self.free,
             clock=clock,

@@ -3,13 +3,16 @@
 import ast
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 import cosy_sync
+from cosy_sync.testing import Server
 
 ROOT = Path(cosy_sync.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
@@ -152,7 +155,10 @@ def test_every_unit_has_a_floor() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_modules_and_functions_stay_small(path: Path) -> None:
-    assert path.read_text("utf-8").count("\n") < 400
+    text = path.read_text("utf-8")
+    # Its docstring does not count, or a state machine could not list its states.
+    head = ast.get_docstring(ast.parse(text), clean=False) or ""
+    assert text.count("\n") - head.count("\n") < 400
     for function in functions_of(path):
         doc = ast.get_docstring(function, clean=False) or ""
         size = (function.end_lineno or 0) - function.lineno + 1
@@ -243,3 +249,120 @@ def test_importing_takes_less_than_150_ms_of_cpu() -> None:
     run = [sys.executable, "-c", code]
     times = [float(subprocess.run(run, capture_output=True, check=True).stdout) for _ in range(5)]
     assert min(times) < 0.150
+
+
+ARCHITECTURE = (ROOT.parent / "docs" / "architecture.md").read_text("utf-8")
+# Rooms of which every public class has its line in the table of nouns.
+MAPPED = {"engine", "endpoints", "threads"}
+
+
+def nouns() -> dict[tuple[str, str], str]:
+    """Return what docs/architecture.md says of each class and its file."""
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| `([\w/]+\.py)` \|$", ARCHITECTURE, re.MULTILINE)
+    return {(noun, file): sentence for noun, sentence, file in rows}
+
+
+def classes_of(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def public_names_of(path: Path) -> list[str]:
+    for node in ast.parse(path.read_text("utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def test_every_noun_of_the_architecture_is_where_it_says() -> None:
+    assert len(nouns()) > 60
+    for noun, file in nouns():
+        assert noun in classes_of(ROOT / file), f"{file} has no {noun}"
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    named = re.findall(r"`((?:tests/)?[\w/]+\.py|[\w]+/)`", ARCHITECTURE)
+    assert named
+    for name in named:
+        assert any((home / name).exists() for home in (ROOT, ROOT.parent)), name
+
+
+def test_every_public_class_of_the_machines_is_in_the_architecture() -> None:
+    known = set(nouns())
+    for path in FILES:
+        if unit_of(path) in MAPPED:
+            public = classes_of(path) & set(public_names_of(path))
+            missing = {noun for noun in public if (noun, name_of(path)) not in known}
+            assert not missing, f"{name_of(path)}: say in docs/architecture.md what these are"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("engine/audio_stream.py", "engine/bulk.py", "engine/text_queue.py"),
+        *("policies/breaker.py",),
+    ],
+)
+def test_a_state_machine_begins_with_its_states(name: str) -> None:
+    doc = ast.get_docstring(ast.parse((ROOT / name).read_text("utf-8"))) or ""
+    _, found, rest = doc.partition("\nStates")
+    assert found
+    steps = [line for line in rest.splitlines() if line.startswith("    ") and "->" in line]
+    assert len(steps) >= 4
+    assert "lock" in rest
+
+
+# The one background thread beside the workers; what else may wait has a thread while it lasts.
+BACKGROUND = {"cosy-keeper"}
+WHILE_IT_LASTS = {"cosy-feeder", "cosy-import", "cosy-lookup", "cosy-poller", "cosy-reaper"}
+SHARED_LIMITS = {"cosy-breaker", "cosy-limit", "cosy-places"}
+WORKER = re.compile(r"cosy-worker-\d+")
+
+
+def is_worker(name: str) -> bool:
+    return WORKER.fullmatch(name) is not None
+
+
+def test_a_client_that_speaks_has_one_background_thread_beside_its_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[str] = []
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        started.append(thread.name)
+        real(thread)
+
+    with Server() as server:
+        before = set(threading.enumerate())
+        monkeypatch.setattr(threading.Thread, "start", start)
+        with cosy_sync.CosyClient(server.url) as client:
+            client.synth("你好")
+            client.synth_many([f"第{n}句" for n in range(40)])
+            client.submit("再见").result(10)
+            assert next(iter(client.synth_iter(["前方路口请左转"] * 3))).ok
+            alive = [each.name for each in threading.enumerate() if each not in before]
+        monkeypatch.undo()
+    ours = [name for name in alive if name.startswith("cosy-")]
+    others = [n for n in ours if not is_worker(n) and not n.startswith("cosy-server")]
+    assert sorted(set(others) - WHILE_IT_LASTS) == sorted(BACKGROUND)
+    assert len([name for name in others if name in BACKGROUND]) == len(BACKGROUND)
+    mine = {n for n in started if n.startswith("cosy-") and not n.startswith("cosy-server")}
+    assert {n for n in mine if not is_worker(n)} <= BACKGROUND | WHILE_IT_LASTS
+    assert any(map(is_worker, mine))
+
+
+def test_every_thread_that_is_started_has_a_name_that_the_architecture_explains() -> None:
+    makers = {"Thread", "Keeper", "run_aside", "start_aside"}
+    names = set()
+    for path in FILES:
+        if unit_of(path) in EDGES:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in makers:
+                values = [*node.args, *(keyword.value for keyword in node.keywords)]
+                texts = [v.value for v in values if isinstance(v, ast.Constant)]
+                names |= {t for t in texts if isinstance(t, str) and t.startswith("cosy-")}
+    assert names == BACKGROUND | WHILE_IT_LASTS | SHARED_LIMITS
+    for name in {*names, "cosy-worker-N"}:
+        assert f"`{name}`" in ARCHITECTURE

@@ -64,7 +64,7 @@ class DnsWatcher:
         # When each address was last seen; touched by look() alone.
         self._seen: dict[str, dict[str, float]] = {url: {} for url in urls}
         self._looked = -_SPACING
-        # Set once every name was looked up, with success or without, or the directory closed.
+        # Set once every name was looked up, with success or without, or the watcher closed.
         self.answered = Flag()
         # Guards: _schedule, _thread, the setting of _closed; of a round of look-ups, whether one
         # runs (or is about to), whether another one is wanted, and which one is next.
@@ -180,22 +180,22 @@ class DnsWatcher:
             schedule.close(_MOMENT)
 
 
-def _look(directory_ref: weakref.ref[DnsWatcher]) -> None:
+def _look(watcher_ref: weakref.ref[DnsWatcher]) -> None:
     """Do rounds of look-ups for as long as any are wanted."""
     while True:
-        directory = directory_ref()
-        if directory is None or not directory.begin_round():
+        watcher = watcher_ref()
+        if watcher is None or not watcher.begin_round():
             return
         seconds = AGAIN
         try:
-            seconds = directory.look()
+            seconds = watcher.look()
         except BaseException:
             log_failure("a look-up of addresses failed")
-        directory.end_round(seconds)
-        del directory
+        watcher.end_round(seconds)
+        del watcher
 
 
-def _look_later(directory_ref: weakref.ref[DnsWatcher], number: int) -> None:
-    directory = directory_ref()
-    if directory is not None:
-        directory.look_next(number)
+def _look_later(watcher_ref: weakref.ref[DnsWatcher], number: int) -> None:
+    watcher = watcher_ref()
+    if watcher is not None:
+        watcher.look_next(number)

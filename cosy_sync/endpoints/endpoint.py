@@ -85,7 +85,7 @@ class EndpointObserver(Protocol):
 class EndpointState:
     """The state that all callers of one endpoint, or of one of its addresses, share.
 
-    `company` is None where there is no other endpoint and never will be: then nothing is measured
+    `pool` is None where there is no other endpoint and never will be: then nothing is measured
     that only a choice needs.
     """
 
@@ -97,13 +97,13 @@ class EndpointState:
         clock: Clock,
         *,
         address: str | None = None,
-        company: EndpointObserver | None = None,
+        pool: EndpointObserver | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.weight = endpoint.weight
         self.address = address
         self.label = endpoint.label if address is None else f"{endpoint.label} ({address})"
-        self.company = company
+        self.pool = pool
         self._observer = observer
         self.slots = Permits(endpoint.max_connections)
         # Closes the idle connections to a URL's host; set by the endpoint pool.
@@ -124,16 +124,16 @@ class EndpointState:
         self.silence = Silence()
         self._trouble = ""  # what the latest failure said, of several any
 
-        # Guards what changes below: busy counts attempts in flight or waiting for their turn.
+        # Guards what changes below: busy counts attempts in flight or waiting for their slot.
         self._lock = threading.Lock()
         self.sizes = BatchSize()
         self.busy = 0
         most = config.overload.throttle_min_calls
         self.faults = BatchFaults(config.breaker.window, config.breaker.failure_ratio, most)
         # Set when nobody is here any more.
-        self._bells: list[Flag] = []
+        self._idle_waiters: list[Flag] = []
         self._blame = Blame()
-        self._tempo = LatencyEwma()
+        self._latency = LatencyEwma()
 
     def _make_breaker(
         self, config: ClientConfig, clock: Clock
@@ -156,34 +156,34 @@ class EndpointState:
             self._places.look()
         with self._lock:
             if not self.busy:
-                self._tempo.progress = now
+                self._latency.progress = now
             self.busy += 1
 
     def leave(self, now: float) -> None:
         """Note that an attempt ended before it was sent."""
         with self._lock:
-            self._tempo.progress = now
+            self._latency.progress = now
             self.busy -= 1
-        if self._bells:  # almost never
-            self._ring()
+        if self._idle_waiters:  # almost never
+            self._wake_idle()
 
     def wait_idle(self, seconds: float) -> bool:
         """Wait until no attempt is here, at most so many seconds; return whether that came."""
-        bell = Flag()
+        idle = Flag()
         with self._lock:
             if not self.busy:
                 return True
-            self._bells.append(bell)
-        return bell.wait(seconds)
+            self._idle_waiters.append(idle)
+        return idle.wait(seconds)
 
-    def _ring(self) -> None:
+    def _wake_idle(self) -> None:
         """Tell those who wait for it that nobody is here, if that is so."""
         with self._lock:
             if self.busy:
                 return
-            bells, self._bells = self._bells, []
-        for bell in bells:
-            bell.set()
+            waiters, self._idle_waiters = self._idle_waiters, []
+        for idle in waiters:
+            idle.set()
 
     def settle(
         self,
@@ -199,7 +199,7 @@ class EndpointState:
         times = 1
         only_late = self.overload.is_only_late(error, now)
         with self._lock:
-            self._tempo.progress = now
+            self._latency.progress = now
             self.busy -= 1
             if error is None:
                 self.faults.succeed(len(texts), attempt.call.apart, now)
@@ -212,8 +212,8 @@ class EndpointState:
                     if may_be_text(error):
                         kind = attempt.call.apart, attempt.admission.probe
                         times = self.faults.fail(len(texts), *kind, now, self.breaker.dies_of)
-        if self._bells:  # almost never
-            self._ring()
+        if self._idle_waiters:  # almost never
+            self._wake_idle()
         if error is not None and error.trips:
             self._trouble = error.message
         said = error if times else _IN_COMPANY
@@ -254,18 +254,18 @@ class EndpointState:
 
         It took so many seconds; a stream's listener may have made it last longer.
         """
-        assert self.company is not None
+        assert self.pool is not None
         if error is None or isinstance(error, ReplyTimeout):
             chars = sum([len(utterance.text) for utterance in texts])
             with self._lock:
-                self._tempo.add(seconds, chars, now)
+                self._latency.add(seconds, chars, now)
         if error is None:
             bad = [result for result in results if isinstance(result, BadAudioError)]
-            self.company.judge(self, len(bad) / len(results), sent, now)
+            self.pool.judge(self, len(bad) / len(results), sent, now)
         elif error.trips or isinstance(error, BadAudioError):
-            self.company.judge(self, 1.0, sent, now)
+            self.pool.judge(self, 1.0, sent, now)
             if isinstance(error, ConnectError):
-                self.company.look_again(now)
+                self.pool.look_again(now)
 
     def wait(self, now: float, patient: bool = False) -> float:
         """Return the seconds until it takes a request: breaker, rate limit, Retry-After.
@@ -285,7 +285,7 @@ class EndpointState:
 
     def pace(self, now: float) -> float | None:
         """Return the seconds per character that it takes lately, None when not known."""
-        return self._tempo.per_char(now, self.busy)
+        return self._latency.per_char(now, self.busy)
 
     def texts_at_most(self, texts: int, now: float) -> int:
         """Return how many of so many texts its next call may have."""
@@ -322,7 +322,7 @@ class EndpointState:
         """Let requests leave only when the limit of all endpoints together allows it too."""
         self.limiter = JointLimiter(self._own_limiter, common)
 
-    def why_no_turn(self, now: float) -> str:
+    def why_no_slot(self, now: float) -> str:
         """Return why a request could not leave before its deadline."""
         own = self._own_limiter
         pause = own.paused_until - now

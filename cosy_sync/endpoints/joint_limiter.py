@@ -8,7 +8,7 @@ __all__ = ["JointLimiter"]
 
 
 class JointLimiter:
-    """Two lines, one behind the other; used as one. Only a request whose turn has come in the
+    """Two queues, one behind the other; used as one. Only a request whose slot has come in the
     endpoint's own joins the common one, so that an endpoint that pauses delays no other.
 
     Pauses and lowered rates are the endpoint's own.
@@ -19,7 +19,7 @@ class JointLimiter:
         self._common = common
 
     def go(self, now: float, urgent: bool) -> bool:
-        """Let a request leave now that never stood in line; return whether it may."""
+        """Let a request leave now that was never queued; return whether it may."""
         own, common = self._own, self._common
         if own.next_free(now, urgent) > now or not common.go(now, urgent):
             return False
@@ -29,11 +29,11 @@ class JointLimiter:
         return False
 
     def join(self, waiter: SlotWaiter, now: float) -> float:
-        """Stand in line; return the seconds until its own endpoint's turn, as things are."""
+        """Queue up; return the seconds until its own endpoint's slot, as things are."""
         return self._own.join(waiter, now)
 
     def take(self, waiter: SlotWaiter, now: float) -> float:
-        """Take both turns, leave the lines, and return 0; else stay, and return the seconds until
+        """Take both slots, leave the queues, and return 0; else stay, and return the seconds until
         they are there."""
         own, common = self._own, self._common
         wait = own.ready(waiter, now)
@@ -54,7 +54,7 @@ class JointLimiter:
         return wait
 
     def leave(self, waiter: SlotWaiter, now: float) -> None:
-        """Leave the lines, where it still stands there."""
+        """Leave the queues, where it is still queued."""
         self._leave_second(waiter, now)
         self._own.leave(waiter, now)
 

@@ -1,19 +1,19 @@
-"""The line for an endpoint's rate limit: whose request leaves next, and when its thread wakes.
+"""The queue for an endpoint's rate limit: whose request leaves next, and when its thread wakes.
 
-A batch that finds the limit free leaves at once. Any other waits in line, holding nothing: no
-connection, no turn. A turn is only taken when it is there, by a thread that comes for it, so a
-batch that leaves the line, for whatever reason, took nothing from the others.
+A batch that finds the limit free leaves at once. Any other waits in the queue, holding nothing: no
+connection, no slot. A slot is only taken when it is there, by a thread that comes for it, so a
+batch that leaves the queue, for whatever reason, took nothing from the others.
 
-Each in line sleeps until the instant at which its turn comes if nothing changes: one wake-up for
-each request, in the order of the line. Where something does change, the next in line is woken to
-look again, and nobody else. States of a waiter, changed under the line's lock but for the last:
+Each of them sleeps until the instant at which its slot comes if nothing changes: one wake-up for
+each request, in the order of the queue. Where something does change, the next one is woken to
+look again, and nobody else. States of a waiter, changed under the queue's lock but for the last:
 
     joined      it has an instant, `due`, and sleeps until then
     called      `due` was brought forward, and `event` set: it sleeps again, or comes
     away        its instant came and it acquires a connection, without the lock; it keeps its place
-                in line meanwhile, for 0.1 s at most
+                in the queue meanwhile, for 0.1 s at most
     refused     another one was before it: as joined, but for twice the time, or until it is called
-    gone        it took a turn, or left
+    gone        it took a slot, or left
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from ..threads.stop import Stop
 
 __all__ = ["BRIEF", "EndpointLimiter", "SlotWaiter", "make_limiter"]
 
-# Seconds by which the next in line may come later than its turn before it is woken for that.
+# Seconds by which the next in the queue may come later than its slot before it is woken for that.
 _SOON = 0.001
 # Seconds of one sleep at least, and by which an instant that was worked out ahead may be too early.
 _SOONEST = 1e-5
-# Seconds for which a place is kept until the turn comes.
+# Seconds for which a place is kept until the slot comes.
 BRIEF = 0.02
-# Seconds for which a turn is kept for one that is away.
+# Seconds for which a slot is kept for one that is away.
 _GRACE = 0.1
 # Seconds of one sleep at most: what an event's wait can bear.
 _LONGEST = 86_400.0
@@ -50,10 +50,10 @@ _Queues = OrderedDict[str, "deque[SlotWaiter]"]
 
 
 class SlotWaiter:
-    """A batch in a line. `due` is when it comes for its turn; `event` wakes it before."""
+    """A batch in a queue. `due` is when it comes for its slot; `event` wakes it before."""
 
     __slots__ = (
-        *("again", "away", "due", "event", "key", "latest", "second", "standing", "stop", "urgent"),
+        *("again", "away", "due", "event", "key", "latest", "second", "queued", "stop", "urgent"),
     )
 
     def __init__(
@@ -70,16 +70,16 @@ class SlotWaiter:
         self.stop = stop
         self.event = event or threading.Event()
         self.due = 0.0
-        self.standing = self.away = self.again = False
-        # Its place in the line of a second limiter, while it waits there.
+        self.queued = self.away = self.again = False
+        # Its place in the queue of a second limiter, while it waits there.
         self.second: SlotWaiter | None = None
 
     def twin(self) -> SlotWaiter:
-        """Return its place in a second line, with the same event."""
+        """Return its place in a second queue, with the same event."""
         return SlotWaiter(self.key, self.urgent, self.latest, self.stop, self.event)
 
     def sleep(self, clock: Clock) -> None:
-        """Sleep until its turn should be there. Raises ClosedError when nobody wants it."""
+        """Sleep until its slot should be there. Raises ClosedError when nobody wants it."""
         place = self.second or self
         while True:
             if self.stop.is_set():
@@ -101,7 +101,7 @@ class SlotWaiter:
 
 
 class EndpointLimiter:
-    """A limiter and the line of those who wait for it, urgent ones first; within a class the keys
+    """A limiter and the queue of those who wait for it, urgent ones first; within a class the keys
     (tenants) take turns, and each key's waiters keep their order."""
 
     def __init__(self, limiter: Limiter, clock: Clock) -> None:
@@ -111,20 +111,20 @@ class EndpointLimiter:
         self._limiter = limiter
         self._urgent: _Queues = OrderedDict()
         self._normal: _Queues = OrderedDict()
-        # How many stand there; read without the lock too.
+        # How many are queued; read without the lock too.
         self._many_urgent = self._many_normal = 0
         if isinstance(limiter, SharedLimiter):
             limiter.line = self
 
     @property
     def limiter(self) -> Limiter:
-        """Return what counts the requests; the line's lock guards it."""
+        """Return what counts the requests; the queue's lock guards it."""
         return self._limiter
 
     # -- without waiting ------------------------------------------------------------------------
 
     def go(self, now: float, urgent: bool) -> bool:
-        """Let a request leave now that never stood in line; return whether it may."""
+        """Let a request leave now that was never queued; return whether it may."""
         with self._lock:
             if (self._urgent or (self._normal and not urgent)) and self._blocked(now, urgent) > now:
                 return False
@@ -141,7 +141,7 @@ class EndpointLimiter:
         return self._limiter.paused_until
 
     def give_back(self) -> None:
-        """Take back the latest turn: it was not used."""
+        """Take back the latest slot: it was not used."""
         with self._lock:
             self._limiter.give_back()
 
@@ -166,10 +166,10 @@ class EndpointLimiter:
         if isinstance(self._limiter, SharedLimiter):
             self._limiter.close(seconds)
 
-    # -- in line --------------------------------------------------------------------------------
+    # -- in the queue ---------------------------------------------------------------------------
 
     def join(self, waiter: SlotWaiter, now: float) -> float:
-        """Stand in line; return the seconds until its turn, as things are."""
+        """Queue up; return the seconds until its slot, as things are."""
         with self._lock:
             queues = self._urgent if waiter.urgent else self._normal
             queues.setdefault(waiter.key, deque()).append(waiter)
@@ -180,7 +180,7 @@ class EndpointLimiter:
         return wait
 
     def ready(self, waiter: SlotWaiter, now: float) -> float:
-        """Return 0 when its turn is there, else the seconds until then; it comes again then."""
+        """Return 0 when its slot is there, else the seconds until then; it comes again then."""
         with self._lock:
             until = self._blocked(now, waiter.urgent, waiter.key)
             if until <= now and self._limiter.next_free(now) <= now:
@@ -191,10 +191,10 @@ class EndpointLimiter:
         return wait
 
     def take(self, waiter: SlotWaiter, now: float) -> float:
-        """Take a turn, leave the line, and return 0; else stay, and return the seconds until it.
+        """Take a slot, leave the queue, and return 0; else stay, and return the seconds until it.
 
-        Whoever takes one holds a place, which others before it in line may not: a turn that comes
-        in a moment is its own.
+        Whoever takes one holds a place, which others before it may not: a slot that comes in a
+        moment is its own.
         """
         with self._lock:
             until = self._blocked(now, waiter.urgent, waiter.key)
@@ -212,8 +212,8 @@ class EndpointLimiter:
         return wait
 
     def leave(self, waiter: SlotWaiter, now: float) -> None:
-        """Leave the line, if it still stands there."""
-        if not waiter.standing:
+        """Leave the queue, if it is still queued."""
+        if not waiter.queued:
             return
         with self._lock:
             self._remove(waiter, served=False)
@@ -221,7 +221,7 @@ class EndpointLimiter:
         self._wake(called)
 
     def look(self) -> None:
-        """Wake the next in line where its turn comes sooner than it believes."""
+        """Wake the next in the queue where its slot comes sooner than it believes."""
         now = self._clock.now()  # before the lock is taken: the clock may be the user's
         with self._lock:
             called = self._call(now)
@@ -229,15 +229,15 @@ class EndpointLimiter:
             called.event.set()
 
     def demand(self, now: float) -> int:
-        """Return how many wait for a turn; with the lock held."""
+        """Return how many wait for a slot; with the lock held."""
         return _count(self._in_order(), now)
 
     # -- with the lock held ---------------------------------------------------------------------
 
     def _in_order(self) -> Iterator[SlotWaiter]:
         for queues in (self._urgent, self._normal):
-            for line in queues.values():
-                yield from line
+            for queue in queues.values():
+                yield from queue
 
     def _blocked(self, now: float, urgent: bool, key: str | None = None) -> float:
         """Return until when somebody goes first: -inf where nobody does, inf until it has gone.
@@ -247,16 +247,16 @@ class EndpointLimiter:
         """
         for queues in (self._urgent,) if urgent else (self._urgent, self._normal):
             own = queues is (self._urgent if urgent else self._normal)
-            for other, line in queues.items():
+            for other, queue in queues.items():
                 if own and other == key:
                     return -math.inf
-                for waiter in line:
+                for waiter in queue:
                     if waiter.counts(now):
                         return waiter.due + _GRACE if waiter.away else math.inf
         return -math.inf
 
     def _expect(self, waiter: SlotWaiter, now: float, until: float) -> float:
-        """Set when it comes; return the seconds until its turn, if nothing changes."""
+        """Set when it comes; return the seconds until its slot, if nothing changes."""
         ahead = self._ahead(waiter)
         at = self._limiter.next_free(now, ahead)
         if ahead and at > waiter.latest:  # look closely: many of them may not want to go any more
@@ -278,16 +278,16 @@ class EndpointLimiter:
         queues = self._urgent if waiter.urgent else self._normal
         mine = queues[waiter.key]
         place = mine.index(waiter) if mine[-1] is not waiter else len(mine) - 1
-        for key, line in queues.items():
+        for key, queue in queues.items():
             most = place if key == waiter.key else place + 1
             if now is None:
-                ahead += min(len(line), most)
+                ahead += min(len(queue), most)
             else:
-                ahead += _count(islice(line, most), now)
+                ahead += _count(islice(queue, most), now)
         return ahead
 
     def _call(self, now: float) -> SlotWaiter | None:
-        """Bring the next in line forward where it would come too late; return it to be woken."""
+        """Bring the next one forward where it would come too late; return it to be woken."""
         coming: list[SlotWaiter] = []
         for waiter in self._in_order():
             if waiter.away:
@@ -307,16 +307,16 @@ class EndpointLimiter:
 
     def _remove(self, waiter: SlotWaiter, *, served: bool) -> None:
         queues = self._urgent if waiter.urgent else self._normal
-        line = queues[waiter.key]
-        line.remove(waiter)
+        queue = queues[waiter.key]
+        queue.remove(waiter)
         self._count(waiter, -1)
-        if not line:
+        if not queue:
             del queues[waiter.key]
         elif served:  # its turn comes again after the other keys
             queues.move_to_end(waiter.key)
 
     def _count(self, waiter: SlotWaiter, more: int) -> None:
-        waiter.standing = more > 0
+        waiter.queued = more > 0
         if waiter.urgent:
             self._many_urgent += more
         else:
@@ -337,7 +337,7 @@ def _count(waiters: Iterable[SlotWaiter], now: float) -> int:
 def make_limiter(
     label: str, rate: float, sharing: SharingConfig, observer: Observer, clock: Clock
 ) -> EndpointLimiter:
-    """Return the line of a limit of so many requests per second, shared where that is set."""
+    """Return the queue of a limit of so many requests per second, shared where that is set."""
     if sharing.redis_url is None or rate == math.inf:  # there is nothing to share
         return EndpointLimiter(RateLimiter(rate), clock)
 

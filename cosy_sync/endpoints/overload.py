@@ -27,10 +27,10 @@ class OverloadControl:
     """Turns an endpoint's answers into its limits: slots, rate, and a share that is refused.
 
     It begins with a few requests in flight, and allows more as replies come in time (SlowStart).
-    Three signs of overload, three answers. 429s close together lower the rate (Pace). 429, 503 and
-    time-outs lower the requests in flight (Concurrency); a 429 that says that too many were in
-    flight lowers nothing else. Where the endpoint accepts less than half of the calls, most are not
-    sent at all (Throttle).
+    Three signs of overload, three answers. 429s close together lower the rate (AdaptiveRate). 429,
+    503 and time-outs lower the requests in flight (Concurrency); a 429 that says that too many were
+    in flight lowers nothing else. Where the endpoint accepts less than half of the calls, most are
+    not sent at all (Throttle).
     """
 
     def __init__(

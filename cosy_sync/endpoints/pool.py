@@ -58,9 +58,9 @@ class HostConnections(NameService, Protocol):
 
 
 class EndpointPool:
-    """The endpoints: one for each endpoint, or for each address of its name.
+    """The endpoint states: one for each configured endpoint, or for each address of its name.
 
-    `endpoints` are those that take requests. A endpoint that left still ends what is in flight
+    `endpoints` are those that take requests. An endpoint that left still ends what is in flight
     there, and is the same one should it come back within a minute: its limits outlive its absence.
     """
 
@@ -68,18 +68,18 @@ class EndpointPool:
         self,
         endpoints: Sequence[Endpoint],
         config: ClientConfig,
-        ways: HostConnections,
+        hosts: HostConnections,
         observer: Observer,
         clock: Clock,
     ) -> None:
         self._configured = {configured.url: configured for configured in endpoints}
         self._config = config
-        self._ways = ways
+        self._hosts = hosts
         self._observer = observer
         self._clock = clock
-        names = [e.url for e in endpoints if e.per_address and ways.resolves(e.url)]
-        self._directory = DnsWatcher(
-            names, ways, config.pool, clock, self._take_answer, self._note_failure
+        names = [e.url for e in endpoints if e.per_address and hosts.resolves(e.url)]
+        self._dns = DnsWatcher(
+            names, hosts, config.pool, clock, self._take_answer, self._note_failure
         )
         rate = config.limits.rate
         self._common: EndpointLimiter | None = None
@@ -87,7 +87,7 @@ class EndpointPool:
             self._common = make_limiter(_EVERYBODY, rate, config.sharing, observer, clock)
         # Whether there is one endpoint, and will never be another.
         self.alone = len(endpoints) == 1 and not names
-        # Whether there may be more endpoints than endpoints.
+        # Whether there may be more endpoint states than configured endpoints.
         self.grows = bool(names)
         # Since when callers have waited for the first endpoint. Written without the lock.
         self._awaited_since = math.inf
@@ -134,9 +134,9 @@ class EndpointPool:
                 return endpoint
 
     def _join(self, endpoint: EndpointState, now: float) -> bool:
-        """Let an attempt join a endpoint, unless that takes no more requests."""
+        """Let an attempt join an endpoint, unless that takes no more requests."""
         endpoint.join(now)
-        # Whoever leaves a endpoint out looks afterwards who has joined it: of the two one sees the
+        # Whoever leaves an endpoint out looks afterwards who has joined it: of the two one sees the
         # other, so nothing is sent there that it did not wait for.
         if endpoint in self.endpoints:
             return True
@@ -160,14 +160,14 @@ class EndpointPool:
         return endpoint
 
     def elsewhere(self, avoid: Collection[EndpointState], now: float) -> bool:
-        """Return whether a endpoint that is not to be avoided takes a request soon."""
+        """Return whether an endpoint that is not to be avoided takes a request soon."""
         endpoints = self.endpoints
         return len(endpoints) > 1 and any(
             endpoint not in avoid and endpoint.wait(now) <= SOON for endpoint in endpoints
         )
 
     def another(self, first: EndpointState, now: float) -> EndpointState | None:
-        """Pick a endpoint beside the first one that takes a request now, and join it; None when
+        """Pick an endpoint beside the first one that takes a request now, and join it; None when
         none does."""
         others = [
             endpoint
@@ -207,24 +207,24 @@ class EndpointPool:
         return max(endpoints, key=lambda each: each.silence.since).went_silent(deadline, now)
 
     def _await_endpoints(self, deadline: Deadline, stop: Stop) -> tuple[EndpointState, ...]:
-        directory, clock = self._directory, self._clock
+        dns, clock = self._dns, self._clock
         if self._awaited_since == math.inf:
             self._awaited_since = clock.now()
         while True:
             # Read before the endpoints: they are set before the answer is noted.
-            answered = directory.answered.is_set()
+            answered = dns.answered.is_set()
             if endpoints := self.endpoints:
                 self._awaited_since = math.inf
                 return endpoints
-            if directory.closed or stop.is_set():
+            if dns.closed or stop.is_set():
                 raise ClosedError("cancelled before it was sent")
             if answered:
                 raise self._nowhere()
             left = deadline.remaining(clock.now())
             if left <= 0:
                 raise deadline.error("looking the service's name up")
-            directory.open()
-            clock.wait(directory.answered, min(left, _GLANCE))
+            dns.open()
+            clock.wait(dns.answered, min(left, _GLANCE))
 
     def _nowhere(self) -> NoEndpointError:
         with self._lock:
@@ -236,7 +236,7 @@ class EndpointPool:
         with self._lock:
             return self._ejector.probe(endpoint.health, now)
 
-    # -- what endpoints tell (Company) -----------------------------------------------------------
+    # -- what endpoints tell -------------------------------------------------------------------
 
     def judge(self, endpoint: EndpointState, failed: float, sent: float, now: float) -> None:
         """Note a call, and eject or re-admit the endpoint when that is due."""
@@ -254,13 +254,13 @@ class EndpointPool:
 
     def look_again(self, now: float) -> None:
         """Look the addresses up soon."""
-        self._directory.look_soon(now)
+        self._dns.look_soon(now)
 
     # -- who is there ---------------------------------------------------------------------------
 
     def open(self) -> None:
         """Begin to look names up, where there are any."""
-        self._directory.open()
+        self._dns.open()
 
     def everybody(self) -> list[EndpointState]:
         """Return all endpoints where something may be in flight, also those that left."""
@@ -272,8 +272,8 @@ class EndpointPool:
 
         Waits at most so many seconds for the first look-up.
         """
-        self._directory.open()
-        self._directory.answered.wait(seconds)
+        self._dns.open()
+        self._dns.answered.wait(seconds)
         count = sum(
             max(1, len(self._addresses[url])) * configured.max_connections
             for url, configured in self._configured.items()
@@ -312,7 +312,7 @@ class EndpointPool:
 
     def close(self, seconds: float) -> None:
         """Look nothing up and share nothing any more; wait at most so long for a look-up."""
-        self._directory.close(seconds)
+        self._dns.close(seconds)
         for endpoint in self.everybody():
             endpoint.close(_MOMENT)
         if self._common is not None:
@@ -323,12 +323,12 @@ class EndpointPool:
             known = ", ".join(configured.label for configured in self._configured.values())
             raise ConfigError(f"url: no such endpoint; the client has {known}")
 
-    # -- what the directory tells, on its thread ------------------------------------------------
+    # -- what the DnsWatcher tells, on its thread -----------------------------------------------
 
     def _take_answer(self, url: str, addresses: Sequence[str]) -> None:
         now, configured = self._clock.now(), self._configured[url]
-        # Outside the lock: a endpoint has locks of its own, and user code in its breaker. Only this
-        # thread adds to those that are known, or takes from them.
+        # Outside the lock: an endpoint has locks of its own, and user code in its breaker. Only
+        # this thread adds to those that are known, or takes from them.
         keys: list[_Key] = [(url, address) for address in addresses]
         made = {key: self._make_endpoint(*key) for key in keys if key not in self._known}
         with self._lock:
@@ -348,7 +348,7 @@ class EndpointPool:
             over = [self._known.pop(key) for key in forgotten]
         for endpoint in over:
             assert endpoint.address is not None
-            self._ways.forget(endpoint.endpoint.url, endpoint.address)
+            self._hosts.forget(endpoint.endpoint.url, endpoint.address)
             endpoint.close(_MOMENT)
         if joined or left:
             self._observer.on_event(AddressesChanged(configured.label, joined, left))
@@ -371,9 +371,9 @@ class EndpointPool:
             self._observer,
             self._clock,
             address=address,
-            company=None if self.alone else self,
+            pool=None if self.alone else self,
         )
-        endpoint.close_idle = lambda url: self._ways.close_idle(url)
+        endpoint.close_idle = lambda url: self._hosts.close_idle(url)
         if self._common is not None:
             endpoint.limit_with(self._common)
         return endpoint

@@ -1,4 +1,4 @@
-"""The way to an endpoint: a place among its requests in flight, and a turn in its rate limit."""
+"""The way to an endpoint: a permit to be in flight there, and a slot of its rate limit."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .batch import Batch
 
 __all__ = ["Entry"]
 
-# How often a place is kept until the turn comes, as somebody more urgent may be quicker, and the
+# How often a place is kept until the slot comes, as somebody more urgent may be quicker, and the
 # shortest wait for it in seconds.
 _TRIES, _SOONEST = 4, 1e-5
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Waits for a place and a turn, for all threads; who waits for the one does not hold the other.
+    """Waits for a place and a slot, for all threads; who waits for the one does not hold the other.
 
     `connections`: the places of all endpoints together; None where the endpoints' own are fewer.
     """
@@ -34,7 +34,7 @@ class Entry:
     silent_since: Callable[[], float]
 
     def wait(self, batch: Batch, endpoint: EndpointState) -> float:
-        """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
+        """Wait for a free connection and a slot of the rate limit, holding neither meanwhile;
         return the instant at which the limiter let it go."""
         self._take_place(batch, endpoint)
         limiter, urgent = endpoint.limiter, batch.interactive
@@ -42,7 +42,7 @@ class Entry:
         def go(now: float) -> float:
             if limiter.go(now, urgent):
                 return 0.0
-            # Others may go first though a turn is there: only one that was taken is a turn.
+            # Others may go first though a slot is there: only one that was taken is a slot.
             return max(limiter.next_free(now, urgent) - now, _SOONEST)
 
         went, _ = self._soon(batch, endpoint, go)
@@ -51,12 +51,12 @@ class Entry:
         waiter = _waiter(batch)
         batch.stop.attach(waiter.event)
         try:
-            return self._stand_in_line(batch, endpoint, waiter)
+            return self._wait_in_queue(batch, endpoint, waiter)
         finally:
             batch.stop.detach(waiter.event)
             endpoint.limiter.leave(waiter, self.clock.now())
 
-    def _stand_in_line(self, batch: Batch, endpoint: EndpointState, waiter: SlotWaiter) -> float:
+    def _wait_in_queue(self, batch: Batch, endpoint: EndpointState, waiter: SlotWaiter) -> float:
         clock, limiter = self.clock, endpoint.limiter
         now = clock.now()
         wait = limiter.join(waiter, now)
@@ -64,7 +64,7 @@ class Entry:
             paused = limiter.paused_until > now
             deadline = batch.deadline if paused else batch.queue_deadline or batch.deadline
             if now + wait > deadline.at:
-                raise _no_turn(batch, endpoint, now, wait)
+                raise _no_slot(batch, endpoint, now, wait)
             waiter.latest = deadline.at
             waiter.sleep(clock)
             if not paused:
@@ -78,15 +78,15 @@ class Entry:
     def _soon(
         self, batch: Batch, endpoint: EndpointState, take: Callable[[float], float]
     ) -> tuple[float | None, float]:
-        """Take a turn that is there now, or in a moment: the place is kept so long, or whoever is
-        next would take it and find no turn either. Without one, the place is given back.
+        """Take a slot that is there now, or in a moment: the place is kept so long, or whoever is
+        next would take it and find no slot either. Without one, the place is given back.
 
-        Returns the instant, None for no turn, and the seconds until there is one.
+        Returns the instant, None for no slot, and the seconds until there is one.
 
         Args:
             batch: Who waits.
             endpoint: Where it has its place.
-            take: Takes a turn and returns 0, or the seconds until it may be there.
+            take: Takes a slot and returns 0, or the seconds until it may be there.
         """
         wait, keeps = 0.0, False
         try:
@@ -162,7 +162,7 @@ class Entry:
         return False
 
     def give_back(self, endpoint: EndpointState) -> None:
-        """Give the place back; the turn is used up, or was never there."""
+        """Give the place back; the slot is used up, or was never there."""
         if self.connections is None and endpoint.shared_slots is None:
             endpoint.slots.release()
             return
@@ -177,15 +177,15 @@ class Entry:
         ]
 
 
-def _no_turn(batch: Batch, endpoint: EndpointState, now: float, wait: float) -> RateLimitedError:
+def _no_slot(batch: Batch, endpoint: EndpointState, now: float, wait: float) -> RateLimitedError:
     return RateLimitedError(
-        f"no turn within the deadline of {batch.deadline.seconds:g} s: {endpoint.why_no_turn(now)}",
+        f"no turn within the deadline of {batch.deadline.seconds:g} s: {endpoint.why_no_slot(now)}",
         endpoint=endpoint.label,
         retry_after=wait,
     )
 
 
 def _waiter(batch: Batch) -> SlotWaiter:
-    """Return a batch's place in a line; its tenant and its priority say where that is."""
+    """Return a batch's place in a queue; its tenant and its priority say where that is."""
     latest = (batch.queue_deadline or batch.deadline).at
     return SlotWaiter(batch.tenant, batch.interactive, latest, batch.stop)

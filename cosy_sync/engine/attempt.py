@@ -1,4 +1,4 @@
-"""One try: admission, permits, a turn in the rate limit, the call itself, the judgement."""
+"""One try: admission, permits, a slot of the rate limit, the call itself, the judgement."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ __all__ = [
 # endpoint.
 _FAIR_SECONDS = 2.0
 
-# The limiter is corrected where a request left between so many seconds after its turn: the thread
+# The limiter is corrected where a request left between so many seconds after its slot: the thread
 # was held up. Later than that nobody needs it any more. (A test's clock and the net's clock may
 # have nothing to do with each other.)
 _HELD_UP, _LATEST_NEWS = 0.001, 1.0
@@ -133,7 +133,7 @@ class AttemptRunner:
     # -- the way in, and out --------------------------------------------------------------------
 
     def enter(self, batch: Batch, endpoint: EndpointState, number: int) -> Attempt:
-        """Wait for a connection and a turn in the rate limit; the caller must `leave` afterwards.
+        """Wait for a connection and a slot of the rate limit; the caller must `leave` afterwards.
 
         The attempt has joined the endpoint. Raises RefusedError, DeadlineError or ClosedError, and
         then it has left, and nothing is held.
@@ -194,7 +194,7 @@ class AttemptRunner:
         """Note how well and fast the endpoint spoke, where there are others to choose from;
         `verdict` as `leave` returned it."""
         endpoint = attempt.endpoint
-        if endpoint.company is not None:
+        if endpoint.pool is not None:
             endpoint.judge(texts, results, verdict, attempt.sent, self.clock.now(), seconds)
 
     def enter_again(
@@ -206,7 +206,7 @@ class AttemptRunner:
         number: int,
         lost: CosyError,
     ) -> None:
-        """Report a sending that was lost unread with its connection; wait for a place and a turn
+        """Report a sending that was lost unread with its connection; wait for a place and a slot
         for the second.
 
         It is a request and a retry like any other, but for the attempt that it does not use up.
@@ -259,7 +259,7 @@ class AttemptRunner:
             if failure is not None:
                 self.tell_refused(timing, [failure] * len(texts), reply)
                 raise failure
-            if batch.backlog is None or not batch.backlog.bounded:
+            if batch.reorder is None or not batch.reorder.bounded:
                 _take_out(payloads)
             results = [self._open(payload, timing) for payload in payloads]
             results = self.verifier.check(texts, results)
@@ -291,7 +291,7 @@ class AttemptRunner:
     ) -> Timing:
         return Timing(
             started=started,
-            queued=started - batch.taken_up,
+            queued=started - batch.accepted_at,
             connect=reply.connect if reply else 0.0,
             first_byte=reply.first_byte if reply else 0.0,
             total=self.clock.now() - started,

@@ -17,8 +17,8 @@ __all__ = ["ask", "asking", "has_place"]
 class _Asking(threading.local):
     """The batch whose audio this thread has the user check, if it does.
 
-    A call that the check makes itself runs on this very thread, and within the batch's place at its
-    tenant's gate: it must not wait for workers and places that other checks keep.
+    A call that the check makes itself runs on this very thread, and within the batch's place in its
+    tenant's limit: it must not wait for workers and places that other checks keep.
     """
 
     batch: Batch | None = None
@@ -37,13 +37,13 @@ def ask(
         checked = verifier.ask(texts, results)
     finally:
         asking.batch = before
-    if batch.backlog is not None:
+    if batch.reorder is not None:
         for audio, result in zip(results, checked, strict=True):
             if isinstance(audio, Audio) and result is not audio:
-                batch.backlog.change(-len(audio.data))
+                batch.reorder.change(-len(audio.data))
     return checked
 
 
 def has_place(tenant: str) -> bool:
-    """Return whether this thread has a place at the tenant's gate already."""
+    """Return whether this thread has a place of the tenant's limit already."""
     return asking.batch is not None and asking.batch.tenant == tenant

@@ -1,4 +1,26 @@
-"""One text's sound while it comes: what it holds, how long it may take, and how it ends."""
+"""One text's sound while it comes: what it holds, how long it may take, and how it ends.
+
+States of a stream, and the fields that say so:
+
+    opening     no first sound yet (`_begun` is False)
+    open        between two reads; it holds a connection and its permits
+    reading     one thread reads (`_reading`)
+    leaving     somebody wants no more of it (`_leaving`)
+    over        nothing is held (`_over`); `_news` is raised by the next read, once
+
+    opening -> open     `begin`, without the lock: only its own thread knows the stream
+    opening -> over     the same, with what failed
+    open -> reading     `read`, under `_lock`; refused while another thread reads
+    reading -> open     `_stop_reading`, under `_lock`: sound came
+    open -> leaving     `close`, `cut`: `_leave`, under `_lock`; the same thread ends it
+    reading -> leaving  the same; the thread that reads ends it, after its next sound
+    leaving -> over     `_end`, under `_lock`; of several threads the first one
+    reading -> over     `_end`, under `_lock`: the sound was whole or broke, or Ctrl-C came. The
+                        reader has stopped reading before, so `close` may be quicker
+
+Where the main thread ends it, `_end` runs on another thread (`cosy-reaper`); a finaliser leaves
+`close` to such a one.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +123,7 @@ class AudioStream:
         connect = reply.connect if reply else 0.0
         return Timing(
             started=sent,
-            queued=sent - self._batch.taken_up,
+            queued=sent - self._batch.accepted_at,
             connect=connect,
             first_byte=max(0.0, self._head - connect),
             total=self._waited,

@@ -1,4 +1,4 @@
-"""One batch on its way: its texts, its time, and what has become of each."""
+"""One batch: its texts, its time, and what has become of each."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANY_TIME = Deadline(0.0, math.inf)
 
 
 class Batch:
-    """Texts that travel together until each has an outcome.
+    """Texts that are sent together until each has an outcome.
 
     `stop` is set when nobody wants the rest any more; a waiting batch then ends at once. `shared`:
     its texts belong to several callers.
@@ -36,9 +36,9 @@ class Batch:
     shared: ClassVar[bool] = False
 
     __slots__ = (
+        "accepted_at",
         "alone",
         "apart",
-        "backlog",
         "call",
         "call_began",
         "credit",
@@ -54,12 +54,12 @@ class Batch:
         "parked",
         "queue_deadline",
         "record",
+        "reorder",
         "sent",
         "silent",
         "spared",
         "stop",
         "strikes",
-        "taken_up",
         "tenant",
         "texts",
         "tries",
@@ -74,19 +74,19 @@ class Batch:
         interactive: bool,
         tenant: str,
         stop: Stop,
-        backlog: ReorderBuffer | None = None,
+        reorder: ReorderBuffer | None = None,
     ) -> None:
         self.texts = texts
         self.first = min([utterance.index for utterance in texts])
-        self.backlog = backlog
+        self.reorder = reorder
         # Until when it may wait for a place and a slot before it is first sent; None where that
         # time counts for the deadline as well.
         self.queue_deadline: Deadline | None = None
         self.deadline = deadline
-        # Since when its call has had work under way, and its endpoint has answered nothing, as it
+        # Since when its call has had work in flight, and its endpoint has answered nothing, as it
         # was last looked at: what waits behind a silent service shares one deadline.
         self.call_began = self.silent = math.inf
-        self.taken_up = deadline.started
+        self.accepted_at = deadline.started
         self.interactive, self.tenant, self.stop = interactive, tenant, stop
         self.outcomes: list[Outcome] = []
         # An error that every further text would end with as well.
@@ -126,7 +126,7 @@ class Batch:
         """Return whether texts may still join before it is sent."""
         return False
 
-    def take_up(self, deadline: Deadline, now: float, call_began: float, silent: float) -> None:
+    def begin(self, deadline: Deadline, now: float, call_began: float, silent: float) -> None:
         """Note that a worker begins: the texts' time runs from now on.
 
         Only the deadline of a whole call (`within`) began before.
@@ -138,7 +138,7 @@ class Batch:
             silent: Since when its endpoints have answered nothing.
         """
         self.deadline = deadline
-        self.taken_up = now
+        self.accepted_at = now
         self.call_began = call_began
         self.share_time(silent, now)
 
@@ -226,7 +226,7 @@ class Batch:
         return times
 
     def seal(self) -> None:
-        """Note that the texts are sent now: they have their connection and their turn.
+        """Note that the texts are sent now: they have their connection and their slot.
 
         Raises RefusedError when their call has ended meanwhile, or is in doubt.
         """

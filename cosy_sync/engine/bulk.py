@@ -1,4 +1,34 @@
-"""Fan batches out over the workers and hand their outcomes back in input order."""
+"""Fan batches out over the workers and hand their outcomes back in input order.
+
+States of a batch of the call. "Caller" is the thread that called. There is no lock, unless one is
+named: each step is one atomic change of a deque or a set.
+
+    packed      cut, and the caller's alone
+    ready       in `_ready` and `_batches`, with its place in the tenant's limit
+    running     a worker has it
+    mailed      it has ended, and lies in `_mail`
+    noted       its outcomes are in `_done`, each until it is handed out
+
+    packed -> ready     caller, `_send`: once the tenant has a place
+    packed -> noted     caller, `_refuse_unsent`: the call has its verdict, or the client is closed
+    ready -> running    worker, `_next_batch`
+    ready -> noted      caller, `_dismiss`: as before; what no worker took is taken out
+    ready -> dropped    `_finish`, as the call is over: nobody takes its outcomes
+    running -> mailed   worker, `_work`; it wakes the caller for the outcome that is next, for too
+                        few ready batches and for a verdict
+    running -> noted    caller, `_abandon`: the worker goes on, and its mail is not looked at
+    mailed -> noted     caller, `_open_mail`
+
+States of the call: its texts go on, are at their end (`_ended`), and it is over (`_over`).
+
+    going on -> ended   caller, `_pull` or `_send`
+    any -> over         `_finish`: caller, or `cosy-reaper` where the generator was dropped
+
+`_verdict` is set by workers and the caller, and never taken back: nothing more is sent then. How
+many workers serve the call changes under `_lock`: `_submit` adds one before it is called,
+`_next_batch` takes one away while it sees that nothing is ready, so no ready batch is left without
+a worker. The caller waits in `_collect` until `_wakeup`, a lock, is released.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +62,7 @@ __all__ = ["BulkCall", "BulkOptions"]
 _GLANCE = 0.5
 # How many such looks cancelled batches get to end by themselves.
 _LAST_GLANCES = 10
-# Outcomes that wait for their turn at most, however small they are.
+# Outcomes that wait for those before them, at most, however small they are.
 _MOST_DONE = 10_000
 # Texts in batches that are ready for a worker, at most, so that none waits for the caller's thread.
 _MOST_READY = 4_096
@@ -42,9 +72,9 @@ _MOST_READY = 4_096
 class BulkOptions:
     """What one call was promised.
 
-    `gate` bounds the tenant's batches under way, `ahead` those of this call, `max_waiting` the
-    bytes of audio that it holds, None for any. A lazy call may have no end; `read_ahead` bounds the
-    texts that it pulls before their outcomes are taken, None for what keeps the places busy.
+    `tenant_limit` bounds the tenant's batches in flight, `ahead` those of this call, `max_waiting`
+    the bytes of audio that it holds, None for any. A lazy call may have no end; `read_ahead` bounds
+    the texts that it pulls before their outcomes are taken, None for what keeps the places busy.
     `alone`: there is no other endpoint. `limit`: the texts a call may have. `places`: the requests
     in flight, at most, as things are. `silent`: since when no endpoint has answered anything.
     """
@@ -56,7 +86,7 @@ class BulkOptions:
     read_ahead: int | None
     alone: bool
     tenant: str
-    gate: TenantLimit | None
+    tenant_limit: TenantLimit | None
     ahead: int
     max_waiting: int | None
     limit: Callable[[], int | None]
@@ -74,31 +104,31 @@ class BulkCall:
     def __init__(
         self,
         texts: Iterable[Utterance | Outcome],
-        packing: BatchConfig,
-        terms: BulkOptions,
-        caller: BatchRunner,
+        config: BatchConfig,
+        options: BulkOptions,
+        runner: BatchRunner,
         executor: Executor,
         clock: Clock,
     ) -> None:
         self._done: dict[int, Outcome] = {}
-        self._intake = Intake(texts, self._done, packing.max_texts)
-        self._packed = pack(self._intake.texts(), packing, clock.now, terms.limit)
-        self._terms, self._caller = terms, caller
+        self._intake = Intake(texts, self._done, config.max_texts)
+        self._packed = pack(self._intake.texts(), config, clock.now, options.limit)
+        self._options, self._runner = options, runner
         self._executor, self._clock = executor, clock
         self._pid, self.stop = os.getpid(), Stop()
-        self._ready = ReadyBatches(terms.gate)
-        self._fit(terms.ahead)
+        self._ready = ReadyBatches(options.tenant_limit)
+        self._fit(options.ahead)
         # Guards: _serving, the workers that serve this call or soon will; _began, when the first
         # did, moved on by each time without any, which began at _idle_since.
         self._lock = threading.Lock()
         self._serving, self._began, self._idle_since = 0, 0.0, 0.0
         self._mail: deque[Batch] = deque()
-        self._bell = threading.Lock()  # held; releasing it wakes the caller's thread
-        self._bell.acquire()
+        self._wakeup = threading.Lock()  # held; releasing it wakes the caller's thread
+        self._wakeup.acquire()
         self._batches: set[Batch] = set()
         self._next, self._glances = 0, 0
-        most = terms.max_waiting
-        self._backlog = Unbounded() if most is None else ReorderBuffer(most, terms.places)
+        most = options.max_waiting
+        self._reorder = Unbounded() if most is None else ReorderBuffer(most, options.places)
         self._ended = self._over = False  # the texts are at their end; and the call is
         # What ends the call after everything before it was handed out.
         self._last_error: BaseException | None = None
@@ -137,7 +167,7 @@ class BulkCall:
                     (self._finish if whole else self.end)()
 
     def end(self) -> None:
-        """Send nothing more, and cut off what is under way: nobody can have its results."""
+        """Send nothing more, and cut off what is in flight: nobody can have its results."""
         self._finish()
         # On another thread: Ctrl-C may come to this one once more.
         leave_behind(self.stop.cut)
@@ -146,7 +176,7 @@ class BulkCall:
         self._over = True
         self.stop.set()
         self._ready.clear()
-        self._backlog.give_up()
+        self._reorder.give_up()
 
     def finished(self) -> list[Outcome]:
         """Return what is finished and was not handed out yet, in input order."""
@@ -162,18 +192,18 @@ class BulkCall:
     # -- sending --------------------------------------------------------------------------------
 
     def _fit(self, places: int) -> None:
-        """Set how many batches may be under way and stand ready, where so many can be sent."""
-        terms = self._terms
-        # A tenant's batch has its place from the start, so none of them may stand about.
-        spare = 0 if terms.gate else min(places // 4, _MOST_READY // self._intake.size)
-        self._most_jobs = places + spare
+        """Set how many batches may be in flight or ready, where so many can be sent."""
+        options = self._options
+        # A tenant's batch has its place from the start, so none of them may only be ready.
+        spare = 0 if options.tenant_limit else min(places // 4, _MOST_READY // self._intake.size)
+        self._most_batches = places + spare
         self._low = spare // 2
-        if terms.lazy:
-            self._intake.most = terms.read_ahead or 2 * places * self._intake.size
+        if options.lazy:
+            self._intake.most = options.read_ahead or 2 * places * self._intake.size
 
     def _send_more(self) -> None:
-        if self._terms.lazy:  # what is pulled too early may be spoken, and never taken
-            self._fit(min(self._terms.ahead, max(1, int(self._terms.places()))))
+        if self._options.lazy:  # what is pulled too early may be spoken, and never taken
+            self._fit(min(self._options.ahead, max(1, int(self._options.places()))))
         while not self._ended and self._may_send():
             texts = self._pull()
             if not texts:
@@ -187,8 +217,8 @@ class BulkCall:
     def _may_send(self) -> bool:
         if not self._batches:
             return True
-        busy = len(self._batches) >= self._most_jobs or self._backlog.full
-        return not busy and len(self._done) < _MOST_DONE and self._bell.locked()
+        busy = len(self._batches) >= self._most_batches or self._reorder.full
+        return not busy and len(self._done) < _MOST_DONE and self._wakeup.locked()
 
     def _pull(self) -> list[Utterance] | None:
         try:
@@ -196,7 +226,7 @@ class BulkCall:
         except StopIteration:
             self._ended = True
         except Exception as error:
-            if not self._terms.lazy:
+            if not self._options.lazy:
                 raise  # a signal's: the texts are all there
             self._ended, self._last_error = True, error
         return None
@@ -218,22 +248,22 @@ class BulkCall:
         except ClosedError as error:
             self._refuse_unsent(texts, error)
             self._verdict = error
-            if self._terms.lazy:  # its input may have no end
+            if self._options.lazy:  # its input may have no end
                 self._ended, self._last_error = True, error
 
     def _batch(self, texts: list[Utterance]) -> Batch:
-        terms = self._terms
+        options = self._options
         batch = Batch(
             texts,
             self._deadline(),
-            interactive=terms.interactive,
-            tenant=terms.tenant,
+            interactive=options.interactive,
+            tenant=options.tenant,
             stop=self.stop,
-            backlog=self._backlog,
+            reorder=self._reorder,
         )
-        if not terms.interactive:
-            batch.queue_deadline = terms.within or ANY_TIME
-        batch.record, batch.alone = self._record, terms.alone
+        if not options.interactive:
+            batch.queue_deadline = options.within or ANY_TIME
+        batch.record, batch.alone = self._record, options.alone
         return batch
 
     def _submit(self) -> None:
@@ -241,7 +271,7 @@ class BulkCall:
         now = self._clock.now()
         # Only after it is ready: a worker that just found nothing is not counted any more.
         with self._lock:
-            enough = self._serving >= self._terms.ahead
+            enough = self._serving >= self._options.ahead
             self._began += 0.0 if self._serving else now - self._idle_since
             self._serving += not enough
         if enough:
@@ -255,16 +285,16 @@ class BulkCall:
             raise
 
     def _deadline(self) -> Deadline:
-        terms = self._terms
-        deadline = Deadline(self._clock.now(), terms.deadline)
-        within = terms.within
+        options = self._options
+        deadline = Deadline(self._clock.now(), options.deadline)
+        within = options.within
         return within if within is not None and within.at < deadline.at else deadline
 
     # -- on a worker ----------------------------------------------------------------------------
 
     def _serve(self) -> None:
         """Run what is ready, one batch after the other."""
-        while (batch := self._next_job()) is not None:
+        while (batch := self._next_batch()) is not None:
             self._work(batch)
             if self._ready and self._executor.contended:
                 # Other calls wait for a worker: queue behind them.
@@ -273,7 +303,7 @@ class BulkCall:
                     break
         leave()
 
-    def _next_job(self) -> Batch | None:
+    def _next_batch(self) -> Batch | None:
         while True:
             if self._verdict is None and (batch := self._ready.take()) is not None:
                 return batch
@@ -285,11 +315,11 @@ class BulkCall:
 
     def _work(self, batch: Batch) -> None:
         enter()
-        now, silent = self._clock.now(), self._terms.silent()
-        batch.take_up(self._deadline(), now, self._began, silent)
-        self._backlog.expect(1)
+        now, silent = self._clock.now(), self._options.silent()
+        batch.begin(self._deadline(), now, self._began, silent)
+        self._reorder.expect(1)
         try:
-            self._caller.run(batch)
+            self._runner.run(batch)
         except BaseException as error:
             batch.end(error)
             if goes_on(error):
@@ -297,21 +327,21 @@ class BulkCall:
                 raise
         finally:
             self._ready.leave(batch)
-            if batch.hopeless is not None and self._terms.alone:
+            if batch.hopeless is not None and self._options.alone:
                 self._verdict = batch.hopeless
             self._verdict = self._record.verdict or self._verdict
             self._mail.append(batch)
             # Only after the mail is there: the caller's thread looks at it after `_next` changed.
             short = len(self._ready) <= self._low and not self._ended
             if short or batch.first <= self._next or self._verdict is not None:
-                self._ring()
-            self._backlog.expect(-1)
+                self._wake()
+            self._reorder.expect(-1)
 
-    def _ring(self) -> None:
-        self._backlog.starve(False)
+    def _wake(self) -> None:
+        self._reorder.starve(False)
         with contextlib.suppress(RuntimeError):
-            if self._bell.locked():
-                self._bell.release()
+            if self._wakeup.locked():
+                self._wakeup.release()
 
     # -- collecting -----------------------------------------------------------------------------
 
@@ -319,23 +349,23 @@ class BulkCall:
         """Wait for a batch to end; give up on all of them when that makes no sense any more."""
         error: CosyError | None = None
         while error is None and not self._open_mail():
-            self._backlog.starve(True)
+            self._reorder.starve(True)
             leave()
-            if not self._bell.acquire(timeout=self._glance()):
+            if not self._wakeup.acquire(timeout=self._glance()):
                 error = self._why_give_up()
             enter()
-        self._backlog.starve(False)
+        self._reorder.starve(False)
         if error is not None:
             self._abandon(error)
         elif self._verdict is not None:
             self._dismiss(self._verdict)
 
     def _glance(self) -> float:
-        within = self._terms.within
+        within = self._options.within
         return _GLANCE if within is None else within.cut(_GLANCE, self._clock.now())
 
     def _why_give_up(self) -> CosyError | None:
-        within = self._terms.within
+        within = self._options.within
         if within is not None and within.expired(self._clock.now()):
             return within.error("speaking the texts of this call")
         if self.stop.is_set():
@@ -348,13 +378,13 @@ class BulkCall:
         self._verdict = error
         self.stop.set()
         self._dismiss(error)
-        self._backlog.give_up()
+        self._reorder.give_up()
         batches, self._batches = self._batches, set()
         self._note([outcome for batch in batches for outcome in batch.given_up(error)])
 
     def _open_mail(self) -> bool:
         """Take over what is finished; return whether there was anything."""
-        self._bell.acquire(blocking=False)  # a ring from now on means new mail
+        self._wakeup.acquire(blocking=False)  # a wake-up from now on means new mail
         found = bool(self._mail)
         while self._mail:
             batch = self._mail.popleft()
@@ -392,7 +422,7 @@ class BulkCall:
             if outcome.audio is not None:
                 detach(outcome.audio)
                 size = len(outcome.audio.data)
-            self._backlog.hand_out(self._next, size)
+            self._reorder.hand_out(self._next, size)
             leave()
             yield outcome
             # Only now: an exception at the yield, from a signal say, must not lose it.

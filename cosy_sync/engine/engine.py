@@ -48,9 +48,9 @@ __all__ = ["Engine", "EngineParts", "Network"]
 _GRACE = 5.0
 # Seconds to wait for the thread of all engines, where nobody else needs it.
 _MOMENT = 1.0
-# Configurations whose callers are kept. A program that makes more (headers of its own for each
+# Configurations whose runners are kept. A program that makes more (headers of its own for each
 # request, say) must not grow for ever.
-_MOST_CALLERS = 256
+_MOST_RUNNERS = 256
 # Calls of many texts after which those that ended are forgotten.
 _MANY = 64
 
@@ -91,53 +91,53 @@ class EngineParts:
 
 
 class Engine:
-    """Composes permits, workers and callers, and closes them."""
+    """Composes permits, workers and runners, and closes them."""
 
-    def __init__(self, supplies: EngineParts) -> None:
-        config, limits = supplies.config, supplies.config.limits
-        self._supplies = supplies
-        self._clock = supplies.clock
-        self.network = supplies.network
+    def __init__(self, parts: EngineParts) -> None:
+        config, limits = parts.config, parts.config.limits
+        self._parts = parts
+        self._clock = parts.clock
+        self.network = parts.network
         self.endpoints = EndpointPool(
-            supplies.endpoints, config, supplies.network, supplies.observer, supplies.clock
+            parts.endpoints, config, parts.network, parts.observer, parts.clock
         )
         self.budget, self._keys = RetryBudget(config.overload), AcceptedKeys()
-        places = sum(endpoint.max_connections for endpoint in supplies.endpoints)
+        places = sum(endpoint.max_connections for endpoint in parts.endpoints)
         most = config.pool.max_connections
         grows = self.endpoints.grows
         # Only where the endpoints together may open more than the pool has.
         self._connections = Permits(most) if grows or places > most else None
         self.workers = most if grows else min(places, most)
-        serial = config.serial
-        make = SerialExecutor if serial else functools.partial(LifoThreadPool, self.workers)
+        make = SerialExecutor if config.serial else functools.partial(LifoThreadPool, self.workers)
         # Bulk batches may sleep on their workers; single texts have workers of their own, and so
         # have the callbacks of users, which may take their time.
         self._bulk, self._calls, self._single = make(), make(), make()
         self.vacate = self._bulk.vacate
         # Of two attempts of a late call one is left behind, so both run on workers of their own.
-        self._legs = LifoThreadPool(2 * self.workers)
+        self._hedge_workers = LifoThreadPool(2 * self.workers)
         self._memory = Permits(limits.max_bytes_in_flight)
         self._submitted = SubmitLimit(limits.max_submitted, sheds=limits.on_full == "shed")
-        # Guards: changes of _callers, _stops, _closed.
+        # Guards: changes of _runners, _stops, _closed.
         self._lock, self._closed = threading.Lock(), False
-        self._callers: BoundedCache[object, _Runners] = BoundedCache(_MOST_CALLERS)
+        self._runners: BoundedCache[object, _Runners] = BoundedCache(_MOST_RUNNERS)
         # Written as a whole, without the lock: whichever thread's it is, it is a right one.
         self._latest: tuple[ClientConfig, BatchRunner, BatchRunner] | None = None
-        self._gates, self._alarms = TenantLimits(), open_schedule()
+        self._tenant_limits, self._alarms = TenantLimits(), open_schedule()
         # No WeakSet: Ctrl-C in a weak reference's callback is lost.
         self._stops: list[weakref.ref[threading.Event]] = []
-        crew = QueueWorkers(
-            workers=self._single,
+        workers = QueueWorkers(
+            executor=self._single,
             alarms=self._alarms,
             free=self._is_free,
             clock=self._clock,
-            observer=supplies.observer,
+            observer=parts.observer,
             most=lambda texts: self.endpoints.texts_at_most(texts, self._clock.now()),
         )
-        lookups = Lookups(caller=self._caller, caller_key=_caller_key, gate=self._gate)
-        self._interactive = SingleCalls(crew, self._bulk, self._calls, lookups, self._submitted)
-        self._streamer = StreamOpener(
-            lambda config: self._find(config)[2], self._gate, self._clock, self._single
+        limit_of = self._tenant_limit
+        lookups = Lookups(runner=self._runner, runner_key=_runner_key, tenant_limit=limit_of)
+        self._interactive = SingleCalls(workers, self._bulk, self._calls, lookups, self._submitted)
+        self._stream_opener = StreamOpener(
+            lambda config: self._find(config)[2], limit_of, self._clock, self._single
         )
 
     # -- work -----------------------------------------------------------------------------------
@@ -167,18 +167,18 @@ class Engine:
             call = self._interactive.share_few(texts, config, until)
             self._watch(call.stop)
             return call
-        gate = None if has_place(config.tenant or "") else self._gate(config)
+        tenant_limit = None if has_place(config.tenant or "") else self._tenant_limit(config)
         places = self.endpoints.places(min(config.deadline, config.timeouts.connect))
-        terms = BulkOptions(
+        options = BulkOptions(
             deadline=config.deadline,
             within=until,
             interactive=config.priority == "interactive",
             lazy=lazy,
             read_ahead=read_ahead,
-            alone=len(self._supplies.endpoints) == 1,
+            alone=len(self._parts.endpoints) == 1,
             tenant=config.tenant or "",
-            gate=gate,
-            ahead=min(places, gate.limit if gate else places),
+            tenant_limit=tenant_limit,
+            ahead=min(places, tenant_limit.limit if tenant_limit else places),
             # Serial work runs on the caller's thread: nobody could make room meanwhile.
             max_waiting=None if alone or config.serial or not lazy else limits.max_bytes_waiting,
             limit=self.endpoints.batch_limit,
@@ -186,10 +186,10 @@ class Engine:
             silent=self.endpoints.silent_since,
         )
         workers = SerialExecutor() if alone else self._bulk
-        caller = self._caller(config)
-        dispatcher = BulkCall(texts, config.batch, terms, caller, workers, self._clock)
-        self._watch(dispatcher.stop)
-        return dispatcher
+        runner = self._runner(config)
+        bulk_call = BulkCall(texts, config.batch, options, runner, workers, self._clock)
+        self._watch(bulk_call.stop)
+        return bulk_call
 
     def occupy(self, call: object) -> None:
         """Make close() wait for a call of many texts, also between two of its batches, until
@@ -197,7 +197,7 @@ class Engine:
         self._bulk.occupy(call)
 
     def run_one(self, utterance: Utterance, config: ClientConfig) -> Outcome:
-        """Bring one text to its outcome; see Interactive."""
+        """Bring one text to its outcome; see SingleCalls."""
         return self._interactive.run_one(utterance, config)
 
     def submit(
@@ -206,7 +206,7 @@ class Engine:
         config: ClientConfig,
         callback: Callable[[Future[Audio]], object] | None = None,
     ) -> Future[Audio]:
-        """Bring one text to its outcome on a worker; see Interactive."""
+        """Bring one text to its outcome on a worker; see SingleCalls."""
         return self._interactive.submit(utterance, config, callback)
 
     def stream(
@@ -216,42 +216,42 @@ class Engine:
         hold: Callable[[AudioStream], _Held],
     ) -> _Held:
         """Return what `hold` makes of a text's speech with its first sound; see StreamOpener."""
-        return self._streamer.open(text, config, hold)
+        return self._stream_opener.open(text, config, hold)
 
     # -- what callers share ---------------------------------------------------------------------
 
-    def _caller(self, config: ClientConfig) -> BatchRunner:
+    def _runner(self, config: ClientConfig) -> BatchRunner:
         return self._find(config)[1]
 
     def _find(self, config: ClientConfig) -> tuple[ClientConfig, BatchRunner, BatchRunner]:
-        """Return what belongs to a configuration: the callers of whole replies and of streams."""
+        """Return what belongs to a configuration: the runners of whole replies and of streams."""
         # A view always comes with the same object: comparing it is cheaper than its many fields.
         known = self._latest
         if known is not None and known[0] is config:
             return known
-        key = _caller_key(config)
-        callers = self._callers.get(key)
-        if callers is None:
+        key = _runner_key(config)
+        runners = self._runners.get(key)
+        if runners is None:
             # Outside the lock: it imports modules, and runs what makes somebody else's wire. Of two
             # that are made at the same time the second is not needed.
-            made = self._make_callers(config)
+            made = self._make_runners(config)
             with self._lock:
-                callers = self._callers.keep(key, made)
-        known = self._latest = config, *callers
+                runners = self._runners.keep(key, made)
+        known = self._latest = config, *runners
         self.endpoints.open()
         return known
 
-    def _make_callers(self, config: ClientConfig) -> tuple[BatchRunner, BatchRunner]:
-        supplies = self._supplies
+    def _make_runners(self, config: ClientConfig) -> tuple[BatchRunner, BatchRunner]:
+        parts = self._parts
         plain = AttemptRunner(
-            wires={e.url: supplies.wire(e, config) for e in supplies.endpoints},
+            wires={e.url: parts.wire(e, config) for e in parts.endpoints},
             sender=self.network,
             memory=self._memory,
             connections=self._connections,
             silent_since=self.endpoints.silent_since,
             bounds=ReplyBounds(config),
             verifier=Verifier(config.verify),
-            observer=supplies.observer,
+            observer=parts.observer,
             clock=self._clock,
             sample_rate=config.sample_rate,
             format=config.format,
@@ -262,13 +262,13 @@ class Engine:
         key = hash((config.api_key, tuple(sorted(config.headers.items()))))
         halves = config.batch.halve_refused
 
-        def caller(attempter: Attempts) -> BatchRunner:
-            observer, clock = supplies.observer, self._clock
+        def runner(attempter: Attempts) -> BatchRunner:
+            observer, clock = parts.observer, self._clock
             splitter = Splitter(plain.wires, self._keys, key, halves, clock)
             made = BatchRunner(attempter, self.endpoints, retry, observer, clock, self.budget)
             return made.split_with(splitter)
 
-        return caller(self._hedged(plain, config)), caller(StreamingAttempts(plain))
+        return runner(self._hedged(plain, config)), runner(StreamingAttempts(plain))
 
     def _hedged(self, attempter: AttemptRunner, config: ClientConfig) -> Attempts:
         if not config.hedge.enabled or self.endpoints.alone or config.serial:
@@ -278,14 +278,14 @@ class Engine:
             endpoints=self.endpoints,
             policy=HedgePolicy(config.hedge),
             budget=self.budget,
-            legs=self._legs,
+            workers=self._hedge_workers,
         )
 
-    def _gate(self, config: ClientConfig) -> TenantLimit | None:
+    def _tenant_limit(self, config: ClientConfig) -> TenantLimit | None:
         limit = config.max_in_flight
         if limit is None:
             return None
-        return self._gates.of(config.tenant or limit, limit)
+        return self._tenant_limits.of(config.tenant or limit, limit)
 
     def _watch(self, stop: threading.Event) -> None:
         with self._lock:
@@ -305,20 +305,20 @@ class Engine:
         with self._lock:
             self._closed = True
         self._interactive.close()
-        self._streamer.close()
+        self._stream_opener.close()
         try:
             self.drain(seconds)
         finally:
             self.cut()
             self.drain(_GRACE)
-            self._legs.drain(_GRACE)
-            for executor in (self._bulk, self._single, self._calls, self._legs):
+            self._hedge_workers.drain(_GRACE)
+            for executor in (self._bulk, self._single, self._calls, self._hedge_workers):
                 executor.close()
             self.discard(_GRACE)
 
     def discard(self, seconds: float) -> None:
         """End what runs beside the calls of an engine that has none; wait at most so long for a
-        look-up that is under way."""
+        look-up that is in flight."""
         self.endpoints.close(seconds)
         self.network.close()
         self._alarms.close(_MOMENT)
@@ -329,10 +329,10 @@ class Engine:
         # Outcomes run callbacks, and a callback may have begun something before the close.
         for executor in (self._bulk, self._single, self._calls, self._bulk, self._single):
             executor.drain(max(0.0, until - time.monotonic()))
-        self._streamer.drain(max(0.0, until - time.monotonic()))
+        self._stream_opener.drain(max(0.0, until - time.monotonic()))
 
     def cut(self) -> None:
-        """End everything that waits: for a permit, for a turn, for a reply."""
+        """End everything that waits: for a permit, for a slot, for a reply."""
         with self._lock:
             self._closed = True
             stops = [known() for known in self._stops]
@@ -345,11 +345,11 @@ class Engine:
                 permits.close()
         for endpoint in self.endpoints.everybody():
             endpoint.close_slots()
-        for gate in self._gates.everybody():
-            for task in gate.close():
+        for tenant_limit in self._tenant_limits.everybody():
+            for task in tenant_limit.close():
                 task()  # its batch was stopped, so it only sets its future
         self.network.cut()
-        self._streamer.cut()
+        self._stream_opener.cut()
 
     def _is_free(self) -> bool:
         """Return whether a request could leave right now."""
@@ -363,7 +363,7 @@ class Engine:
         return sum([endpoint.slots.limit for endpoint in self.endpoints.endpoints])
 
     def in_flight(self) -> int:
-        """Return how many requests are under way."""
+        """Return how many requests are in flight."""
         return sum(endpoint.slots.used for endpoint in self.endpoints.everybody())
 
 
@@ -376,8 +376,8 @@ def _is_small(texts: Sequence[Utterance | Outcome], config: ClientConfig) -> boo
     return 0 < 2 * chars < batch.max_chars
 
 
-def _caller_key(config: ClientConfig) -> object:
-    """Return what a caller depends on; the rest of a configuration belongs to the single call."""
+def _runner_key(config: ClientConfig) -> object:
+    """Return what a runner depends on; the rest of a configuration belongs to the single call."""
     return (
         *(config.wire, config.voice, config.model, config.format, config.sample_rate),
         *(config.speed, config.api_key, tuple(sorted(config.headers.items()))),

@@ -51,7 +51,7 @@ class _HedgedBatch(Batch):
             tenant=batch.tenant,
             stop=batch.stop,
         )
-        self.taken_up = batch.taken_up
+        self.accepted_at = batch.accepted_at
         self.first_tries = batch.first_tries
         self._batch = batch
         self._mail = mail
@@ -60,7 +60,7 @@ class _HedgedBatch(Batch):
         """Tell the batch, which may take more texts along, and whoever counts the time."""
         if self._mail is not None:
             self._batch.seal()
-            self.deadline, self.taken_up = self._batch.deadline, self._batch.taken_up
+            self.deadline, self.accepted_at = self._batch.deadline, self._batch.accepted_at
             self._mail.put(_News())
 
     def refused(self, errors: Sequence[Result]) -> None:
@@ -75,7 +75,7 @@ class _HedgedBatch(Batch):
 
 @dataclass(frozen=True)
 class _News:
-    """What became of an attempt at a endpoint; without a endpoint: the first one was sent, or its
+    """What became of an attempt at an endpoint; without an endpoint: the first one was sent, or its
     reply arrived."""
 
     endpoint: EndpointState | None = None
@@ -127,14 +127,14 @@ class Hedging:
 
     Only of `synth` and `submit`; never to the same endpoint; only when the budget pays. The loser
     goes on by itself: its answer is dropped, and its permits are given back then. Both attempts
-    run on workers of `legs`, so that their caller need not wait for the loser.
+    run on threads of `workers`, so that their caller need not wait for the loser.
     """
 
     attempter: AttemptRunner
     endpoints: EndpointPool
     policy: HedgePolicy
     budget: Budget | None
-    legs: Executor
+    workers: Executor
 
     @property
     def wires(self) -> Mapping[str, Wire]:
@@ -149,8 +149,8 @@ class Hedging:
         Waits, and raises, like the attempts. Where both fail, it is the first one's error.
         """
         now = self.attempter.clock.now()
-        # A call out of a check must not wait for legs on which other checks run.
-        single = batch.interactive and batch.backlog is None and asking.batch is None
+        # A call out of a check must not wait for workers on which other checks run.
+        single = batch.interactive and batch.reorder is None and asking.batch is None
         if not single or self.budget is None or self.policy.delay(1, now) is None:
             results = self.attempter.attempt(batch, texts, endpoint, number)
             self._note(texts, results)
@@ -204,19 +204,19 @@ class Hedging:
         self._send(race, second, _HedgedBatch(race.batch), texts)
 
     def _send(
-        self, race: _Race, endpoint: EndpointState, leg: _HedgedBatch, texts: Sequence[Utterance]
+        self, race: _Race, endpoint: EndpointState, hedged: _HedgedBatch, texts: Sequence[Utterance]
     ) -> None:
         def work() -> None:
             answer: _Answer
             try:
-                answer = self.attempter.attempt(leg, texts, endpoint, race.number)
+                answer = self.attempter.attempt(hedged, texts, endpoint, race.number)
                 self._note(texts, answer)
             except BaseException as error:
                 answer = error
             race.mail.put(_News(endpoint, answer))
 
         try:
-            self.legs.submit(work)
+            self.workers.submit(work)
         except ClosedError:
             endpoint.leave(self.attempter.clock.now())
             raise

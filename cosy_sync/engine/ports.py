@@ -62,7 +62,7 @@ class Sender(Protocol):
 
 
 class Attempts(Protocol):
-    """What makes attempts for a caller."""
+    """What makes attempts for a BatchRunner."""
 
     @property
     def wires(self) -> Mapping[str, Wire]:

@@ -1,4 +1,4 @@
-"""Who works for the calls of single texts."""
+"""What the text queues of an engine share: workers, alarms, clock."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["QueueWorkers"]
 class QueueWorkers:
     """What all text queues of an engine share.
 
-    `workers` send, and never run the user's callbacks. `free` says whether a request could be sent
-    right now; `most`, given a number of texts, how many of them the next request may have. Once
-    `cut` is set, nothing is sent; `stops` end what is in flight by then. Adding to that set and
-    discarding from it are atomic.
+    `executor` sends, and never runs the user's callbacks. `free` says whether a request could be
+    sent right now; `most`, given a number of texts, how many of them the next request may have.
+    Once `cut` is set, nothing is sent; `stops` end what is in flight by then. Adding to that set
+    and discarding from it are atomic.
     """
 
-    workers: Executor
+    executor: Executor
     alarms: Schedule
     free: Callable[[], bool]
     clock: Clock
@@ -41,36 +41,36 @@ class QueueWorkers:
 
     def call(
         self,
-        attend: Callable[[threading.Lock], None],
-        gate: TenantLimit | None,
+        lead: Callable[[threading.Lock], None],
+        tenant_limit: TenantLimit | None,
         urgent: bool,
         failed: Callable[[CosyError], None],
     ) -> None:
-        """Have a worker attend to a queue, once its tenant has a place; `failed` is told where
-        there is no worker any more."""
-        start = functools.partial(self._start, attend, gate, failed)
-        if gate is None:
+        """Have a worker lead a batch of a queue, once its tenant has a place; `failed` is told
+        where there is no worker any more."""
+        start = functools.partial(self._start, lead, tenant_limit, failed)
+        if tenant_limit is None:
             start()
             return
-        enter = functools.partial(gate.enter_later, start, urgent=urgent)
+        enter = functools.partial(tenant_limit.enter_later, start, urgent=urgent)
         if on_main_thread():  # Ctrl-C must not end it while it holds a tenant's place
             with contextlib.suppress(ClosedError):
-                self.workers.submit(enter)
+                self.executor.submit(enter)
                 return
         enter()
 
     def _start(
         self,
-        attend: Callable[[threading.Lock], None],
-        gate: TenantLimit | None,
+        lead: Callable[[threading.Lock], None],
+        tenant_limit: TenantLimit | None,
         failed: Callable[[CosyError], None],
     ) -> None:
         wanted = threading.Lock()
         try:
-            self.workers.submit(lambda: attend(wanted))
+            self.executor.submit(lambda: lead(wanted))
         except ClosedError as error:
-            if gate is not None:
-                gate.release()
+            if tenant_limit is not None:
+                tenant_limit.release()
             failed(error)
         except BaseException:  # Ctrl-C: the worker may have been called, or not
             wanted.acquire(blocking=False)

@@ -1,4 +1,4 @@
-"""Batches of one call that are ready for a worker, each with its place at the tenant's gate."""
+"""Batches of one call that are ready for a worker, each with its place in the tenant's limit."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["ReadyBatches"]
 class ReadyBatches:
     """First come, first served. Every use of its fields is one atomic step.
 
-    A batch keeps its place at the gate until `leave`, also while a worker runs it.
+    A batch keeps its place until `leave`, also while a worker runs it.
     """
 
-    def __init__(self, gate: TenantLimit | None) -> None:
-        self._gate = gate
+    def __init__(self, tenant_limit: TenantLimit | None) -> None:
+        self._tenant_limit = tenant_limit
         self._batches: deque[Batch] = deque()
         self._inside: set[Batch] = set()
 
@@ -25,11 +25,11 @@ class ReadyBatches:
         return len(self._batches)
 
     def enter(self, batch: Batch, batches: set[Batch], seconds: float) -> bool:
-        """Make a batch ready, noted among the others, once it has its place at the gate; return
+        """Make a batch ready, noted among the others, once it has its place; return
         whether it got one within `seconds`."""
         try:
-            if self._gate is not None:
-                if not self._gate.acquire(seconds=seconds):
+            if self._tenant_limit is not None:
+                if not self._tenant_limit.acquire(seconds=seconds):
                     return False
                 self._inside.add(batch)
             batches.add(batch)
@@ -56,10 +56,10 @@ class ReadyBatches:
 
     def leave(self, batch: Batch) -> None:
         """Give a batch's place back; a second time does nothing."""
-        if self._gate is None:
+        if self._tenant_limit is None:
             return
         try:
             self._inside.remove(batch)
         except KeyError:
             return
-        self._gate.release()
+        self._tenant_limit.release()

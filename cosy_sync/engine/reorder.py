@@ -1,4 +1,4 @@
-"""The bytes of audio that one call holds: coming in, or waiting for their turn."""
+"""The bytes of audio that one call holds: coming in, or waiting for those before."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _PATIENCE = 2.0
 
 
 class _Waiter:
-    """A reply that waits for room. `gate` is a lock, held until the reply may come in."""
+    """A reply that waits for room. `wakeup` is a lock, held until the reply may come in."""
 
-    __slots__ = ("first", "gate", "granted", "size")
+    __slots__ = ("first", "granted", "size", "wakeup")
 
     def __init__(self, first: int, size: int) -> None:
         self.first = first
         self.size = size
         self.granted = False
-        self.gate = threading.Lock()
-        self.gate.acquire()
+        self.wakeup = threading.Lock()
+        self.wakeup.acquire()
 
 
 class ReorderBuffer:
@@ -39,7 +39,7 @@ class ReorderBuffer:
     then the foremost comes in.
     """
 
-    # What waits for its turn is left in the reply that it came in: it is gone soon.
+    # What waits for those before it is left in the reply that it came in: it is gone soon.
     bounded = True
 
     def __init__(self, limit: int, places: Callable[[], float] = lambda: math.inf) -> None:
@@ -50,7 +50,7 @@ class ReorderBuffer:
         self._lock = threading.Lock()
         self._held = 0
         self._next = 0
-        self._under_way = 0
+        self._in_flight = 0
         # The foremost first.
         self._waiting: list[_Waiter] = []
         self._starving = False
@@ -62,9 +62,9 @@ class ReorderBuffer:
         return self._held >= self._limit
 
     def expect(self, batches: int) -> None:
-        """Note that so many more batches are under way, or fewer."""
+        """Note that so many more batches are in flight, or fewer."""
         with self._lock:
-            self._under_way += batches
+            self._in_flight += batches
             woken = self._let_in()
         _wake(woken)
 
@@ -83,9 +83,9 @@ class ReorderBuffer:
             woken = self._let_in()
         _wake(woken)
         try:
-            if not waiter.gate.acquire(blocking=False):
+            if not waiter.wakeup.acquire(blocking=False):
                 leave()
-                waiter.gate.acquire(timeout=max(0.0, min(seconds, _PATIENCE)))
+                waiter.wakeup.acquire(timeout=max(0.0, min(seconds, _PATIENCE)))
         except BaseException:  # Ctrl-C: what was granted meanwhile goes back
             self._take_in(waiter)
             self.change(-size)
@@ -134,14 +134,14 @@ class ReorderBuffer:
     def _may_enter(self, foremost: _Waiter) -> bool:
         if self._given_up or not self._held or self._held + foremost.size <= self._limit:
             return True
-        most = min(self._under_way, self._places())
+        most = min(self._in_flight, self._places())
         stuck = self._starving and len(self._waiting) >= most
         return stuck or foremost.first <= self._next
 
 
 def _wake(waiters: list[_Waiter]) -> None:
     for waiter in waiters:
-        waiter.gate.release()
+        waiter.wakeup.release()
 
 
 class Unbounded(ReorderBuffer):

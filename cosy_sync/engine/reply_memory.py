@@ -26,14 +26,14 @@ class ReplyMemory:
         if self._size is not None:
             self._give_back(0)
         batch = self._batch
-        if batch.backlog is not None:
-            batch.backlog.enter(batch.first, size, batch.deadline.remaining(self._clock.now()))
+        if batch.reorder is not None:
+            batch.reorder.enter(batch.first, size, batch.deadline.remaining(self._clock.now()))
         left = batch.deadline.remaining(self._clock.now())
         if not self._memory.acquire(
             size, key=batch.tenant, urgent=batch.interactive, seconds=left, stop=batch.stop
         ):
-            if batch.backlog is not None:
-                batch.backlog.change(-size)
+            if batch.reorder is not None:
+                batch.reorder.change(-size)
             if batch.stop.is_set():
                 raise ClosedError("cancelled while its reply waited for room", sent=True)
             phase = "waiting for room in LimitConfig(max_bytes_in_flight)"
@@ -52,5 +52,5 @@ class ReplyMemory:
         size, self._size = self._size, None
         if size is not None:
             self._memory.release(size)
-        if self._batch.backlog is not None:
-            self._batch.backlog.change(kept - (size or 0))
+        if self._batch.reorder is not None:
+            self._batch.reorder.change(kept - (size or 0))

@@ -116,8 +116,8 @@ class BatchRunner:
         batch.first_tries = group.firsts
         batch.apart = group.splits > 0 and len(group.texts) == 1
         try:
-            terms = batch.deadline, batch.stop, group.avoid
-            endpoint = self._endpoints.choose(*terms, now, patient=not batch.interactive)
+            bounds = batch.deadline, batch.stop, group.avoid
+            endpoint = self._endpoints.choose(*bounds, now, patient=not batch.interactive)
         except (RefusedError, DeadlineError) as error:
             return self._refused(batch, group, error, None)
         part = group if len(group.texts) == 1 else self._part(batch, group, endpoint, now)
@@ -147,7 +147,7 @@ class BatchRunner:
         return left if part is group else left + self._splitter.passed(group, part, endpoint)
 
     def _part(self, batch: Batch, group: Group, endpoint: EndpointState, now: float) -> Group:
-        """Return which texts of a group are sent now to a endpoint, which was joined."""
+        """Return which texts of a group are sent now to an endpoint, which was joined."""
         try:
             return group.part(self._splitter.size(batch, group, endpoint))
         except BaseException:

@@ -31,7 +31,7 @@ class QueueOptions:
 
 
 class PendingTexts:
-    """Flights in the order of their coming. Its text queue's lock guards it."""
+    """Queued texts in the order of their arrival. Its text queue's lock guards it."""
 
     def __init__(self, max_texts: int, max_chars: int) -> None:
         self._max_texts = max_texts
@@ -49,11 +49,11 @@ class PendingTexts:
 
     @property
     def oldest(self) -> float:
-        """Return when the first in line was taken up."""
-        return self._pending_texts[0].taken_up
+        """Return when the first of them arrived."""
+        return self._pending_texts[0].accepted_at
 
     def append(self, pending: PendingText) -> None:
-        """Put a flight at the end."""
+        """Put a text at the end."""
         self._chars += len(pending.utterance.text)
         self._pending_texts.append(pending)
 
@@ -88,7 +88,7 @@ class BatchOwner(Protocol):
     """The text queue, as a batch needs it."""
 
     def seal(self, batch: SharedBatch) -> bool:
-        """Fill up a batch that leaves; return whether anybody still waits for it."""
+        """Fill up a batch that is sent now; return whether anybody still waits for it."""
         ...
 
     def complete(self, batch: SharedBatch, news: Sequence[tuple[PendingText, Outcome]]) -> None:
@@ -97,24 +97,24 @@ class BatchOwner(Protocol):
 
 
 class SharedBatch(Batch):
-    """A batch of several callers' texts. Texts may join until it departs."""
+    """A batch of several callers' texts. Texts may join until it is sealed."""
 
     shared = True
 
     __slots__ = ("_list", "_owner", "_told", "open", "pending_texts", "sealed")
 
     def __init__(
-        self, owner: BatchOwner, pending_texts: list[PendingText], packing: QueueOptions
+        self, owner: BatchOwner, pending_texts: list[PendingText], options: QueueOptions
     ) -> None:
         self._list = [pending.utterance for pending in pending_texts]
         super().__init__(
             self._list,
             pending_texts[0].waiters[0].deadline,
-            interactive=packing.interactive,
-            tenant=packing.tenant,
+            interactive=options.interactive,
+            tenant=options.tenant,
             stop=Stop(),
         )
-        if not packing.interactive:
+        if not options.interactive:
             self.queue_deadline = ANY_TIME
             self.call_began = max(t.began for pending in pending_texts for t in pending.waiters)
         self._owner = owner
@@ -128,11 +128,11 @@ class SharedBatch(Batch):
         # Texts without an outcome.
         self.open = len(pending_texts)
         self.deadline = pending_texts[0].longest()
-        self.taken_up = pending_texts[0].taken_up
+        self.accepted_at = pending_texts[0].accepted_at
         for index, pending in enumerate(pending_texts):
             pending.batch = self
             pending.utterance.index = index
-            self.taken_up = min(self.taken_up, pending.taken_up)
+            self.accepted_at = min(self.accepted_at, pending.accepted_at)
             longest = pending.longest()
             if longest.at > self.deadline.at:
                 self.deadline = longest
@@ -160,10 +160,10 @@ class SharedBatch(Batch):
 
 def may_be_sent(pending: PendingText) -> bool:
     """Return whether a text may have been sent."""
-    return pending.led or (isinstance(pending.batch, SharedBatch) and pending.batch.sealed)
+    return pending.sent_alone or (isinstance(pending.batch, SharedBatch) and pending.batch.sealed)
 
 
-def late(waiter: Waiter, gate: TenantLimit | None) -> Outcome:
+def late(waiter: Waiter, tenant_limit: TenantLimit | None) -> Outcome:
     """Return the outcome of a waiter whose time was up, which says what it waited for."""
     pending = waiter.pending
     assert pending is not None
@@ -171,8 +171,8 @@ def late(waiter: Waiter, gate: TenantLimit | None) -> Outcome:
     phase = "waiting for its turn in a batch"
     if may_be_sent(pending):
         phase = "waiting for the service"
-    elif gate is not None and batch is None:
-        phase = f"waiting for one of the tenant's {gate.limit} places"
+    elif tenant_limit is not None and batch is None:
+        phase = f"waiting for one of the tenant's {tenant_limit.limit} places"
     error: CosyError = waiter.deadline.error(phase, in_flight=batch is not None and batch.in_flight)
     if batch is not None:
         error = batch.last_word(utterance, error)

@@ -31,25 +31,25 @@ from .waiters import BlockingWaiter, FutureWaiter, PendingText, TextFuture
 
 __all__ = ["Lookups", "SingleCalls"]
 
-# Lines that are kept. A program that makes more (headers of its own for each request, say) must
-# not grow for ever.
-_MOST_LINES = 256
+# Text queues that are kept. A program that makes more (headers of its own for each request, say)
+# must not grow for ever.
+_MOST_QUEUES = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Lookups:
-    """What belongs to a configuration: its caller, what that depends on, its tenant's gate."""
+    """What belongs to a configuration: its runner, what that depends on, its tenant's limit."""
 
-    caller: Callable[[ClientConfig], BatchRunner]
-    caller_key: Callable[[ClientConfig], object]
-    gate: Callable[[ClientConfig], TenantLimit | None]
+    runner: Callable[[ClientConfig], BatchRunner]
+    runner_key: Callable[[ClientConfig], object]
+    tenant_limit: Callable[[ClientConfig], TenantLimit | None]
 
 
 class SingleCalls:
     """Brings single texts to their outcomes.
 
     Args:
-        workers: What sends batches; its workers never run the user's code.
+        workers: What the text queues share; its threads never run the user's code.
         bulk: Workers for texts that are not interactive: they may sleep there.
         calls: Workers for the user's callbacks, which may take their time.
         lookups: What belongs to a configuration.
@@ -58,20 +58,20 @@ class SingleCalls:
 
     def __init__(
         self,
-        crew: QueueWorkers,
+        workers: QueueWorkers,
         bulk: Executor,
         calls: Executor,
         lookups: Lookups,
         submitted: SubmitLimit,
     ) -> None:
-        self._crew = crew
+        self._workers = workers
         self._bulk = bulk
         self._calls = calls
         self._lookups = lookups
         self._submitted = submitted
         # Guards: _coalescers.
         self._lock = threading.Lock()
-        self._coalescers: BoundedCache[object, TextQueue] = BoundedCache(_MOST_LINES)
+        self._queues: BoundedCache[object, TextQueue] = BoundedCache(_MOST_QUEUES)
         # Written as a whole, without the lock: whichever thread's pair it is, it is a right one.
         self._latest: tuple[ClientConfig, TextQueue] | None = None
         self._closed = False
@@ -81,20 +81,20 @@ class SingleCalls:
         deadline = self._deadline(config)
         if config.serial or asking.batch is not None:
             return self._run_here(utterance, config, deadline)
-        coalescer = self._coalescer(config)
+        queue = self._queue_for(config)
         if threading.current_thread() is threading.main_thread():
             return self._run_elsewhere(utterance, config, deadline)
-        pending = coalescer.try_send_alone(utterance)
+        pending = queue.try_send_alone(utterance)
         if pending is not None:
-            return self._lead(coalescer, pending, config, deadline)
-        if self._crew.workers.is_inside():  # in an observer, say: it must not wait
+            return self._send_alone(queue, pending, config, deadline)
+        if self._workers.executor.is_inside():  # in an observer, say: it must not wait
             return self._run_here(utterance, config, deadline)
         waiter = BlockingWaiter(deadline)
         try:
-            coalescer.join(utterance, waiter)
-            return coalescer.wait(utterance, waiter)
+            queue.join(utterance, waiter)
+            return queue.wait(utterance, waiter)
         except BaseException:
-            coalescer.leave(waiter, cut=True)
+            queue.leave(waiter, cut=True)
             raise
 
     def submit(
@@ -109,32 +109,32 @@ class SingleCalls:
         Raises ShedError.
         """
         deadline = self._deadline(config)
-        promise = FutureWaiter(deadline, TextFuture(self._calls))
+        waiter = FutureWaiter(deadline, TextFuture(self._calls))
         alone = config.serial or asking.batch is not None
-        coalescer = None if alone else self._coalescer(config)
-        future = promise.future
+        queue = None if alone else self._queue_for(config)
+        future = waiter.future
 
         def ended(_: Future[Audio]) -> None:
-            self._submitted.leave(seat)
-            if future.cancelled() and coalescer is not None and coalescer.leave(promise):
+            self._submitted.leave(slot)
+            if future.cancelled() and queue is not None and queue.leave(waiter):
                 future.set_running_or_notify_cancel()  # tell those who wait for several futures
 
         future.when_ended(ended)
         if callback is not None:
             future.add_done_callback(callback)
-        seat = self._make_seat(utterance, config, promise, coalescer)
+        slot = self._make_slot(utterance, config, waiter, queue)
         try:
-            self._take_seat(seat, utterance, config)
+            self._take_slot(slot, utterance, config)
             # Given back before the result is set: its receiver may submit the next text at once.
-            promise.release = functools.partial(self._submitted.leave, seat)
-            if coalescer is None:
-                promise.tell(self._run_here(utterance, config, deadline))
+            waiter.release = functools.partial(self._submitted.leave, slot)
+            if queue is None:
+                waiter.tell(self._run_here(utterance, config, deadline))
             else:
-                coalescer.join(utterance, promise)
+                queue.join(utterance, waiter)
         except BaseException:  # Ctrl-C
-            if coalescer is not None:
-                coalescer.leave(promise)
-            self._submitted.leave(seat)
+            if queue is not None:
+                queue.leave(waiter)
+            self._submitted.leave(slot)
             raise
         return future
 
@@ -145,42 +145,42 @@ class SingleCalls:
         within: Deadline | None,
     ) -> SmallCall:
         """Prepare a call of few texts, which share batches with those of others."""
-        coalescer = self._coalescer(config)
-        return SmallCall(texts, config.deadline, within, coalescer, self._crew.clock)
+        queue = self._queue_for(config)
+        return SmallCall(texts, config.deadline, within, queue, self._workers.clock)
 
-    def _make_seat(
+    def _make_slot(
         self,
         utterance: Utterance,
         config: ClientConfig,
-        promise: FutureWaiter,
-        coalescer: TextQueue | None,
+        waiter: FutureWaiter,
+        queue: TextQueue | None,
     ) -> SubmitSlot:
         def give_up(error: ShedError) -> bool:
-            if coalescer is None or not coalescer.leave(promise, unless_sent=True):
+            if queue is None or not queue.leave(waiter, unless_sent=True):
                 return False
-            self._submitted.leave(seat)
-            promise.tell(self._failed(utterance, error))
+            self._submitted.leave(slot)
+            waiter.tell(self._failed(utterance, error))
             return True
 
-        seat = SubmitSlot(give_up, tenant=config.tenant or "", urgent=config.priority != "bulk")
-        return seat
+        slot = SubmitSlot(give_up, tenant=config.tenant or "", urgent=config.priority != "bulk")
+        return slot
 
-    def _take_seat(self, seat: SubmitSlot, utterance: Utterance, config: ClientConfig) -> None:
+    def _take_slot(self, slot: SubmitSlot, utterance: Utterance, config: ClientConfig) -> None:
         # A worker must not wait.
-        inside = any(each.is_inside() for each in (self._calls, self._crew.workers, self._bulk))
+        inside = any(each.is_inside() for each in (self._calls, self._workers.executor, self._bulk))
         try:
-            self._submitted.take(seat, 0.0 if inside else config.deadline)
+            self._submitted.take(slot, 0.0 if inside else config.deadline)
         except ShedError as error:
             final = self._failed(utterance, error).error
             assert final is not None
             raise final from None
 
     def _failed(self, utterance: Utterance, error: ShedError) -> Outcome:
-        """Return the outcome of a text that got no seat, or lost it, and report it."""
+        """Return the outcome of a text that got no slot, or lost it, and report it."""
         outcome = failed(utterance, error)
         assert outcome.error is not None
         event = TextFailed(utterance.hash, len(utterance.text), outcome.error)
-        self._crew.observer.on_event(event)
+        self._workers.observer.on_event(event)
         return outcome
 
     def close(self) -> None:
@@ -190,10 +190,10 @@ class SingleCalls:
     def cut(self) -> None:
         """End what is in flight, where it waits for anything but the network."""
         self._closed = True
-        crew = self._crew
-        crew.cut.set()
-        crew.alarms.close()
-        for stop in list(crew.stops):
+        workers = self._workers
+        workers.cut.set()
+        workers.alarms.close()
+        for stop in list(workers.stops):
             stop.set()
 
     # -- one text -------------------------------------------------------------------------------
@@ -201,26 +201,26 @@ class SingleCalls:
     def _deadline(self, config: ClientConfig) -> Deadline:
         if self._closed:
             raise ClosedError("the client is closed; make a new one")
-        return Deadline(self._crew.clock.now(), config.deadline)
+        return Deadline(self._workers.clock.now(), config.deadline)
 
-    def _lead(
+    def _send_alone(
         self,
-        coalescer: TextQueue,
+        queue: TextQueue,
         pending: PendingText,
         config: ClientConfig,
         deadline: Deadline,
         stop: Stop | None = None,
     ) -> Outcome:
-        """Send a text for which the text queue let this thread take off."""
+        """Send a text for which the text queue let this thread send alone."""
         outcome = told = None
         enter()
-        with self._crew.workers.busy():
+        with self._workers.executor.busy():
             try:
                 told = outcome = self._send(pending.utterance, config, deadline, stop)
-                if isinstance(outcome.error, ClosedError) and not self._crew.cut.is_set():
+                if isinstance(outcome.error, ClosedError) and not self._workers.cut.is_set():
                     told = None  # its caller is gone, but not the others who wait for the text
             finally:
-                coalescer.finish_alone(pending, deadline, told)
+                queue.finish_alone(pending, deadline, told)
                 leave()
         return outcome
 
@@ -228,7 +228,7 @@ class SingleCalls:
         """Send a text on this thread, whatever the others do."""
         enter()
         try:
-            with self._crew.workers.busy():
+            with self._workers.executor.busy():
                 return self._send(utterance, config, deadline)
         finally:
             leave()
@@ -241,32 +241,32 @@ class SingleCalls:
         Ctrl-C comes to the main thread, at any line: that thread must hold no permits then, and
         must not be in the middle of changing what others rely on.
         """
-        coalescer, waiter, stop = self._coalescer(config), BlockingWaiter(deadline), Stop()
+        queue, waiter, stop = self._queue_for(config), BlockingWaiter(deadline), Stop()
 
-        def take_up() -> None:
+        def begin() -> None:
             if stop.is_set():
                 return
-            pending = coalescer.try_send_alone(utterance)
+            pending = queue.try_send_alone(utterance)
             if pending is None:
-                coalescer.join(utterance, waiter)
+                queue.join(utterance, waiter)
                 return
-            self._crew.stops.add(stop)
-            if self._crew.cut.is_set():  # too late for the one who sets all stops
+            self._workers.stops.add(stop)
+            if self._workers.cut.is_set():  # too late for the one who sets all stops
                 stop.set()
             try:
-                waiter.tell(self._lead(coalescer, pending, config, deadline, stop))
+                waiter.tell(self._send_alone(queue, pending, config, deadline, stop))
             except BaseException as error:
                 waiter.break_off(error)
             finally:
-                self._crew.stops.discard(stop)
+                self._workers.stops.discard(stop)
 
         try:
-            self._crew.workers.submit(take_up)
-            return coalescer.wait(utterance, waiter)
+            self._workers.executor.submit(begin)
+            return queue.wait(utterance, waiter)
         except BaseException:
             stop.set()
             leave_behind(stop.cut)
-            coalescer.leave(waiter, cut=True)
+            queue.leave(waiter, cut=True)
             raise
 
     def _send(
@@ -281,26 +281,26 @@ class SingleCalls:
             deadline,
             interactive=config.priority != "bulk",
             tenant=config.tenant or "",
-            stop=stop or self._crew.cut,
+            stop=stop or self._workers.cut,
         )
-        gate = self._lookups.gate(config)
-        if gate is None or has_place(batch.tenant):
+        tenant_limit = self._lookups.tenant_limit(config)
+        if tenant_limit is None or has_place(batch.tenant):
             self._run(batch, config)
             return batch.outcomes[0]
-        left = deadline.remaining(self._crew.clock.now())
-        if not gate.acquire(urgent=batch.interactive, seconds=left):
-            why = f"waiting for one of the tenant's {gate.limit} places"
+        left = deadline.remaining(self._workers.clock.now())
+        if not tenant_limit.acquire(urgent=batch.interactive, seconds=left):
+            why = f"waiting for one of the tenant's {tenant_limit.limit} places"
             batch.fail(utterance, deadline.error(why))
             return batch.outcomes[0]
         try:
             self._run(batch, config)
         finally:
-            gate.release()
+            tenant_limit.release()
         return batch.outcomes[0]
 
     def _run(self, batch: Batch, config: ClientConfig) -> None:
         try:
-            self._lookups.caller(config).run(batch)
+            self._lookups.runner(config).run(batch)
         except BaseException as error:
             if goes_on(error):
                 raise
@@ -308,27 +308,27 @@ class SingleCalls:
 
     # -- what callers share ---------------------------------------------------------------------
 
-    def _coalescer(self, config: ClientConfig) -> TextQueue:
+    def _queue_for(self, config: ClientConfig) -> TextQueue:
         # A view always comes with the same object: comparing it is cheaper than its many fields.
         known = self._latest
         if known is not None and known[0] is config:
             return known[1]
         key = (
-            *(self._lookups.caller_key(config), config.coalesce, config.priority),
+            *(self._lookups.runner_key(config), config.coalesce, config.priority),
             *(config.tenant, config.max_in_flight),
         )
         with self._lock:
-            coalescer = self._coalescers.get(key)
-        if coalescer is None:
+            queue = self._queues.get(key)
+        if queue is None:
             made = self._make(config)
             with self._lock:
-                coalescer = self._coalescers.keep(key, made)
-        self._latest = config, coalescer
-        return coalescer
+                queue = self._queues.keep(key, made)
+        self._latest = config, queue
+        return queue
 
     def _make(self, config: ClientConfig) -> TextQueue:
         sharing, batch = config.coalesce, config.batch
-        packing = QueueOptions(
+        options = QueueOptions(
             max_texts=batch.max_texts if sharing.enabled else 1,
             max_chars=batch.max_chars,
             linger=sharing.linger,
@@ -336,7 +336,7 @@ class SingleCalls:
             interactive=config.priority != "bulk",
             tenant=config.tenant or "",
         )
-        lookups, crew = self._lookups, self._crew
-        if not packing.interactive:
-            crew = replace(crew, workers=self._bulk)
-        return TextQueue(packing, crew, lookups.caller(config), lookups.gate(config))
+        lookups, workers = self._lookups, self._workers
+        if not options.interactive:
+            workers = replace(workers, executor=self._bulk)
+        return TextQueue(options, workers, lookups.runner(config), lookups.tenant_limit(config))

@@ -69,7 +69,7 @@ class Sharing(Protocol):
     """The text queue, as a call needs it."""
 
     def join_all(self, parts: Sequence[Part]) -> None:
-        """Stand in line with several texts at once."""
+        """Queue several texts at once."""
         ...
 
     def leave(self, waiter: Waiter, *, cut: bool = False) -> bool:
@@ -79,16 +79,16 @@ class Sharing(Protocol):
 
 
 class SmallCall:
-    """Does what a Dispatcher does, for texts that fill less than half a batch.
+    """Does what a BulkCall does, for texts that fill less than half a batch.
 
-    Lives on the caller's thread, which joins the line with all of its texts at once and waits. A
-    worker sends them: alone, where nothing is under way, and with others' otherwise.
+    Lives on the caller's thread, which queues all of its texts at once and waits. A
+    worker sends them: alone, where nothing is in flight, and with others' otherwise.
 
     Args:
         texts: Utterances, and outcomes of those that cannot be sent.
         deadline: Seconds for each text, from its sending on.
         within: The end of the whole call.
-        sharing: The line to join.
+        sharing: The text queue to join.
         clock: The time.
     """
 
@@ -135,7 +135,7 @@ class SmallCall:
                 self._end_elsewhere() if dropped else self.end()
 
     def end(self) -> None:
-        """Send nothing more, and cut off what is under way for nobody else."""
+        """Send nothing more, and cut off what is in flight for nobody else."""
         self._over = True
         self.stop.set()
         for part in self._parts:

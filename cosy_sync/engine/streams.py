@@ -46,7 +46,7 @@ class StreamBatch(Batch):
     `on_end` is called once its speech ended.
     """
 
-    __slots__ = ("_owner", "gate", "on_end", "source", "speech")
+    __slots__ = ("_owner", "on_end", "source", "stream", "tenant_limit")
 
     def __init__(
         self,
@@ -59,23 +59,23 @@ class StreamBatch(Batch):
     ) -> None:
         super().__init__([text], deadline, interactive=interactive, tenant=tenant, stop=Stop())
         self.source = source
-        self.speech: AudioStream | None = None
+        self.stream: AudioStream | None = None
         self.on_end: Callable[[], None]
         # Of its tenant, once it is inside.
-        self.gate: TenantLimit | None = None
+        self.tenant_limit: TenantLimit | None = None
         self._owner = threading.get_ident()
 
     @property
     def thread(self) -> int:
         """Return which thread reads it, or asked for it."""
-        speech = self.speech
-        read_by = speech.thread if speech is not None else None
+        stream = self.stream
+        read_by = stream.thread if stream is not None else None
         return self._owner if read_by is None else read_by
 
 
 @dataclass(frozen=True)
 class StreamingAttempts:
-    """Makes attempts like an AttemptRunner, each of them a Speech that the batch takes over."""
+    """Makes attempts like an AttemptRunner, each an AudioStream that the batch takes over."""
 
     attempter: AttemptRunner
 
@@ -89,9 +89,9 @@ class StreamingAttempts:
     ) -> Sequence[Result]:
         """Send a text and wait for its first sound; there is no result yet. Raises what failed."""
         assert isinstance(batch, StreamBatch)
-        speech = AudioStream(self.attempter, batch, endpoint, number, batch.on_end, batch.source)
-        speech.begin()
-        batch.speech = speech
+        stream = AudioStream(self.attempter, batch, endpoint, number, batch.on_end, batch.source)
+        stream.begin()
+        batch.stream = stream
         return ()
 
 
@@ -99,21 +99,21 @@ class StreamOpener:
     """Opens streams, on the threads of those who listen.
 
     Args:
-        caller: Returns the caller whose attempts are a Listener's, for a configuration.
-        gate: Returns a tenant's gate; its place is held until the stream ends.
+        runner: Returns the BatchRunner whose attempts are StreamingAttempts, for a configuration.
+        tenant_limit: Returns a tenant's limit; its place is held until the stream ends.
         clock: The time.
         workers: Open the streams of the main thread.
     """
 
     def __init__(
         self,
-        caller: Callable[[ClientConfig], BatchRunner],
-        gate: Callable[[ClientConfig], TenantLimit | None],
+        runner: Callable[[ClientConfig], BatchRunner],
+        tenant_limit: Callable[[ClientConfig], TenantLimit | None],
         clock: Clock,
         workers: Executor,
     ) -> None:
-        self._caller = caller
-        self._gate = gate
+        self._runner = runner
+        self._tenant_limit = tenant_limit
         self._clock = clock
         self._workers = workers
         self._closed = False
@@ -183,7 +183,7 @@ class StreamOpener:
             raise
 
     def _open_here(self, batch: StreamBatch, config: ClientConfig) -> AudioStream:
-        gate = self._gate(config)
+        tenant_limit = self._tenant_limit(config)
         batch.on_end = functools.partial(self._leave, batch)
         self._open.add(batch)
         if self._was_cut:  # here or in cut(), whichever comes later
@@ -191,16 +191,16 @@ class StreamOpener:
         try:
             if batch.source is not None and not batch.stop.is_set():
                 batch.source.start()
-            if gate is not None and not has_place(batch.tenant):
-                self._enter(batch, gate)
-            speech = self._run(batch, config)
+            if tenant_limit is not None and not has_place(batch.tenant):
+                self._enter(batch, tenant_limit)
+            stream = self._run(batch, config)
         except BaseException:
             _close(batch)
             self._leave(batch)
             raise
         if self._was_cut:
-            speech.cut()
-        return speech
+            stream.cut()
+        return stream
 
     def close(self) -> None:
         """Open nothing more."""
@@ -224,45 +224,45 @@ class StreamOpener:
         self._closed = self._was_cut = True
         for batch in list(self._open):
             batch.stop.set()
-            speech = batch.speech
-            if speech is not None:
-                speech.cut()
+            stream = batch.stream
+            if stream is not None:
+                stream.cut()
 
-    def _enter(self, batch: StreamBatch, gate: TenantLimit) -> None:
+    def _enter(self, batch: StreamBatch, tenant_limit: TenantLimit) -> None:
         deadline = batch.deadline
         left = deadline.remaining(self._clock.now())
-        if not gate.acquire(urgent=batch.interactive, seconds=left):
-            why = f"waiting for one of the tenant's {gate.limit} places"
+        if not tenant_limit.acquire(urgent=batch.interactive, seconds=left):
+            why = f"waiting for one of the tenant's {tenant_limit.limit} places"
             raise batch.fail(batch.texts[0], deadline.error(why))
-        batch.gate = gate
+        batch.tenant_limit = tenant_limit
 
     def _leave(self, batch: StreamBatch) -> None:
-        """Forget a batch and leave its tenant's gate, the first time that this is called."""
+        """Forget a batch and give its tenant's place back, the first time that this is called."""
         try:
             self._open.remove(batch)
         except KeyError:
             return
-        batch.speech = None  # it refers to its batch: a cycle that only the collector would free
+        batch.stream = None  # it refers to its batch: a cycle that only the collector would free
         if batch.source is not None:
             batch.source.stop()
-        if batch.gate is not None:
-            batch.gate.release()
+        if batch.tenant_limit is not None:
+            batch.tenant_limit.release()
 
     def _run(self, batch: StreamBatch, config: ClientConfig) -> AudioStream:
         try:
-            self._caller(config).run(batch)
+            self._runner(config).run(batch)
         except BaseException as error:
             if goes_on(error):
                 raise
             batch.end(error)
-        speech = batch.speech
-        if speech is not None:
-            return speech
+        stream = batch.stream
+        if stream is not None:
+            return stream
         failure = batch.outcomes[0].error if batch.outcomes else None
         raise failure or ClosedError("the client was closed with the first sound")
 
 
 def _close(batch: StreamBatch) -> None:
-    speech = batch.speech
-    if speech is not None:
-        speech.close()
+    stream = batch.stream
+    if stream is not None:
+        stream.close()

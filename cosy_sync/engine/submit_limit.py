@@ -1,4 +1,4 @@
-"""Seats: how many texts `submit` takes on, and who has to go when there are none left."""
+"""How many texts of `submit` are accepted, and which is refused when that is too many."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["SubmitLimit", "SubmitSlot"]
 
 
 class SubmitSlot:
-    """One text's place, taken until the text has its outcome.
+    """One text's share of the limit, taken until the text has its outcome.
 
     Args:
-        give_up: Ends the text with this error and leaves the seat, unless its work began;
-            returns whether it did. Called on the thread of the text that needs the seat.
-        tenant: Who shares the seats with others.
+        give_up: Ends the text with this error and gives the slot back, unless its work began;
+            returns whether it did. Called on the thread of the text that needs the slot.
+        tenant: Whose slots are handed out in turns with those of others.
         urgent: Goes first, and may take the place of one that is not.
     """
 
@@ -56,46 +56,46 @@ class SubmitLimit:
         """Return how many are taken."""
         return self._permits.used
 
-    def take(self, seat: SubmitSlot, seconds: float) -> None:
-        """Give a text its seat.
+    def take(self, slot: SubmitSlot, seconds: float) -> None:
+        """Give a text its slot.
 
         Waits at most so many seconds, not at all when it sheds. Raises ShedError; ClosedError when
         closed, also while waiting.
         """
-        kind = {"key": seat.tenant, "urgent": seat.urgent}
+        kind = {"key": slot.tenant, "urgent": slot.urgent}
         if not self._sheds:
-            seat.taken = self._permits.acquire(seconds=seconds, **kind)  # type: ignore[arg-type]
-            if not seat.taken:
+            slot.taken = self._permits.acquire(seconds=seconds, **kind)  # type: ignore[arg-type]
+            if not slot.taken:
                 raise self._error(f"and none ended within {seconds:g} s")
             return
-        while not seat.taken:
-            seat.taken = self._permits.acquire(**kind)  # type: ignore[arg-type]
-            if not seat.taken and not (seat.urgent and self._displace()):
+        while not slot.taken:
+            slot.taken = self._permits.acquire(**kind)  # type: ignore[arg-type]
+            if not slot.taken and not (slot.urgent and self._displace()):
                 raise self._error("and LimitConfig(on_full='shed') lets no more wait")
-        if not seat.urgent:
-            self._yielding[seat] = None
+        if not slot.urgent:
+            self._yielding[slot] = None
 
-    def leave(self, seat: SubmitSlot) -> None:
-        """Give a seat back, if it was taken; a second time does nothing."""
-        if not seat.vacate():
+    def leave(self, slot: SubmitSlot) -> None:
+        """Give a slot back, if it was taken; a second time does nothing."""
+        if not slot.vacate():
             return
-        self._yielding.pop(seat, None)
-        # It refers to the seat and to the text's audio: a cycle that only the collector would free.
-        seat.give_up = None
+        self._yielding.pop(slot, None)
+        # It refers to the slot and to the text's audio: a cycle that only the collector would free.
+        slot.give_up = None
         self._permits.release()
 
     def close(self) -> None:
-        """Wake those who wait; no seat is given any more."""
+        """Wake those who wait; no slot is given any more."""
         self._permits.close()
 
     def _displace(self) -> bool:
         """Let the latest of those that may be displaced go; return whether one did."""
         while True:
             try:
-                seat, _ = self._yielding.popitem()
+                slot, _ = self._yielding.popitem()
             except KeyError:
                 return False
-            give_up = seat.give_up
+            give_up = slot.give_up
             if give_up and give_up(self._error("and an interactive one needed the place")):
                 return True
 

@@ -1,4 +1,4 @@
-"""A tenant's door: so many of its batches inside, the others in line, none of them on a worker."""
+"""A tenant's limit: so many of its batches in flight; the others wait, none of them on a worker."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..threads.permits import Permits
 
 __all__ = ["TenantLimit", "TenantLimits"]
 
-# Gates that are kept while nobody is inside. A program that makes more (a tenant for each of its
-# users, say) must not grow for ever.
-_MOST_GATES = 256
+# Limits that are kept while nobody holds a place. A program that makes more (a tenant for each of
+# its users, say) must not grow for ever.
+_MOST_LIMITS = 256
 
 
 class TenantLimit:
-    """Lets `limit` batches in at a time. Callers that wait themselves go before the line."""
+    """Lets `limit` batches in at a time. Threads that wait go before queued tasks."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -49,7 +49,7 @@ class TenantLimit:
         self._advance()
 
     def close(self) -> list[Callable[[], None]]:
-        """Wake the callers that wait; return the tasks in line, which get no place any more."""
+        """Wake the callers that wait; return the queued tasks, which get no place any more."""
         self._permits.close()
         left = [*self._urgent, *self._normal]
         self._urgent.clear()
@@ -57,8 +57,8 @@ class TenantLimit:
         return left
 
     def _advance(self) -> None:
-        # A task joins the line first and tries for a permit afterwards; a leaver gives its permit
-        # back first and looks at the line afterwards: of two at the same time one sees the other.
+        # A task joins the queue first and tries for a permit afterwards; a leaver gives its permit
+        # back first and looks at the queue afterwards: of two at the same time one sees the other.
         while self._urgent or self._normal:
             # When closed, no leaver would let them in, and their callers would wait for ever.
             with contextlib.suppress(ClosedError):
@@ -72,39 +72,40 @@ class TenantLimit:
 
 
 class TenantLimits:
-    """The gates of all tenants, by whom they are for."""
+    """The limits of all tenants, by whom they are for."""
 
     def __init__(self) -> None:
         # Guards everything below.
         self._lock = threading.Lock()
-        self._kept: BoundedCache[object, TenantLimit] = BoundedCache(_MOST_GATES)
-        # A batch with a place at a gate, or in its line, keeps the gate alive: one that is missing
+        self._kept: BoundedCache[object, TenantLimit] = BoundedCache(_MOST_LIMITS)
+        # A batch with a place, or queued for one, keeps the limit alive: one that is missing
         # here has neither.
         self._all: weakref.WeakValueDictionary[object, TenantLimit] = weakref.WeakValueDictionary()
 
     def of(self, key: object, limit: int) -> TenantLimit:
-        """Return a tenant's gate. Raises ConfigError when it has another limit."""
+        """Return a tenant's limit. Raises ConfigError when it has another limit."""
         with self._lock:
-            gate = self._kept.get(key)
-            if gate is None:
-                gate = self._all.get(key)
-                if gate is None:
-                    gate = self._all[key] = TenantLimit(limit)
-                self._kept.keep(key, gate)
-        if gate.limit != limit:
+            tenant_limit = self._kept.get(key)
+            if tenant_limit is None:
+                tenant_limit = self._all.get(key)
+                if tenant_limit is None:
+                    tenant_limit = self._all[key] = TenantLimit(limit)
+                self._kept.keep(key, tenant_limit)
+        if tenant_limit.limit != limit:
             raise ConfigError(
-                f"max_in_flight: tenant {key!r} already has {gate.limit}; a tenant has one limit"
+                f"max_in_flight: tenant {key!r} already has {tenant_limit.limit}; "
+                "a tenant has one limit"
             )
-        return gate
+        return tenant_limit
 
     def everybody(self) -> list[TenantLimit]:
-        """Return all gates where somebody may be inside."""
+        """Return all limits of which somebody may hold a place."""
         with self._lock:
             return list(self._all.values())
 
 
-def _first(line: deque[Callable[[], None]]) -> Callable[[], None] | None:
+def _first(queue: deque[Callable[[], None]]) -> Callable[[], None] | None:
     try:
-        return line.popleft()
+        return queue.popleft()
     except IndexError:
         return None

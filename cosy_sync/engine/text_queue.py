@@ -1,8 +1,44 @@
 """Texts of concurrent callers share batches: sent at once when idle, gathered while busy.
 
 If nothing is in flight, the calling thread sends its text itself. Else texts queue, and a worker
-waits up to `linger` for more, acquires a connection and a turn in the rate limit, and only then
-fixes the batch. Callers only wait; each leaves when its own time is up, and the batch goes on.
+(the leader) waits up to `linger` for more, acquires a connection and a slot of the rate limit, and
+only then fixes the batch. Callers only wait; each leaves when its own time is up, and the batch
+goes on.
+
+States of a text, a PendingText. Every step is taken under `_lock`; waiters are told, workers called
+and events set after it.
+
+    alone       its caller's own thread sends it; others with the same text may wait for it
+    queued      in `_queued`; others with the same text may wait for it
+    gathered    in a SharedBatch that is not sealed; the same
+    sent        its batch is sealed; the same
+    ended       it has an outcome, or nobody waits for it any more
+
+    new -> alone                    `try_send_alone`: nothing is in flight (or batches have one text
+                                    anyway), and the same text is not pending
+    new -> queued                   `join`, `join_all`
+    queued -> gathered              `_start_batch`, by the leader
+    queued, gathered -> sent        `seal`, by the leader, which fills the batch up
+    queued -> ended                 `_refuse`: there is no worker any more
+    alone -> ended                  `finish_alone`, by the caller's thread
+    gathered, sent -> ended         `complete`, by the worker, with the text's outcome
+    alone, gathered, sent -> queued the same two, as a new PendingText: for those with time left,
+                                    where the text ended for others' lack of time; for all, where
+                                    its caller's thread was killed
+    queued, gathered, sent -> ended `leave` or `_expire`: the last waiter is gone. A batch without
+                                    any waiter is stopped
+
+States of the leader, a worker; `_has_leader` is true in all but the first:
+
+    none -> called                  `_needs_worker`, under `_lock`: something is queued. (Where
+                                    batches have one text, each new text calls its own worker.)
+    called -> lingering             `_linger`, under `_lock`: texts are in flight, and a request
+                                    could leave now. It waits for the time or `_wakeup` outside
+    called, lingering -> gathering  `_start_batch`, under `_lock`
+    gathering -> none               `seal`, under `_lock`; what is queued by then calls the next one
+    any -> none                     `_release_leader`, under `_lock`: nothing was queued, the batch
+                                    ended unsealed, or Ctrl-C came to whoever called the worker
+    called -> none                  `_no_worker`, without the lock: the client is closed
 """
 
 from __future__ import annotations
@@ -38,27 +74,27 @@ class TextQueue:
 
     def __init__(
         self,
-        packing: QueueOptions,
-        crew: QueueWorkers,
-        caller: BatchRunner,
-        gate: TenantLimit | None,
+        options: QueueOptions,
+        workers: QueueWorkers,
+        runner: BatchRunner,
+        tenant_limit: TenantLimit | None,
     ) -> None:
-        self._packing = packing
-        self._gathers = packing.max_texts > 1
-        self._crew = crew
-        self._caller = caller
-        self._gate = gate
-        # Guards everything below, and of every flight its waiters and its batch.
+        self._options = options
+        self._gathers = options.max_texts > 1
+        self._workers = workers
+        self._runner = runner
+        self._tenant_limit = tenant_limit
+        # Guards everything below, and of every pending text its waiters and its batch.
         self._lock = threading.Lock()
-        # Every flight that others may join, by its key.
+        # Every text that others may still wait for, by its key.
         self._pending_texts: dict[object, PendingText] = {}
-        self._line = PendingTexts(packing.max_texts, packing.max_chars)
-        # Texts on their callers' threads, and batches with texts without an outcome; whether a
-        # worker gathers a batch, or was called to.
-        self._flying, self._attended = 0, False
-        # Ends the linger of the worker that gathers.
-        self._bell: threading.Event | None = None
-        self._rings_at = math.inf
+        self._queued = PendingTexts(options.max_texts, options.max_chars)
+        # Texts on their callers' threads, and batches with texts without an outcome; whether there
+        # is a leader: a worker that gathers a batch, or was called to.
+        self._in_flight, self._has_leader = 0, False
+        # Ends the leader's linger.
+        self._wakeup: threading.Event | None = None
+        self._alarm_at = math.inf
         # There are waiters whose deadline begins when their batch is sent.
         self._restarts = False
 
@@ -67,16 +103,16 @@ class TextQueue:
     def try_send_alone(self, utterance: Utterance) -> PendingText | None:
         """Let the caller's own thread send a text when nothing is in flight; None otherwise.
 
-        Who gets a flight must end it with `touch_down`.
+        Whoever gets one must end it with `finish_alone`.
         """
         key = utterance.text
         with self._lock:
-            if (self._flying and self._gathers) or key in self._pending_texts:
+            if (self._in_flight and self._gathers) or key in self._pending_texts:
                 return None
             pending = PendingText(utterance, key, [])
-            if self._packing.single_flight:
+            if self._options.single_flight:
                 self._pending_texts[key] = pending
-            self._flying += 1
+            self._in_flight += 1
         return pending
 
     def finish_alone(
@@ -84,12 +120,12 @@ class TextQueue:
     ) -> None:
         """End a text that its caller's own thread sent; without an outcome another one sends it."""
         with self._lock:
-            self._flying -= 1
+            self._in_flight -= 1
             waiters = self._end(pending, deadline, outcome)
-            asks = self._asks()
+            needed = self._needs_worker()
         if waiters and outcome is not None:
             self._tell(outcome, waiters)
-        if asks:
+        if needed:
             self._call_worker()
 
     def join(self, utterance: Utterance, waiter: Waiter) -> None:
@@ -101,58 +137,59 @@ class TextQueue:
         try:
             self._join(utterance, waiter)
         except BaseException:
-            self._clear_door()
+            self._release_leader()
             raise
 
     def _join(self, utterance: Utterance, waiter: Waiter) -> None:
-        key: object = utterance.text if self._packing.single_flight else waiter
-        at = math.inf if waiter.attended else waiter.deadline.at
+        key: object = utterance.text if self._options.single_flight else waiter
+        at = math.inf if waiter.has_thread else waiter.deadline.at
         with self._lock:
             pending = self._pending_texts.get(key)
             new = pending is None
             if pending is None:
                 pending = PendingText(utterance, key, [waiter])
-                self._line.append(pending)
+                self._queued.append(pending)
                 self._pending_texts[key] = pending
             else:
                 waiter.pending = pending
                 pending.waiters.append(waiter)
-            rings = at < self._rings_at
-            if rings:
-                self._rings_at = at
-            bell = self._bell if self._line.full else None
-            asks = self._asks(new)
-        if asks:
+            sooner = at < self._alarm_at
+            if sooner:
+                self._alarm_at = at
+            wakeup = self._wakeup if self._queued.full else None
+            needed = self._needs_worker(new)
+        if needed:
             self._call_worker()
-        if bell is not None:
-            bell.set()
-        if rings:
+        if wakeup is not None:
+            wakeup.set()
+        if sooner:
             self._set_alarm(at)
 
     def join_all(self, parts: Sequence[Part]) -> None:
         """Queue all texts of a call at once, so that one batch can take them.
 
-        No two of them are one flight: a call may want several takes of a text. Ctrl-C as in `join`.
+        No two of them are one pending text: a call may want several takes of a text. Ctrl-C as in
+        `join`.
         """
         try:
             with self._lock:
                 self._restarts = True
                 for part in parts:
                     pending = self._pending_texts[part] = PendingText(part.text, part, [part])
-                    self._line.append(pending)
-                bell = self._bell if self._line.full else None
-                asks = self._asks()
-            if asks:
+                    self._queued.append(pending)
+                wakeup = self._wakeup if self._queued.full else None
+                needed = self._needs_worker()
+            if needed:
                 self._call_worker()
-            if bell is not None:
-                bell.set()
+            if wakeup is not None:
+                wakeup.set()
         except BaseException:
-            self._clear_door()
+            self._release_leader()
             raise
 
     def wait(self, utterance: Utterance, waiter: BlockingWaiter) -> Outcome:
         """Wait for the outcome; leave when the time is up."""
-        left = waiter.deadline.remaining(self._crew.clock.now())
+        left = waiter.deadline.remaining(self._workers.clock.now())
         if not waiter.wait(left + _LAST_WORD):
             if (
                 waiter.pending is None
@@ -185,7 +222,7 @@ class TextQueue:
 
     def _late(self, waiter: Waiter) -> Outcome:
         """Return the outcome of a waiter that left because its time was up."""
-        outcome = late(waiter, self._gate)
+        outcome = late(waiter, self._tenant_limit)
         self._count(outcome)
         return outcome
 
@@ -193,20 +230,20 @@ class TextQueue:
 
     def seal(self, batch: SharedBatch) -> bool:
         """Fill up a batch that is sent now, without unwanted texts; return whether it has any."""
-        most, now = self._crew.most(self._packing.max_texts), self._crew.clock.now()
+        most, now = self._workers.most(self._options.max_texts), self._workers.clock.now()
         with self._lock:
-            batch.sealed, self._attended = True, False
+            batch.sealed, self._has_leader = True, False
             stay = [pending for pending in batch.pending_texts if pending.waiters]
             if not stay:
                 if batch.open:  # or its caller gave up before, and has counted it
-                    self._flying -= 1
+                    self._in_flight -= 1
                 batch.open = 0
-            elif self._line or len(stay) < batch.open or self._restarts:
-                stay += self._line.take(stay, most)
+            elif self._queued or len(stay) < batch.open or self._restarts:
+                stay += self._queued.take(stay, most)
                 self._restart(stay, now, batch.silent)
                 batch.load(stay)
-            asks = self._asks()
-        if asks:
+            needed = self._needs_worker()
+        if needed:
             self._call_worker()
         return bool(stay)
 
@@ -215,12 +252,12 @@ class TextQueue:
         with self._lock:
             batch.open -= len(news)
             if not batch.open:
-                self._flying -= 1
+                self._in_flight -= 1
             told = [
                 (outcome, self._end(pending, batch.deadline, outcome)) for pending, outcome in news
             ]
-            asks = self._asks()
-        if asks:
+            needed = self._needs_worker()
+        if needed:
             self._call_worker()
         for outcome, waiters in told:
             if len(waiters) > 1:
@@ -228,74 +265,76 @@ class TextQueue:
             if waiters:
                 waiters[0].tell(share(outcome, waiters[0]))
 
-    def _attend(self, wanted: threading.Lock) -> None:
-        """On a worker: bring the queued texts to their outcomes, as one batch; not where it was
-        called off, which `wanted` being locked says."""
+    def _lead(self, wanted: threading.Lock) -> None:
+        """On a worker: bring the queued texts to their outcomes, as one batch.
+
+        It was called off once `wanted` is locked.
+        """
         batch: SharedBatch | None = None
         if not wanted.acquire(blocking=False):
             return
         try:
             # Where it has to wait for a place anyway, more texts come meanwhile.
-            if self._flying and self._crew.free():
-                self._wait_for_company()
-            batch = self._board()
+            if self._in_flight and self._workers.free():
+                self._linger()
+            batch = self._start_batch()
             if batch is not None:
                 self._run(batch)
         finally:
-            if self._gate is not None:
-                self._gate.release()
+            if self._tenant_limit is not None:
+                self._tenant_limit.release()
             if batch is None or not batch.sealed:
-                self._clear_door()
+                self._release_leader()
 
-    def _clear_door(self) -> None:
+    def _release_leader(self) -> None:
         with self._lock:
-            self._attended = False
-            asks = self._asks()
-        if asks:
+            self._has_leader = False
+            needed = self._needs_worker()
+        if needed:
             self._call_worker()
 
     def _run(self, batch: SharedBatch) -> None:
-        crew = self._crew
-        crew.stops.add(batch.stop)
-        if crew.cut.is_set():  # too late for the one who sets all stops
+        workers = self._workers
+        workers.stops.add(batch.stop)
+        if workers.cut.is_set():  # too late for the one who sets all stops
             batch.stop.set()
         enter()
         try:
-            self._caller.run(batch)
+            self._runner.run(batch)
         except BaseException as error:
             if goes_on(error):
                 raise
             batch.end(error)
         finally:
-            crew.stops.discard(batch.stop)
+            workers.stops.discard(batch.stop)
             batch.deliver()
             leave()
 
-    def _wait_for_company(self) -> None:
-        now = self._crew.clock.now()
+    def _linger(self) -> None:
+        now = self._workers.clock.now()
         with self._lock:
-            if not self._line or self._line.full:
+            if not self._queued or self._queued.full:
                 return
-            left = self._line.oldest + self._packing.linger - now
+            left = self._queued.oldest + self._options.linger - now
             if left <= 0:
                 return
-            bell = self._bell = Flag()
-        self._crew.clock.wait(bell, left)
+            wakeup = self._wakeup = Flag()
+        self._workers.clock.wait(wakeup, left)
 
-    def _board(self) -> SharedBatch | None:
-        most, now = self._crew.most(self._packing.max_texts), self._crew.clock.now()
+    def _start_batch(self) -> SharedBatch | None:
+        most, now = self._workers.most(self._options.max_texts), self._workers.clock.now()
         with self._lock:
-            self._bell = None
-            if not (pending_texts := self._line.take([], most)):
+            self._wakeup = None
+            if not (pending_texts := self._queued.take([], most)):
                 return None
-            self._flying += 1
+            self._in_flight += 1
             self._restart(pending_texts, now)
-            return SharedBatch(self, pending_texts, self._packing)
+            return SharedBatch(self, pending_texts, self._options)
 
     def _refuse(self, error: CosyError) -> None:
         """Fail all queued texts."""
         with self._lock:
-            pending_texts = self._line.clear()
+            pending_texts = self._queued.clear()
             ends = [(pending.utterance, pending.waiters) for pending in pending_texts]
             for pending in pending_texts:
                 self._forget(pending)
@@ -305,11 +344,11 @@ class TextQueue:
 
     # -- under the lock -------------------------------------------------------------------------
 
-    def _asks(self, new: bool = False) -> bool:
-        """Return whether a worker must be called; the one that is called counts as there."""
-        if not self._line or (self._attended and (self._gathers or not new)):
+    def _needs_worker(self, new: bool = False) -> bool:
+        """Return whether a worker must be called, who is the leader from now on."""
+        if not self._queued or (self._has_leader and (self._gathers or not new)):
             return False
-        self._attended = True
+        self._has_leader = True
         return True
 
     def _restart(
@@ -323,7 +362,7 @@ class TextQueue:
     def _end(
         self, pending: PendingText, deadline: Deadline, outcome: Outcome | None
     ) -> list[Waiter]:
-        """End a flight; return whom its outcome is for. Those with time left are queued again."""
+        """End a pending text; return whom its outcome is for; those with time left queue again."""
         self._forget(pending)
         waiters, pending.waiters = pending.waiters, []
         if not waiters:
@@ -333,7 +372,7 @@ class TextQueue:
             return waiters
         text = pending.utterance.text
         again = PendingText(Utterance(0, text), pending.key, rest)
-        self._line.append(again)
+        self._queued.append(again)
         self._pending_texts[again.key] = again
         return [waiter for waiter in waiters if waiter not in rest]
 
@@ -341,7 +380,7 @@ class TextQueue:
         """Take a waiter back; stop the pending text's batch, and return its stop, when that was the
         last one of all its texts. A text that nobody waits for is not joined any more."""
         pending.waiters.remove(waiter)
-        if not pending.waiters and not pending.led:
+        if not pending.waiters and not pending.sent_alone:
             self._forget(pending)
             batch = pending.batch
             if isinstance(batch, SharedBatch) and not any(p.waiters for p in batch.pending_texts):
@@ -356,34 +395,36 @@ class TextQueue:
     # -- outside of it --------------------------------------------------------------------------
 
     def _call_worker(self) -> None:
-        self._crew.call(self._attend, self._gate, self._packing.interactive, self._no_worker)
+        self._workers.call(
+            self._lead, self._tenant_limit, self._options.interactive, self._no_worker
+        )
 
     def _no_worker(self, error: CosyError) -> None:
-        self._attended = False
+        self._has_leader = False
         self._refuse(error)
 
     def _set_alarm(self, at: float) -> None:
-        left = max(0.0, at - self._crew.clock.now())
+        left = max(0.0, at - self._workers.clock.now())
         # The alarm holds no reference: a dropped client whose texts are spoken ends at once.
         expire = weakref.WeakMethod(self._expire)
-        self._crew.alarms.after(left + _LAST_WORD, lambda: (do := expire()) and do())
+        self._workers.alarms.after(left + _LAST_WORD, lambda: (do := expire()) and do())
 
     def _expire(self) -> None:
         """Fail the futures whose time is up: no thread waits for them that could leave."""
-        now = self._crew.clock.now()
+        now = self._workers.clock.now()
         with self._lock:
             waiting = [
                 waiter
                 for pending in self._pending_texts.values()
                 for waiter in pending.waiters
-                if not waiter.attended
+                if not waiter.has_thread
             ]
             due = [waiter for waiter in waiting if waiter.deadline.at <= now]
             later = [waiter.deadline.at for waiter in waiting if waiter.deadline.at > now]
             for waiter in due:
                 assert waiter.pending is not None
                 self._abandon(waiter.pending, waiter)
-            at = self._rings_at = min(later, default=math.inf)
+            at = self._alarm_at = min(later, default=math.inf)
         for waiter in due:
             waiter.tell(self._late(waiter))
         if at < math.inf:
@@ -396,4 +437,4 @@ class TextQueue:
             waiter.tell(own)
 
     def _count(self, outcome: Outcome) -> None:
-        self._crew.observer.on_event(as_event(outcome))
+        self._workers.observer.on_event(as_event(outcome))

@@ -1,4 +1,4 @@
-"""One text on its way, and everybody who waits for it: identical texts are sent once."""
+"""One pending text, and everybody who waits for it: identical texts are sent once."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ _SAME = 1e-6
 class Waiter:
     """One caller's wait for a text. Who takes it out of its pending text's list calls `tell`, once.
 
-    `attended`: a thread waits and leaves by itself when its time is up. `began`: when the caller
+    `has_thread`: a thread waits and leaves by itself when its time is up. `began`: when the caller
     came.
     """
 
     __slots__ = ("began", "deadline", "pending")
-    attended = True
+    has_thread = True
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
@@ -59,29 +59,29 @@ class Waiter:
 class BlockingWaiter(Waiter):
     """A thread that waits. What it gets is an outcome, or an error to raise."""
 
-    __slots__ = ("_gate", "error", "outcome")
+    __slots__ = ("_wakeup", "error", "outcome")
 
     def __init__(self, deadline: Deadline) -> None:
         super().__init__(deadline)
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
-        self._gate = threading.Lock()
-        self._gate.acquire()
+        self._wakeup = threading.Lock()
+        self._wakeup.acquire()
 
     def tell(self, outcome: Outcome) -> None:
         """Wake the thread."""
         self.outcome = outcome
-        self._gate.release()
+        self._wakeup.release()
 
     def break_off(self, error: BaseException) -> None:
         """Wake the thread with an error."""
         self.error = error
-        self._gate.release()
+        self._wakeup.release()
 
     def wait(self, seconds: float) -> bool:
         """Wait for the outcome, at most so many seconds; return whether it came."""
         leave()
-        return wait_for(self._gate, seconds)
+        return wait_for(self._wakeup, seconds)
 
 
 class TextFuture(Future[Audio]):
@@ -155,7 +155,7 @@ class FutureWaiter(Waiter):
     """A future that is told. `release` gives back what the text holds, before anybody is told."""
 
     __slots__ = ("future", "release")
-    attended = False
+    has_thread = False
 
     def __init__(self, deadline: Deadline, future: TextFuture) -> None:
         super().__init__(deadline)
@@ -175,20 +175,20 @@ class FutureWaiter(Waiter):
 
 
 class PendingText:
-    """A text from being taken up until it has an outcome. Its text queue's lock guards it.
+    """A text from its arrival until it has an outcome. Its text queue's lock guards it.
 
-    `key` is what it is known by, `batch` the batch that it travels in, once it does. `led`: its
-    caller's own thread sends it, and has no waiter.
+    `key` is what it is known by, `batch` the batch that it is in, once it is. `sent_alone`:
+    its caller's own thread sends it, and has no waiter.
     """
 
-    __slots__ = ("batch", "key", "led", "taken_up", "utterance", "waiters")
+    __slots__ = ("accepted_at", "batch", "key", "sent_alone", "utterance", "waiters")
 
     def __init__(self, utterance: Utterance, key: object, waiters: list[Waiter]) -> None:
         self.utterance = utterance
         self.key = key
         self.waiters = waiters
-        self.led = not waiters
-        self.taken_up = waiters[0].deadline.started if waiters else 0.0
+        self.sent_alone = not waiters
+        self.accepted_at = waiters[0].deadline.started if waiters else 0.0
         self.batch: Batch | None = None
         for waiter in waiters:
             waiter.pending = self
@@ -204,7 +204,7 @@ class PendingText:
 def outlasting(waiters: list[Waiter], deadline: Deadline, outcome: Outcome | None) -> list[Waiter]:
     """Return those with time left, if it was others' lack of time that ended their text.
 
-    Without an outcome the thread that led it was killed: then it is all of them.
+    Without an outcome the thread that sent it was killed: then it is all of them.
     """
     if outcome is None:
         return waiters
@@ -225,15 +225,15 @@ def share(outcome: Outcome, waiter: Waiter) -> Outcome:
     return failed(Utterance(0, outcome.text), error)
 
 
-def _timed(audio: Audio, taken_up: float) -> Audio:
+def _timed(audio: Audio, accepted_at: float) -> Audio:
     timing = audio.timing
-    if timing is None or abs(timing.started - timing.queued - taken_up) < _SAME:
+    if timing is None or abs(timing.started - timing.queued - accepted_at) < _SAME:
         return audio
-    # Who joined a call that was under way waited only for the rest of it.
-    late = max(0.0, taken_up - timing.started)
+    # Who joined a call that was in flight waited only for the rest of it.
+    late = max(0.0, accepted_at - timing.started)
     own = Timing(
         started=timing.started + late,
-        queued=timing.started + late - taken_up,
+        queued=timing.started + late - accepted_at,
         connect=max(0.0, timing.connect - late),
         first_byte=max(0.0, timing.first_byte - late),
         total=timing.total - late,

@@ -21,7 +21,7 @@ from .rpc_watch import Watch
 
 __all__ = ["RpcTransport"]
 
-# Set in a child that was forked while calls were under way: gRPC is broken in it, for ever.
+# Set in a child that was forked while calls were in flight: gRPC is broken in it, for ever.
 _is_broken = False
 
 
@@ -39,11 +39,11 @@ class RpcTransport:
         grpc.insecure_channel("localhost:1").close()
         self._config = config
         self._watch = Watch()
-        # Guards: _lines, _retired (old lines with calls), changes of each line, _calls (whatever
-        # uses gRPC now), the setting of _was_cut.
+        # Guards: _channels, _retired (old channels with calls), changes of each channel, _calls
+        # (whatever uses gRPC now), the setting of _was_cut.
         self._lock = threading.Lock()
-        self._lines: dict[tuple[str, str | None], _Line] = {}
-        self._retired: set[_Line] = set()
+        self._channels: dict[tuple[str, str | None], _CountedChannel] = {}
+        self._retired: set[_CountedChannel] = set()
         self._calls = 0
         self._was_cut = False
 
@@ -83,22 +83,22 @@ class RpcTransport:
     def connections(self) -> tuple[int, int]:
         """Return how many channels there are, and how many of them without a call."""
         with self._lock:
-            idle = sum(not line.calls for line in self._lines.values())
-            return len(self._lines) + len(self._retired), idle
+            idle = sum(not counted.calls for counted in self._channels.values())
+            return len(self._channels) + len(self._retired), idle
 
     def cut(self) -> None:
         """Wake every thread that waits; nothing can be sent afterwards."""
         with self._lock:
             self._was_cut = True
-            lines = [*self._lines.values(), *self._retired]
-        for line in lines:
-            line.channel.close()
+            channels = [*self._channels.values(), *self._retired]
+        for counted in channels:
+            counted.channel.close()
 
     def close(self) -> None:
         """Close the channels."""
         self.cut()
         with self._lock:
-            self._lines.clear()
+            self._channels.clear()
         self._watch.close()
 
     def abandon(self) -> None:
@@ -114,93 +114,93 @@ class RpcTransport:
         """Return whether cut() was called."""
         return self._was_cut
 
-    def leave(self, line: _Line) -> None:
-        """Note that a call is over; close its line if it was the last on an old one."""
+    def leave(self, counted: _CountedChannel) -> None:
+        """Note that a call is over; close its channel if it was the last on an old one."""
         with self._lock:
-            line.calls -= 1
-            over = line in self._retired and not line.calls
+            counted.calls -= 1
+            over = counted in self._retired and not counted.calls
             if over:
-                self._retired.discard(line)
+                self._retired.discard(counted)
         if over:
-            line.channel.close()
+            counted.channel.close()
         self._count(-1)
 
     def _start(self, parcel: RpcRequest, budget: Budget, seconds: float | None) -> _Call:
         self._count(1)
-        line: _Line | None = None
+        counted: _CountedChannel | None = None
         try:
-            line = self._enter(parcel)
-            method = line.channel.unary_stream(parcel.path)
+            counted = self._enter(parcel)
+            method = counted.channel.unary_stream(parcel.path)
             rpc = method(parcel.message, timeout=seconds, metadata=parcel.metadata)
         except BaseException as error:
-            if line is None:
+            if counted is None:
                 self._count(-1)
             else:
-                self.leave(line)
+                self.leave(counted)
             if isinstance(error, ValueError) and self._was_cut:  # gRPC's word for a closed channel
                 raise ClosedError("the client is closed; make a new one") from error
             raise
-        return _Call(self, self._watch, line, rpc, budget)
+        return _Call(self, self._watch, counted, rpc, budget)
 
     def _count(self, change: int) -> None:
         with self._lock:
             self._calls += change
 
-    def _enter(self, parcel: RpcRequest) -> _Line:
-        """Return the line to the parcel's address, with this call counted on it."""
+    def _enter(self, parcel: RpcRequest) -> _CountedChannel:
+        """Return the channel to the parcel's address, with this call counted on it."""
         key = (parcel.url, parcel.address)
-        line, _ = self._join(key, None)
-        if line is not None:
-            return line
+        counted, _ = self._join(key, None)
+        if counted is not None:
+            return counted
         made = self._make(parcel)
         old = [made]
         try:
-            line, others = self._join(key, made)
-            assert line is not None
-            old = others if line is made else [*others, made]
+            counted, others = self._join(key, made)
+            assert counted is not None
+            old = others if counted is made else [*others, made]
         finally:
             for each in old:
                 each.channel.close()
-        return line
+        return counted
 
-    def _make(self, parcel: RpcRequest) -> _Line:
+    def _make(self, parcel: RpcRequest) -> _CountedChannel:
         label = f"{parcel.url} at {parcel.address}" if parcel.address else parcel.url
         channel = make_channel(parcel, self._config)
-        return _Line(channel, label, time.monotonic() + self._config.pool.max_age)
+        return _CountedChannel(channel, label, time.monotonic() + self._config.pool.max_age)
 
     def _join(
-        self, key: tuple[str, str | None], made: _Line | None
-    ) -> tuple[_Line | None, list[_Line]]:
-        """Count a call on the line of this key, or on a new one; return what is to be closed."""
+        self, key: tuple[str, str | None], made: _CountedChannel | None
+    ) -> tuple[_CountedChannel | None, list[_CountedChannel]]:
+        """Count a call on the channel of this key, or on a new one; return what is to be closed."""
         now = time.monotonic()
-        old: list[_Line] = []
+        old: list[_CountedChannel] = []
         with self._lock:
             if self._was_cut:
                 raise ClosedError("the client is closed; make a new one")
-            line = self._lines.get(key)
-            if made is not None and (line is None or now >= line.expires):
+            counted = self._channels.get(key)
+            if made is not None and (counted is None or now >= counted.expires):
                 old = self._retire(now)
-                line = self._lines[key] = made
-            elif line is None or now >= line.expires:
+                counted = self._channels[key] = made
+            elif counted is None or now >= counted.expires:
                 return None, old
-            line.calls += 1
-        return line, old
+            counted.calls += 1
+        return counted, old
 
-    def _retire(self, now: float) -> list[_Line]:
-        """Forget the lines that are too old; return those without a call."""
+    def _retire(self, now: float) -> list[_CountedChannel]:
+        """Forget the channels that are too old; return those without a call."""
         free = []
-        for key, line in list(self._lines.items()):
-            if now >= line.expires:
-                del self._lines[key]
-                if line.calls:
-                    self._retired.add(line)
+        for key, counted in list(self._channels.items()):
+            if now >= counted.expires:
+                del self._channels[key]
+                if counted.calls:
+                    self._retired.add(counted)
                 else:
-                    free.append(line)
+                    free.append(counted)
         return free
 
 
-class _Line:
-    """A channel, and how many calls are under way on it; its fields belong to its carrier."""
+class _CountedChannel:
+    """A channel, and how many calls are in flight on it; its fields belong to its transport."""
 
     __slots__ = ("calls", "channel", "expires", "label")
 
@@ -212,17 +212,22 @@ class _Line:
 
 
 class _Call:
-    """One call under way: an Incoming, used by one thread."""
+    """One call in flight: an Incoming, used by one thread."""
 
     status = 200
     connect = 0.0
 
     def __init__(
-        self, carrier: RpcTransport, watch: Watch, line: _Line, rpc: Any, budget: Budget
+        self,
+        transport: RpcTransport,
+        watch: Watch,
+        counted: _CountedChannel,
+        rpc: Any,
+        budget: Budget,
     ) -> None:
         self.headers: dict[str, str] = {}
-        self._carrier = carrier
-        self._line = line
+        self._transport = transport
+        self._counted = counted
         self._rpc = rpc
         self._budget = budget
         self._watch = watch
@@ -288,11 +293,11 @@ class _Call:
             self._budget.let_go(self.cancel)
             self._rpc.cancel()
             self._watch.remove(self._timer)
-            self._carrier.leave(self._line)
+            self._transport.leave(self._counted)
 
     def _note_failure(self, error: Any) -> None:
         """Put the server's status into the headers; raise what is not the server's."""
-        if self._carrier.was_cut:
+        if self._transport.was_cut:
             text = "the client was closed while it waited for the reply"
             raise ClosedError(text, sent=True) from error
         self._budget.check(error)
@@ -302,7 +307,7 @@ class _Call:
         code, details = error.code(), error.details() or ""
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             raise _late(phase) from error
-        ours = translate(code.name, details, self._line.label)
+        ours = translate(code.name, details, self._counted.label)
         if ours is not None:
             raise ours from error
         # A proxy that limits the rate may tell in its own headers when to come back.

@@ -1,4 +1,4 @@
-"""Carry conversations over WebSockets that are kept for the next one."""
+"""Tasks over WebSockets that are kept for the next one."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from .pool import ConnectionPool
 from .route import Route, find_route
 from .websocket_task import Socket, WebSocketTask
 
-__all__ = ["PendingTexts", "Talk", "WebSocketTransport"]
+__all__ = ["SocketRoute", "TaskReply", "WebSocketTransport"]
 
-# Lines that are kept. A program that makes more (headers of its own for each request, say) must not
-# grow for ever.
-_MOST_LINES = 256
+# Routes that are kept. A program that makes more (headers of its own for each request, say) must
+# not grow for ever.
+_MOST_ROUTES = 256
 
 
 @dataclass(frozen=True, slots=True)
-class PendingTexts(Route):
+class SocketRoute(Route):
     """The way to one service for one set of handshake headers: only equal ones share sockets."""
 
     schemes: ClassVar[tuple[str, str]] = ("ws", "wss")
@@ -38,30 +38,28 @@ class PendingTexts(Route):
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
 
-class Talk:
+class TaskReply:
     """A task's audio as it comes: an Incoming."""
 
     status = 200
 
-    def __init__(
-        self, carrier: WebSocketTransport, dialogue: WebSocketTask, connect: float
-    ) -> None:
+    def __init__(self, transport: WebSocketTransport, task: WebSocketTask, connect: float) -> None:
         self.headers: Mapping[str, str] = {}
         self.connect = connect
-        self.dialogue = dialogue
-        self._carrier = carrier
+        self.task = task
+        self._transport = transport
         self._is_closed = False
 
     def read(self) -> bytes:
         """Wait for audio and return it, b"" at the task's end. Raises TransportError and kin."""
-        with self._carrier.telling(self.dialogue.budget):
-            return self.dialogue.read()
+        with self._transport.telling(self.task.budget):
+            return self.task.read()
 
     def close(self) -> None:
         """Keep the socket if the task came to its end; else cancel it, without waiting."""
         if not self._is_closed:
             self._is_closed = True
-            self._carrier.part(self.dialogue)
+            self._transport.part(self.task)
 
 
 class WebSocketTransport:
@@ -70,7 +68,7 @@ class WebSocketTransport:
     def __init__(self, config: ClientConfig) -> None:
         self._pool = config.pool
         self._connect = config.timeouts.connect
-        self._lines: BoundedCache[object, PendingTexts] = BoundedCache(_MOST_LINES)
+        self._routes: BoundedCache[object, SocketRoute] = BoundedCache(_MOST_ROUTES)
         self.sockets = ConnectionPool(
             self._dial,
             max_connections=config.pool.max_connections,
@@ -85,53 +83,53 @@ class WebSocketTransport:
         Raises TransportError and its kin, BadAudioError, ConfigError for a proxy that cannot
         carry it, ClosedError, and what the conversation says.
         """
-        talk = self.open(parcel, budget)
+        reply = self.open(parcel, budget)
         pieces: list[bytes] = []
         try:
-            while piece := talk.read():
+            while piece := reply.read():
                 pieces.append(piece)
         except CutError as error:
             error.partial = b"".join(pieces)
             raise
         finally:
-            talk.close()
+            reply.close()
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return Reply(200, {}, body, talk.connect, talk.dialogue.first_byte, len(body))
+        return Reply(200, {}, body, reply.connect, reply.task.first_byte, len(body))
 
-    def open(self, parcel: WebSocketExchange, budget: Budget) -> Talk:
+    def open(self, parcel: WebSocketExchange, budget: Budget) -> TaskReply:
         """Begin a conversation and return it when the service has answered; see `post`.
 
         A reused socket that proves dead is replaced, once: before anything is said, or, as the
         budget allows it, at once afterwards: the service closed it while idle, so it cannot have
         taken the task up.
         """
-        line = self._line(parcel)
+        socket_route = self._route(parcel)
         opening = parcel.open()
-        socket = self.sockets.take(line)
+        socket = self.sockets.take(socket_route)
         if isinstance(socket, Socket):
             try:
-                dialogue = WebSocketTask(socket, parcel, budget, reused=True)
-                return self._begun(dialogue, opening, 0.0)
+                task = WebSocketTask(socket, parcel, budget, reused=True)
+                return self._begun(task, opening, 0.0)
             except StaleConnection as error:
                 stale = error
             budget.ask_again(stale)
         started = time.monotonic()
-        socket = self._fresh(line, parcel, min(budget.until, started + self._connect))
+        socket = self._fresh(socket_route, parcel, min(budget.until, started + self._connect))
         connect = time.monotonic() - started
-        dialogue = WebSocketTask(socket, parcel, budget, reused=False)
-        return self._begun(dialogue, opening, connect)
+        task = WebSocketTask(socket, parcel, budget, reused=False)
+        return self._begun(task, opening, connect)
 
-    def part(self, dialogue: WebSocketTask) -> None:
+    def part(self, task: WebSocketTask) -> None:
         """Keep the socket for another task, or close it."""
-        if not dialogue.budget.let_go(dialogue.socket.cut):
-            self.sockets.drop(dialogue.socket)
+        if not task.budget.let_go(task.socket.cut):
+            self.sockets.drop(task.socket)
             return
-        if dialogue.reusable:
-            dialogue.socket.stack.alive_at = time.monotonic()
-        if dialogue.reusable or dialogue.leave():
-            self.sockets.give_back(dialogue.socket)
+        if task.reusable:
+            task.socket.stack.alive_at = time.monotonic()
+        if task.reusable or task.leave():
+            self.sockets.give_back(task.socket)
         else:
-            self.sockets.drop(dialogue.socket)
+            self.sockets.drop(task.socket)
 
     @contextlib.contextmanager
     def telling(self, budget: Budget | None = None) -> Iterator[None]:
@@ -163,21 +161,21 @@ class WebSocketTransport:
         self.sockets.abandon()
 
     def _begun(
-        self, dialogue: WebSocketTask, opening: Sequence[str | bytes], connect: float
-    ) -> Talk:
-        budget, cut = dialogue.budget, dialogue.socket.cut
+        self, task: WebSocketTask, opening: Sequence[str | bytes], connect: float
+    ) -> TaskReply:
+        budget, cut = task.budget, task.socket.cut
         try:
             budget.hold(cut)
             with self.telling(budget):
-                dialogue.begin(opening)
+                task.begin(opening)
         except BaseException:
             budget.let_go(cut)
-            self.sockets.drop(dialogue.socket)
+            self.sockets.drop(task.socket)
             raise
-        return Talk(self, dialogue, connect)
+        return TaskReply(self, task, connect)
 
-    def _fresh(self, line: PendingTexts, parcel: WebSocketExchange, until: float) -> Socket:
-        socket = self.sockets.open(line, until)
+    def _fresh(self, socket_route: SocketRoute, parcel: WebSocketExchange, until: float) -> Socket:
+        socket = self.sockets.open(socket_route, until)
         assert isinstance(socket, Socket)
         try:
             with self.telling():
@@ -187,9 +185,9 @@ class WebSocketTransport:
             raise
         return socket
 
-    def _line(self, parcel: WebSocketExchange) -> PendingTexts:
+    def _route(self, parcel: WebSocketExchange) -> SocketRoute:
         key = (parcel.url, parcel.address, parcel.headers)
-        found = self._lines.get(key)
+        found = self._routes.get(key)
         if found is None:
             route = find_route(parcel.url, trust_env=self._pool.trust_env)
             if route.proxy is not None and not route.tls:
@@ -197,7 +195,7 @@ class WebSocketTransport:
                     "proxy: ws:// cannot go through the proxy of the environment; use wss://, "
                     "name the host in NO_PROXY, or give pool=PoolConfig(trust_env=False)"
                 )
-            line = PendingTexts(
+            socket_route = SocketRoute(
                 route.host,
                 route.port,
                 route.tls,
@@ -206,7 +204,7 @@ class WebSocketTransport:
                 parcel.url,
                 parcel.headers,
             )
-            found = self._lines.keep(key, line)
+            found = self._routes.keep(key, socket_route)
         return found
 
     def _dial(self, route: Route, until: float) -> Stream:

@@ -1,4 +1,26 @@
-"""The breaker: leaves an endpoint alone for a while after too many of its calls failed."""
+"""The breaker: leaves an endpoint alone for a while after too many of its calls failed.
+
+States, all changed under `_lock`; each change is announced after it, in order, by one thread at a
+time (`_announce`):
+
+    closed      every call is let through, with `_ticket`, which is read without the lock
+    open        calls are refused until `_until`, but for early probes of patient callers, one at a
+                time, and for calls of another kind than the only one that failed
+    half-open   some calls are let through as probes, each with a lease
+
+    closed -> open          `record`: too many calls of the window failed or were slow, or too many
+                            in a row failed or got no answer
+    open -> half-open       `admit`: the open time is over; or `record`: an early probe succeeded
+    open -> open            `record`: an early probe failed, which only makes the next one later
+    open -> closed          `record`: a call of another kind succeeded (through half-open, at once)
+    half-open -> closed     `record`: all probes succeeded
+    half-open -> open       `record`: a probe failed or was slow
+    any -> closed, open     `follow`: another process decided
+    closed -> half-open     the same
+
+A result counts only in the state in which its call was let through (`_generation`). A probe that
+does not report loses its lease to the next one.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +56,6 @@ class Breaker:
     """Opens when too many calls of the last seconds failed, or were slow, then lets probes try.
 
     Admit a call, make it, then record its result: no lock is held between.
-
-    closed -> open: too many failures. open -> half-open: its time is over, or an early probe
-    succeeded. half-open -> closed: all probes succeeded; -> open: one failed. open -> closed: only
-    one kind of request had failed, and another kind succeeded; its calls are probes at any time.
 
     Early probes go one at a time, and only of patient callers. Texts that have not failed before
     go first. An early probe that fails changes no state.

@@ -167,11 +167,11 @@ def test_who_waits_for_the_text_of_an_interrupted_synth_gets_it() -> None:
         other = threading.Thread(target=lambda: heard.append(client.synth("你好").duration))
 
         def joined() -> bool:
-            lines = client._core.engine()._interactive._coalescers.values()
-            flights = [flight for line in lines for flight in list(line._pending_texts.values())]
-            if flights and client.stats().in_flight and not other.ident:
+            queues = client._core.engine()._interactive._queues.values()
+            texts = [text for queue in queues for text in list(queue._pending_texts.values())]
+            if texts and client.stats().in_flight and not other.ident:
                 other.start()
-            return any(flight.led and flight.waiters for flight in flights)
+            return any(text.sent_alone and text.waiters for text in texts)
 
         pressing = ctrl_c(joined)
         with pytest.raises(KeyboardInterrupt):

@@ -538,7 +538,7 @@ print("closed", {FEEDER!r} in [thread.name for thread in threading.enumerate()])
         monkeypatch.setattr(TextPump, "start", refuse)
         with pytest.raises(RuntimeError, match="new thread"):
             client.stream(["你好"])
-        assert not client._core.engine()._streamer._open
+        assert not client._core.engine()._stream_opener._open
 
 
 class TestRefusedHandshake:

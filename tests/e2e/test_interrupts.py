@@ -62,7 +62,7 @@ print(len(client.synth_many(texts)), len(tenant.synth_many(texts)))
 print(client.submit("你好吗").result(9).format, client.synth("你好").format, lost < 5)
 engine = client._core.engine()
 engine.drain(5)
-print(client.stats().in_flight, [g._permits.used for g in engine._gates.everybody()],
+print(client.stats().in_flight, [g._permits.used for g in engine._tenant_limits.everybody()],
       engine._submitted.used)
 started = time.monotonic()
 client.close(1)

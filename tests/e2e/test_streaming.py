@@ -233,7 +233,7 @@ def test_ctrl_c_leaves_nothing_taken_wherever_it_comes() -> None:
         "def busy():\n"
         "    stats = client.stats()\n"
         "    opened = stats.connections_open - stats.connections_idle\n"
-        "    return stats.in_flight, len(engine._streamer._open), opened\n"
+        "    return stats.in_flight, len(engine._stream_opener._open), opened\n"
         "while any(busy()) and time.monotonic() < until: time.sleep(0.01)\n"
         "print(*busy())\n"
         "client.close(3)\n"

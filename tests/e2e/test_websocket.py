@@ -816,5 +816,5 @@ def test_ways_with_headers_of_their_own_are_not_remembered_for_ever(
     carrier: WebSocketTransport,
 ) -> None:
     for number in range(1_000):
-        carrier._line(Ask("ws://127.0.0.1:9/", key=f"key-{number}"))
-        assert len(carrier._lines) <= 256
+        carrier._route(Ask("ws://127.0.0.1:9/", key=f"key-{number}"))
+        assert len(carrier._routes) <= 256

@@ -127,10 +127,10 @@ TestPermits.settings = settings(max_examples=50, deadline=None)
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30), st.integers(1, 60))
 def test_a_backlog_never_shuts_out_the_reply_that_is_next(sizes: list[int], limit: int) -> None:
-    backlog = ReorderBuffer(limit)
+    reorder = ReorderBuffer(limit)
     for index, size in enumerate(sizes):
-        backlog.expect(2)  # another one, behind it, is under way and waits for no room yet
-        backlog.enter(index, size, 60.0)  # would take 2 s, each, if it were shut out
-        backlog.hand_out(index + 1, size)
-        backlog.expect(-2)
-    assert not backlog.full
+        reorder.expect(2)  # another one, behind it, is under way and waits for no room yet
+        reorder.enter(index, size, 60.0)  # would take 2 s, each, if it were shut out
+        reorder.hand_out(index + 1, size)
+        reorder.expect(-2)
+    assert not reorder.full

@@ -66,8 +66,8 @@ def test_every_text_ends_once_and_batches_keep_their_bounds(
         assert 0 < len(batch) <= max_texts
         assert sum(map(len, batch)) <= max_chars or len(batch) == 1
         assert not single_flight or len(set(batch)) == len(batch)
-    assert not lane.coalescer._pending_texts and not lane.coalescer._line
-    assert lane.coalescer._flying == 0 and not lane.coalescer._attended
+    assert not lane.coalescer._pending_texts and not lane.coalescer._queued
+    assert lane.coalescer._in_flight == 0 and not lane.coalescer._has_leader
 
 
 def lane_leaves(lane: Lane, future: object) -> None:

@@ -70,7 +70,7 @@ class Caller(threading.Event):
     def come(self, planned: float) -> None:
         """Do as an attempt does when its turn may have come."""
         now = self.sharing.now
-        if planned != self.planned or not self.waiter.standing:
+        if planned != self.planned or not self.waiter.queued:
             return
         self.waiter.away = True
         if self.limiter.take(self.waiter, now) > 0.0:

@@ -145,13 +145,13 @@ def test_after_a_storm_of_streams_nothing_is_left(monkeypatch: pytest.MonkeyPatc
         gc.collect()
     engine = client._core.engine()
     limit = time.monotonic() + 20
-    while engine._streamer._open and time.monotonic() < limit:
+    while engine._stream_opener._open and time.monotonic() < limit:
         time.sleep(0.01)  # dropped streams are closed by a thread of their own
     stats = client.stats()
     assert wrong == []
     assert stats.texts_ok > 100 and stats.retries > 10 and stats.streams > stats.texts_ok
-    assert stats.in_flight == len(engine._streamer._open) == 0
-    assert [gate._permits.used for gate in engine._gates.everybody()] == [0]
+    assert stats.in_flight == len(engine._stream_opener._open) == 0
+    assert [gate._permits.used for gate in engine._tenant_limits.everybody()] == [0]
     assert stats.connections_open == stats.connections_idle <= THREADS // 2
     client.close()
     assert client.stats().connections_open == 0

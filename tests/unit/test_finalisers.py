@@ -66,10 +66,10 @@ def test_a_lazy_call_in_a_circle_takes_no_lock_where_the_collector_finds_it(
     outcomes = tenant.synth_iter(texts())
     assert next(outcomes).ok
     call = outcomes.gi_frame.f_locals["call"]  # type: ignore[attr-defined]
-    (gate,) = client._core.engine()._gates.everybody()
+    (gate,) = client._core.engine()._tenant_limits.everybody()
     Knot(outcomes)
     del outcomes
-    locks = gate._permits._lock, call._backlog._lock, call._lock
+    locks = gate._permits._lock, call._reorder._lock, call._lock
 
     def collect() -> None:
         with locks[0], locks[1], locks[2]:
@@ -86,10 +86,10 @@ def test_a_lazy_call_takes_no_lock_when_the_machine_is_out_of_threads(
     outcomes = tenant.synth_iter(texts())
     assert next(outcomes).ok
     call = outcomes.gi_frame.f_locals["call"]  # type: ignore[attr-defined]
-    (gate,) = client._core.engine()._gates.everybody()
+    (gate,) = client._core.engine()._tenant_limits.everybody()
 
     def drop() -> None:
-        with monkeypatch.context() as patch, gate._permits._lock, call._backlog._lock:
+        with monkeypatch.context() as patch, gate._permits._lock, call._reorder._lock:
             patch.setattr(_thread, "start_new_thread", no_thread)
             outcomes.close()  # type: ignore[attr-defined]
 

@@ -112,8 +112,8 @@ def test_a_lazy_call_that_is_dropped_takes_no_lock_where_it_is_dropped(client) -
     outcomes = tenant.synth_iter(f"这是第{number}句话" for number in range(1_000))
     assert next(outcomes).ok
     call = outcomes.gi_frame.f_locals["call"]  # type: ignore[attr-defined]
-    (gate,) = client._core.engine()._gates.everybody()
-    with gate._permits._lock, call._backlog._lock:  # as if the collector came here
+    (gate,) = client._core.engine()._tenant_limits.everybody()
+    with gate._permits._lock, call._reorder._lock:  # as if the collector came here
         outcomes.close()  # type: ignore[attr-defined]
     eventually(lambda: gate._permits.used == 0)
     assert tenant.synth("你好，世界").duration > 0

@@ -197,14 +197,14 @@ def test_of_two_threads_that_make_the_same_wires_both_go_on_with_one_of_them() -
     users, meet = Users(), threading.Barrier(2, timeout=20)
     with users.client() as client:
         engine = client._core.engine()
-        make, config = engine._make_callers, client._interactive
+        make, config = engine._make_runners, client._interactive
 
         def slowly(config: ClientConfig) -> Any:
             made = make(config)
             meet.wait()
             return made
 
-        engine._make_callers = slowly  # type: ignore[method-assign]
+        engine._make_runners = slowly  # type: ignore[method-assign]
         got: list[Any] = []
         crowd(lambda _: got.append(engine._find(config)[1]), 2)
         assert len(got) == 2 and got[0] is got[1]

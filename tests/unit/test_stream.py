@@ -374,7 +374,7 @@ def test_ctrl_c_while_the_first_sound_is_awaited_ends_it_when_it_comes(client, n
     assert client.stats().in_flight == 1 and play.closed == 0
     go.set()
     eventually(lambda: play.closed == 1 and client.stats().in_flight == 0)
-    eventually(lambda: not client._core.engine()._streamer._open)
+    eventually(lambda: not client._core.engine()._stream_opener._open)
     assert len(net.parcels) == 1  # nobody wants it repeated
 
 
@@ -392,8 +392,8 @@ def test_ctrl_c_at_any_line_leaves_nothing_taken(make, net, ending) -> None:
                     break
 
     def nothing_is_taken() -> bool:
-        gates = [gate._permits.used for gate in engine._gates.everybody()]
-        return not any([client.stats().in_flight, len(engine._streamer._open), *gates])
+        gates = [gate._permits.used for gate in engine._tenant_limits.everybody()]
+        return not any([client.stats().in_flight, len(engine._stream_opener._open), *gates])
 
     number = 0
     goes_on = True
@@ -731,7 +731,7 @@ def test_the_client_waits_for_streams_of_other_threads(client, net) -> None:
     thread = in_thread(lambda: heard.extend(client.stream(TEXT)))
     assert inside.wait(10)
     engine = client._core.engine()
-    assert not engine._streamer.drain(0.0)
+    assert not engine._stream_opener.drain(0.0)
     threading.Timer(0.05, closing.set).start()
     client.close(30.0)
     thread.join()
@@ -750,7 +750,7 @@ def test_a_stream_that_nobody_reads_ends_when_the_client_does(client, net) -> No
 
 def test_the_end_of_the_client_meets_a_stream_that_just_began(client, net) -> None:
     engine = client._core.engine()
-    play = net.script(engine._streamer.cut, SOUND)
+    play = net.script(engine._stream_opener.cut, SOUND)
     with pytest.raises(ClosedError):
         next(client.stream(TEXT))
     assert play.closed == 1

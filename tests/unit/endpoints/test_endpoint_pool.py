@@ -88,8 +88,8 @@ def named(*addresses: str, more: tuple[str, ...] = ()) -> Scene:
     names = Names()
     names.answers[A] = addresses
     scene = Scene(Endpoint(A, per_address=True), *more, names=names)
-    scene.endpoints._directory.open = lambda: None  # type: ignore[method-assign]
-    scene.endpoints._directory.look()
+    scene.endpoints._dns.open = lambda: None  # type: ignore[method-assign]
+    scene.endpoints._dns.look()
     return scene
 
 
@@ -99,14 +99,14 @@ def named(*addresses: str, more: tuple[str, ...] = ()) -> Scene:
 def test_a_single_endpoint_is_taken_and_nothing_is_measured() -> None:
     scene = Scene(A)
     assert scene.choose().label == A
-    assert scene.choose().company is None
+    assert scene.choose().pool is None
     assert not scene.endpoints.elsewhere((), 0.0)
 
 
 def test_of_several_all_are_used_and_measured() -> None:
     scene = Scene(A, B, C)
     assert set(scene.chosen()) == {A, B, C}
-    assert all(endpoint.company is scene.endpoints for endpoint in scene.endpoints.endpoints)
+    assert all(endpoint.pool is scene.endpoints for endpoint in scene.endpoints.endpoints)
 
 
 def test_where_a_text_failed_is_avoided() -> None:
@@ -226,7 +226,7 @@ def test_an_address_that_is_gone_gets_nothing_new_and_one_that_came_does() -> No
     gone = scene.endpoints.endpoints[0]
     gone.join(scene.clock.now())
     scene.names.answers[A] = ["192.0.2.2", "192.0.2.3"]
-    scene.endpoints._directory.look()
+    scene.endpoints._dns.look()
     assert scene.labels() == [f"{A} (192.0.2.2)", f"{A} (192.0.2.3)"]
     assert scene.events[-1] == AddressesChanged(A, ("192.0.2.3",), ("192.0.2.1",))
     assert gone in scene.endpoints.everybody()
@@ -235,14 +235,14 @@ def test_an_address_that_is_gone_gets_nothing_new_and_one_that_came_does() -> No
 
 def test_an_answer_that_changes_nothing_is_not_told() -> None:
     scene = named("192.0.2.1")
-    scene.endpoints._directory.look()
+    scene.endpoints._dns.look()
     assert len(scene.events) == 1
 
 
 def look_after(scene: Scene, seconds: float, *addresses: str) -> None:
     scene.clock.advance(seconds)
     scene.names.answers[A] = addresses
-    scene.endpoints._directory.look()
+    scene.endpoints._dns.look()
 
 
 def test_one_that_comes_back_within_a_minute_keeps_its_limits() -> None:
@@ -281,7 +281,7 @@ def test_one_with_requests_in_flight_is_not_forgotten() -> None:
 def test_a_failed_look_up_keeps_the_addresses_and_is_told() -> None:
     scene = named("192.0.2.1", "192.0.2.2")
     scene.names.answers[A] = DOWN
-    scene.endpoints._directory.look()
+    scene.endpoints._dns.look()
     assert scene.events[-1] == LookupFailed(A, 2, DOWN)
     assert len(scene.endpoints.endpoints) == 2
 
@@ -312,7 +312,7 @@ def unanswered() -> Scene:
     names = Names()
     names.answers[A] = ["192.0.2.1"]
     scene = Scene(Endpoint(A, per_address=True), names=names)
-    scene.endpoints._directory.open = lambda: None  # type: ignore[method-assign]
+    scene.endpoints._dns.open = lambda: None  # type: ignore[method-assign]
     return scene
 
 
@@ -339,7 +339,7 @@ def test_a_name_without_address_is_an_error_that_says_when_to_ask_again() -> Non
     names = Names()
     names.answers[A] = DOWN
     scene = Scene(Endpoint(A, per_address=True), names=names)
-    scene.endpoints._directory.look()
+    scene.endpoints._dns.look()
     with pytest.raises(NoEndpointError, match="has no address") as caught:
         scene.choose()
     assert caught.value.retry_after == 1.0
@@ -352,12 +352,12 @@ def test_other_endpoints_serve_while_a_name_is_looked_up() -> None:
     names.answers[A] = ["192.0.2.1"]
     scene = Scene(Endpoint(A, per_address=True), B, names=names)
     assert scene.choose().label == B
-    assert scene.choose().company is scene.endpoints
+    assert scene.choose().pool is scene.endpoints
 
 
 def test_a_failed_connection_has_the_name_looked_up_again() -> None:
     scene = named("192.0.2.1")
-    del scene.endpoints._directory.open
+    del scene.endpoints._dns.open
     scene.endpoints.open()
     eventually(lambda: len(scene.names.asked) == 2)
     scene.endpoints.look_again(scene.clock.now() + 10)
@@ -495,7 +495,7 @@ def test_only_the_names_that_are_not_drained_are_reasons() -> None:
     names = Names()
     names.answers[A], names.answers[B] = DOWN, ConnectError("lost")
     scene = Scene(Endpoint(A, per_address=True), Endpoint(B, per_address=True), names=names)
-    scene.endpoints._directory.look()
+    scene.endpoints._dns.look()
     with pytest.raises(NoEndpointError, match=r"send to: the name has no address; lost$"):
         scene.choose()
     scene.endpoints.leave_out(A)
@@ -516,7 +516,7 @@ def test_stations_are_made_without_a_lock(monkeypatch: pytest.MonkeyPatch) -> No
         scene = named("192.0.2.1", "192.0.2.2", more=(B,))
         scene.endpoints.leave_out(A)
         scene.names.answers[A] = ("192.0.2.2", "192.0.2.3")
-        scene.endpoints._directory.look()
+        scene.endpoints._dns.look()
         scene.endpoints.resume(A)
     assert found == []
     assert {endpoint.address for endpoint in scene.endpoints.endpoints} >= {"192.0.2.3", None}
@@ -526,10 +526,10 @@ def test_an_address_that_came_and_left_while_its_endpoint_was_left_out_is_forgot
     scene = named("192.0.2.1", more=(B,))
     scene.endpoints.leave_out(A)
     scene.names.answers[A] = ("192.0.2.1", "192.0.2.2")
-    scene.endpoints._directory.look()
+    scene.endpoints._dns.look()
     scene.names.answers[A] = ("192.0.2.1",)
     for _ in range(3):
         scene.clock.advance(3_600.0)
-        scene.endpoints._directory.look()
+        scene.endpoints._dns.look()
     scene.endpoints.resume(A)
     assert len(scene.endpoints.endpoints) == 2

@@ -58,7 +58,7 @@ class Crowd:
             self.plan(each)
         while self.events:
             at, _, each = heapq.heappop(self.events)
-            if at == each.planned and each.waiter.standing:
+            if at == each.planned and each.waiter.queued:
                 self.now = at
                 (each.waiter.second or each.waiter).away = True
                 if each.limiter.take(each.waiter, at) > 0.0:

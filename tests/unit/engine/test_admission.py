@@ -83,7 +83,7 @@ class TestSilentService:
             [Utterance(0, "好")], Deadline(now, 60.0), interactive=False, tenant="", stop=Stop()
         )
         batch.queue_deadline = ANY_TIME
-        batch.take_up(batch.deadline, now, now, rig.silent_since)
+        batch.begin(batch.deadline, now, now, rig.silent_since)
         return batch
 
     def test_who_has_waited_for_a_whole_deadline_is_told_of_its_silence(self) -> None:

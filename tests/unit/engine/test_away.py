@@ -153,7 +153,7 @@ class Play:
             while waiting:
                 batch = self.make(waiting.pop(0), 60.0, interactive=False)
                 batch.queue_deadline, now = ANY_TIME, self.world.now()
-                batch.take_up(Deadline(now, 60.0), now, began, self.silent_since())
+                batch.begin(Deadline(now, 60.0), now, began, self.silent_since())
                 self.run(name, caller, batch)
 
         for _ in range(workers):

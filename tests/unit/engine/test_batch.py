@@ -57,15 +57,15 @@ def test_a_text_of_a_silent_service_shares_the_time_of_its_calls_earlier_texts(
     batch: Batch,
 ) -> None:
     batch.queue_deadline = ANY_TIME
-    batch.take_up(Deadline(150.0, 60.0), 150.0, call_began=100.0, silent=90.0)
-    assert batch.deadline.at == 160.0 and batch.taken_up == 150.0
-    batch.take_up(Deadline(150.0, 60.0), 150.0, call_began=100.0, silent=140.0)
+    batch.begin(Deadline(150.0, 60.0), 150.0, call_began=100.0, silent=90.0)
+    assert batch.deadline.at == 160.0 and batch.accepted_at == 150.0
+    batch.begin(Deadline(150.0, 60.0), 150.0, call_began=100.0, silent=140.0)
     assert batch.deadline.at == 210.0
 
 
 def test_it_waits_unsent_for_a_silent_service_for_one_deadline(batch: Batch) -> None:
     batch.queue_deadline = ANY_TIME
-    batch.take_up(Deadline(100.0, 60.0), 100.0, call_began=100.0, silent=math.inf)
+    batch.begin(Deadline(100.0, 60.0), 100.0, call_began=100.0, silent=math.inf)
     assert batch.patience(math.inf, 150.0) == math.inf
     assert batch.patience(90.0, 150.0) == 10.0
     assert batch.patience(145.0, 150.0) == 55.0

@@ -68,13 +68,13 @@ class Stand:
         self.endpoints = endpoints.endpoints
         self.policy = HedgePolicy(HedgeConfig(enabled=True, min_samples=1))
         self.policy.note(late or 1e-9, 1, SystemClock.now())
-        self.purse, self.legs = Purse(paid), LifoThreadPool(8)
+        self.purse, self.workers = Purse(paid), LifoThreadPool(8)
         self.hedger = Hedging(
             attempter=self.attempts,  # type: ignore[arg-type]
             endpoints=endpoints,
             policy=self.policy,
             budget=self.purse,
-            legs=self.legs,
+            workers=self.workers,
         )
         self.batch = self.make_job(texts)
 
@@ -104,8 +104,8 @@ class Stand:
     def close(self) -> None:
         for event in self.attempts.go.values():
             event.set()
-        assert self.legs.drain(20)
-        self.legs.close()
+        assert self.workers.drain(20)
+        self.workers.close()
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_bulk_work_is_not_hedged(stand) -> None:
     it = stand()
     it.attempts.go["a"].set()
     assert it.attempt(it.make_job(1, interactive=False)) == [GOOD]
-    assert it.attempt(it.make_job(1, backlog=Unbounded())) == [GOOD]
+    assert it.attempt(it.make_job(1, reorder=Unbounded())) == [GOOD]
     assert hosts(it) == ["a", "a"]
 
 

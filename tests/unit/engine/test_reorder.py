@@ -17,7 +17,7 @@ class Crowd:
     """Replies that want to come in, each of ten bytes and on a thread of its own."""
 
     def __init__(self, backlog: ReorderBuffer, stack: ExitStack) -> None:
-        self._backlog = backlog
+        self._reorder = backlog
         self._stack = stack
         self.came: list[int] = []
 
@@ -34,10 +34,10 @@ class Crowd:
 
     @property
     def waiting(self) -> int:
-        return len(self._backlog._waiting)
+        return len(self._reorder._waiting)
 
     def _enter(self, first: int) -> None:
-        self._backlog.enter(first, 10, 60.0)
+        self._reorder.enter(first, 10, 60.0)
         self.came.append(first)
 
 
@@ -105,7 +105,7 @@ def test_an_interrupted_wait_leaves_nothing_behind(
     class Interrupted(backlog_module._Waiter):
         def __init__(self, first: int, size: int) -> None:
             super().__init__(first, size)
-            self.gate = self  # type: ignore[assignment]
+            self.wakeup = self  # type: ignore[assignment]
 
         def acquire(self, timeout: float) -> bool:
             raise KeyboardInterrupt

@@ -35,7 +35,7 @@ def test_what_every_reply_of_an_attempt_took_is_given_back(sizes: tuple[int, ...
         interactive=False,
         tenant="",
         stop=Stop(),
-        backlog=book,  # type: ignore[arg-type]
+        reorder=book,  # type: ignore[arg-type]
     )
     room = ReplyMemory(batch, memory, clock)
     for size in sizes:

@@ -41,14 +41,14 @@ class Company:
 
 
 @pytest.fixture
-def company() -> Company:
+def pool() -> Company:
     return Company()
 
 
 @pytest.fixture
-def endpoint(company: Company) -> EndpointState:
+def endpoint(pool: Company) -> EndpointState:
     endpoint = Endpoint("http://a.test/", weight=3, max_connections=7)
-    return EndpointState(endpoint, ClientConfig(), Observers([]), FakeClock(), company=company)
+    return EndpointState(endpoint, ClientConfig(), Observers([]), FakeClock(), pool=pool)
 
 
 def learn(endpoint: EndpointState, error: CosyError | None, *results: Audio | CosyError) -> None:
@@ -73,53 +73,53 @@ def test_an_address_stands_in_the_label() -> None:
     assert endpoint.label == "http://a.test/batch (::1)"
 
 
-def test_a_success_tells_its_pace(endpoint: EndpointState, company: Company) -> None:
+def test_a_success_tells_its_pace(endpoint: EndpointState, pool: Company) -> None:
     learn(endpoint, None, GOOD, GOOD)
     assert endpoint.pace(NOW + 2) == pytest.approx(2 / 10)
-    assert company.judged == [(0.0, NOW, NOW + 2)]
+    assert pool.judged == [(0.0, NOW, NOW + 2)]
 
 
 def test_wrong_audio_counts_for_its_share_and_a_refused_text_not_at_all(
-    endpoint: EndpointState, company: Company
+    endpoint: EndpointState, pool: Company
 ) -> None:
     learn(endpoint, None, GOOD, BadAudioError("silent"))
     learn(endpoint, None, GOOD, TextError("not this one"))
-    assert [failed for failed, _, _ in company.judged] == [0.5, 0.0]
+    assert [failed for failed, _, _ in pool.judged] == [0.5, 0.0]
 
 
 @pytest.mark.parametrize(
     "error", [UnavailableError("down"), BadAudioError("no audio"), ConnectError("refused")]
 )
 def test_a_failure_counts_and_its_quickness_is_no_merit(
-    error: CosyError, endpoint: EndpointState, company: Company
+    error: CosyError, endpoint: EndpointState, pool: Company
 ) -> None:
     learn(endpoint, error)
-    assert company.judged == [(1.0, NOW, NOW + 2)]
+    assert pool.judged == [(1.0, NOW, NOW + 2)]
     assert endpoint.pace(NOW + 2) is None
 
 
-def test_a_timeout_tells_how_slow_it_is(endpoint: EndpointState, company: Company) -> None:
+def test_a_timeout_tells_how_slow_it_is(endpoint: EndpointState, pool: Company) -> None:
     learn(endpoint, ReplyTimeout("late"))
-    assert company.judged == [(1.0, NOW, NOW + 2)]
+    assert pool.judged == [(1.0, NOW, NOW + 2)]
     assert endpoint.pace(NOW + 2) == pytest.approx(2 / 10)
 
 
 @pytest.mark.parametrize("error", [ThrottledError("busy"), RefusedError("not sent")])
 def test_what_says_nothing_about_its_health_does_not_count(
-    error: CosyError, endpoint: EndpointState, company: Company
+    error: CosyError, endpoint: EndpointState, pool: Company
 ) -> None:
     learn(endpoint, error)
-    assert company.judged == []
+    assert pool.judged == []
     assert endpoint.pace(NOW + 2) is None
 
 
 def test_only_a_failed_connection_has_the_addresses_looked_up(
-    endpoint: EndpointState, company: Company
+    endpoint: EndpointState, pool: Company
 ) -> None:
     learn(endpoint, UnavailableError("down"))
-    assert company.looked == []
+    assert pool.looked == []
     learn(endpoint, ConnectError("refused"))
-    assert company.looked == [NOW + 2]
+    assert pool.looked == [NOW + 2]
 
 
 def test_silence_counts_from_the_first_that_began_and_from_each_that_ended(

@@ -30,11 +30,11 @@ def test_the_host_header_has_the_port_only_where_it_is_unusual(url: str, netloc:
 
 def test_errors_show_the_scheme_that_the_user_wrote() -> None:
     pytest.importorskip("websockets", reason="needs websockets (extra websocket)")
-    from cosy_sync.net.websocket import PendingTexts
+    from cosy_sync.net.websocket import SocketRoute
 
     assert find_route("http://a.example/", trust_env=False).label == "http://a.example"
     assert (
-        PendingTexts("a.example", 443, True, None, url="wss://a.example/x").label
+        SocketRoute("a.example", 443, True, None, url="wss://a.example/x").label
         == "wss://a.example"
     )
 

@@ -32,10 +32,10 @@ class Entry:
     # another one in the end.
     silent_since: Callable[[], float]
 
-    def wait(self, batch: Batch, endpoint: EndpointState) -> float:
+    def wait(self, batch: Batch, endpoint: EndpointState, now: float) -> float:
         """Wait for a free connection and a turn in the rate limit, holding neither meanwhile;
         return the instant at which the limiter let it go."""
-        self._take_place(batch, endpoint)
+        self._take_place(batch, endpoint, now)
         limiter, urgent = endpoint.limiter, batch.interactive
 
         def go(now: float) -> float:
@@ -68,7 +68,7 @@ class Entry:
             waiter.sleep(clock)
             if not paused:
                 batch.queued(clock.now() - now)
-            self._take_place(batch, endpoint, again=True)
+            self._take_place(batch, endpoint, clock.now(), again=True)
             went, wait = self._soon(batch, endpoint, lambda now: limiter.take(waiter, now))
             if went is not None:
                 return went
@@ -104,8 +104,10 @@ class Entry:
                 self.give_back(endpoint)
         return None, wait
 
-    def _take_place(self, batch: Batch, endpoint: EndpointState, again: bool = False) -> None:
-        now = began = self.clock.now()
+    def _take_place(
+        self, batch: Batch, endpoint: EndpointState, began: float, again: bool = False
+    ) -> None:
+        now = began
         deadline = batch.queue_deadline or batch.deadline
         left = deadline.remaining(now)
         longest = endpoint.overload.longest_wait(batch.interactive, now)

@@ -116,9 +116,10 @@ class AttemptRunner:
             verdict = fair_verdict(batch, error, attempt.sent)
             raise
         finally:
-            seconds = self.clock.now() - attempt.sent
-            verdict = self.leave(attempt, texts, verdict, seconds)
-            if timing is None or not asks:
+            now = self.clock.now()
+            seconds = now - attempt.sent
+            verdict = self.leave(attempt, texts, verdict, seconds, now)
+            if endpoint.company is not None and (timing is None or not asks):
                 self.judge(attempt, texts, results, verdict, seconds)
         if asks:
             batch.arrive()
@@ -158,7 +159,7 @@ class AttemptRunner:
             if not admission.probe and not endpoint.is_well_for(call, now):
                 waited = now - batch.deadline.started if number == 1 else 0.0
                 endpoint.overload.admit(batch.interactive, now, waited)
-            batch.sent = self.entry.wait(batch, endpoint)
+            batch.sent = self.entry.wait(batch, endpoint, now)
         except BaseException:
             endpoint.breaker.record(admission, NOT_SENT, self.clock.now(), 0.0)
             raise
@@ -170,13 +171,17 @@ class AttemptRunner:
         texts: Sequence[Utterance],
         verdict: CosyError | None,
         seconds: float,
+        now: float | None = None,
     ) -> CosyError | None:
         """Give back what `enter` took, and note what came of it, and how long the service took;
-        return what that says about the endpoint."""
-        endpoint, now = attempt.endpoint, self.clock.now()
+        return what that says about the endpoint. `now`: the instant, where it is known."""
+        endpoint = attempt.endpoint
+        if now is None:
+            now = self.clock.now()
         # Before the place is given back: whoever gets it looks at the silence.
         # A text that was parted from others, as it breaks them, is answered by its failure.
-        endpoint.silence.end(attempt, attempt.call.apart or _answers(verdict), now)
+        answered = verdict is None or attempt.call.apart or _answers(verdict)
+        endpoint.silence.end(attempt, answered, now)
         if attempt.holds:
             self.entry.give_back(endpoint)
         return endpoint.settle(attempt, verdict, now, seconds, texts)
@@ -217,7 +222,7 @@ class AttemptRunner:
         self.observer.on_event(RetryPlanned(endpoint.label, len(texts), number, 0.0, lost))
         attempt.holds = False
         self.entry.give_back(endpoint)
-        attempt.sent = self.entry.wait(batch, endpoint)
+        attempt.sent = self.entry.wait(batch, endpoint, self.clock.now())
         attempt.holds = True
 
     # -- the call -------------------------------------------------------------------------------
@@ -229,7 +234,7 @@ class AttemptRunner:
         endpoint = attempt.endpoint
         texts = [utterance.text for utterance in utterances]
         request_id = next_request_id()
-        started = self.clock.now()
+        started = attempt.sent
         reply: Reply | None = None
         failure: CosyError | None = None
         room = ReplyMemory(batch, self.memory, self.clock)
@@ -238,7 +243,7 @@ class AttemptRunner:
         def send(parcel: WireRequest) -> Reply:
             nonlocal reply
             aim(parcel, endpoint, again, batch.stop, texts)
-            left, first = batch.deadline.remaining(self.clock.now()), reply is None
+            left, first = max(0.0, batch.deadline.at - self.clock.now()), reply is None
             reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
             if first and _HELD_UP < reply.left - attempt.sent < _LATEST_NEWS:
                 endpoint.limiter.correct(attempt.sent, reply.left)
@@ -261,10 +266,15 @@ class AttemptRunner:
                 _take_out(payloads)
             results = [self._open(payload, timing) for payload in payloads]
             results = self.verifier.check(texts, results)
-            good = [result for result in results if isinstance(result, Audio)]
-            if len(good) < len(results):
+            kept, bad = 0, False
+            for result in results:
+                if isinstance(result, Audio):
+                    kept += len(result.data)
+                else:
+                    bad = True
+            if bad:
                 self.tell_refused(timing, results, reply)
-            room.keep(sum([len(audio.data) for audio in good]))
+            room.keep(kept)
             return results, timing
         finally:
             room.leave()
@@ -274,7 +284,7 @@ class AttemptRunner:
             return payload
         try:
             audio = read_audio(payload, sample_rate=self.sample_rate, timing=timing)
-            return audio.as_format(self.format)
+            return audio if audio.format == self.format else audio.as_format(self.format)
         except CosyError as error:
             return error
 
@@ -350,9 +360,9 @@ def aim(
         parcel.address = endpoint.address
 
 
-def _answers(verdict: CosyError | None) -> bool:
+def _answers(verdict: CosyError) -> bool:
     """Return whether a service that this was said of is there, though perhaps too busy."""
-    return verdict is None or verdict.accepted is True or isinstance(verdict, ThrottledError)
+    return verdict.accepted is True or isinstance(verdict, ThrottledError)
 
 
 def _take_out(payloads: Sequence[Payload | CosyError]) -> None:

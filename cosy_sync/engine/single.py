@@ -277,7 +277,7 @@ class SingleCalls:
             tenant=config.tenant or "",
             stop=stop or self._crew.cut,
         )
-        gate = self._lookups.gate(config)
+        gate = None if config.max_in_flight is None else self._lookups.gate(config)
         if gate is None or has_place(batch.tenant):
             self._run(batch, config)
             return batch.outcomes[0]

@@ -52,8 +52,8 @@ class Verifier:
         # The fewest and the most seconds per character that any voice takes.
         self._widest = config.min_seconds_per_char, config.max_seconds_per_char
         self._repeats = RepeatGuard()
-        # Guards the writing of _pace and _first. A check reads _pace once, without the lock: it is
-        # one float, and an old one serves as well.
+        # Guards _first, and _pace until it is known. Afterwards it is read and written without the
+        # lock: it is one float, and an old one serves as well.
         self._lock = threading.Lock()
         self._first: list[float] = []
         self._pace: float | None = None
@@ -182,9 +182,13 @@ class Verifier:
             if not paces:
                 return
             middle = statistics.median(paces)
+        pace = self._pace
+        if pace is not None:
+            # Of two threads that come at the same time one may teach nothing: others follow.
+            self._pace = pace + min(_MAX_STEP, _STEP * len(paces)) * (middle - pace)
+            return
         with self._lock:
             if self._pace is not None:
-                self._pace += min(_MAX_STEP, _STEP * len(paces)) * (middle - self._pace)
                 return
             self._first += paces
             if len(self._first) >= _LEARN_TEXTS:

@@ -44,6 +44,13 @@ class Entry:
             # Others may go first though a turn is there: only one that was taken is a turn.
             return max(limiter.next_free(now, urgent) - now, _SOONEST)
 
+        try:
+            now = self.clock.now()
+            if limiter.go(now, urgent):  # mostly
+                return now
+        except BaseException:
+            self.give_back(endpoint)
+            raise
         went, _ = self._soon(batch, endpoint, go)
         if went is not None:
             return went
@@ -109,7 +116,7 @@ class Entry:
     ) -> None:
         now = began
         deadline = batch.queue_deadline or batch.deadline
-        left = deadline.remaining(now)
+        left = max(0.0, deadline.at - now)
         longest = endpoint.overload.longest_wait(batch.interactive, now)
         most = wait = min(left, longest)
         if batch.queue_deadline is not None:

@@ -97,7 +97,7 @@ class BatchRunner:
             now = self._clock.now()
         if batch.stop.is_set():
             raise ClosedError("cancelled before it was sent")
-        if batch.deadline.expired(now):
+        if now >= batch.deadline.at:
             self._end_late(batch, group)
             return None
         if batch.record is None:

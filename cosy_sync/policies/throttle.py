@@ -44,7 +44,8 @@ class Throttle:
 
     def refuses(self, now: float) -> bool:
         """Decide whether a call is held back, and count it if so."""
-        if self._share() <= 0.0:  # almost always: no lock, no draw
+        calls = self._calls
+        if calls.all == calls.some or self._share() <= 0.0:  # almost always: no lock, no draw
             return False
         draw = self._random()  # before the lock is taken: the source may be the user's
         with self._lock:

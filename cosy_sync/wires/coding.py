@@ -45,9 +45,8 @@ _load, _dump = _find_json()
 _b64decode = _find_base64()
 
 
-def load_json(body: bytes | bytearray | memoryview) -> Any:
-    """Read JSON. Raises ValueError."""
-    return _load(body)
+# Reads JSON. Raises ValueError.
+load_json = _load
 
 
 def dump_json(value: Any) -> bytes:

@@ -149,10 +149,9 @@ class StatsObserver:
     ) -> Stats:
         """Return the counters as they are now, with the gauges that others know."""
         with self._lock:
-            self._count_fresh()
-            counts, errors = self._counts.copy(), dict(self._errors)
-            suppressed, refused = dict(self._suppressed), dict(self._refused)
-            bad_audio, seconds = dict(self._bad_audio), self._audio_seconds
+            counts, seconds = self._counted()
+            errors, suppressed = dict(self._errors), dict(self._suppressed)
+            refused, bad_audio = dict(self._refused), dict(self._bad_audio)
             latencies, first_audio = list(self._latencies), list(self._first_audio)
         return Stats(
             texts_ok=counts["texts_ok"],
@@ -187,6 +186,11 @@ class StatsObserver:
         )
 
     # -- under the lock -------------------------------------------------------------------------
+
+    def _counted(self) -> tuple[Counter[str], float]:
+        """Return the counts and the seconds of audio, with what is fresh."""
+        self._count_fresh()
+        return self._counts.copy(), self._audio_seconds
 
     def _count_fresh(self) -> None:
         fresh = self._fresh

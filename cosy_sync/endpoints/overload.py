@@ -143,9 +143,7 @@ class OverloadControl:
             in_flight = self._slots.used + 1  # as in `_in_flight`: every call comes here
             more = self._concurrency.succeed(in_flight, started, now)
             if self._slow_start.asks(now - started):
-                chars = 0
-                for utterance in texts:
-                    chars += len(utterance.text)
+                chars = len(texts[0].text) if len(texts) == 1 else _chars_of(texts)
                 more |= self._slow_start.succeed(in_flight, started, now, chars)
             if more:
                 self._resize()
@@ -203,3 +201,7 @@ class OverloadControl:
         # Two threads may set it in the wrong order, so each looks at the limit once more.
         while self._slots.limit != (limit := self._limit):
             self._slots.resize(limit)
+
+
+def _chars_of(texts: Sequence[Utterance]) -> int:
+    return sum([len(utterance.text) for utterance in texts])

@@ -265,31 +265,28 @@ class AttemptRunner:
                 raise failure
             if batch.backlog is None or not batch.backlog.bounded:
                 _take_out(payloads)
-            results: list[Result] = []
-            for payload in payloads:
-                results.append(self._open(payload, timing))
-            results = self.verifier.check(texts, results)
-            kept, bad = 0, False
-            for result in results:
-                if isinstance(result, Audio):
-                    kept += len(result.data)
-                else:
-                    bad = True
-            if bad:
+            results = self.verifier.check(texts, self._open(payloads, timing))
+            sizes = [len(result.data) for result in results if isinstance(result, Audio)]
+            if len(sizes) < len(results):
                 self.tell_refused(timing, results, reply)
-            room.keep(kept)
+            room.keep(sum(sizes))
             return results, timing
         finally:
             room.leave()
 
-    def _open(self, payload: Payload | CosyError, timing: Timing) -> Result:
-        if isinstance(payload, CosyError):
-            return payload
-        try:
-            audio = read_audio(payload, sample_rate=self.sample_rate, timing=timing)
-            return audio if audio.format == self.format else audio.as_format(self.format)
-        except CosyError as error:
-            return error
+    def _open(self, payloads: Sequence[Payload | CosyError], timing: Timing) -> list[Result]:
+        results: list[Result] = []
+        for payload in payloads:
+            if isinstance(payload, CosyError):
+                results.append(payload)
+                continue
+            try:
+                audio = read_audio(payload, sample_rate=self.sample_rate, timing=timing)
+                same = audio.format == self.format
+                results.append(audio if same else audio.as_format(self.format))
+            except CosyError as error:
+                results.append(error)
+        return results
 
     def _timing(
         self,

@@ -240,9 +240,7 @@ class Breaker:
             if admission.generation != self._generation:
                 return False
             if not admission.probe:
-                self._failed.add(now, 1, 0)  # as in `_count`: nearly every call comes here
-                if self._config.slow_call is not None:
-                    self._slow.add(now, 1, 0)
+                self._count(now, 0, 0)
                 self._row = self._silent = 0
                 return True
             if self._leases.pop(admission, None) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -57,6 +58,5 @@ def dump_json(value: Any) -> bytes:
         raise ValueError("not encodable") from cause
 
 
-def from_base64(text: str | memoryview) -> bytes:
-    """Decode base64 without forgiving any foreign character. Raises ValueError."""
-    return _b64decode(text, validate=True)
+# Decodes base64 without forgiving any foreign character. Raises ValueError.
+from_base64 = functools.partial(_b64decode, validate=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from .errors import CosyError, RefusedError
 from .models import Timing
@@ -235,16 +235,32 @@ class Observer(Protocol):
 
 
 class Observers:
-    """Tells several observers; one that fails does not disturb the others or the work."""
+    """Tells several observers; one that fails does not disturb the others or the work.
+
+    An observer with a method `taker` names, once for each class of events, what is called with
+    them, None for nothing: so an event passes no function that has no use for it.
+    """
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
+        # By the event's class. Written without a lock: two threads find the same.
+        self._takers: dict[type, tuple[Callable[[Any], None], ...]] = {}
+
+    def _find_takers(self, kind: type) -> tuple[Callable[[Any], None], ...]:
+        found = []
+        for observer in self._observers:
+            choose = getattr(observer, "taker", None)
+            take = observer.on_event if choose is None else choose(kind)
+            if take is not None:
+                found.append(take)
+        self._takers[kind] = takers = tuple(found)
+        return takers
 
     def on_event(self, event: Event) -> None:
         """Tell each in turn."""
-        for observer in self._observers:
+        for take in self._takers.get(type(event)) or self._find_takers(type(event)):
             try:
-                observer.on_event(event)
+                take(event)
             except BaseException as error:
                 if goes_on(error):
                     raise

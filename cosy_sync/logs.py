@@ -51,13 +51,17 @@ class LogObserver:
         # at the same time, both may warn.
         self._warned: dict[tuple[str, str], float] = {}
 
+    def taker(self, kind: type) -> Callable[..., None] | None:
+        """Return what is called with events of a class, None where they are not written."""
+        # Most of the events are these two, on every call's way.
+        if kind is TextsFinished:
+            return None
+        return _attempt if kind is AttemptFinished else self.on_event
+
     def on_event(self, event: Event) -> None:
         """Write an event, if anybody listens at its level."""
-        if isinstance(event, TextsFinished):
-            return  # most of the events are these two, on every call's way
         if isinstance(event, AttemptFinished):
-            if event.error is not None or logger.isEnabledFor(logging.DEBUG):
-                _attempt(event)
+            _attempt(event)
         elif isinstance(event, AudioRefused):
             logger.info(
                 "%s %s: audio of %d texts refused: %s",
@@ -126,6 +130,8 @@ def _endpoint(event: Event) -> None:
 
 
 def _attempt(event: AttemptFinished) -> None:
+    if event.error is None and not logger.isEnabledFor(logging.DEBUG):
+        return
     timing = event.timing
     logger.log(
         logging.DEBUG if event.error is None else logging.INFO,

@@ -28,6 +28,8 @@ __all__ = ["Stats", "StatsObserver"]
 
 # Latest latencies that the quantiles are taken over.
 _KEPT = 4096
+# Events of good calls that wait to be counted together.
+_MOST_FRESH = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +87,8 @@ class StatsObserver:
     """Counts events."""
 
     def __init__(self) -> None:
+        # What went well, not counted yet: appended without the lock, taken out under it.
+        self._fresh: deque[AttemptFinished | TextsFinished] = deque()
         # Guards: everything below.
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -96,7 +100,6 @@ class StatsObserver:
         self._latencies: deque[tuple[float, int]] = deque(maxlen=_KEPT)
         self._first_audio: deque[tuple[float, int]] = deque(maxlen=_KEPT)
         self._takers: Mapping[type, Callable[..., None]] = {
-            AttemptFinished: self._attempt,
             AudioRefused: self._bad,
             RetryPlanned: self._retry,
             RetrySuppressed: self._suppress,
@@ -104,18 +107,36 @@ class StatsObserver:
             EndpointEjected: self._eject,
             LimitsLowered: self._lower,
             StreamStarted: self._started,
-            TextsFinished: self._finished,
             TextFailed: self._failed,
             TextsShared: self._shared,
             HedgeFinished: self._hedge,
         }
 
+    def taker(self, kind: type) -> Callable[..., None] | None:
+        """Return what is called with events of a class, None where they are not counted."""
+        if kind is AttemptFinished:
+            return self._attempt
+        # A call that ends is told of before its texts are: there they are counted.
+        if kind is TextsFinished:
+            return self._fresh.append
+        return self._count if kind in self._takers else None
+
     def on_event(self, event: Event) -> None:
         """Count an event."""
-        taker = self._takers.get(type(event))
+        taker = self.taker(type(event))
         if taker is not None:
+            taker(event)
+
+    def _count(self, event: Event) -> None:
+        with self._lock:
+            self._takers[type(event)](event)
+
+    def _attempt(self, event: AttemptFinished) -> None:
+        self._fresh.append(event)
+        # An error is not kept until others come: it may hold much.
+        if event.error is not None or len(self._fresh) >= _MOST_FRESH:
             with self._lock:
-                taker(event)
+                self._count_fresh()
 
     def snapshot(
         self,
@@ -128,9 +149,9 @@ class StatsObserver:
     ) -> Stats:
         """Return the counters as they are now, with the gauges that others know."""
         with self._lock:
-            counts, errors = self._counts.copy(), dict(self._errors)
-            suppressed, refused = dict(self._suppressed), dict(self._refused)
-            bad_audio, seconds = dict(self._bad_audio), self._audio_seconds
+            counts, seconds = self._counted()
+            errors, suppressed = dict(self._errors), dict(self._suppressed)
+            refused, bad_audio = dict(self._refused), dict(self._bad_audio)
             latencies, first_audio = list(self._latencies), list(self._first_audio)
         return Stats(
             texts_ok=counts["texts_ok"],
@@ -164,7 +185,23 @@ class StatsObserver:
             ejections=counts["ejections"],
         )
 
-    def _attempt(self, event: AttemptFinished) -> None:
+    # -- under the lock -------------------------------------------------------------------------
+
+    def _counted(self) -> tuple[Counter[str], float]:
+        """Return the counts and the seconds of audio, with what is fresh."""
+        self._count_fresh()
+        return self._counts.copy(), self._audio_seconds
+
+    def _count_fresh(self) -> None:
+        fresh = self._fresh
+        while fresh:
+            event = fresh.popleft()
+            if isinstance(event, TextsFinished):
+                self._finished(event)
+            else:
+                self._ended(event)
+
+    def _ended(self, event: AttemptFinished) -> None:
         self._counts["requests"] += 1
         if event.timing.connect:
             self._counts["connects"] += 1

@@ -35,7 +35,10 @@ def check_text(index: int, text: Any, max_chars: int) -> Utterance:
             text_hash=text_hash(text),
         )
     if not text.isascii():
-        _check_encodable(index, text)
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise _not_encodable(index, text, error.start) from None
     return Utterance(index, text)
 
 
@@ -121,13 +124,10 @@ def _each(texts: Iterable[Any], max_chars: int) -> Iterator[Utterance | Outcome]
             yield Outcome(index, text, None, error)
 
 
-def _check_encodable(index: int, text: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidTextError(
-            f"character {error.start} of the text is half of a surrogate pair, which UTF-8 cannot "
-            "hold; it was probably decoded wrongly (errors='surrogateescape')",
-            index=index,
-            text_hash=text_hash(text),
-        ) from None
+def _not_encodable(index: int, text: str, place: int) -> InvalidTextError:
+    return InvalidTextError(
+        f"character {place} of the text is half of a surrogate pair, which UTF-8 cannot hold; it "
+        "was probably decoded wrongly (errors='surrogateescape')",
+        index=index,
+        text_hash=text_hash(text),
+    )

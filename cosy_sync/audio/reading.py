@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from typing import cast
+from typing import Any
 
 from ..errors import BadAudioError
 from ..messages import Payload
 from ..models import Audio, Timing, wav_header
 from ..riff import RIFF_NAMES, bad_wav, foreign_name, unreadable
-from .wav import find_samples
+from .wav import PLAIN_HEADER, find_plain, find_samples
 
 __all__ = ["read_audio"]
 
@@ -64,11 +64,15 @@ def read_audio(payload: Payload, *, sample_rate: int, timing: Timing | None = No
     return dataclasses.replace(audio, words=payload.words) if payload.words else audio
 
 
-def _wav(data: bytes | memoryview, timing: Timing | None) -> Audio:
+def _wav(data: Any, timing: Timing | None) -> Audio:
+    plain = find_plain(data)
+    if plain is not None:  # almost always
+        rate, channels, size = plain
+        return Audio(data, "wav", rate, channels, PLAIN_HEADER, size, timing)
     found = find_samples(data)
     rate, channels = found.format.sample_rate, found.format.channels
     if found.is_plain:
-        return Audio(cast(bytes, data), "wav", rate, channels, found.start, found.size, timing)
+        return Audio(data, "wav", rate, channels, found.start, found.size, timing)
     pcm = found.pcm16(data)
     if pcm[:4] == b"RIFF" and pcm[8:12] == b"WAVE":
         raise bad_wav("header", "another WAV file was converted into the samples of this one")
@@ -76,9 +80,7 @@ def _wav(data: bytes | memoryview, timing: Timing | None) -> Audio:
     return Audio(header + pcm, "wav", rate, channels, len(header), len(pcm), timing)
 
 
-def _pcm(
-    data: bytes | memoryview, parameters: str, sample_rate: int, timing: Timing | None
-) -> Audio:
+def _pcm(data: Any, parameters: str, sample_rate: int, timing: Timing | None) -> Audio:
     # RFC 2586 puts L16 in network byte order; every CosyVoice service sends it little-endian, as
     # it comes out of numpy, so that is what all bare samples are taken for.
     channels = 1
@@ -91,7 +93,7 @@ def _pcm(
             "the service must send 16-bit samples to their end",
             reason="odd",
         )
-    return Audio(cast(bytes, data), "pcm", sample_rate, channels, 0, len(data), timing)
+    return Audio(data, "pcm", sample_rate, channels, 0, len(data), timing)
 
 
 def _number(parameters: str, name: str, default: int, highest: int) -> int:

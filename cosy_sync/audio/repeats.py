@@ -110,11 +110,12 @@ class RepeatGuard:
         self, texts: Sequence[str], checked: Sequence[Audio | CosyError]
     ) -> list[tuple[int, list[str]]]:
         """Note whose the recordings are; return those that only other texts had, and these."""
-        fresh = [
-            (index, digest_of(audio), _kept(texts[index]))
-            for index, audio in enumerate(checked)
-            if isinstance(audio, Audio)
-        ]
+        fresh = []
+        for index, audio in enumerate(checked):
+            if isinstance(audio, Audio):
+                text = texts[index]
+                kept = text if len(text) <= _LONGEST else _kept(text)
+                fresh.append((index, digest_of(audio), kept))
         met = []
         with self._lock:
             for index, digest, text in fresh:
@@ -124,6 +125,8 @@ class RepeatGuard:
                 self._known.move_to_end(digest)
             while len(self._known) > _RECORDINGS:
                 self._known.popitem(last=False)
+        if not met:  # almost always
+            return met
         return [found for found in met if not _has_same(texts[found[0]], found[1])]
 
     def _add(self, digest: bytes, text: str) -> None:

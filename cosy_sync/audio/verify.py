@@ -47,9 +47,13 @@ class Verifier:
 
     def __init__(self, config: VerifyConfig) -> None:
         self._config = config
+        # Whether the user has a check of their own.
+        self.asks = config.check is not None
+        # The fewest and the most seconds per character that any voice takes.
+        self._widest = config.min_seconds_per_char, config.max_seconds_per_char
         self._repeats = RepeatGuard()
-        # Guards the writing of _pace and _first. A check reads _pace once, without the lock: it is
-        # one float, and an old one serves as well.
+        # Guards _first, and _pace until it is known. Afterwards it is read and written without the
+        # lock: it is one float, and an old one serves as well.
         self._lock = threading.Lock()
         self._first: list[float] = []
         self._pace: float | None = None
@@ -66,11 +70,6 @@ class Verifier:
             self._check_each(texts, checked)
             self._repeats.check(texts, checked)
         return checked
-
-    @property
-    def asks(self) -> bool:
-        """Return whether the user has a check of their own."""
-        return self._config.check is not None
 
     def ask(
         self, texts: Sequence[str], results: Sequence[Audio | CosyError]
@@ -103,14 +102,10 @@ class Verifier:
             else:
                 refusal = self._judge_duration(text, chars, seconds, self._widest)
             if refusal is None:
-                refusal = self._judge_voice(text, chars, audio)
+                refusal = self._judge_voice(text, chars, audio, seconds)
             if refusal is not None:
                 checked[index] = refusal
         self._learn(paces)
-
-    @property
-    def _widest(self) -> tuple[float, float]:
-        return self._config.min_seconds_per_char, self._config.max_seconds_per_char
 
     def _bounds(self) -> tuple[float, float]:
         """Return the fewest and the most seconds per character, closer once there is a pace."""
@@ -145,11 +140,13 @@ class Verifier:
             reason=word,
         )
 
-    def _judge_voice(self, text: str, chars: int, audio: Audio) -> BadAudioError | None:
+    def _judge_voice(
+        self, text: str, chars: int, audio: Audio, seconds: float
+    ) -> BadAudioError | None:
         """Refuse what is mostly silence: the part that is heard must be long enough by itself."""
-        low, seconds = self._config.min_seconds_per_char, audio.duration
+        low = self._config.min_seconds_per_char
         least = max(_SHORTEST_SPEECH, low * chars)
-        if sounds_for(audio, min(_UNHURRIED * least, max(least, seconds / 2))):
+        if sounds_for(audio, min(_UNHURRIED * least, max(least, seconds / 2)), seconds):
             return None
         fewest = fewest_spoken(text)
         if fewest == 0:
@@ -175,15 +172,23 @@ class Verifier:
     def _learn(self, paces: list[float]) -> None:
         # Refused audio teaches too: if the voice really changed, the bounds follow it within some
         # batches, while single wrong recordings do not move a median. The widest bounds stay.
-        config = self._config
-        low, high = config.min_seconds_per_char, config.max_seconds_per_char
-        paces = [pace for pace in paces if low <= pace <= high]
-        if not paces:
+        low, high = self._widest
+        if len(paces) == 1:  # most replies hold one text
+            middle = paces[0]
+            if not low <= middle <= high:
+                return
+        else:
+            paces = [pace for pace in paces if low <= pace <= high]
+            if not paces:
+                return
+            middle = statistics.median(paces)
+        pace = self._pace
+        if pace is not None:
+            # Of two threads that come at the same time one may teach nothing: others follow.
+            self._pace = pace + min(_MAX_STEP, _STEP * len(paces)) * (middle - pace)
             return
-        middle = statistics.median(paces)
         with self._lock:
             if self._pace is not None:
-                self._pace += min(_MAX_STEP, _STEP * len(paces)) * (middle - self._pace)
                 return
             self._first += paces
             if len(self._first) >= _LEARN_TEXTS:

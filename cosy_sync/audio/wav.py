@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from ..riff import RIFF_NAMES, SampleFormat, WavHeader, bad_wav, read_header, to_pcm16, walk_chunks
 
-__all__ = ["Samples", "WavInfo", "find_samples", "parse_wav"]
+__all__ = ["PLAIN_HEADER", "Samples", "WavInfo", "find_plain", "find_samples", "parse_wav"]
 
 # The header that nearly every service writes, RIFF, an fmt chunk of 16 bytes, then the samples; and
 # the first of these.
 _CANONICAL = struct.Struct("<4sI8sIHHIIHH4sI4s")
+# Bytes of it before the samples.
+PLAIN_HEADER = 44
 _PCM = 1
 _MAX_CHANNELS = 8
 _RATES = range(8_000, 192_001)
@@ -60,11 +62,21 @@ def find_samples(data: bytes | memoryview) -> Samples:
     Raises BadAudioError: `not_audio` (no WAV file), `header` (one that cannot be played or does
     not fit its bytes), `cut` (ends too early), `odd` (half a sample at the end), `empty`.
     """
+    plain = find_plain(data)
+    if plain is not None:
+        rate, channels, size = plain
+        return Samples(SampleFormat(rate, channels), PLAIN_HEADER, size, True)
+    return _parse_chunks(data)
+
+
+def find_plain(data: bytes | memoryview) -> tuple[int, int, int] | None:
+    """Return Hz, channels and the samples' bytes of a file with the usual header, and a true one;
+    None for any other."""
     if len(data) >= _CANONICAL.size:
         head = _CANONICAL.unpack_from(data)
         rate, channels, size = head[6], head[5], head[11]
         if (
-            size == len(data) - 44
+            size == len(data) - PLAIN_HEADER
             and head[:2] == (b"RIFF", size + 36)
             and head[2:5] == (b"WAVEfmt ", 16, _PCM)
             and head[10] == b"data"
@@ -74,8 +86,8 @@ def find_samples(data: bytes | memoryview) -> Samples:
             and size % (2 * channels) == 0
             and head[12] != b"RIFF"
         ):
-            return Samples(SampleFormat(rate, channels), 44, size, True)
-    return _parse_chunks(data)
+            return rate, channels, size
+    return None
 
 
 def _parse_chunks(data: bytes | memoryview) -> Samples:

@@ -197,7 +197,7 @@ class EndpointState:
         that says about this endpoint."""
         culprit: int | None = None
         times = 1
-        only_late = self.overload.is_only_late(error, now)
+        only_late = error is not None and self.overload.is_only_late(error, now)
         with self._lock:
             self._latency.progress = now
             self.busy -= 1

@@ -112,7 +112,7 @@ class OverloadControl:
             retry_after=_PAUSE,
         )
 
-    def is_only_late(self, error: CosyError | None, now: float) -> bool:
+    def is_only_late(self, error: CosyError, now: float) -> bool:
         """Return whether a call timed out while others at this endpoint are answered: that is
         overload, and no sign that the endpoint has failed."""
         return isinstance(error, ReplyTimeout) and now - self._succeeded_at < self._recent
@@ -140,10 +140,10 @@ class OverloadControl:
         if error is None:
             self._succeeded_at = now
             self._throttle.record(True, now)
-            in_flight = self._in_flight()
+            in_flight = self._slots.used + 1  # as in `_in_flight`: every call comes here
             more = self._concurrency.succeed(in_flight, started, now)
             if self._slow_start.asks(now - started):
-                chars = sum([len(utterance.text) for utterance in texts])
+                chars = len(texts[0].text) if len(texts) == 1 else _chars_of(texts)
                 more |= self._slow_start.succeed(in_flight, started, now, chars)
             if more:
                 self._resize()
@@ -201,3 +201,7 @@ class OverloadControl:
         # Two threads may set it in the wrong order, so each looks at the limit once more.
         while self._slots.limit != (limit := self._limit):
             self._slots.resize(limit)
+
+
+def _chars_of(texts: Sequence[Utterance]) -> int:
+    return sum([len(utterance.text) for utterance in texts])

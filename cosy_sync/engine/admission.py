@@ -33,10 +33,10 @@ class Entry:
     # another one in the end.
     silent_since: Callable[[], float]
 
-    def wait(self, batch: Batch, endpoint: EndpointState) -> float:
+    def wait(self, batch: Batch, endpoint: EndpointState, now: float) -> float:
         """Wait for a free connection and a slot of the rate limit, holding neither meanwhile;
         return the instant at which the limiter let it go."""
-        self._take_place(batch, endpoint)
+        self._take_place(batch, endpoint, now)
         limiter, urgent = endpoint.limiter, batch.interactive
 
         def go(now: float) -> float:
@@ -45,6 +45,13 @@ class Entry:
             # Others may go first though a slot is there: only one that was taken is a slot.
             return max(limiter.next_free(now, urgent) - now, _SOONEST)
 
+        try:
+            now = self.clock.now()
+            if limiter.go(now, urgent):  # mostly
+                return now
+        except BaseException:
+            self.give_back(endpoint)
+            raise
         went, _ = self._soon(batch, endpoint, go)
         if went is not None:
             return went
@@ -69,7 +76,7 @@ class Entry:
             waiter.sleep(clock)
             if not paused:
                 batch.queued(clock.now() - now)
-            self._take_place(batch, endpoint, again=True)
+            self._take_place(batch, endpoint, clock.now(), again=True)
             went, wait = self._soon(batch, endpoint, lambda now: limiter.take(waiter, now))
             if went is not None:
                 return went
@@ -106,10 +113,12 @@ class Entry:
                 self.give_back(endpoint)
         return None, wait
 
-    def _take_place(self, batch: Batch, endpoint: EndpointState, again: bool = False) -> None:
-        now = began = self.clock.now()
+    def _take_place(
+        self, batch: Batch, endpoint: EndpointState, began: float, again: bool = False
+    ) -> None:
+        now = began
         deadline = batch.queue_deadline or batch.deadline
-        left = deadline.remaining(now)
+        left = max(0.0, deadline.at - now)
         longest = endpoint.overload.longest_wait(batch.interactive, now)
         most = wait = min(left, longest)
         if batch.queue_deadline is not None:

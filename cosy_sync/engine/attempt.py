@@ -118,9 +118,10 @@ class AttemptRunner:
             verdict = fair_verdict(batch, error, attempt.sent)
             raise
         finally:
-            seconds = self.clock.now() - attempt.sent
-            verdict = self.leave(attempt, texts, verdict, seconds)
-            if timing is None or not asks:
+            now = self.clock.now()
+            seconds = now - attempt.sent
+            verdict = self.leave(attempt, texts, verdict, seconds, now)
+            if endpoint.pool is not None and (timing is None or not asks):
                 self.judge(attempt, texts, results, verdict, seconds)
         if asks:
             batch.arrive()
@@ -160,7 +161,7 @@ class AttemptRunner:
             if not admission.probe and not endpoint.is_well_for(call, now):
                 waited = now - batch.deadline.started if number == 1 else 0.0
                 endpoint.overload.admit(batch.interactive, now, waited)
-            batch.sent = self.entry.wait(batch, endpoint)
+            batch.sent = self.entry.wait(batch, endpoint, now)
         except BaseException:
             endpoint.breaker.record(admission, NOT_SENT, self.clock.now(), 0.0)
             raise
@@ -172,13 +173,17 @@ class AttemptRunner:
         texts: Sequence[Utterance],
         verdict: CosyError | None,
         seconds: float,
+        now: float | None = None,
     ) -> CosyError | None:
         """Give back what `enter` took, and note what came of it, and how long the service took;
-        return what that says about the endpoint."""
-        endpoint, now = attempt.endpoint, self.clock.now()
+        return what that says about the endpoint. `now`: the instant, where it is known."""
+        endpoint = attempt.endpoint
+        if now is None:
+            now = self.clock.now()
         # Before the place is given back: whoever gets it looks at the silence.
         # A text that was parted from others, as it breaks them, is answered by its failure.
-        endpoint.silence.end(attempt, attempt.call.apart or _answers(verdict), now)
+        answered = verdict is None or attempt.call.apart or _answers(verdict)
+        endpoint.silence.end(attempt, answered, now)
         if attempt.holds:
             self.entry.give_back(endpoint)
         return endpoint.settle(attempt, verdict, now, seconds, texts)
@@ -219,7 +224,7 @@ class AttemptRunner:
         self.observer.on_event(RetryPlanned(endpoint.label, len(texts), number, 0.0, lost))
         attempt.holds = False
         self.entry.give_back(endpoint)
-        attempt.sent = self.entry.wait(batch, endpoint)
+        attempt.sent = self.entry.wait(batch, endpoint, self.clock.now())
         attempt.holds = True
 
     # -- the call -------------------------------------------------------------------------------
@@ -229,9 +234,10 @@ class AttemptRunner:
     ) -> tuple[Sequence[Result], Timing]:
         batch.seal()
         endpoint = attempt.endpoint
-        texts = [utterance.text for utterance in utterances]
+        alone = len(utterances) == 1
+        texts = [utterances[0].text] if alone else [each.text for each in utterances]
         request_id = next_request_id()
-        started = self.clock.now()
+        started = attempt.sent
         reply: Reply | None = None
         failure: CosyError | None = None
         room = ReplyMemory(batch, self.memory, self.clock)
@@ -240,7 +246,7 @@ class AttemptRunner:
         def send(parcel: WireRequest) -> Reply:
             nonlocal reply
             aim(parcel, endpoint, again, batch.stop, texts)
-            left, first = batch.deadline.remaining(self.clock.now()), reply is None
+            left, first = max(0.0, batch.deadline.at - self.clock.now()), reply is None
             reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
             if first and _HELD_UP < reply.left - attempt.sent < _LATEST_NEWS:
                 endpoint.limiter.correct(attempt.sent, reply.left)
@@ -261,24 +267,28 @@ class AttemptRunner:
                 raise failure
             if batch.reorder is None or not batch.reorder.bounded:
                 _take_out(payloads)
-            results = [self._open(payload, timing) for payload in payloads]
-            results = self.verifier.check(texts, results)
-            good = [result for result in results if isinstance(result, Audio)]
-            if len(good) < len(results):
+            results = self.verifier.check(texts, self._open(payloads, timing))
+            sizes = [len(result.data) for result in results if isinstance(result, Audio)]
+            if len(sizes) < len(results):
                 self.tell_refused(timing, results, reply)
-            room.keep(sum([len(audio.data) for audio in good]))
+            room.keep(sum(sizes))
             return results, timing
         finally:
             room.leave()
 
-    def _open(self, payload: Payload | CosyError, timing: Timing) -> Result:
-        if isinstance(payload, CosyError):
-            return payload
-        try:
-            audio = read_audio(payload, sample_rate=self.sample_rate, timing=timing)
-            return audio.as_format(self.format)
-        except CosyError as error:
-            return error
+    def _open(self, payloads: Sequence[Payload | CosyError], timing: Timing) -> list[Result]:
+        results: list[Result] = []
+        for payload in payloads:
+            if isinstance(payload, CosyError):
+                results.append(payload)
+                continue
+            try:
+                audio = read_audio(payload, sample_rate=self.sample_rate, timing=timing)
+                same = audio.format == self.format
+                results.append(audio if same else audio.as_format(self.format))
+            except CosyError as error:
+                results.append(error)
+        return results
 
     def _timing(
         self,
@@ -352,9 +362,9 @@ def aim(
         parcel.address = endpoint.address
 
 
-def _answers(verdict: CosyError | None) -> bool:
+def _answers(verdict: CosyError) -> bool:
     """Return whether a service that this was said of is there, though perhaps too busy."""
-    return verdict is None or verdict.accepted is True or isinstance(verdict, ThrottledError)
+    return verdict.accepted is True or isinstance(verdict, ThrottledError)
 
 
 def _take_out(payloads: Sequence[Payload | CosyError]) -> None:

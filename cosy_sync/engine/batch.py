@@ -77,7 +77,8 @@ class Batch:
         reorder: ReorderBuffer | None = None,
     ) -> None:
         self.texts = texts
-        self.first = min([utterance.index for utterance in texts])
+        first = texts[0].index if len(texts) == 1 else min([each.index for each in texts])
+        self.first = first
         self.reorder = reorder
         # Until when it may wait for a place and a slot before it is first sent; None where that
         # time counts for the deadline as well.

@@ -221,6 +221,9 @@ class Engine:
     # -- what callers share ---------------------------------------------------------------------
 
     def _runner(self, config: ClientConfig) -> BatchRunner:
+        known = self._latest
+        if known is not None and known[0] is config:
+            return known[1]
         return self._find(config)[1]
 
     def _find(self, config: ClientConfig) -> tuple[ClientConfig, BatchRunner, BatchRunner]:

@@ -40,10 +40,14 @@ def final_error(
 def finished_event(finished: Sequence[Audio], chars: int) -> TextsFinished:
     """Return the event of texts of one batch that were spoken."""
     timing = finished[0].timing
+    audio_bytes, seconds = 0, 0.0
+    for audio in finished:
+        audio_bytes += len(audio.data)
+        seconds += audio.duration
     return TextsFinished(
         texts=len(finished),
         chars=chars,
-        audio_bytes=sum([len(audio.data) for audio in finished]),
-        audio_seconds=sum([audio.duration for audio in finished]),
+        audio_bytes=audio_bytes,
+        audio_seconds=seconds,
         latency=timing.queued + timing.total if timing else 0.0,
     )

@@ -28,9 +28,13 @@ class ReplyMemory:
         batch = self._batch
         if batch.reorder is not None:
             batch.reorder.enter(batch.first, size, batch.deadline.remaining(self._clock.now()))
-        left = batch.deadline.remaining(self._clock.now())
-        if not self._memory.acquire(
-            size, key=batch.tenant, urgent=batch.interactive, seconds=left, stop=batch.stop
+        key, urgent = batch.tenant, batch.interactive
+        if not self._memory.acquire(size, key=key, urgent=urgent) and not self._memory.acquire(
+            size,
+            key=key,
+            urgent=urgent,
+            seconds=batch.deadline.remaining(self._clock.now()),
+            stop=batch.stop,
         ):
             if batch.reorder is not None:
                 batch.reorder.change(-size)

@@ -89,27 +89,27 @@ class BatchRunner:
         batch.waiting = len(groups) - batch.parked
         return group
 
-    def _may_go(self, batch: Batch, group: Group) -> bool:
-        """Wait until the group may be sent; return False where its texts have ended meanwhile."""
+    def _await_leave(self, batch: Batch, group: Group) -> float | None:
+        """Wait until the group may be sent; return the instant, None where its texts have ended."""
         now = self._clock.now()
         if group.due > now:
             sleep(self._clock, batch.stop, group.due - now)
             now = self._clock.now()
         if batch.stop.is_set():
             raise ClosedError("cancelled before it was sent")
-        if batch.deadline.expired(now):
+        if now >= batch.deadline.at:
             self._end_late(batch, group)
-            return False
+            return None
         if batch.record is None:
-            return True
+            return now
         self._splitter.hold(batch)
-        return not self._is_over(batch, group)
+        return None if self._is_over(batch, group) else self._clock.now()
 
     def _handle(self, batch: Batch, group: Group) -> list[Group]:
         """Make one attempt; return the groups that must still be sent."""
-        if not self._may_go(batch, group):
+        now = self._await_leave(batch, group)
+        if now is None:
             return []
-        now = self._clock.now()
         if group.parked is not None:
             return self._unpark(batch, group, *group.parked)
         results: Sequence[Result]

@@ -283,7 +283,8 @@ class SingleCalls:
             tenant=config.tenant or "",
             stop=stop or self._workers.cut,
         )
-        tenant_limit = self._lookups.tenant_limit(config)
+        limited = config.max_in_flight is not None
+        tenant_limit = self._lookups.tenant_limit(config) if limited else None
         if tenant_limit is None or has_place(batch.tenant):
             self._run(batch, config)
             return batch.outcomes[0]

@@ -27,7 +27,9 @@ def closed_meanwhile() -> ClosedError:
 def named(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return the headers of an HTTP/1 reply by their names in lower case; one that comes twice is a
     list. A reply without an end of its own is marked as UNFRAMED."""
-    found = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in headers}
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found[name.decode("latin-1").lower()] = value.decode("latin-1")
     if len(found) < len(headers):
         found.clear()
         for name, value in headers:

@@ -57,7 +57,9 @@ class Blame:
         self._good: BoundedCache[int, float] = BoundedCache(_MOST_KINDS)
         self._latest: int | None = None
         self._latest_sent = self._others_sent = -math.inf
-        self._runs: dict[int, _Run] = {}
+        # Kinds that have not succeeded since they failed. Whether there are any may be read without
+        # the lock.
+        self.failing: dict[int, _Run] = {}
 
     def succeed(self, call: Call, sent: float, now: float) -> None:
         """Note a call that succeeded, and when it was sent."""
@@ -65,8 +67,8 @@ class Blame:
         self.good_at = now
         self.good_sent = max(self.good_sent, sent)
         self._fresh = 0
-        if self._runs:
-            self._runs.pop(kind, None)
+        if self.failing:
+            self.failing.pop(kind, None)
         if kind != self._latest:
             self._latest, self._others_sent = kind, self._latest_sent
             self._latest_sent = sent
@@ -79,9 +81,9 @@ class Blame:
 
         What was never sent, as there was no connection, is no request's fault.
         """
-        if len(self._runs) >= _MOST_KINDS:
-            del self._runs[next(iter(self._runs))]
-        run = self._runs.setdefault(call.kind, _Run(now))
+        if len(self.failing) >= _MOST_KINDS:
+            del self.failing[next(iter(self.failing))]
+        run = self.failing.setdefault(call.kind, _Run(now))
         run.latest = now
         run.count += 1
         if call.first is None:
@@ -98,15 +100,10 @@ class Blame:
         new = now - self._good.get(call.kind, -math.inf) >= _RECENT
         return others > run.began or (new and now - run.began < _HESITATION)
 
-    @property
-    def failing(self) -> bool:
-        """Return whether there is a kind that has not succeeded since it failed."""
-        return bool(self._runs)
-
     def culprit(self, now: float) -> int | None:
         """Return the only kind of request that failed lately and did not succeed since."""
-        self._runs = {k: run for k, run in self._runs.items() if now - run.latest < _RECENT}
-        return next(iter(self._runs)) if len(self._runs) == 1 else None
+        self.failing = {k: run for k, run in self.failing.items() if now - run.latest < _RECENT}
+        return next(iter(self.failing)) if len(self.failing) == 1 else None
 
     def acquits(self, kind: int, now: float) -> bool:
         """Return whether calls failed lately, but only of another kind, which is to blame."""
@@ -147,7 +144,7 @@ class Blame:
     def _is_guilty(self, kind: int) -> bool:
         """Return whether a kind that had not succeeded for a while failed while others succeeded,
         and never succeeded since."""
-        run = self._runs.get(kind)
+        run = self.failing.get(kind)
         if run is None or run.count <= _FEW or self._others(kind) <= run.began:
             return False
         return run.began - self._good.get(kind, -math.inf) >= _RECENT

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 
 from ..config import OverloadConfig
 from .window import Window
 
 __all__ = ["RetryBudget"]
+
+# Deposits that wait to be counted together.
+_MOST_FRESH = 64
 
 
 class RetryBudget:
@@ -21,18 +25,23 @@ class RetryBudget:
     def __init__(self, config: OverloadConfig) -> None:
         self._share = config.retry_share
         self._least = config.retry_floor * config.retry_window
+        # Deposits that are not counted yet: appended without the lock, taken out under it.
+        self._fresh: deque[tuple[float, int]] = deque()
         # Guards the window: texts sent for the first time, and texts repeated.
         self._lock = threading.Lock()
         self._texts = Window(config.retry_window)
 
     def deposit(self, texts: int, now: float) -> None:
         """Note texts that were sent for the first time."""
-        with self._lock:
-            self._texts.add(now, texts, 0)
+        self._fresh.append((now, texts))
+        if len(self._fresh) >= _MOST_FRESH:
+            with self._lock:
+                self._count_fresh()
 
     def withdraw(self, texts: int, now: float) -> bool:
         """Pay for sending texts once more, all or none; return whether the budget had as much."""
         with self._lock:
+            self._count_fresh()
             self._texts.forget(now)
             if texts > self._left():
                 return False
@@ -42,13 +51,20 @@ class RetryBudget:
     def refund(self, texts: int, now: float) -> None:
         """Give back what was paid."""
         with self._lock:
+            self._count_fresh()
             self._texts.add(now, 0, -texts)
 
     def balance(self, now: float) -> float:
         """Return how many texts may be sent once more."""
         with self._lock:
+            self._count_fresh()
             self._texts.forget(now)
             return max(0.0, self._left())
+
+    def _count_fresh(self) -> None:
+        while self._fresh:
+            now, texts = self._fresh.popleft()
+            self._texts.add(now, texts, 0)
 
     def _left(self) -> float:
         return max(self._least, self._share * self._texts.all) - self._texts.some

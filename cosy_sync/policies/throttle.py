@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from ..config import OverloadConfig
 from .window import Window
 
 __all__ = ["Throttle"]
+
+# Accepted calls that wait to be counted together.
+_MOST_FRESH = 64
 
 
 class Throttle:
@@ -31,16 +35,21 @@ class Throttle:
         self._cap = config.throttle_cap
         self._fewest = config.throttle_min_calls
         self._random = random
+        # When calls were accepted that are not counted yet, since they decide nothing: appended
+        # without the lock, taken out under it.
+        self._fresh: deque[float] = deque()
         # Guards the window: calls wanted, calls accepted. Its counts may be read without.
         self._lock = threading.Lock()
         self._calls = Window(config.throttle_window)
 
     def refuses(self, now: float) -> bool:
         """Decide whether a call is held back, and count it if so."""
-        if self._share() <= 0.0:  # almost always: no lock, no draw
+        calls = self._calls
+        if calls.all == calls.some or self._share() <= 0.0:  # almost always: no lock, no draw
             return False
         draw = self._random()  # before the lock is taken: the source may be the user's
         with self._lock:
+            self._count_fresh()
             self._calls.forget(now)
             refused = draw < self._share()
             if refused:
@@ -49,14 +58,24 @@ class Throttle:
 
     def record(self, accepted: bool, now: float) -> None:
         """Count a call that was sent, and whether the endpoint accepted it."""
+        # Where none was refused lately, one more that was not changes no share.
+        if accepted and self._calls.all == self._calls.some and len(self._fresh) < _MOST_FRESH:
+            self._fresh.append(now)
+            return
         with self._lock:
+            self._count_fresh()
             self._calls.add(now, 1, accepted)
 
     def share(self, now: float) -> float:
         """Return the probability with which a call is refused now."""
         with self._lock:
+            self._count_fresh()
             self._calls.forget(now)
             return self._share()
+
+    def _count_fresh(self) -> None:
+        while self._fresh:
+            self._calls.add(self._fresh.popleft(), 1, 1)
 
     def _share(self) -> float:
         wanted = self._calls.all

@@ -91,12 +91,13 @@ class BatchWire(HttpWire):
         if not reply.body:
             raise _bad("empty", "nothing")
         content_type = reply.headers.get("content-type", "")
-        kind = kind_of(content_type)
+        is_json = content_type == "application/json"  # mostly
+        kind = content_type if is_json else kind_of(content_type)
         if kind.startswith("multipart/"):
             # Twice as many as texts, so that doubled ones are told apart from chaos.
             parts = split_parts(content_type, reply.body, 2 * len(texts))
             claims = [(_part_index(part), self._read_part(part, reply, texts)) for part in parts]
-        elif _is_json(kind, reply.body):
+        elif is_json or _is_json(kind, reply.body):
             claims = self._read_json(reply, texts)
         else:
             raise _bad("not_audio", without_texts(kind, texts, 60) or "an unknown media type")
@@ -152,7 +153,10 @@ class BatchWire(HttpWire):
             raise _bad("not_audio", "JSON without results")
         if len(items) > 2 * len(texts):
             raise _bad("count", f"{len(items)} results for {len(texts)} texts")
-        return [(_item_index(item), self._read_item(item, reply, texts)) for item in items]
+        claims = []
+        for item in items:
+            claims.append((_item_index(item), self._read_item(item, reply, texts)))
+        return claims
 
     def _read_item(self, item: Any, reply: Reply, texts: Sequence[str]) -> Payload | CosyError:
         if item is None:
@@ -218,11 +222,12 @@ def _part_index(part: Part) -> int | None:
 
 
 def _item_index(item: Any) -> int | None:
-    if not isinstance(item, dict) or item.get("index") is None:
-        return None
-    if isinstance(item["index"], str):
+    index = item.get("index") if isinstance(item, dict) else None
+    if index is None or type(index) is int:
+        return index
+    if isinstance(index, str):
         raise _bad("index", "an index that is no number")
-    return index_of(item["index"])
+    return index_of(index)
 
 
 def _from_base64(text: Any, media_type: str) -> Payload | BadAudioError:

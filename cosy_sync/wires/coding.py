@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -45,9 +46,8 @@ _load, _dump = _find_json()
 _b64decode = _find_base64()
 
 
-def load_json(body: bytes | bytearray | memoryview) -> Any:
-    """Read JSON. Raises ValueError."""
-    return _load(body)
+# Reads JSON. Raises ValueError.
+load_json = _load
 
 
 def dump_json(value: Any) -> bytes:
@@ -58,6 +58,5 @@ def dump_json(value: Any) -> bytes:
         raise ValueError("not encodable") from cause
 
 
-def from_base64(text: str | memoryview) -> bytes:
-    """Decode base64 without forgiving any foreign character. Raises ValueError."""
-    return _b64decode(text, validate=True)
+# Decodes base64 without forgiving any foreign character. Raises ValueError.
+from_base64 = functools.partial(_b64decode, validate=True)

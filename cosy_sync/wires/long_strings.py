@@ -39,19 +39,39 @@ def load_with_views(body: bytes | bytearray | memoryview, keys: frozenset[str]) 
         long.append(view[start:end])
         copied = end
     pieces.append(bytes(view[copied:]))
-    return _restore(load_json(b"".join(pieces)), long, keys, True)
+    return _restore(load_json(b"".join(pieces)), long, keys)
 
 
-def _restore(value: Any, long: list[memoryview], keys: frozenset[str], as_view: bool) -> Any:
-    if isinstance(value, str) and value.startswith(_MARK):
-        string = long[int(value[len(_MARK) :])]
-        return string if as_view else str(string, "utf-8")
+def _restore(value: Any, long: list[memoryview], keys: frozenset[str]) -> Any:
+    """Put the long strings back into what was parsed, in place but for keys."""
     if isinstance(value, list):
-        return [_restore(item, long, keys, True) for item in value]
-    if isinstance(value, dict):
-        named = [(_restore(key, long, keys, False), item) for key, item in value.items()]
-        return {key: _restore(item, long, keys, key in keys) for key, item in named}
+        for index, item in enumerate(value):
+            if isinstance(item, str):
+                if item.startswith(_MARK):
+                    value[index] = _find(item, long, True)
+            elif isinstance(item, (dict, list)):
+                value[index] = _restore(item, long, keys)
+    elif isinstance(value, dict):
+        names: dict[str, Any] = {}
+        for key, item in value.items():
+            name = key
+            if key.startswith(_MARK):
+                name = names[key] = _find(key, long, False)
+            if isinstance(item, str):
+                if item.startswith(_MARK):
+                    value[key] = _find(item, long, name in keys)
+            elif isinstance(item, (dict, list)):
+                value[key] = _restore(item, long, keys)
+        if names:
+            return {names.get(key, key): item for key, item in value.items()}
+    elif isinstance(value, str) and value.startswith(_MARK):
+        return _find(value, long, True)
     return value
+
+
+def _find(mark: str, long: list[memoryview], as_view: bool) -> Any:
+    string = long[int(mark[len(_MARK) :])]
+    return string if as_view else str(string, "utf-8")
 
 
 def _long_strings(body: memoryview) -> Iterator[tuple[int, int]]:
@@ -60,17 +80,35 @@ def _long_strings(body: memoryview) -> Iterator[tuple[int, int]]:
     Quotes stand in JSON only around strings, and behind a backslash within them.
     """
     window = _Window(body)
-    end = -1
-    while (start := window.find(b'"', end + 1) + 1) > 0:
-        end = window.find(b'"', start)
-        escaped = False
-        while end > 0 and window.backslashes(start, end) % 2:
-            escaped = True
-            end = window.find(b'"', end + 1)
-        if end < 0:
-            return
-        if end - start >= _LONG and not escaped and window.find(b"\\", start, end) < 0:
+    at = 0
+    while True:
+        # Most strings lie within the piece that is looked at, without escapes.
+        piece, offset = window.piece, window.start
+        start = piece.find(b'"', at - offset) + 1
+        end = piece.find(b'"', start) if start else -1
+        if end >= 0 and piece.find(b"\\", start, end) < 0:
+            start, end, escaped = start + offset, end + offset, False
+        else:
+            start, end, escaped = _next_string(window, at)
+            if end < 0:
+                return
+        if end - start >= _LONG and not escaped:
             yield start, end
+        at = end + 1
+
+
+def _next_string(window: _Window, at: int) -> tuple[int, int, bool]:
+    """Return start and end of the first string from there on, and whether it holds a backslash; an
+    end of -1 where there is none."""
+    start = window.find(b'"', at) + 1
+    end = window.find(b'"', start) if start else -1
+    escaped = False
+    while end > 0 and window.backslashes(start, end) % 2:
+        escaped = True
+        end = window.find(b'"', end + 1)
+    if end < 0:
+        return start, -1, False
+    return start, end, escaped or window.find(b"\\", start, end) >= 0
 
 
 class _Window:
@@ -78,18 +116,18 @@ class _Window:
 
     def __init__(self, body: memoryview) -> None:
         self._body = body
-        self._start = 0
-        self._piece = bytes(body[:_WINDOW])
+        self.start = 0
+        self.piece = bytes(body[:_WINDOW])
 
     def find(self, what: bytes, start: int, end: int | None = None) -> int:
         """Return where the byte stands first, -1 for nowhere."""
         most = len(self._body) if end is None else end
         while start < most:
             self._show(start)
-            found = self._piece.find(what, start - self._start, most - self._start)
+            found = self.piece.find(what, start - self.start, most - self.start)
             if found >= 0:
-                return self._start + found
-            start = self._start + len(self._piece)
+                return self.start + found
+            start = self.start + len(self.piece)
         return -1
 
     def backslashes(self, start: int, end: int) -> int:
@@ -100,6 +138,6 @@ class _Window:
         return count
 
     def _show(self, position: int) -> None:
-        if not self._start <= position < self._start + len(self._piece):
-            self._start = position
-            self._piece = bytes(self._body[position : position + _WINDOW])
+        if not self.start <= position < self.start + len(self.piece):
+            self.start = position
+            self.piece = bytes(self._body[position : position + _WINDOW])

@@ -1,6 +1,9 @@
 """Logs tell hashes and lengths: never a text, audio or a key, at any level."""
 
+import gc
 import logging
+import weakref
+from collections.abc import Callable
 
 import httpx
 import pytest
@@ -9,13 +12,18 @@ import cosy_sync
 from cosy_sync import CosyClient, RetryConfig
 from cosy_sync.events import (
     AddressesChanged,
+    AttemptFinished,
     EndpointEjected,
     EndpointReadmitted,
+    Event,
     LimitsLowered,
     LookupFailed,
+    Observers,
+    TextsFinished,
 )
 from cosy_sync.logs import LogObserver
-from cosy_sync.models import text_hash
+from cosy_sync.models import Timing, text_hash
+from cosy_sync.stats import StatsObserver
 from cosy_sync.testing import FakeClock, FakeService
 
 URL = "http://tts.test/batch?token=in-the-url"
@@ -134,3 +142,62 @@ def test_a_lasting_lack_is_a_warning_once_a_minute(caplog: pytest.LogCaptureFixt
     clock.advance(1.0)
     observer.on_event(lack("http://a.test/", "descriptors"))
     assert warnings() == 4
+
+
+def test_an_observer_is_told_only_of_the_classes_of_events_that_it_names() -> None:
+    told: list[Event] = []
+
+    class Choosy:
+        def taker(self, kind: type) -> Callable[[Event], None] | None:
+            return told.append if kind is EndpointReadmitted else None
+
+        def on_event(self, event: Event) -> None:
+            raise AssertionError("it has named what takes its events")
+
+    readmitted = EndpointReadmitted("http://a.test/")
+    observers = Observers([Choosy()])
+    for event in (EndpointEjected("http://a.test/", 5.0, 0.61), readmitted) * 2:
+        observers.on_event(event)
+    assert told == [readmitted, readmitted]
+
+
+def test_what_went_well_is_counted_whenever_somebody_looks() -> None:
+    stats = StatsObserver()
+    observers = Observers([stats])
+    gauges = {"in_flight": 0, "connections": (0, 0), "breakers": {}, "limits": {}}
+    timing = Timing(
+        started=0.0,
+        queued=0.0,
+        connect=0.0,
+        first_byte=0.0,
+        total=1.0,
+        attempts=1,
+        endpoint="http://a.test/",
+        request_id="1",
+    )
+    for done in range(1, 300):
+        observers.on_event(AttemptFinished(timing, 1, 4, 10, None))
+        observers.on_event(TextsFinished(1, 4, 10, 0.5, 1.0))
+        if done in (1, 2, 299):
+            shown = stats.snapshot(retry_budget=0.0, **gauges)  # type: ignore[arg-type]
+            assert (shown.requests, shown.texts_ok, shown.chars_ok) == (done, done, 4 * done)
+            assert shown.audio_seconds == 0.5 * done
+
+
+def test_a_failed_call_is_not_kept_until_somebody_looks() -> None:
+    stats, error = StatsObserver(), cosy_sync.ConnectError("no address")
+    gone = weakref.ref(error)
+    timing = Timing(
+        started=0.0,
+        queued=0.0,
+        connect=0.0,
+        first_byte=0.0,
+        total=1.0,
+        attempts=1,
+        endpoint="http://a.test/",
+        request_id="1",
+    )
+    Observers([stats]).on_event(AttemptFinished(timing, 1, 4, 0, error))
+    del error
+    gc.collect()
+    assert gone() is None

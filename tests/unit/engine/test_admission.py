@@ -58,7 +58,7 @@ def test_each_that_leaves_took_a_turn_even_where_one_seems_free() -> None:
         return gone
 
     limiter.go = go  # type: ignore[method-assign, union-attr]
-    left = rig.entry.wait(rig.batch(), rig.endpoint)
+    left = rig.entry.wait(rig.batch(), rig.endpoint, rig.clock.now())
     assert taken == [left]
 
 
@@ -70,7 +70,7 @@ def test_who_is_cancelled_while_waiting_for_a_turn_keeps_no_place(rate: float) -
     stop = Stop()
     stop.set()
     with pytest.raises(ClosedError):
-        rig.entry.wait(rig.batch(stop), rig.endpoint)
+        rig.entry.wait(rig.batch(stop), rig.endpoint, rig.clock.now())
     assert rig.endpoint.slots.used == 0
 
 
@@ -93,7 +93,7 @@ class TestSilentService:
         batch = self.batch(rig)
         rig.clock.advance(60.0)
         with pytest.raises(DeadlineError, match=r"has answered nothing for 60\.0 s") as caught:
-            rig.entry.wait(batch, rig.endpoint)
+            rig.entry.wait(batch, rig.endpoint, rig.clock.now())
         assert caught.value.endpoint == rig.endpoint.label
         assert caught.value.phase == "waiting for its turn"
         assert rig.endpoint.slots.used == 0
@@ -103,7 +103,7 @@ class TestSilentService:
         began = rig.silent_since = rig.clock.now()
         batch = self.batch(rig)
         rig.clock.advance(50.0)
-        rig.entry.wait(batch, rig.endpoint)
+        rig.entry.wait(batch, rig.endpoint, rig.clock.now())
         assert batch.deadline.at == began + 60.0
 
     def test_an_answer_gives_it_all_of_its_time(self) -> None:
@@ -112,5 +112,5 @@ class TestSilentService:
         batch = self.batch(rig)
         rig.clock.advance(100.0)
         rig.silent_since = math.inf
-        rig.entry.wait(batch, rig.endpoint)
+        rig.entry.wait(batch, rig.endpoint, rig.clock.now())
         assert rig.endpoint.slots.used == 1

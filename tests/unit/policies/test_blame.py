@@ -134,7 +134,7 @@ def test_any_number_of_kinds_takes_little_memory():
     for kind in range(10_000):
         subject.fail(Call(kind), START)
         subject.succeed(Call(kind + 20_000), START, START)
-    assert len(subject._runs) <= 256 and len(subject._good) <= 256
+    assert len(subject.failing) <= 256 and len(subject._good) <= 256
 
 
 def test_the_culprit_is_the_only_kind_that_failed_lately():

@@ -95,3 +95,12 @@ def test_what_is_given_back_may_be_spent_again():
     chosen.refund(3, START + 1)
     assert chosen.balance(START + 1) == 3.0
     assert chosen.balance(START + 9.9) == 3.0
+
+
+def test_texts_count_for_the_budget_however_many_were_sent_before_somebody_asks():
+    for sent in (1, 63, 64, 65, 1_000):
+        chosen = budget(retry_floor=0.0)
+        for _ in range(sent):
+            chosen.deposit(10, START)
+        assert chosen.balance(START) == sent
+        assert chosen.balance(START + 60.0) == 0.0

@@ -131,3 +131,19 @@ def test_with_everything_refused_by_the_service_one_in_five_still_goes():
     chosen = Throttle(OverloadConfig(), random=lambda: next(numbers))
     feed(chosen, 0, 100)
     assert sum(not chosen.refuses(START) for _ in range(100)) == 20
+
+
+def test_what_was_accepted_counts_from_the_first_refusal_on_however_much_it_was() -> None:
+    for good in (1, 63, 64, 65, 500):
+        chosen = throttle(throttle_cap=0.99)
+        feed(chosen, good, 3 * good + 30)
+        bad = 3 * good + 30
+        assert chosen.share(START) == pytest.approx((bad - good) / (good + bad + 1))
+
+
+def test_what_was_accepted_counts_at_its_own_instant() -> None:
+    chosen = throttle()
+    feed(chosen, 50, 0)
+    feed(chosen, 0, 50, START + 2.5)
+    assert chosen.share(START + 2.5) == 0.0
+    assert chosen.share(START + 4.0) > 0.7  # the accepted ones are too old by now

@@ -7,7 +7,6 @@ import time
 import weakref
 
 import pytest
-from interrupts import interrupt_at
 from lanes import eventually
 
 from cosy_sync.atomic import Flag
@@ -153,25 +152,6 @@ def test_a_task_knows_that_it_is_inside() -> None:
     assert executor.drain(10)
     executor.close()
     assert seen == [True] and not executor.is_inside()
-
-
-@pytest.mark.parametrize("parked", [False, True])
-def test_ctrl_c_at_any_line_of_a_hand_over_loses_no_worker(parked: bool) -> None:
-    lines = 0
-    while True:
-        lines += 1
-        executor = LifoThreadPool(1)
-        if parked:
-            executor.submit(lambda: None)
-            eventually(lambda executor=executor: executor._parked)
-        whole = not interrupt_at(lines, lambda: executor.submit(lambda: None))  # noqa: B023
-        done = threading.Event()
-        executor.submit(done.set)
-        assert done.wait(10) and executor.drain(10), f"line {lines}"
-        executor.close()
-        if whole:
-            break
-    assert lines > 5
 
 
 def test_without_threads_the_one_that_asks_does_the_work(monkeypatch) -> None:

@@ -283,7 +283,7 @@ def test_close_lets_running_requests_finish_and_closes_behind_them(sender: Sende
         answer.set()
         assert isinstance(waiter.end(), Reply)
         assert sender.connections() == (0, 0)
-        assert not keepers()
+        assert eventually(lambda: not keepers())
 
 
 def test_close_during_traffic_ends_every_request_and_connection(sender: Sender) -> None:
@@ -306,7 +306,7 @@ def test_close_during_traffic_ends_every_request_and_connection(sender: Sender) 
             thread.join(20)
         assert ends == [ClosedError] * 8
         assert sender.connections() == (0, 0)
-        assert not keepers()
+        assert eventually(lambda: not keepers())
 
 
 def test_abandon_closes_our_end_without_a_word(make: Make) -> None:

@@ -17,6 +17,8 @@ from cosy_sync.server import tone_wav
 
 # Threads, and seconds of traffic; more of both look for slow leaks: 800 and 60.
 THREADS = int(os.environ.get("STRESS_THREADS", "200"))
+# Above 64 connections one thread waits for all replies: epoll and its bell stay for the next time.
+POLLER = 2
 SECONDS = float(os.environ.get("STRESS_SECONDS", "6"))
 FAULTS = [
     "reset:0.03",
@@ -92,7 +94,7 @@ def test_after_a_storm_of_faults_nothing_is_left(eager_switching: None) -> None:
         assert stats.connections_open == stats.connections_idle <= THREADS
         client.close()
     assert client.stats().connections_open == 0
-    assert descriptors() <= before
+    assert descriptors() <= before + POLLER
     assert not [t for t in threading.enumerate() if t.name.startswith("cosy-")]
 
 
@@ -122,7 +124,7 @@ def test_closing_in_the_middle_of_a_storm_ends_everything() -> None:
             thread.join(30)
     assert len(ended) == THREADS // 4
     assert client.stats().in_flight == 0 and client.stats().connections_open == 0
-    assert descriptors() <= before
+    assert descriptors() <= before + POLLER
 
 
 @pytest.mark.timeout(120)

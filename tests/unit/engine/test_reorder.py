@@ -107,7 +107,7 @@ def test_an_interrupted_wait_leaves_nothing_behind(
             super().__init__(first, size)
             self.wakeup = self  # type: ignore[assignment]
 
-        def acquire(self, timeout: float) -> bool:
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
             raise KeyboardInterrupt
 
         def release(self) -> None:

@@ -1,15 +1,14 @@
 """All executors keep the same promises."""
 
 import _thread
-import ctypes
 import threading
 import time
 import weakref
 
 import pytest
+from interrupts import interrupt_at
 from lanes import eventually
 
-from cosy_sync.atomic import Flag
 from cosy_sync.engine import LifoThreadPool, SerialExecutor
 from cosy_sync.errors import ClosedError
 from cosy_sync.threads.workers import Executor
@@ -154,6 +153,25 @@ def test_a_task_knows_that_it_is_inside() -> None:
     assert seen == [True] and not executor.is_inside()
 
 
+@pytest.mark.parametrize("parked", [False, True])
+def test_ctrl_c_at_any_line_of_a_hand_over_loses_no_worker(parked: bool) -> None:
+    lines = 0
+    while True:
+        lines += 1
+        executor = LifoThreadPool(1)
+        if parked:
+            executor.submit(lambda: None)
+            eventually(lambda executor=executor: executor._parked)
+        whole = not interrupt_at(lines, lambda: executor.submit(lambda: None))  # noqa: B023
+        done = threading.Event()
+        executor.submit(done.set)
+        assert done.wait(10) and executor.drain(10), f"line {lines}"
+        executor.close()
+        if whole:
+            break
+    assert lines > 5
+
+
 def test_without_threads_the_one_that_asks_does_the_work(monkeypatch) -> None:
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -185,23 +203,3 @@ def test_a_task_that_breaks_costs_no_worker_though_its_log_breaks_too(broken_log
     assert done.wait(10) and executor.drain(10)
     executor.close()
     assert len(executor._threads) == 1
-
-
-@pytest.mark.parametrize("parked", [False, True])
-def test_an_exception_out_of_nowhere_costs_no_worker(broken_log: None, parked: bool) -> None:
-    # An Event would lose its lock to the exception.
-    executor, go, ran = LifoThreadPool(1), Flag(), []
-    executor.submit(lambda: ran.append(go.wait(20)))
-    if parked:
-        go.set()
-        eventually(lambda: executor._parked)
-    eventually(lambda: executor._threads)
-    (thread,) = executor._threads
-    raise_there = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    raise_there(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))
-    go.set()
-    for number in range(20):
-        executor.submit(lambda number=number: ran.append(number))
-    assert executor.drain(10)
-    executor.close()
-    assert ran[-20:] == list(range(20)) and executor._threads == [thread]

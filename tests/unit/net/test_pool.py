@@ -20,7 +20,8 @@ LATER = float("inf")
 
 
 def keepers() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "cosy-keeper"]
+    ours = [thread for thread in threading.enumerate() if thread.name == "cosy-keeper"]
+    return [thread for thread in ours if thread.ident is not None]
 
 
 class Dialer:

@@ -95,7 +95,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     Yields what was found. The collector rests: a finaliser of something else might come between.
     """
     global _audited
-    if not _audited:  # a hook stays for ever; it does nothing where no lock is watched
+    # A hook stays for ever; it does nothing where no lock is watched. Not beside a tracer: Python
+    # refuses to trace a thread that starts while the hook is told of another's tracing.
+    if not _audited and "coverage" not in sys.modules:
         sys.addaudithook(_audit)
         _audited = True
     _found.clear()

@@ -101,7 +101,7 @@ DASHSCOPE = {"voice": "longanyang", "model": "cosyvoice-v3-flash", "api_key": "s
         pytest.param(
             "runtime_grpc",
             marks=pytest.mark.skip(
-                reason="a child hangs in about one run of three: not understood"
+                reason="a child hangs in one run of three: not understood"
             ),
         ),
     ],

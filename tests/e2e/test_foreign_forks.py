@@ -100,9 +100,7 @@ DASHSCOPE = {"voice": "longanyang", "model": "cosyvoice-v3-flash", "api_key": "s
         "dashscope_ws",
         pytest.param(
             "runtime_grpc",
-            marks=pytest.mark.skip(
-                reason="a child hangs in one run of three: not understood"
-            ),
+            marks=pytest.mark.skip(reason="a child hangs in one run of three: not understood"),
         ),
     ],
 )

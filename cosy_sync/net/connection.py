@@ -90,7 +90,7 @@ class Connection:
     def wait(self, until: float) -> bool:
         """Wait until there is something to read; return False when the instant came first."""
         left = min(until - time.monotonic(), LONGEST)
-        if self.watched is not None:
+        if self.watched is not None and self.watched.runs:
             return left > 0 and self.watched.wait(left)
         return left > 0 and bool(self._poller.poll(left * 1000))
 

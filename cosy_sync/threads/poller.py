@@ -38,6 +38,11 @@ class Watched:
         self.fd = fd
         self.wakeup = _locked()
 
+    @property
+    def runs(self) -> bool:
+        """Return whether there is a thread that waits."""
+        return self._poller.runs
+
     def begin(self) -> None:
         """Forget what came before: it was read, or will be seen by a look at the socket."""
         self._poller.arrived.discard(self.fd)
@@ -97,7 +102,7 @@ class _Poller:
 
     def forget(self, watched: Watched) -> None:
         """Wait for a socket no more."""
-        if watched.fd in self.known:
+        if watched.fd in self.known and self is _poller:  # in a forked child it is the parent's
             with contextlib.suppress(OSError, ValueError):
                 self._epoll.unregister(watched.fd)
             self.arrived.discard(watched.fd)
@@ -175,11 +180,18 @@ class _Poller:
         while self._is_wanted():
             try:
                 self._look()
-            except Exception:
+            except BaseException:  # an asynchronous one too: without it nobody gets a reply
                 log_failure("the thread that waits for replies met an error, and goes on")
                 time.sleep(_HELD_UP)
         while self._wake_next():  # those who want the slot need none
             pass
+
+    def give_up(self) -> None:
+        """Let everybody who waits look for themselves: there is no thread for it."""
+        for key in list(self._waiting):
+            wakeup = self._waiting.pop(key, None)
+            if wakeup is not None:
+                wakeup.release()
 
     def _look(self) -> None:
         self._parked = True
@@ -278,6 +290,7 @@ def _know(fd: int) -> _Poller:
             with _lock:
                 poller.runs = False
                 poller.known.discard(fd)
+            poller.give_up()  # others may have come meanwhile
             raise
     return poller
 

@@ -221,6 +221,30 @@ def test_without_a_thread_nothing_is_watched(monkeypatch: pytest.MonkeyPatch) ->
         watched.forget()
 
 
+def test_where_its_thread_cannot_start_those_who_came_meanwhile_wait_by_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    near, far = socket.socketpair()
+    woken: list[bool] = []
+    late = threading.Event()
+
+    def refuse(self: threading.Thread) -> None:
+        waiting = poller._poller
+        assert waiting is not None
+        other = Watched(waiting, far.fileno())  # came while the thread was about to start
+        run = threading.Thread(target=lambda: (woken.append(other.wait(20)), late.set()))
+        start(run)
+        eventually(lambda: waiting._waiting)
+        raise RuntimeError("can't start new thread")
+
+    start = threading.Thread.start
+    with near, far, monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        assert watch(near.fileno()) is None
+        assert late.wait(20) and woken == [True]
+        assert poller._poller is not None and not poller._poller.runs
+
+
 def test_many_threads_ping_pong_without_losing_a_wake_up(lines: list[Line]) -> None:
     def serve() -> None:
         ends = {line.far.fileno(): line.far for line in lines}

@@ -52,7 +52,7 @@ class _Counts(Counter[str]):
         if event == "call":
             self["Python calls"] += 1
             code = frame.f_code
-            self.functions[f"{code.co_filename.rpartition('cosy_sync/')[2]}:{code.co_name}"] += 1
+            self.functions[f"{'/'.join(code.co_filename.split('/')[-2:])}:{code.co_name}"] += 1
         elif event == "c_call":
             self["C calls"] += 1
             owner = type(getattr(called, "__self__", None)).__name__
@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         table = Table(name, columns, _rows(counts, options.texts, bounds))
         print(table.markdown(), end="\n\n")
         tables.append(table)
-        most = counts.functions.most_common()
+        most = counts.functions.most_common(60)
         data[name] = {"counts": dict(counts), "texts": options.texts, "functions": most}
     result = {"upstream": "the embedded server", "machine": describe_machine(), "counts": data}
     write_result("cost", _TITLE, result, tables)

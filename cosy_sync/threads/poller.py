@@ -111,14 +111,16 @@ class _Poller:
             if not self.known:
                 self._ring()
 
-    def wait(self, key: object, wakeup: threading.Lock, seconds: float) -> bool:
-        """Wait for the slot, by a socket or the lock; return whether this thread has it now, or may
-        read without."""
+    def wait(self, key: int, wakeup: threading.Lock, seconds: float) -> bool:
+        """Wait for a socket; return whether this thread has the slot now, or may read without."""
         self._waiting[key] = wakeup
         if key in self.arrived:
             self.arrived.discard(key)
             if self._waiting.pop(key, None) is not None:
                 return True
+        return self._be_woken(key, wakeup, seconds)
+
+    def _be_woken(self, key: object, wakeup: threading.Lock, seconds: float) -> bool:
         try:
             if not wakeup.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
                 if self._waiting.pop(key, None) is not None:
@@ -140,7 +142,7 @@ class _Poller:
         self._ready.append(wakeup)
         if self._parked:
             self._ring()
-        self.wait(wakeup, wakeup, _PATIENCE)
+        self._be_woken(wakeup, wakeup, _PATIENCE)
 
     def hand_on(self) -> None:
         """Let the next run."""

@@ -44,6 +44,7 @@ def lines() -> Iterator[list[Line]]:
         line.close()
     eventually(lambda: not [t for t in threading.enumerate() if t.name == "cosy-poller"])
     assert poller._poller is None or not poller._poller.runs
+    assert poller._poller is None or not poller._poller._waiting  # nobody is left behind
 
 
 def test_a_thread_is_woken_by_what_comes_and_reads_it(lines: list[Line]) -> None:
@@ -123,6 +124,21 @@ def test_who_enters_waits_for_who_is_in(lines: list[Line]) -> None:
     leave()
     assert entered.wait(20)
     other.join(20)
+
+
+def test_who_was_let_in_at_once_is_no_more_among_those_who_wait(lines: list[Line]) -> None:
+    held = lines[0].watched._poller
+    ring = held._ring
+
+    def let_in() -> None:  # before the thread that enters has begun to wait
+        ring()
+        eventually(lambda: not held._waiting)
+
+    held._ring = let_in  # type: ignore[method-assign]
+    eventually(lambda: held._parked)
+    enter()
+    leave()
+    assert not held._waiting
 
 
 def test_who_is_held_up_holds_nobody_up(lines: list[Line]) -> None:

@@ -109,6 +109,7 @@ class AttemptRunner:
         asks = self.verifier.asks
         try:
             endpoint.silence.ask(attempt, attempt.sent)
+            texts = batch.seal(texts)
             results, timing = self._send(batch, texts, attempt, number)
             verdict = None
             if not isinstance(results[0], Audio):
@@ -124,7 +125,7 @@ class AttemptRunner:
             if endpoint.pool is not None and (timing is None or not asks):
                 self.judge(attempt, texts, results, verdict, seconds)
         if asks:
-            batch.arrive()
+            batch.arrived = True
             results = ask(self.verifier, batch, [each.text for each in texts], before := results)
             new = [b for a, b in zip(before, results, strict=True) if a is not b]
             self.tell_refused(timing, new)
@@ -232,7 +233,6 @@ class AttemptRunner:
     def _send(
         self, batch: Batch, utterances: Sequence[Utterance], attempt: Attempt, number: int
     ) -> tuple[Sequence[Result], Timing]:
-        batch.seal()
         endpoint = attempt.endpoint
         alone = len(utterances) == 1
         texts = [utterances[0].text] if alone else [each.text for each in utterances]

@@ -181,7 +181,7 @@ class AudioStream:
             left = batch.deadline.remaining(clock.now())
             return attempter.sender.post(parcel, left, most, lambda _: None)
 
-        batch.seal()
+        batch.seal(batch.texts)
         if source is None:
             reader = self._reader = self._wire.listen(text, send, self._request_id)
         else:

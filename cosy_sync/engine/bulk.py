@@ -47,13 +47,12 @@ from ..policies import Deadline, Unanimity
 from ..threads import enter, leave, leave_behind
 from ..threads.stop import Stop
 from ..threads.workers import Executor
-from ..user_code import goes_on
 from .batch import ANY_TIME, Batch, failed
 from .intake import Intake
 from .packing import pack
 from .ready_batches import ReadyBatches
 from .reorder import ReorderBuffer, Unbounded
-from .retrying import BatchRunner
+from .retrying import BatchRunner, run_batch
 from .tenants import TenantLimit
 
 __all__ = ["BulkCall", "BulkOptions"]
@@ -319,12 +318,10 @@ class BulkCall:
         batch.begin(self._deadline(), now, self._began, silent)
         self._reorder.expect(1)
         try:
-            self._runner.run(batch)
-        except BaseException as error:
-            batch.end(error)
-            if goes_on(error):
-                leave()
-                raise
+            run_batch(self._runner, batch)
+        except BaseException:
+            leave()
+            raise
         finally:
             self._ready.leave(batch)
             if batch.hopeless is not None and self._options.alone:

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ..endpoints.endpoint import EndpointState
+from ..endpoints.pool import HostConnections
 from ..errors import CosyError
 from ..messages import Link, Reply, WireRequest
 from ..models import Audio, Utterance
 from ..wires.base import Wire
 from .batch import Batch
 
-__all__ = ["Attempts", "ReplyStream", "Result", "Sender"]
+__all__ = ["Attempts", "Network", "ReplyStream", "Result", "Sender"]
 
 Result = Audio | CosyError
 
@@ -58,6 +59,26 @@ class Sender(Protocol):
     def open(self, parcel: WireRequest, seconds: float, max_bytes: int) -> ReplyStream:
         """Send the parcel and return its reply as it begins within so many seconds, or raise
         CosyError."""
+        ...
+
+
+class Network(Sender, HostConnections, Protocol):
+    """The net, as the engine needs it."""
+
+    def cut(self) -> None:
+        """Wake every thread that waits for a reply."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's sockets."""
+        ...
+
+    def connections(self) -> tuple[int, int]:
+        """Return how many connections are open, and how many of them are idle."""
         ...
 
 

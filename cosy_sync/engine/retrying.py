@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,36 +10,37 @@ from dataclasses import replace
 from ..clock import Clock
 from ..endpoints.endpoint import EndpointState
 from ..endpoints.pool import EndpointPool
-from ..errors import (
-    BadAudioError,
-    ClosedError,
-    CosyError,
-    DeadlineError,
-    RefusedError,
-    ResourceError,
-    ThrottledError,
-)
-from ..events import (
-    CallRefused,
-    Observer,
-    RetryPlanned,
-    RetrySuppressed,
-    TextFailed,
-)
+from ..errors import ClosedError, CosyError, DeadlineError, RefusedError, ResourceError
+from ..events import CallRefused, Observer, RetryPlanned, TextFailed
 from ..models import Audio, Utterance
-from ..policies import AcceptedKeys, FirstTry, RetryBudget, RetryPolicy
+from ..policies import FirstTry
 from ..policies.refusals import may_be_text
+from ..user_code import goes_on
 from .attempt import sleep
 from .batch import Batch, HeldBack
 from .final_errors import final_error, finished_event
 from .group import Fate, Group
 from .ports import Attempts, Result
+from .retry_planner import RetryPlanner, needs_own_request
 from .splitting import Splitter
 
-__all__ = ["BatchRunner"]
+__all__ = ["BatchRunner", "run_batch"]
 
 # The shortest wait for a breaker, which others may be probing, and for what is scarce here.
 _BREAKER_NAP = _SCARCITY_NAP = 0.1
+
+
+def run_batch(runner: BatchRunner, batch: Batch) -> None:
+    """Bring every text of a batch to an outcome, whatever happens on the way.
+
+    What ends its thread's call as well (Ctrl-C, say) is raised afterwards.
+    """
+    try:
+        runner.run(batch)
+    except BaseException as error:
+        batch.end(error)
+        if goes_on(error):
+            raise
 
 
 class BatchRunner:
@@ -48,21 +50,21 @@ class BatchRunner:
         self,
         attempter: Attempts,
         endpoints: EndpointPool,
-        retry: RetryPolicy,
+        splitter: Splitter,
+        planner: RetryPlanner,
         observer: Observer,
         clock: Clock,
-        budget: RetryBudget,
     ) -> None:
         self._attempter, self._endpoints = attempter, endpoints
-        self._retry, self._budget = retry, budget
+        self._splitter, self._planner = splitter, planner
+        self._budget = planner.budget
         self._observer, self._clock = observer, clock
-        self._splitter = Splitter(attempter.wires, AcceptedKeys(), 0, True, clock)
 
-    def split_with(self, splitter: Splitter) -> BatchRunner:
-        """Let another splitter judge what fails; return itself."""
-        self._splitter = splitter
-        splitter.tries = self._retry.tries
-        return self
+    def with_attempts(self, attempter: Attempts) -> BatchRunner:
+        """Return a runner whose attempts somebody else makes; what is learned is shared."""
+        other = copy.copy(self)
+        other._attempter = attempter
+        return other
 
     def run(self, batch: Batch) -> None:
         """Bring every text of the batch to an outcome; blocks until then."""
@@ -122,8 +124,13 @@ class BatchRunner:
             return self._refused(batch, group, error, None)
         part = group if len(group.texts) == 1 else self._part(batch, group, endpoint, now)
         part.heard = self._splitter.answers if part.heard is None else part.heard
+        grows = batch.may_grow
         try:
-            results = self._attempter.attempt(batch, part.texts, endpoint, group.attempt)
+            try:
+                results = self._attempter.attempt(batch, part.texts, endpoint, group.attempt)
+            finally:
+                if grows:  # until it was sealed: from now on the group has whatever joined
+                    part.texts = batch.texts
         except (RefusedError, DeadlineError) as error:
             batch.settle()
             if self._is_over(batch, group):
@@ -163,7 +170,7 @@ class BatchRunner:
         if self._is_over(batch, group):
             return []
         fate = splitter.fate(batch, group, part, endpoint, error)
-        if error.trips and may_be_text(error) and not self._retry.repeats:
+        if error.trips and may_be_text(error) and not self._planner.retry.repeats:
             fate = Fate.CHARGED
         if fate is Fate.SPLIT:
             return self._split(batch, group, part, endpoint, error)
@@ -203,7 +210,7 @@ class BatchRunner:
         self, batch: Batch, group: Group, part: Group, endpoint: EndpointState, error: CosyError
     ) -> list[Group]:
         """Let a part of a group that failed find out whether the others can be spoken."""
-        size = self._pay(batch, group, part, error)
+        size = self._planner.pay(batch, group, part, error)
         # What waited for the part has failed with it: an outage costs one request an attempt.
         left = self._settle(batch, group, endpoint, [error] * len(group.texts))
         batch.paid = None
@@ -212,24 +219,6 @@ class BatchRunner:
                 each.paid = size if batch.interactive else 0
             return self._splitter.probe(left, part, size)
         return [replace(each, most=group.most, heard=part.heard) for each in left]
-
-    def _pay(self, batch: Batch, group: Group, part: Group, error: CosyError) -> int:
-        """Return how many texts of a group are tried next, as a part failed; 0 where none are.
-
-        An interactive batch pays for these alone: the others wait for what becomes of them. It
-        leaves half of the retry budget to other batches that are too large as well.
-        """
-        size = self._splitter.probe_size(part, error)
-        if not batch.interactive:
-            return size
-        now, tries = self._clock.now(), batch.tries.get(part.texts[0].index, [])
-        speaks = may_be_text(error) and self._splitter.speaks(now)
-        if not speaks and self._retry.wait([*tries, error]) is None:
-            return 0
-        size = max(1, min(size, int(self._budget.balance(now) / 2)))
-        pays = group.most is None or may_be_text(error)
-        batch.paid = pays and self._budget.withdraw(size, now)
-        return size if batch.paid else 0
 
     def _is_over(self, batch: Batch, group: Group) -> bool:
         """End the texts of a call that has its verdict; return whether it has."""
@@ -305,15 +294,15 @@ class BatchRunner:
                 continue
             if result.endpoint is None:
                 result.endpoint = endpoint.label
-            wait = self._plan(batch, group, endpoint, utterance, result)
-            if wait is None or not self._may_repeat(batch, utterance, result, wait):
+            wait = self._planner.plan(batch, group, endpoint, utterance, result)
+            if wait is None:
                 self._fail(
                     batch,
                     [utterance],
                     final_error(batch, endpoint.load(), utterance, result, self._clock.now()),
                 )
             else:
-                (apart if _needs_own_request(result) else again).append(utterance)
+                (apart if needs_own_request(result) else again).append(utterance)
                 longest = max(longest, wait)
         if finished:
             self._observer.on_event(finished_event(finished, chars))
@@ -326,62 +315,6 @@ class BatchRunner:
         due = self._clock.now() + longest if longest else 0.0
         return group.again(endpoint, again, apart, due)
 
-    def _plan(
-        self, batch: Batch, group: Group, endpoint: EndpointState, text: Utterance, error: CosyError
-    ) -> float | None:
-        """Note a text's failure; return the seconds until it is sent again, None for never."""
-        now = self._clock.now()
-        first = group.firsts.setdefault(endpoint, FirstTry(batch.sent, now))
-        elsewhere = self._endpoints.elsewhere((*group.avoid, endpoint), now)
-        errors = batch.note(text, error)
-        if self._is_spared(batch, group, endpoint, error, first):
-            return self._retry.nap(error, batch.spare(text), elsewhere=elsewhere)
-        spared, shared = batch.spared.get(text.index, 0), 0
-        if len(group.texts) == 1 and may_be_text(error):
-            # It is repeated once at least, unless the budget must pay for that.
-            most = self._retry.max_retries - (0 if batch.interactive else 1)
-            shared = max(0, min(group.splits, most))
-        return self._retry.wait(errors, elsewhere=elsewhere, spared=spared, shared=shared)
-
-    def _is_spared(
-        self, batch: Batch, group: Group, endpoint: EndpointState, error: CosyError, first: FirstTry
-    ) -> bool:
-        """Return whether a failure uses up no attempt, so that the deadline alone bounds the text.
-
-        Bulk work waits for a service that throttles it, and for one that is away; and a text that
-        has failed in company for what becomes of it alone, where others were spoken lately.
-        """
-        if not error.retryable or not self._retry.repeats:
-            return False
-        now = self._clock.now()
-        by_text = error.trips and may_be_text(error)
-        company = by_text and len(group.texts) > 1 and self._splitter.speaks(now)
-        if batch.interactive:
-            return company and batch.paid is True
-        if isinstance(error, ThrottledError):
-            return True
-        if not error.trips or not self._retry.outlasts(now - first.failed):
-            return False
-        if company or endpoint.is_overloaded(error, first, now):
-            return True
-        if by_text and group.splits and len(group.texts) == 1:
-            return False  # it has failed with others that were spoken without it
-        return endpoint.is_away(batch.call.kind, error, first, now)
-
-    def _may_repeat(self, batch: Batch, text: Utterance, error: CosyError, wait: float) -> bool:
-        """Return whether a retry fits into the deadline and, if interactive, is paid for."""
-        now = self._clock.now()
-        if wait >= batch.deadline.remaining(now):
-            reason = "deadline"
-        elif _needs_own_request(error):
-            return True  # the service works, and is only asked whom it meant
-        elif batch.interactive and not batch.is_paid(self._budget, now):
-            reason = "budget"
-        else:
-            return True
-        self._observer.on_event(RetrySuppressed(error.endpoint or "", text.hash, reason, error))
-        return False
-
     def _end_late(self, batch: Batch, group: Group) -> None:
         """End texts whose time is up, each with what it failed with while it had time."""
         late = self._behind(batch, batch.deadline.error("waiting for its turn"))
@@ -393,7 +326,3 @@ class BatchRunner:
         for utterance in texts:
             final = batch.fail(utterance, error)
             self._observer.on_event(TextFailed(utterance.hash, len(utterance.text), final))
-
-
-def _needs_own_request(error: CosyError) -> bool:
-    return isinstance(error, BadAudioError) and error.alone

@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..bounded import BoundedCache
 from ..config import ClientConfig
@@ -17,32 +17,24 @@ from ..policies import Deadline
 from ..threads import enter, leave, leave_behind
 from ..threads.stop import Stop
 from ..threads.workers import Executor
-from ..user_code import goes_on
 from .audio_check import asking, has_place
 from .batch import Batch, failed
+from .pending_texts import QueueOptions
 from .queue_workers import QueueWorkers
-from .retrying import BatchRunner
-from .shared_batch import QueueOptions
+from .retrying import run_batch
+from .runners import Runners, runner_key
 from .small_call import SmallCall
 from .submit_limit import SubmitLimit, SubmitSlot
-from .tenants import TenantLimit
+from .tenants import TenantLimits
+from .text_future import TextFuture
 from .text_queue import TextQueue
-from .waiters import BlockingWaiter, FutureWaiter, PendingText, TextFuture
+from .waiters import BlockingWaiter, FutureWaiter, PendingText
 
-__all__ = ["Lookups", "SingleCalls"]
+__all__ = ["SingleCalls"]
 
 # Text queues that are kept. A program that makes more (headers of its own for each request, say)
 # must not grow for ever.
 _MOST_QUEUES = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lookups:
-    """What belongs to a configuration: its runner, what that depends on, its tenant's limit."""
-
-    runner: Callable[[ClientConfig], BatchRunner]
-    runner_key: Callable[[ClientConfig], object]
-    tenant_limit: Callable[[ClientConfig], TenantLimit | None]
 
 
 class SingleCalls:
@@ -52,7 +44,8 @@ class SingleCalls:
         workers: What the text queues share; its threads never run the user's code.
         bulk: Workers for texts that are not interactive: they may sleep there.
         calls: Workers for the user's callbacks, which may take their time.
-        lookups: What belongs to a configuration.
+        runners: Run the batches, each of its configuration.
+        tenant_limits: Bound the batches of a tenant.
         submitted: Bound the texts of `submit`.
     """
 
@@ -61,15 +54,17 @@ class SingleCalls:
         workers: QueueWorkers,
         bulk: Executor,
         calls: Executor,
-        lookups: Lookups,
+        runners: Runners,
+        tenant_limits: TenantLimits,
         submitted: SubmitLimit,
     ) -> None:
         self._workers = workers
         self._bulk = bulk
         self._calls = calls
-        self._lookups = lookups
+        self._runners = runners
+        self._tenant_limits = tenant_limits
         self._submitted = submitted
-        # Guards: _coalescers.
+        # Guards: changes of _queues.
         self._lock = threading.Lock()
         self._queues: BoundedCache[object, TextQueue] = BoundedCache(_MOST_QUEUES)
         # Written as a whole, without the lock: whichever thread's pair it is, it is a right one.
@@ -277,16 +272,16 @@ class SingleCalls:
         stop: Stop | None = None,
     ) -> Outcome:
         batch = Batch(
-            [utterance],
+            (utterance,),
             deadline,
             interactive=config.priority != "bulk",
             tenant=config.tenant or "",
             stop=stop or self._workers.cut,
         )
         limited = config.max_in_flight is not None
-        tenant_limit = self._lookups.tenant_limit(config) if limited else None
+        tenant_limit = self._tenant_limits.of_config(config) if limited else None
         if tenant_limit is None or has_place(batch.tenant):
-            self._run(batch, config)
+            run_batch(self._runners.of(config), batch)
             return batch.outcomes[0]
         left = deadline.remaining(self._workers.clock.now())
         if not tenant_limit.acquire(urgent=batch.interactive, seconds=left):
@@ -294,18 +289,10 @@ class SingleCalls:
             batch.fail(utterance, deadline.error(why))
             return batch.outcomes[0]
         try:
-            self._run(batch, config)
+            run_batch(self._runners.of(config), batch)
         finally:
             tenant_limit.release()
         return batch.outcomes[0]
-
-    def _run(self, batch: Batch, config: ClientConfig) -> None:
-        try:
-            self._lookups.runner(config).run(batch)
-        except BaseException as error:
-            if goes_on(error):
-                raise
-            batch.end(error)
 
     # -- what callers share ---------------------------------------------------------------------
 
@@ -315,8 +302,11 @@ class SingleCalls:
         if known is not None and known[0] is config:
             return known[1]
         key = (
-            *(self._lookups.runner_key(config), config.coalesce, config.priority),
-            *(config.tenant, config.max_in_flight),
+            runner_key(config),
+            config.coalesce,
+            config.priority,
+            config.tenant,
+            config.max_in_flight,
         )
         with self._lock:
             queue = self._queues.get(key)
@@ -337,7 +327,8 @@ class SingleCalls:
             interactive=config.priority != "bulk",
             tenant=config.tenant or "",
         )
-        lookups, workers = self._lookups, self._workers
+        workers = self._workers
         if not options.interactive:
             workers = replace(workers, executor=self._bulk)
-        return TextQueue(options, workers, lookups.runner(config), lookups.tenant_limit(config))
+        tenant_limit = self._tenant_limits.of_config(config)
+        return TextQueue(options, workers, self._runners.of(config), tenant_limit)

@@ -168,7 +168,7 @@ def test_who_waits_for_the_text_of_an_interrupted_synth_gets_it() -> None:
 
         def joined() -> bool:
             queues = client._core.engine()._interactive._queues.values()
-            texts = [text for queue in queues for text in list(queue._pending_texts.values())]
+            texts = [text for queue in queues for text in list(queue._pending.by_key.values())]
             if texts and client.stats().in_flight and not other.ident:
                 other.start()
             return any(text.sent_alone and text.waiters for text in texts)

@@ -198,17 +198,17 @@ def test_somebody_elses_wire_is_made_without_a_lock(
 def test_of_two_threads_that_make_the_same_wires_both_go_on_with_one_of_them() -> None:
     users, meet = Users(), threading.Barrier(2, timeout=20)
     with users.client() as client:
-        engine = client._core.engine()
-        make, config = engine._make_runners, client._interactive
+        runners = client._core.engine()._runners
+        make, config = runners._make, client._interactive
 
         def slowly(config: ClientConfig) -> Any:
             made = make(config)
             meet.wait()
             return made
 
-        engine._make_runners = slowly  # type: ignore[method-assign]
+        runners._make = slowly  # type: ignore[method-assign]
         got: list[Any] = []
-        crowd(lambda _: got.append(engine._find(config)[1]), 2)
+        crowd(lambda _: got.append(runners.of(config)), 2)
         assert len(got) == 2 and got[0] is got[1]
 
 

@@ -76,7 +76,7 @@ def waiting(client: CosyClient, texts: int) -> Callable[[], bool]:
 
     def look() -> bool:
         lines = client._core.engine()._interactive._queues.values()
-        return sum(len(each._queued) for each in lines) >= texts
+        return sum(len(each._pending) for each in lines) >= texts
 
     return look
 

@@ -132,7 +132,7 @@ def test_a_text_asked_for_by_many_threads_is_sent_once(held) -> None:
         asked = [in_thread(lambda: client.synth("很慢的一句话")) for _ in range(20)]
         eventually(lambda: client.stats().in_flight == 1)
         (pending_texts,) = client._core.engine()._interactive._queues.values()
-        eventually(lambda: len(pending_texts._pending_texts["很慢的一句话"].waiters) == 19)
+        eventually(lambda: len(pending_texts._pending.by_key["很慢的一句话"].waiters) == 19)
         held.go.set()
         for thread, _ in asked:
             thread.join(20)
@@ -235,7 +235,7 @@ def test_a_waiting_thread_that_is_interrupted_takes_its_text_back(held, monkeypa
 
         thread, ended = in_thread(speak)
         thread.join(20)
-        assert ended == ["interrupted"] and "另一句话" not in line._pending_texts
+        assert ended == ["interrupted"] and "另一句话" not in line._pending.by_key
         held.go.set()
         slow.result(20)
 
@@ -290,7 +290,7 @@ def test_closing_lets_what_stands_in_line_finish(held) -> None:
     futures += [client.submit(f"这是第{number}句话") for number in range(10)]
     waiting, audio = in_thread(lambda: client.synth("还有一句话"))
     (line,) = client._core.engine()._interactive._queues.values()
-    eventually(lambda: "还有一句话" in line._pending_texts)
+    eventually(lambda: "还有一句话" in line._pending.by_key)
     threading.Timer(0.2, held.go.set).start()
     client.close(20)
     waiting.join(20)
@@ -312,7 +312,7 @@ def test_closing_at_once_ends_what_stands_in_line(held) -> None:
     thread = threading.Thread(target=speak)
     thread.start()
     (line,) = client._core.engine()._interactive._queues.values()
-    eventually(lambda: "还有一句话" in line._pending_texts)
+    eventually(lambda: "还有一句话" in line._pending.by_key)
     threading.Timer(0.2, held.go.set).start()
     client.close(0)
     thread.join(20)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Literal, NoReturn, overload
 
 from .batch_errors import audios_of, refuse_invalid, take_along
 from .clock import Clock, SystemClock
@@ -20,7 +20,7 @@ from .hooks import Hold
 from .loading import load
 from .models import Audio, Outcome, Utterance
 from .progress import ProgressCallback, as_progress
-from .settings import endpoints_from_environment, load_config, refuse_attribute
+from .settings import Target, endpoints_of, load_config, refuse_attribute
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .system import check_waiting
@@ -36,12 +36,22 @@ if TYPE_CHECKING:
 
 __all__ = ["CosyClient", "Target"]
 
-Target = str | Endpoint
 # What belongs to the client as a whole, and so cannot differ between its views.
 _SHARED = (
-    *("wire", "pool", "timeouts", "breaker", "ejection", "overload"),
-    *("serial", "limits", "sharing"),
-    *("url", "http_client", "observers", "clock", "config"),
+    "wire",
+    "pool",
+    "timeouts",
+    "breaker",
+    "ejection",
+    "overload",
+    "serial",
+    "limits",
+    "sharing",
+    "url",
+    "http_client",
+    "observers",
+    "clock",
+    "config",
 )
 _SETTINGS = frozenset(Settings.__annotations__)
 
@@ -87,7 +97,7 @@ class CosyClient:
 
         check_waiting()
         loaded = load_config(config, settings)
-        endpoints = _endpoints(url)
+        endpoints = endpoints_of(url)
         if loaded.wire == "auto":
             from .detect import detect_wire
 
@@ -379,21 +389,3 @@ class CosyClient:
     def _interactive(self) -> ClientConfig:
         priority = self.config.priority or "interactive"
         return self._core.lent(dataclasses.replace(self.config, priority=priority))
-
-
-def _endpoints(url: Target | Sequence[Target] | None) -> list[Endpoint]:
-    if url is None:
-        found = endpoints_from_environment()
-    else:
-        one = isinstance(url, (str, bytes)) or not isinstance(url, Iterable)
-        given: Any = [url] if one else url
-        found = [each if isinstance(each, Endpoint) else Endpoint(each) for each in given]
-    if not found:
-        raise ConfigError("url: no endpoint; give its address or set COSY_SYNC_URL")
-    urls = [endpoint.url for endpoint in found]
-    for each in urls:
-        if urls.count(each) > 1:
-            raise ConfigError(
-                f"url: {Endpoint(each).label} is given twice; raise its limits instead"
-            )
-    return found

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
-from .client import CosyClient, Target
+from .client import CosyClient
 from .events import Observer
 from .forks import notice_fork, renew_after_fork
 from .models import Audio, Outcome
 from .progress import ProgressCallback
+from .settings import Target
 from .speech_stream import SpeechStream
 
 if TYPE_CHECKING:

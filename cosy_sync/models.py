@@ -281,11 +281,11 @@ MAKERS["outcome"] = Outcome
 def wav_header(sample_rate: int, channels: int, pcm_size: int) -> bytes:
     """Build the 44 bytes that make 16-bit samples a WAV file (RIFF, Microsoft 1991)."""
     frame = 2 * channels
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        *(b"RIFF", 36 + pcm_size, b"WAVE"),
-        *(b"fmt ", 16, 1, channels, sample_rate, sample_rate * frame, frame, 16),
-        *(b"data", pcm_size),
+    rates = (sample_rate, sample_rate * frame, frame, 16)
+    return (
+        struct.pack("<4sI4s", b"RIFF", 36 + pcm_size, b"WAVE")
+        + struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, *rates)
+        + struct.pack("<4sI", b"data", pcm_size)
     )
 
 

@@ -53,7 +53,16 @@ class SlotWaiter:
     """A batch in a queue. `due` is when it comes for its slot; `event` wakes it before."""
 
     __slots__ = (
-        *("again", "away", "due", "event", "key", "latest", "second", "queued", "stop", "urgent"),
+        "again",
+        "away",
+        "due",
+        "event",
+        "key",
+        "latest",
+        "queued",
+        "second",
+        "stop",
+        "urgent",
     )
 
     def __init__(

@@ -9,8 +9,17 @@ __all__ = ["translate"]
 
 _UNREACHED = ("failed to connect", "errors resolving", "dns resolution", "name resolution")
 _BROKEN = (
-    *("stream removed", "socket closed", "connection reset", "broken pipe", "recvmsg", "sendmsg"),
-    *("goaway", "endpoint closing", "transport closed", "ping timeout", "keepalive"),
+    "stream removed",
+    "socket closed",
+    "connection reset",
+    "broken pipe",
+    "recvmsg",
+    "sendmsg",
+    "goaway",
+    "endpoint closing",
+    "transport closed",
+    "ping timeout",
+    "keepalive",
 )
 _REFUSED = ("certificate_verify_failed", "verification check failed", "peer name")
 _REASON_CHARS = 200

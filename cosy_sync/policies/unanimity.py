@@ -40,8 +40,22 @@ class Unanimity:
     """
 
     __slots__ = (
-        *("_batches", "_begun", "_doubts", "_first", "_judged", "_kind", "_lock", "_most", "_open"),
-        *("_replies", "_run", "_singles", "_texts", "accepted", "jobs", "verdict"),
+        "_batches",
+        "_begun",
+        "_doubts",
+        "_first",
+        "_judged",
+        "_kind",
+        "_lock",
+        "_most",
+        "_open",
+        "_replies",
+        "_run",
+        "_singles",
+        "_texts",
+        "accepted",
+        "jobs",
+        "verdict",
     )
 
     def __init__(self) -> None:

@@ -70,26 +70,8 @@ class LogObserver:
                 event.texts,
                 event.reason,
             )
-        elif isinstance(event, RetryPlanned):
-            logger.info(
-                "%d texts go to %s again in %.2f s (attempt %d: %s)",
-                event.texts,
-                event.endpoint,
-                event.wait,
-                event.attempt,
-                type(event.error).__name__,
-            )
-        elif isinstance(event, RetrySuppressed):
-            logger.info(
-                "text #%s does not go to %s again (%s: %s)",
-                event.text_hash,
-                event.endpoint,
-                event.reason,
-                type(event.error).__name__,
-            )
-        elif isinstance(event, CallRefused):
-            name = type(event.error).__name__
-            logger.info("%d texts were not sent to %s: %s", event.texts, event.endpoint, name)
+        elif isinstance(event, (RetryPlanned, RetrySuppressed, CallRefused)):
+            _retry(event)
         elif isinstance(event, BreakerChanged):
             logger.warning("breaker of %s: %s -> %s", event.endpoint, event.old, event.new)
         elif isinstance(event, SharingChanged):
@@ -116,6 +98,29 @@ class LogObserver:
             return logging.DEBUG
         self._warned[endpoint, resource] = now
         return logging.WARNING
+
+
+def _retry(event: RetryPlanned | RetrySuppressed | CallRefused) -> None:
+    if isinstance(event, RetryPlanned):
+        logger.info(
+            "%d texts go to %s again in %.2f s (attempt %d: %s)",
+            event.texts,
+            event.endpoint,
+            event.wait,
+            event.attempt,
+            type(event.error).__name__,
+        )
+    elif isinstance(event, RetrySuppressed):
+        logger.info(
+            "text #%s does not go to %s again (%s: %s)",
+            event.text_hash,
+            event.endpoint,
+            event.reason,
+            type(event.error).__name__,
+        )
+    else:
+        name = type(event.error).__name__
+        logger.info("%d texts were not sent to %s: %s", event.texts, event.endpoint, name)
 
 
 def _endpoint(event: Event) -> None:

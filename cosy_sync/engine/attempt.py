@@ -243,11 +243,11 @@ class AttemptRunner:
         room = ReplyMemory(batch, self.memory, self.clock)
         again = functools.partial(self.enter_again, batch, attempt, texts, request_id, number)
 
-        def send(parcel: WireRequest) -> Reply:
+        def send(request: WireRequest) -> Reply:
             nonlocal reply
-            aim(parcel, endpoint, again, batch.stop, texts)
+            aim(request, endpoint, again, batch.stop, texts)
             left, first = max(0.0, batch.deadline.at - self.clock.now()), reply is None
-            reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
+            reply = self.sender.post(request, left, self.bounds.most(texts), room.make)
             if first and _HELD_UP < reply.left - attempt.sent < _LATEST_NEWS:
                 endpoint.limiter.correct(attempt.sent, reply.left)
             return reply
@@ -337,29 +337,29 @@ class AttemptRunner:
 
 
 def aim(
-    parcel: WireRequest,
+    request: WireRequest,
     endpoint: EndpointState,
     again: Callable[[CosyError], None],
     stop: Stop,
     texts: Sequence[str] = (),
 ) -> None:
-    """Send a parcel to the endpoint's own address, if it goes to its host at all; give it the time
+    """Send a request to the endpoint's own address, if it goes to its host at all; give it the time
     that its texts may take, what is to be asked before a second sending, and what cuts it off.
 
     Raises ClosedError where that has happened.
     """
     if stop.was_cut:
         raise ClosedError("cancelled before it was sent")
-    if stop.cuts and hasattr(parcel, "stop"):
-        parcel.stop = stop
-    if isinstance(parcel, Request):
-        parcel.chars = sum(map(len, texts))
-        if not parcel.foreign:  # the limits are the service's
-            parcel.again = again
-    elif hasattr(parcel, "again"):
-        parcel.again = again
-    if endpoint.address is not None and _same_host(parcel.url, endpoint.endpoint.url):
-        parcel.address = endpoint.address
+    if stop.cuts and hasattr(request, "stop"):
+        request.stop = stop
+    if isinstance(request, Request):
+        request.chars = sum(map(len, texts))
+        if not request.foreign:  # the limits are the service's
+            request.again = again
+    elif hasattr(request, "again"):
+        request.again = again
+    if endpoint.address is not None and _same_host(request.url, endpoint.endpoint.url):
+        request.address = endpoint.address
 
 
 def _answers(verdict: CosyError) -> bool:

@@ -181,10 +181,10 @@ class AudioStream:
             attempter.enter_again, batch, self._attempt, [text], self._request_id, self._number
         )
 
-        def send(parcel: WireRequest) -> Reply:
-            aim(parcel, endpoint, again, batch.stop)
+        def send(request: WireRequest) -> Reply:
+            aim(request, endpoint, again, batch.stop)
             left = batch.deadline.remaining(clock.now())
-            return attempter.sender.post(parcel, left, most, lambda _: None)
+            return attempter.sender.post(request, left, most, lambda _: None)
 
         batch.seal(batch.texts)
         if source is None:
@@ -193,9 +193,9 @@ class AudioStream:
             reader = cast(DuplexWire, self._wire).listen_to(source, send, self._request_id)
         received = self._received
         received.reader = reader
-        aim(reader.parcel, endpoint, again, batch.stop)
+        aim(reader.request, endpoint, again, batch.stop)
         left = batch.deadline.remaining(clock.now())
-        reply = received.reply = attempter.sender.open(reader.parcel, left, most)
+        reply = received.reply = attempter.sender.open(reader.request, left, most)
         self._head = clock.now() - self._attempt.sent
         if not reader.accept(reply.status, reply.headers):
             raise reader.refuse(reply.whole(batch.deadline.remaining(clock.now())))

@@ -31,11 +31,11 @@ class ReplyStream(Protocol):
     received: int
 
     def read(self, seconds: float) -> bytes:
-        """Return what has come, b"" at the end, within so many seconds, or raise CosyError."""
+        """Return what has come, b"" at the end, within `seconds`, or raise CosyError."""
         ...
 
     def whole(self, seconds: float) -> Reply:
-        """Read the rest within so many seconds and return all of it, or raise CosyError."""
+        """Read the rest within `seconds` and return all of it, or raise CosyError."""
         ...
 
     def close(self) -> None:
@@ -47,17 +47,17 @@ class Sender(Protocol):
     """What moves a request: the net's sender, or a fake."""
 
     def post(
-        self, parcel: WireRequest, seconds: float, max_bytes: int, make_room: Callable[[int], None]
+        self, request: WireRequest, seconds: float, max_bytes: int, make_room: Callable[[int], None]
     ) -> Reply:
-        """Send the parcel and return the reply within so many seconds, or raise CosyError.
+        """Send the request and return its reply within `seconds`, or raise CosyError.
 
         Before the reply's body is read, make_room is called with its size in bytes, 0 where the
         service does not say it; it may wait.
         """
         ...
 
-    def open(self, parcel: WireRequest, seconds: float, max_bytes: int) -> ReplyStream:
-        """Send the parcel and return its reply as it begins within so many seconds, or raise
+    def open(self, request: WireRequest, seconds: float, max_bytes: int) -> ReplyStream:
+        """Send the request and return its reply as it begins, within `seconds`, or raise
         CosyError."""
         ...
 

@@ -77,13 +77,13 @@ class WebSocketTransport:
             make=Socket,
         )
 
-    def post(self, parcel: WebSocketExchange, budget: Budget) -> Reply:
+    def post(self, request: WebSocketExchange, budget: Budget) -> Reply:
         """Hold a conversation to its end and return its audio.
 
-        Raises TransportError and its kin, BadAudioError, ConfigError for a proxy that cannot
+        Raises TransportError and its subclasses, BadAudioError, ConfigError for a proxy that cannot
         carry it, ClosedError, and what the conversation says.
         """
-        reply = self.open(parcel, budget)
+        reply = self.open(request, budget)
         pieces: list[bytes] = []
         try:
             while piece := reply.read():
@@ -96,27 +96,27 @@ class WebSocketTransport:
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return Reply(200, {}, body, reply.connect, reply.task.first_byte, len(body))
 
-    def open(self, parcel: WebSocketExchange, budget: Budget) -> TaskReply:
+    def open(self, request: WebSocketExchange, budget: Budget) -> TaskReply:
         """Begin a conversation and return it when the service has answered; see `post`.
 
         A reused socket that proves dead is replaced, once: before anything is said, or, as the
         budget allows it, at once afterwards: the service closed it while idle, so it cannot have
         taken the task up.
         """
-        socket_route = self._route(parcel)
-        opening = parcel.open()
+        socket_route = self._route(request)
+        opening = request.open()
         socket = self.sockets.take(socket_route)
         if isinstance(socket, Socket):
             try:
-                task = WebSocketTask(socket, parcel, budget, reused=True)
+                task = WebSocketTask(socket, request, budget, reused=True)
                 return self._begun(task, opening, 0.0)
             except StaleConnection as error:
                 stale = error
             budget.ask_again(stale)
         started = time.monotonic()
-        socket = self._fresh(socket_route, parcel, min(budget.until, started + self._connect))
+        socket = self._fresh(socket_route, request, min(budget.until, started + self._connect))
         connect = time.monotonic() - started
-        task = WebSocketTask(socket, parcel, budget, reused=False)
+        task = WebSocketTask(socket, request, budget, reused=False)
         return self._begun(task, opening, connect)
 
     def part(self, task: WebSocketTask) -> None:
@@ -174,22 +174,22 @@ class WebSocketTransport:
             raise
         return TaskReply(self, task, connect)
 
-    def _fresh(self, socket_route: SocketRoute, parcel: WebSocketExchange, until: float) -> Socket:
+    def _fresh(self, socket_route: SocketRoute, request: WebSocketExchange, until: float) -> Socket:
         socket = self.sockets.open(socket_route, until)
         assert isinstance(socket, Socket)
         try:
             with self.telling():
-                socket.greet(parcel, until)
+                socket.shake_hands(request, until)
         except BaseException:
             self.sockets.drop(socket)
             raise
         return socket
 
-    def _route(self, parcel: WebSocketExchange) -> SocketRoute:
-        key = (parcel.url, parcel.address, parcel.headers)
+    def _route(self, request: WebSocketExchange) -> SocketRoute:
+        key = (request.url, request.address, request.headers)
         found = self._routes.get(key)
         if found is None:
-            route = find_route(parcel.url, trust_env=self._pool.trust_env)
+            route = find_route(request.url, trust_env=self._pool.trust_env)
             if route.proxy is not None and not route.tls:
                 raise ConfigError(
                     "proxy: ws:// cannot go through the proxy of the environment; use wss://, "
@@ -200,9 +200,9 @@ class WebSocketTransport:
                 route.port,
                 route.tls,
                 route.proxy,
-                parcel.address,
-                parcel.url,
-                parcel.headers,
+                request.address,
+                request.url,
+                request.headers,
             )
             found = self._routes.keep(key, socket_route)
         return found

@@ -70,8 +70,8 @@ def _told(value: Any, status: int | None, texts: Sequence[str]) -> CosyError | N
 class DashscopeStream:
     """A StreamReader: the sound of one text, out of server-sent events."""
 
-    def __init__(self, parcel: Request, text: str, sample_rate: int) -> None:
-        self.parcel = parcel
+    def __init__(self, request: Request, text: str, sample_rate: int) -> None:
+        self.request = request
         self.sample_rate = sample_rate
         self._texts = (text,)
         self._events = SseParser()

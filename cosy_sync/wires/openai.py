@@ -140,9 +140,9 @@ class OpenaiWire(HttpWire):
             raise ConfigError(f"speed: {who} streams at speed 1 only; use synth(), or leave it")
         name = self._voice.offer(send) if self._voice is not None else None
         body = self._body(True, name)
-        parcel = self._request(self._target.speech_url, self._prefix + text, body, request_id)
+        request = self._request(self._target.speech_url, self._prefix + text, body, request_id)
         return SpeechStream(
-            parcel, self._sample_rate, [text], lambda reply: self._streamed(reply, text)
+            request, self._sample_rate, [text], lambda reply: self._streamed(reply, text)
         )
 
     # -- uploaded voices --------------------------------------------------------------------------

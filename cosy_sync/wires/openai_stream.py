@@ -31,12 +31,12 @@ class SpeechStream:
 
     def __init__(
         self,
-        parcel: WireRequest,
+        request: WireRequest,
         sample_rate: int,
         texts: Sequence[str],
         refusal: Callable[[Reply], CosyError],
     ) -> None:
-        self.parcel = parcel
+        self.request = request
         self.sample_rate = sample_rate
         self._texts = texts
         self._refusal = refusal

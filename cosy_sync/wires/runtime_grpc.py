@@ -161,8 +161,8 @@ class _Speaker:
 class _Reader:
     """One text's sound out of the messages of its call."""
 
-    def __init__(self, parcel: RpcRequest, text: str, sample_rate: int, speaker: _Speaker) -> None:
-        self.parcel: WireRequest = parcel
+    def __init__(self, request: RpcRequest, text: str, sample_rate: int, speaker: _Speaker) -> None:
+        self.request: WireRequest = request
         self.sample_rate = sample_rate
         self._texts = (text,)
         self._speaker = speaker

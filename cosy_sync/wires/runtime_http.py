@@ -184,7 +184,7 @@ class _Reader:
     def __init__(self, wire: RuntimeHttpWire, text: str, request_id: str) -> None:
         self._wire = wire
         self._texts = (text,)
-        self.parcel: WireRequest = wire.encode(self._texts, request_id)
+        self.request: WireRequest = wire.encode(self._texts, request_id)
         self.sample_rate = wire.sample_rate
         self._headers: Mapping[str, str] = {}
         self._samples = SampleReader(wire.sample_rate, bare=True)

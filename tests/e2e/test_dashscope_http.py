@@ -505,7 +505,7 @@ def test_what_the_server_streams_is_heard(server: Server, fault: str, error: Any
     options = SpeechOptions.from_config(config)
     wire = create_wire("dashscope_http", server.base_url, options)
     reader: Any = wire.listen("你好", None, "r")  # type: ignore[arg-type]
-    post = reader.parcel
+    post = reader.request
     caught: BaseException | None = None
     heard = b""
     with httpx.stream("POST", post.url, headers=post.headers, content=post.body) as response:

@@ -548,9 +548,9 @@ def sender() -> Iterator[Sender]:
 
 
 def opened(sender: Sender, url: str, budget: Budget | None = None) -> Any:
-    parcel = RpcRequest(url, PATH, b"")
+    request = RpcRequest(url, PATH, b"")
     budget = budget or Budget(10, 10, time.monotonic() + 20, 1 << 20)
-    return sender._carrier("grpc").open(parcel, budget)
+    return sender._carrier("grpc").open(request, budget)
 
 
 def test_a_call_may_go_to_one_of_the_addresses_of_a_name(sender: Sender) -> None:

@@ -401,7 +401,7 @@ def test_a_client_that_was_closed_is_a_closed_error() -> None:
         open_(sender, "http://tts.test/")
 
 
-def test_other_parcels_go_to_their_carrier(sender: Sender, monkeypatch) -> None:
+def test_other_requests_go_to_their_carrier(sender: Sender, monkeypatch) -> None:
     class Incoming:
         status, headers, connect = 200, {}, 0.5
         messages = (b"one", b"two", b"")
@@ -417,16 +417,16 @@ def test_other_parcels_go_to_their_carrier(sender: Sender, monkeypatch) -> None:
     asked: list[object] = []
 
     class Carrier:
-        def open(self, parcel: object, budget: object) -> Incoming:
-            asked.append(parcel)
+        def open(self, request: object, budget: object) -> Incoming:
+            asked.append(request)
             return came
 
-    parcel = RpcRequest("grpc://tts.test", "/CosyVoice/inference_sft", b"")
+    request = RpcRequest("grpc://tts.test", "/CosyVoice/inference_sft", b"")
     monkeypatch.setattr(
-        sender, "_carrier", lambda kind: Carrier() if kind == kind_of(parcel) else None
+        sender, "_carrier", lambda kind: Carrier() if kind == kind_of(request) else None
     )
-    stream = sender.open(parcel, 5.0, 100)
-    assert (asked, stream.connect) == ([parcel], 0.5)
+    stream = sender.open(request, 5.0, 100)
+    assert (asked, stream.connect) == ([request], 0.5)
     assert rest(stream) == b"onetwo" and stream.received == 6
     stream.close()
     assert came.closed == 1

@@ -17,8 +17,8 @@ trustme = pytest.importorskip("trustme", reason="needs trustme (extra test)")
 
 def make(scheme: str = "grpcs", address: str | None = None, **pool: object) -> None:
     config = ClientConfig(pool=PoolConfig(**pool))  # type: ignore[arg-type]
-    parcel = RpcRequest(f"{scheme}://tts.test:50000", "/a/b", b"", (), address)
-    channels.make_channel(parcel, config).close()
+    request = RpcRequest(f"{scheme}://tts.test:50000", "/a/b", b"", (), address)
+    channels.make_channel(request, config).close()
 
 
 def context() -> ssl.SSLContext:

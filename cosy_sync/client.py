@@ -63,7 +63,7 @@ class CosyClient:
         url: The service's address, an Endpoint with its limits, or several of them.
             Nothing means COSY_SYNC_URL.
         config: A whole configuration, in place of the COSY_SYNC_* environment variables.
-        http_client: An httpx.Client (or httpx2.Client) of yours, or a function that makes one
+        http_client: Your own httpx.Client (or httpx2.Client), or a function that makes one
             (again in a forked child); its transport, hooks, auth and limits are used in place of
             ours, but the time-outs are those of TimeoutConfig. Wires over gRPC and WebSocket
             refuse it.
@@ -134,7 +134,7 @@ class CosyClient:
 
         The callback gets the finished future, on the worker; it may use the client, but must not
         wait for a future of `submit`. Waits only while LimitConfig's `max_submitted` texts are
-        under way, then raises ShedError; with `on_full="shed"` it raises at once. At the end of the
+        in flight, then raises ShedError; with `on_full="shed"` it raises at once. At the end of the
         program, what is not finished within 3 s is cut off: close the client, or wait for the
         futures.
         """
@@ -210,7 +210,7 @@ class CosyClient:
         others. With "return", every text gets an Outcome. Ctrl-C raises InterruptedBatch (a
         KeyboardInterrupt); it, and whatever else ends the call from outside (what a signal's
         handler raises, such as Celery's SoftTimeLimitExceeded), carries as `outcomes` what was
-        finished; requests that are under way are cut off.
+        finished; requests that are in flight are cut off.
 
         Args:
             texts: What to speak: a list, a generator or another iterable, read to its end first.
@@ -278,7 +278,7 @@ class CosyClient:
         return self._core.stats()
 
     def drain(self, url: str, timeout: float = 30.0) -> bool:
-        """Send nothing more to one of several endpoints, and wait for what is under way there.
+        """Send nothing more to one of several endpoints, and wait for what is in flight there.
 
         Returns whether all of it ended within `timeout` seconds; if not, it goes on, and a further
         call waits for it again. What fails there meanwhile is repeated elsewhere, so no text is

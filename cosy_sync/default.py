@@ -1,4 +1,4 @@
-"""The process-wide client behind cosy_sync.synth() and its kin, made from COSY_SYNC_* variables."""
+"""The process-wide client behind cosy_sync.synth(), made from COSY_SYNC_* variables."""
 
 from __future__ import annotations
 

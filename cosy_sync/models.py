@@ -132,7 +132,7 @@ class Utterance:
 class Timing:
     """How long the call took that brought a text's audio. Seconds; texts of a batch share one.
 
-    `started` is on the clock of `time.monotonic()`; `queued` counts from the client's taking up
+    `started` is on the clock of `time.monotonic()`; `queued` counts from the client's accepting
     the text until its last attempt was sent; `connect` is 0 on a reused connection. Of a stream,
     `first_audio` lasts until its first sound and `total` leaves out what the listener took between
     two chunks; of a whole reply, `first_audio` is 0.

@@ -36,11 +36,11 @@ _MOST_FRESH = 128
 class Stats:
     """What a client has done since it was made (in a forked child: since the fork).
 
-    `latency_p50` and `latency_p99` in seconds, over the latest texts, each counted from being taken
-    up until its reply was whole: `synth` and `submit` are taken up when they are called, so theirs
+    `latency_p50` and `latency_p99` in seconds, over the latest texts, each counted from being
+    accepted until its reply was whole: `synth` and `submit` are accepted when they are called, so theirs
     holds what they waited in the client, also for workers that are busy with slow checks; a text of
     a bulk call when a worker begins with its batch. `texts_shared` of `texts_ok` were not sent,
-    because the same text was under way; `hedges` calls went to a second endpoint as well, and
+    because the same text was in flight; `hedges` calls went to a second endpoint as well, and
     `hedges_won` of them were answered there first. `errors` counts failed attempts and texts by
     class, `suppressed` texts that were not repeated, by reason, `refused` texts that were not sent,
     by class (of bulk work each time that it had to wait), `lowered` how often an endpoint's limits

@@ -138,7 +138,7 @@ class TimeoutConfig:
 @tells_fields
 @dataclass(frozen=True, kw_only=True)
 class LimitConfig:
-    """How much may be under way at once."""
+    """How much may be in flight at once."""
 
     # Bytes, as announced, of all the replies that come in at once; more wait at the network's end.
     max_bytes_in_flight: int = 1 << 30

@@ -92,20 +92,20 @@ class RetryPlanner:
         """Return whether a failure uses up no attempt, so that the deadline alone bounds the text.
 
         Bulk work waits for a service that throttles it, and for one that is away; and a text that
-        has failed in company for what becomes of it alone, where others were spoken lately.
+        has failed together with others is sent alone, where something was spoken lately.
         """
         if not error.retryable or not self.retry.repeats:
             return False
         now = self._clock.now()
         by_text = error.trips and may_be_text(error)
-        company = by_text and len(group.texts) > 1 and self._splitter.speaks(now)
+        together = by_text and len(group.texts) > 1 and self._splitter.speaks(now)
         if batch.interactive:
-            return company and batch.paid is True
+            return together and batch.paid is True
         if isinstance(error, ThrottledError):
             return True
         if not error.trips or not self.retry.outlasts(now - first.failed):
             return False
-        if company or endpoint.is_overloaded(error, first, now):
+        if together or endpoint.is_overloaded(error, first, now):
             return True
         if by_text and group.splits and len(group.texts) == 1:
             return False  # it has failed with others that were spoken without it

@@ -51,7 +51,7 @@ class TaskReply:
         self._is_closed = False
 
     def read(self) -> bytes:
-        """Wait for audio and return it, b"" at the task's end. Raises TransportError and kin."""
+        """Wait for audio and return it, b"" at the task's end. Raises TransportError."""
         with self._transport.telling(self.task.budget):
             return self.task.read()
 

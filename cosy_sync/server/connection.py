@@ -136,7 +136,7 @@ class Connection(asyncio.Protocol):
     # The end of the server calls these.
 
     def finish(self) -> None:
-        """Close now when idle or stuck in a fault, otherwise after the reply under way."""
+        """Close now when idle or stuck in a fault, otherwise after the reply in flight."""
         if self._work is None:
             self.close()
         elif self._is_faulty or (self._talk is not None and self._talk.is_idle):

@@ -54,7 +54,7 @@ class Talk(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether nothing is under way that would end by itself."""
+        """Tell whether nothing is in flight that would end by itself."""
         ...
 
 

@@ -76,7 +76,7 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether nothing is under way that would end by itself."""
+        """Tell whether nothing is in flight that would end by itself."""
         return self._speaking is None or self._speaking.is_stuck
 
     async def run(self, outlet: Outlet, early: bytes) -> None:
@@ -196,7 +196,7 @@ class Session:
 
     def _begin(self, task_id: str, payload: dict[str, Any]) -> None:
         if self._speaking is not None:
-            raise invalid("a task is under way on this connection")
+            raise invalid("a task is running on this connection")
         if not task_id:
             raise invalid("Missing required parameter 'header.task_id'!")
         service = self._service

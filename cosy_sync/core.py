@@ -219,7 +219,7 @@ class Core:
             self._drained.discard(url)
 
     def close(self, seconds: float) -> None:
-        """Drain for so many seconds, then cut."""
+        """Drain for `seconds`, then cut."""
         notice_fork()
         with self._lock:
             engine, self.closed = self._engine, True

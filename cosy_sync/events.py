@@ -110,7 +110,7 @@ class BreakerChanged:
 
 @dataclass(frozen=True, slots=True)
 class EndpointEjected:
-    """One of several endpoints is left out for so many seconds; then a probe decides.
+    """One of several endpoints is left out for `seconds`; then a probe decides.
 
     `failures`: the share of its latest calls that failed.
     """

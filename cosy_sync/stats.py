@@ -37,19 +37,19 @@ class Stats:
     """What a client has done since it was made (in a forked child: since the fork).
 
     `latency_p50` and `latency_p99` in seconds, over the latest texts, each counted from being
-    accepted until its reply was whole: `synth` and `submit` are accepted when they are called, so theirs
-    holds what they waited in the client, also for workers that are busy with slow checks; a text of
-    a bulk call when a worker begins with its batch. `texts_shared` of `texts_ok` were not sent,
-    because the same text was in flight; `hedges` calls went to a second endpoint as well, and
+    accepted until its reply was whole: `synth` and `submit` are accepted when they are called, so
+    theirs holds what they waited in the client, also for workers that are busy with slow checks; a
+    text of a bulk call when a worker begins with its batch. `texts_shared` of `texts_ok` were not
+    sent, because the same text was in flight; `hedges` calls went to a second endpoint as well, and
     `hedges_won` of them were answered there first. `errors` counts failed attempts and texts by
     class, `suppressed` texts that were not repeated, by reason, `refused` texts that were not sent,
     by class (of bulk work each time that it had to wait), `lowered` how often an endpoint's limits
     fell, `ejections` how often one was left out because it kept failing, `bad_audio` the audio that
-    was refused, by reason, whether a repetition helped or not.
-    `streams` have begun to sound, `first_audio_p50` and `first_audio_p99` seconds after they were
-    asked for; one that its listener left early is among neither the texts that are ok nor failed.
-    `limits` holds each endpoint's requests per second and requests in flight as they are now,
-    `retry_budget` how many more texts of interactive calls may be repeated.
+    was refused, by reason, whether a repetition helped or not. `streams` have begun to sound,
+    `first_audio_p50` and `first_audio_p99` seconds after they were asked for; one that its listener
+    left early is among neither the texts that are ok nor failed. `limits` holds each endpoint's
+    requests per second and requests in flight as they are now, `retry_budget` how many more texts
+    of interactive calls may be repeated.
     """
 
     texts_ok: int

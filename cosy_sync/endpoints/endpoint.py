@@ -342,7 +342,7 @@ class EndpointState:
 
     def went_silent(self, deadline: Deadline, now: float) -> DeadlineError:
         """Return what a text ends with that waited, unsent, for an answer to others."""
-        phase, seconds = "waiting for its turn", max(0.0, now - self.silence.since)
+        phase, seconds = "waiting to be sent", max(0.0, now - self.silence.since)
         trouble = f" (the latest failure: {self._trouble})" if self._trouble else ""
         return deadline.error(
             f"{phase}; {self.label} has answered nothing for {seconds:.1f} s{trouble}"

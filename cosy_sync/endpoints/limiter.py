@@ -92,7 +92,7 @@ class SlotWaiter:
         place = self.second or self
         while True:
             if self.stop.is_set():
-                raise ClosedError("cancelled while it waited for its turn; nothing was sent")
+                raise ClosedError("cancelled while it waited for the rate limit; nothing was sent")
             left = place.due - clock.now()
             if left <= 0.0:
                 place.away = True

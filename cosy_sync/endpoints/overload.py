@@ -86,7 +86,7 @@ class OverloadControl:
         if urgent and not self._patience.bears(waited + wait, rate, now):
             raise OverloadError(
                 f"the service refused calls (429), so only {rate:.3g} requests/s are sent, and the "
-                f"turn would have come after {waited + wait:.1f} s: send less; bulk calls "
+                f"slot would have come after {waited + wait:.1f} s: send less; bulk calls "
                 "(synth_many) wait",
                 endpoint=self._label,
                 retry_after=max(wait, _PAUSE),

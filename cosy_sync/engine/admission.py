@@ -107,7 +107,9 @@ class Entry:
                     break
                 leave()
                 if self.clock.wait(batch.stop, max(wait, _SOONEST)):
-                    raise ClosedError("cancelled while it waited for its turn; nothing was sent")
+                    raise ClosedError(
+                        "cancelled while it waited for the rate limit; nothing was sent"
+                    )
         finally:
             if not keeps:
                 self.give_back(endpoint)
@@ -188,7 +190,7 @@ class Entry:
 
 def _no_slot(batch: Batch, endpoint: EndpointState, now: float, wait: float) -> RateLimitedError:
     return RateLimitedError(
-        f"no turn within the deadline of {batch.deadline.seconds:g} s: {endpoint.why_no_slot(now)}",
+        f"no slot within the deadline of {batch.deadline.seconds:g} s: {endpoint.why_no_slot(now)}",
         endpoint=endpoint.label,
         retry_after=wait,
     )

@@ -182,7 +182,7 @@ class Engine:
             self._stops.append(weakref.ref(stop))
 
     def close(self, seconds: float) -> None:
-        """Let running work finish for so many seconds, then cut it off; leave no thread behind.
+        """Let running work finish for `seconds`, then cut it off; leave no thread behind.
 
         Of several calls, each on its own thread, the most impatient decides.
         """
@@ -208,7 +208,7 @@ class Engine:
         self._alarms.close(_MOMENT)
 
     def drain(self, seconds: float) -> None:
-        """Wait until nothing is queued or running, at most so many seconds."""
+        """Wait until nothing is queued or running, at most `seconds`."""
         until = time.monotonic() + seconds
         # Outcomes run callbacks, and a callback may have begun something before the close.
         for executor in (self._bulk, self._single, self._calls, self._bulk, self._single):

@@ -150,7 +150,7 @@ def late(waiter: Waiter, tenant_limit: TenantLimit | None) -> Outcome:
     pending = waiter.pending
     assert pending is not None
     utterance, batch = pending.utterance, pending.batch
-    phase = "waiting for its turn in a batch"
+    phase = "waiting for a batch"
     if pending.may_be_sent:
         phase = "waiting for the service"
     elif tenant_limit is not None and batch is None:

@@ -183,7 +183,7 @@ class BatchRunner:
         if fate is Fate.PARKED:
             if len(part.texts) > 1:
                 return [replace(part, parked=(endpoint, error)), *group.rest(part)]
-            group.texts = [*group.texts[1:], *part.texts]  # next time it is another text's turn
+            group.texts = [*group.texts[1:], *part.texts]  # next time another text is first
             return [replace(group, most=None, parked=(endpoint, error))]
         if fate is Fate.PROBED:
             return self._probe(batch, group, part, endpoint, error)
@@ -317,7 +317,7 @@ class BatchRunner:
 
     def _end_late(self, batch: Batch, group: Group) -> None:
         """End texts whose time is up, each with what it failed with while it had time."""
-        late = self._behind(batch, batch.deadline.error("waiting for its turn"))
+        late = self._behind(batch, batch.deadline.error("waiting to be sent"))
         for text in group.texts:
             tries = batch.tries.get(text.index)
             self._fail(batch, [text], tries[-1] if tries else late)

@@ -30,7 +30,7 @@ class TenantLimit:
         self._normal: deque[Callable[[], None]] = deque()
 
     def acquire(self, *, urgent: bool = False, seconds: float = 0.0) -> bool:
-        """Enter, waiting at most so many seconds; return whether that worked.
+        """Enter, waiting at most `seconds`; return whether that worked.
 
         Raises ClosedError when closed, also while waiting.
         """

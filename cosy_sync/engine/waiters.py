@@ -75,7 +75,7 @@ class BlockingWaiter(Waiter):
         self._wakeup.release()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the outcome, at most so many seconds; return whether it came."""
+        """Wait for the outcome, at most `seconds`; return whether it came."""
         leave()
         return wait_for(self._wakeup, seconds)
 
@@ -214,7 +214,7 @@ def share(outcome: Outcome, waiter: Waiter) -> Outcome:
         return Outcome(0, outcome.text, _timed(audio, deadline.started))
     assert error is not None
     if isinstance(error, DeadlineError) and error.deadline != deadline.seconds:
-        own = deadline.error(error.phase or "waiting for its turn", in_flight=error.in_flight)
+        own = deadline.error(error.phase or "waiting to be sent", in_flight=error.in_flight)
         error = after(own.with_details(endpoint=error.endpoint), error.attempts)
     return failed(Utterance(0, outcome.text), error)
 

@@ -28,7 +28,7 @@ class OngoingReply:
         self.received = 0
 
     def read(self, seconds: float) -> bytes:
-        """Return what has come, b"" at the end; wait for it at most so many seconds, and never
+        """Return what has come, b"" at the end; wait for it at most `seconds`, and never
         longer than the time-outs allow.
 
         Raises ReplyTimeout, CutError, ClosedError, BadAudioError when it grows too large or is
@@ -45,7 +45,7 @@ class OngoingReply:
         return self._next(time.monotonic() + seconds)
 
     def whole(self, seconds: float) -> Reply:
-        """Read the rest within so many seconds and return all of it, decompressed; see `read`.
+        """Read the rest within `seconds` and return all of it, decompressed; see `read`.
 
         Of a refusal its beginning is enough: its status counts, whatever becomes of the rest.
         """

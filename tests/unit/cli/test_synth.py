@@ -617,7 +617,7 @@ def test_texts_that_were_not_sent_are_not_called_failed(capsys: Captured) -> Non
         (cosy_sync.BreakerOpenError("open").with_details(attempts=(before,)), True),
         (cosy_sync.AuthError("HTTP 401"), True),
         (cosy_sync.AuthError("HTTP 401").with_details(sent=False), False),
-        (cosy_sync.DeadlineError("late", phase="waiting for its turn"), False),
+        (cosy_sync.DeadlineError("late", phase="waiting to be sent"), False),
         (cosy_sync.DeadlineError("late", phase="waiting for the service (read)"), True),
         (cosy_sync.ClosedError("closed"), False),
         (InvalidTextError("empty"), True),

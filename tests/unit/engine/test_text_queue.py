@@ -242,7 +242,7 @@ def test_who_has_no_time_left_leaves_and_the_others_go_on(lane) -> None:
     error = lane.outcome("b").error
     assert isinstance(error, DeadlineError)
     assert (error.deadline, error.index) == (0.05, 0)
-    assert "its turn" in str(error)
+    assert "waiting for a batch" in str(error)
     assert [type(event) for event in lane.events] == [TextFailed]
     lane.service.open.set()
     assert data(lane, "a") == b"a"

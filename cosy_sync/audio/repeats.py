@@ -11,7 +11,7 @@ from itertools import combinations
 from ..errors import BadAudioError, CosyError
 from ..models import Audio
 from .homophones import may_sound_alike
-from .spoken import sounds_like
+from .speakable import sounds_like
 
 __all__ = ["RepeatGuard"]
 

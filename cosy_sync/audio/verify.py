@@ -11,7 +11,7 @@ from ..errors import BadAudioError, CosyError, UnexpectedError
 from ..models import Audio, detach
 from ..user_code import goes_on
 from .repeats import RepeatGuard
-from .spoken import count_signs, fewest_spoken, most_spoken, spoken_chars
+from .speakable import count_signs, fewest_spoken, most_spoken, spoken_chars
 from .voiced import sounds_for, voiced_seconds
 
 __all__ = ["Verifier"]

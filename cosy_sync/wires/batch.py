@@ -11,12 +11,12 @@ from ..errors import BadAudioError, CosyError, InvalidTextError, ServerError, Te
 from ..messages import Payload, Reply, Request, kind_of
 from . import item_errors
 from .base import Capabilities, HttpWire, SpeechOptions
-from .coding import dump_json, from_base64, load_json
+from .error_bodies import CUT_SHORT, cut_short, false_success, read_error, text_error
+from .fastjson import dump_json, from_base64, load_json
 from .long_strings import load_with_views
+from .matching import index_of, match_results
 from .multipart import Part, split_parts
-from .placing import index_of, place
 from .redaction import request_id_of, type_shown, without_texts
-from .refusals import CUT_SHORT, cut_short, false_success, read_error, text_error
 
 __all__ = ["BatchWire"]
 
@@ -101,7 +101,7 @@ class BatchWire(HttpWire):
             claims = self._read_json(reply, texts)
         else:
             raise _bad("not_audio", without_texts(kind, texts, 60) or "an unknown media type")
-        results = place(claims, len(texts))
+        results = match_results(claims, len(texts))
         _check_echoes(results, texts)
         return results
 

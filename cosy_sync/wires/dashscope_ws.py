@@ -10,7 +10,7 @@ from ..messages import Payload, Reply, TextSource
 from .base import Capabilities, Send, SpeechOptions
 from .dashscope_fields import RATES, speech_fields
 from .dashscope_task import TASK_UNITS, SpeechTask, TaskPlan
-from .sound import SampleReader
+from .pcm_stream import SampleReader
 
 __all__ = ["DashscopeStream", "DashscopeWsWire"]
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from .coding import load_json
+from .fastjson import load_json
 
 __all__ = ["load_with_views"]
 

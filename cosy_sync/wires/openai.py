@@ -19,13 +19,13 @@ from ..messages import Payload, Reply, Request, kind_of
 from ..models import Recording
 from .base import HttpWire, Send, SpeechOptions
 from .batch import BatchWire
-from .coding import dump_json, load_json
+from .error_bodies import CUT_SHORT, check_end, cut_short, false_success, read_error
+from .fastjson import dump_json, load_json
 from .forms import Form
 from .openai_services import capabilities_of, data_uri, find_target, speech_fields
 from .openai_stream import SpeechStream, is_text, with_rate
 from .openai_voices import UploadedVoice
 from .redaction import type_shown, without_texts
-from .refusals import CUT_SHORT, check_end, cut_short, false_success, read_error
 
 __all__ = ["OpenaiWire"]
 

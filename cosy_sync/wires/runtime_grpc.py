@@ -19,6 +19,7 @@ from ..errors import (
 from ..messages import Payload, Reply, RpcRequest, WireRequest
 from ..models import Recording, Voice
 from .base import Capabilities, Send, SpeechOptions, StreamReader
+from .pcm_stream import SampleReader
 from .prompts import (
     check_model,
     cross_lingual_text,
@@ -28,7 +29,6 @@ from .prompts import (
 )
 from .protobuf import read_fields, write_field
 from .rpc_status import OK, read_status
-from .sound import SampleReader
 
 __all__ = ["RuntimeGrpcWire"]
 

@@ -19,13 +19,13 @@ import grpc
 
 from ...wires.protobuf import read_fields, write_field
 from ..batch import Part
+from ..corrupt import corrupt
 from ..errors import GrpcPortError, RequestError
 from ..faults import DELIVERY_FAULTS, TEXT_FAULTS
 from ..reader import Request
 from ..replies import Reply
 from ..service import FAIL_MARK, REFUSE_MARK, Service
 from ..sound import Clip
-from ..spoil import spoil
 
 __all__ = ["GrpcPort"]
 
@@ -133,7 +133,7 @@ class GrpcPort:
         text = ask.text[::-1] if fault in TEXT_FAULTS else ask.text
         (content,) = await service.engine.synthesize([text], speaker, _SAMPLE_RATE, 1.0)
         parts = [Part(0, content, "audio/pcm")]
-        spoil(fault, parts, _SAMPLE_RATE, service.faults.random)
+        corrupt(fault, parts, _SAMPLE_RATE, service.faults.random)
         if not parts or not isinstance(parts[0].content, Clip):
             raise _exception("CUDA out of memory")
         sound = parts[0].content.data

@@ -23,9 +23,9 @@ from cosy_sync.cli import main
 from cosy_sync.cli.console import Screen, emit, say
 from cosy_sync.cli.exits import Stop, interruptible, uninterrupted, was_tried, words_of
 from cosy_sync.cli.options import add_service_options, make_client
+from cosy_sync.cli.reporter import Reporter
 from cosy_sync.cli.source import Source, count_lines
 from cosy_sync.cli.synth import Synthesis
-from cosy_sync.cli.tally import Tally
 from cosy_sync.cli.target import Folder, Naming, check_template, open_target
 from cosy_sync.server import Server, tone_wav
 
@@ -358,11 +358,11 @@ def test_a_path_without_a_service_ends_at_the_first_batch(url: str, capsys: Capt
 def test_a_refused_key_ends_an_endless_input(capsys: Captured) -> None:
     with Server(api_key="right", latency=0.0) as server, CosyClient(server.url) as client:
         source = Source((n, f"第{n}句") for n in count(1))
-        tally = Tally(Screen(bar=False), as_json=False, quiet_output=False)
+        reporter = Reporter(Screen(bar=False), as_json=False, quiet_output=False)
         with pytest.raises(Stop, match="HTTP 401") as caught:
-            Synthesis(source, Folder(Path(), Naming(), ".wav"), tally).run(client)
+            Synthesis(source, Folder(Path(), Naming(), ".wav"), reporter).run(client)
     assert caught.value.code == 3
-    assert tally.ok == 0 and tally.failed == 1
+    assert reporter.ok == 0 and reporter.failed == 1
 
 
 def test_the_key_comes_from_a_file(capsys: Captured) -> None:
@@ -623,13 +623,13 @@ def test_texts_that_were_not_sent_are_not_called_failed(capsys: Captured) -> Non
         (InvalidTextError("empty"), True),
     ]
     assert [was_tried(error) for error, _ in errors] == [tried for _, tried in errors]
-    tally = Tally(Screen(bar=False), as_json=False, quiet_output=False)
+    reporter = Reporter(Screen(bar=False), as_json=False, quiet_output=False)
     source = Source.of_arguments([f"第{n}句" for n in range(len(errors))])
     for _, (error, _) in zip(source, errors, strict=True):
-        tally.lost(source.next_item(), error)
-    tally.close("out/")
+        reporter.lost(source.next_item(), error)
+    reporter.close("out/")
     captured = capsys.readouterr()
-    assert (tally.failed, tally.unsent) == (5, 4)
+    assert (reporter.failed, reporter.unsent) == (5, 4)
     assert "5 texts failed, 4 texts were not sent" in captured.out
     assert captured.err.count(" failed: ") == 5 and captured.err.count(" was not sent: ") == 1
 

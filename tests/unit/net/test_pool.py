@@ -117,12 +117,12 @@ def test_routes_do_not_share_connections(pool: ConnectionPool) -> None:
     assert pool.take(TWO) is None
 
 
-@pytest.mark.parametrize("spoil", [lambda far: far.send(b"x"), lambda far: far.close()])
+@pytest.mark.parametrize("corrupt", [lambda far: far.send(b"x"), lambda far: far.close()])
 def test_a_connection_that_is_not_quiet_is_not_taken(
-    spoil: Callable[[socket.socket], object], pool: ConnectionPool, dialer: Dialer
+    corrupt: Callable[[socket.socket], object], pool: ConnectionPool, dialer: Dialer
 ) -> None:
     good, bad = returned(pool, ONE, ONE)
-    spoil(dialer.far[1])
+    corrupt(dialer.far[1])
     assert pool.take(ONE) is good
     assert not is_open(bad)
     pool.drop(good)

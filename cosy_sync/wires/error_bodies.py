@@ -21,7 +21,7 @@ from ..errors import (
 from ..messages import UNFRAMED, Reply, kind_of
 from . import item_errors
 from .billing import PAY, cannot_pay
-from .coding import load_json
+from .fastjson import load_json
 from .redaction import request_id_of, without_texts
 from .retry_after import is_overloaded, retry_after
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import BadAudioError, CosyError
 from ..messages import Payload
 
-__all__ = ["index_of", "place"]
+__all__ = ["index_of", "match_results"]
 
 
 def index_of(value: Any) -> int:
@@ -20,7 +20,7 @@ def index_of(value: Any) -> int:
     raise _bad("index", "an index that is no whole number")
 
 
-def place(
+def match_results(
     claims: Sequence[tuple[int | None, Payload | CosyError]], count: int
 ) -> list[Payload | CosyError]:
     """Put results where they belong; what is missing or claimed twice becomes an error there.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -16,13 +16,12 @@ from ..models import Audio, Utterance
 from ..policies import HedgePolicy
 from ..threads import leave
 from ..threads.workers import Executor
-from ..wires.base import Wire
 from .attempt import AttemptRunner
 from .audio_check import asking
 from .batch import Batch
 from .ports import Result
 
-__all__ = ["Budget", "Hedging"]
+__all__ = ["HedgeBudget", "Hedging"]
 
 # Seconds beyond the deadline in which an attempt, which keeps it by itself, says what happened.
 _LAST_WORD = 0.05
@@ -30,7 +29,7 @@ _LAST_WORD = 0.05
 _Answer = Sequence[Result] | BaseException
 
 
-class Budget(Protocol):
+class HedgeBudget(Protocol):
     """What hedges are paid from: the retry budget."""
 
     def withdraw(self, texts: int, now: float) -> bool:
@@ -125,13 +124,8 @@ class Hedging:
     attempter: AttemptRunner
     endpoints: EndpointPool
     policy: HedgePolicy
-    budget: Budget | None
+    budget: HedgeBudget | None
     workers: Executor
-
-    @property
-    def wires(self) -> Mapping[str, Wire]:
-        """Return each endpoint's wire, by its URL."""
-        return self.attempter.wires
 
     def attempt(
         self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..endpoints.endpoint import EndpointState
 from ..models import Utterance
-from ..wires.base import Wire
 from .attempt import AttemptRunner
 from .audio_stream import AudioStream
 from .batch import Batch
@@ -56,11 +55,6 @@ class StreamingAttempts:
 
     attempter: AttemptRunner
     stream: OpenStream
-
-    @property
-    def wires(self) -> Mapping[str, Wire]:
-        """Return each endpoint's wire, by its URL."""
-        return self.attempter.wires
 
     def attempt(
         self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int

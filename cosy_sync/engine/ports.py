@@ -10,7 +10,6 @@ from ..endpoints.pool import HostConnections
 from ..errors import CosyError
 from ..messages import Link, Reply, WireRequest
 from ..models import Audio, Utterance
-from ..wires.base import Wire
 from .batch import Batch
 
 __all__ = ["Attempts", "Network", "ReplyStream", "Result", "Sender"]
@@ -84,11 +83,6 @@ class Network(Sender, HostConnections, Protocol):
 
 class Attempts(Protocol):
     """What makes attempts for a BatchRunner."""
-
-    @property
-    def wires(self) -> Mapping[str, Wire]:
-        """Return each endpoint's wire, by its URL."""
-        ...
 
     def attempt(
         self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int

@@ -299,8 +299,13 @@ def test_every_public_class_of_the_machines_is_in_the_architecture() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("engine/audio_stream.py", "engine/bulk.py", "engine/text_queue.py"),
-        *("policies/breaker.py",),
+        "engine/audio_stream.py",
+        "engine/bulk.py",
+        "engine/retrying.py",
+        "engine/splitting.py",
+        "engine/text_queue.py",
+        "policies/breaker.py",
+        "policies/unanimity.py",
     ],
 )
 def test_a_state_machine_begins_with_its_states(name: str) -> None:

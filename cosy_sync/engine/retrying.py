@@ -1,4 +1,27 @@
-"""One batch's life: attempts, waits, repetitions, until every text has an outcome."""
+"""One batch's life: attempts, waits, repetitions, until every text has an outcome.
+
+States of a Group, texts of the batch that are sent together. Only the thread that runs the batch
+takes these steps, so there is no lock:
+
+    ready       may be sent; of several the one that is due first, and of two halves the second,
+                before what became of the first
+    waiting     the same once it is `due`, where nothing else is ready before
+    in flight   the group, or its first texts: the part
+    parked      it failed (`parked`), and what becomes of the batch's other groups decides
+    ended       each of its texts has an outcome
+
+    ready -> in flight      `_handle`: chosen, admitted, sealed
+    ready -> ready          `_refused`: not sent, and another endpoint is ready; `_nap`: after a
+                            wait for this one. HeldBack: until it is known what a refusal means
+    in flight -> ended      `_settle`: with audio, or an error that is not repeated
+    in flight -> waiting    `_settle`: the texts that are sent again
+    in flight -> ready      `_split`: in parts, which is no attempt; `_probe`: a few of its texts go
+                            first, and the rest waits for how they fare; the rest of a part that was
+                            answered
+    in flight -> parked     `_failed`: nothing tells yet whether a text or the service is to blame
+    parked -> ready         `_unpark`: nothing else is left, or another call was answered
+    any but ended -> ended  `_fail`: its time is up, its call has its verdict, or it is cancelled
+"""
 
 from __future__ import annotations
 

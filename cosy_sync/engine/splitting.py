@@ -1,4 +1,22 @@
-"""Batches that fail as a whole: which part to send next, and what the failure says of the rest."""
+"""Batches that fail as a whole: which part to send next, and what the failure says of the rest.
+
+States of a Group, as far as they say how many of its texts are sent at once. Only the thread that
+runs the batch takes these steps, so there is no lock:
+
+    whole       all of them (`most` is None)
+    fresh       `most` of them, although they have not failed: the endpoint's breaker is open
+                because earlier calls were too large (`fresh`)
+    probed      `most` of them, after all had failed: these tell whether the rest can be spoken
+    cut         `most` of them, since they failed as too many, and `passed` were not (`mark` counts
+                which of them are answered, to learn the size from)
+
+    whole -> fresh          `size`
+    whole, fresh -> probed  `probe`: all of them are tried by `most`
+    whole -> two wholes     `split`: in halves, while other calls are answered
+    probed, fresh -> whole  `passed`: the part was answered, and all of the rest goes out
+    probed -> cut           `passed` and then `split`: the rest failed again
+    cut -> cut              `split`: still too many
+"""
 
 from __future__ import annotations
 
@@ -10,7 +28,7 @@ from ..clock import Clock
 from ..endpoints.endpoint import EndpointState
 from ..errors import CosyError, ServerError, TextError
 from ..models import Audio
-from ..policies import AcceptedKeys, Strangers, Unanimity
+from ..policies import AcceptedKeys, SharedRefusals, Unanimity
 from ..policies.refusals import (
     as_text_error,
     as_verdict,
@@ -67,7 +85,7 @@ class Splitter:
         self._clock = clock
         # How often a text is sent at most; set by whoever sends it.
         self.tries = 1
-        self._strangers = Strangers()
+        self._shared = SharedRefusals()
         # URLs of the endpoints where this very configuration has spoken.
         self._known: set[str] = set()
         # Calls that were answered with sound. Counted without a lock: it only matters whether
@@ -150,8 +168,8 @@ class Splitter:
         if batch.record is not None:
             batch.number = 0
             batch.record.accept()
-        if self._strangers.noted:
-            self._strangers.accept()
+        if self._shared.noted:
+            self._shared.accept()
 
     def _note_errors(self, batch: Batch, part: Group, results: Sequence[Audio | CosyError]) -> None:
         """Note a reply that holds an error for each text."""
@@ -225,7 +243,7 @@ class Splitter:
             if record.verdict is not None:
                 return record.verdict
         # Each of several batches may begin with a text that is to blame.
-        few = min(_ENOUGH, _ENOUGH_FOR_KEY * record.jobs)
+        few = min(_ENOUGH, _ENOUGH_FOR_KEY * record.shared_batches)
         enough = _ENOUGH if known or not key else few
         later = (_REVOKED_CLEARLY if status == 401 else _REVOKED) if key else None
         if record.refuse(begun, len(part.texts), kind, enough=enough, later=later):
@@ -241,7 +259,7 @@ class Splitter:
         """Return where the first refusal of a batch is noted that is no part of a larger call."""
         if not batch.shared or len(batch.texts) == 1:
             return Unanimity()
-        record = self._strangers.record(kind, self._clock.now())
+        record = self._shared.record(kind, self._clock.now())
         record.doubt(alone=False)
         return record
 

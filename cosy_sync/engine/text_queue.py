@@ -156,7 +156,7 @@ class TextQueue:
             needed = self._needs_worker(new)
         if needed:
             self._call_worker()
-        if wakeup is not None:
+        if wakeup is not None:  # of a leader that may have gone on by itself: then nobody hears it
             wakeup.set()
         if sooner:
             self._set_alarm(at)
@@ -186,9 +186,7 @@ class TextQueue:
         """Wait for the outcome; leave when the time is up."""
         left = waiter.deadline.remaining(self._workers.clock.now())
         if not waiter.wait(left + _LAST_WORD):
-            if (
-                waiter.pending is None
-            ):  # a worker has the text all alone, or will have it: it counts
+            if waiter.pending is None:  # a worker sends the text alone, or will: it counts
                 return failed(utterance, waiter.deadline.error("waiting for the service"))
             if self.leave(waiter):
                 return self._late(waiter)
@@ -204,6 +202,8 @@ class TextQueue:
         waits."""
         with self._lock:
             pending = waiter.pending
+            # Who ends a text takes its waiters away under this lock, and tells them after it: one
+            # that is not there any more is being told.
             if (
                 not pending
                 or waiter not in pending.waiters
@@ -278,6 +278,8 @@ class TextQueue:
         It was called off once `wanted` is locked.
         """
         batched: BatchedTexts | None = None
+        # Ctrl-C may have come to the caller between calling this worker and noting it: it takes the
+        # leader's place back then, and whichever is first to lock `wanted` decides.
         if not wanted.acquire(blocking=False):
             return
         try:
@@ -321,6 +323,8 @@ class TextQueue:
             left = self._pending.oldest + self._options.linger - now
             if left <= 0:
                 return
+            # Under the lock in which it was seen that the batch is not full: the text that fills it
+            # comes later, and finds the flag.
             wakeup = self._wakeup = Flag()
         self._workers.clock.wait(wakeup, left)
 

@@ -64,6 +64,9 @@ class BlockingWaiter(Waiter):
         self._wakeup = threading.Lock()
         self._wakeup.acquire()
 
+    # Who took it out of its text's waiters, under the queue's lock, calls one of the two, once. The
+    # lock stays released: a thread whose time is up just then need not wait a second time.
+
     def tell(self, outcome: Outcome) -> None:
         """Wake the thread."""
         self.outcome = outcome

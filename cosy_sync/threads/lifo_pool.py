@@ -56,6 +56,8 @@ class LifoThreadPool(Executor):
             if self._parked:
                 release_last(self._parked)
                 return
+        # All workers run: each looks at the queue, under the lock, before it parks, so that the
+        # task is seen even where no thread can be started for it.
         if self._places:
             self._grow()
 
@@ -135,7 +137,7 @@ class LifoThreadPool(Executor):
         self.occupy(wakeup)
         self._work()
         with self._lock:
-            if self._queue:
+            if self._queue:  # queued since the last look, when this worker was not parked yet
                 return True
             self.vacate(wakeup, None)
             if self._closed:

@@ -289,7 +289,7 @@ class BatchRunner:
         """Note what came; return the texts that deserve another attempt: together, unless one must
         be alone."""
         if batch.interactive and group.attempt == 1:
-            self._budget.deposit(len(group.texts), self._clock.now())
+            self._budget.deposit(len(group.texts), batch.ended or self._clock.now())
         if not results:  # a stream has begun: its rest is not this batch's
             return []
         again: list[Utterance] = []

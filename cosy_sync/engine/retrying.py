@@ -68,7 +68,8 @@ class BatchRunner:
         """Bring every text of the batch to an outcome; blocks until then."""
         groups = [Group(batch.texts)]
         while groups:
-            group = self._next(batch, groups)
+            batch.waiting = batch.parked = 0
+            group = groups.pop() if len(groups) == 1 else self._next(batch, groups)
             try:
                 groups += self._handle(batch, group)
             except ClosedError as error:
@@ -79,9 +80,6 @@ class BatchRunner:
     def _next(self, batch: Batch, groups: list[Group]) -> Group:
         """Take the group that is sent next: of two halves the second, before what became of the
         first."""
-        if len(groups) == 1:
-            batch.waiting = batch.parked = 0
-            return groups.pop()
         hears = self._splitter.hears
         order = [(each.parked is not None and not hears(batch, each), each.due) for each in groups]
         group = groups.pop(order.index(min(order)))
@@ -95,7 +93,7 @@ class BatchRunner:
         if group.due > now:
             sleep(self._clock, batch.stop, group.due - now)
             now = self._clock.now()
-        if batch.stop.is_set():
+        if batch.stop.raised:
             raise ClosedError("cancelled before it was sent")
         if now >= batch.deadline.at:
             self._end_late(batch, group)

@@ -144,10 +144,6 @@ class Batch:
         self.call_began = call_began
         self.share_time(silent, now)
 
-    def finish(self, utterance: Utterance, audio: Audio) -> None:
-        """Note a text's audio."""
-        self.outcomes.append(Outcome(utterance.index, utterance.text, audio))
-
     def fail(self, utterance: Utterance, error: CosyError) -> CosyError:
         """Note the error that ends a text; it carries the attempts before it."""
         outcome = failed(utterance, self.last_word(utterance, error))

@@ -25,7 +25,7 @@ from ..events import (
     RetrySuppressed,
     TextFailed,
 )
-from ..models import Audio, Utterance
+from ..models import Audio, Outcome, Utterance
 from ..policies import AcceptedKeys, FirstTry, RetryBudget, RetryPolicy
 from ..policies.refusals import may_be_text
 from .attempt import sleep
@@ -297,7 +297,7 @@ class BatchRunner:
         longest = 0.0
         for utterance, result in zip(group.texts, results, strict=True):
             if isinstance(result, Audio):
-                batch.finish(utterance, result)
+                batch.outcomes.append(Outcome(utterance.index, utterance.text, result))
                 finished.append(result)
                 chars += len(utterance.text)
                 continue
@@ -315,7 +315,8 @@ class BatchRunner:
                 longest = max(longest, wait)
         if finished:
             self._observer.on_event(finished_event(finished, chars))
-        batch.deliver()
+        if batch.shared:
+            batch.deliver()
         count = len(again) + len(apart)
         if not count:
             return []

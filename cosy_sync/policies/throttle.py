@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from collections.abc import Callable
 
 from ..config import OverloadConfig
@@ -11,8 +10,8 @@ from .window import Window
 
 __all__ = ["Throttle"]
 
-# Accepted calls that wait to be counted together.
-_MOST_FRESH = 64
+# Share of the window in which accepted calls are counted together.
+_MOMENT = 0.01
 
 
 class Throttle:
@@ -36,8 +35,10 @@ class Throttle:
         self._cap = config.throttle_cap
         self._fewest = config.throttle_min_calls
         self._random = random
-        # When calls were accepted that are not counted yet, since they decide nothing.
-        self._fresh: deque[float] = deque()
+        # Calls that were accepted in the latest moment and are not counted yet, since they decide
+        # nothing; when it began, and how long it lasts.
+        self._fresh, self._fresh_at = 0, 0.0
+        self._moment = _MOMENT * config.throttle_window
         # Calls wanted, calls accepted: where both are alike, none is refused.
         self.calls = Window(config.throttle_window)
 
@@ -56,11 +57,13 @@ class Throttle:
     def record(self, accepted: bool, now: float) -> None:
         """Count a call that was sent, and whether the endpoint accepted it."""
         # Where none was refused lately, one more that was not changes no share.
-        if accepted and self.calls.all == self.calls.some and len(self._fresh) < _MOST_FRESH:
-            self._fresh.append(now)
+        calls = self.calls
+        if accepted and calls.all == calls.some and now < self._fresh_at + self._moment:
+            self._fresh += 1
             return
         self._count_fresh()
-        self.calls.add(now, 1, accepted)
+        calls.add(now, 1, accepted)
+        self._fresh_at = now
 
     def share(self, now: float) -> float:
         """Return the probability with which a call is refused now."""
@@ -69,8 +72,9 @@ class Throttle:
         return self._share()
 
     def _count_fresh(self) -> None:
-        while self._fresh:
-            self.calls.add(self._fresh.popleft(), 1, 1)
+        fresh, self._fresh = self._fresh, 0
+        if fresh:
+            self.calls.add(self._fresh_at, fresh, fresh)
 
     def _share(self) -> float:
         wanted = self.calls.all

@@ -45,6 +45,7 @@ class Batch:
         "call_began",
         "credit",
         "deadline",
+        "ended",
         "first",
         "first_tries",
         "hopeless",
@@ -128,8 +129,8 @@ class Batch:
         # it had failed, and how they first fared where they failed before.
         self.apart = False
         self.first_tries: Mapping[Any, FirstTry] = {}  # by the endpoint
-        # When the latest attempt was sent, and what it is judged by.
-        self.sent = 0.0
+        # When the latest attempt was sent and when it ended, 0 before, and what it is judged by.
+        self.sent = self.ended = 0.0
         self.call = _UNSENT
         # Whether an attempt is being made of which no error is noted yet; whether a reply is there,
         # and only the user's check follows.
@@ -152,10 +153,6 @@ class Batch:
         self.accepted_at = now
         self.call_began = call_began
         self.share_time(silent, now)
-
-    def finish(self, utterance: Utterance, audio: Audio) -> None:
-        """Note a text's audio."""
-        self.outcomes.append(Outcome(utterance.index, utterance.text, audio))
 
     def fail(self, utterance: Utterance, error: CosyError) -> CosyError:
         """Note the error that ends a text; it carries the attempts before it."""

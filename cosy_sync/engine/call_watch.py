@@ -27,13 +27,13 @@ class CallWatch:
 
     def __init__(self, within: Deadline | None, stop: Stop, clock: Clock) -> None:
         self._within, self._stop, self._clock = within, stop, clock
-        self._pid = os.getpid()
+        self.pid = os.getpid()  # of the process that made the call
         self._glances = 0
 
     @property
     def forked(self) -> bool:
         """Return whether this is a child of the process that made the call."""
-        return os.getpid() != self._pid
+        return os.getpid() != self.pid
 
     def refuse_child(self) -> None:
         """Raise ClosedError in a forked child: the workers are gone, and any lock may be held by

@@ -40,28 +40,28 @@ class PendingTexts:
     def __init__(self, max_texts: int, max_chars: int) -> None:
         self._max_texts = max_texts
         self._max_chars = max_chars
-        self._queued: deque[PendingText] = deque()
+        self.queued: deque[PendingText] = deque()
         self._chars = 0
         # Every text that others may still wait for.
         self.by_key: dict[object, PendingText] = {}
 
     def __len__(self) -> int:
-        return len(self._queued)
+        return len(self.queued)
 
     @property
     def full(self) -> bool:
         """Return whether a batch can be filled."""
-        return len(self._queued) >= self._max_texts or self._chars >= self._max_chars
+        return len(self.queued) >= self._max_texts or self._chars >= self._max_chars
 
     @property
     def oldest(self) -> float:
         """Return when the first of them arrived."""
-        return self._queued[0].accepted_at
+        return self.queued[0].accepted_at
 
     def append(self, pending: PendingText) -> None:
         """Put a text at the end."""
         self._chars += len(pending.utterance.text)
-        self._queued.append(pending)
+        self.queued.append(pending)
 
     def take(self, others: Sequence[PendingText], most: int | None = None) -> list[PendingText]:
         """Take out what still fits into a batch with these others, but nothing unwanted; `most`
@@ -69,8 +69,8 @@ class PendingTexts:
         room = min(self._max_texts, most or self._max_texts) - len(others)
         chars = sum(len(pending.utterance.text) for pending in others)
         taken: list[PendingText] = []
-        while self._queued:
-            pending = self._queued[0]
+        while self.queued:
+            pending = self.queued[0]
             length = len(pending.utterance.text)
             if pending.waiters:
                 too_long = chars + length > self._max_chars and (others or taken)
@@ -78,7 +78,7 @@ class PendingTexts:
                     break
                 taken.append(pending)
                 chars += length
-            self._queued.popleft()
+            self.queued.popleft()
             self._chars -= length
         return taken
 
@@ -136,11 +136,11 @@ class PendingTexts:
 
     def clear(self) -> list[tuple[Utterance, list[Waiter]]]:
         """End everything that is queued; return the texts with those who waited for them."""
-        ended = [(pending.utterance, pending.waiters) for pending in self._queued]
-        for pending in self._queued:
+        ended = [(pending.utterance, pending.waiters) for pending in self.queued]
+        for pending in self.queued:
             self.forget(pending)
             pending.waiters = []
-        self._queued.clear()
+        self.queued.clear()
         self._chars = 0
         return ended
 

@@ -35,7 +35,7 @@ from ..endpoints.endpoint import EndpointState
 from ..endpoints.pool import EndpointPool
 from ..errors import ClosedError, CosyError, DeadlineError, RefusedError, ResourceError
 from ..events import CallRefused, Observer, RetryPlanned, TextFailed
-from ..models import Audio, Utterance
+from ..models import Audio, Outcome, Utterance
 from ..policies import FirstTry
 from ..policies.refusals import may_be_text
 from ..user_code import goes_on
@@ -93,7 +93,8 @@ class BatchRunner:
         """Bring every text of the batch to an outcome; blocks until then."""
         groups = [Group(batch.texts)]
         while groups:
-            group = self._next(batch, groups)
+            batch.waiting = batch.parked = 0
+            group = groups.pop() if len(groups) == 1 else self._next(batch, groups)
             try:
                 groups += self._handle(batch, group)
             except ClosedError as error:
@@ -104,9 +105,6 @@ class BatchRunner:
     def _next(self, batch: Batch, groups: list[Group]) -> Group:
         """Take the group that is sent next: of two halves the second, before what became of the
         first."""
-        if len(groups) == 1:
-            batch.waiting = batch.parked = 0
-            return groups.pop()
         hears = self._splitter.hears
         order = [(each.parked is not None and not hears(batch, each), each.due) for each in groups]
         group = groups.pop(order.index(min(order)))
@@ -120,7 +118,7 @@ class BatchRunner:
         if group.due > now:
             sleep(self._clock, batch.stop, group.due - now)
             now = self._clock.now()
-        if batch.stop.is_set():
+        if batch.stop.raised:
             raise ClosedError("cancelled before it was sent")
         if now >= batch.deadline.at:
             self._end_late(batch, group)
@@ -301,7 +299,7 @@ class BatchRunner:
         """Note what came; return the texts that deserve another attempt: together, unless one must
         be alone."""
         if batch.interactive and group.attempt == 1:
-            self._budget.deposit(len(group.texts), self._clock.now())
+            self._budget.deposit(len(group.texts), batch.ended or self._clock.now())
         if not results:  # a stream has begun: its rest is not this batch's
             return []
         again: list[Utterance] = []
@@ -311,7 +309,7 @@ class BatchRunner:
         longest = 0.0
         for utterance, result in zip(group.texts, results, strict=True):
             if isinstance(result, Audio):
-                batch.finish(utterance, result)
+                batch.outcomes.append(Outcome(utterance.index, utterance.text, result))
                 finished.append(result)
                 chars += len(utterance.text)
                 continue
@@ -329,7 +327,8 @@ class BatchRunner:
                 longest = max(longest, wait)
         if finished:
             self._observer.on_event(finished_event(finished, chars))
-        batch.deliver()
+        if batch.on_deliver is not None:
+            batch.deliver()
         count = len(again) + len(apart)
         if not count:
             return []

@@ -81,7 +81,7 @@ class TextQueue:
         self._options = options
         self._gathers = options.max_texts > 1
         self._workers = workers
-        self._runner = runner
+        self.runner = runner
         self._tenant_limit = tenant_limit
         # Guards everything below, and of every pending text its waiters and its batch.
         self._lock = threading.Lock()
@@ -118,8 +118,9 @@ class TextQueue:
         """End a text that its caller's own thread sent; without an outcome another one sends it."""
         with self._lock:
             self._in_flight -= 1
-            waiters = self._pending.end(pending, deadline, outcome)
-            needed = self._needs_worker()
+            self._pending.forget(pending)
+            waiters = self._pending.end(pending, deadline, outcome) if pending.waiters else []
+            needed = bool(self._pending.queued) and self._needs_worker()
         if waiters and outcome is not None:
             self._tell(outcome, waiters)
         if needed:
@@ -186,7 +187,8 @@ class TextQueue:
         """Wait for the outcome; leave when the time is up."""
         left = waiter.deadline.remaining(self._workers.clock.now())
         if not waiter.wait(left + _LAST_WORD):
-            if waiter.pending is None:  # a worker sends the text alone, or will: it counts
+            # Where a worker has the text all alone, or will have it, that counts it.
+            if waiter.pending is None:
                 return failed(utterance, waiter.deadline.error("waiting for the service"))
             if self.leave(waiter):
                 return self._late(waiter)
@@ -309,7 +311,7 @@ class TextQueue:
             batch.stop.set()
         enter()
         try:
-            run_batch(self._runner, batch)
+            run_batch(self.runner, batch)
         finally:
             workers.stops.discard(batch.stop)
             batch.deliver()
@@ -356,7 +358,7 @@ class TextQueue:
 
     def _needs_worker(self, new: bool = False) -> bool:
         """Return whether a worker must be called, who is the leader from now on."""
-        if not self._pending or (self._has_leader and (self._gathers or not new)):
+        if not self._pending.queued or (self._has_leader and (self._gathers or not new)):
             return False
         self._has_leader = True
         return True

@@ -78,7 +78,12 @@ class Exchange(ReplyParser):
             self._parser = None  # see `end`
         body = self._body if self._sized is None else self._sized
         return RawReply(
-            self._status, self._headers, body, self._first_byte, self.reusable, self._started
+            status=self._status,
+            headers=self._headers,
+            body=body,
+            first_byte=self._first_byte,
+            reusable=self._keep and not self._unsent and self._broken is None,
+            left=self._started,
         )
 
     def begin(self, reused: bool) -> None:
@@ -147,15 +152,17 @@ class Exchange(ReplyParser):
         view = memoryview(new_buffer(length))
         view[: self._size] = self._body
         self._sized = view
-        while True:
-            got = self._take(self._connection.sock.recv_into, view[self._size :])
+        while self._size < length:
+            try:
+                got = self._get(self._connection.sock.recv_into, view[self._size :])
+            except OSError as error:
+                raise self._broke(error) from error
             if not got:
                 raise self._cut(f"ended after {self._size} of the reply's {length} bytes")
             self._size += got
             self._phase = "idle"
-            if self._size == length:
-                break
-            self._check_time()
+            if self._size < length:
+                self._check_time()
         self._complete = True
 
     def _read_some(self) -> None:
@@ -179,21 +186,19 @@ class Exchange(ReplyParser):
 
     def _more(self) -> bytes:
         self._check_time()
-        return self._take(self._connection.sock.recv, _CHUNK)
+        try:
+            return self._get(self._connection.sock.recv, _CHUNK)
+        except OSError as error:
+            raise self._broke(error) from error
 
     def _check_time(self) -> None:
         """Raise ReplyTimeout where bytes that never cease would go on past the deadline."""
         if time.monotonic() >= self._budget.until:
             raise _late(self._phase)
 
-    def _take(self, read: Callable[[_A], _T], what: _A) -> _T:
-        try:
-            return self._get(read, what)
-        except OSError as error:
-            # Without its frames, which would hold on to the buffer.
-            raise self._cut(f"broke in the middle of the reply: {error}") from error.with_traceback(
-                None
-            )
+    def _broke(self, error: OSError) -> CutError:
+        error.__traceback__ = None  # its frames would hold on to the buffer
+        return self._cut(f"broke in the middle of the reply: {error}")
 
     def _cut(self, why: str) -> CutError:
         body = self._body if self._sized is None else self._sized

@@ -99,7 +99,7 @@ class Sender:
             # httpx's own choice of a transport: mocks such as respx put theirs in its place.
             if self._client._transport_for_url(address.url) is transport:
                 data = written(address.start, parcel.headers, parcel.body)
-                raw = transport.send(address.route, data, budget, now)
+                raw = transport.send(transport.exchange, address.route, data, budget, now)
                 return raw.decompress(budget.max_bytes)
         return self._post_httpx(parcel, budget)
 
@@ -315,7 +315,7 @@ class Sender:
             address = self._addresses.get(key) or self._find_address(transport, parcel)
             if self._client._transport_for_url(address.url) is transport:
                 data = written(address.start, parcel.headers, parcel.body)
-                return transport.open(address.route, data, budget, now)
+                return transport.send(transport.begin, address.route, data, budget, now)
         built = self._built(parcel, budget, time.monotonic())
         # The client's own default would let the sound be compressed, and so held up.
         if "accept-encoding" not in (name.lower() for name, _ in parcel.headers):

@@ -37,7 +37,7 @@ class _Act(Protocol[_T_co]):
     """What is done with a connection."""
 
     def __call__(
-        self, connection: Connection, request: bytes, budget: Budget, now: float, reused: bool
+        self, connection: Connection, request: bytes, budget: Budget, now: float, *, reused: bool
     ) -> _T_co: ...
 
 
@@ -69,7 +69,7 @@ class PoolTransport(httpx.BaseTransport):
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw]
         start = head_start(request.method, target, host, route)
         data, budget = written(start, headers, request.read()), self._budget_of(request)
-        raw = self.send(route, data, budget, time.monotonic())
+        raw = self.send(self.exchange, route, data, budget, time.monotonic())
         return httpx.Response(
             raw.status,
             headers=raw.headers,
@@ -91,30 +91,17 @@ class PoolTransport(httpx.BaseTransport):
             self._routes[origin] = found
         return found
 
-    def send(self, route: Route, request: bytes, budget: Budget, now: float) -> RawReply:
-        """Send prepared bytes, now, and return the reply.
+    def send(self, act: _Act[_T], route: Route, request: bytes, budget: Budget, now: float) -> _T:
+        """Send prepared bytes, now, and return what `exchange` or `begin` makes of the reply.
 
-        A reused connection that proves dead is replaced, once, by a fresh one: before anything is
-        sent, or, as the budget allows it, at once after sending and before the first byte: the
-        server closed it while idle, so it cannot have taken the request up.
+        A reused connection that proves dead is replaced: before anything is sent, or, once and as
+        the budget allows it, at once after sending and before the first byte: the server closed it
+        while idle, so it cannot have taken the request up.
         """
-        return self._over_connection(self._exchange, route, request, budget, now)
-
-    def open(self, route: Route, request: bytes, budget: Budget, now: float) -> PooledReplyStream:
-        """Send prepared bytes and return the reply as it begins; see `send`."""
-        return self._over_connection(self._begin, route, request, budget, now)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.connections.close()
-
-    def _over_connection(
-        self, act: _Act[_T], route: Route, request: bytes, budget: Budget, now: float
-    ) -> _T:
         pool = self.connections
         while (connection := pool.pop(route, now)) is not None:
             try:
-                return act(connection, request, budget, now, True)
+                return act(connection, request, budget, now, reused=True)
             except StaleConnection as error:
                 stale = error
             if stale.lost is not None:
@@ -125,20 +112,22 @@ class PoolTransport(httpx.BaseTransport):
         started = time.monotonic()
         connection = pool.open(route, min(budget.until, started + self._timeouts.connect))
         now = time.monotonic()
-        came = act(connection, request, budget, now, False)
+        came = act(connection, request, budget, now, reused=False)
         came.connect = now - started
         return came
 
-    def _begin(
-        self, connection: Connection, request: bytes, budget: Budget, now: float, reused: bool
+    def begin(
+        self, connection: Connection, request: bytes, budget: Budget, now: float, *, reused: bool
     ) -> PooledReplyStream:
+        """Return the reply as it begins."""
         incoming = PooledReplyStream(self.connections, connection, request, budget, now)
         incoming.begin(reused)
         return incoming
 
-    def _exchange(
-        self, connection: Connection, request: bytes, budget: Budget, now: float, reused: bool
+    def exchange(
+        self, connection: Connection, request: bytes, budget: Budget, now: float, *, reused: bool
     ) -> RawReply:
+        """Return the whole reply; the connection is given back, or dropped."""
         keep, cut = False, connection.cut
         held = budget.stop is not None
         try:
@@ -166,6 +155,10 @@ class PoolTransport(httpx.BaseTransport):
         if held:
             budget.check()  # an end that a cut has made looks like a reply's own
         return raw
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.connections.close()
 
     def _dial(self, route: Route, until: float) -> Stream:
         return dial(route, self._ssl_context(route), until)

@@ -43,36 +43,32 @@ def load_with_views(body: bytes | bytearray | memoryview, keys: frozenset[str]) 
 
 
 def _restore(value: Any, long: list[memoryview], keys: frozenset[str]) -> Any:
-    """Put the long strings back into what was parsed, in place but for keys."""
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            if isinstance(item, str):
-                if item.startswith(_MARK):
-                    value[index] = _find(item, long, True)
-            elif isinstance(item, (dict, list)):
-                value[index] = _restore(item, long, keys)
-    elif isinstance(value, dict):
-        names: dict[str, Any] = {}
-        for key, item in value.items():
+    """Put the long strings back into what was parsed, in place."""
+    if isinstance(value, str):
+        return _find(value, long) if value.startswith(_MARK) else value
+    todo: list[Any] = [value] if isinstance(value, (dict, list)) else []
+    while todo:
+        holder = todo.pop()
+        is_list = isinstance(holder, list)
+        names: dict[str, str] = {}
+        for key, item in enumerate(holder) if is_list else holder.items():
             name = key
-            if key.startswith(_MARK):
-                name = names[key] = _find(key, long, False)
-            if isinstance(item, str):
-                if item.startswith(_MARK):
-                    view = long[int(item[len(_MARK) :])]
-                    value[key] = view if name in keys else str(view, "utf-8")
-            elif isinstance(item, (dict, list)):
-                value[key] = _restore(item, long, keys)
+            if isinstance(key, str) and key.startswith(_MARK):
+                name = names[key] = str(_find(key, long), "utf-8")
+            if isinstance(item, (dict, list)):
+                todo.append(item)
+            elif isinstance(item, str) and item.startswith(_MARK):
+                view = long[int(item[len(_MARK) :])]
+                holder[key] = view if is_list or name in keys else str(view, "utf-8")
         if names:
-            return {names.get(key, key): item for key, item in value.items()}
-    elif isinstance(value, str) and value.startswith(_MARK):
-        return _find(value, long, True)
+            restored = {names.get(key, key): item for key, item in holder.items()}
+            holder.clear()
+            holder.update(restored)
     return value
 
 
-def _find(mark: str, long: list[memoryview], as_view: bool) -> Any:
-    string = long[int(mark[len(_MARK) :])]
-    return string if as_view else str(string, "utf-8")
+def _find(mark: str, long: list[memoryview]) -> memoryview:
+    return long[int(mark[len(_MARK) :])]
 
 
 def _long_strings(body: memoryview) -> Iterator[tuple[int, int]]:

@@ -115,12 +115,13 @@ class Exchange(ReplyParser):
     def _ask(self, reused: bool) -> bytes:
         """Send the request and return the first bytes of the reply."""
         connection = self._connection
-        if connection.watched is not None:
-            connection.watched.begin()
-        # What came before this request belongs to nobody. This is the only look at a connection
-        # that was taken out of the pool, so nothing may wait between it and the sending.
-        if reused and not connection.is_quiet():
-            raise StaleConnection
+        if reused:
+            if connection.watched is not None:
+                connection.watched.begin()
+            # What came before this request belongs to nobody. This is the only look at a connection
+            # that was taken out of the pool, so nothing may wait between it and the sending.
+            if not connection.is_quiet():
+                raise StaleConnection
         self._push()
         broken: OSError | None = None
         try:

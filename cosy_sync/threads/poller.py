@@ -149,8 +149,10 @@ class _Poller:
         while not self._wake_next():
             events = self._epoll.poll(0, _EVENTS)
             if not events:
-                with contextlib.suppress(RuntimeError):  # the poller has taken over
+                try:
                     self._mine.release()
+                except RuntimeError:
+                    return  # the poller has taken over
                 return
             self._ready.extend([fd for fd, _ in events if fd != self._bell])
 

@@ -105,7 +105,9 @@ class BatchWire(HttpWire):
             results = [claims[0][1]]
         else:
             results = place(claims, len(texts))
-        _check_echoes(results, texts)
+        for index, result in enumerate(results):
+            if isinstance(result, Payload) and result.echo:
+                results[index] = _check_echo(result, texts[index])
         return results
 
     def splits(self, error: ServerError) -> bool:
@@ -194,17 +196,15 @@ class BatchWire(HttpWire):
         return _bad("base64", "audio that is no valid base64")
 
 
-def _check_echoes(results: list[Payload | CosyError], texts: Sequence[str]) -> None:
+def _check_echo(payload: Payload, text: str) -> Payload | BadAudioError:
     """Refuse audio that the service itself says is another text's."""
-    for index, result in enumerate(results):
-        if not isinstance(result, Payload) or not result.echo:
-            continue
-        if result.echo.lower() != hashlib.sha256(texts[index].encode()).hexdigest():
-            results[index] = BadAudioError(
-                "the service says that this audio speaks another text (X-Text-SHA256, "
-                "text_sha256); try again, and look at the service if it stays",
-                reason="misplaced",
-            )
+    if payload.echo.lower() == hashlib.sha256(text.encode()).hexdigest():
+        return payload
+    return BadAudioError(
+        "the service says that this audio speaks another text (X-Text-SHA256, text_sha256); try "
+        "again, and look at the service if it stays",
+        reason="misplaced",
+    )
 
 
 def _fixed_fields(options: SpeechOptions) -> bytes:

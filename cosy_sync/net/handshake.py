@@ -7,7 +7,7 @@ import re
 import httptools
 
 from ..messages import Reply
-from .reply_streams import named
+from .reply_head import named
 
 __all__ = ["Handshake"]
 

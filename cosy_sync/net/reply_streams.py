@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import httpx
 
@@ -13,31 +13,16 @@ from .connection import Connection
 from .exchange import Exchange
 from .exchange_limits import Budget, StaleConnection
 from .httpx_errors import is_of_httpx, translate
-from .matching import check_trust
+from .matching import lost_trust
 from .pool import ConnectionPool
+from .reply_head import named
 
-__all__ = ["HttpxReplyStream", "PooledReplyStream", "closed_meanwhile", "named", "named_foreign"]
+__all__ = ["HttpxReplyStream", "PooledReplyStream", "closed_meanwhile", "named_foreign"]
 
 
 def closed_meanwhile() -> ClosedError:
     """Build the error for a reply that the end of the client cut off."""
     return ClosedError("the client was closed while it waited for the reply", sent=True)
-
-
-def named(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the headers of an HTTP/1 reply by their names in lower case; one that comes twice is a
-    list. A reply without an end of its own is marked as UNFRAMED."""
-    found: dict[str, str] = {}
-    for name, value in headers:
-        found[name.decode("latin-1").lower()] = value.decode("latin-1")
-    if len(found) < len(headers):
-        found.clear()
-        for name, value in headers:
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-            found[key] = f"{found[key]}, {text}" if key in found else text
-    if "content-length" not in found and "transfer-encoding" not in found:
-        found[UNFRAMED] = "yes"
-    return found
 
 
 def named_foreign(response: httpx.Response) -> dict[str, str]:
@@ -53,11 +38,16 @@ class PooledReplyStream:
     """A reply over one of our own connections."""
 
     def __init__(
-        self, pool: ConnectionPool, connection: Connection, request: bytes, budget: Budget
+        self,
+        pool: ConnectionPool,
+        connection: Connection,
+        request: bytes,
+        budget: Budget,
+        started: float,
     ) -> None:
         self._pool = pool
         self._connection: Connection | None = connection
-        self._exchange = Exchange(connection, request, budget)
+        self._exchange = Exchange(connection, request, budget, started)
         self.link: Link | None = connection
         self._budget = budget
         self._cut = connection.cut
@@ -71,8 +61,8 @@ class PooledReplyStream:
         try:
             self._budget.hold(self._cut)
             self._exchange.begin(reused)
-            if self._connection is not None:
-                check_trust(self._connection)
+            if self._connection is not None and self._connection.is_distrusted:
+                raise lost_trust()
             self.status, headers = self._exchange.head
             self.headers = named(headers)
         except BaseException as error:

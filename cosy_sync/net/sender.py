@@ -21,7 +21,7 @@ from .httpx_errors import is_of_httpx, translate
 from .inflate import Body, inflated, too_large
 from .matching import check_echo
 from .reply_stream import OngoingReply
-from .reply_streams import HttpxReplyStream, named, named_foreign
+from .reply_streams import HttpxReplyStream, named_foreign
 from .request_encoding import USER_AGENT, head_start, written
 from .resolver import is_name, look_up_all, look_up_public
 from .route import Route
@@ -84,18 +84,23 @@ class Sender:
         the server does not say it, before it reads that. Raises TransportError and its kin,
         BadAudioError for a reply larger than `max_bytes`, ClosedError.
         """
-        budget = self._budget(parcel, seconds, max_bytes, make_room)
+        now = time.monotonic()
+        budget = self._budget(parcel, seconds, now, max_bytes, make_room)
         if not isinstance(parcel, Request):
             return self._carrier(kind_of(parcel)).post(parcel, budget)
         budget.first_byte += parcel.chars * self._timeouts.first_byte_per_char
         if parcel.public:
             self._aim_at_public(parcel)
+            now = time.monotonic()
         transport = self._transport
         if transport is not None:
-            address = self._address(transport, parcel)
+            key = (parcel.url, parcel.address, parcel.method)
+            address = self._addresses.get(key) or self._find_address(transport, parcel)
             # httpx's own choice of a transport: mocks such as respx put theirs in its place.
             if self._client._transport_for_url(address.url) is transport:
-                return self._post_direct(transport, address, parcel, budget)
+                data = written(address.start, parcel.headers, parcel.body)
+                raw = transport.send(transport.exchange, address.route, data, budget, now)
+                return raw.decompress(budget.max_bytes)
         return self._post_httpx(parcel, budget)
 
     def open(self, parcel: WireRequest, seconds: float, max_bytes: int) -> OngoingReply:
@@ -104,8 +109,9 @@ class Sender:
         Waits at most so many seconds. Raises TransportError and its kin, ClosedError; while it is
         read, also BadAudioError for a reply larger than `max_bytes`.
         """
-        budget = self._budget(parcel, seconds, max_bytes)
-        return OngoingReply(self._opened(parcel, budget), budget)
+        now = time.monotonic()
+        budget = self._budget(parcel, seconds, now, max_bytes)
+        return OngoingReply(self._opened(parcel, budget, now), budget)
 
     def prepare(self, url: str) -> None:
         """Import now what requests to this URL need: the first one has its turn in the rate limit
@@ -161,16 +167,22 @@ class Sender:
         self,
         parcel: WireRequest,
         seconds: float,
+        now: float,
         max_bytes: int,
         make_room: MakeRoom = no_room_needed,
     ) -> Budget:
         if seconds <= 0:
             raise ReplyTimeout("no time was left to send the request", phase="send", sent=False)
         times = self._timeouts
-        until = time.monotonic() + seconds
         return Budget(
-            *(times.first_byte, times.idle, until, max_bytes, make_room),
-            *(getattr(parcel, "again", None), MAX_REFUSAL, getattr(parcel, "stop", None)),
+            first_byte=times.first_byte,
+            idle=times.idle,
+            until=now + seconds,
+            max_bytes=max_bytes,
+            make_room=make_room,
+            again=getattr(parcel, "again", None),
+            max_refusal=MAX_REFUSAL,
+            stop=getattr(parcel, "stop", None),
         )
 
     # -- names and addresses ------------------------------------------------------------------
@@ -230,33 +242,16 @@ class Sender:
         with contextlib.suppress(ConnectError):  # a name that only a proxy of it can look up
             look_up_public(url.host, port)
 
-    # -- the short way ------------------------------------------------------------------------
-
-    def _post_direct(
-        self, transport: PoolTransport, address: _Address, request: Request, budget: Budget
-    ) -> Reply:
-        data = written(address.start, request.headers, request.body)
-        raw = transport.send(address.route, data, budget)
-        headers = named(raw.headers)
-        body = inflated(raw.body, headers, raw.status, budget.max_bytes)
-        return Reply(
-            *(raw.status, headers, body, raw.connect, raw.first_byte),
-            *(len(raw.body), raw.left, raw.link),
-        )
-
-    def _address(self, transport: PoolTransport, request: Request) -> _Address:
+    def _find_address(self, transport: PoolTransport, request: Request) -> _Address:
         url, at, method = request.url, request.address, request.method
-        key = (url, at, method)
-        found = self._addresses.get(key)
-        if found is None:
-            parsed = httpx.URL(url)
-            route = transport.route(parsed)
-            start = head_start(method, parsed.raw_path.decode("ascii"), route.netloc, route)
-            if at is not None:
-                route = dataclasses.replace(route, address=at)
-            found = _Address(parsed, route, start)
-            if not request.foreign:  # links are used once, and there is no end of them
-                self._addresses[key] = found
+        parsed = httpx.URL(url)
+        route = transport.route(parsed)
+        start = head_start(method, parsed.raw_path.decode("ascii"), route.netloc, route)
+        if at is not None:
+            route = dataclasses.replace(route, address=at)
+        found = _Address(parsed, route, start)
+        if not request.foreign:  # links are used once, and there is no end of them
+            self._addresses[url, at, method] = found
         return found
 
     # -- through httpx --------------------------------------------------------------------------
@@ -311,15 +306,16 @@ class Sender:
 
     # -- replies that go on -----------------------------------------------------------------------
 
-    def _opened(self, parcel: WireRequest, budget: Budget) -> Incoming:
+    def _opened(self, parcel: WireRequest, budget: Budget, now: float) -> Incoming:
         if not isinstance(parcel, Request):
             return self._carrier(kind_of(parcel)).open(parcel, budget)
         transport = self._transport
         if transport is not None:
-            address = self._address(transport, parcel)
+            key = (parcel.url, parcel.address, parcel.method)
+            address = self._addresses.get(key) or self._find_address(transport, parcel)
             if self._client._transport_for_url(address.url) is transport:
                 data = written(address.start, parcel.headers, parcel.body)
-                return transport.open(address.route, data, budget)
+                return transport.send(transport.begin, address.route, data, budget, now)
         built = self._built(parcel, budget, time.monotonic())
         # The client's own default would let the sound be compressed, and so held up.
         if "accept-encoding" not in (name.lower() for name, _ in parcel.headers):

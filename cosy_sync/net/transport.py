@@ -12,9 +12,9 @@ from ..config import PoolConfig, TimeoutConfig
 from ..errors import CutError
 from .connect import default_ssl_context, dial
 from .connection import Connection, Stream
-from .exchange import RawReply, exchange
+from .exchange import Exchange, RawReply
 from .exchange_limits import Budget, StaleConnection
-from .matching import check_trust
+from .matching import lost_trust
 from .pool import ConnectionPool
 from .reply_streams import PooledReplyStream, closed_meanwhile
 from .request_encoding import head_start, written
@@ -37,7 +37,7 @@ class _Act(Protocol[_T_co]):
     """What is done with a connection."""
 
     def __call__(
-        self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
+        self, connection: Connection, request: bytes, budget: Budget, now: float, *, reused: bool
     ) -> _T_co: ...
 
 
@@ -68,7 +68,8 @@ class PoolTransport(httpx.BaseTransport):
         host = request.headers.get("host", route.netloc)
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw]
         start = head_start(request.method, target, host, route)
-        raw = self.send(route, written(start, headers, request.read()), self._budget_of(request))
+        data, budget = written(start, headers, request.read()), self._budget_of(request)
+        raw = self.send(self.exchange, route, data, budget, time.monotonic())
         return httpx.Response(
             raw.status,
             headers=raw.headers,
@@ -90,60 +91,56 @@ class PoolTransport(httpx.BaseTransport):
             self._routes[origin] = found
         return found
 
-    def send(self, route: Route, request: bytes, budget: Budget) -> RawReply:
-        """Send prepared bytes and return the reply.
+    def send(self, act: _Act[_T], route: Route, request: bytes, budget: Budget, now: float) -> _T:
+        """Send prepared bytes, now, and return what `exchange` or `begin` makes of the reply.
 
-        A reused connection that proves dead is replaced, once, by a fresh one: before anything is
-        sent, or, as the budget allows it, at once after sending and before the first byte: the
-        server closed it while idle, so it cannot have taken the request up.
+        A reused connection that proves dead is replaced: before anything is sent, or, once and as
+        the budget allows it, at once after sending and before the first byte: the server closed it
+        while idle, so it cannot have taken the request up.
         """
-        return self._over_connection(self._exchange, route, request, budget)
-
-    def open(self, route: Route, request: bytes, budget: Budget) -> PooledReplyStream:
-        """Send prepared bytes and return the reply as it begins; see `send`."""
-        return self._over_connection(self._begin, route, request, budget)
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.connections.close()
-
-    def _over_connection(self, act: _Act[_T], route: Route, request: bytes, budget: Budget) -> _T:
         pool = self.connections
-        connection = pool.take(route)
-        if connection is not None:
+        while (connection := pool.pop(route, now)) is not None:
             try:
-                return act(connection, request, budget, reused=True)
+                return act(connection, request, budget, now, reused=True)
             except StaleConnection as error:
                 stale = error
-            budget.ask_again(stale)
+            if stale.lost is not None:
+                budget.ask_again(stale)
+                break
+            # Nothing was sent: the one below it in the stack may be alive.
+            now = time.monotonic()
         started = time.monotonic()
         connection = pool.open(route, min(budget.until, started + self._timeouts.connect))
-        connect = time.monotonic() - started
-        came = act(connection, request, budget, reused=False)
-        came.connect = connect
+        now = time.monotonic()
+        came = act(connection, request, budget, now, reused=False)
+        came.connect = now - started
         return came
 
-    def _begin(
-        self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
+    def begin(
+        self, connection: Connection, request: bytes, budget: Budget, now: float, *, reused: bool
     ) -> PooledReplyStream:
-        incoming = PooledReplyStream(self.connections, connection, request, budget)
+        """Return the reply as it begins."""
+        incoming = PooledReplyStream(self.connections, connection, request, budget, now)
         incoming.begin(reused)
         return incoming
 
-    def _exchange(
-        self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
+    def exchange(
+        self, connection: Connection, request: bytes, budget: Budget, now: float, *, reused: bool
     ) -> RawReply:
+        """Return the whole reply; the connection is given back, or dropped."""
         keep, cut = False, connection.cut
         held = budget.stop is not None
         try:
             if held:
                 budget.hold(cut)
-            raw = exchange(connection, request, budget, reused=reused)
-            check_trust(connection)
+            raw = Exchange(connection, request, budget, now).run(reused)
+            now = time.monotonic()
+            if connection.is_distrusted:
+                raise lost_trust()
             raw.link = connection
             keep = raw.reusable
             if raw.status < 400:
-                connection.stack.alive_at = time.monotonic()
+                connection.stack.alive_at = now
         except (CutError, StaleConnection) as error:
             if self.connections.was_cut and isinstance(error, CutError):
                 raise closed_meanwhile() from error
@@ -152,12 +149,16 @@ class PoolTransport(httpx.BaseTransport):
         finally:
             # In this order: what is cut belongs to nobody else yet.
             if (not held or budget.let_go(cut)) and keep:
-                self.connections.give_back(connection)
+                self.connections.give_back(connection, now)
             else:
                 self.connections.drop(connection)
         if held:
             budget.check()  # an end that a cut has made looks like a reply's own
         return raw
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.connections.close()
 
     def _dial(self, route: Route, until: float) -> Stream:
         return dial(route, self._ssl_context(route), until)

@@ -28,8 +28,6 @@ def match_results(
     Without any index the order counts. Raises BadAudioError when the positions cannot be trusted:
     another number of results, an index out of range, or only some with an index.
     """
-    if len(claims) == 1 == count and claims[0][0] in (None, 0):  # most calls
-        return [claims[0][1]]
     bare = sum([index is None for index, _ in claims])
     if bare:
         if bare < len(claims):

@@ -191,14 +191,15 @@ def test_a_reply_that_finds_no_memory_is_asked_for_again_as_a_retry(
 ) -> None:
     from cosy_sync.net import buffer
 
-    real, failures = buffer._new_buffer, [error]
+    real, failures = buffer._new_mapping, [error]
 
-    def new_buffer(length: int) -> Any:
+    def new_mapping(length: int) -> Any:
         if failures:
             raise failures.pop()
         return real(length)
 
-    monkeypatch.setattr(buffer, "_new_buffer", new_buffer)
+    monkeypatch.setattr(buffer, "_MAPPED", 1)
+    monkeypatch.setattr(buffer, "_new_mapping", new_mapping)
     sound = tone_wav("早上好，说一句很长的话" * 3)
     head = reply(sound)[: -len(sound)]
     script = [READ, head, 0.05, sound, HOLD]

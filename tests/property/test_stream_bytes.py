@@ -76,7 +76,7 @@ def test_a_body_read_as_it_comes_is_the_body_read_whole(
         near.setblocking(False)
         connection = Connection(ROUTE, near)
         budget = Budget(5.0, 5.0, time.monotonic() + 5.0, LIMIT)
-        exchange = Exchange(connection, REQUEST, budget)
+        exchange = Exchange(connection, REQUEST, budget, time.monotonic())
         far.sendall(wire[:at])
         later = threading.Timer(0.001, far.sendall, (wire[at:],))
         later.start()

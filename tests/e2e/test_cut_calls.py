@@ -87,6 +87,18 @@ def test_so_they_are_over_other_wires(silent: Server, wire: str) -> None:
         pressing.join(20)
 
 
+@pytest.mark.timeout(60)
+def test_a_server_that_closes_waits_for_no_call_that_was_cut_off() -> None:
+    with (
+        Server(latency=600, rps=0, max_connections=0, grpc_port=0) as server,
+        over(server, "runtime_grpc") as client,
+    ):
+        pressing = ctrl_c(in_flight(client, 2))
+        with pytest.raises(InterruptedBatch):
+            client.synth_many(TEXTS)
+        pressing.join(20)
+
+
 def test_the_request_of_an_interrupted_synth_is_cut_off(silent: Server) -> None:
     with over(silent) as client:
         pressing = ctrl_c(in_flight(client, 1))

@@ -338,7 +338,7 @@ def test_the_commands_show_no_key(wire: str, tmp_path: Path) -> None:
             [
                 (KEY, ["synth", "-vv", "--json", "-o", "out", "前方路口", "[fail] 请向左转弯"]),
                 (WRONG, ["synth", "-vv", "-o", "other", "前方路口"]),
-                (KEY, ["bench", "-vv", "--max-texts", "200", "--seconds", "0.3", "--url", url]),
+                (KEY, ["bench", "-vv", "--max-texts", "600", "--seconds", "1", "--url", url]),
             ]
         ):
             done = _run(command, url, wire, key, tmp_path)

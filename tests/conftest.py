@@ -107,6 +107,13 @@ def no_thread_left() -> Iterator[None]:
     pytest.fail(f"threads left alive: {left}")
 
 
+@pytest.fixture(params=["each thread waits", "the poller waits"])
+def each_way_of_waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test twice: threads wait for their replies by themselves, as few do, or as many do."""
+    if request.param == "the poller waits":
+        monkeypatch.setattr("cosy_sync.net.pool._FEW", 0)
+
+
 class BrokenHandler(logging.Handler):
     """A program's own handler of log records that raises where it should write."""
 

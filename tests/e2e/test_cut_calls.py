@@ -65,6 +65,7 @@ def is_over(client: CosyClient) -> bool:
     return idle and client.stats().in_flight == 0
 
 
+@pytest.mark.usefixtures("each_way_of_waiting")
 @pytest.mark.parametrize("texts", [TEXTS, TEXTS[:3]], ids=["own batches", "shared batches"])
 def test_the_requests_of_an_interrupted_call_are_cut_off(silent: Server, texts: list[str]) -> None:
     with over(silent, batch_size=8 if len(texts) == 3 else 4) as client:
@@ -99,6 +100,7 @@ def test_a_server_that_closes_waits_for_no_call_that_was_cut_off() -> None:
         pressing.join(20)
 
 
+@pytest.mark.usefixtures("each_way_of_waiting")
 def test_the_request_of_an_interrupted_synth_is_cut_off(silent: Server) -> None:
     with over(silent) as client:
         pressing = ctrl_c(in_flight(client, 1))
@@ -108,6 +110,7 @@ def test_the_request_of_an_interrupted_synth_is_cut_off(silent: Server) -> None:
         pressing.join(20)
 
 
+@pytest.mark.usefixtures("each_way_of_waiting")
 def test_the_requests_of_a_dropped_lazy_call_are_cut_off(silent: Server) -> None:
     with over(silent, batch_size=4) as client:
         outcomes = client.synth_iter(["", *TEXTS])

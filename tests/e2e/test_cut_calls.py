@@ -177,7 +177,7 @@ def test_what_others_wait_for_goes_on() -> None:
 
 
 def test_who_waits_for_the_text_of_an_interrupted_synth_gets_it() -> None:
-    with Server(latency=0.5, rps=0, max_connections=0) as slow, over(slow) as client:
+    with Server(latency=1.0, rps=0, max_connections=0) as slow, over(slow) as client:
         heard: list[float] = []
         other = threading.Thread(target=lambda: heard.append(client.synth("你好").duration))
 

@@ -49,7 +49,7 @@ from cosy_sync.version import VERSION
 
 Make = Callable[..., Sender]
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("each_way_of_waiting")]
 
 # -- replies that are right -----------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ from cosy_sync.net.task_transport import kind_of
 
 Make = Callable[..., Sender]
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("each_way_of_waiting")]
 
 
 def open_(

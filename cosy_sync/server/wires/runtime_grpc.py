@@ -11,7 +11,7 @@ import functools
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,8 @@ class GrpcPort:
         config = service.config
         self._service = service
         self._loop = asyncio.get_running_loop()
+        # What is being done. A set's add and discard are one step each.
+        self._works: set[Future[Reply]] = set()
         self._threads = ThreadPoolExecutor(
             config.grpc_max_conc, thread_name_prefix="cosy-server-grpc"
         )
@@ -95,7 +97,10 @@ class GrpcPort:
 
     def close(self) -> None:
         """End all calls and wait until they are gone; the event loop must still run."""
-        self._server.stop(None).wait()
+        ended = self._server.stop(None)
+        for work in list(self._works):
+            work.cancel()
+        ended.wait()
         self._threads.shutdown()
 
     def _answer(self, arrived: float, message: bytes, context: Any) -> Iterator[bytes]:
@@ -104,7 +109,11 @@ class GrpcPort:
         request = Request("POST", _PATH, headers, message, arrived=arrived)
         try:
             work = asyncio.run_coroutine_threadsafe(self._speak(request, context), self._loop)
+            self._works.add(work)
+            work.add_done_callback(self._works.discard)
             reply = work.result()
+        except CancelledError:  # closing: nobody listens any more
+            return
         except RequestError as error:
             _abort(context, error)
         yield from _deliver(reply, context)

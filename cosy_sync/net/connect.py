@@ -19,13 +19,13 @@ from ..errors import ConnectError, TransportError
 from ..forks import renew_after_fork
 from .connection import LONGEST, Connection, Stream
 from .exchange import exchange
-from .exchange_limits import Budget
+from .exchange_limits import ExchangeLimits
 from .request_encoding import USER_AGENT
 from .resolver import FailedAddresses, has_way, look_up_until
 from .route import Proxy, Route
 from .scarcity import raise_scarcity
 
-__all__ = ["default_ssl_context", "dial"]
+__all__ = ["connect", "default_ssl_context"]
 
 _OPTIONS: list[tuple[int, int, int | bytes]] = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -91,7 +91,7 @@ def _renew() -> None:
 renew_after_fork(_renew)
 
 
-def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
+def connect(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
     """Connect to the route's server, trying each of its addresses, until the instant `until`.
 
     Raises ConnectError, whose message says what to check, and ResourceError.
@@ -189,7 +189,10 @@ def _tunnel(sock: socket.socket, route: Route, proxy: Proxy, until: float) -> No
     where = f"cannot connect to {route.label}"
     try:
         reply = exchange(
-            Connection(route, sock), request, Budget(seconds, seconds, until, 0), reused=False
+            Connection(route, sock),
+            request,
+            ExchangeLimits(seconds, seconds, until, 0),
+            reused=False,
         )
     except TransportError as error:
         raise ConnectError(

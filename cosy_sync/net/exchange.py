@@ -12,7 +12,7 @@ import httptools
 from ..errors import CosyError, CutError, ReplyTimeout, TransportError
 from .buffer import new_buffer
 from .connection import BLOCKED, Connection
-from .exchange_limits import UNREAD_WITHIN, Budget, StaleConnection
+from .exchange_limits import UNREAD_WITHIN, ExchangeLimits, StaleConnection
 from .raw_reply import RawReply
 from .reply_parser import ReplyParser
 from .request_encoding import one_length
@@ -31,25 +31,27 @@ _A = TypeVar("_A")
 _T = TypeVar("_T")
 
 
-def exchange(connection: Connection, request: bytes, budget: Budget, *, reused: bool) -> RawReply:
-    """Send the request and return its reply; time-outs and sizes are bounded by the budget.
+def exchange(
+    connection: Connection, request: bytes, limits: ExchangeLimits, *, reused: bool
+) -> RawReply:
+    """Send the request and return its reply; time-outs and sizes are bounded by the limits.
 
     Raises StaleConnection (a reused connection was dead: send again on a fresh one), ReplyTimeout,
     CutError, BadAudioError (too large, or another request's), TransportError (not HTTP). After any
     of them the connection is of no further use.
     """
-    return Exchange(connection, request, budget, time.monotonic()).run(reused)
+    return Exchange(connection, request, limits, time.monotonic()).run(reused)
 
 
 class Exchange(ReplyParser):
     """One request and its reply on one connection. Whoever begins it must end it."""
 
     def __init__(
-        self, connection: Connection, request: bytes, budget: Budget, started: float
+        self, connection: Connection, request: bytes, limits: ExchangeLimits, started: float
     ) -> None:
         """Build it; `started` is now, as time.monotonic() says it."""
         self._connection = connection
-        self._budget = budget
+        self._limits = limits
         self._started = started
         self._request = request
         self._bodyless = request.startswith((b"HEAD ", b"CONNECT "))
@@ -67,7 +69,7 @@ class Exchange(ReplyParser):
             data = self._ask(reused)
             if not self._take_plain(data):
                 self._read_head(data)
-            self._budget.make_room(0 if self._refused else self._length or 0)
+            self._limits.make_room(0 if self._refused else self._length or 0)
             if not self._size:  # the head may be there long before the work is done
                 self._phase = "first byte"
             if self._length is not None and not self._complete and not self._refused:
@@ -194,7 +196,7 @@ class Exchange(ReplyParser):
 
     def _check_time(self) -> None:
         """Raise ReplyTimeout where bytes that never cease would go on past the deadline."""
-        if time.monotonic() >= self._budget.until:
+        if time.monotonic() >= self._limits.until:
             raise _late(self._phase)
 
     def _broke(self, error: OSError) -> CutError:
@@ -260,9 +262,9 @@ class Exchange(ReplyParser):
                 return got
 
     def _wait(self, now: float | None) -> None:
-        connection, until = self._connection, self._budget.until
+        connection, until = self._connection, self._limits.until
         while self._unsent:
-            limit = min(time.monotonic() + self._budget.idle, until)
+            limit = min(time.monotonic() + self._limits.idle, until)
             readable, writable = connection.wait_both(limit)
             if writable:
                 self._push()
@@ -274,7 +276,7 @@ class Exchange(ReplyParser):
         if now is None:
             now = time.monotonic()
         first = self._phase == "first byte"
-        patience = self._budget.first_byte if first else self._budget.idle
+        patience = self._limits.first_byte if first else self._limits.idle
         limit = min(now + patience, until)
         came = connection.wait(limit, now)
         while not came:

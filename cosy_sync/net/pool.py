@@ -30,7 +30,7 @@ _MOMENT = 1.0
 # Open connections up to which every thread waits for its reply by itself.
 _FEW = 64
 
-Dial = Callable[[Route, float], Stream]
+Connect = Callable[[Route, float], Stream]
 
 
 class ConnectionPool:
@@ -43,7 +43,7 @@ class ConnectionPool:
 
     def __init__(
         self,
-        dial: Dial,
+        connect: Connect,
         *,
         max_connections: int,
         idle_expiry: float,
@@ -51,7 +51,7 @@ class ConnectionPool:
         random: Callable[[], float] = random.random,
         make: Callable[[Route, Stream], Connection] = Connection,
     ) -> None:
-        self._dial = dial
+        self._connect_to = connect
         self._make = make
         self._max = max_connections
         self._expiry = idle_expiry
@@ -119,7 +119,7 @@ class ConnectionPool:
             evicted.close()
         connection: Connection | None = None
         try:
-            connection = self._make(route, self._dial(route, until))
+            connection = self._make(route, self._connect_to(route, until))
             age = self._max_age * (1.0 - _SPREAD * self._random())
             connection.expires = time.monotonic() + age
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httptools
 
 from ..errors import TransportError
-from .exchange_limits import Budget
+from .exchange_limits import ExchangeLimits
 from .inflate import shown_coding, too_large
 from .matching import check_answer
 from .reply_head import read_plain_head
@@ -19,7 +19,7 @@ class ReplyParser:
     # What it answers, and what it may take: set when it is made, with _headers and _body.
     _request: bytes
     _bodyless: bool
-    _budget: Budget
+    _limits: ExchangeLimits
     _headers: list[tuple[bytes, bytes]]
     _body: bytearray
 
@@ -58,7 +58,7 @@ class ReplyParser:
             return False
         headers, length, start = plain
         size = len(data) - start
-        if size > length or length > self._budget.max_bytes:
+        if size > length or length > self._limits.max_bytes:
             return False
         for name, value in headers:
             if name.lower() == b"x-request-id":
@@ -99,24 +99,24 @@ class ReplyParser:
             self._check_informational()
             return
         self._final = True
-        self._refused = self._status >= 300 and self._budget.max_refusal is not None
+        self._refused = self._status >= 300 and self._limits.max_refusal is not None
         # The parser forgets it with the end of the message, so this is the time to ask.
         self._keep = bool(parser.should_keep_alive())
         self._find_length()
         if self._bodyless:
             self._complete, self._keep = True, False
-        elif (self._length or 0) > self._budget.max_bytes and not self._refused:
-            raise too_large(self._budget.max_bytes)
+        elif (self._length or 0) > self._limits.max_bytes and not self._refused:
+            raise too_large(self._limits.max_bytes)
 
     def on_body(self, data: bytes) -> None:
         if self._complete:
             return
         self._dry = 0
         self._phase = "idle"
-        budget = self._budget
-        most = budget.max_bytes
-        if self._refused and budget.max_refusal is not None:
-            most = budget.max_refusal
+        limits = self._limits
+        most = limits.max_bytes
+        if self._refused and limits.max_refusal is not None:
+            most = limits.max_refusal
         room = most - self._size
         if len(data) > room:
             if not self._refused:

@@ -11,7 +11,7 @@ from ..errors import ClosedError, CutError, ReplyTimeout
 from ..messages import UNFRAMED, Link
 from .connection import Connection
 from .exchange import Exchange
-from .exchange_limits import Budget, StaleConnection
+from .exchange_limits import ExchangeLimits, StaleConnection
 from .httpx_errors import is_of_httpx, translate
 from .matching import lost_trust
 from .pool import ConnectionPool
@@ -42,14 +42,14 @@ class PooledReplyStream:
         pool: ConnectionPool,
         connection: Connection,
         request: bytes,
-        budget: Budget,
+        limits: ExchangeLimits,
         started: float,
     ) -> None:
         self._pool = pool
         self._connection: Connection | None = connection
-        self._exchange = Exchange(connection, request, budget, started)
+        self._exchange = Exchange(connection, request, limits, started)
         self.link: Link | None = connection
-        self._budget = budget
+        self._limits = limits
         self._cut = connection.cut
         self.status = 0
         self.headers: Mapping[str, str] = {}
@@ -59,7 +59,7 @@ class PooledReplyStream:
         """Send the request and read the head of the reply; like `exchange`, of which the rest is
         read later. When it raises, the connection is closed."""
         try:
-            self._budget.hold(self._cut)
+            self._limits.hold(self._cut)
             self._exchange.begin(reused)
             if self._connection is not None and self._connection.is_distrusted:
                 raise lost_trust()
@@ -80,7 +80,7 @@ class PooledReplyStream:
         if not data and not self._exchange.framed:  # the end that came may be our own doing
             if self._pool.was_cut:
                 raise closed_meanwhile()
-            self._budget.check()
+            self._limits.check()
         return data
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class PooledReplyStream:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        keep = self._budget.let_go(self._cut) and self._exchange.reusable
+        keep = self._limits.let_go(self._cut) and self._exchange.reusable
         if keep and self.status < 400:
             connection.stack.alive_at = time.monotonic()
         self._exchange.end()
@@ -102,15 +102,15 @@ class PooledReplyStream:
         if isinstance(error, CutError) and self._pool.was_cut:
             raise closed_meanwhile() from error
         if isinstance(error, (CutError, StaleConnection)):
-            self._budget.check(error)
+            self._limits.check(error)
 
 
 class HttpxReplyStream:
     """A reply through an httpx.Client, with its own time-outs."""
 
-    def __init__(self, response: httpx.Response, budget: Budget) -> None:
+    def __init__(self, response: httpx.Response, limits: ExchangeLimits) -> None:
         self._response = response
-        self._budget = budget
+        self._limits = limits
         self._pieces = self._all_pieces()
         self.status = response.status_code
         headers = named_foreign(response)
@@ -121,7 +121,7 @@ class HttpxReplyStream:
 
     def read(self) -> bytes:
         """Wait for the next bytes; see Incoming."""
-        if time.monotonic() > self._budget.until:
+        if time.monotonic() > self._limits.until:
             raise ReplyTimeout("the reply began and did not end in time", phase="idle")
         try:
             return next(self._pieces, b"")

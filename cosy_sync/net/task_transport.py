@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..hints import install_line
 from ..loading import load
 from ..messages import Incoming, Reply, Request, RpcRequest, WireRequest
-from .exchange_limits import Budget
+from .exchange_limits import ExchangeLimits
 
 if TYPE_CHECKING:
     # Never run. What packs a program into one file, such as PyInstaller, finds them by this.
@@ -36,14 +36,14 @@ _URL_KINDS: Mapping[str, str] = MappingProxyType(
 class TaskTransport(Protocol):
     """Moves requests of one kind over connections of its own, for any number of threads."""
 
-    def post(self, request: Any, budget: Budget) -> Reply:
+    def post(self, request: Any, limits: ExchangeLimits) -> Reply:
         """Send a request and return the whole reply. Raises TransportError or a subclass."""
         ...
 
-    def open(self, request: Any, budget: Budget) -> Incoming:
+    def open(self, request: Any, limits: ExchangeLimits) -> Incoming:
         """Send a request and return its reply as it begins. Raises TransportError or a subclass.
 
-        `budget.until` first ends the wait for the first sound, and is moved before each read: a
+        `limits.until` first ends the wait for the first sound, and is moved before each read: a
         reply that goes on must not be bound to where it stood at first.
         """
         ...

@@ -17,7 +17,7 @@ from websockets.uri import parse_uri
 from ..errors import ConnectError, CosyError, CutError, ReplyTimeout, TransportError
 from ..messages import WebSocketExchange
 from .connection import Connection, Stream
-from .exchange_limits import UNREAD_WITHIN, Budget, StaleConnection
+from .exchange_limits import UNREAD_WITHIN, ExchangeLimits, StaleConnection
 from .handshake import Handshake
 from .inflate import too_large
 from .request_encoding import USER_AGENT
@@ -238,11 +238,11 @@ class WebSocketTask:
     """One task on one socket, from its first frame to its last; used by one thread."""
 
     def __init__(
-        self, socket: Socket, exchange: WebSocketExchange, budget: Budget, *, reused: bool
+        self, socket: Socket, exchange: WebSocketExchange, limits: ExchangeLimits, *, reused: bool
     ) -> None:
         self.socket = socket
         self._exchange = exchange
-        self.budget = budget
+        self.limits = limits
         self._reused = reused
         self._started = self._spoke = time.monotonic()
         self._is_answered = False
@@ -266,7 +266,7 @@ class WebSocketTask:
         """
         if self._reused and not self.socket.is_quiet():
             raise StaleConnection
-        self.socket.bound(self.budget.max_bytes)
+        self.socket.bound(self.limits.max_bytes)
         try:
             self.socket.send_frames(opening)
         except OSError as error:
@@ -314,9 +314,9 @@ class WebSocketTask:
         """
         self.send_frames(self._exchange.pending())
         try:
-            self._step(min(time.monotonic() + _GLANCE, self.budget.until))
+            self._step(min(time.monotonic() + _GLANCE, self.limits.until))
         except ReplyTimeout:
-            if time.monotonic() >= self.budget.until:
+            if time.monotonic() >= self.limits.until:
                 raise
 
     def _ready(self) -> bytes | None:
@@ -331,15 +331,15 @@ class WebSocketTask:
     def _limit(self) -> float:
         # Until the first audio, time runs from the last text; afterwards from what came last.
         if self._size:
-            return min(time.monotonic() + self.budget.idle, self.budget.until)
+            return min(time.monotonic() + self.limits.idle, self.limits.until)
         # It may be busy with others meanwhile: time runs from the last task that it finished.
         since = max(self._spoke, self.socket.stack.alive_at)
-        return min(since + self.budget.first_byte, self.budget.until)
+        return min(since + self.limits.first_byte, self.limits.until)
 
     def _step(self, until: float) -> None:
         """Take in what comes next. What fails is kept, for what was heard before goes first."""
         # Where something is always there, pings say, no wait would notice.
-        if time.monotonic() >= self.budget.until:
+        if time.monotonic() >= self.limits.until:
             raise self._late()
         try:
             if not self.socket.step(until):
@@ -363,17 +363,17 @@ class WebSocketTask:
     def _counted(self, audio: bytes) -> bytes:
         if not self._size:
             self.first_byte = time.monotonic() - self._started
-            self.budget.make_room(0)
+            self.limits.make_room(0)
         self._size += len(audio)
-        if self._size > self.budget.max_bytes:
-            raise too_large(self.budget.max_bytes)
+        if self._size > self.limits.max_bytes:
+            raise too_large(self.limits.max_bytes)
         return audio
 
     def _ended(self) -> CosyError:
         """Return what the end of the connection means."""
         protocol = self.socket.protocol
         if isinstance(protocol.parser_exc, PayloadTooBig):
-            return too_large(self.budget.max_bytes)
+            return too_large(self.limits.max_bytes)
         goodbye = protocol.close_rcvd
         if goodbye is None:
             return self._broken(protocol.parser_exc)

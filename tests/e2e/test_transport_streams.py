@@ -38,7 +38,7 @@ from cosy_sync.errors import (
 )
 from cosy_sync.messages import Request, RpcRequest
 from cosy_sync.net import Sender
-from cosy_sync.net.reply_stream import OngoingReply
+from cosy_sync.net.reply_stream import ReplyStream
 from cosy_sync.net.task_transport import kind_of
 
 Make = Callable[..., Sender]
@@ -48,12 +48,12 @@ pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("each_way_of_wait
 
 def open_(
     sender: Sender, server: Scripted | str, seconds: float = 15.0, max_bytes: int = MANY
-) -> OngoingReply:
+) -> ReplyStream:
     url = server if isinstance(server, str) else server.url
     return sender.open(Request(url, (("X-Team", "a"),), b"{}"), seconds, max_bytes)
 
 
-def rest(stream: OngoingReply, seconds: float = 15.0) -> bytes:
+def rest(stream: ReplyStream, seconds: float = 15.0) -> bytes:
     return b"".join(iter(lambda: stream.read(seconds), b""))
 
 
@@ -423,7 +423,7 @@ def test_other_requests_go_to_their_carrier(sender: Sender, monkeypatch) -> None
 
     request = RpcRequest("grpc://tts.test", "/CosyVoice/inference_sft", b"")
     monkeypatch.setattr(
-        sender, "_carrier", lambda kind: Carrier() if kind == kind_of(request) else None
+        sender, "_task_transport", lambda kind: Carrier() if kind == kind_of(request) else None
     )
     stream = sender.open(request, 5.0, 100)
     assert (asked, stream.connect) == ([request], 0.5)
@@ -470,11 +470,11 @@ def test_many_threads_stream_over_one_pool(sender: Sender) -> None:
 def test_connections_can_be_counted_while_another_kind_is_used_first(sender: Sender) -> None:
     class Carrier:
         def connections(self) -> tuple[int, int]:
-            sender._carriers.setdefault("later", Carrier())  # type: ignore[arg-type]
+            sender._task_transports.setdefault("later", Carrier())  # type: ignore[arg-type]
             return (1, 1)
 
         def close(self) -> None:
             pass
 
-    sender._carriers["first"] = Carrier()  # type: ignore[assignment]
+    sender._task_transports["first"] = Carrier()  # type: ignore[assignment]
     assert sender.connections() == (1, 1)

@@ -18,7 +18,7 @@ from cosy_sync.errors import CosyError
 from cosy_sync.net import reply_parser
 from cosy_sync.net.connection import Connection
 from cosy_sync.net.exchange import exchange
-from cosy_sync.net.exchange_limits import Budget
+from cosy_sync.net.exchange_limits import ExchangeLimits
 from cosy_sync.net.reply_head import read_plain_head
 from cosy_sync.net.route import Route
 
@@ -111,10 +111,10 @@ def read(wire: bytes, method: bytes) -> tuple[Any, bytes]:
         near.setblocking(False)
         far.sendall(wire)
         far.shutdown(socket.SHUT_WR)
-        budget = Budget(5.0, 5.0, time.monotonic() + 5.0, LIMIT, max_refusal=None)
+        limits = ExchangeLimits(5.0, 5.0, time.monotonic() + 5.0, LIMIT, max_refusal=None)
         got: Any
         try:
-            reply = exchange(Connection(ROUTE, near), REQUEST % method, budget, reused=False)
+            reply = exchange(Connection(ROUTE, near), REQUEST % method, limits, reused=False)
         except CosyError as error:
             got = type(error), str(error), getattr(error, "partial", b"")
         else:

@@ -10,7 +10,7 @@ import pytest
 
 from cosy_sync.net.connection import Connection
 from cosy_sync.net.exchange import exchange
-from cosy_sync.net.exchange_limits import Budget, StaleConnection
+from cosy_sync.net.exchange_limits import ExchangeLimits, StaleConnection
 from cosy_sync.net.route import Route
 from cosy_sync.threads import leave, watch
 
@@ -39,8 +39,8 @@ class Line:
             watched._poller.arrived.add(watched.fd)  # as where nobody waited for it
 
     def exchange(self, *, reused: bool) -> bytes:
-        budget = Budget(2.0, 2.0, time.monotonic() + 2.0, 1 << 20)
-        return bytes(exchange(self.connection, REQUEST, budget, reused=reused).body)
+        limits = ExchangeLimits(2.0, 2.0, time.monotonic() + 2.0, 1 << 20)
+        return bytes(exchange(self.connection, REQUEST, limits, reused=reused).body)
 
 
 @pytest.fixture(params=[False, True], ids=["waits itself", "watched"])

@@ -60,8 +60,8 @@ def test_a_context_whose_cas_cannot_be_read_is_refused() -> None:
 def test_the_package_is_imported_before_the_first_request_has_its_turn() -> None:
     sender = Sender(ClientConfig())
     sender.prepare("https://tts.test/batch")
-    assert sender._carriers == {}
+    assert sender._task_transports == {}
     sender.prepare("grpcs://tts.test:443")
     sender.prepare("grpc://tts.test:50000")
-    assert list(sender._carriers) == ["grpc"]
+    assert list(sender._task_transports) == ["grpc"]
     sender.close()

@@ -373,7 +373,7 @@ class Breaker:
         self._half_at = now
         self._leases = {}
         self._good_probes = 0
-        self._reason = "breaker half-open, all its probes are under way; ask again in"
+        self._reason = "breaker half-open, all its probes are in flight; ask again in"
 
     def _close(self) -> None:
         self._change(CLOSED)

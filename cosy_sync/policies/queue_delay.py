@@ -1,4 +1,4 @@
-"""Patience: how long a call may wait in line for its turn, while the rate is lowered."""
+"""How long a call may queue for a slot of the rate limit while the rate is lowered."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class QueueDelay:
     After a burst the queue is soon empty. Where more calls come than the rate allows, the queue
     lasts however long anybody waits; it delays every call, and is sent on top of the new calls as
     soon as the rate has recovered. CoDel (RFC 8289) tells the two apart by time: when no call has
-    found a short queue for a second, the queue lasts, and calls wait only for the next few turns.
+    found a short queue for a second, the queue lasts, and calls wait only for the next few slots.
 
     It has no lock: that of its owner guards it.
 

@@ -328,7 +328,7 @@ def test_after_the_open_time_exactly_the_probes_go_through():
     assert all(admission.probe for admission in probes)
     assert subject.state == "half-open"
     error = refusal(subject, START + 30.0)
-    assert error.message == ("breaker half-open, all its probes are under way; ask again in 0.5 s")
+    assert error.message == ("breaker half-open, all its probes are in flight; ask again in 0.5 s")
     assert error.retry_after == subject.remaining(START + 30.0) == 0.5
 
 

@@ -299,20 +299,23 @@ class SingleCalls:
             tenant=config.tenant or "",
             stop=stop or self._workers.cut,
         )
-        limited = config.max_in_flight is not None
+        limited = config.max_in_flight is not None and not has_place(batch.tenant)
         tenant_limit = self._lookups.tenant_limit(config) if limited else None
-        if tenant_limit is None or has_place(batch.tenant):
-            _run(runner, batch)
-            return batch.outcomes[0]
-        left = deadline.remaining(self._workers.clock.now())
-        if not tenant_limit.acquire(urgent=batch.interactive, seconds=left):
-            why = f"waiting for one of the tenant's {tenant_limit.limit} places"
-            batch.fail(utterance, deadline.error(why))
-            return batch.outcomes[0]
+        if tenant_limit is not None:
+            left = deadline.remaining(self._workers.clock.now())
+            if not tenant_limit.acquire(urgent=batch.interactive, seconds=left):
+                why = f"waiting for one of the tenant's {tenant_limit.limit} places"
+                batch.fail(utterance, deadline.error(why))
+                return batch.outcomes[0]
         try:
-            _run(runner, batch)
+            runner.run(batch)
+        except BaseException as error:
+            if goes_on(error):
+                raise
+            batch.end(error)
         finally:
-            tenant_limit.release()
+            if tenant_limit is not None:
+                tenant_limit.release()
         return batch.outcomes[0]
 
     # -- what callers share ---------------------------------------------------------------------
@@ -349,12 +352,3 @@ class SingleCalls:
         if not options.interactive:
             workers = replace(workers, executor=self._bulk)
         return TextQueue(options, workers, lookups.runner(config), lookups.tenant_limit(config))
-
-
-def _run(runner: BatchRunner, batch: Batch) -> None:
-    try:
-        runner.run(batch)
-    except BaseException as error:
-        if goes_on(error):
-            raise
-        batch.end(error)

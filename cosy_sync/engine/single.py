@@ -294,20 +294,19 @@ class SingleCalls:
             tenant=config.tenant or "",
             stop=stop or self._workers.cut,
         )
-        limited = config.max_in_flight is not None
+        limited = config.max_in_flight is not None and not has_place(batch.tenant)
         tenant_limit = self._tenant_limits.of_config(config) if limited else None
-        if tenant_limit is None or has_place(batch.tenant):
-            run_batch(runner, batch)
-            return batch.outcomes[0]
-        left = deadline.remaining(self._workers.clock.now())
-        if not tenant_limit.acquire(urgent=batch.interactive, seconds=left):
-            why = f"waiting for one of the tenant's {tenant_limit.limit} places"
-            batch.fail(utterance, deadline.error(why))
-            return batch.outcomes[0]
+        if tenant_limit is not None:
+            left = deadline.remaining(self._workers.clock.now())
+            if not tenant_limit.acquire(urgent=batch.interactive, seconds=left):
+                why = f"waiting for one of the tenant's {tenant_limit.limit} places"
+                batch.fail(utterance, deadline.error(why))
+                return batch.outcomes[0]
         try:
             run_batch(runner, batch)
         finally:
-            tenant_limit.release()
+            if tenant_limit is not None:
+                tenant_limit.release()
         return batch.outcomes[0]
 
     # -- what callers share ---------------------------------------------------------------------

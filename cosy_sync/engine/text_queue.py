@@ -78,8 +78,7 @@ class TextQueue:
         runner: BatchRunner,
         tenant_limit: TenantLimit | None,
     ) -> None:
-        self._options = options
-        self._gathers = options.max_texts > 1
+        self._options, self._gathers = options, options.max_texts > 1
         self._workers = workers
         self.runner = runner
         self._tenant_limit = tenant_limit
@@ -102,11 +101,13 @@ class TextQueue:
 
         Whoever gets one must end it with `finish_alone`.
         """
+        if self._in_flight and self._gathers:  # it may end just now: then `join` calls a worker
+            return None
         key = utterance.text
+        pending = PendingText(utterance, key, [])
         with self._lock:
             if (self._in_flight and self._gathers) or key in self._pending.by_key:
                 return None
-            pending = PendingText(utterance, key, [])
             if self._options.single_flight:
                 self._pending.by_key[key] = pending
             self._in_flight += 1
@@ -187,8 +188,7 @@ class TextQueue:
         """Wait for the outcome; leave when the time is up."""
         left = waiter.deadline.remaining(self._workers.clock.now())
         if not waiter.wait(left + _LAST_WORD):
-            # Where a worker has the text all alone, or will have it, that counts it.
-            if waiter.pending is None:
+            if waiter.pending is None:  # a worker has the text, or will have it: it counts
                 return failed(utterance, waiter.deadline.error("waiting for the service"))
             if self.leave(waiter):
                 return self._late(waiter)

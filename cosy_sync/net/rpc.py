@@ -237,7 +237,7 @@ class _Call:
         self._first: bytes | None = None
         self._closed = False
         self.cancel = rpc.cancel
-        self._timer = watch.add(rpc.cancel)
+        self._timer = watch.add(rpc.cancel, min(budget.first_byte, budget.idle))
 
     @property
     def age(self) -> float:

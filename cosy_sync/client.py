@@ -108,7 +108,7 @@ class CosyClient:
         if wrong:
             refuse_keywords("synth", wrong, _SETTINGS)
         utterance = check_text(0, text, self.config.batch.max_text_chars)
-        outcome = self._core.engine().run_one(utterance, self._interactive)
+        outcome = self._core.engine().interactive.run_one(utterance, self._interactive)
         if outcome.audio is None:
             assert outcome.error is not None
             raise outcome.error

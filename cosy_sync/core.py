@@ -168,10 +168,11 @@ class Core:
 
     def engine(self) -> Engine:
         """Return the machines of this process. Raises ClosedError after close()."""
-        notice_fork()
         engine = self._engine
-        if engine is not None and not self.closed:
+        # In a forked child it is the parent's: `notice_fork` asks the same, but for every text.
+        if engine is not None and engine.pid == os.getpid() and not self.closed:
             return engine
+        notice_fork()
         if self.closed or _is_at_exit():
             raise ClosedError(_why_closed())
         made = self._build()  # outside the lock: it may call the user's function for a client

@@ -68,9 +68,9 @@ class Service:
             if error is not None:
                 batch.fail(utterance, error)
             else:
-                batch.finish(
-                    utterance, audio_of(utterance.text, started - batch.accepted_at, started)
-                )
+                text = utterance.text
+                audio = audio_of(text, started - batch.accepted_at, started)
+                batch.outcomes.append(Outcome(utterance.index, text, audio))
         batch.deliver()
 
 

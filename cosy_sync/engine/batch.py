@@ -43,6 +43,7 @@ class Batch:
         "call_began",
         "credit",
         "deadline",
+        "ended",
         "first",
         "first_tries",
         "hopeless",
@@ -116,8 +117,8 @@ class Batch:
         # it had failed, and how they first fared where they failed before.
         self.apart = False
         self.first_tries: Mapping[Any, FirstTry] = {}  # by the endpoint
-        # When the latest attempt was sent, and what it is judged by.
-        self.sent = 0.0
+        # When the latest attempt was sent and when it ended, 0 before, and what it is judged by.
+        self.sent = self.ended = 0.0
         self.call = _UNSENT
         # Whether an attempt is being made of which no error is noted yet.
         self.in_flight = False
@@ -142,10 +143,6 @@ class Batch:
         self.accepted_at = now
         self.call_began = call_began
         self.share_time(silent, now)
-
-    def finish(self, utterance: Utterance, audio: Audio) -> None:
-        """Note a text's audio."""
-        self.outcomes.append(Outcome(utterance.index, utterance.text, audio))
 
     def fail(self, utterance: Utterance, error: CosyError) -> CosyError:
         """Note the error that ends a text; it carries the attempts before it."""

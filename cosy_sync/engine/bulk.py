@@ -122,10 +122,9 @@ class BulkCall:
         # did, moved on by each time without any, which began at _idle_since.
         self._lock = threading.Lock()
         self._serving, self._began, self._idle_since = 0, 0.0, 0.0
-        self._mail: deque[Batch] = deque()
+        self._mail, self._batches = deque[Batch](), set[Batch]()
         self._wakeup = threading.Lock()  # held; releasing it wakes the caller's thread
         self._wakeup.acquire()
-        self._batches: set[Batch] = set()
         self._next, self._glances = 0, 0
         most = options.max_waiting
         self._reorder = Unbounded() if most is None else ReorderBuffer(most, options.places)
@@ -286,8 +285,7 @@ class BulkCall:
 
     def _deadline(self) -> Deadline:
         options = self._options
-        deadline = Deadline(self._clock.now(), options.deadline)
-        within = options.within
+        deadline, within = Deadline(self._clock.now(), options.deadline), options.within
         return within if within is not None and within.at < deadline.at else deadline
 
     # -- on a worker ----------------------------------------------------------------------------
@@ -414,16 +412,18 @@ class BulkCall:
             raise ClosedError("the process forked in the middle of this call; call again here")
 
     def _hand_out(self) -> Iterator[Outcome]:
+        leave()  # nothing here waits, but whoever takes the outcomes may
         while self._next in self._done:
-            self._refuse_child()
+            if os.getpid() != self._pid:
+                self._refuse_child()
             index, outcome = self._next, self._done[self._next]
             self._next = self._intake.taken = index + 1
-            size = 0
-            if outcome.audio is not None:
-                detach(outcome.audio)
-                size = len(outcome.audio.data)
-            self._reorder.hand_out(self._next, size)
-            leave()
+            size, audio = 0, outcome.audio
+            if self._reorder.bounded:  # else the sound was taken out of its reply before
+                if audio is not None:
+                    detach(audio)
+                    size = len(audio.data)
+                self._reorder.hand_out(self._next, size)
             yield outcome
             # Only now: an exception at the yield, from a signal say, must not lose it.
             del self._done[index]

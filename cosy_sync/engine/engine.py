@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import threading
 import time
 import weakref
@@ -95,8 +96,8 @@ class Engine:
 
     def __init__(self, parts: EngineParts) -> None:
         config, limits = parts.config, parts.config.limits
-        self._parts = parts
-        self._clock = parts.clock
+        self._parts, self._clock = parts, parts.clock
+        self.pid = os.getpid()  # the process whose threads and sockets it has
         self.network = parts.network
         self.endpoints = EndpointPool(
             parts.endpoints, config, parts.network, parts.observer, parts.clock
@@ -135,7 +136,7 @@ class Engine:
         )
         limit_of = self._tenant_limit
         lookups = Lookups(runner=self._runner, runner_key=_runner_key, tenant_limit=limit_of)
-        self._interactive = SingleCalls(workers, self._bulk, self._calls, lookups, self._submitted)
+        self.interactive = SingleCalls(workers, self._bulk, self._calls, lookups, self._submitted)
         self._stream_opener = StreamOpener(
             lambda config: self._find(config)[2], limit_of, self._clock, self._single
         )
@@ -164,7 +165,7 @@ class Engine:
         # In the user's check it runs on its thread: workers may all be busy with checks.
         alone = asking.batch is not None
         if isinstance(texts, list) and not alone and _is_small(texts, config):
-            call = self._interactive.share_few(texts, config, until)
+            call = self.interactive.share_few(texts, config, until)
             self._watch(call.stop)
             return call
         tenant_limit = None if has_place(config.tenant or "") else self._tenant_limit(config)
@@ -196,10 +197,6 @@ class Engine:
         `vacate(call, None)`."""
         self._bulk.occupy(call)
 
-    def run_one(self, utterance: Utterance, config: ClientConfig) -> Outcome:
-        """Bring one text to its outcome; see SingleCalls."""
-        return self._interactive.run_one(utterance, config)
-
     def submit(
         self,
         utterance: Utterance,
@@ -207,7 +204,7 @@ class Engine:
         callback: Callable[[Future[Audio]], object] | None = None,
     ) -> Future[Audio]:
         """Bring one text to its outcome on a worker; see SingleCalls."""
-        return self._interactive.submit(utterance, config, callback)
+        return self.interactive.submit(utterance, config, callback)
 
     def stream(
         self,
@@ -307,7 +304,7 @@ class Engine:
         """
         with self._lock:
             self._closed = True
-        self._interactive.close()
+        self.interactive.close()
         self._stream_opener.close()
         try:
             self.drain(seconds)
@@ -342,7 +339,7 @@ class Engine:
         for stop in stops:
             if stop is not None:
                 stop.set()
-        self._interactive.cut()
+        self.interactive.cut()
         for permits in (self._memory, self._submitted, self._connections):
             if permits is not None:
                 permits.close()

@@ -43,7 +43,8 @@ def finished_event(finished: Sequence[Audio], chars: int) -> TextsFinished:
     audio_bytes, seconds = 0, 0.0
     for audio in finished:
         audio_bytes += len(audio.data)
-        seconds += audio.duration
+        # Its `duration`, without the call: every text comes here.
+        seconds += audio.pcm_size / (2 * audio.channels * audio.sample_rate)
     return TextsFinished(
         texts=len(finished),
         chars=chars,

@@ -25,7 +25,7 @@ from ..events import (
     RetrySuppressed,
     TextFailed,
 )
-from ..models import Audio, Utterance
+from ..models import Audio, Outcome, Utterance
 from ..policies import AcceptedKeys, FirstTry, RetryBudget, RetryPolicy
 from ..policies.refusals import may_be_text
 from .attempt import sleep
@@ -68,7 +68,8 @@ class BatchRunner:
         """Bring every text of the batch to an outcome; blocks until then."""
         groups = [Group(batch.texts)]
         while groups:
-            group = self._next(batch, groups)
+            batch.waiting = batch.parked = 0
+            group = groups.pop() if len(groups) == 1 else self._next(batch, groups)
             try:
                 groups += self._handle(batch, group)
             except ClosedError as error:
@@ -79,9 +80,6 @@ class BatchRunner:
     def _next(self, batch: Batch, groups: list[Group]) -> Group:
         """Take the group that is sent next: of two halves the second, before what became of the
         first."""
-        if len(groups) == 1:
-            batch.waiting = batch.parked = 0
-            return groups.pop()
         hears = self._splitter.hears
         order = [(each.parked is not None and not hears(batch, each), each.due) for each in groups]
         group = groups.pop(order.index(min(order)))
@@ -95,7 +93,7 @@ class BatchRunner:
         if group.due > now:
             sleep(self._clock, batch.stop, group.due - now)
             now = self._clock.now()
-        if batch.stop.is_set():
+        if batch.stop.raised:
             raise ClosedError("cancelled before it was sent")
         if now >= batch.deadline.at:
             self._end_late(batch, group)
@@ -289,7 +287,7 @@ class BatchRunner:
         """Note what came; return the texts that deserve another attempt: together, unless one must
         be alone."""
         if batch.interactive and group.attempt == 1:
-            self._budget.deposit(len(group.texts), self._clock.now())
+            self._budget.deposit(len(group.texts), batch.ended or self._clock.now())
         if not results:  # a stream has begun: its rest is not this batch's
             return []
         again: list[Utterance] = []
@@ -299,7 +297,7 @@ class BatchRunner:
         longest = 0.0
         for utterance, result in zip(group.texts, results, strict=True):
             if isinstance(result, Audio):
-                batch.finish(utterance, result)
+                batch.outcomes.append(Outcome(utterance.index, utterance.text, result))
                 finished.append(result)
                 chars += len(utterance.text)
                 continue
@@ -317,7 +315,8 @@ class BatchRunner:
                 longest = max(longest, wait)
         if finished:
             self._observer.on_event(finished_event(finished, chars))
-        batch.deliver()
+        if batch.shared:
+            batch.deliver()
         count = len(again) + len(apart)
         if not count:
             return []

@@ -36,26 +36,26 @@ class PendingTexts:
     def __init__(self, max_texts: int, max_chars: int) -> None:
         self._max_texts = max_texts
         self._max_chars = max_chars
-        self._pending_texts: deque[PendingText] = deque()
+        self.texts: deque[PendingText] = deque()
         self._chars = 0
 
     def __len__(self) -> int:
-        return len(self._pending_texts)
+        return len(self.texts)
 
     @property
     def full(self) -> bool:
         """Return whether a batch can be filled."""
-        return len(self._pending_texts) >= self._max_texts or self._chars >= self._max_chars
+        return len(self.texts) >= self._max_texts or self._chars >= self._max_chars
 
     @property
     def oldest(self) -> float:
         """Return when the first of them arrived."""
-        return self._pending_texts[0].accepted_at
+        return self.texts[0].accepted_at
 
     def append(self, pending: PendingText) -> None:
         """Put a text at the end."""
         self._chars += len(pending.utterance.text)
-        self._pending_texts.append(pending)
+        self.texts.append(pending)
 
     def take(self, others: Sequence[PendingText], most: int | None = None) -> list[PendingText]:
         """Take out what still fits into a batch with these others, but nothing unwanted; `most`
@@ -63,8 +63,8 @@ class PendingTexts:
         room = min(self._max_texts, most or self._max_texts) - len(others)
         chars = sum(len(pending.utterance.text) for pending in others)
         taken: list[PendingText] = []
-        while self._pending_texts:
-            pending = self._pending_texts[0]
+        while self.texts:
+            pending = self.texts[0]
             length = len(pending.utterance.text)
             if pending.waiters:
                 too_long = chars + length > self._max_chars and (others or taken)
@@ -72,14 +72,14 @@ class PendingTexts:
                     break
                 taken.append(pending)
                 chars += length
-            self._pending_texts.popleft()
+            self.texts.popleft()
             self._chars -= length
         return taken
 
     def clear(self) -> list[PendingText]:
         """Take out everything."""
-        pending_texts = list(self._pending_texts)
-        self._pending_texts.clear()
+        pending_texts = list(self.texts)
+        self.texts.clear()
         self._chars = 0
         return pending_texts
 

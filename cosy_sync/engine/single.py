@@ -75,14 +75,25 @@ class SingleCalls:
         # Written as a whole, without the lock: whichever thread's pair it is, it is a right one.
         self._latest: tuple[ClientConfig, TextQueue] | None = None
         self._closed = False
+        # Whether each thread that has called is the main one: asked once, as every text comes here.
+        # A forked child, where another thread may be the main one, makes an engine of its own.
+        self._thread = threading.local()
 
     def run_one(self, utterance: Utterance, config: ClientConfig) -> Outcome:
         """Bring one text to its outcome; waits at most until its deadline."""
-        deadline = self._deadline(config)
+        if self._closed:
+            raise ClosedError("the client is closed; make a new one")
+        deadline = Deadline(self._workers.clock.now(), config.deadline)
         if config.serial or asking.batch is not None:
             return self._run_here(utterance, config, deadline)
-        queue = self._queue_for(config)
-        if threading.current_thread() is threading.main_thread():
+        known = self._latest  # as in `_queue_for`: mostly it is this one
+        queue = known[1] if known and known[0] is config else self._queue_for(config)
+        try:
+            is_main = self._thread.is_main
+        except AttributeError:
+            is_main = threading.current_thread() is threading.main_thread()
+            self._thread.is_main = is_main
+        if is_main:
             return self._run_elsewhere(utterance, config, deadline)
         pending = queue.try_send_alone(utterance)
         if pending is not None:
@@ -213,15 +224,19 @@ class SingleCalls:
     ) -> Outcome:
         """Send a text for which the text queue let this thread send alone."""
         outcome = told = None
+        executor = self._workers.executor
         enter()
-        with self._workers.executor.busy():
+        try:
+            executor.occupy(pending)
             try:
-                told = outcome = self._send(pending.utterance, config, deadline, stop)
+                told = outcome = self._send(pending.utterance, config, deadline, queue.runner, stop)
                 if isinstance(outcome.error, ClosedError) and not self._workers.cut.is_set():
                     told = None  # its caller is gone, but not the others who wait for the text
             finally:
                 queue.finish_alone(pending, deadline, told)
                 leave()
+        finally:
+            executor.vacate(pending, None)
         return outcome
 
     def _run_here(self, utterance: Utterance, config: ClientConfig, deadline: Deadline) -> Outcome:
@@ -229,7 +244,7 @@ class SingleCalls:
         enter()
         try:
             with self._workers.executor.busy():
-                return self._send(utterance, config, deadline)
+                return self._send(utterance, config, deadline, self._lookups.runner(config))
         finally:
             leave()
 
@@ -274,6 +289,7 @@ class SingleCalls:
         utterance: Utterance,
         config: ClientConfig,
         deadline: Deadline,
+        runner: BatchRunner,
         stop: Stop | None = None,
     ) -> Outcome:
         batch = Batch(
@@ -283,29 +299,24 @@ class SingleCalls:
             tenant=config.tenant or "",
             stop=stop or self._workers.cut,
         )
-        limited = config.max_in_flight is not None
+        limited = config.max_in_flight is not None and not has_place(batch.tenant)
         tenant_limit = self._lookups.tenant_limit(config) if limited else None
-        if tenant_limit is None or has_place(batch.tenant):
-            self._run(batch, config)
-            return batch.outcomes[0]
-        left = deadline.remaining(self._workers.clock.now())
-        if not tenant_limit.acquire(urgent=batch.interactive, seconds=left):
-            why = f"waiting for one of the tenant's {tenant_limit.limit} places"
-            batch.fail(utterance, deadline.error(why))
-            return batch.outcomes[0]
+        if tenant_limit is not None:
+            left = deadline.remaining(self._workers.clock.now())
+            if not tenant_limit.acquire(urgent=batch.interactive, seconds=left):
+                why = f"waiting for one of the tenant's {tenant_limit.limit} places"
+                batch.fail(utterance, deadline.error(why))
+                return batch.outcomes[0]
         try:
-            self._run(batch, config)
-        finally:
-            tenant_limit.release()
-        return batch.outcomes[0]
-
-    def _run(self, batch: Batch, config: ClientConfig) -> None:
-        try:
-            self._lookups.runner(config).run(batch)
+            runner.run(batch)
         except BaseException as error:
             if goes_on(error):
                 raise
             batch.end(error)
+        finally:
+            if tenant_limit is not None:
+                tenant_limit.release()
+        return batch.outcomes[0]
 
     # -- what callers share ---------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ class Splitter:
                 group.most, group.fresh = 1, True
         most = count if group.most is None else min(count, group.most)
         if endpoint.sizes.limit is not None:
-            most = endpoint.texts_at_most(most, self._clock.now())
+            most = endpoint.sizes.at_most(most, self._clock.now())
         return most
 
     def hold(self, batch: Batch) -> None:
@@ -137,12 +137,12 @@ class Splitter:
         count = len(part.texts)
         sizes = endpoint.sizes
         if count > sizes.best or sizes.limit is not None:
-            endpoint.note_size(count, True, self._clock.now())
+            endpoint.sizes.note(count, True, self._clock.now())
         mark = part.mark
         if mark is not None:
             mark.left -= count
             if mark.left == 0:  # none of them is to blame: together they were too large
-                endpoint.learn_size(mark.failed, mark.part, mark.sure, self._clock.now())
+                endpoint.sizes.note_parts(mark.failed, mark.part, mark.sure, self._clock.now())
         url = endpoint.endpoint.url
         if url not in self._known:
             self._known.add(url)
@@ -265,7 +265,7 @@ class Splitter:
         count = len(part.texts)
         size, text = may_be_size(error), may_be_text(error)
         if size:
-            endpoint.note_size(count, False, self._clock.now())
+            endpoint.sizes.note(count, False, self._clock.now())
         if is_refusal(error):
             halved = not error.hopeless and self._may_halve(part, endpoint, error)
             return Fate.SPLIT if halved else Fate.CHARGED
@@ -331,7 +331,7 @@ class Splitter:
         if size and 0 < part.passed < count:  # what is too large is so for the others as well
             most = max(part.passed, count // _PART)
             if endpoint.sizes.sure:
-                endpoint.learn_size(count, most, True, self._clock.now())
+                endpoint.sizes.note_parts(count, most, True, self._clock.now())
             mark = TooLarge(count, most, len(group.texts))
             return [replace(group, most=most, passed=part.passed, mark=mark)]
         half = count // 2

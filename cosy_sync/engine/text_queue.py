@@ -79,10 +79,9 @@ class TextQueue:
         runner: BatchRunner,
         tenant_limit: TenantLimit | None,
     ) -> None:
-        self._options = options
-        self._gathers = options.max_texts > 1
+        self._options, self._gathers = options, options.max_texts > 1
         self._workers = workers
-        self._runner = runner
+        self.runner = runner
         self._tenant_limit = tenant_limit
         # Guards everything below, and of every pending text its waiters and its batch.
         self._lock = threading.Lock()
@@ -105,11 +104,13 @@ class TextQueue:
 
         Whoever gets one must end it with `finish_alone`.
         """
+        if self._in_flight and self._gathers:  # it may end just now: then `join` calls a worker
+            return None
         key = utterance.text
+        pending = PendingText(utterance, key, [])
         with self._lock:
             if (self._in_flight and self._gathers) or key in self._pending_texts:
                 return None
-            pending = PendingText(utterance, key, [])
             if self._options.single_flight:
                 self._pending_texts[key] = pending
             self._in_flight += 1
@@ -121,8 +122,9 @@ class TextQueue:
         """End a text that its caller's own thread sent; without an outcome another one sends it."""
         with self._lock:
             self._in_flight -= 1
-            waiters = self._end(pending, deadline, outcome)
-            needed = self._needs_worker()
+            self._forget(pending)
+            waiters = self._end(pending, deadline, outcome) if pending.waiters else []
+            needed = bool(self._queued.texts) and self._needs_worker()
         if waiters and outcome is not None:
             self._tell(outcome, waiters)
         if needed:
@@ -191,9 +193,7 @@ class TextQueue:
         """Wait for the outcome; leave when the time is up."""
         left = waiter.deadline.remaining(self._workers.clock.now())
         if not waiter.wait(left + _LAST_WORD):
-            if (
-                waiter.pending is None
-            ):  # a worker has the text all alone, or will have it: it counts
+            if waiter.pending is None:  # a worker has the text, or will have it: it counts
                 return failed(utterance, waiter.deadline.error("waiting for the service"))
             if self.leave(waiter):
                 return self._late(waiter)
@@ -300,7 +300,7 @@ class TextQueue:
             batch.stop.set()
         enter()
         try:
-            self._runner.run(batch)
+            self.runner.run(batch)
         except BaseException as error:
             if goes_on(error):
                 raise
@@ -346,7 +346,7 @@ class TextQueue:
 
     def _needs_worker(self, new: bool = False) -> bool:
         """Return whether a worker must be called, who is the leader from now on."""
-        if not self._queued or (self._has_leader and (self._gathers or not new)):
+        if not self._queued.texts or (self._has_leader and (self._gathers or not new)):
             return False
         self._has_leader = True
         return True

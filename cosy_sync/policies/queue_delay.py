@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 __all__ = ["QueueDelay"]
 
 # Seconds after which a queue counts as lasting; and seconds without a queue after which that is
@@ -23,14 +21,14 @@ class QueueDelay:
     soon as the rate has recovered. CoDel (RFC 8289) tells the two apart by time: when no call has
     found a short queue for a second, the queue lasts, and calls wait only for the next few turns.
 
+    It has no lock: that of its owner guards it.
+
     Args:
         most: Seconds that a call waits in a burst.
     """
 
     def __init__(self, most: float) -> None:
         self._most = most
-        # Guards everything below.
-        self._lock = threading.Lock()
         self._since = float("-inf")  # the first of the long waits that follow each other
         self._latest = float("-inf")  # the last of them
 
@@ -39,8 +37,7 @@ class QueueDelay:
         short = min(self._most, max(_SHORTER * self._most, _TURNS / rate))
         if wait <= short:
             return True
-        with self._lock:
-            if now - self._latest > _STANDING:
-                self._since = now
-            self._latest = now
-            return wait <= self._most and now - self._since < _STANDING
+        if now - self._latest > _STANDING:
+            self._since = now
+        self._latest = now
+        return wait <= self._most and now - self._since < _STANDING

@@ -167,7 +167,7 @@ def test_who_waits_for_the_text_of_an_interrupted_synth_gets_it() -> None:
         other = threading.Thread(target=lambda: heard.append(client.synth("你好").duration))
 
         def joined() -> bool:
-            queues = client._core.engine()._interactive._queues.values()
+            queues = client._core.engine().interactive._queues.values()
             texts = [text for queue in queues for text in list(queue._pending_texts.values())]
             if texts and client.stats().in_flight and not other.ident:
                 other.start()

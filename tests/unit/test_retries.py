@@ -462,10 +462,12 @@ def test_a_call_that_one_endpoint_is_spared_goes_to_another(
     http_client = httpx.Client(transport=service)
     with CosyClient(urls, http_client=http_client, clock=clock, serial=True) as client:
         one, two = client._core.engine().endpoints.endpoints
+        monkeypatch.setattr(one.overload, "is_calm", lambda now: False)
         monkeypatch.setattr(one.overload, "admit", refuse)
         for _ in range(20):
             assert client.synth("早上好").timing.endpoint == two.label  # type: ignore[union-attr]
         assert clock.waits == []
+        monkeypatch.setattr(two.overload, "is_calm", lambda now: False)
         monkeypatch.setattr(two.overload, "admit", refuse)
         with pytest.raises(cosy_sync.OverloadError):
             client.synth("早上好")

@@ -29,7 +29,7 @@ WIRES = {
     "runtime_grpc": ("{grpc}", {"voice": "中文女"}),
     "dashscope_ws": (
         "ws{host}/api-ws/v1/inference",
-        {"model": "cosyvoice-v3-flash", "voice": "x"},
+        {"model": "cosyvoice-v3-flash", "voice": "longanyang"},
     ),
 }
 

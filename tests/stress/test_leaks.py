@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lanes import eventually
 from served import served
 
 import cosy_sync
@@ -85,11 +86,12 @@ def test_after_a_storm_of_faults_nothing_is_left(eager_switching: None) -> None:
             thread.start()
         for thread in threads:
             thread.join(60)
+        # A text may end at its deadline a moment before its last request does.
+        eventually(lambda: client.stats().in_flight == 0)
         stats = client.stats()
         engine = client._core.engine()
         assert wrong == []
         assert stats.texts_ok > 100 and stats.retries > 10
-        assert stats.in_flight == 0
         assert engine._memory.used == engine._submitted.used == 0
         assert stats.connections_open == stats.connections_idle <= THREADS
         client.close()

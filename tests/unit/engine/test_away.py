@@ -380,7 +380,7 @@ def test_a_large_call_to_a_dead_service_takes_its_deadline_once(staged, error) -
 @pytest.mark.parametrize("error", [*ERRORS.values(), MUTE], ids=[*ERRORS, "mute"])
 def test_a_call_whose_service_dies_ends_a_deadline_after_the_last_answer(staged, error) -> None:
     play = staged(lambda age, text: error if age >= 5.0 else None)
-    play.bulk("bulk", texts(3_000), 20)
+    play.bulk("bulk", texts(1_500), 20)
     play.world.run()
     assert play.good("bulk") > 200
     assert 64.0 < play.ended < 66.5
@@ -392,9 +392,9 @@ def test_an_outage_shorter_than_the_deadline_costs_a_large_call_nothing(
     staged, error, began, ended
 ) -> None:
     play = staged(away(began, ended, error))
-    play.bulk("bulk", texts(2_000), 50)
+    play.bulk("bulk", texts(1_500), 50)
     play.world.run()
-    assert play.good("bulk") == 2_000
+    assert play.good("bulk") == 1_500
 
 
 def test_a_service_that_is_only_slow_loses_no_text_however_long_they_wait(staged) -> None:

@@ -12,19 +12,14 @@ from ..endpoints.pool import EndpointPool
 from ..errors import (
     BadAudioError,
     ClosedError,
+    ConnectError,
     CosyError,
     DeadlineError,
     RefusedError,
     ResourceError,
     ThrottledError,
 )
-from ..events import (
-    CallRefused,
-    Observer,
-    RetryPlanned,
-    RetrySuppressed,
-    TextFailed,
-)
+from ..events import CallRefused, Observer, RetryPlanned, RetrySuppressed, TextFailed
 from ..models import Audio, Utterance
 from ..policies import AcceptedKeys, FirstTry, RetryBudget, RetryPolicy
 from ..policies.refusals import may_be_text
@@ -159,6 +154,10 @@ class BatchRunner:
     ) -> list[Group]:
         """Treat what failed for a whole part of a group, or for the group."""
         splitter = self._splitter
+        if isinstance(error, ConnectError) and not error.retryable:
+            # The way to this endpoint is wrong, whatever is sent: another one's may be right.
+            right = self._endpoints.elsewhere((*group.avoid, endpoint), self._clock.now())
+            error = error.with_details(retryable=right, hopeless=not right)
         error = splitter.judge(batch, part, endpoint, error)
         if self._is_over(batch, group):
             return []

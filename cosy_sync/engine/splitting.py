@@ -191,7 +191,7 @@ class Splitter:
         """
         if not is_refusal(error) or getattr(error, "blames", None) == "text":
             batch.settle()
-            return error
+            return self._end(batch, error) if error.hopeless else error
         record = batch.record
         if record is None:
             return self._judge(batch, part, endpoint, error, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,6 +16,7 @@ from .connection import Connection
 from .exchange_limits import UNREAD_WITHIN, Budget, StaleConnection
 from .inflate import shown_coding, too_large
 from .matching import check_echo, sent_id
+from .plain_ports import ask_for_tls, not_http
 from .raw_reply import RawReply
 from .request_encoding import one_length
 
@@ -157,6 +159,9 @@ class Exchange:
             return data
         broken = self._broken or broken
         why = f"broke before the reply: {broken}" if broken else "was closed before the reply"
+        connection = self._connection
+        if connection.stack.alive_at == -math.inf and not self._bodyless:
+            why += ask_for_tls(connection.route)
         cut = CutError(f"the connection {why}")
         if reused and time.monotonic() - self._started < UNREAD_WITHIN:
             raise StaleConnection(cut) from broken
@@ -230,7 +235,7 @@ class Exchange:
             if not self._final and "Content-Length" in str(error) and self._feed_one_length():
                 return
             if not self._complete and not self._refused:
-                raise TransportError(f"the reply is not HTTP: {error}") from error
+                raise not_http(self._connection.route, self._head, error) from error
             self._complete, self._keep = True, False
         if self._dry > _MAX_DRY and not self._complete:
             raise TransportError("more than 64 KiB of headers in the reply: is it HTTP?")

@@ -97,19 +97,17 @@ class Socket(Connection):
     def _hear_greeting(self, until: float, failed: str) -> Handshake:
         """Return an answer to the handshake that is HTTP. Raises ConnectError for none."""
         greeting = self._greeting = Handshake()
-        why, cause = "took too long", None
+        cause: OSError | None = None
         try:
             while not greeting.over and self.step(until):
                 pass
         except OSError as error:
-            why, cause = f"broke: {error}", error
+            cause = error
         self._greeting = None
         if greeting.switch or greeting.refusal is not None:
             return greeting
         late = cause is None and not greeting.over
-        if greeting.over:
-            strange = "got no such answer; check the URL"
-            why = strange if greeting.heard else "was not answered: the server hung up"
+        why = greeting.fault(cause, self.route)
         raise ConnectError(f"{failed} {why}", phase="handshake", timed_out=late) from cause
 
     def say(self, frames: Sequence[str | bytes]) -> None:

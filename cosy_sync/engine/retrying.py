@@ -25,7 +25,7 @@ from ..policies import AcceptedKeys, FirstTry, RetryBudget, RetryPolicy
 from ..policies.refusals import may_be_text
 from .attempt import sleep
 from .batch import Batch, HeldBack
-from .final_errors import final_error, finished_event
+from .final_errors import final_error, finished_event, verdict_for
 from .group import Fate, Group
 from .ports import Attempts, Result
 from .splitting import Splitter
@@ -107,7 +107,6 @@ class BatchRunner:
             return []
         if group.parked is not None:
             return self._unpark(batch, group, *group.parked)
-        results: Sequence[Result]
         batch.first_tries = group.firsts
         batch.apart = group.splits > 0 and len(group.texts) == 1
         try:
@@ -159,7 +158,7 @@ class BatchRunner:
             right = self._endpoints.elsewhere((*group.avoid, endpoint), self._clock.now())
             error = error.with_details(retryable=right, hopeless=not right)
         error = splitter.judge(batch, part, endpoint, error)
-        if self._is_over(batch, group):
+        if self._is_over(batch, group, part.texts):
             return []
         fate = splitter.fate(batch, group, part, endpoint, error)
         if error.trips and may_be_text(error) and not self._retry.repeats:
@@ -230,12 +229,14 @@ class BatchRunner:
         batch.paid = pays and self._budget.withdraw(size, now)
         return size if batch.paid else 0
 
-    def _is_over(self, batch: Batch, group: Group) -> bool:
-        """End the texts of a call that has its verdict; return whether it has."""
+    def _is_over(self, batch: Batch, group: Group, sent: Sequence[Utterance] = ()) -> bool:
+        """End the texts of a call that has its verdict; return whether it has. `sent` just were."""
         verdict = batch.record.verdict if batch.record is not None else None
-        if verdict is not None:
-            self._fail(batch, group.texts, verdict)
-        return verdict is not None
+        if verdict is None:
+            return False
+        for text in group.texts:
+            self._fail(batch, [text], verdict_for(batch, group, text, verdict, text in sent))
+        return True
 
     def _refused(
         self,

@@ -305,3 +305,16 @@ def test_texts_without_anything_to_speak_end_a_call_only_where_the_model_may_be_
         errors = errors_of(client, ["……"] * 60)
     assert {type(error) for error in errors} == {TextError} and len(errors) == 60
     assert len(service.calls) == 60 if model else len(service.calls) <= FIRST + 20
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
+def test_an_error_knows_whether_its_text_was_sent_before_its_call_was_given_up(
+    status: int,
+) -> None:
+    service = Service(lambda texts, number: refusal(status))
+    with service.client(BATCH) as client:
+        errors = errors_of(client, TEXTS[:1_000])
+    reached = {text for call in service.calls for text in call}
+    assert len(reached) < 400
+    # Of batches that were taken up none of the texts, where they waited for what others met.
+    assert sum(error.sent for error in errors) == len(reached)

@@ -56,7 +56,7 @@ class BatchRunner:
     def split_with(self, splitter: Splitter) -> BatchRunner:
         """Let another splitter judge what fails; return itself."""
         self._splitter = splitter
-        splitter.tries = self._retry.tries
+        splitter.retry = self._retry
         return self
 
     def run(self, batch: Batch) -> None:
@@ -362,7 +362,7 @@ class BatchRunner:
             return True
         if not error.trips or not self._retry.outlasts(now - first.failed):
             return False
-        if company or endpoint.is_overloaded(error, first, now):
+        if company or self._splitter.waits(endpoint, error, first, now):
             return True
         if by_text and group.splits and len(group.texts) == 1:
             return False  # it has failed with others that were spoken without it

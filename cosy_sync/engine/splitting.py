@@ -69,7 +69,7 @@ class Splitter:
         self._key = key
         self._halves = halves
         self._clock = clock
-        # How often a text is sent at most; set by whoever sends it.
+        # How often, and how long, a text is sent again; set by whoever sends it.
         self.retry: RetryPolicy | None = None
         self._strangers = Strangers()
         # URLs of the endpoints where this very configuration has spoken.

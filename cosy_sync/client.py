@@ -241,12 +241,12 @@ class CosyClient:
         """Speak an endless stream of texts in constant memory; yield outcomes in input order.
 
         Texts are pulled on this thread, at most `read_ahead` of them before their outcomes are
-        taken; what was pulled may be spoken, and billed. Left out, it is two batches for each
-        request that may be in flight as things are: 768 texts at the start, and 6 400 at most, with
-        the usual limits. When `texts` raises, the outcomes of what came before are yielded first
-        and then the exception goes on. Ctrl-C, or another exception that ends it, carries as
-        `outcomes` what was finished and not yielded.
-        The requests of one that is ended early, or dropped, are cut off.
+        taken, also while the first of these is held up; what was pulled may be spoken, and billed.
+        Left out, it is two batches for each request that may be in flight as things are: 768 texts
+        at the start, and 6 400 at most, with the usual limits. When `texts` raises, the outcomes of
+        what came before are yielded first and then the exception goes on. Ctrl-C, or another
+        exception that ends it, carries as `outcomes` what was finished and not yielded. The
+        requests of one that is ended early, or dropped, are cut off.
         """
         if wrong:
             refuse_keywords("synth_iter", wrong, _SETTINGS)

@@ -39,7 +39,7 @@ class RetryPlanner:
         self.retry, self.budget = retry, budget
         self._endpoints, self._splitter = endpoints, splitter
         self._observer, self._clock = observer, clock
-        splitter.tries = retry.tries
+        splitter.retry = retry
 
     def plan(
         self, batch: Batch, group: Group, endpoint: EndpointState, text: Utterance, error: CosyError
@@ -105,7 +105,7 @@ class RetryPlanner:
             return True
         if not error.trips or not self.retry.outlasts(now - first.failed):
             return False
-        if together or endpoint.is_overloaded(error, first, now):
+        if together or self._splitter.waits(endpoint, error, first, now):
             return True
         if by_text and group.splits and len(group.texts) == 1:
             return False  # it has failed with others that were spoken without it

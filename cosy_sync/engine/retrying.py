@@ -33,7 +33,14 @@ from dataclasses import replace
 from ..clock import Clock
 from ..endpoints.endpoint import EndpointState
 from ..endpoints.pool import EndpointPool
-from ..errors import ClosedError, CosyError, DeadlineError, RefusedError, ResourceError
+from ..errors import (
+    ClosedError,
+    ConnectError,
+    CosyError,
+    DeadlineError,
+    RefusedError,
+    ResourceError,
+)
 from ..events import CallRefused, Observer, RetryPlanned, TextFailed
 from ..models import Audio, Outcome, Utterance
 from ..policies import FirstTry
@@ -41,7 +48,7 @@ from ..policies.refusals import may_be_text
 from ..user_code import goes_on
 from .attempt import sleep
 from .batch import Batch, HeldBack
-from .final_errors import final_error, finished_event
+from .final_errors import final_error, finished_event, verdict_for
 from .group import Fate, Group
 from .ports import Attempts, Result
 from .retry_planner import RetryPlanner, needs_own_request
@@ -135,7 +142,6 @@ class BatchRunner:
             return []
         if group.parked is not None:
             return self._unpark(batch, group, *group.parked)
-        results: Sequence[Result]
         batch.first_tries = group.firsts
         batch.apart = group.splits > 0 and len(group.texts) == 1
         try:
@@ -187,8 +193,12 @@ class BatchRunner:
     ) -> list[Group]:
         """Treat what failed for a whole part of a group, or for the group."""
         splitter = self._splitter
+        if isinstance(error, ConnectError) and not error.retryable:
+            # The way to this endpoint is wrong, whatever is sent: another one's may be right.
+            right = self._endpoints.elsewhere((*group.avoid, endpoint), self._clock.now())
+            error = error.with_details(retryable=right, hopeless=not right)
         error = splitter.judge(batch, part, endpoint, error)
-        if self._is_over(batch, group):
+        if self._is_over(batch, group, part.texts):
             return []
         fate = splitter.fate(batch, group, part, endpoint, error)
         if error.trips and may_be_text(error) and not self._planner.retry.repeats:
@@ -241,12 +251,14 @@ class BatchRunner:
             return self._splitter.probe(left, part, size)
         return [replace(each, most=group.most, heard=part.heard) for each in left]
 
-    def _is_over(self, batch: Batch, group: Group) -> bool:
-        """End the texts of a call that has its verdict; return whether it has."""
+    def _is_over(self, batch: Batch, group: Group, sent: Sequence[Utterance] = ()) -> bool:
+        """End the texts of a call that has its verdict; return whether it has. `sent` just were."""
         verdict = batch.record.verdict if batch.record is not None else None
-        if verdict is not None:
-            self._fail(batch, group.texts, verdict)
-        return verdict is not None
+        if verdict is None:
+            return False
+        for text in group.texts:
+            self._fail(batch, [text], verdict_for(batch, group, text, verdict, text in sent))
+        return True
 
     def _refused(
         self,

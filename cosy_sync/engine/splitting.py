@@ -28,7 +28,7 @@ from ..clock import Clock
 from ..endpoints.endpoint import EndpointState
 from ..errors import CosyError, ServerError, TextError
 from ..models import Audio
-from ..policies import AcceptedKeys, SharedRefusals, Unanimity
+from ..policies import AcceptedKeys, FirstTry, RetryPolicy, SharedRefusals, Unanimity
 from ..policies.refusals import (
     as_text_error,
     as_verdict,
@@ -44,6 +44,7 @@ from ..wires.base import Wire
 from .attempt import sleep
 from .batch import Batch
 from .group import Fate, Group, TooLarge
+from .ports import Result
 
 __all__ = ["Splitter"]
 
@@ -55,6 +56,9 @@ _ENOUGH_FOR_KEY, _ENOUGH = 3, 20
 _REVOKED, _REVOKED_CLEARLY = 100, 20
 # Seconds for which a success tells that the endpoint works.
 _LATELY = 10.0
+# Seconds from its first failure on for which a text waits for a service that answers and speaks
+# nothing.
+_PATIENCE = 10.0
 # Failures in a row after which an earlier success does not show any more that the service works.
 _STRIKES = 3
 # Seconds for which a refusal waits for the requests that were sent before it, at most: one that
@@ -83,8 +87,8 @@ class Splitter:
         self._key = key
         self._halves = halves
         self._clock = clock
-        # How often a text is sent at most; set by whoever sends it.
-        self.tries = 1
+        # How often, and how long, a text is sent again; set by whoever sends it.
+        self.retry: RetryPolicy | None = None
         self._shared = SharedRefusals()
         # URLs of the endpoints where this very configuration has spoken.
         self._known: set[str] = set()
@@ -141,12 +145,12 @@ class Splitter:
         batch: Batch,
         part: Group,
         endpoint: EndpointState,
-        results: Sequence[Audio | CosyError],
+        results: Sequence[Result],
     ) -> None:
         """Note that a part was answered, for the key, the endpoint's size, and its call."""
         good = not results or isinstance(results[0], Audio)
         if not good and not any(isinstance(result, Audio) for result in results):
-            self._note_errors(batch, part, results)
+            self._note_errors(batch, part, endpoint, results)
             return
         batch.strikes = 0
         batch.credit += 1
@@ -171,11 +175,16 @@ class Splitter:
         if self._shared.noted:
             self._shared.accept()
 
-    def _note_errors(self, batch: Batch, part: Group, results: Sequence[Audio | CosyError]) -> None:
+    def _note_errors(
+        self, batch: Batch, part: Group, endpoint: EndpointState, results: Sequence[Result]
+    ) -> None:
         """Note a reply that holds an error for each text."""
         error = common_refusal(results) if batch.record is not None else None
-        if error is not None and error.retryable and part.attempt < self.tries:
-            return  # as long as it is repeated, its call is in doubt
+        if error is not None and error.retryable:
+            now, first = self._clock.now(), part.firsts.get(endpoint)
+            again = self.retry is not None and part.attempt < self.retry.tries
+            if again or (first and self.waits(endpoint, error, first, now)):
+                return  # as long as it is repeated, its call is in doubt
         record = batch.record
         if error is None or record is None:
             batch.settle()
@@ -209,7 +218,7 @@ class Splitter:
         """
         if not is_refusal(error) or getattr(error, "blames", None) == "text":
             batch.settle()
-            return error
+            return self._end(batch, error) if error.hopeless else error
         record = batch.record
         if record is None:
             return self._judge(batch, part, endpoint, error, 0)
@@ -274,6 +283,17 @@ class Splitter:
     def speaks(self, now: float) -> bool:
         """Return whether something was spoken lately."""
         return now - self._answered < _LATELY
+
+    def waits(self, endpoint: EndpointState, error: CosyError, first: FirstTry, now: float) -> bool:
+        """Return whether a text that first fared like this waits for its service to recover: it has
+        too much to do, or says of the text what an engine that restarts may say."""
+        if endpoint.is_overloaded(error, first, now):
+            return True
+        if getattr(error, "blames", None) not in ("service", "unknown") or not error.retryable:
+            return False
+        waited = now - first.failed
+        patient = self.retry is not None and self.retry.outlasts(waited)
+        return patient and waited < _PATIENCE and self._answered <= first.failed
 
     def fate(
         self, batch: Batch, group: Group, part: Group, endpoint: EndpointState, error: CosyError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,6 +14,7 @@ from ..errors import CosyError, CutError, ReplyTimeout, TransportError
 from .buffer import new_buffer
 from .connection import BLOCKED, Connection
 from .exchange_limits import UNREAD_WITHIN, ExchangeLimits, StaleConnection
+from .plain_ports import ask_for_tls, not_http
 from .raw_reply import RawReply
 from .reply_parser import ReplyParser
 from .request_encoding import one_length
@@ -136,6 +138,9 @@ class Exchange(ReplyParser):
             return data
         broken = self._broken or broken
         why = f"broke before the reply: {broken}" if broken else "was closed before the reply"
+        connection = self._connection
+        if connection.stack.alive_at == -math.inf and not self._bodyless:
+            why += ask_for_tls(connection.route)
         cut = CutError(f"the connection {why}")
         if reused and self._first_byte < UNREAD_WITHIN:
             raise StaleConnection(cut) from broken
@@ -221,7 +226,7 @@ class Exchange(ReplyParser):
             if not self._final and "Content-Length" in str(error) and self._feed_one_length():
                 return
             if not self._complete and not self._refused:
-                raise TransportError(f"the reply is not HTTP: {error}") from error
+                raise not_http(self._connection.route, self._head, error) from error
             self._complete, self._keep = True, False
         if self._dry > _MAX_DRY and not self._complete:
             raise TransportError("more than 64 KiB of headers in the reply: is it HTTP?")

@@ -97,19 +97,17 @@ class Socket(Connection):
     def _read_handshake(self, until: float, failed: str) -> Handshake:
         """Return an answer to the handshake that is HTTP. Raises ConnectError for none."""
         handshake = self._handshake = Handshake()
-        why, cause = "took too long", None
+        cause: OSError | None = None
         try:
             while not handshake.over and self.step(until):
                 pass
         except OSError as error:
-            why, cause = f"broke: {error}", error
+            cause = error
         self._handshake = None
         if handshake.switch or handshake.refusal is not None:
             return handshake
         late = cause is None and not handshake.over
-        if handshake.over:
-            strange = "got no such answer; check the URL"
-            why = strange if handshake.heard else "was not answered: the server hung up"
+        why = handshake.fault(cause, self.route)
         raise ConnectError(f"{failed} {why}", phase="handshake", timed_out=late) from cause
 
     def send_frames(self, frames: Sequence[str | bytes]) -> None:

@@ -341,13 +341,13 @@ def test_a_wrong_address_ends_at_the_first_text(
     assert synth("--url", "http://127.0.0.1:1/batch", "-f", "in.txt", "-o", "out") == 3
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "cannot connect" in told
-    assert "1 text failed, the rest was not spoken" in told
+    assert "1 text was not sent, the rest was not spoken" in told
 
 
 def test_the_only_text_leaves_no_rest(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COSY_SYNC_RETRY_OUTLAST", "0.1")
     assert synth("--url", "http://127.0.0.1:1/batch", "你好", "-o", "out") == 3
-    assert capsys.readouterr().err.endswith("; 1 text failed\n")
+    assert capsys.readouterr().err.endswith("; 1 text was not sent\n")
 
 
 def test_a_path_without_a_service_ends_at_the_first_batch(url: str, capsys: Captured) -> None:
@@ -612,13 +612,15 @@ def test_texts_that_were_not_sent_are_not_called_failed(capsys: Captured) -> Non
     Path("in.txt").write_text("\n".join(f"第{n}句" for n in range(300)))
     before = cosy_sync.ConnectError("refused")
     errors = [
-        (before.with_details(attempts=(before,)), True),
+        (before.with_details(attempts=(before,)), False),
+        (before.with_details(attempts=(cosy_sync.CutError("cut"),)), True),
         (cosy_sync.BreakerOpenError("open"), False),
-        (cosy_sync.BreakerOpenError("open").with_details(attempts=(before,)), True),
+        (cosy_sync.BreakerOpenError("open").with_details(attempts=(before,)), False),
         (cosy_sync.AuthError("HTTP 401"), True),
         (cosy_sync.AuthError("HTTP 401").with_details(sent=False), False),
         (cosy_sync.DeadlineError("late", phase="waiting to be sent"), False),
         (cosy_sync.DeadlineError("late", phase="waiting for the service (read)"), True),
+        (cosy_sync.DeadlineError("late", phase="waiting for the service (tls)"), False),
         (cosy_sync.ClosedError("closed"), False),
         (InvalidTextError("empty"), True),
     ]
@@ -629,9 +631,9 @@ def test_texts_that_were_not_sent_are_not_called_failed(capsys: Captured) -> Non
         reporter.lost(source.next_item(), error)
     reporter.close("out/")
     captured = capsys.readouterr()
-    assert (reporter.failed, reporter.unsent) == (5, 4)
-    assert "5 texts failed, 4 texts were not sent" in captured.out
-    assert captured.err.count(" failed: ") == 5 and captured.err.count(" was not sent: ") == 1
+    assert (reporter.failed, reporter.unsent) == (4, 7)
+    assert "4 texts failed, 7 texts were not sent" in captured.out
+    assert captured.err.count(" failed: ") == 4 and captured.err.count(" was not sent: ") == 1
 
 
 def test_what_a_refused_key_leaves_was_not_sent() -> None:

@@ -248,8 +248,9 @@ def is_service_link(name: str, value: str) -> bool:
 # where we are in the index.
 INSTALL: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "clips": ("numpy>=1.24", "soundfile>=0.13", "soxr>=0.4"),
+        "audio": ("numpy>=1.24", "soundfile>=0.13", "soxr>=0.4"),
         "grpc": ("grpcio>=1.62",),
+        "markdown": ("markdown-it-py>=3",),
         "redis": ("redis>=5",),
         "server": ("espeakng-loader>=0.2.4", "websockets>=16"),
         "websocket": ("websockets>=16",),

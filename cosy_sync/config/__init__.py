@@ -4,6 +4,7 @@ from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .client import ClientConfig, Settings
 from .endpoint import Endpoint
 from .interactive import CoalesceConfig, HedgeConfig
+from .narration import NarrationConfig
 from .sharing import SharingConfig
 from .survival import BreakerConfig, EjectionConfig, OverloadConfig, RetryConfig, VerifyConfig
 
@@ -16,6 +17,7 @@ __all__ = [
     "Endpoint",
     "HedgeConfig",
     "LimitConfig",
+    "NarrationConfig",
     "OverloadConfig",
     "PoolConfig",
     "RetryConfig",

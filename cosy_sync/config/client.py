@@ -24,6 +24,7 @@ from ..hints import advice_for_group
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .interactive import CoalesceConfig, HedgeConfig
+from .narration import NarrationConfig
 from .sharing import SharingConfig
 from .survival import BreakerConfig, EjectionConfig, OverloadConfig, RetryConfig, VerifyConfig
 
@@ -100,6 +101,7 @@ class ClientConfig:
     verify: VerifyConfig = VerifyConfig()
     coalesce: CoalesceConfig = CoalesceConfig()
     hedge: HedgeConfig = HedgeConfig()
+    narration: NarrationConfig = NarrationConfig()
 
     def __post_init__(self) -> None:
         if isinstance(self.voice, str):
@@ -146,6 +148,7 @@ class Settings(TypedDict, total=False):
     verify: VerifyConfig
     coalesce: CoalesceConfig
     hedge: HedgeConfig
+    narration: NarrationConfig
 
 
 GROUPS: Mapping[str, type] = MappingProxyType(
@@ -162,5 +165,6 @@ GROUPS: Mapping[str, type] = MappingProxyType(
         "verify": VerifyConfig,
         "coalesce": CoalesceConfig,
         "hedge": HedgeConfig,
+        "narration": NarrationConfig,
     }
 )

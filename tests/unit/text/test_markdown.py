@@ -1,0 +1,44 @@
+"""What is said of a Markdown document."""
+
+import sys
+
+import pytest
+
+from cosy_sync import ConfigError
+from cosy_sync.text import plain_from_markdown
+
+pytest.importorskip("markdown_it", reason="needs the extra markdown")
+
+
+@pytest.mark.parametrize(
+    ("markdown", "said"),
+    [
+        ("# 第一章\n\n春天**来了**，*花儿*开了。", "第一章。\n\n春天来了，花儿开了。"),
+        ("See [the page](https://example.com/x?y=z) now!", "See the page now!"),
+        ("![a red fox](fox.png) sits here", "a red fox sits here."),
+        ("- one\n- two\n  - three", "one.\n\ntwo.\n\nthree."),
+        ("1. 一\n2. 二", "一。\n\n二。"),
+        (
+            "Run `pip install x` first:\n\n```python\nprint(1)\n```\n\nDone",
+            "Run pip install x first:\n\nDone.",
+        ),
+        ("one\ntwo", "one two."),
+        ("| a | b |\n|---|---|\n| 1 | 2 |", "a, b.\n\n1, 2."),
+        ("> 引用的话", "引用的话。"),
+        ("before\n\n---\n\n***\n\n<div>html</div>\n\nafter <b>bold</b>", "before.\n\nafter bold."),
+        ("~~old~~ new", "old new."),
+        ("a &amp; b &lt; c", "a & b < c."),
+        ("", ""),
+        ("```\nonly code\n```", ""),
+    ],
+)
+def test_words_remain_and_marks_go(markdown: str, said: str) -> None:
+    assert plain_from_markdown(markdown) == said
+
+
+def test_without_the_package_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "markdown_it", None)
+    with pytest.raises(ConfigError, match="pip install 'markdown-it-py"):
+        plain_from_markdown("# x")

@@ -1,0 +1,100 @@
+"""What a long text is cut into: paragraphs, marked pauses, and the silence between pieces."""
+
+import pytest
+
+from cosy_sync import InvalidTextError, NarrationConfig
+from cosy_sync.text import Plan, plan_narration
+
+FIRST, SECOND, THIRD = (
+    "今天的天气真是好得不得了。",
+    "我们一起出去走一走吧朋友！",
+    "你觉得去哪里比较合适呢？",
+)
+CONFIG = NarrationConfig(sentence_pause=0.2, paragraph_pause=0.7, clause_pause=0.1)
+
+
+def plan(text: str, config: NarrationConfig = CONFIG, max_chars: int = 100) -> Plan:
+    return plan_narration(text, config, max_chars)
+
+
+def test_pauses_follow_sentences_and_paragraphs_and_nothing_follows_the_last() -> None:
+    made = plan(f"{FIRST}{SECOND}\n\n{THIRD}\n\n")
+    assert made.texts == [FIRST, SECOND, THIRD]
+    assert made.pauses == [0.2, 0.7, 0.0]
+
+
+def test_a_sentence_that_was_cut_has_the_pause_of_a_clause_within() -> None:
+    made = plan(
+        "春天来了，花儿开了，鸟儿叫了，孩子们都跑出去了。",
+        NarrationConfig(segment_length=14, clause_pause=0.1),
+    )
+    assert len(made.texts) == 2 and made.pauses == [0.1, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "lead", "pauses"),
+    [
+        (f"{FIRST}[pause:1.5s]{SECOND}", 0, [1.5, 0]),
+        (f"{FIRST} [PAUSE: 300ms] {SECOND}", 0, [0.3, 0]),
+        (f"{FIRST}[pause:1s][pause:1s]{SECOND}", 0, [2, 0]),
+        (f"[pause:2s]{FIRST}", 2, [0]),
+        (f"{FIRST}[pause:2s]", 0, [2]),
+        (f"{FIRST}[pause:0.1s]\n\n{SECOND}", 0, [0.7, 0]),
+        (f"{FIRST}\n\n[pause:3s]\n\n{SECOND}", 0, [3, 0]),
+        (f"{FIRST}\r\n\r\n{SECOND}", 0, [0.7, 0]),
+        (f"\n\n{FIRST}\n \n \n{SECOND}", 0, [0.7, 0]),
+        (f"{FIRST}[pause:0s]{SECOND}", 0, [0, 0]),
+    ],
+)
+def test_marked_pauses_and_blank_lines_are_silence(
+    text: str, lead: float, pauses: list[float]
+) -> None:
+    made = plan(text)
+    assert (made.lead, made.pauses) == (lead, pytest.approx(pauses))
+
+
+@pytest.mark.parametrize(
+    "text", ["[laughter]你好", "[pause]你好", "[pause:soon]你好", "[1]你好", "[]你好"]
+)
+def test_other_brackets_are_words_as_any(text: str) -> None:
+    assert plan(text).texts == [text]
+
+
+def test_what_has_no_letter_is_not_spoken() -> None:
+    assert plan(f"{FIRST}\n\n* * *\n\n……\n\n{SECOND}").texts == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize("text", ["", " \n", "……", "[pause:1s]"])
+def test_a_text_with_nothing_to_say_is_refused(text: str) -> None:
+    with pytest.raises(InvalidTextError, match="nothing to say"):
+        plan(text)
+
+
+def test_a_pause_of_more_than_a_minute_is_refused() -> None:
+    with pytest.raises(InvalidTextError, match=r"\[pause:61s\].*at most 60 s"):
+        plan(f"{FIRST}[pause:61s]")
+
+
+def test_a_splitter_of_the_users_own_replaces_ours_paragraph_by_paragraph() -> None:
+    given = []
+
+    def split(text: str) -> list[str]:
+        given.append(text)
+        return text.split("|")
+
+    made = plan(
+        "一|二\n\n三", NarrationConfig(split=split, sentence_pause=0.2, paragraph_pause=0.7)
+    )
+    assert given == ["一|二", "三"]
+    assert (made.texts, made.pauses) == (["一", "二", "三"], [0.2, 0.7, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("piece", "message"),
+    [("好" * 101, "101 characters.*at most 100"), (3, "pieces of text, got int")],
+)
+def test_a_bad_piece_of_the_users_splitter_is_refused_before_anything_is_sent(
+    piece: object, message: str
+) -> None:
+    with pytest.raises(InvalidTextError, match=message):
+        plan(FIRST, NarrationConfig(split=lambda text: [piece]))  # type: ignore[list-item]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
+import importlib
 import os
-import secrets
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -28,6 +27,10 @@ __all__ = [
     "is_utf8",
     "text_hash",
 ]
+
+
+# Formats whose samples lie in their data as they are.
+_PLAIN = ("wav", "pcm")
 
 
 def text_hash(text: str) -> str:
@@ -157,16 +160,20 @@ class Word(NamedTuple):
     end: float
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Audio:
-    """Checked speech: `data` is a whole file (`wav`) or bare samples (`pcm`).
+    """Checked speech: `data` is a whole file (`wav`, or one of `mp3`, `opus`, `ogg` and `flac`), or
+    bare samples (`pcm`).
 
-    It is as the service sent it, but for a WAV file with sizes that are not true, or with samples
-    that have no 16 bits: then a true one is made of it.
+    As it comes from a call it is as the service sent it, but for a WAV file with sizes that are not
+    true, or with samples that have no 16 bits: then a true one is made of it.
 
     Samples are signed 16-bit little-endian; `sample_rate` in Hz. `pcm_start` and `pcm_size`
-    say where in `data` the samples lie, in bytes. `words` are there where a service that knows
-    their times was asked for them.
+    say where in `data` the samples lie, in bytes; of another format than wav and pcm, `pcm_size` is
+    what they would be. `words` are there where a service that knows their times was asked for them.
+
+    Two are equal if they sound the same: samples, rate and channels, whatever their files and
+    timings are.
     """
 
     data: bytes = field(repr=False)
@@ -184,7 +191,13 @@ class Audio:
         return self.pcm_size / (2 * self.channels * self.sample_rate)
 
     def pcm(self) -> bytes:
-        """Return the bare samples: signed 16-bit little-endian, channels interleaved."""
+        """Return the bare samples: signed 16-bit little-endian, channels interleaved.
+
+        Raises ConfigError where the extra `audio` is needed to decode them.
+        """
+        if self.format not in _PLAIN:
+            samples: bytes = _later("audio.formats").decode(self)
+            return samples
         if self.pcm_size == len(self.data):
             return self.data
         return self.data[self.pcm_start : self.pcm_start + self.pcm_size]
@@ -195,31 +208,71 @@ class Audio:
             return self.data
         return wav_header(self.sample_rate, self.channels, self.pcm_size) + self.pcm()
 
-    def as_format(self, format: str) -> Audio:
-        """Return it with `data` as a WAV file (`wav`) or as bare samples (`pcm`).
+    def numpy(self) -> Any:
+        """Return the samples as a numpy array: int16, of shape (frames,) or (frames, channels).
 
-        Raises ConfigError for another format.
+        Raises ConfigError where numpy is not installed.
         """
-        if format not in ("wav", "pcm"):
-            raise ConfigError(f"format: must be wav or pcm, got {format!r}")
-        if self.format == format:
-            return self
-        data = self.wav() if format == "wav" else self.pcm()
-        start = len(data) - self.pcm_size
-        return replace(self, data=data, format=format, pcm_start=start)
+        return _later("audio.formats").as_array(self)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the sound to a file: `.wav`, or `.pcm` / `.raw` for bare samples.
+    def resample(self, sample_rate: int) -> Audio:
+        """Return the sound at another rate, in Hz, as a WAV file.
+
+        Raises ConfigError for a rate that cannot be, or where the extra `audio` is needed.
+        """
+        made: Audio = _later("audio.formats").resample(self, sample_rate)
+        return made
+
+    def as_format(self, format: str, quality: float | None = None) -> Audio:
+        """Return it in another format: `wav`, `pcm` (bare samples), `mp3`, `opus`, `ogg` (Vorbis)
+        or `flac`.
+
+        Encoding takes up to a second of a core for each minute of sound; its length stays as it
+        is. Raises ConfigError for another format, or where the extra `audio` is needed.
+
+        Args:
+            format: Opus at a rate that it does not have (22 050 Hz) gets the next higher one.
+            quality: From 0 (smallest file) to 1 (best), of `mp3`, `opus` and `ogg`. Left out, it is
+                what their encoders think right.
+        """
+        if format in _PLAIN:
+            if quality is not None:
+                raise ConfigError(f"quality: {format} loses nothing and has none; leave it out")
+            if self.format == format:
+                return self
+            data = self.wav() if format == "wav" else self.pcm()
+            start = len(data) - self.pcm_size
+            return replace(self, data=data, format=format, pcm_start=start)
+        made: Audio = _later("audio.formats").encode(self, format, quality)
+        return made
+
+    def save(self, path: str | os.PathLike[str], quality: float | None = None) -> Path:
+        """Write the sound to a file: its ending says which format, as in `as_format`; `.raw` are
+        bare samples.
 
         The file appears whole or not at all: it is written beside its place and then renamed.
         Raises OSError when the directory is missing or full, ConfigError for another ending.
         """
-        target = Path(path)
-        ending = target.suffix.lower()
-        if ending not in (".wav", ".pcm", ".raw"):
-            raise ConfigError(f"save: {target.name!r} must end in .wav, .pcm or .raw")
-        _write_whole(target, self.wav() if ending == ".wav" else self.pcm())
-        return target
+        saved: Path = _later("audio.sound_file").save(self, path, quality)
+        return saved
+
+    def play(self) -> None:
+        """Play the sound here, and wait for its end.
+
+        Raises ConfigError where there is no program for it: aplay, afplay, paplay or ffplay.
+        """
+        _later("audio.playing").play(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Audio):
+            return NotImplemented
+        return self._sounds() == other._sounds()
+
+    def __hash__(self) -> int:
+        return hash(self._sounds())
+
+    def _sounds(self) -> tuple[int, int, bytes]:
+        return self.sample_rate, self.channels, bytes(self.pcm())
 
     def __repr__(self) -> str:
         return (
@@ -228,8 +281,8 @@ class Audio:
         )
 
     def _repr_html_(self) -> str:
-        sound = base64.b64encode(self.wav()).decode("ascii")
-        return f'<audio controls preload="none" src="data:audio/wav;base64,{sound}"></audio>'
+        shown: str = _later("notebook").show_player(self)
+        return shown
 
 
 def detach(audio: Audio) -> None:
@@ -289,18 +342,6 @@ def wav_header(sample_rate: int, channels: int, pcm_size: int) -> bytes:
     )
 
 
-def _write_whole(target: Path, data: bytes) -> None:
-    # Not made of its name, which may be as long as the system allows.
-    part = target.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with open(part, "xb") as file:
-            try:
-                file.write(data)
-                file.close()
-                os.replace(part, target)
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        # The caller knows nothing of the part; from the number Python finds the class again.
-        raise OSError(error.errno, error.strerror, str(target)) from error
+def _later(module: str) -> Any:
+    """Import a module that works with sound on first use: most programs need none of them."""
+    return importlib.import_module(f".{module}", __package__)

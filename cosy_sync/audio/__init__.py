@@ -2,7 +2,15 @@
 
 from .decode import read_audio
 from .recording import load_recording
+from .sound_file import SoundFileWriter
 from .verify import Verifier
 from .wav import WavInfo, parse_wav
 
-__all__ = ["Verifier", "WavInfo", "load_recording", "parse_wav", "read_audio"]
+__all__ = [
+    "SoundFileWriter",
+    "Verifier",
+    "WavInfo",
+    "load_recording",
+    "parse_wav",
+    "read_audio",
+]

@@ -86,7 +86,7 @@ def _need(package: str, what: str) -> Any:
         return importlib.import_module(package)
     except (ImportError, OSError) as error:  # OSError: the package without its C library
         raise ConfigError(
-            f"reference: the recording {what}: {install_line('clips')}, or convert it by "
+            f"reference: the recording {what}: {install_line('audio')}, or convert it by "
             "hand: ffmpeg -i IN -t 29 -ac 1 -ar 24000 -c:a pcm_s16le OUT.wav"
         ) from error
 

@@ -46,7 +46,7 @@ def load_recording(
         rates: The lowest and highest Hz that are wanted; what lies beyond is resampled.
         whole: Refuse what is longer than services take, instead of leaving out the rest.
 
-    Raises ConfigError for what is no speech of 1 to 30 s, and where the extra `clips` is needed.
+    Raises ConfigError for what is no speech of 1 to 30 s, and where the extra `audio` is needed.
     """
     if isinstance(source, Recording):
         if rates[0] <= source.sample_rate <= rates[1]:

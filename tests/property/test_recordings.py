@@ -24,7 +24,7 @@ WAV = wav_header(16_000, 1, 32_000) + CLIP.tobytes()
 
 def packed(form: str) -> bytes:
     """Return the clip as another kind of sound file."""
-    soundfile = pytest.importorskip("soundfile", reason="needs the extra clips")
+    soundfile = pytest.importorskip("soundfile", reason="needs the extra audio")
     file = io.BytesIO()
     soundfile.write(file, [sample / 32_768 for sample in CLIP], 16_000, format=form)
     return file.getvalue()
@@ -122,8 +122,8 @@ def test_a_recording_read_again_is_the_same(
 
 
 def test_a_bomb_is_opened_no_further_than_needed(tmp_path: Path) -> None:
-    numpy = pytest.importorskip("numpy", reason="needs the extra clips")
-    soundfile = pytest.importorskip("soundfile", reason="needs the extra clips")
+    numpy = pytest.importorskip("numpy", reason="needs the extra audio")
+    soundfile = pytest.importorskip("soundfile", reason="needs the extra audio")
     resource = pytest.importorskip("resource")
     path = tmp_path / "bomb.flac"
     with soundfile.SoundFile(path, "w", samplerate=48_000, channels=2) as file:

@@ -51,8 +51,8 @@ def test_saving_bare_samples_leaves_the_header_out(tmp_path: Path, ending: str) 
 
 
 def test_another_ending_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(cosy_sync.ConfigError, match=r"sound\.mp3"):
-        wav_audio().save(tmp_path / "sound.mp3")
+    with pytest.raises(cosy_sync.ConfigError, match=r"sound\.aac"):
+        wav_audio().save(tmp_path / "sound.aac")
 
 
 def test_saving_obeys_the_umask_and_replaces_what_was_there(tmp_path: Path) -> None:
@@ -76,8 +76,11 @@ def test_an_error_of_saving_names_the_file_that_was_asked_for(tmp_path: Path) ->
 
 
 def test_a_format_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(cosy_sync.ConfigError, match="format: must be wav or pcm, got 'mp3'"):
-        wav_audio().as_format("mp3")
+    with pytest.raises(
+        cosy_sync.ConfigError,
+        match="format: must be one of wav, pcm, mp3, opus, ogg, flac, got 'aac'",
+    ):
+        wav_audio().as_format("aac")
 
 
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(
@@ -101,10 +104,7 @@ def test_saving_into_a_missing_directory_says_so(tmp_path: Path) -> None:
         wav_audio().save(tmp_path / "missing" / "sound.wav")
 
 
-def test_a_notebook_gets_a_player_and_a_repr_without_bytes() -> None:
-    assert (
-        pcm_audio()._repr_html_().startswith('<audio controls preload="none" src="data:audio/wav')
-    )
+def test_its_repr_has_no_bytes() -> None:
     assert repr(wav_audio()) == "<Audio wav, 24000 Hz, 0.50 s, 24044 bytes>"
 
 

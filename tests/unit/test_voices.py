@@ -131,7 +131,7 @@ def test_views_of_one_voice_share_their_callers() -> None:
 
 
 def test_each_rate_is_read_for_itself(reads: list[Any]) -> None:
-    pytest.importorskip("soxr", reason="needs the extra clips")
+    pytest.importorskip("soxr", reason="needs the extra audio")
     voice = Voice(reference=WAV)
     for wire, rate in (("listening", 24_000), ("narrow", 16_000), ("open", 24_000)):
         with client(voice, wire) as made:
@@ -142,7 +142,7 @@ def test_each_rate_is_read_for_itself(reads: list[Any]) -> None:
 
 
 def test_a_prepared_voice_is_brought_to_another_wires_rate() -> None:
-    pytest.importorskip("soxr", reason="needs the extra clips")
+    pytest.importorskip("soxr", reason="needs the extra audio")
     with client(Voice(reference=WAV)) as made:
         voice = made.config.voice
     assert voice is not None

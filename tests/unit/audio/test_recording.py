@@ -177,7 +177,7 @@ def test_rates_that_services_take_are_kept(rate: int) -> None:
     ],
 )
 def test_a_tone_of_1_khz_stays_one(rate: int, rates: tuple[int, int], wanted: int) -> None:
-    pytest.importorskip("soxr", reason="needs the extra clips")
+    pytest.importorskip("soxr", reason="needs the extra audio")
     before = tone(rate=rate)
     recording = load_recording(wav(before, rate), rates=rates)
     after = samples_of(recording)
@@ -190,7 +190,7 @@ def test_a_tone_of_1_khz_stays_one(rate: int, rates: tuple[int, int], wanted: in
 
 
 def test_what_a_lower_rate_cannot_hold_is_gone_instead_of_folded_back() -> None:
-    pytest.importorskip("soxr", reason="needs the extra clips")
+    pytest.importorskip("soxr", reason="needs the extra audio")
     both = array("h", map(sum, zip(tone(), tone(hertz=9_000, peak=10_000), strict=True)))
     after = samples_of(load_recording(wav(both), rates=(16_000, 16_000)))
     assert share_at(after[8_000:24_000], 16_000, 7_000) < 1e-6
@@ -198,13 +198,13 @@ def test_what_a_lower_rate_cannot_hold_is_gone_instead_of_folded_back() -> None:
 
 
 def test_resampling_the_same_recording_gives_the_same_digest() -> None:
-    pytest.importorskip("soxr", reason="needs the extra clips")
+    pytest.importorskip("soxr", reason="needs the extra audio")
     first, second = (load_recording(wav(tone()), rates=(16_000, 16_000)) for _ in range(2))
     assert first == second
 
 
 def test_a_telephones_recording_is_raised_with_a_warning() -> None:
-    pytest.importorskip("soxr", reason="needs the extra clips")
+    pytest.importorskip("soxr", reason="needs the extra audio")
     with pytest.warns(UserWarning, match="only 8000 Hz"):
         recording = load_recording(wav(tone(rate=8_000), 8_000))
     assert recording.sample_rate == 16_000
@@ -212,7 +212,7 @@ def test_a_telephones_recording_is_raised_with_a_warning() -> None:
 
 
 def test_a_recording_is_brought_to_another_wires_rate() -> None:
-    pytest.importorskip("soxr", reason="needs the extra clips")
+    pytest.importorskip("soxr", reason="needs the extra audio")
     recording = load_recording(wav(tone()))
     assert load_recording(recording, rates=(16_000, 16_000)).sample_rate == 16_000
 
@@ -230,7 +230,7 @@ def test_rates_of_no_recording_are_refused(rate: int) -> None:
     [("FLAC", None), ("OGG", None), ("MP3", None), ("WAV", "PCM_24"), ("WAV", "FLOAT")],
 )
 def test_other_sound_files_are_read(tmp_path: Path, form: str, subtype: str | None) -> None:
-    soundfile = pytest.importorskip("soundfile", reason="needs the extra clips")
+    soundfile = pytest.importorskip("soundfile", reason="needs the extra audio")
     np = pytest.importorskip("numpy")
     path = tmp_path / "clip"
     both = np.stack([np.array(tone()), np.array(tone())], axis=1) / 32_768
@@ -243,7 +243,7 @@ def test_other_sound_files_are_read(tmp_path: Path, form: str, subtype: str | No
 
 
 def test_a_long_file_of_another_kind_is_read_no_further_than_needed(tmp_path: Path) -> None:
-    soundfile = pytest.importorskip("soundfile", reason="needs the extra clips")
+    soundfile = pytest.importorskip("soundfile", reason="needs the extra audio")
     np = pytest.importorskip("numpy")
     path = tmp_path / "long.flac"
     soundfile.write(path, np.tile(np.array(tone(1.0)), 120), 24_000)
@@ -254,7 +254,7 @@ def test_a_long_file_of_another_kind_is_read_no_further_than_needed(tmp_path: Pa
 
 @pytest.mark.parametrize("wrong", ["rate", "channels"])
 def test_a_file_that_claims_too_much_is_refused(wrong: str) -> None:
-    soundfile = pytest.importorskip("soundfile", reason="needs the extra clips")
+    soundfile = pytest.importorskip("soundfile", reason="needs the extra audio")
     del soundfile
     file = bytearray(wav(tone()))
     if wrong == "rate":
@@ -266,7 +266,7 @@ def test_a_file_that_claims_too_much_is_refused(wrong: str) -> None:
 
 
 def test_floats_of_another_scale_in_a_file_are_refused(tmp_path: Path) -> None:
-    soundfile = pytest.importorskip("soundfile", reason="needs the extra clips")
+    soundfile = pytest.importorskip("soundfile", reason="needs the extra audio")
     for value in (40.0, float("nan")):
         sound = [0.1, value] * 24_000
         soundfile.write(tmp_path / "clip.wav", sound, 24_000, subtype="FLOAT")
@@ -367,7 +367,7 @@ def test_a_half_sample_at_the_end_is_refused() -> None:
 
 
 def test_junk_is_refused() -> None:
-    pytest.importorskip("soundfile", reason="needs the extra clips")
+    pytest.importorskip("soundfile", reason="needs the extra audio")
     assert "no sound file that can be read" in refusal(b"junk" * 1_000)
 
 

@@ -1,0 +1,199 @@
+"""A sound file that is written as its sound comes, and appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, BinaryIO
+
+from ..errors import ConfigError
+from ..models import Audio, wav_header
+from .formats import CODECS, Encoder
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["SoundFileWriter", "format_of", "save"]
+
+# What the sizes in the header of a WAV file can say.
+_MOST_WAV = 2**32 - 1 - 44
+# Rate and channels of a file to which nothing was written.
+_SILENT = (24_000, 1)
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """Return the format that a file's ending names. Raises ConfigError for another ending."""
+    ending = Path(path).suffix.lower().removeprefix(".")
+    if ending == "raw":
+        return "pcm"
+    if ending not in ("wav", "pcm", *CODECS):
+        raise ConfigError(
+            f"save: {Path(path).name!r} must end in .wav, .mp3, .opus, .ogg, .flac, .pcm or .raw"
+        )
+    return ending
+
+
+def save(audio: Audio, path: str | os.PathLike[str], quality: float | None = None) -> Path:
+    """Write a sound to a file; see Audio.save."""
+    format = format_of(path)
+    file = WholeFile(path)
+    with file:
+        if format == audio.format and quality is None:
+            file.write(audio.data)  # as the service sent it
+        elif format == "wav":
+            file.write(audio.wav())
+        else:
+            file.write(audio.as_format(format, quality).data)
+    return file.path
+
+
+class WholeFile:
+    """A file that is written beside its place, and renamed when it is complete.
+
+    Use it in a `with` block: an exception there, or a process that dies, leaves nothing under the
+    file's name. Raises OSError when the directory is missing or full.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        # Not made of its name, which may be as long as the system allows.
+        self._part = self.path.with_name(f".{secrets.token_hex(8)}.part")
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Add bytes."""
+        self.file.write(data)
+
+    def __enter__(self) -> Self:
+        try:
+            self.file: BinaryIO = open(self._part, "xb")
+        except OSError as error:
+            raise _name(error, self.path) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.file.close()
+            if error is None:
+                os.replace(self._part, self.path)
+        except OSError as failure:
+            if error is None:
+                error = failure
+        finally:
+            self._part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(self._part)):
+            raise _name(error, self.path) from error
+
+
+class SoundFileWriter:
+    """Writes 16-bit samples to a sound file as they come; it appears whole or not at all.
+
+    Use it in a `with` block. Raises ConfigError for an ending that is not known, OSError when the
+    directory is missing or full.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], quality: float | None = None) -> None:
+        self._format = format_of(path)
+        self._quality = quality
+        self._whole = WholeFile(path)
+        self._encoder: Encoder | None = None
+        self._layout: tuple[int, int] | None = None
+        self._written = 0
+
+    @property
+    def path(self) -> Path:
+        """Return the file's path."""
+        return self._whole.path
+
+    @property
+    def duration(self) -> float:
+        """Return the length of what was written, in seconds."""
+        if self._layout is None:
+            return 0.0
+        return self._written / (2 * self._layout[0] * self._layout[1])
+
+    def write(self, pcm: bytes | memoryview, sample_rate: int, channels: int = 1) -> None:
+        """Add samples. Raises ConfigError where the rate or the channels change."""
+        if self._layout is None:
+            self._layout = (sample_rate, channels)
+            self._begin(sample_rate, channels)
+        elif self._layout != (sample_rate, channels):
+            raise ConfigError(
+                f"save: the sound changes from {self._layout[0]} Hz and {self._layout[1]} channels "
+                f"to {sample_rate} Hz and {channels}: do all endpoints serve the same model?"
+            )
+        self._written += len(pcm)
+        if self._encoder is not None:
+            self._encode(pcm)
+        elif self._format == "wav" and self._written > _MOST_WAV:
+            raise ConfigError("save: a WAV file holds at most 4 GiB; save it as .flac or .mp3")
+        else:
+            self._whole.write(pcm)
+
+    def read(self) -> Audio:
+        """Return what was written, from the finished file. Raises OSError where it is gone."""
+        data = self.path.read_bytes()
+        rate, channels = self._layout or _SILENT
+        start = len(data) - self._written if self._format in ("wav", "pcm") else 0
+        return Audio(data, self._format, rate, channels, start, self._written)
+
+    def __enter__(self) -> Self:
+        self._whole.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        failure = error
+        try:
+            if error is None:
+                self._finish()
+        except BaseException as late:
+            failure = late
+            raise
+        finally:
+            if self._encoder is not None:
+                with contextlib.suppress(RuntimeError):
+                    self._encoder.close()
+            self._whole.__exit__(kind, failure, trace)
+
+    def _begin(self, sample_rate: int, channels: int) -> None:
+        if self._format in CODECS:
+            # By its descriptor: in a Python file, soundfile would lose the error of a full disk.
+            file = self._whole.file.fileno()
+            self._encoder = Encoder(file, self._format, sample_rate, channels, self._quality)
+        elif self._format == "wav":
+            self._whole.write(wav_header(sample_rate, channels, 0))
+
+    def _finish(self) -> None:
+        if self._encoder is not None:
+            self._encode(b"", last=True)
+        elif self._format == "wav":
+            rate, channels = self._layout or _SILENT
+            self._whole.file.seek(0)
+            self._whole.write(wav_header(rate, channels, self._written))
+
+    def _encode(self, pcm: bytes | memoryview, *, last: bool = False) -> None:
+        assert self._encoder is not None
+        try:
+            self._encoder.write(pcm, last=last)
+            if last:
+                self._encoder.close()
+        except RuntimeError as error:  # soundfile's, which knows no number
+            raise OSError(errno.EIO, f"{error} (is the disk full?)", str(self.path)) from error
+
+
+def _name(error: OSError, path: Path) -> OSError:
+    # The caller knows nothing of the part; from the number Python finds the class again.
+    return OSError(error.errno, error.strerror, str(path))

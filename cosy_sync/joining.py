@@ -1,0 +1,74 @@
+"""Sounds one after the other: joined with silence between them, or trimmed of it."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+
+from .errors import ConfigError
+from .models import Audio, wav_header
+
+__all__ = ["join", "silence", "trim"]
+
+# Peak, of 32 768, up to which a frame counts as silent; and the seconds of silence that are left,
+# since a sound that begins at its first loud sample begins with a click.
+_QUIET = 200
+_LEFT = 0.02
+_FRAME = 0.005
+
+
+def join(audios: Iterable[Audio], gap: float = 0.0) -> Audio:
+    """Join sounds sample by sample, with so many seconds of silence between two.
+
+    The result is a WAV file. Raises ConfigError for none at all, and where rates or numbers of
+    channels differ: resample them first.
+    """
+    given = list(audios)
+    if not given:
+        raise ConfigError("join: expected at least one audio, got none")
+    if not 0 <= gap <= 3600:
+        raise ConfigError(f"join: the gap must be 0 to 3600 seconds, got {gap!r}")
+    first = given[0]
+    layout = (first.sample_rate, first.channels)
+    pause = silence(gap, *layout)
+    sounds: list[bytes | memoryview] = []
+    for place, audio in enumerate(given):
+        if (audio.sample_rate, audio.channels) != layout:
+            raise ConfigError(
+                f"join: audio {place} has {audio.sample_rate} Hz and {audio.channels} channels, "
+                f"the first one {first.sample_rate} Hz and {first.channels}; bring them to one "
+                "rate: audio.resample(...)"
+            )
+        sounds += [pause, audio.pcm()] if place else [audio.pcm()]
+    return as_wav(sounds, *layout)
+
+
+def as_wav(sounds: Sequence[bytes | memoryview], sample_rate: int, channels: int = 1) -> Audio:
+    """Return 16-bit samples, one piece after the other, as a WAV file."""
+    size = sum(map(len, sounds))
+    data = b"".join((wav_header(sample_rate, channels, size), *sounds))
+    return Audio(data, "wav", sample_rate, channels, len(data) - size, size)
+
+
+def silence(seconds: float, sample_rate: int, channels: int = 1) -> bytes:
+    """Return so many seconds of silence as 16-bit samples."""
+    return bytes(2 * channels * round(seconds * sample_rate))
+
+
+def trim(audio: Audio) -> Audio:
+    """Return a sound without the silence at its ends, but for 20 ms; one of silence only stays."""
+    pcm = audio.pcm()
+    frame = max(1, round(_FRAME * audio.sample_rate)) * 2 * audio.channels
+    starts = range(0, len(pcm), frame)
+    first = next((start for start in starts if _is_loud(pcm[start : start + frame])), None)
+    if first is None:
+        return audio
+    last = next(start for start in reversed(starts) if _is_loud(pcm[start : start + frame]))
+    left = round(_LEFT * audio.sample_rate) * 2 * audio.channels
+    kept = pcm[max(0, first - left) : last + frame + left]
+    return as_wav([kept], audio.sample_rate, audio.channels)
+
+
+def _is_loud(frame: bytes) -> bool:
+    samples = array("h", frame)
+    return max(samples) > _QUIET or min(samples) < -_QUIET

@@ -1,10 +1,12 @@
-"""A progress bar for one call: one line on a terminal, nothing elsewhere."""
+"""A progress bar for one call: one line on a terminal or in a notebook, nothing elsewhere."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from .errors import ConfigError
 
@@ -18,12 +20,12 @@ _EVERY = 0.1
 
 
 class Progress:
-    """Draws `done / total` on standard error while it is a terminal."""
+    """Draws `done / total` on standard error while it is a terminal or a notebook's."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._drawn = 0.0
-        self._visible = sys.stderr is not None and sys.stderr.isatty()
+        self._visible = sys.stderr is not None and (sys.stderr.isatty() or in_notebook())
 
     def __call__(self, done: int, total: int) -> None:
         """Draw, unless it was drawn a moment ago."""
@@ -39,6 +41,39 @@ class Progress:
         sys.stderr.flush()
 
 
+class TqdmProgress:
+    """Draws with tqdm, which a notebook shows as a bar of its own."""
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+        self._bar: Any = None
+        self._started = time.time()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Draw; the last one closes the bar."""
+        if self._bar is None:
+            self._bar = self._make(total=total, unit="text")
+            self._bar.start_t = self._started
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()
+
+
+def in_notebook() -> bool:
+    """Return whether standard error leads into a notebook."""
+    return type(sys.stderr).__module__.startswith("ipykernel")
+
+
+def _choose() -> ProgressCallback:
+    if in_notebook():
+        try:
+            importlib.import_module("ipywidgets")  # else tqdm warns, and draws as we do
+            return TqdmProgress(importlib.import_module("tqdm.auto").tqdm)
+        except ImportError:
+            pass
+    return Progress()
+
+
 def as_progress(wanted: bool | ProgressCallback) -> ProgressCallback | None:
     """Return what is to be called with (done, total) after each text, if anything.
 
@@ -51,4 +86,4 @@ def as_progress(wanted: bool | ProgressCallback) -> ProgressCallback | None:
             "progress: must be True, False or a function that takes (done, total), "
             f"got {type(wanted).__name__}"
         )
-    return Progress() if wanted else None
+    return _choose() if wanted else None

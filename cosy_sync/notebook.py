@@ -1,0 +1,101 @@
+"""How sounds and outcomes look in a notebook: tables with players, errors in red."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+
+from .errors import ConfigError
+from .models import Audio, Outcome
+
+__all__ = ["show_outcomes", "show_player", "show_segments"]
+
+# Bytes of sound that one table holds at most: a notebook keeps them all in its file.
+_MOST_BYTES = 20_000_000
+# Rows of one table.
+_MOST_ROWS = 200
+# Characters of a text that are shown.
+_MOST_CHARS = 200
+_MEDIA_TYPES = {"opus": "audio/ogg", "ogg": "audio/ogg", "mp3": "audio/mpeg"}
+_CELL = "text-align:left;vertical-align:middle"
+
+
+def show_player(audio: Audio) -> str:
+    """Return a player with the sound in it, compressed where soundfile is installed."""
+    return _player(*_embed(audio))
+
+
+def show_outcomes(outcomes: Sequence[Outcome]) -> str:
+    """Return a table: number, text, and the player or the error."""
+    left = _MOST_BYTES
+    rows = []
+    for outcome in outcomes[:_MOST_ROWS]:
+        if outcome.audio is None:
+            heard = _error(outcome.error)
+        else:
+            media_type, data = _embed(outcome.audio)
+            left -= len(data)
+            heard = _player(media_type, data) if left >= 0 else _length(outcome.audio.duration)
+        rows.append((str(outcome.index), _short(outcome.text), heard))
+    return _table(("", "text", "audio"), rows, len(outcomes))
+
+
+def show_segments(whole: str, rows: Iterable[tuple[float, float, str, Exception | None]]) -> str:
+    """Return a player of the whole, and a table: from when to when, and what is said then.
+
+    Args:
+        whole: The player.
+        rows: Start and end in seconds, text, and the error if it was not spoken.
+    """
+    told = [
+        (_clock(start), _clock(end), _short(text) if error is None else _error(error))
+        for start, end, text, error in rows
+    ]
+    return whole + _table(("from", "to", "text"), told[:_MOST_ROWS], len(told))
+
+
+def _embed(audio: Audio) -> tuple[str, bytes]:
+    """Return a sound's media type and its file, as small as can be made here."""
+    if audio.format in _MEDIA_TYPES:
+        return _MEDIA_TYPES[audio.format], audio.data
+    try:
+        # MP3: every browser plays it, and knows its length at once.
+        return _MEDIA_TYPES["mp3"], audio.as_format("mp3").data
+    except ConfigError:  # soundfile is not installed
+        return "audio/wav", audio.wav()
+
+
+def _player(media_type: str, data: bytes) -> str:
+    if len(data) > _MOST_BYTES:
+        return f"({len(data) / 1e6:.0f} MB of sound: too much for a notebook; save it)"
+    sound = base64.b64encode(data).decode("ascii")
+    return f'<audio controls preload="metadata" src="data:{media_type};base64,{sound}"></audio>'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], total: int) -> str:
+    cells = "".join(f'<th style="{_CELL}">{name}</th>' for name in head)
+    lines = [f"<tr>{cells}</tr>"]
+    for row in rows:
+        lines.append("<tr>" + "".join(f'<td style="{_CELL}">{cell}</td>' for cell in row) + "</tr>")
+    more = f"<p>and {total - len(rows):,} more</p>" if total > len(rows) else ""
+    return f"<table>{''.join(lines)}</table>{more}"
+
+
+def _error(error: Exception | None) -> str:
+    words = f"{type(error).__name__}: {error}"
+    return f'<span style="color:#c00">{html.escape(words)}</span>'
+
+
+def _short(text: str) -> str:
+    shown = text if len(text) <= _MOST_CHARS else text[: _MOST_CHARS - 1] + "…"
+    return html.escape(shown)
+
+
+def _length(seconds: float) -> str:
+    return f"{seconds:.1f} s"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds, 2), 60)
+    return f"{minutes:.0f}:{rest:05.2f}"

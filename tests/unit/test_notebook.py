@@ -1,0 +1,109 @@
+"""What a notebook shows: players with their length, tables, errors in red, nothing that runs."""
+
+import base64
+import io
+import re
+import sys
+
+import pytest
+
+from cosy_sync import Audio, CosyError, Outcome, ServerError
+from cosy_sync.gathering import Outcomes
+from cosy_sync.notebook import show_outcomes
+from cosy_sync.progress import Progress, TqdmProgress, as_progress
+from cosy_sync.testing import FakeService
+
+
+def spoken(text: str = "你好") -> Audio:
+    data = FakeService.wav(text)
+    return Audio(data, "wav", 24_000, 1, 44, len(data) - 44)
+
+
+def sounds_in(shown: str) -> list[bytes]:
+    return [base64.b64decode(part) for part in re.findall(r"base64,([^\"]+)", shown)]
+
+
+def test_audio_plays_and_shows_its_length_before_it_is_played() -> None:
+    shown = spoken()._repr_html_()
+    assert 'preload="metadata"' in shown and len(sounds_in(shown)) == 1
+
+
+def test_players_are_compressed_where_soundfile_is_and_wav_where_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("soundfile", reason="needs the extra audio")
+    assert "data:audio/mpeg" in spoken()._repr_html_()
+    assert len(sounds_in(spoken("长" * 40)._repr_html_())[0]) < len(spoken("长" * 40).data) / 4
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    assert sounds_in(spoken()._repr_html_()) == [spoken().data]
+
+
+def test_outcomes_are_a_list_that_shows_as_a_table() -> None:
+    outcomes = Outcomes(
+        [
+            Outcome(0, "<script>alert(1)</script>", spoken(), None),
+            Outcome(1, "再见", None, ServerError("down & <b>out</b>", status=500)),
+        ]
+    )
+    assert isinstance(outcomes, list) and outcomes[1].text == "再见"
+    shown = outcomes._repr_html_()
+    assert "<script>" not in shown and "&lt;script&gt;" in shown
+    assert '<span style="color:#c00">ServerError: down &amp; &lt;b&gt;out' in shown
+    assert len(sounds_in(shown)) == 1 and shown.count("<tr>") == 3
+
+
+def test_a_table_holds_no_more_than_20_mb_of_sound_and_200_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    large = Audio(bytes(9_000_000), "pcm", 24_000, 1, 0, 9_000_000)
+    shown = show_outcomes([Outcome(n, "长", large, None) for n in range(4)])
+    assert len(sounds_in(shown)) == 2 and shown.count("187.5 s") == 2
+    many = show_outcomes([Outcome(n, "x", None, CosyError("x")) for n in range(1_300)])
+    assert many.count("<tr>") == 201 and "and 1,100 more" in many
+
+
+class NotebookStream(io.StringIO):
+    """As ipykernel's: no terminal, and of that module."""
+
+
+NotebookStream.__module__ = "ipykernel.iostream"
+
+
+def test_progress_is_drawn_in_a_notebook_with_tqdm_if_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = NotebookStream()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    plain = as_progress(True)
+    assert isinstance(plain, Progress)
+    plain(3, 3)
+    assert "3/3 texts" in stream.getvalue()
+
+    class Bar:
+        n = 0
+        closed = False
+
+        def __init__(self, total: int, unit: str) -> None:
+            self.total = total
+
+        def update(self, more: int) -> None:
+            self.n += more
+
+        def close(self) -> None:
+            self.closed = True
+
+    drawn = TqdmProgress(Bar)
+    for done in (1, 2, 3):
+        drawn(done, 3)
+    assert (drawn._bar.n, drawn._bar.closed) == (3, True)
+
+
+def test_elsewhere_nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    quiet = as_progress(True)
+    assert quiet is not None
+    quiet(3, 3)
+    assert stream.getvalue() == ""

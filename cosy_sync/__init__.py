@@ -11,6 +11,7 @@ from .config import (
     Endpoint,
     HedgeConfig,
     LimitConfig,
+    NarrationConfig,
     OverloadConfig,
     PoolConfig,
     RetryConfig,
@@ -18,7 +19,17 @@ from .config import (
     TimeoutConfig,
     VerifyConfig,
 )
-from .default import configure, default_client, stream, submit, synth, synth_iter, synth_many
+from .default import (
+    configure,
+    default_client,
+    narrate,
+    narrate_iter,
+    stream,
+    submit,
+    synth,
+    synth_iter,
+    synth_many,
+)
 from .errors import (
     AuthError,
     BadAudioError,
@@ -48,7 +59,9 @@ from .errors import (
     UnexpectedError,
 )
 from .events import Event, Observer
+from .joining import join
 from .models import Audio, Outcome, Recording, Timing, Voice, Word, text_hash
+from .narration import Narration, Segment
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .version import VERSION as __version__
@@ -79,6 +92,8 @@ __all__ = [
     "InterruptedBatch",
     "InvalidTextError",
     "LimitConfig",
+    "Narration",
+    "NarrationConfig",
     "NoEndpointError",
     "Observer",
     "Outcome",
@@ -91,6 +106,7 @@ __all__ = [
     "ReplyTimeout",
     "ResourceError",
     "RetryConfig",
+    "Segment",
     "ServerError",
     "SharingConfig",
     "ShedError",
@@ -109,6 +125,9 @@ __all__ = [
     "__version__",
     "configure",
     "default_client",
+    "join",
+    "narrate",
+    "narrate_iter",
     "stream",
     "submit",
     "synth",

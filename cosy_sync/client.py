@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
@@ -15,9 +14,11 @@ from .clock import Clock, SystemClock
 from .config import ClientConfig, Endpoint, Settings
 from .errors import ConfigError
 from .events import Observer
+from .gathering import check_call, gather, hand_out
 from .hints import RENAMED, refuse_keywords
 from .hooks import Hold
 from .loading import load
+from .long_texts import LongTextCalls
 from .models import Audio, Outcome, Utterance
 from .progress import ProgressCallback, as_progress
 from .settings import Target, endpoints_of, load_config, refuse_attribute
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from .core import Core
-    from .engine.bulk import BulkCall
-    from .engine.small_call import SmallCall
     from .net import HttpClient
 
 __all__ = ["CosyClient", "Target"]
@@ -56,7 +55,7 @@ _SHARED = (
 _SETTINGS = frozenset(Settings.__annotations__)
 
 
-class CosyClient:
+class CosyClient(LongTextCalls):
     """Synthesises speech through a CosyVoice service, from any number of threads.
 
     Args:
@@ -220,15 +219,14 @@ class CosyClient:
         """
         if wrong:
             refuse_keywords("synth_many", wrong, _SETTINGS)
-        if on_error not in ("raise", "return"):
-            raise ConfigError(f"on_error: must be 'raise' or 'return', got {on_error!r}")
-        if within is not None and not (type(within) in (int, float) and 0 < within < math.inf):
-            raise ConfigError(f"within: must be a finite number of seconds above 0, got {within!r}")
+        check_call(on_error, within)
         try:
             checked = list(check_texts(texts, self.config.batch.max_text_chars))
             if on_error == "raise":
                 refuse_invalid(checked)
-            outcomes = self._gather(checked, as_progress(progress), within)
+            engine = self._core.engine()
+            call = engine.run_many(checked, self._bulk, within=within)
+            outcomes = gather(engine, call, len(checked), as_progress(progress))
         except BaseException as error:
             if not hasattr(error, "outcomes"):
                 take_along(error, [])
@@ -253,7 +251,8 @@ class CosyClient:
         checked = check_texts(texts, self.config.batch.max_text_chars)
         check_read_ahead(read_ahead)
         engine = self._core.engine()
-        return self._held(engine.run_many(checked, self._bulk, lazy=True, read_ahead=read_ahead))
+        call = engine.run_many(checked, self._bulk, lazy=True, read_ahead=read_ahead)
+        return hand_out(call, owner=self)
 
     # -- views, counters, the end ---------------------------------------------------------------
 
@@ -345,45 +344,6 @@ class CosyClient:
         return f"<CosyClient {places}, wire {self.config.wire}, {state}>"
 
     # -- inside ---------------------------------------------------------------------------------
-
-    def _held(self, call: BulkCall | SmallCall) -> Iterator[Outcome]:
-        """Hold the client, whose end would end them, for as long as somebody takes them."""
-        try:
-            yield from call.outcomes()
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            take_along(error, call.finished())
-            raise
-
-    def _gather(
-        self,
-        texts: Sequence[Utterance | Outcome],
-        progress: ProgressCallback | None,
-        within: float | None,
-    ) -> list[Outcome]:
-        engine = self._core.engine()
-        call = engine.run_many(texts, self._bulk, within=within)
-        outcomes: list[Outcome] = []
-        try:
-            engine.occupy(call)
-            for outcome in call.outcomes():
-                outcomes.append(outcome)
-                if progress is not None:
-                    progress(len(outcomes), len(texts))
-        except BaseException as error:
-            call.end()
-            rest = [outcome for outcome in call.finished() if outcome.index >= len(outcomes)]
-            take_along(error, outcomes + rest)
-            raise
-        finally:
-            engine.vacate(call, None)
-        return outcomes
-
-    @functools.cached_property
-    def _bulk(self) -> ClientConfig:
-        priority = self.config.priority or "bulk"
-        return self._core.lent(dataclasses.replace(self.config, priority=priority))
 
     @functools.cached_property
     def _interactive(self) -> ClientConfig:

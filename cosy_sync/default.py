@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -11,6 +12,7 @@ from .client import CosyClient
 from .events import Observer
 from .forks import notice_fork, renew_after_fork
 from .models import Audio, Outcome
+from .narration import Narration, Segment
 from .progress import ProgressCallback
 from .settings import Target
 from .speech_stream import SpeechStream
@@ -21,7 +23,17 @@ if TYPE_CHECKING:
     from .config import ClientConfig, Settings
     from .net import HttpClient
 
-__all__ = ["configure", "default_client", "stream", "submit", "synth", "synth_iter", "synth_many"]
+__all__ = [
+    "configure",
+    "default_client",
+    "narrate",
+    "narrate_iter",
+    "stream",
+    "submit",
+    "synth",
+    "synth_iter",
+    "synth_many",
+]
 
 # Guards: _client.
 _lock = threading.Lock()
@@ -130,6 +142,25 @@ def synth_many(
     options: Any = {"on_error": on_error, "progress": progress, "within": within, **wrong}
     spoken: list[Audio] | list[Outcome] = default_client().synth_many(texts, **options)
     return spoken
+
+
+def narrate(
+    text: str,
+    *,
+    to: str | os.PathLike[str] | None = None,
+    on_error: Literal["raise", "return"] = "raise",
+    progress: bool | ProgressCallback = False,
+    within: float | None = None,
+    **wrong: NoReturn,
+) -> Narration:
+    """Speak a text of any length; see CosyClient.narrate."""
+    client = default_client()
+    return client.narrate(text, to=to, on_error=on_error, progress=progress, within=within, **wrong)
+
+
+def narrate_iter(text: str, **wrong: NoReturn) -> Iterator[Segment]:
+    """Speak a text of any length, segment by segment; see CosyClient.narrate_iter."""
+    return default_client().narrate_iter(text, **wrong)
 
 
 def _renew() -> None:

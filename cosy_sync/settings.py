@@ -22,11 +22,11 @@ __all__ = [
     "variable_of",
 ]
 
-Target = str | Endpoint
-
 ENV_PREFIX = "COSY_SYNC_"
 _ENDPOINT_HINTS = {"max_connections": "int", "rate": "float", "per_address": "bool"}
 _C = TypeVar("_C")
+
+Target = str | Endpoint
 
 
 def load_config(

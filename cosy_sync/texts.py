@@ -8,7 +8,15 @@ from typing import Any
 from .errors import ConfigError, InvalidTextError
 from .models import Outcome, Utterance, text_hash
 
-__all__ = ["as_text", "check_order", "check_read_ahead", "check_text", "check_texts", "is_several"]
+__all__ = [
+    "as_text",
+    "check_order",
+    "check_read_ahead",
+    "check_text",
+    "check_texts",
+    "is_several",
+    "refuse_surrogates",
+]
 
 # What to do with what is no text.
 _INSTEAD = {
@@ -35,10 +43,7 @@ def check_text(index: int, text: Any, max_chars: int) -> Utterance:
             text_hash=text_hash(text),
         )
     if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise _not_encodable(index, text, error.start) from None
+        refuse_surrogates(text, index)
     return Utterance(index, text)
 
 
@@ -124,10 +129,14 @@ def _each(texts: Iterable[Any], max_chars: int) -> Iterator[Utterance | Outcome]
             yield Outcome(index, text, None, error)
 
 
-def _not_encodable(index: int, text: str, place: int) -> InvalidTextError:
-    return InvalidTextError(
-        f"character {place} of the text is half of a surrogate pair, which UTF-8 cannot hold; it "
-        "was probably decoded wrongly (errors='surrogateescape')",
-        index=index,
-        text_hash=text_hash(text),
-    )
+def refuse_surrogates(text: str, index: int | None = None) -> None:
+    """Raise InvalidTextError for a text that UTF-8 cannot hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidTextError(
+            f"character {error.start} of the text is half of a surrogate pair, which UTF-8 cannot "
+            "hold; it was probably decoded wrongly (errors='surrogateescape')",
+            index=index,
+            text_hash=text_hash(text),
+        ) from None

@@ -1,0 +1,89 @@
+"""The outcomes of a call of many texts: gathered, or handed out; what ends it takes them along."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from .batch_errors import take_along
+from .errors import ConfigError
+from .models import Outcome
+from .progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .engine.bulk import BulkCall
+    from .engine.small_call import SmallCall
+
+__all__ = ["Outcomes", "check_call", "gather", "hand_out", "run_call"]
+
+_T = TypeVar("_T")
+
+
+class Outcomes(list[Outcome]):
+    """The outcomes of a call, in order; a list, which a notebook shows as a table with players."""
+
+    def _repr_html_(self) -> str:
+        from .notebook import show_outcomes  # on first use: `import cosy_sync` stays quick
+
+        return show_outcomes(self)
+
+
+def check_call(on_error: str, within: float | None) -> None:
+    """Raise ConfigError for options of a call that cannot be."""
+    if on_error not in ("raise", "return"):
+        raise ConfigError(f"on_error: must be 'raise' or 'return', got {on_error!r}")
+    if within is not None and not (type(within) in (int, float) and 0 < within < math.inf):
+        raise ConfigError(f"within: must be a finite number of seconds above 0, got {within!r}")
+
+
+def hand_out(call: BulkCall | SmallCall, owner: object) -> Iterator[Outcome]:
+    """Yield a call's outcomes, and hold the client, whose end would end them, for as long as
+    somebody takes them."""
+    try:
+        yield from call.outcomes()
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        take_along(error, call.finished())
+        raise
+
+
+def gather(
+    engine: Engine, call: BulkCall | SmallCall, total: int, progress: ProgressCallback | None
+) -> Outcomes:
+    """Return a call's outcomes when all of them are there."""
+    gathered = Outcomes()
+
+    def take(outcomes: Iterator[Outcome]) -> Outcomes:
+        for outcome in outcomes:
+            gathered.append(outcome)
+            if progress is not None:
+                progress(len(gathered), total)
+        return gathered
+
+    return run_call(engine, call, gathered, take)
+
+
+def run_call(
+    engine: Engine,
+    call: BulkCall | SmallCall,
+    taken: list[Outcome],
+    take: Callable[[Iterator[Outcome]], _T],
+) -> _T:
+    """Return what `take` makes of a call's outcomes; close() waits for it.
+
+    Whatever ends it early ends the call, and carries what `take` put into `taken`, and what was
+    finished beside it.
+    """
+    try:
+        engine.occupy(call)
+        return take(call.outcomes())
+    except BaseException as error:
+        call.end()
+        rest = [outcome for outcome in call.finished() if outcome.index >= len(taken)]
+        take_along(error, taken + rest)
+        raise
+    finally:
+        engine.vacate(call, None)

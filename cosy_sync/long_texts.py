@@ -1,0 +1,136 @@
+"""The client's calls for long texts: narrated, or spoken to the times of subtitles."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from .config import ClientConfig, Settings
+from .gathering import check_call, hand_out, run_call
+from .hints import refuse_keywords
+from .loading import load
+from .models import Outcome
+from .narration import Narration, Segment
+from .progress import ProgressCallback, as_progress
+
+if TYPE_CHECKING:
+    from .core import Core
+    from .text import Cue
+
+__all__ = ["LongTextCalls"]
+
+_SETTINGS = frozenset(Settings.__annotations__)
+
+
+class LongTextCalls:
+    """What a client does with texts of any length."""
+
+    config: ClientConfig
+    _core: Core
+
+    @functools.cached_property
+    def _bulk(self) -> ClientConfig:
+        priority = self.config.priority or "bulk"
+        return self._core.lent(dataclasses.replace(self.config, priority=priority))
+
+    def narrate(
+        self,
+        text: str,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+        progress: bool | ProgressCallback = False,
+        within: float | None = None,
+        **wrong: NoReturn,
+    ) -> Narration:
+        """Speak a text of any length: cut into sentences, spoken in batches, joined with pauses.
+
+        Blank lines end paragraphs, and marks such as [pause:1.5s] are silence; other brackets are
+        spoken. NarrationConfig says how it is cut and how long pauses are. Waits for all of it.
+
+        With on_error="raise", segments that failed raise BatchError, whose `outcomes` hold those
+        that were spoken; with "return" there is silence in their place, and the Narration's
+        segments say why. Raises InvalidTextError before anything is sent; OSError where the file
+        cannot be written.
+
+        Args:
+            text: What to speak.
+            to: A file to write the sound to as it comes, in constant memory; its ending says the
+                format, as in `Audio.save`. It appears when it is complete, or not at all.
+            on_error: "raise" or "return".
+            progress: True draws a bar on a terminal; a function gets (done, total) segments.
+            within: Seconds for the whole call. What is not done by then is a DeadlineError.
+        """
+        if wrong:
+            refuse_keywords("narrate", wrong, _SETTINGS)
+        check_call(on_error, within)
+        load("cosy_sync.narrator")  # on first use: `import cosy_sync` stays quick
+        from .narrator import Narrator, plan_text
+
+        plan = plan_text(text, self.config)
+        narrator = Narrator(len(plan.texts), self.config, as_progress(progress), to)
+        engine = self._core.engine()
+        call = engine.run_many(plan.utterances(), self._bulk, within=within, lazy=True)
+        narrate = functools.partial(narrator.narrate, schedule=plan, on_error=on_error)
+        return run_call(engine, call, narrator.outcomes, narrate)
+
+    def narrate_iter(self, text: str, **wrong: NoReturn) -> Iterator[Segment]:
+        """Speak a text of any length, and yield its segments in order as they are ready.
+
+        Their sounds one after the other are what `narrate` returns; one that failed is silence, and
+        its `error` says why. Raises InvalidTextError before anything is sent.
+        """
+        if wrong:
+            refuse_keywords("narrate_iter", wrong, _SETTINGS)
+        load("cosy_sync.narrator")
+        from .narrator import plan_text, with_sound
+
+        plan = plan_text(text, self.config)
+        engine = self._core.engine()
+        call = engine.run_many(plan.utterances(), self._bulk, lazy=True)
+        return with_sound(plan, hand_out(call, owner=self), self.config)
+
+    def dub(
+        self,
+        subtitles: str | Iterable[Cue],
+        *,
+        max_speed: float = 1.3,
+        to: str | os.PathLike[str] | None = None,
+        on_error: Literal["raise", "return"] = "raise",
+        **wrong: NoReturn,
+    ) -> Narration:
+        """Speak subtitles, each cue at its time.
+
+        A cue that would last into the next one's time is spoken again, faster, at most at
+        `max_speed`. One that does not fit even so delays the next: its segment's `overrun` says by
+        how many seconds. All audio is held in memory until the whole is done.
+
+        Raises InvalidTextError for what is neither SRT nor WebVTT, ConfigError where the wire
+        cannot speak faster, else as `narrate` does.
+
+        Args:
+            subtitles: What an SRT or WebVTT file holds (not its name), or (start, end, text) with
+                seconds, in any order.
+            max_speed: From the client's own `speed` to 4. Most voices are good up to 1.3.
+            to: A file to write the sound to, as in `narrate`.
+            on_error: "raise" or "return".
+        """
+        if wrong:
+            refuse_keywords("dub", wrong, _SETTINGS)
+        check_call(on_error, None)
+        load("cosy_sync.dubbing", "cosy_sync.narrator")
+        from .dubbing import CueSchedule, fit_cues, read_cues
+        from .narrator import Narrator
+
+        cues = read_cues(subtitles)
+        narrator = Narrator(len(cues), self.config, None, to)
+        outcomes = fit_cues(cues, self._speak_at, self.config.speed, max_speed)
+        return narrator.narrate(outcomes, CueSchedule(cues), on_error)
+
+    def _speak_at(self, texts: Sequence[str], speed: float) -> list[Outcome]:
+        client: Any = self if speed == self.config.speed else self.with_options(speed=speed)  # type: ignore[attr-defined]
+        outcomes: list[Outcome] = client.synth_many(texts, on_error="return")
+        return outcomes

@@ -1,0 +1,200 @@
+"""Joins what was spoken of a long text: each piece in its place, silence between them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from .audio import SoundFileWriter
+from .config import ClientConfig
+from .errors import BatchError, ConfigError, InvalidTextError
+from .joining import as_wav, silence, trim
+from .models import Audio, Outcome, Word
+from .narration import Narration, Segment
+from .progress import ProgressCallback
+from .text import Plan, plan_narration
+from .texts import as_text, is_several, refuse_surrogates
+
+__all__ = ["Narrator", "Schedule", "place", "plan_text", "with_sound"]
+
+# Silence, speech, silence: samples.
+_Sounds = tuple[bytes, "bytes | memoryview", bytes]
+# Rate in Hz, and channels.
+_Layout = tuple[int, int]
+
+
+class Schedule(Protocol):
+    """Says how much silence there is around the pieces of a text, in seconds."""
+
+    def before(self, index: int, now: float) -> float:
+        """Return the silence before a piece, where so much of the whole lies before that."""
+        ...
+
+    def after(self, index: int) -> float:
+        """Return the silence after a piece."""
+        ...
+
+    def overrun(self, index: int, end: float) -> float:
+        """Return for how long a piece that ends then is heard in the next one's time."""
+        ...
+
+
+def plan_text(text: Any, config: ClientConfig) -> Plan:
+    """Cut a text as the configuration says. Raises InvalidTextError."""
+    if is_several(text):
+        raise InvalidTextError(
+            "narrate: expected one text, got several; join them: '\\n'.join(...)"
+        )
+    whole = as_text(None, text)
+    refuse_surrogates(whole)
+    return plan_narration(whole, config.narration, config.batch.max_text_chars)
+
+
+def with_sound(
+    schedule: Schedule, outcomes: Iterable[Outcome], config: ClientConfig
+) -> Iterator[Segment]:
+    """Yield segments in their places, each with its sound."""
+    for segment, sounds, layout in place(schedule, outcomes, config):
+        yield replace(segment, audio=as_wav(sounds, *layout).as_format(config.format))
+
+
+def place(
+    schedule: Schedule, outcomes: Iterable[Outcome], config: ClientConfig
+) -> Iterator[tuple[Segment, _Sounds, _Layout]]:
+    """Yield segments in their places, with their samples.
+
+    Those that failed at the beginning wait for the first that was spoken: it tells the rate of
+    their silence.
+    """
+    first, outcomes = _find_first(iter(outcomes))
+    layout = (config.sample_rate, 1) if first is None else (first.sample_rate, first.channels)
+    rate, frame = layout[0], 2 * layout[1]
+    size = 0
+    for outcome in outcomes:
+        index, said = outcome.index, outcome.audio
+        if said is not None and (said.sample_rate, said.channels) != layout:
+            raise _changed(index, said, rate)
+        before = silence(schedule.before(index, size / frame / rate), *layout)
+        sound = _samples(said, config, layout)
+        after = silence(schedule.after(index), *layout)
+        start, end = (
+            (size + len(before)) / frame / rate,
+            (size + len(before) + len(sound)) / frame / rate,
+        )
+        segment = Segment(
+            index=index,
+            text=outcome.text,
+            start=start,
+            end=end,
+            error=outcome.error,
+            timing=outcome.timing,
+            words=_shift(said.words if said is not None else (), start),
+            overrun=schedule.overrun(index, end),
+        )
+        yield segment, (before, sound, after), layout
+        size += len(before) + len(sound) + len(after)
+
+
+def _samples(said: Audio | None, config: ClientConfig, layout: _Layout) -> bytes | memoryview:
+    if said is None:
+        return silence(config.narration.gap, *layout)
+    if config.narration.trim:
+        return trim(said).pcm()
+    return memoryview(said.data)[said.pcm_start : said.pcm_start + said.pcm_size]
+
+
+def _find_first(outcomes: Iterator[Outcome]) -> tuple[Audio | None, Iterator[Outcome]]:
+    """Return the first audio, and all outcomes again."""
+    held: list[Outcome] = []
+    for outcome in outcomes:
+        held.append(outcome)
+        if outcome.audio is not None:
+            return outcome.audio, itertools.chain(held, outcomes)
+    return None, iter(held)
+
+
+def _changed(index: int, audio: Audio, rate: int) -> ConfigError:
+    return ConfigError(
+        f"narrate: segment {index} came with {audio.sample_rate} Hz and {audio.channels} channels, "
+        f"those before it with {rate} Hz: do all endpoints serve the same model?"
+    )
+
+
+def _shift(words: Sequence[Word], start: float) -> tuple[Word, ...]:
+    return tuple(Word(word.text, word.start + start, word.end + start) for word in words)
+
+
+class Narrator:
+    """Joins the segments of one narration, in memory or in a file."""
+
+    def __init__(
+        self,
+        total: int,
+        config: ClientConfig,
+        progress: ProgressCallback | None,
+        to: str | os.PathLike[str] | None,
+    ) -> None:
+        self._total = total
+        self._config = config
+        self._progress = progress
+        self._file = None if to is None else SoundFileWriter(to, config.narration.quality)
+        self._sounds: list[bytes | memoryview] = []
+        self._layout = (config.sample_rate, 1)
+        self._segments: list[Segment] = []
+        # Without their audio where that is written to a file.
+        self.outcomes: list[Outcome] = []
+
+    def narrate(self, outcomes: Iterable[Outcome], schedule: Schedule, on_error: str) -> Narration:
+        """Return the whole of the outcomes, each where the schedule has it.
+
+        Raises BatchError where a segment failed, unless on_error is "return"; a file does not
+        appear then.
+        """
+        with self._file or contextlib.nullcontext():
+            for segment, sounds, layout in place(schedule, self._note(outcomes), self._config):
+                self._layout = layout
+                for sound in sounds:
+                    self._write(sound)
+                self._segments.append(segment)
+            if on_error == "raise":
+                self._refuse_failed()
+        return self._finish()
+
+    def _note(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        for outcome in outcomes:
+            kept = outcome if self._file is None else replace(outcome, audio=None)
+            self.outcomes.append(kept)
+            if self._progress is not None:
+                self._progress(len(self.outcomes), self._total)
+            yield outcome
+
+    def _write(self, samples: bytes | memoryview) -> None:
+        if self._file is not None:
+            self._file.write(samples, *self._layout)
+        else:
+            self._sounds.append(samples)
+
+    def _finish(self) -> Narration:
+        if self._file is not None:
+            return Narration(self._segments, self._file)
+        audio = as_wav(self._sounds, *self._layout).as_format(self._config.format)
+        return Narration(self._segments, audio)
+
+    def _refuse_failed(self) -> None:
+        failed = [segment for segment in self._segments if segment.error is not None]
+        if not failed:
+            return
+        first, count = failed[0], len(self._segments)
+        lost = f"segment {first.index} of {count} failed"
+        if len(failed) > 1:
+            lost = f"{len(failed)} of {count} segments failed, segment {first.index} first"
+        raise BatchError(
+            f"narrate: {lost}; .outcomes has them all, finished audio included, and "
+            f"on_error='return' leaves silence in place of what failed. The first: "
+            f"{type(first.error).__name__}: {first.error}",
+            outcomes=self.outcomes,
+        ) from first.error

@@ -1,0 +1,283 @@
+"""Long texts spoken: pieces in batches, joined to the sample, with their times."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cosy_sync import (
+    BatchError,
+    ConfigError,
+    CosyClient,
+    InterruptedBatch,
+    InvalidTextError,
+    NarrationConfig,
+    RetryConfig,
+)
+from cosy_sync.models import wav_header
+from cosy_sync.testing import FakeService
+from cosy_sync.text import read_subtitles
+
+URL = "http://tts.test/batch"
+FIRST = "今天的天气真是好得不得了。"
+SECOND = "我们一起出去走一走吧朋友！"
+THIRD = "你觉得去哪里比较合适呢？"
+TEXT = f"{FIRST}{SECOND}\n\n{THIRD}"
+PAUSES = NarrationConfig(sentence_pause=0.2, paragraph_pause=0.7)
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+@pytest.fixture
+def client(service: FakeService) -> Iterator[CosyClient]:
+    http_client = httpx.Client(transport=service)
+    with CosyClient(
+        URL, http_client=http_client, narration=PAUSES, retry=RetryConfig(max_retries=0)
+    ) as made:
+        yield made
+
+
+class Refusing(FakeService):
+    """Refuses texts that hold a word."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if "哪里".encode() in request.read() or b"\\u54ea" in request.read():
+            return httpx.Response(400, json={"error": {"message": "bad text"}})
+        return super().handle_request(request)
+
+
+def test_pieces_are_joined_to_the_sample_with_the_pauses_between(client: CosyClient) -> None:
+    narration = client.narrate(TEXT)
+    one, two, three = (client.synth(text).pcm() for text in (FIRST, SECOND, THIRD))
+    gap, paragraph = bytes(2 * round(0.2 * 24_000)), bytes(2 * round(0.7 * 24_000))
+    assert narration.audio.pcm() == one + gap + two + paragraph + three
+    assert [segment.text for segment in narration.segments] == [FIRST, SECOND, THIRD]
+
+
+def test_times_of_segments_are_where_their_sound_is(client: CosyClient) -> None:
+    narration = client.narrate(TEXT)
+    for segment in narration.segments:
+        said = client.synth(segment.text)
+        start = round(segment.start * 24_000) * 2
+        assert narration.audio.pcm()[start : start + said.pcm_size] == said.pcm()
+        assert segment.end == pytest.approx(segment.start + said.duration)
+    assert narration.segments[-1].end == narration.duration == narration.audio.duration
+
+
+def test_pieces_share_batches(client: CosyClient, service: FakeService) -> None:
+    sentences = [f"这是一本很长的书里面的第{n}个句子，它不短也不长。" for n in range(150)]
+    client.narrate("".join(sentences))
+    assert [text for call in service.calls for text in call] == sentences
+    assert len(service.calls) == 3
+
+
+def test_segments_come_as_they_are_ready_and_together_are_the_whole(client: CosyClient) -> None:
+    segments = list(client.narrate_iter(f"[pause:1s]{TEXT}[pause:2s]"))
+    whole = client.narrate(f"[pause:1s]{TEXT}[pause:2s]")
+    assert b"".join(s.audio.pcm() for s in segments if s.audio is not None) == whole.audio.pcm()
+    assert [s.start for s in segments] == [s.start for s in whole.segments]
+    assert (segments[0].start, whole.duration) == (1.0, whole.segments[-1].end + 2.0)
+
+
+def test_subtitles_end_with_the_sound(client: CosyClient) -> None:
+    narration = client.narrate(TEXT)
+    for text in (narration.srt(), narration.vtt(), narration.srt(max_chars=5)):
+        cues = read_subtitles(text)
+        assert "".join(cue.text for cue in cues) == TEXT.replace("\n", "")
+        assert abs(cues[-1].end - narration.duration) < 0.01
+    with pytest.raises(ConfigError, match="max_chars"):
+        narration.srt(max_chars=0)
+
+
+@pytest.mark.parametrize("ending", ["wav", "pcm", "flac"])
+def test_a_narration_goes_to_a_file_in_the_format_of_its_ending(
+    client: CosyClient, tmp_path: Path, ending: str
+) -> None:
+    narration = client.narrate(TEXT, to=tmp_path / f"text.{ending}")
+    assert narration.path == tmp_path / f"text.{ending}"
+    assert narration.audio == client.narrate(TEXT).audio
+    assert narration.duration == narration.audio.duration
+    assert os.listdir(tmp_path) == [f"text.{ending}"]
+
+
+def test_the_sound_is_in_the_clients_format(client: CosyClient) -> None:
+    assert client.narrate(TEXT).audio.format == "wav"
+    quick = client.with_options(format="pcm")
+    assert quick.narrate(TEXT).audio.format == "pcm"
+    assert {s.audio.format for s in quick.narrate_iter(TEXT) if s.audio} == {"pcm"}
+
+
+def test_a_failed_segment_is_named_and_the_others_are_kept(tmp_path: Path) -> None:
+    with CosyClient(URL, http_client=httpx.Client(transport=Refusing())) as client:
+        with pytest.raises(BatchError, match=r"segment 2 of 3 failed.*on_error='return'") as caught:
+            client.narrate(TEXT)
+        assert [outcome.ok for outcome in caught.value.outcomes] == [True, True, False]
+        assert caught.value.outcomes[0].result() == client.synth(FIRST)
+        with pytest.raises(BatchError):
+            client.narrate(TEXT, to=tmp_path / "text.wav")
+        assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("bad_first", [True, False])
+def test_on_error_return_leaves_silence_that_is_marked(bad_first: bool) -> None:
+    text = f"{THIRD}{FIRST}" if bad_first else f"{FIRST}{THIRD}"
+    with CosyClient(
+        URL, http_client=httpx.Client(transport=Refusing()), narration=NarrationConfig(gap=0.5)
+    ) as client:
+        narration = client.narrate(text, on_error="return")
+        lost, said = narration.segments if bad_first else narration.segments[::-1]
+        assert not lost.ok and said.ok
+        assert lost.end - lost.start == pytest.approx(0.5)
+        assert THIRD not in narration.srt()
+        assert [s.ok for s in client.narrate_iter(text)] == [s.ok for s in narration.segments]
+
+
+def test_a_text_that_all_fails_is_silence_of_the_rate_that_was_asked_for() -> None:
+    with CosyClient(URL, http_client=httpx.Client(transport=Refusing())) as client:
+        narration = client.narrate(THIRD, on_error="return")
+        assert narration.duration == 1.0 and narration.audio.sample_rate == 24_000
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("……", "nothing to say"),
+        (["一", "二"], "got several"),
+        (b"text", "decode it"),
+        (None, "expected a text"),
+        ("一\ud800", "surrogate"),
+    ],
+)
+def test_a_text_that_cannot_be_is_refused_before_anything_is_sent(
+    client: CosyClient, service: FakeService, text: str, message: str
+) -> None:
+    for call in (client.narrate, client.narrate_iter):
+        with pytest.raises(InvalidTextError, match=message):
+            call(text)
+    assert service.calls == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"to": "x.aac"}, "must end in"),
+        ({"on_error": "ignore"}, "on_error"),
+        ({"within": -1}, "within"),
+        ({"voice": "x"}, "voice"),
+        ({"progress": 3}, "progress"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused_before_anything_is_sent(
+    client: CosyClient, service: FakeService, options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        client.narrate(TEXT, **options)  # type: ignore[arg-type]
+    assert service.calls == []
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_sent(
+    client: CosyClient, service: FakeService, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match="gone"):
+        client.narrate(TEXT, to=tmp_path / "gone" / "x.wav")
+    assert service.calls == []
+
+
+def test_progress_counts_segments(client: CosyClient) -> None:
+    seen: list[tuple[int, int]] = []
+    client.narrate(TEXT, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_ctrl_c_carries_what_was_spoken_and_leaves_no_file(
+    client: CosyClient, tmp_path: Path
+) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedBatch) as caught:
+        client.narrate(TEXT, progress=interrupt, to=tmp_path / "x.wav")
+    assert len(caught.value.outcomes) >= 2
+    assert os.listdir(tmp_path) == []
+
+
+class Padding(FakeService):
+    """Speaks with 0.2 s of silence at both ends."""
+
+    @staticmethod
+    def wav(text: str) -> bytes:
+        pcm = FakeService.wav(text)[44:]
+        return wav_header(24_000, 1, len(pcm) + 19_200) + bytes(9600) + pcm + bytes(9600)
+
+
+class Slowing(FakeService):
+    """Speaks one text at another rate."""
+
+    @staticmethod
+    def wav(text: str) -> bytes:
+        pcm = FakeService.wav(text)[44:]
+        return wav_header(12_000 if text == SECOND else 24_000, 1, len(pcm)) + pcm
+
+
+def test_trimmed_segments_have_exact_pauses() -> None:
+    config = NarrationConfig(trim=True, sentence_pause=0.25)
+    with CosyClient(URL, http_client=httpx.Client(transport=Padding()), narration=config) as client:
+        one, two = client.narrate(f"{FIRST}{SECOND}").segments
+        assert two.start - one.end == pytest.approx(0.25)
+        assert two.end == pytest.approx(
+            client.synth(FIRST).duration + client.synth(SECOND).duration + 0.25 - 4 * 0.18, abs=0.03
+        )
+
+
+def test_a_rate_that_changes_between_segments_is_refused(tmp_path: Path) -> None:
+    with CosyClient(URL, http_client=httpx.Client(transport=Slowing())) as client:
+        with pytest.raises(ConfigError, match=r"segment 1 came with 12000 Hz.*24000 Hz"):
+            client.narrate(TEXT, to=tmp_path / "x.wav")
+        assert os.listdir(tmp_path) == []
+
+
+# -- subtitles spoken ---------------------------------------------------------------------------
+
+SRT = """1
+00:00:01,000 --> 00:00:02,000
+今天天气好。
+
+2
+00:00:05,000 --> 00:00:06,000
+我们出去走走。
+"""
+
+
+def test_each_cue_is_heard_at_its_time(client: CosyClient) -> None:
+    narration = client.dub(SRT)
+    assert [segment.start for segment in narration.segments] == [1.0, 5.0]
+    assert narration.audio.pcm()[48_000 : 48_000 + 200] == client.synth("今天天气好。").pcm()[:200]
+    assert not any(segment.overrun for segment in narration.segments)
+
+
+def test_what_does_not_fit_is_spoken_faster_and_else_told(
+    client: CosyClient, service: FakeService
+) -> None:
+    usual = client.synth(FIRST).duration
+    cues = [(1.0, 2.0, FIRST), (1.0 + 0.8 * usual, 9.0, SECOND)]
+    quick = client.dub(cues, max_speed=2)
+    assert quick.segments[0].overrun > 0  # this service speaks at one speed only
+    assert quick.segments[1].start == quick.segments[0].end
+    assert service.calls[-1] == [FIRST]
+    assert len(service.calls) == 3  # one for the length above, one for both, one more
+
+
+def test_a_max_speed_below_the_clients_is_refused(client: CosyClient) -> None:
+    with pytest.raises(ConfigError, match=r"max_speed: must be 1 .* to 4"):
+        client.dub(SRT, max_speed=0.5)
+
+
+def test_no_subtitles_are_refused(client: CosyClient) -> None:
+    with pytest.raises(InvalidTextError, match="no cue"):
+        client.dub("")

@@ -36,14 +36,23 @@ def add_service_options(
     parser: argparse.ArgumentParser,
     *,
     url: str = "its address; again for each further endpoint (default: COSY_SYNC_URL)",
+    format: bool = True,
 ) -> None:
     """Add what says where the service is, what it may take and what it should speak like.
 
     Args:
         url: the help for --url.
+        format: whether there is an option for it.
     """
     _add_service(parser.add_argument_group("the service"), url)
-    _add_speech(parser.add_argument_group("the speech"))
+    speech = parser.add_argument_group("the speech")
+    _add_speech(speech)
+    if format:
+        speech.add_argument(
+            "--format",
+            choices=("wav", "pcm"),
+            help=f"of the sound (default: {ClientConfig.format})",
+        )
 
 
 def _add_service(group: argparse._ArgumentGroup, url: str) -> None:
@@ -86,9 +95,6 @@ def _add_speech(group: argparse._ArgumentGroup) -> None:
         type=_fields,
         metavar="JSON",
         help='further fields for the service: \'{"service": "vllm"}\'; the wire\'s page names them',
-    )
-    group.add_argument(
-        "--format", choices=("wav", "pcm"), help=f"of the sound (default: {ClientConfig.format})"
     )
     group.add_argument(
         "--sample-rate",
@@ -134,7 +140,7 @@ def make_client(
 
     Raises ConfigError, and Stop for a key that cannot be read.
     """
-    given = {name: getattr(args, name) for name in _SETTINGS}
+    given = {name: getattr(args, name, None) for name in _SETTINGS}
     settings: Any = {name: value for name, value in given.items() if value is not None}
     voice = {name: getattr(args, name) for name in _VOICE}
     if any(value is not None for value in voice.values()):

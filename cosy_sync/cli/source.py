@@ -16,7 +16,7 @@ from typing import BinaryIO
 from cosy_sync import text_hash
 from cosy_sync.cli.exits import Stop, because
 
-__all__ = ["Item", "Source", "check_kind", "count_lines", "read_lines"]
+__all__ = ["Item", "Source", "check_kind", "count_lines", "read_lines", "read_text"]
 
 Line = tuple[int, str]
 
@@ -104,9 +104,18 @@ def read_lines(path: str) -> Iterator[Line]:
     try:
         with _open(path) as file:
             for number, raw in enumerate(file, 1):
-                text = _decoded(raw, number, path)
+                text = _decode(raw, number, path).strip()
                 if text:
                     yield number, text
+    except OSError as error:
+        raise Stop(f"cannot read {_shown(path)}: {because(error)}") from error
+
+
+def read_text(path: str) -> str:
+    """Return a whole file, or standard input for `-`. Raises Stop when it cannot be read."""
+    try:
+        with _open(path) as file:
+            return "".join(_decode(raw, number, path) for number, raw in enumerate(file, 1))
     except OSError as error:
         raise Stop(f"cannot read {_shown(path)}: {because(error)}") from error
 
@@ -146,10 +155,10 @@ def _open(path: str) -> nullcontext[BinaryIO] | BinaryIO:
     return nullcontext(sys.stdin.buffer)
 
 
-def _decoded(raw: bytes, number: int, path: str) -> str:
+def _decode(raw: bytes, number: int, path: str) -> str:
     try:
         # A byte order mark, as Windows editors write it, is no part of the first text.
-        return raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError:
         wide = number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         name = "UTF-16" if wide else "GB18030"

@@ -27,6 +27,7 @@ __all__ = [
     "check_template",
     "make_folder",
     "open_target",
+    "refuse_old",
     "try_writing",
     "write_whole",
 ]
@@ -96,8 +97,8 @@ class Folder:
             # Numbers with more digits would be met later, and until then stand among ours.
             for path in self._path.glob(f"[0-9]*{self._ending}"):
                 if path.stem.isdecimal():
-                    _refuse_old(path)
-        _refuse_old(self._place(item))
+                    refuse_old(path)
+        refuse_old(self._place(item))
 
     def save(self, item: Item, audio: Audio) -> str:
         """Write the file; it appears whole or not at all."""
@@ -120,7 +121,7 @@ class Folder:
             item = Item(index, index, "")
             old, new = self._path / f"{narrow.name(item)}{self._ending}", self._place(item)
             if not narrow.overwrite:
-                _refuse_old(new)
+                refuse_old(new)
             try:
                 os.replace(old, new)
             except OSError as error:
@@ -142,7 +143,7 @@ class OneFile:
     def check(self, item: Item | None = None) -> None:
         """Raise Stop if the file is there."""
         if not self._overwrite:
-            _refuse_old(self._path)
+            refuse_old(self._path)
 
     def save(self, item: Item, audio: Audio) -> str:
         """Write the file; it appears whole or not at all."""
@@ -172,7 +173,8 @@ class Pipe:
         return "standard output"
 
 
-def _refuse_old(path: Path) -> None:
+def refuse_old(path: Path) -> None:
+    """Raise Stop if something is there already."""
     if path.exists() or path.is_symlink():
         raise Stop(
             f"{path} is there already; --overwrite replaces recordings of an earlier run, -o takes "

@@ -1,0 +1,121 @@
+"""`narrate`: a file in, a sound file out, subtitles beside it; what is refused before it costs."""
+
+import io
+import os
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cosy_sync.cli import main
+from cosy_sync.testing import Server
+from cosy_sync.text import read_subtitles
+
+Captured = pytest.CaptureFixture[str]
+
+TEXT = (
+    "今天的天气真是好得不得了。我们一起出去走一走吧朋友！\n\n你觉得去哪里比较合适呢？[pause:1s]\n"
+)
+SRT = "1\n00:00:01,000 --> 00:00:02,000\n今天天气好。\n\n2\n00:00:05,000 --> 00:00:06,000\n再见。\n"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT, "utf-8")
+    Path("film.srt").write_text(SRT, "utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(latency=0) as made:
+        yield made
+
+
+def narrate(server: Server, *argv: str) -> int:
+    return main(["narrate", *argv, "--url", server.url])
+
+
+def seconds_of(path: str) -> float:
+    with wave.open(path) as file:
+        return file.getnframes() / file.getframerate()
+
+
+def test_a_text_becomes_one_file_with_subtitles_beside_it(server: Server, capsys: Captured) -> None:
+    assert narrate(server, "text.txt", "-o", "text.wav", "--srt", "--vtt") == 0
+    cues = read_subtitles(Path("text.srt").read_text("utf-8"))
+    assert [cue.text for cue in cues] == TEXT.split("[")[0].replace("。", "。\n").replace(
+        "！", "！\n"
+    ).split()
+    assert cues == read_subtitles(Path("text.vtt").read_text("utf-8"))
+    assert seconds_of("text.wav") == pytest.approx(cues[-1].end + 1.0, abs=0.01)
+    assert "text.wav, text.srt, text.vtt: " in capsys.readouterr().out
+
+
+def test_subtitles_become_speech_at_their_times(server: Server) -> None:
+    assert narrate(server, "film.srt", "-o", "film.wav") == 0
+    assert 5 < seconds_of("film.wav") < 7
+
+
+def test_standard_input_is_a_text(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin = io.TextIOWrapper(io.BytesIO("你好，世界。".encode()), "utf-8")
+    monkeypatch.setattr("sys.stdin", stdin)
+    assert narrate(server, "-", "-o", "note.wav") == 0
+    assert seconds_of("note.wav") > 0.3
+
+
+def test_pauses_and_lines_are_options(server: Server) -> None:
+    narrate(server, "text.txt", "-o", "a.wav", "--sentence-pause", "0", "--paragraph-pause", "0")
+    narrate(server, "text.txt", "-o", "b.wav", "--sentence-pause", "2", "--paragraph-pause", "3")
+    assert seconds_of("b.wav") - seconds_of("a.wav") == pytest.approx(5)
+    narrate(server, "text.txt", "-o", "c.wav", "--srt", "lines.srt", "--line-length", "5")
+    assert len(read_subtitles(Path("lines.srt").read_text("utf-8"))) > 5
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("text.txt", "-o", "x.aac"), "'x.aac' must end in .wav"),
+        (("gone.txt", "-o", "x.wav"), "cannot read gone.txt"),
+        (("text.txt", "-o", "gone/x.wav"), "cannot write to the directory gone"),
+        (("text.txt", "-o", "film.srt"), "must end in .wav"),
+        (("empty.txt", "-o", "x.wav"), "nothing to say"),
+        (("bad.srt", "-o", "x.wav"), "subtitles: line 1: expected times"),
+        (("latin.txt", "-o", "x.wav"), "latin.txt: line 1 is not UTF-8"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_is_sent(
+    server: Server, capsys: Captured, argv: tuple[str, ...], message: str
+) -> None:
+    Path("empty.txt").write_text("……\n", "utf-8")
+    Path("bad.srt").write_text("no times here\n", "utf-8")
+    Path("latin.txt").write_bytes(b"caf\xe9\n")
+    assert narrate(server, *argv) != 0
+    assert message in capsys.readouterr().err
+    assert server.stats()["texts"] == 0 and not os.path.exists("x.wav")
+
+
+@pytest.mark.parametrize("there", ["text.wav", "text.srt"])
+def test_what_is_there_is_replaced_with_overwrite_only(
+    server: Server, capsys: Captured, there: str
+) -> None:
+    Path(there).write_text("mine")
+    assert narrate(server, "text.txt", "-o", "text.wav", "--srt") == 2
+    assert f"{there} is there already" in capsys.readouterr().err
+    assert Path(there).read_text() == "mine" and server.stats()["texts"] == 0
+    assert narrate(server, "text.txt", "-o", "text.wav", "--srt", "--overwrite") == 0
+    assert Path(there).read_bytes() != b"mine"
+
+
+def test_a_part_that_fails_writes_no_file_unless_it_may_be_silent(capsys: Captured) -> None:
+    with Server(latency=0, max_text_chars=12) as server:
+        assert narrate(server, "text.txt", "-o", "text.wav") == 1
+        assert (
+            "2 of 3 parts failed, and no file was written (--keep-going" in capsys.readouterr().err
+        )
+        assert not os.path.exists("text.wav")
+        assert narrate(server, "text.txt", "-o", "text.wav", "--keep-going") == 1
+        assert "part 1 failed: " in capsys.readouterr().out
+        assert os.path.exists("text.wav")

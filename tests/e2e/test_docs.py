@@ -88,6 +88,23 @@ def test_the_examples_of_the_runtime_http_page_run(tmp_path: Path) -> None:
     assert (tmp_path / "hello.wav").stat().st_size > 1_000
 
 
+@pytest.mark.parametrize("page", ["long-texts", "formats", "notebooks"])
+def test_the_examples_of_the_pages_on_sound_run(page: str, tmp_path: Path) -> None:
+    pytest.importorskip("soundfile", reason="needs the extra audio")
+    code = "\n".join(examples(f"docs/{page}.md"))
+    with Server(latency=0) as server:
+        run = [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            code.replace("http://localhost:8000/batch", server.url),
+        ]
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run(run, check=True, timeout=60, cwd=tmp_path, env=env)
+        assert server.stats()["texts"] > 0
+
+
 def test_the_testing_page_names_every_fault() -> None:
     page = (ROOT / "docs/testing.md").read_text("utf-8")
     assert [fault for fault in FAULTS if f"`{fault}`" not in page] == []

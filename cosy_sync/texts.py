@@ -43,7 +43,10 @@ def check_text(index: int, text: Any, max_chars: int) -> Utterance:
             text_hash=text_hash(text),
         )
     if not text.isascii():
-        refuse_surrogates(text, index)
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise _not_encodable(index, text, error.start) from None
     return Utterance(index, text)
 
 
@@ -129,14 +132,18 @@ def _each(texts: Iterable[Any], max_chars: int) -> Iterator[Utterance | Outcome]
             yield Outcome(index, text, None, error)
 
 
-def refuse_surrogates(text: str, index: int | None = None) -> None:
+def refuse_surrogates(text: str) -> None:
     """Raise InvalidTextError for a text that UTF-8 cannot hold."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise InvalidTextError(
-            f"character {error.start} of the text is half of a surrogate pair, which UTF-8 cannot "
-            "hold; it was probably decoded wrongly (errors='surrogateescape')",
-            index=index,
-            text_hash=text_hash(text),
-        ) from None
+        raise _not_encodable(None, text, error.start) from None
+
+
+def _not_encodable(index: int | None, text: str, place: int) -> InvalidTextError:
+    return InvalidTextError(
+        f"character {place} of the text is half of a surrogate pair, which UTF-8 cannot hold; it "
+        "was probably decoded wrongly (errors='surrogateescape')",
+        index=index,
+        text_hash=text_hash(text),
+    )

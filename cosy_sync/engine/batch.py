@@ -36,42 +36,66 @@ class Batch:
     `on_deliver` gets the outcomes that have come since it was called last.
     """
 
-    __slots__ = (
-        "accepted_at",
-        "alone",
-        "apart",
-        "arrived",
-        "call",
-        "call_began",
-        "credit",
-        "deadline",
-        "ended",
-        "first",
-        "first_tries",
-        "hopeless",
-        "in_flight",
-        "interactive",
-        "may_grow",
-        "number",
-        "on_deliver",
-        "on_seal",
-        "outcomes",
-        "paid",
-        "parked",
-        "queue_deadline",
-        "record",
-        "reorder",
-        "sent",
-        "shared",
-        "silent",
-        "spared",
-        "stop",
-        "strikes",
-        "tenant",
+    __slots__ = (  # noqa: RUF023 (in the order of their meaning)
+        # What is sent, where its first text stands in its call, and whose it is.
         "texts",
+        "first",
+        "interactive",
+        "tenant",
+        "stop",
+        # Bounds the audio of its call that waits to be handed out.
+        "reorder",
+        # Until when its texts may take; until when they may wait for a place and a slot before they
+        # are first sent, None where that time counts for the deadline as well; when they came.
+        "deadline",
+        "queue_deadline",
+        "accepted_at",
+        # Since when its call has had work in flight, and its endpoint has answered nothing, as it
+        # was last looked at: what waits behind a silent service shares one deadline.
+        "call_began",
+        "silent",
+        # What has become of its texts; an error that every further text would end with as well; how
+        # many outcomes were delivered.
+        "outcomes",
+        "hopeless",
         "told",
-        "tries",
+        # What its call was refused with, once that matters; of a call of many texts, from the
+        # start. Its request in flight, or the next one, has this number there, 0 for none.
+        # `alone`: there is no other endpoint.
+        "record",
+        "number",
+        "alone",
+        # Its texts belong to several callers; others may still join before it is sealed, which
+        # replaces `texts` then; the hooks.
+        "shared",
+        "may_grow",
+        "on_seal",
+        "on_deliver",
+        # Failures in a row that the size of the batch may have caused; how many more of its parts
+        # were answered than were halved without another success.
+        "strikes",
+        "credit",
+        # Whether the next repetition is paid from the retry budget already, or cannot be; None:
+        # each text pays for itself.
+        "paid",
+        # Other parts of it: yet to be sent, and those that wait for what becomes of them.
         "waiting",
+        "parked",
+        # Each failed text's errors so far, newest last, and how many of them used up no attempt.
+        "tries",
+        "spared",
+        # Of the texts that are being sent: whether it is one that was parted from others with which
+        # it had failed, and how they first fared, by the endpoint, where they failed before.
+        "apart",
+        "first_tries",
+        # When the latest attempt was sent and when it ended, 0 before, and what it is judged by.
+        "sent",
+        "ended",
+        "call",
+        # Whether an attempt is being made of which no error is noted yet; whether a reply is there,
+        # and only the user's check follows.
+        "in_flight",
+        "arrived",
     )
 
     def __init__(
@@ -85,58 +109,26 @@ class Batch:
         reorder: ReorderBuffer | None = None,
     ) -> None:
         self.texts = texts
-        first = texts[0].index if len(texts) == 1 else min([each.index for each in texts])
-        self.first = first
-        self.reorder = reorder
-        # Until when it may wait for a place and a slot before it is first sent; None where that
-        # time counts for the deadline as well.
-        self.queue_deadline: Deadline | None = None
+        self.first = texts[0].index if len(texts) == 1 else min([each.index for each in texts])
+        self.interactive, self.tenant, self.stop, self.reorder = interactive, tenant, stop, reorder
         self.deadline = deadline
-        # Since when its call has had work in flight, and its endpoint has answered nothing, as it
-        # was last looked at: what waits behind a silent service shares one deadline.
-        self.call_began = self.silent = math.inf
+        self.queue_deadline: Deadline | None = None
         self.accepted_at = deadline.started
-        self.interactive, self.tenant, self.stop = interactive, tenant, stop
+        self.call_began = self.silent = math.inf
         self.outcomes: list[Outcome] = []
-        # An error that every further text would end with as well.
         self.hopeless: CosyError | None = None
-        # What its call was refused with, once that matters; of a call of many texts, from the
-        # start. Its request in flight, or the next one, has this number there, 0 for none.
-        # `alone`: there is no other endpoint.
         self.record: Unanimity | None = None
-        self.number, self.alone = 0, False
-        # Its texts belong to several callers; others may still join before it is sealed, which
-        # replaces `texts` then.
-        self.shared = self.may_grow = False
+        self.alone = self.shared = self.may_grow = False
         self.on_seal: Callable[[Sequence[Utterance]], Sequence[Utterance]] | None = None
         self.on_deliver: Callable[[Sequence[Outcome]], None] | None = None
-        self._begin_counts()
-
-    def _begin_counts(self) -> None:
-        # Failures in a row that the size of the batch may have caused; how many more of its parts
-        # were answered than were halved without another success.
-        self.strikes = self.credit = 0
-        # Whether the next repetition is paid from the retry budget already, or cannot be; None:
-        # each text pays for itself.
+        self.number = self.told = self.strikes = self.credit = self.waiting = self.parked = 0
         self.paid: bool | None = None
-        # Other parts of it: yet to be sent, and those that wait for what becomes of them.
-        self.waiting = self.parked = 0
-        # Each failed text's errors so far, newest last.
         self.tries: dict[int, list[CosyError]] = {}
-        # How many of them used up no attempt.
         self.spared: dict[int, int] = {}
-        # Of the texts that are being sent: whether it is one that was parted from others with which
-        # it had failed, and how they first fared where they failed before.
-        self.apart = False
-        self.first_tries: Mapping[Any, FirstTry] = {}  # by the endpoint
-        # When the latest attempt was sent and when it ended, 0 before, and what it is judged by.
+        self.apart = self.in_flight = self.arrived = False
+        self.first_tries: Mapping[Any, FirstTry] = {}
         self.sent = self.ended = 0.0
         self.call = _UNSENT
-        # Whether an attempt is being made of which no error is noted yet; whether a reply is there,
-        # and only the user's check follows.
-        self.in_flight = self.arrived = False
-        # How many outcomes were delivered.
-        self.told = 0
 
     def begin(self, deadline: Deadline, now: float, call_began: float, silent: float) -> None:
         """Note that a worker begins: the texts' time runs from now on.

@@ -53,7 +53,7 @@ from .intake import Intake
 from .packing import pack
 from .ready_batches import ReadyBatches
 from .reorder import ReorderBuffer, Unbounded
-from .retrying import BatchRunner, run_batch
+from .retrying import BatchRunner
 from .tenants import TenantLimit
 
 __all__ = ["BulkCall", "BulkOptions"]
@@ -314,7 +314,7 @@ class BulkCall:
         batch.begin(self._deadline(), now, self._began, silent)
         self._reorder.expect(1)
         try:
-            run_batch(self._runner, batch)
+            self._runner.run(batch)
         except BaseException:
             leave()
             raise

@@ -54,23 +54,10 @@ from .ports import Attempts, Result
 from .retry_planner import RetryPlanner, needs_own_request
 from .splitting import Splitter
 
-__all__ = ["BatchRunner", "run_batch"]
+__all__ = ["BatchRunner"]
 
 # The shortest wait for a breaker, which others may be probing, and for what is scarce here.
 _BREAKER_NAP = _SCARCITY_NAP = 0.1
-
-
-def run_batch(runner: BatchRunner, batch: Batch) -> None:
-    """Bring every text of a batch to an outcome, whatever happens on the way.
-
-    What ends its thread's call as well (Ctrl-C, say) is raised afterwards.
-    """
-    try:
-        runner.run(batch)
-    except BaseException as error:
-        batch.end(error)
-        if goes_on(error):
-            raise
 
 
 class BatchRunner:
@@ -97,17 +84,25 @@ class BatchRunner:
         return other
 
     def run(self, batch: Batch) -> None:
-        """Bring every text of the batch to an outcome; blocks until then."""
-        groups = [Group(batch.texts)]
-        while groups:
-            batch.waiting = batch.parked = 0
-            group = groups.pop() if len(groups) == 1 else self._next(batch, groups)
-            try:
-                groups += self._handle(batch, group)
-            except ClosedError as error:
-                self._fail(batch, group.texts, error)
-        if batch.number:
-            batch.settle()
+        """Bring every text of the batch to an outcome, whatever happens; blocks until then.
+
+        What ends its thread's call as well (Ctrl-C, say) is raised afterwards.
+        """
+        try:
+            groups = [Group(batch.texts)]
+            while groups:
+                batch.waiting = batch.parked = 0
+                group = groups.pop() if len(groups) == 1 else self._next(batch, groups)
+                try:
+                    groups += self._handle(batch, group)
+                except ClosedError as error:
+                    self._fail(batch, group.texts, error)
+            if batch.number:
+                batch.settle()
+        except BaseException as error:
+            batch.end(error)
+            if goes_on(error):
+                raise
 
     def _next(self, batch: Batch, groups: list[Group]) -> Group:
         """Take the group that is sent next: of two halves the second, before what became of the

@@ -21,7 +21,7 @@ from .audio_check import asking, has_place
 from .batch import Batch, failed
 from .pending_texts import QueueOptions
 from .queue_workers import QueueWorkers
-from .retrying import BatchRunner, run_batch
+from .retrying import BatchRunner
 from .runners import Runners, runner_key
 from .small_call import SmallCall
 from .submit_limit import SubmitLimit, SubmitSlot
@@ -303,7 +303,7 @@ class SingleCalls:
                 batch.fail(utterance, deadline.error(why))
                 return batch.outcomes[0]
         try:
-            run_batch(runner, batch)
+            runner.run(batch)
         finally:
             if tenant_limit is not None:
                 tenant_limit.release()

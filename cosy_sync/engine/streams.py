@@ -21,7 +21,7 @@ from .audio_check import has_place
 from .audio_stream import AudioStream
 from .batch import Batch
 from .open_stream import OpenStream
-from .retrying import BatchRunner, run_batch
+from .retrying import BatchRunner
 from .tenants import TenantLimit, TenantLimits
 from .text_pump import TextPump
 
@@ -193,7 +193,7 @@ class StreamOpener:
 
     def _run(self, stream: OpenStream, config: ClientConfig) -> AudioStream:
         batch = stream.batch
-        run_batch(self._runner(config, stream), batch)
+        self._runner(config, stream).run(batch)
         audio = stream.audio
         if audio is not None:
             return audio

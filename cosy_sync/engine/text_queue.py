@@ -57,7 +57,7 @@ from ..threads import enter, leave, leave_behind
 from .batch import Batch, failed
 from .pending_texts import PendingTexts, QueueOptions, as_event, late
 from .queue_workers import QueueWorkers
-from .retrying import BatchRunner, run_batch
+from .retrying import BatchRunner
 from .small_call import Part
 from .tenants import TenantLimit
 from .waiters import BatchedTexts, BlockingWaiter, PendingText, Waiter, share
@@ -311,7 +311,7 @@ class TextQueue:
             batch.stop.set()
         enter()
         try:
-            run_batch(self.runner, batch)
+            self.runner.run(batch)
         finally:
             workers.stops.discard(batch.stop)
             batch.deliver()

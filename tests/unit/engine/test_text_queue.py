@@ -371,10 +371,12 @@ def test_after_the_cut_nothing_is_sent(lane) -> None:
 
 
 def test_what_a_hook_breaks_ends_its_batch_only(lane, monkeypatch) -> None:
-    def broken(batch: object) -> None:
+    def broken(batch: object, group: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(lane.service, "run", broken)
+    runner = object.__new__(BatchRunner)
+    monkeypatch.setattr(runner, "_handle", broken)
+    monkeypatch.setattr(lane.service, "run", runner.run)
     lane.ask("a")
     assert isinstance(lane.outcome("a").error, errors.UnexpectedError)
     monkeypatch.undo()

@@ -106,7 +106,9 @@ class TritonGrpcWire:
         except ValueError:
             raise _no_response() from None
         except CosyError as error:
-            raise error.with_details(partial=bytes(sound)) if sound else error
+            if not sound:
+                raise
+            raise error.with_details(partial=bytes(sound)) from error.__cause__
         return Payload(bytes(sound), f"audio/pcm;rate={SAMPLE_RATE}")
 
     def splits(self, error: ServerError) -> bool:

@@ -153,10 +153,11 @@ class Core:
             able = streaming_wires()
             where = f"{config.wire!r} " + ("at this URL " if config.wire in able else "")
             others = ", ".join(able) or "none of those that are installed"
-            raise ConfigError(
-                f"stream: the wire {where}sends whole replies only; use synth, or a "
-                f"service with a wire that can stream: {others}"
+            advice = next(
+                (can.stream_advice for can in self._capabilities if can.stream_advice), ""
             )
+            advice = advice or f"use synth, or a service with a wire that can stream: {others}"
+            raise ConfigError(f"stream: the wire {where}sends whole replies only; {advice}")
 
     def check_duplex(self, config: ClientConfig) -> None:
         """Raise ConfigError where the wire takes no text in pieces."""

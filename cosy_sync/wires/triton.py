@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import SpeechOptions, Wire
-from .triton_address import GRPC_SCHEMES, read_address
+from .triton_address import read_address
 from .triton_grpc import TritonGrpcWire
 from .triton_http import TritonHttpWire
 from .triton_tensors import Tensors
@@ -15,6 +15,6 @@ def make_triton_wire(endpoint_url: str, options: SpeechOptions) -> Wire:
     """Return the wire to one model. Raises ConfigError."""
     address = read_address(endpoint_url, options)
     tensors = Tensors(address.model, options)
-    if address.root.startswith(GRPC_SCHEMES):
+    if address.is_grpc:
         return TritonGrpcWire(address, options, tensors)
     return TritonHttpWire(address, options, tensors)

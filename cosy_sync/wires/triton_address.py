@@ -9,10 +9,9 @@ from urllib.parse import quote, unquote, urlsplit
 from ..errors import ConfigError
 from .base import SpeechOptions
 
-__all__ = ["GRPC_SCHEMES", "HTTP_SCHEMES", "Address", "read_address"]
+__all__ = ["Address", "read_address"]
 
-HTTP_SCHEMES = ("http", "https")
-GRPC_SCHEMES = ("grpc", "grpcs")
+_GRPC = ("grpc", "grpcs")
 
 # Of an URL's path, as the server itself has it: what stands before, the model, and its version.
 _PATH = re.compile(r"(.*?)(?:/v2)?(?:/models/([^/]+)(?:/versions/([^/]+))?(?:/infer)?)?/*")
@@ -32,6 +31,11 @@ class Address(NamedTuple):
     version: str
 
     @property
+    def is_grpc(self) -> bool:
+        """Return whether it is asked over gRPC."""
+        return self.root.startswith(_GRPC)
+
+    @property
     def infer_url(self) -> str:
         """Return where inference is asked for over HTTP."""
         version = f"/versions/{quote(self.version, safe='')}" if self.version else ""
@@ -45,7 +49,7 @@ def read_address(url: str, options: SpeechOptions) -> Address:
     Raises ConfigError without a model, for two different ones, and for a URL of no such server.
     """
     parts = urlsplit(url)
-    if parts.scheme not in (*HTTP_SCHEMES, *GRPC_SCHEMES):
+    if parts.scheme not in ("http", "https", *_GRPC):
         raise ConfigError(
             f"url: the wire 'triton' needs http://, https://, grpc:// or grpcs://, not "
             f"{parts.scheme}://; give such a URL, such as grpc://tts.example.com:8001"
@@ -53,7 +57,7 @@ def read_address(url: str, options: SpeechOptions) -> Address:
     found = _PATH.fullmatch(parts.path)
     assert found is not None
     before, named, version = found[1], unquote(found[2] or ""), unquote(found[3] or "")
-    if parts.scheme in GRPC_SCHEMES and (parts.port is None or before or parts.query):
+    if parts.scheme in _GRPC and (parts.port is None or before or parts.query):
         raise ConfigError(
             "url: Triton's gRPC address has a host and a port, and at most its model, such as "
             "grpc://tts.example.com:8001 or grpc://tts.example.com:8001/v2/models/cosyvoice2"

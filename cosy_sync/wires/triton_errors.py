@@ -30,8 +30,7 @@ _KINDS = (
         re.compile(r"unknown model: .* is not found"),
         BadRequestError,
         404,
-        "give as model= a name that the server has in its model repository, such as 'cosyvoice2' "
-        "or 'cosyvoice3'",
+        "give a name that the server has in its model repository, such as model='cosyvoice2'",
         ("hopeless",),
     ),
     _Kind(
@@ -70,7 +69,7 @@ _KINDS = (
         BadRequestError,
         400,
         "this model has other tensors than those of CosyVoice's runtime/triton_trtllm; check "
-        "model= and the wire",
+        "the model's name and the wire",
         ("hopeless",),
     ),
 )

@@ -12,7 +12,7 @@ from .prompts import nothing_spoken
 from .protobuf import read_fields, read_numbers, write_field, write_numbers
 from .rpc_calls import broken_off, messages_of, metadata_of
 from .rpc_status import OK, read_status
-from .triton_address import GRPC_SCHEMES, Address
+from .triton_address import Address
 from .triton_errors import failed, known_refusal
 from .triton_tensors import OUTPUT, PROMPT_RATE, SAMPLE_RATE, Tensor, Tensors, Waveform, no_output
 
@@ -44,7 +44,7 @@ class TritonGrpcWire:
     name = "triton"
     capabilities = Capabilities(
         max_texts_per_call=1,
-        schemes=GRPC_SCHEMES,
+        schemes=("grpc", "grpcs"),
         formats=("pcm",),
         sample_rates=(SAMPLE_RATE,),
         voices=frozenset({"reference"}),

@@ -12,7 +12,7 @@ from .coding import dump_json, load_json
 from .prompts import nothing_spoken
 from .redaction import request_id_of
 from .refusals import check_end, read_error
-from .triton_address import HTTP_SCHEMES, Address
+from .triton_address import Address
 from .triton_errors import failed, known_refusal
 from .triton_tensors import OUTPUT, PROMPT_RATE, SAMPLE_RATE, Tensors, Waveform, no_output
 
@@ -39,7 +39,6 @@ class TritonHttpWire(HttpWire):
     name = "triton"
     capabilities = Capabilities(
         max_texts_per_call=1,
-        schemes=HTTP_SCHEMES,
         formats=("pcm",),
         sample_rates=(SAMPLE_RATE,),
         voices=frozenset({"reference"}),
@@ -53,6 +52,7 @@ class TritonHttpWire(HttpWire):
         rate=1000.0,
         # The server itself keeps idle connections; what lies between may not.
         idle_expiry=60.0,
+        stream_advice="give the server's gRPC address, such as grpc://host:8001",
     )
 
     def __init__(self, address: Address, options: SpeechOptions, tensors: Tensors) -> None:
@@ -100,11 +100,26 @@ class TritonHttpWire(HttpWire):
             return [nothing_spoken(self._model, request_id_of(reply.headers))]
         return [Payload(sound, f"audio/pcm;rate={SAMPLE_RATE}")]
 
+    def exchange(
+        self, texts: Sequence[str], send: Send, request_id: str
+    ) -> list[Payload | CosyError]:
+        """Ask for the one text; see Wire. Raises BadAudioError for another request's reply."""
+        reply = send(self.encode(texts, request_id))
+        payloads = self.decode(reply, texts)
+        told = _head(reply).get("id")
+        if told not in (None, "", request_id):
+            raise BadAudioError(
+                "the reply belongs to another request (its id says so): the service, or a proxy "
+                "before it, sent a reply twice or late; try again, and look there if it stays",
+                reason="misplaced",
+            )
+        return payloads
+
     def listen(self, text: str, send: Send, request_id: str) -> StreamReader:
         """Refuse: over HTTP a model sends whole replies only."""
         raise ConfigError(
-            "stream: over HTTP a Triton server sends whole replies only; give its gRPC address, "
-            "such as grpc://host:8001, with a model that is deployed with decoupled=True"
+            "stream: over HTTP a Triton server sends whole replies only; "
+            + self.capabilities.stream_advice
         )
 
     def _refused(self, reply: Reply, texts: Sequence[str]) -> ServerError:
@@ -130,14 +145,25 @@ def _sentence(reply: Reply) -> str:
     return said if isinstance(said, str) else ""
 
 
-def _output(reply: Reply) -> tuple[memoryview, Any, Any]:
-    """Return the waveform's bytes, type and shape. Raises BadAudioError."""
-    body = memoryview(reply.body)
+def _json_size(reply: Reply) -> int:
     size = reply.headers.get(_JSON_SIZE.lower(), "")
     # Without it the whole body would be JSON, which was not asked for.
-    start = int(size) if size.isascii() and size.isdigit() else len(body)
+    return int(size) if size.isascii() and size.isdigit() else len(reply.body)
+
+
+def _head(reply: Reply) -> dict[str, Any]:
+    """Return what stands before the raw bytes. Raises ValueError."""
+    value = load_json(memoryview(reply.body)[: _json_size(reply)])
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return value
+
+
+def _output(reply: Reply) -> tuple[memoryview, Any, Any]:
+    """Return the waveform's bytes, type and shape. Raises BadAudioError."""
+    body, start = memoryview(reply.body), _json_size(reply)
     try:
-        outputs: Any = load_json(body[:start])["outputs"]
+        outputs = _head(reply)["outputs"]
         named = [(each["name"], each) for each in outputs]
         for name, output in named:
             length = int(output["parameters"]["binary_data_size"])

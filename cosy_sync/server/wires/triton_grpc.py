@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...wires.protobuf import read_fields, read_numbers, write_field, write_numbers
+from ...wires.triton_tensors import OUTPUT
 from ..errors import RequestError
 from ..faults import DELIVERY_FAULTS
 from ..reader import Request
 from ..replies import Reply
-from .triton_models import OUTPUT, Given, Models, float_samples
+from .triton_models import Given, Models, float_samples
 
 if TYPE_CHECKING:
     from ..service import Service

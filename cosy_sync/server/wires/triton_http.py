@@ -6,12 +6,13 @@ import json
 import struct
 from typing import TYPE_CHECKING, Any
 
+from ...wires.triton_tensors import OUTPUT
 from ..errors import RequestError, bad_request
 from ..faults import DELIVERY_FAULTS
 from ..reader import Request
 from ..replies import Reply, json_reply
 from ..routes import Route
-from .triton_models import OUTPUT, Given, Models, float_samples
+from .triton_models import Given, Models, float_samples
 
 if TYPE_CHECKING:
     from ..service import Service

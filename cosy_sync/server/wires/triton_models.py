@@ -16,9 +16,8 @@ from ..spoil import spoil
 if TYPE_CHECKING:
     from ..service import Service
 
-__all__ = ["OUTPUT", "Given", "Models", "float_samples"]
+__all__ = ["Given", "Models", "float_samples"]
 
-OUTPUT = "waveform"
 # Hz, of what they speak.
 _RATE = 24_000
 # Those that are deployed to stream alone, and those without a speaker of their own.

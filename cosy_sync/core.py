@@ -298,7 +298,7 @@ def _refuse_gevent(wire: str) -> None:
     if monkey is not None and monkey.is_module_patched("socket"):
         raise ConfigError(
             f"wire: {wire!r} blocks gevent's hub: while one call waits, no other greenlet runs; "
-            "use wire='runtime_http', or workers of threads or processes"
+            "use an HTTP address, such as with wire='runtime_http', or workers that are threads"
         )
 
 

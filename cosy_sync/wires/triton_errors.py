@@ -62,9 +62,17 @@ _KINDS = (
         ("crowded",),
     ),
     _Kind(
+        re.compile(r"missing required input.*reference_"),
+        BadRequestError,
+        400,
+        "this model has no speaker of its own: give voice=Voice(reference='me.wav', "
+        "transcript='...')",
+        ("hopeless",),
+    ),
+    _Kind(
         re.compile(
             r"unexpected (?:inference )?(?:input|output|shape|datatype)|expected \d+ inputs"
-            r"|missing \d+ required inputs|must specify .* shape"
+            r"|data-type is .* but model .* expects"
         ),
         BadRequestError,
         400,
@@ -73,6 +81,8 @@ _KINDS = (
         ("hopeless",),
     ),
 )
+# What the server puts before some of its sentences.
+_ID = re.compile(r"^\[request id: [^\]]*\] ")
 # Within a longer report it is the model's own code that speaks.
 _REPORT = "Traceback (most recent call last)"
 # How the report goes on behind the exception.
@@ -86,7 +96,7 @@ def known_refusal(said: str, texts: Sequence[str], **details: Any) -> ServerErro
     for kind in _KINDS:
         if kind.words.search(said):
             flags = dict.fromkeys(kind.details, True)
-            message = without_texts(said, texts, _MESSAGE_CHARS)
+            message = without_texts(_ID.sub("", said), texts, _MESSAGE_CHARS)
             return kind.error(
                 f"the server refused: {message}; {kind.advice}",
                 **{**details, "status": kind.status, **flags},

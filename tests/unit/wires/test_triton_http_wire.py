@@ -246,6 +246,19 @@ def test_a_reply_to_another_request_is_refused() -> None:
             BadRequestError,
             "other tensors",
         ),
+        (
+            400,
+            "[request id: run-1] expected 4 inputs but got 1 inputs for model 'x'. Got input(s) "
+            "['target_text'], but missing required input(s) ['reference_wav']. Please provide",
+            BadRequestError,
+            "no speaker of its own: give voice=Voice(",
+        ),
+        (
+            400,
+            "inference input 'target_text' data-type is 'BYTES', but model 'x' expects 'INT32'",
+            BadRequestError,
+            "other tensors",
+        ),
         (400, "something else", BadRequestError, "something else"),
         (401, "no", AuthError, "api_key"),
         (503, "draining", UnavailableError, "draining"),

@@ -17,8 +17,19 @@ from cosy_sync.version import VERSION
 __all__ = ["Cores", "cores", "describe_machine"]
 
 _PACKAGES = (
-    *("aiohttp", "uvloop", "httpx", "httpcore", "requests", "urllib3", "httptools"),
-    *("orjson", "pybase64", "openai", "httpx2", "pyreqwest", "dashscope"),
+    "aiohttp",
+    "uvloop",
+    "httpx",
+    "httpcore",
+    "requests",
+    "urllib3",
+    "httptools",
+    "orjson",
+    "pybase64",
+    "openai",
+    "httpx2",
+    "pyreqwest",
+    "dashscope",
     "websockets",
 )
 _WATCH_SECONDS = 1.0

@@ -49,12 +49,16 @@ _HTTPX = "httpx + threads"
 _TARGETS: Sequence[Target] = (
     Target(
         "transport, 800 connections: rate",
-        *(1.1, 1.4, _transport(800, _AIOHTTP, "rate")),
+        least=1.1,
+        beyond=1.4,
+        values=_transport(800, _AIOHTTP, "rate"),
         share=share_of("transport", "small-800", _OURS),
     ),
     Target(
         "transport, 800 connections, 40 ms latency: rate",
-        *(1.1, 1.4, ratios("transport", "hurried-800", _OURS, _AIOHTTP, "rate")),
+        least=1.1,
+        beyond=1.4,
+        values=ratios("transport", "hurried-800", _OURS, _AIOHTTP, "rate"),
     ),
     Target(
         "transport, 200 connections: CPU", 1.1, 0.8, _transport(200, _AIOHTTP, "cpu_us"), "x", False
@@ -62,18 +66,28 @@ _TARGETS: Sequence[Target] = (
     *(
         Target(
             f"whole client, {count} in flight: rate",
-            *(1.0, beyond, _single(count, single.BASELINE, "rate")),
+            least=1.0,
+            beyond=beyond,
+            values=_single(count, single.BASELINE, "rate"),
             share=share_of("single", f"single-{count}", single.OURS),
         )
         for count, beyond in ((200, 1.1), (800, 1.2))
     ),
     Target(
         "whole client, 200 in flight: p99",
-        *(1.0, 0.8, _single(200, single.BASELINE, "p99_ms"), "x", False),
+        least=1.0,
+        beyond=0.8,
+        values=_single(200, single.BASELINE, "p99_ms"),
+        unit="x",
+        more_is_better=False,
     ),
     Target(
         "whole client, 800 in flight: p99",
-        *(1.0, 0.8, _single(800, single.BASELINE, "p99_ms"), "x", False),
+        least=1.0,
+        beyond=0.8,
+        values=_single(800, single.BASELINE, "p99_ms"),
+        unit="x",
+        more_is_better=False,
     ),
     Target("texts, multipart, 16 KB: CPU", 0.5, 0.3, _texts("16k", texts.MULTIPART), "x", False),
     Target("texts, multipart, 190 KB: CPU", 0.5, 0.3, _texts("190k", texts.MULTIPART), "x", False),
@@ -86,11 +100,19 @@ _TARGETS: Sequence[Target] = (
     Target("policies: CPU per call", 60, 30, own("policies", "policies_call_us"), "us", False),
     Target(
         "policies: CPU per call on the main thread",
-        *(60, 30, own("policies", "policies_main_call_us"), "us", False),
+        least=60,
+        beyond=30,
+        values=own("policies", "policies_main_call_us"),
+        unit="us",
+        more_is_better=False,
     ),
     Target(
         "policies: CPU per text of a batch",
-        *(15, 8, own("policies", "policies_text_threads_us"), "us", False),
+        least=15,
+        beyond=8,
+        values=own("policies", "policies_text_threads_us"),
+        unit="us",
+        more_is_better=False,
     ),
     Target("million: memory growth after 50 000", 5, 0, own("million", "growth_mb"), "MB", False),
     *single.TARGETS,

@@ -116,38 +116,44 @@ class BareCondition(threading.Condition):
 
 
 class Flag(threading.Event):
-    """An Event whose lock cannot be lost: it has none."""
+    """An Event whose lock cannot be lost: it has none.
+
+    `raised` is what `is_set` returns, without the price of a call.
+    """
 
     def __init__(self) -> None:
         # Nothing of the base is used, but its type.
-        self._flag = False
+        self.raised = False
         # A locked lock for each thread that waits. Every use is one atomic step.
         self._waiting: deque[threading.Lock] = deque()
 
     def is_set(self) -> bool:
         """Return whether it is set."""
-        return self._flag
+        return self.raised
 
     def set(self) -> None:
         """Set it, and wake everybody."""
-        self._flag = True
+        self.raised = True
         with contextlib.suppress(IndexError):
             while True:
                 release_last(self._waiting)
 
     def clear(self) -> None:
         """Make it as new; whoever waits goes on to do so."""
-        self._flag = False
+        self.raised = False
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is set, at most so many seconds; return whether it is."""
-        if not self._flag:
+        if not self.raised:
             lock = threading.Lock()
             lock.acquire()
             # Whoever sets it looks at those who wait afterwards: of the two one sees the other.
             self._waiting.append(lock)
-            if not self._flag:
+            if not self.raised:
                 wait_for(lock, math.inf if timeout is None else max(0.0, timeout))
             with contextlib.suppress(ValueError):
                 self._waiting.remove(lock)
-        return self._flag
+        return self.raised
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {'set' if self.raised else 'unset'}>"

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Literal, NoReturn, overload
 
 from .batch_errors import audios_of, refuse_invalid, take_along
 from .clock import Clock, SystemClock
@@ -20,7 +20,7 @@ from .hooks import Hold
 from .loading import load
 from .models import Audio, Outcome, Utterance
 from .progress import ProgressCallback, as_progress
-from .settings import endpoints_from_environment, load_config, refuse_attribute
+from .settings import Target, endpoints_of, load_config, refuse_attribute
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .system import check_waiting
@@ -36,12 +36,22 @@ if TYPE_CHECKING:
 
 __all__ = ["CosyClient", "Target"]
 
-Target = str | Endpoint
 # What belongs to the client as a whole, and so cannot differ between its views.
 _SHARED = (
-    *("wire", "pool", "timeouts", "breaker", "ejection", "overload"),
-    *("serial", "limits", "sharing"),
-    *("url", "http_client", "observers", "clock", "config"),
+    "wire",
+    "pool",
+    "timeouts",
+    "breaker",
+    "ejection",
+    "overload",
+    "serial",
+    "limits",
+    "sharing",
+    "url",
+    "http_client",
+    "observers",
+    "clock",
+    "config",
 )
 _SETTINGS = frozenset(Settings.__annotations__)
 
@@ -53,7 +63,7 @@ class CosyClient:
         url: The service's address, an Endpoint with its limits, or several of them.
             Nothing means COSY_SYNC_URL.
         config: A whole configuration, in place of the COSY_SYNC_* environment variables.
-        http_client: An httpx.Client (or httpx2.Client) of yours, or a function that makes one
+        http_client: Your own httpx.Client (or httpx2.Client), or a function that makes one
             (again in a forked child); its transport, hooks, auth and limits are used in place of
             ours, but the time-outs are those of TimeoutConfig. Wires over gRPC and WebSocket
             refuse it.
@@ -87,7 +97,7 @@ class CosyClient:
 
         check_waiting()
         loaded = load_config(config, settings)
-        endpoints = _endpoints(url)
+        endpoints = endpoints_of(url)
         if loaded.wire == "auto":
             from .detect import detect_wire
 
@@ -108,7 +118,7 @@ class CosyClient:
         if wrong:
             refuse_keywords("synth", wrong, _SETTINGS)
         utterance = check_text(0, text, self.config.batch.max_text_chars)
-        outcome = self._core.engine().run_one(utterance, self._interactive)
+        outcome = self._core.engine().interactive.run_one(utterance, self._interactive)
         if outcome.audio is None:
             assert outcome.error is not None
             raise outcome.error
@@ -124,7 +134,7 @@ class CosyClient:
 
         The callback gets the finished future, on the worker; it may use the client, but must not
         wait for a future of `submit`. Waits only while LimitConfig's `max_submitted` texts are
-        under way, then raises ShedError; with `on_full="shed"` it raises at once. At the end of the
+        in flight, then raises ShedError; with `on_full="shed"` it raises at once. At the end of the
         program, what is not finished within 3 s is cut off: close the client, or wait for the
         futures.
         """
@@ -200,7 +210,7 @@ class CosyClient:
         others. With "return", every text gets an Outcome. Ctrl-C raises InterruptedBatch (a
         KeyboardInterrupt); it, and whatever else ends the call from outside (what a signal's
         handler raises, such as Celery's SoftTimeLimitExceeded), carries as `outcomes` what was
-        finished; requests that are under way are cut off.
+        finished; requests that are in flight are cut off.
 
         Args:
             texts: What to speak: a list, a generator or another iterable, read to its end first.
@@ -231,12 +241,12 @@ class CosyClient:
         """Speak an endless stream of texts in constant memory; yield outcomes in input order.
 
         Texts are pulled on this thread, at most `read_ahead` of them before their outcomes are
-        taken; what was pulled may be spoken, and billed. Left out, it is two batches for each
-        request that may be in flight as things are: 768 texts at the start, and 6 400 at most, with
-        the usual limits. When `texts` raises, the outcomes of what came before are yielded first
-        and then the exception goes on. Ctrl-C, or another exception that ends it, carries as
-        `outcomes` what was finished and not yielded.
-        The requests of one that is ended early, or dropped, are cut off.
+        taken, also while the first of these is held up; what was pulled may be spoken, and billed.
+        Left out, it is two batches for each request that may be in flight as things are: 768 texts
+        at the start, and 6 400 at most, with the usual limits. When `texts` raises, the outcomes of
+        what came before are yielded first and then the exception goes on. Ctrl-C, or another
+        exception that ends it, carries as `outcomes` what was finished and not yielded. The
+        requests of one that is ended early, or dropped, are cut off.
         """
         if wrong:
             refuse_keywords("synth_iter", wrong, _SETTINGS)
@@ -268,7 +278,7 @@ class CosyClient:
         return self._core.stats()
 
     def drain(self, url: str, timeout: float = 30.0) -> bool:
-        """Send nothing more to one of several endpoints, and wait for what is under way there.
+        """Send nothing more to one of several endpoints, and wait for what is in flight there.
 
         Returns whether all of it ended within `timeout` seconds; if not, it goes on, and a further
         call waits for it again. What fails there meanwhile is repeated elsewhere, so no text is
@@ -379,21 +389,3 @@ class CosyClient:
     def _interactive(self) -> ClientConfig:
         priority = self.config.priority or "interactive"
         return self._core.lent(dataclasses.replace(self.config, priority=priority))
-
-
-def _endpoints(url: Target | Sequence[Target] | None) -> list[Endpoint]:
-    if url is None:
-        found = endpoints_from_environment()
-    else:
-        one = isinstance(url, (str, bytes)) or not isinstance(url, Iterable)
-        given: Any = [url] if one else url
-        found = [each if isinstance(each, Endpoint) else Endpoint(each) for each in given]
-    if not found:
-        raise ConfigError("url: no endpoint; give its address or set COSY_SYNC_URL")
-    urls = [endpoint.url for endpoint in found]
-    for each in urls:
-        if urls.count(each) > 1:
-            raise ConfigError(
-                f"url: {Endpoint(each).label} is given twice; raise its limits instead"
-            )
-    return found

@@ -153,10 +153,8 @@ class Core:
             able = streaming_wires()
             where = f"{config.wire!r} " + ("at this URL " if config.wire in able else "")
             others = ", ".join(able) or "none of those that are installed"
-            advice = next(
-                (can.stream_advice for can in self._capabilities if can.stream_advice), ""
-            )
-            advice = advice or f"use synth, or a service with a wire that can stream: {others}"
+            own = {can.stream_advice for can in self._capabilities} - {""}
+            advice = own.pop() if own else f"use synth, or a wire that can stream: {others}"
             raise ConfigError(f"stream: the wire {where}sends whole replies only; {advice}")
 
     def check_duplex(self, config: ClientConfig) -> None:
@@ -169,10 +167,11 @@ class Core:
 
     def engine(self) -> Engine:
         """Return the machines of this process. Raises ClosedError after close()."""
-        notice_fork()
         engine = self._engine
-        if engine is not None and not self.closed:
+        # In a forked child it is the parent's: `notice_fork` asks the same, but for every text.
+        if engine is not None and engine.pid == os.getpid() and not self.closed:
             return engine
+        notice_fork()
         if self.closed or _is_at_exit():
             raise ClosedError(_why_closed())
         made = self._build()  # outside the lock: it may call the user's function for a client
@@ -220,7 +219,7 @@ class Core:
             self._drained.discard(url)
 
     def close(self, seconds: float) -> None:
-        """Drain for so many seconds, then cut."""
+        """Drain for `seconds`, then cut."""
         notice_fork()
         with self._lock:
             engine, self.closed = self._engine, True

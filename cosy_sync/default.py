@@ -1,4 +1,4 @@
-"""The process-wide client behind cosy_sync.synth() and its kin, made from COSY_SYNC_* variables."""
+"""The process-wide client behind cosy_sync.synth(), made from COSY_SYNC_* variables."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
-from .client import CosyClient, Target
+from .client import CosyClient
 from .events import Observer
 from .forks import notice_fork, renew_after_fork
 from .models import Audio, Outcome
 from .progress import ProgressCallback
+from .settings import Target
 from .speech_stream import SpeechStream
 
 if TYPE_CHECKING:

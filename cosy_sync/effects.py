@@ -13,8 +13,13 @@ __all__ = ["warn_user", "warn_without_effect"]
 
 # What an httpx.Client of the caller's own decides by itself.
 _OF_HTTP_CLIENT = (
-    *("idle_expiry", "max_age", "verify_tls", "ssl_context", "trust_env"),
-    *("dns_refresh", "dns_keep"),
+    "idle_expiry",
+    "max_age",
+    "verify_tls",
+    "ssl_context",
+    "trust_env",
+    "dns_refresh",
+    "dns_keep",
 )
 
 

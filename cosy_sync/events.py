@@ -110,7 +110,7 @@ class BreakerChanged:
 
 @dataclass(frozen=True, slots=True)
 class EndpointEjected:
-    """One of several endpoints is left out for so many seconds; then a probe decides.
+    """One of several endpoints is left out for `seconds`; then a probe decides.
 
     `failures`: the share of its latest calls that failed.
     """
@@ -169,7 +169,7 @@ class StreamStarted:
 
 @dataclass(frozen=True, slots=True)
 class TextsFinished:
-    """Texts got their audio. `latency`: seconds from being taken up until the reply was whole, in
+    """Texts got their audio. `latency`: seconds from being accepted until the reply was whole, in
     a stream without what its listener took."""
 
     texts: int
@@ -181,7 +181,7 @@ class TextsFinished:
 
 @dataclass(frozen=True, slots=True)
 class TextsShared:
-    """Texts got the audio of the same text, which another caller had under way."""
+    """Texts got the audio of the same text, which another caller had in flight."""
 
     texts: int
     chars: int

@@ -27,7 +27,7 @@ def notice_fork() -> None:
     """Renew everything if this process is a child that has not done so.
 
     Python's own hooks do it after os.fork. uWSGI, and whatever else forks from C, does not call
-    them: so whoever takes up the machines of a client asks here before.
+    them: so whoever uses what a client built asks here before.
     """
     if _pid != os.getpid():
         _renew()

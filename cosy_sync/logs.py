@@ -65,22 +65,13 @@ class LogObserver:
         elif isinstance(event, AudioRefused):
             logger.info(
                 "%s %s: audio of %d texts refused: %s",
-                *(event.request_id, event.endpoint, event.texts, event.reason),
+                event.request_id,
+                event.endpoint,
+                event.texts,
+                event.reason,
             )
-        elif isinstance(event, RetryPlanned):
-            logger.info(
-                "%d texts go to %s again in %.2f s (attempt %d: %s)",
-                *(event.texts, event.endpoint, event.wait),
-                *(event.attempt, type(event.error).__name__),
-            )
-        elif isinstance(event, RetrySuppressed):
-            logger.info(
-                "text #%s does not go to %s again (%s: %s)",
-                *(event.text_hash, event.endpoint, event.reason, type(event.error).__name__),
-            )
-        elif isinstance(event, CallRefused):
-            name = type(event.error).__name__
-            logger.info("%d texts were not sent to %s: %s", event.texts, event.endpoint, name)
+        elif isinstance(event, (RetryPlanned, RetrySuppressed, CallRefused)):
+            _retry(event)
         elif isinstance(event, BreakerChanged):
             logger.warning("breaker of %s: %s -> %s", event.endpoint, event.old, event.new)
         elif isinstance(event, SharingChanged):
@@ -94,7 +85,9 @@ class LogObserver:
             logger.log(
                 self._level(event.endpoint, event.error.resource),
                 "%s: %s; at most %d requests in flight until then",
-                *(event.endpoint, event.error.message, event.in_flight),
+                event.endpoint,
+                event.error.message,
+                event.in_flight,
             )
         else:
             _endpoint(event)
@@ -107,23 +100,53 @@ class LogObserver:
         return logging.WARNING
 
 
+def _retry(event: RetryPlanned | RetrySuppressed | CallRefused) -> None:
+    if isinstance(event, RetryPlanned):
+        logger.info(
+            "%d texts go to %s again in %.2f s (attempt %d: %s)",
+            event.texts,
+            event.endpoint,
+            event.wait,
+            event.attempt,
+            type(event.error).__name__,
+        )
+    elif isinstance(event, RetrySuppressed):
+        logger.info(
+            "text #%s does not go to %s again (%s: %s)",
+            event.text_hash,
+            event.endpoint,
+            event.reason,
+            type(event.error).__name__,
+        )
+    else:
+        name = type(event.error).__name__
+        logger.info("%d texts were not sent to %s: %s", event.texts, event.endpoint, name)
+
+
 def _endpoint(event: Event) -> None:
     if isinstance(event, LimitsLowered):
         logger.info(
             "%s shows overload (%s): at most %.3g requests/s, %d in flight",
-            *(event.endpoint, type(event.error).__name__, event.rate, event.in_flight),
+            event.endpoint,
+            type(event.error).__name__,
+            event.rate,
+            event.in_flight,
         )
     elif isinstance(event, EndpointEjected):
         logger.warning(
             "%s is left out for %.0f s: %.0f %% of its latest calls failed",
-            *(event.endpoint, event.seconds, 100 * event.failures),
+            event.endpoint,
+            event.seconds,
+            100 * event.failures,
         )
     elif isinstance(event, EndpointReadmitted):
         logger.warning("%s takes part again", event.endpoint)
     elif isinstance(event, AddressesChanged):
         logger.info(
             "%s: new addresses: %s; gone: %s",
-            *(event.endpoint, ", ".join(event.joined) or "-", ", ".join(event.left) or "-"),
+            event.endpoint,
+            ", ".join(event.joined) or "-",
+            ", ".join(event.left) or "-",
         )
     elif isinstance(event, LookupFailed):
         logger.warning("%s: %s; %d addresses kept", event.endpoint, event.error, event.kept)
@@ -136,7 +159,11 @@ def _attempt(event: AttemptFinished) -> None:
     logger.log(
         logging.DEBUG if event.error is None else logging.INFO,
         "%s %s: %d texts, %d characters, %d bytes in %.3f s: %s",
-        *(timing.request_id, timing.endpoint, event.texts, event.chars),
-        *(event.reply_bytes, timing.total),
+        timing.request_id,
+        timing.endpoint,
+        event.texts,
+        event.chars,
+        event.reply_bytes,
+        timing.total,
         "ok" if event.error is None else type(event.error).__name__,
     )

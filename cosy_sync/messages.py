@@ -30,7 +30,7 @@ UNFRAMED = "cosy-unframed"
 
 
 class CutOff(Protocol):
-    """Whoever may want what is under way for him to be cut off, from another thread."""
+    """What may cut off a request in flight, from another thread."""
 
     @property
     def was_cut(self) -> bool:

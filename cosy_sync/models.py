@@ -132,7 +132,7 @@ class Utterance:
 class Timing:
     """How long the call took that brought a text's audio. Seconds; texts of a batch share one.
 
-    `started` is on the clock of `time.monotonic()`; `queued` counts from the client's taking up
+    `started` is on the clock of `time.monotonic()`; `queued` counts from the client's accepting
     the text until its last attempt was sent; `connect` is 0 on a reused connection. Of a stream,
     `first_audio` lasts until its first sound and `total` leaves out what the listener took between
     two chunks; of a whole reply, `first_audio` is 0.
@@ -281,11 +281,11 @@ MAKERS["outcome"] = Outcome
 def wav_header(sample_rate: int, channels: int, pcm_size: int) -> bytes:
     """Build the 44 bytes that make 16-bit samples a WAV file (RIFF, Microsoft 1991)."""
     frame = 2 * channels
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        *(b"RIFF", 36 + pcm_size, b"WAVE"),
-        *(b"fmt ", 16, 1, channels, sample_rate, sample_rate * frame, frame, 16),
-        *(b"data", pcm_size),
+    rates = (sample_rate, sample_rate * frame, frame, 16)
+    return (
+        struct.pack("<4sI4s", b"RIFF", 36 + pcm_size, b"WAVE")
+        + struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, channels, *rates)
+        + struct.pack("<4sI", b"data", pcm_size)
     )
 
 

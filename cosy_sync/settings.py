@@ -13,7 +13,16 @@ from .config.client import GROUPS
 from .errors import ConfigError
 from .hints import RENAMED, advice_for, is_service_link, variable_for
 
-__all__ = ["endpoints_from_environment", "load_config", "refuse_attribute", "variable_of"]
+__all__ = [
+    "Target",
+    "endpoints_from_environment",
+    "endpoints_of",
+    "load_config",
+    "refuse_attribute",
+    "variable_of",
+]
+
+Target = str | Endpoint
 
 ENV_PREFIX = "COSY_SYNC_"
 _ENDPOINT_HINTS = {"max_connections": "int", "rate": "float", "per_address": "bool"}
@@ -43,6 +52,28 @@ def load_config(
         )
         config = dataclasses.replace(config, batch=batch)
     return config
+
+
+def endpoints_of(url: Target | Sequence[Target] | None) -> list[Endpoint]:
+    """Return the endpoints that were given, or those that the environment names.
+
+    Raises ConfigError where there is none, or one twice.
+    """
+    if url is None:
+        found = endpoints_from_environment()
+    else:
+        one = isinstance(url, (str, bytes)) or not isinstance(url, Iterable)
+        given: Any = [url] if one else url
+        found = [each if isinstance(each, Endpoint) else Endpoint(each) for each in given]
+    if not found:
+        raise ConfigError("url: no endpoint; give its address or set COSY_SYNC_URL")
+    urls = [endpoint.url for endpoint in found]
+    for each in urls:
+        if urls.count(each) > 1:
+            raise ConfigError(
+                f"url: {Endpoint(each).label} is given twice; raise its limits instead"
+            )
+    return found
 
 
 def endpoints_from_environment(environ: Mapping[str, str] | None = None) -> list[Endpoint]:

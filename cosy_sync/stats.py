@@ -36,20 +36,20 @@ _MOST_FRESH = 128
 class Stats:
     """What a client has done since it was made (in a forked child: since the fork).
 
-    `latency_p50` and `latency_p99` in seconds, over the latest texts, each counted from being taken
-    up until its reply was whole: `synth` and `submit` are taken up when they are called, so theirs
-    holds what they waited in the client, also for workers that are busy with slow checks; a text of
-    a bulk call when a worker begins with its batch. `texts_shared` of `texts_ok` were not sent,
-    because the same text was under way; `hedges` calls went to a second endpoint as well, and
+    `latency_p50` and `latency_p99` in seconds, over the latest texts, each counted from being
+    accepted until its reply was whole: `synth` and `submit` are accepted when they are called, so
+    theirs holds what they waited in the client, also for workers that are busy with slow checks; a
+    text of a bulk call when a worker begins with its batch. `texts_shared` of `texts_ok` were not
+    sent, because the same text was in flight; `hedges` calls went to a second endpoint as well, and
     `hedges_won` of them were answered there first. `errors` counts failed attempts and texts by
     class, `suppressed` texts that were not repeated, by reason, `refused` texts that were not sent,
     by class (of bulk work each time that it had to wait), `lowered` how often an endpoint's limits
     fell, `ejections` how often one was left out because it kept failing, `bad_audio` the audio that
-    was refused, by reason, whether a repetition helped or not.
-    `streams` have begun to sound, `first_audio_p50` and `first_audio_p99` seconds after they were
-    asked for; one that its listener left early is among neither the texts that are ok nor failed.
-    `limits` holds each endpoint's requests per second and requests in flight as they are now,
-    `retry_budget` how many more texts of interactive calls may be repeated.
+    was refused, by reason, whether a repetition helped or not. `streams` have begun to sound,
+    `first_audio_p50` and `first_audio_p99` seconds after they were asked for; one that its listener
+    left early is among neither the texts that are ok nor failed. `limits` holds each endpoint's
+    requests per second and requests in flight as they are now, `retry_budget` how many more texts
+    of interactive calls may be repeated.
     """
 
     texts_ok: int
@@ -193,22 +193,24 @@ class StatsObserver:
         return self._counts.copy(), self._audio_seconds
 
     def _count_fresh(self) -> None:
-        fresh = self._fresh
+        # In one place, as two of these come for every text.
+        fresh, counts = self._fresh, self._counts
         while fresh:
             event = fresh.popleft()
             if isinstance(event, TextsFinished):
-                self._finished(event)
-            else:
-                self._ended(event)
-
-    def _ended(self, event: AttemptFinished) -> None:
-        self._counts["requests"] += 1
-        if event.timing.connect:
-            self._counts["connects"] += 1
-        if event.error is not None:
-            self._errors[type(event.error).__name__] += 1
-            if isinstance(event.error, ThrottledError):
-                self._counts["throttled"] += 1
+                counts["texts_ok"] += event.texts
+                counts["chars_ok"] += event.chars
+                counts["audio_bytes"] += event.audio_bytes
+                self._audio_seconds += event.audio_seconds
+                self._latencies.append((event.latency, event.texts))
+                continue
+            counts["requests"] += 1
+            if event.timing.connect:
+                counts["connects"] += 1
+            if event.error is not None:
+                self._errors[type(event.error).__name__] += 1
+                if isinstance(event.error, ThrottledError):
+                    counts["throttled"] += 1
 
     def _bad(self, event: AudioRefused) -> None:
         self._bad_audio[event.reason] += event.texts
@@ -231,13 +233,6 @@ class StatsObserver:
     def _started(self, event: StreamStarted) -> None:
         self._counts["streams"] += 1
         self._first_audio.append((event.timing.queued + event.timing.first_audio, 1))
-
-    def _finished(self, event: TextsFinished) -> None:
-        self._counts["texts_ok"] += event.texts
-        self._counts["chars_ok"] += event.chars
-        self._counts["audio_bytes"] += event.audio_bytes
-        self._audio_seconds += event.audio_seconds
-        self._latencies.append((event.latency, event.texts))
 
     def _shared(self, event: TextsShared) -> None:
         self._counts["texts_ok"] += event.texts

@@ -64,7 +64,7 @@ def as_text(index: int | None, given: Any) -> str:
 
 
 def _stands_for_text(given: Any) -> bool:
-    """Tell whether an object that is no str behaves like one: Django's gettext_lazy and its kin."""
+    """Tell whether an object that is no str behaves like one: Django's gettext_lazy, say."""
     try:
         encode = getattr(given, "encode", None)
         # Mocks have every method; what they return shows them.

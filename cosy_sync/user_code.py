@@ -40,8 +40,8 @@ def log_failure(message: str, *args: object) -> None:
 def unexpected(cause: BaseException) -> UnexpectedError:
     """Return the error that a foreign exception becomes."""
     error = UnexpectedError(
-        f"an unexpected {type(cause).__name__}, see the cause: a hook, a mock or a check of "
-        "yours, or a bug of cosy_sync"
+        f"an unexpected {type(cause).__name__}, see the cause: a hook, a mock or a check that "
+        "you passed, or a bug of cosy_sync"
     )
     error.__cause__ = cause
     return error

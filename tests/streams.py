@@ -31,8 +31,8 @@ class DripReader:
 
     sample_rate = RATE
 
-    def __init__(self, parcel: Request) -> None:
-        self.parcel = parcel
+    def __init__(self, request: Request) -> None:
+        self.request = request
         self._half = b""
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:
@@ -145,7 +145,7 @@ class PlayNet:
         self._scripts: list[Play | BaseException] = []
         self._turn = 0
         self.plays: list[Play] = []
-        self.parcels: list[WireRequest] = []
+        self.requests: list[WireRequest] = []
         self.posted: list[WireRequest] = []
         self.opening: Callable[[], object] = lambda: None
 
@@ -164,8 +164,8 @@ class PlayNet:
         """Forget what was planned and not played."""
         self._turn = len(self._scripts)
 
-    def open(self, parcel: WireRequest, seconds: float, max_bytes: int) -> Play:
-        self.parcels.append(parcel)
+    def open(self, request: WireRequest, seconds: float, max_bytes: int) -> Play:
+        self.requests.append(request)
         self.opening()
         planned = self._scripts[self._turn]
         self._turn += 1
@@ -174,8 +174,10 @@ class PlayNet:
         self.plays.append(planned)
         return planned
 
-    def post(self, parcel: WireRequest, seconds: float, max_bytes: int, make_room: object) -> Reply:
-        self.posted.append(parcel)
+    def post(
+        self, request: WireRequest, seconds: float, max_bytes: int, make_room: object
+    ) -> Reply:
+        self.posted.append(request)
         return Reply(200, {}, b"{}")
 
     def resolves(self, url: str) -> bool:

@@ -28,17 +28,29 @@ class Baton:
             raise AssertionError("the simulation stands still")
 
 
+class Beginning:
+    """Work that begins at its instant, on a thread that has ended its own or on a new one."""
+
+    used = False
+
+    def __init__(self, work: Callable[[], object], hand_over: Callable[[], None]) -> None:
+        self.work = work
+        self.hand_over = hand_over
+
+
 class World:
     """A clock, a source of locks and the scheduler of the threads that use them.
 
     Exactly one thread runs at any time, so a run with seeded randomness always goes the same way.
+    Whoever begins to sleep wakes the next one.
     """
 
     def __init__(self) -> None:
         self._now = 1_000.0
+        self._until = self._now
         self._numbers = itertools.count()
-        self._heap: list[tuple[float, int, Baton]] = []
-        self._turn = threading.Lock()  # the scheduler's, locked while a thread runs
+        self._heap: list[tuple[float, int, Baton | Beginning]] = []
+        self._turn = threading.Lock()  # the caller's of run(), locked while a thread runs
         self._turn.acquire()
         self.failures: list[BaseException] = []
 
@@ -72,35 +84,60 @@ class World:
         return baton
 
     def wait_for(self, baton: Baton) -> None:
-        self._turn.release()
+        following = self._advance()
+        if following is baton:  # nothing else happens before: this thread runs on
+            baton.used = True
+            return
+        self._wake(following)
         baton.wait()
 
     def start(self, at: float, work: Callable[[], object]) -> None:
-        baton = self.plan(at)
+        def begin() -> None:
+            threading.Thread(target=self._live, args=(work,), daemon=True).start()
 
-        def run() -> None:
-            baton.wait()
+        heapq.heappush(self._heap, (at, next(self._numbers), Beginning(work, begin)))
+
+    def run(self, until: float = float("inf")) -> None:
+        """Let everything happen that is planned before that instant."""
+        self._until = until
+        self._wake(self._advance())
+        seen = -1.0
+        while not self._turn.acquire(timeout=_STUCK):
+            if seen == self._now:
+                raise AssertionError("a thread waits for something outside of the simulation")
+            seen = self._now
+        if self.failures:
+            raise self.failures[0]
+
+    def _live(self, work: Callable[[], object] | None) -> None:
+        """Do this, and whatever begins at the instant when it has ended."""
+        while work is not None:
             try:
                 work()
             except BaseException as error:
                 self.failures.append(error)
-            finally:
-                self._turn.release()
+            following = self._advance()
+            work = None
+            if isinstance(following, Beginning):
+                work = following.work
+            else:
+                self._wake(following)
 
-        threading.Thread(target=run, daemon=True).start()
-
-    def run(self, until: float = float("inf")) -> None:
-        """Let everything happen that is planned before that instant."""
-        while self._heap and self._heap[0][0] <= until:
-            at, _, baton = heapq.heappop(self._heap)
-            if baton.used:  # a gate that opened before its time was up
+    def _advance(self) -> Baton | Beginning | None:
+        """Move the clock to what happens next, and return it."""
+        while self._heap and self._heap[0][0] <= self._until:
+            at, _, following = heapq.heappop(self._heap)
+            if following.used:  # a gate that opened before its time was up
                 continue
             self._now = max(self._now, at)
-            baton.hand_over()
-            if not self._turn.acquire(timeout=_STUCK):
-                raise AssertionError("a thread waits for something outside of the simulation")
-        if self.failures:
-            raise self.failures[0]
+            return following
+        return None
+
+    def _wake(self, following: Baton | Beginning | None) -> None:
+        if following is None:
+            self._turn.release()
+        else:
+            following.hand_over()
 
 
 class Call(threading.Event):

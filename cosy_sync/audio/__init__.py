@@ -1,6 +1,6 @@
 """Bytes to sound and back, and what makes sound a success."""
 
-from .reading import read_audio
+from .decode import read_audio
 from .recording import load_recording
 from .verify import Verifier
 from .wav import WavInfo, parse_wav

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from .spoken import has_symbols, spoken_part
+from .speakable import has_symbols, spoken_part
 
 __all__ = ["may_sound_alike"]
 

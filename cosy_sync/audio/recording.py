@@ -59,7 +59,7 @@ def load_recording(
     if wanted != rate:
         if rate < _DULL_RATE:
             _warn(f"has only {rate} Hz, so the voice may sound dull; record at 24000 Hz")
-        from .foreign import resample
+        from .decoders import resample
 
         samples, rate = resample(samples, rate, wanted), wanted
     return _recording(samples, rate)
@@ -118,7 +118,7 @@ def _decoded(data: bytes) -> tuple[array[int], int]:
         rate, channels, start, size = parse_wav(data)
     except BadAudioError as error:
         if error.reason in ("not_audio", "header"):
-            from .foreign import decode
+            from .decoders import decode
 
             samples, rate = decode(data, _LONGEST)
             _check_rate(rate)
@@ -148,7 +148,7 @@ def _pair(source: tuple[Any, ...]) -> tuple[array[int], int]:
     rate = int(rate.__index__())
     _check_rate(rate)
     if hasattr(samples, "__array__"):
-        from .foreign import from_array
+        from .decoders import from_array
 
         return from_array(samples, int(_LONGEST * rate) + 1), rate
     if isinstance(samples, (str, bytes)) or not hasattr(samples, "__getitem__"):

@@ -11,7 +11,7 @@ from itertools import combinations
 from ..errors import BadAudioError, CosyError
 from ..models import Audio
 from .homophones import may_sound_alike
-from .spoken import sounds_like
+from .speakable import sounds_like
 
 __all__ = ["RepeatGuard"]
 
@@ -43,15 +43,24 @@ class RepeatGuard:
         """Put BadAudioError in place of recordings that are other texts'."""
         if len(texts) > 1:
             self._check_reply(texts, checked)
-        for index, met in self._note(texts, checked):
-            if all(may_sound_alike(texts[index], other) for other in met):
-                audio = checked[index]
-                if len(texts) == 1 and isinstance(audio, Audio):
-                    self._add(digest_of(audio), texts[index])
-                else:
-                    checked[index] = _refusal("another text's recording came back", alone=True)
-            else:
-                checked[index] = _refusal("a recording came back that another text had before")
+        fresh = []
+        for index, audio in enumerate(checked):
+            if isinstance(audio, Audio):
+                text = texts[index]
+                kept = text if len(text) <= _LONGEST else _kept(text)
+                fresh.append((index, digest_of(audio), kept))
+        # Those that only other texts had, and these.
+        met = []
+        with self._lock:
+            for index, digest, text in fresh:
+                known = self._known.setdefault(digest, [text])
+                if text not in known:
+                    met.append((index, list(known)))
+                self._known.move_to_end(digest)
+            while len(self._known) > _RECORDINGS:
+                self._known.popitem(last=False)
+        if met:  # almost never
+            self._judge(texts, checked, met)
 
     def forget(self, text: str, audio: Audio) -> None:
         """Take it back that a recording is a text's: somebody who listened says that it is not."""
@@ -106,28 +115,24 @@ class RepeatGuard:
             known = set(self._known.get(digest, ()))
         return all(_kept(text) in known for text in texts.values())
 
-    def _note(
-        self, texts: Sequence[str], checked: Sequence[Audio | CosyError]
-    ) -> list[tuple[int, list[str]]]:
-        """Note whose the recordings are; return those that only other texts had, and these."""
-        fresh = []
-        for index, audio in enumerate(checked):
-            if isinstance(audio, Audio):
-                text = texts[index]
-                kept = text if len(text) <= _LONGEST else _kept(text)
-                fresh.append((index, digest_of(audio), kept))
-        met = []
-        with self._lock:
-            for index, digest, text in fresh:
-                known = self._known.setdefault(digest, [text])
-                if text not in known:
-                    met.append((index, list(known)))
-                self._known.move_to_end(digest)
-            while len(self._known) > _RECORDINGS:
-                self._known.popitem(last=False)
-        if not met:  # almost always
-            return met
-        return [found for found in met if not _has_same(texts[found[0]], found[1])]
+    def _judge(
+        self,
+        texts: Sequence[str],
+        checked: list[Audio | CosyError],
+        met: Sequence[tuple[int, Sequence[str]]],
+    ) -> None:
+        """Refuse recordings that other texts had, unless they may be read alike."""
+        for index, others in met:
+            if _has_same(texts[index], others):
+                continue
+            if all(may_sound_alike(texts[index], other) for other in others):
+                audio = checked[index]
+                if len(texts) == 1 and isinstance(audio, Audio):
+                    self._add(digest_of(audio), texts[index])
+                else:
+                    checked[index] = _refusal("another text's recording came back", alone=True)
+            else:
+                checked[index] = _refusal("a recording came back that another text had before")
 
     def _add(self, digest: bytes, text: str) -> None:
         kept = _kept(text)

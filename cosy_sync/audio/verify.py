@@ -11,7 +11,7 @@ from ..errors import BadAudioError, CosyError, UnexpectedError
 from ..models import Audio, detach
 from ..user_code import goes_on
 from .repeats import RepeatGuard
-from .spoken import count_signs, fewest_spoken, most_spoken, spoken_chars
+from .speakable import count_signs, fewest_spoken, most_spoken, spoken_chars
 from .voiced import sounds_for, voiced_seconds
 
 __all__ = ["Verifier"]
@@ -89,41 +89,43 @@ class Verifier:
         return checked
 
     def _check_each(self, texts: Sequence[str], checked: list[Audio | CosyError]) -> None:
-        low, high = self._bounds()
+        widest = usual = self._widest
+        pace, shortest = self._pace, self._config.min_seconds_per_char
+        if pace is not None:
+            usual = max(widest[0], pace / _SPREAD), min(widest[1], pace * _SPREAD)
+        slack = self._config.slack
         paces: list[float] = []
         for index, (text, audio) in enumerate(zip(texts, checked, strict=True)):
             if not isinstance(audio, Audio):
                 continue
-            seconds = audio.duration
+            # Its duration, without a call.
+            seconds = audio.pcm_size / (2 * audio.channels * audio.sample_rate)
             chars = spoken_chars(text)
+            low, high = widest
             if chars >= _MIN_CHARS:
                 paces.append(seconds / chars)
+                low, high = usual
+            refusal: BadAudioError | None = None
+            # Pauses make audio longer than its speech, never shorter: slack is for the upper bound.
+            few = chars <= 2 * _FEW_SIGNS and seconds > _LONGEST_OF_FEW
+            if few or not low * chars <= seconds <= high * chars + slack:
                 refusal = self._judge_duration(text, chars, seconds, (low, high))
-            else:
-                refusal = self._judge_duration(text, chars, seconds, self._widest)
-            if refusal is None:
+            # What is mostly silence is refused: the part that is heard must be long enough by
+            # itself. A quick look shows mostly that it is.
+            least = max(_SHORTEST_SPEECH, shortest * chars)
+            sure = min(_UNHURRIED * least, max(least, seconds / 2))
+            if refusal is None and not sounds_for(audio, sure, seconds):
                 refusal = self._judge_voice(text, chars, audio, seconds)
             if refusal is not None:
                 checked[index] = refusal
         self._learn(paces)
 
-    def _bounds(self) -> tuple[float, float]:
-        """Return the fewest and the most seconds per character, closer once there is a pace."""
-        low, high = self._widest
-        pace = self._pace
-        if pace is None:
-            return low, high
-        return max(low, pace / _SPREAD), min(high, pace * _SPREAD)
-
     def _judge_duration(
         self, text: str, chars: int, seconds: float, bounds: tuple[float, float]
     ) -> BadAudioError | None:
+        """Refuse what is too short or too long, however the text may be read."""
         slack = self._config.slack
         low, high = bounds
-        # Pauses make audio longer than its speech, never shorter: slack is for the upper bound.
-        few = chars <= 2 * _FEW_SIGNS and seconds > _LONGEST_OF_FEW
-        if low * chars <= seconds <= high * chars + slack and not few:
-            return None
         # Only now count with care: the generous count costs more than all the rest.
         least = low * fewest_spoken(text)
         most = high * max(chars, most_spoken(text), 1) + slack
@@ -143,11 +145,8 @@ class Verifier:
     def _judge_voice(
         self, text: str, chars: int, audio: Audio, seconds: float
     ) -> BadAudioError | None:
-        """Refuse what is mostly silence: the part that is heard must be long enough by itself."""
+        """Refuse what is heard for too short a time, however the text may be read."""
         low = self._config.min_seconds_per_char
-        least = max(_SHORTEST_SPEECH, low * chars)
-        if sounds_for(audio, min(_UNHURRIED * least, max(least, seconds / 2)), seconds):
-            return None
         fewest = fewest_spoken(text)
         if fewest == 0:
             return None

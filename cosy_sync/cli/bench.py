@@ -72,7 +72,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     # A service that counts requests per second shows it only to steps of a whole second.
     for name, low, high, default, words in (
         (
-            *("--max-texts", 1, 10_000_000, None),
+            "--max-texts",
+            1,
+            10_000_000,
+            None,
             f"texts to send at most, in all (default: {_TEXTS}, or {_BATCHED_TEXTS} "
             "where a request takes several)",
         ),

@@ -21,8 +21,14 @@ __all__ = [
 ]
 
 COLUMNS = (
-    *("in flight", "requests/s", "texts/s", "speech s/s", "p50", "p99"),
-    *("errors", "throttled"),
+    "in flight",
+    "requests/s",
+    "texts/s",
+    "speech s/s",
+    "p50",
+    "p99",
+    "errors",
+    "throttled",
 )
 # Share of a core from which the client itself may be what is slow.
 _BUSY = 0.85

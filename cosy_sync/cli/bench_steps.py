@@ -110,7 +110,7 @@ class Step:
 def measure(notes: Notes) -> Step:
     """Work out a step's figures.
 
-    A call counts with the share of its time that lies within the step, so what is under way at
+    A call counts with the share of its time that lies within the step, so what is in flight at
     the step's end neither counts in full nor is lost.
     """
     seconds = max(notes.ended - notes.started, 1e-9)

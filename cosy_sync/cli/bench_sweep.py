@@ -39,7 +39,7 @@ __all__ = ["FEWEST", "Meter", "Plan", "Sweep", "careful"]
 
 # Calls that a step makes at least, however long they take.
 FEWEST = 8
-# Seconds that the calls under way at the end of the sweep may still take, and the ends after which
+# Seconds that the calls in flight at the end of the sweep may still take, and the ends after which
 # nobody waits for them.
 _PATIENCE = 30.0
 _HASTY = ("refused", "errors", "interrupted")
@@ -156,7 +156,7 @@ class Sweep:
     def run(self) -> None:
         """Send, until there is a reason to stop: the `end`.
 
-        Waits for the calls under way, but not after a refusal or Ctrl-C. Raises the CosyError of
+        Waits for the calls in flight, but not after a refusal or Ctrl-C. Raises the CosyError of
         the first request, which goes alone, and KeyboardInterrupt during it or at the very end.
         """
         try:
@@ -204,7 +204,7 @@ class Sweep:
             for outcome in view.synth_iter(self._feed(notes)):
                 self._note(notes, outcome)
                 if self.end is not None:
-                    break  # closing the client ends what is under way
+                    break  # closing the client ends what is in flight
         except KeyboardInterrupt:
             self.end = End("interrupted", f"interrupted at {in_flight} in flight")
         except ClosedError:

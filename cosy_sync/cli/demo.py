@@ -203,7 +203,7 @@ def _entry(folder: DemoFolder, outcome: Outcome, sentence: Sentence) -> Entry:
 
 def _check(args: argparse.Namespace, folder: DemoFolder, results: Results) -> None:
     """Note everything that does not hold."""
-    from cosy_sync.cli.checkup import check_files
+    from cosy_sync.cli.verify_files import check_files
 
     problems = results.problems
     problems += [f"text {e.index} failed: {e.error}" for e in results.entries if e.error]

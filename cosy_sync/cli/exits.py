@@ -37,6 +37,9 @@ __all__ = [
     "words_of",
 ]
 
+# Where a deadline ran out after the text was sent, and on the way there.
+_WAITS = ("waiting for the service", "waiting for room")
+_UNSENT = ("(connect)", "(dns)", "(handshake)", "(pool)", "(proxy)", "(tls)")
 # Answers of a web server that has no speech service at this address.
 _NO_SERVICE = (301, 302, 303, 307, 308, 404, 405)
 
@@ -98,7 +101,7 @@ def _was_unreachable(error: CosyError) -> bool:
 
 
 def was_tried(error: CosyError) -> bool:
-    """Tell whether an attempt was made for a text, or it can never be sent as it is."""
+    """Tell whether a text may have reached the service, or can never be sent as it is."""
     tries = [*error.attempts, error]
     return isinstance(error, InvalidTextError) or any(map(_is_attempt, tries))
 
@@ -106,8 +109,9 @@ def was_tried(error: CosyError) -> bool:
 def _is_attempt(error: CosyError) -> bool:
     if isinstance(error, DeadlineError):
         # Its class cannot know: the time may have run out before anything was sent.
-        return (error.phase or "").startswith(("waiting for the service", "waiting for room"))
-    return error.sent or isinstance(error, ConnectError)
+        phase = error.phase or ""
+        return phase.startswith(_WAITS) and not phase.endswith(_UNSENT)
+    return error.sent
 
 
 def because(error: OSError) -> str:

@@ -18,8 +18,15 @@ __all__ = ["add_service_options", "endpoints", "make_client", "number"]
 
 # Options whose names are those of the client's settings.
 _SETTINGS = (
-    *("wire", "voice", "model", "format", "sample_rate", "speed"),
-    *("deadline", "batch_size", "extra"),
+    "wire",
+    "voice",
+    "model",
+    "format",
+    "sample_rate",
+    "speed",
+    "deadline",
+    "batch_size",
+    "extra",
 )
 _VOICE = ("reference", "transcript", "instruction")
 _LIMITS = {"rate": "rate", "connections": "max_connections"}

@@ -166,19 +166,17 @@ def _add_speaking(parser: argparse.ArgumentParser) -> None:
         metavar="BYTES",
         help="tone: PCM bytes for every text; without it the audio grows with the text",
     )
-    group.add_argument(
+    _add_number(
+        group,
         "--seconds-per-char",
-        type=float,
-        default=_DEFAULTS.seconds_per_char,
-        metavar="SECONDS",
-        help="tone: seconds of audio for each character",
+        "SECONDS",
+        "tone: seconds of audio for each character",
     )
-    group.add_argument(
+    _add_number(
+        group,
         "--speakers",
-        type=int,
-        default=_DEFAULTS.speakers,
-        metavar="N",
-        help="espeak: texts spoken at the same time",
+        "N",
+        "espeak: texts spoken at the same time",
     )
     group.add_argument(
         "--reply-form",
@@ -194,68 +192,63 @@ def _add_speaking(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_number(group: argparse._ArgumentGroup, option: str, metavar: str, text: str) -> None:
+    """Add an option whose type and default are those of the server's setting of this name."""
+    default = getattr(_DEFAULTS, option.removeprefix("--").replace("-", "_"))
+    group.add_argument(option, type=type(default), default=default, metavar=metavar, help=text)
+
+
 def _add_work(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("time that the work takes")
-    group.add_argument(
+    _add_number(
+        group,
         "--latency",
-        type=float,
-        default=_DEFAULTS.latency,
-        metavar="SECONDS",
-        help="least time that a call takes",
+        "SECONDS",
+        "least time that a call takes",
     )
-    group.add_argument(
+    _add_number(
+        group,
         "--text-latency",
-        type=float,
-        default=_DEFAULTS.text_latency,
-        metavar="SECONDS",
-        help="time that each text of a call takes beside",
+        "SECONDS",
+        "time that each text of a call takes beside",
     )
-    group.add_argument(
+    _add_number(
+        group,
         "--workers",
-        type=int,
-        default=_DEFAULTS.workers,
-        metavar="N",
-        help="calls worked on at the same time, the others wait in line; 0 for all",
+        "N",
+        "calls worked on at the same time, the others wait in line; 0 for all",
     )
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("limits (0 switches one off)")
-    group.add_argument(
+    _add_number(
+        group,
         "--max-connections",
-        type=int,
-        default=_DEFAULTS.max_connections,
-        metavar="N",
-        help="connections from one address; 503 beyond",
+        "N",
+        "connections from one address; 503 beyond",
     )
-    group.add_argument(
+    _add_number(
+        group,
         "--rps",
-        type=int,
-        default=_DEFAULTS.rps,
-        metavar="N",
-        help="calls from one address in any sliding second; 429 beyond",
+        "N",
+        "calls from one address in any sliding second; 429 beyond",
     )
-    group.add_argument(
+    _add_number(
+        group,
         "--grpc-max-conc",
-        type=int,
-        default=_DEFAULTS.grpc_max_conc,
-        metavar="N",
-        help="gRPC calls at the same time; RESOURCE_EXHAUSTED beyond",
+        "N",
+        "gRPC calls at the same time; RESOURCE_EXHAUSTED beyond",
     )
-    group.add_argument(
+    _add_number(
+        group,
         "--idle-timeout",
-        type=float,
-        default=_DEFAULTS.idle_timeout,
-        metavar="SECONDS",
-        help="close connections idle for so long; 0 closes after each reply",
+        "SECONDS",
+        "close connections idle for so long; 0 closes after each reply",
     )
-    for name, text in (
-        ("max-body-bytes", "largest request body, also unpacked"),
-        ("max-texts", "largest batch"),
-        ("max-text-chars", "longest text"),
-    ):
-        default = getattr(_DEFAULTS, name.replace("-", "_"))
-        group.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
+    _add_number(group, "--max-body-bytes", "N", "largest request body, also unpacked")
+    _add_number(group, "--max-texts", "N", "largest batch")
+    _add_number(group, "--max-text-chars", "N", "longest text")
 
 
 def _add_manners(parser: argparse.ArgumentParser) -> None:
@@ -266,12 +259,11 @@ def _add_manners(parser: argparse.ArgumentParser) -> None:
         default=_DEFAULTS.overrun,
         help="status beyond these limits of connections and calls; auto: 503 and 429",
     )
-    group.add_argument(
+    _add_number(
+        group,
         "--accept-delay",
-        type=float,
-        default=_DEFAULTS.accept_delay,
-        metavar="SECONDS",
-        help="let a new connection wait before anything is read from it",
+        "SECONDS",
+        "let a new connection wait before anything is read from it",
     )
 
 

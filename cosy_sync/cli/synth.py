@@ -21,9 +21,9 @@ from cosy_sync.cli.exits import (
     uninterrupted,
 )
 from cosy_sync.cli.options import add_service_options, make_client
+from cosy_sync.cli.reporter import Reporter
 from cosy_sync.cli.silence import Silence
 from cosy_sync.cli.source import Item, Source, check_kind, count_lines, read_lines
-from cosy_sync.cli.tally import Tally
 from cosy_sync.cli.target import Naming, Target, check_template, open_target
 
 __all__ = ["add_parser", "run"]
@@ -106,8 +106,8 @@ def run(args: argparse.Namespace) -> int:
     to_stdout = args.output == "-"
     bar = not (args.no_progress or to_stdout)
     with Screen(bar=bar, total=total, trouble=silence.words) as screen:
-        tally = Tally(screen, as_json=args.json, quiet_output=to_stdout)
-        return Synthesis(source, target, tally).run(client)
+        reporter = Reporter(screen, as_json=args.json, quiet_output=to_stdout)
+        return Synthesis(source, target, reporter).run(client)
 
 
 def _check_names(args: argparse.Namespace, target: Target) -> None:
@@ -145,10 +145,10 @@ def _check(args: argparse.Namespace) -> None:
 class Synthesis:
     """Takes texts from a source to a target, and counts them."""
 
-    def __init__(self, source: Source, target: Target, tally: Tally) -> None:
+    def __init__(self, source: Source, target: Target, reporter: Reporter) -> None:
         self._source = source
         self._target = target
-        self._tally = tally
+        self._reporter = reporter
         # What ended it: an error that every further text would meet too.
         self._hopeless: CosyError | None = None
         # A refusal of the key that may be the latest text's own fault.
@@ -159,7 +159,7 @@ class Synthesis:
 
         Raises Stop when it ended early: what was finished is kept, counted and told of.
         """
-        tally = self._tally
+        reporter = self._reporter
         try:
             with client:
                 self._speak(client)
@@ -170,8 +170,8 @@ class Synthesis:
             raise
         except (Stop, CosyError, KeyboardInterrupt) as error:
             raise self._ended(error) from error
-        tally.close(str(self._target))
-        return Exit.FAILED if tally.failed or tally.unsent else Exit.DONE
+        reporter.close(str(self._target))
+        return Exit.FAILED if reporter.failed or reporter.unsent else Exit.DONE
 
     def _speak(self, client: CosyClient) -> None:
         hasty = client.with_options(retry=_hasty(client.config.retry))
@@ -216,7 +216,7 @@ class Synthesis:
         item = self._source.next_item()
         if outcome.audio is not None:
             file = self._target.save(item, outcome.audio)
-            self._tally.saved(item, outcome.audio, file)
+            self._reporter.saved(item, outcome.audio, file)
             self._doubt = None
             return
         assert outcome.error is not None
@@ -225,18 +225,18 @@ class Synthesis:
         # A service that has answered before may come back; a key that is refused will not, nor
         # what refuses every text.
         doubtful = refuses_key(error) and not error.hopeless
-        self._doubt = error if doubtful and not self._tally.ok else None
-        if error.hopeless or (not doubtful and is_hopeless(error) and not self._tally.ok):
+        self._doubt = error if doubtful and not self._reporter.ok else None
+        if error.hopeless or (not doubtful and is_hopeless(error) and not self._reporter.ok):
             self._hopeless = error
             self._source.stop()
-        self._tally.lost(item, error, listed=self._hopeless is None)
+        self._reporter.lost(item, error, listed=self._hopeless is None)
 
     def _ended(self, error: Stop | CosyError | KeyboardInterrupt) -> Stop:
-        tally = self._tally
+        reporter = self._reporter
         code, words = meaning(error)
-        tally.close(str(self._target), stopped=words)
-        if tally.done:
-            words += f"; {tally.half_way(str(self._target))}"
+        reporter.close(str(self._target), stopped=words)
+        if reporter.done:
+            words += f"; {reporter.half_way(str(self._target))}"
             code = Exit.FAILED if code == Exit.USAGE else code
         return Stop(words, code)
 

@@ -138,11 +138,12 @@ class TimeoutConfig:
 @tells_fields
 @dataclass(frozen=True, kw_only=True)
 class LimitConfig:
-    """How much may be under way at once."""
+    """How much may be in flight at once."""
 
     # Bytes, as announced, of all the replies that come in at once; more wait at the network's end.
     max_bytes_in_flight: int = 1 << 30
-    # Bytes of audio that one `synth_iter` holds, coming in or waiting for its turn.
+    # Bytes of audio that one `synth_iter` holds, coming in or waiting for its turn: behind a text
+    # that is held up no more are spoken than that.
     max_bytes_waiting: int = 8 << 20
     # Bytes of one reply, after decompression. A larger one is refused while it is read.
     max_reply_bytes: int = 256 << 20

@@ -38,7 +38,7 @@ class Load:
     def connections(self) -> int:
         """Return the connections that it takes.
 
-        In the mean, rate x latency requests are under way (Little 1961). Requests that come at
+        In the mean, rate x latency requests are in flight (Little 1961). Requests that come at
         random spread around this mean m by its square root, so there are m + 2 sqrt(m), rounded
         up: then 3 in 100 of them find every connection busy and wait for a moment (square-root
         staffing, Halfin and Whitt 1981), up to 10 in 100 where m is below 2.

@@ -135,8 +135,8 @@ class OverloadConfig:
     decrease: float = 0.7
     # Seconds in which the rate is back after one decrease. Shorter probes the limit more often.
     recovery: float = 5.0
-    # Seconds that an interactive call waits for its turn while the rate is lowered, and a tenth of
-    # them (or four turns) once a line has stood for a second; bulk work waits as long as its
+    # Seconds that an interactive call waits for a slot while the rate is lowered, and a tenth of
+    # them (or four slots) once a queue has lasted for a second; bulk work waits as long as its
     # deadline allows. More serves more calls, later, and their line is sent on top of the new
     # calls once the service has recovered.
     patience: float = 0.5

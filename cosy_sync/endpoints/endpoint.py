@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..atomic import Flag
 from ..clock import Clock
-from ..config import ClientConfig, Endpoint, SharingConfig
+from ..config import ClientConfig, Endpoint
 from ..errors import (
     BadAudioError,
     ConnectError,
@@ -24,7 +23,6 @@ from ..models import Audio, Utterance
 from ..policies import (
     Admission,
     BatchFaults,
-    BatchSize,
     Blame,
     Breaker,
     Call,
@@ -36,12 +34,12 @@ from ..policies import (
 )
 from ..policies.balancer import SOON
 from ..policies.refusals import may_be_text
-from ..shared import BreakerLink, PlaceBook, SharedPlaces
-from ..threads.permits import Permits
+from ..threads.permits import Permits, PermitWaiter
 from .joint_limiter import JointLimiter
 from .limiter import EndpointLimiter, make_limiter
 from .overload import OverloadControl
-from .shared_breaker import link_breaker
+from .sharing import EndpointSharing
+from .sizes import EndpointSizes
 
 __all__ = ["Attempt", "EndpointObserver", "EndpointState"]
 
@@ -58,16 +56,18 @@ _IN_COMPANY = RefusedError("one of its texts may be to blame")
 _OWN_FAULT = RefusedError("the request fails while others succeed", accepted=True)
 
 
-@dataclass(slots=True, eq=False)
 class Attempt:
-    """An attempt in flight: where, how the breaker admitted it, when it was sent, and whether it
-    holds a place there."""
+    """An attempt in flight: where, how the breaker admitted it, when it was sent, whether it holds
+    a place there, and when its reply had come, None before."""
 
-    endpoint: EndpointState
-    admission: Admission
-    sent: float
-    call: Call
-    holds: bool = True
+    __slots__ = ("admission", "call", "ended", "endpoint", "holds", "sent")
+
+    def __init__(
+        self, endpoint: EndpointState, admission: Admission, sent: float, call: Call, *, holds: bool
+    ) -> None:
+        self.endpoint, self.admission, self.call = endpoint, admission, call
+        self.sent, self.holds = sent, holds
+        self.ended: float | None = None
 
 
 class EndpointObserver(Protocol):
@@ -84,6 +84,12 @@ class EndpointObserver(Protocol):
 
 class EndpointState:
     """The state that all callers of one endpoint, or of one of its addresses, share.
+
+    It has one lock, which its slots, limiter, breaker and overload control use as well. Mostly
+    everything allows a request, which `admit` finds out in one step under it; what must wait asks
+    one after the other, and holds nothing of them meanwhile. An answer is noted in one step as
+    well (`settle`). A limit that is shared, with other endpoints or other processes, has a lock of
+    its own, and is asked by itself: no lock is taken under another.
 
     `pool` is None where there is no other endpoint and never will be: then nothing is measured
     that only a choice needs.
@@ -105,85 +111,111 @@ class EndpointState:
         self.label = endpoint.label if address is None else f"{endpoint.label} ({address})"
         self.pool = pool
         self._observer = observer
-        self.slots = Permits(endpoint.max_connections)
+        self._clock = clock
+        # Guards what changes, here and in what is made with it, but for what is counted: how many
+        # attempts are in flight or wait for their slot is the length of a deque, and each step of
+        # that is atomic.
+        self._lock = lock = threading.Lock()
+        self._here: deque[None] = deque()
+        # Set when nobody is here any more. Every use of it is one atomic step.
+        self._idle_waiters: list[Flag] = []
+        self.slots = Permits(endpoint.max_connections, lock=lock)
         # Closes the idle connections to a URL's host; set by the endpoint pool.
         self.close_idle: Callable[[str], None] = lambda url: None
-        # This client's share of them, where several share them; None where nobody does.
-        self.shared_slots: Permits | None = None
-        self._places = self._share_places(config.sharing)
+        self._sharing = sharing = EndpointSharing(
+            endpoint, self.label, config, self._tell_sharing, lambda: self.close_idle(endpoint.url)
+        )
+        # This client's share of the places, where several share them; None where nobody does.
+        self.shared_slots = sharing.slots
         self._own_limiter = own = make_limiter(
-            self.label, endpoint.rate_limit, config.sharing, observer, clock
+            self.label, endpoint.rate_limit, config.sharing, observer, clock, lock=lock
         )
         self.limiter: EndpointLimiter | JointLimiter = own
-        self.breaker, self._link = self._make_breaker(config, clock)
-        self.overload = OverloadControl(
-            endpoint, config, self.slots, own, observer, label=self.label
+        # Whether its lock guards all that a request needs; else `admit` never lets one go.
+        self._admits = own.lock is lock and self.shared_slots is None
+        listeners, on_change = config.breaker.listeners, self._tell
+        self.breaker = Breaker(
+            config.breaker, self.label, on_change=on_change, listeners=listeners, lock=lock
         )
-        self._clock = clock
+        sharing.link(self.breaker, clock)
+        self._begin_to_learn(config)
+
+    def _begin_to_learn(self, config: ClientConfig) -> None:
+        limited = self.slots, self._own_limiter
+        self.overload = OverloadControl(
+            self.endpoint, config, *limited, self._observer, label=self.label
+        )
         self.health = Health()  # its fields belong to the ejector
         self.silence = Silence()
         self._trouble = ""  # what the latest failure said, of several any
-
-        # Guards what changes below: busy counts attempts in flight or waiting for their slot.
-        self._lock = threading.Lock()
-        self.sizes = BatchSize()
-        self.busy = 0
+        self.sizes = EndpointSizes(self._lock)
         most = config.overload.throttle_min_calls
         self.faults = BatchFaults(config.breaker.window, config.breaker.failure_ratio, most)
-        # Set when nobody is here any more.
-        self._idle_waiters: list[Flag] = []
         self._blame = Blame()
         self._latency = LatencyEwma()
-
-    def _make_breaker(
-        self, config: ClientConfig, clock: Clock
-    ) -> tuple[Breaker, BreakerLink | None]:
-        listeners = config.breaker.listeners
-        breaker = Breaker(config.breaker, self.label, on_change=self._tell, listeners=listeners)
-        tell = functools.partial(self._tell_sharing, "breaker")
-        return breaker, link_breaker(config, self.label, clock, breaker, tell)
 
     @property
     def places(self) -> int:
         """Return how many requests may be in flight at once."""
         return self.slots.limit
 
+    @property
+    def busy(self) -> int:
+        """Return how many attempts are in flight or wait for their slot."""
+        return len(self._here)
+
     def join(self, now: float) -> None:
         """Note that an attempt begins."""
-        if self._link is not None:
-            self._link.start()
-        if self._places is not None:
-            self._places.look()
-        with self._lock:
-            if not self.busy:
-                self._latency.progress = now
-            self.busy += 1
+        if self._sharing.active:
+            self._sharing.join()
+        if not self._here:
+            self._latency.progress = now
+        self._here.append(None)
 
     def leave(self, now: float) -> None:
-        """Note that an attempt ended before it was sent."""
-        with self._lock:
-            self._latency.progress = now
-            self.busy -= 1
-        if self._idle_waiters:  # almost never
-            self._wake_idle()
+        """Note that an attempt ended, or was not sent."""
+        self._latency.progress = now
+        self._here.pop()
+        if self._idle_waiters and not self._here:  # almost never
+            for idle in list(self._idle_waiters):
+                idle.set()
 
     def wait_idle(self, seconds: float) -> bool:
         """Wait until no attempt is here, at most so many seconds; return whether that came."""
         idle = Flag()
-        with self._lock:
-            if not self.busy:
-                return True
-            self._idle_waiters.append(idle)
-        return idle.wait(seconds)
+        self._idle_waiters.append(idle)
+        # Whoever leaves looks at the waiters afterwards: of the two one sees the other.
+        came = not self._here or idle.wait(seconds)
+        self._idle_waiters.remove(idle)
+        return came
 
-    def _wake_idle(self) -> None:
-        """Tell those who wait for it that nobody is here, if that is so."""
-        with self._lock:
-            if self.busy:
-                return
-            waiters, self._idle_waiters = self._idle_waiters, []
-        for idle in waiters:
-            idle.set()
+    # -- one attempt ----------------------------------------------------------------------------
+
+    def admit(self, urgent: bool, call: Call, now: float) -> Attempt | None:
+        """Let an attempt go at once: give it a place and a slot where breaker, overload control,
+        places and rate limit all allow it, in one step.
+
+        Return None where any of them does not, or cannot be asked in this step: then nothing is
+        held, and each is to be asked by itself.
+        """
+        if not self._admits:
+            return None
+        took = goes = False
+        try:
+            with self._lock:
+                ticket = self.breaker.ticket
+                if ticket is not None and self.overload.is_calm(now):
+                    took = self.slots.take(urgent)
+                    goes = took and self._own_limiter.go_first(now, urgent)
+            if goes and ticket is not None:
+                return Attempt(self, ticket, now, call, holds=True)
+        except BaseException:  # Ctrl-C on the way out
+            if took:
+                self.slots.release()
+            raise
+        if took:
+            self.slots.release()
+        return None
 
     def settle(
         self,
@@ -193,18 +225,49 @@ class EndpointState:
         seconds: float,
         texts: Sequence[Utterance],
     ) -> CosyError | None:
-        """Note what became of an attempt that was sent, and how long the service took; return what
-        that says about this endpoint."""
+        """Note what became of an attempt that was sent, and how long the service took, and give its
+        place back; return what that says about this endpoint."""
+        self.leave(now)
+        if error is not None:
+            if attempt.holds:
+                self.slots.release()
+            return self._fail(attempt, error, now, seconds, texts)
+        # An answer gives the place back, and all learn from it, in one step.
+        call, overload, breaker = attempt.call, self.overload, self.breaker
+        count, slow = len(texts), seconds >= breaker.slow_call
+        woken: Sequence[PermitWaiter] = ()
+        with self._lock:
+            if attempt.holds:
+                woken = self.slots.put_back()
+            if count > 1 or call.apart or self.faults.held_back:
+                self.faults.succeed(count, call.apart, now)
+            self._blame.succeed(call, attempt.sent, now)
+            resizes = overload.succeed(attempt.sent, now, texts)
+            tells = not slow and breaker.succeed(attempt.admission, now)
+        for waiter in woken:
+            waiter.set()
+        if resizes:
+            overload.resize()
+        if slow:
+            breaker.record(attempt.admission, None, now, seconds)
+        elif tells:
+            breaker.report(True, None)
+        return None
+
+    def _fail(
+        self,
+        attempt: Attempt,
+        error: CosyError,
+        now: float,
+        seconds: float,
+        texts: Sequence[Utterance],
+    ) -> CosyError:
+        """Learn from an attempt that failed; return what that says about this endpoint."""
         culprit: int | None = None
         times = 1
-        only_late = error is not None and self.overload.is_only_late(error, now)
-        with self._lock:
-            self._latency.progress = now
-            self.busy -= 1
-            if error is None:
-                self.faults.succeed(len(texts), attempt.call.apart, now)
-                self._blame.succeed(attempt.call, attempt.sent, now)
-            elif error.trips and not only_late:
+        only_late = self.overload.is_only_late(error, now)
+        if error.trips and not only_late:
+            with self._lock:
                 if self._blame.fail(attempt.call, now, error.sent):
                     error = _OWN_FAULT
                 else:
@@ -212,9 +275,7 @@ class EndpointState:
                     if may_be_text(error):
                         kind = attempt.call.apart, attempt.admission.probe
                         times = self.faults.fail(len(texts), *kind, now, self.breaker.dies_of)
-        if self._idle_waiters:  # almost never
-            self._wake_idle()
-        if error is not None and error.trips:
+        if error.trips:
             self._trouble = error.message
         said = error if times else _IN_COMPANY
         for _ in range(times or 1):
@@ -287,62 +348,19 @@ class EndpointState:
         """Return the seconds per character that it takes lately, None when not known."""
         return self._latency.per_char(now, self.busy)
 
-    def texts_at_most(self, texts: int, now: float) -> int:
-        """Return how many of so many texts its next call may have."""
-        if self.sizes.limit is None:
-            return texts
-        with self._lock:
-            return self.sizes.most(texts, now)
-
     def may_try(self, texts: int, now: float) -> bool:
         """Return whether so many texts may be sent after fewer of them passed: not by the few
         probes that its breaker lets through."""
-        with self._lock:
-            safe = texts <= self.sizes.best or self.breaker.state == "closed"
-            return safe and self.sizes.may_try(texts, now)
-
-    def note_size(self, texts: int, answered: bool, now: float) -> None:
-        """Note whether a call of so many texts was answered, or was or may have been too large."""
-        with self._lock:
-            if answered:
-                self.sizes.succeed(texts, now)
-            else:
-                self.sizes.fail(texts, now)
-
-    def learn_size(self, failed: int, passed: int, sure: bool, now: float) -> None:
-        """Note that so many texts failed in one call, and all of them passed in smaller ones;
-        whether that is sure to be no chance."""
-        with self._lock:
-            if sure:
-                self.sizes.learn(failed, passed, now)
-            else:
-                self.sizes.doubt(failed, passed, now)
+        return self.sizes.lets_try(texts, self.breaker.state == "closed", now)
 
     def limit_with(self, common: EndpointLimiter) -> None:
         """Let requests leave only when the limit of all endpoints together allows it too."""
         self.limiter = JointLimiter(self._own_limiter, common)
-
-    def why_no_slot(self, now: float) -> str:
-        """Return why a request could not leave before its deadline."""
-        own = self._own_limiter
-        pause = own.paused_until - now
-        if pause > 0:
-            return f"the service asked to be left alone for {pause:.1f} s more (Retry-After)"
-        if self.limiter.next_free(now) > own.next_free(now):
-            return (
-                "the rate limit of all endpoints together (LimitConfig.rate) is booked out; send "
-                "less or raise it"
-            )
-        rate, full = self.overload.limits(now)[0], self.endpoint.rate_limit
-        if rate < full:
-            return (
-                f"after refusals (429) only {rate:.3g} of {full:g} requests/s are sent; send less"
-            )
-        return f"the rate limit of {full:g} requests/s is booked out; send less or raise its rate"
+        self._admits = False
 
     def went_silent(self, deadline: Deadline, now: float) -> DeadlineError:
         """Return what a text ends with that waited, unsent, for an answer to others."""
-        phase, seconds = "waiting for its turn", max(0.0, now - self.silence.since)
+        phase, seconds = "waiting to be sent", max(0.0, now - self.silence.since)
         trouble = f" (the latest failure: {self._trouble})" if self._trouble else ""
         return deadline.error(
             f"{phase}; {self.label} has answered nothing for {seconds:.1f} s{trouble}"
@@ -359,23 +377,7 @@ class EndpointState:
     def close(self, seconds: float) -> None:
         """End what shares limiter and breaker with others; wait at most so many seconds."""
         self._own_limiter.close(seconds)
-        if self._places is not None:
-            self._places.close(seconds)
-        if self._link is not None:
-            self._link.close(seconds)
-
-    def _share_places(self, sharing: SharingConfig) -> SharedPlaces | None:
-        if sharing.redis_url is None or not sharing.connections:
-            return None
-        most, url = self.endpoint.max_connections, self.endpoint.url
-        self.shared_slots = Permits(most)
-        return SharedPlaces(
-            self.shared_slots,
-            PlaceBook(sharing, self.label, most),
-            sharing.clients,
-            lambda: self.close_idle(url),
-            functools.partial(self._tell_sharing, "connections"),
-        )
+        self._sharing.close(seconds)
 
     def close_slots(self) -> None:
         """Wake everybody who waits for a place, and let nobody in any more."""
@@ -384,8 +386,7 @@ class EndpointState:
             self.shared_slots.close()
 
     def _tell(self, old: str, new: str) -> None:
-        if self._link is not None:
-            self._link.publish(new)
+        self._sharing.publish(new)
         if new == "open":
             self.overload.restart(self._clock.now())
         self._observer.on_event(BreakerChanged(self.label, old, new))

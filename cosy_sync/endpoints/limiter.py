@@ -53,7 +53,16 @@ class SlotWaiter:
     """A batch in a queue. `due` is when it comes for its slot; `event` wakes it before."""
 
     __slots__ = (
-        *("again", "away", "due", "event", "key", "latest", "second", "queued", "stop", "urgent"),
+        "again",
+        "away",
+        "due",
+        "event",
+        "key",
+        "latest",
+        "queued",
+        "second",
+        "stop",
+        "urgent",
     )
 
     def __init__(
@@ -83,7 +92,7 @@ class SlotWaiter:
         place = self.second or self
         while True:
             if self.stop.is_set():
-                raise ClosedError("cancelled while it waited for its turn; nothing was sent")
+                raise ClosedError("cancelled while it waited for the rate limit; nothing was sent")
             left = place.due - clock.now()
             if left <= 0.0:
                 place.away = True
@@ -104,9 +113,14 @@ class EndpointLimiter:
     """A limiter and the queue of those who wait for it, urgent ones first; within a class the keys
     (tenants) take turns, and each key's waiters keep their order."""
 
-    def __init__(self, limiter: Limiter, clock: Clock) -> None:
-        # Guards everything below, the limiter's state and every waiter's.
-        self._lock = limiter.lock if isinstance(limiter, SharedLimiter) else threading.Lock()
+    def __init__(
+        self, limiter: Limiter, clock: Clock, *, lock: threading.Lock | None = None
+    ) -> None:
+        # Guards everything below, the limiter's state and every waiter's. It may be the endpoint's;
+        # a shared limiter brings its own, which its keeper takes as well.
+        self.lock = self._lock = (
+            limiter.lock if isinstance(limiter, SharedLimiter) else lock or threading.Lock()
+        )
         self._clock = clock
         self._limiter = limiter
         self._urgent: _Queues = OrderedDict()
@@ -126,9 +140,13 @@ class EndpointLimiter:
     def go(self, now: float, urgent: bool) -> bool:
         """Let a request leave now that was never queued; return whether it may."""
         with self._lock:
-            if (self._urgent or (self._normal and not urgent)) and self._blocked(now, urgent) > now:
-                return False
-            return self._limiter.take(now) <= 0.0
+            return self.go_first(now, urgent)
+
+    def go_first(self, now: float, urgent: bool) -> bool:
+        """Do as `go`; the lock is held."""
+        if (self._urgent or (self._normal and not urgent)) and self._blocked(now, urgent) > now:
+            return False
+        return self._limiter.take(now) <= 0.0
 
     def next_free(self, now: float, urgent: bool = False) -> float:
         """Return when a request that comes now would leave; an estimate, and without the lock."""
@@ -335,11 +353,20 @@ def _count(waiters: Iterable[SlotWaiter], now: float) -> int:
 
 
 def make_limiter(
-    label: str, rate: float, sharing: SharingConfig, observer: Observer, clock: Clock
+    label: str,
+    rate: float,
+    sharing: SharingConfig,
+    observer: Observer,
+    clock: Clock,
+    *,
+    lock: threading.Lock | None = None,
 ) -> EndpointLimiter:
-    """Return the queue of a limit of so many requests per second, shared where that is set."""
+    """Return the queue of a limit of so many requests per second, shared where that is set.
+
+    `lock` guards it, unless it is shared.
+    """
     if sharing.redis_url is None or rate == math.inf:  # there is nothing to share
-        return EndpointLimiter(RateLimiter(rate), clock)
+        return EndpointLimiter(RateLimiter(rate), clock, lock=lock)
 
     def tell(shared: bool, reason: str) -> None:
         observer.on_event(SharingChanged(label, "rate limit", shared, reason))

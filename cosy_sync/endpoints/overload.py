@@ -31,6 +31,9 @@ class OverloadControl:
     503 and time-outs lower the requests in flight (Concurrency); a 429 that says that too many were
     in flight lowers nothing else. Where the endpoint accepts less than half of the calls, most are
     not sent at all (Throttle).
+
+    The lock of the slots, which is the endpoint's, guards the policies. A method that says that it
+    is held belongs to a step of the endpoint; every other one takes it.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class OverloadControl:
         *,
         label: str | None = None,
     ) -> None:
+        # Guards the policies below. Their limits may be read without it.
+        self._lock = slots.lock
         self._label = label or endpoint.label
         self._slots = slots
         self._limiter = limiter
@@ -56,13 +61,12 @@ class OverloadControl:
             most, min(first_byte, config.deadline), max(overload.start, most // 12)
         )
         self._concurrency = Concurrency(most, overload.decrease)
+        self._rate_limit = endpoint.rate_limit
         self._pace = AdaptiveRate(endpoint.rate_limit, overload.decrease, overload.recovery)
         self._recent = _RECENT * first_byte
-        # When a good reply ended last. Written without a lock: of several at once any one will do.
-        self._succeeded_at = -math.inf
-        # When it was last told that this machine is out of something; as above.
-        self._told_at = -math.inf
-        self._resize()
+        # When a good reply ended last; when it was last told that this machine is out of something.
+        self._succeeded_at = self._told_at = -math.inf
+        self.resize()
 
     def admit(self, urgent: bool, now: float, waited: float = 0.0) -> None:
         """Let a call pass that has waited so many seconds, at the rate of this instant.
@@ -70,23 +74,26 @@ class OverloadControl:
         An urgent call does not wait long for a service that is refusing calls. Raises
         OverloadError.
         """
-        if self._throttle.refuses(now):
-            share = self._throttle.share(now)
+        with self._lock:
+            share = self._throttle.share(now) if self._throttle.refuses(now) else 0.0
+            lowered, rate = self._pace.lowered, self._pace.rate(now)
+        if share:
             raise OverloadError(
                 f"the service accepts too few calls, so {100 * share:.0f} % of them are held back "
                 "until it recovers: try again in a few seconds; bulk calls (synth_many) wait",
                 endpoint=self._label,
                 retry_after=_PAUSE,
             )
-        if not self._pace.lowered:
+        if not lowered:
             return
-        rate = self._pace.rate(now)
         self._limiter.set_rate(rate)
         wait = self._limiter.next_free(now, urgent) - now
-        if urgent and not self._patience.bears(waited + wait, rate, now):
+        with self._lock:
+            bears = not urgent or self._patience.bears(waited + wait, rate, now)
+        if not bears:
             raise OverloadError(
                 f"the service refused calls (429), so only {rate:.3g} requests/s are sent, and the "
-                f"turn would have come after {waited + wait:.1f} s: send less; bulk calls "
+                f"slot would have come after {waited + wait:.1f} s: send less; bulk calls "
                 "(synth_many) wait",
                 endpoint=self._label,
                 retry_after=max(wait, _PAUSE),
@@ -112,6 +119,24 @@ class OverloadControl:
             retry_after=_PAUSE,
         )
 
+    def why_no_slot(self, free_at: float, now: float) -> str:
+        """Return why a request could not leave before its deadline; `free_at`: when it could, with
+        the limit of all endpoints together."""
+        pause = self._limiter.paused_until - now
+        if pause > 0:
+            return f"the service asked to be left alone for {pause:.1f} s more (Retry-After)"
+        if free_at > self._limiter.next_free(now):
+            return (
+                "the rate limit of all endpoints together (LimitConfig.rate) is booked out; send "
+                "less or raise it"
+            )
+        rate, full = self.limits(now)[0], self._rate_limit
+        if rate < full:
+            return (
+                f"after refusals (429) only {rate:.3g} of {full:g} requests/s are sent; send less"
+            )
+        return f"the rate limit of {full:g} requests/s is booked out; send less or raise its rate"
+
     def is_only_late(self, error: CosyError, now: float) -> bool:
         """Return whether a call timed out while others at this endpoint are answered: that is
         overload, and no sign that the endpoint has failed."""
@@ -123,8 +148,16 @@ class OverloadControl:
 
     def restart(self, now: float) -> None:
         """Begin with a few requests again: the endpoint was away."""
-        self._slow_start.restart(now)
-        self._resize()
+        with self._lock:
+            self._slow_start.restart(now)
+        self.resize()
+
+    def is_calm(self, now: float) -> bool:
+        """Return whether `admit` would let any call pass at once. The lock is held."""
+        throttle = self._throttle
+        if throttle.calls.all != throttle.calls.some and throttle.share(now) > 0.0:
+            return False
+        return not self._pace.lowered
 
     def record(
         self,
@@ -133,74 +166,87 @@ class OverloadControl:
         now: float,
         texts: Sequence[Utterance] = (),
     ) -> None:
-        """Learn from what became of a call that was sent at that instant.
+        """Learn from what became of a call that was sent at that instant, and has given its slot
+        back.
 
         Errors that say nothing about the endpoint (`accepted` is None) count for nothing.
         """
         if error is None:
-            self._succeeded_at = now
-            self._throttle.record(True, now)
-            in_flight = self._slots.used + 1  # as in `_in_flight`: every call comes here
-            more = self._concurrency.succeed(in_flight, started, now)
-            if self._slow_start.asks(now - started):
-                chars = len(texts[0].text) if len(texts) == 1 else _chars_of(texts)
-                more |= self._slow_start.succeed(in_flight, started, now, chars)
+            with self._lock:
+                more = self.succeed(started, now, texts)
             if more:
-                self._resize()
+                self.resize()
             return
-        if isinstance(error, ResourceError):
-            self._make_do(error, started, now)
-        if error.accepted is None:
-            return
-        self._throttle.record(error.accepted, now)
-        if error.accepted:  # an unpaid bill comes as 429 too
-            return
-        status = getattr(error, "status", None)
-        if status not in _OVERLOAD_STATUSES and not isinstance(error, ReplyTimeout):
-            return
-        slower = False
-        if isinstance(error, ThrottledError) and error.crowded:
-            fewer = self._concurrency.crowd(self._in_flight(), started, now)
-        else:
-            # A rate that is too high says nothing about the number in flight.
-            throttled = isinstance(error, ThrottledError)
-            most = math.inf if throttled else self._slow_start.limit
-            fewer = self._concurrency.overload(self._in_flight(), started, now, most)
-        if isinstance(error, ThrottledError) and not error.crowded:
-            slower = self._pace.refuse(started, now, error.retry_after or 0.0)
-        if fewer:
-            self._resize()
+        with self._lock:
+            tells = self._make_do(error, started, now)
+            fewer, slower = self._fail(error, started, now)
+            rate, in_flight = self._pace.rate(now), self._limit
+        self.resize()
         if slower:
-            self._limiter.set_rate(self._pace.rate(now))
-        if fewer or slower:
-            rate, in_flight = self.limits(now)
+            self._limiter.set_rate(rate)
+        if fewer or slower or tells:
             self._observer.on_event(LimitsLowered(self._label, rate, in_flight, error))
 
-    def _make_do(self, error: ResourceError, started: float, now: float) -> None:
-        """Keep no more in flight than this machine can carry; more is tried again after a while."""
-        fewer = self._concurrency.crowd(self._in_flight(), started, now)
-        if fewer:
-            self._resize()
-        if fewer or now >= self._told_at + _PAUSE:
-            self._told_at = now
-            rate, in_flight = self.limits(now)
-            self._observer.on_event(LimitsLowered(self._label, rate, in_flight, error))
+    def succeed(self, started: float, now: float, texts: Sequence[Utterance]) -> bool:
+        """Learn from a good reply to a call that has given its slot back; return whether `resize`
+        must follow. The lock is held."""
+        in_flight = self._slots.limit - self._slots.free + 1
+        self._succeeded_at = now
+        self._throttle.record(True, now)
+        more = self._concurrency.succeed(in_flight, started, now)
+        if self._slow_start.asks(now - started):
+            chars = len(texts[0].text) if len(texts) == 1 else _chars_of(texts)
+            more |= self._slow_start.succeed(in_flight, started, now, chars)
+        return more
+
+    def resize(self) -> None:
+        """Allow as many slots as the policies do. The lock is not held."""
+        # Two threads may set it in the wrong order, so each looks at the limit once more.
+        while self._slots.limit != (limit := self._limit):
+            self._slots.resize(limit)
 
     def limits(self, now: float) -> tuple[float, int]:
         """Return the requests per second and the requests in flight that it allows now."""
-        return self._pace.rate(now), self._limit
+        with self._lock:
+            return self._pace.rate(now), self._limit
 
     @property
     def _limit(self) -> int:
         return min(self._concurrency.limit, self._slow_start.limit)
 
-    def _in_flight(self) -> int:
-        return self._slots.used + 1  # the call that is recorded has given its slot back
+    # -- under the lock -------------------------------------------------------------------------
 
-    def _resize(self) -> None:
-        # Two threads may set it in the wrong order, so each looks at the limit once more.
-        while self._slots.limit != (limit := self._limit):
-            self._slots.resize(limit)
+    def _fail(self, error: CosyError, started: float, now: float) -> tuple[bool, bool]:
+        """Learn from a call that failed; return whether fewer requests may be in flight, and
+        whether they leave at a lower rate."""
+        if error.accepted is None:
+            return False, False
+        self._throttle.record(error.accepted, now)
+        if error.accepted:  # an unpaid bill comes as 429 too
+            return False, False
+        status = getattr(error, "status", None)
+        if status not in _OVERLOAD_STATUSES and not isinstance(error, ReplyTimeout):
+            return False, False
+        in_flight = self._slots.used + 1  # the call that is recorded has given its slot back
+        if not isinstance(error, ThrottledError):
+            most = self._slow_start.limit
+            return self._concurrency.overload(in_flight, started, now, most), False
+        if error.crowded:
+            return self._concurrency.crowd(in_flight, started, now), False
+        # A rate that is too high says nothing about the number in flight.
+        fewer = self._concurrency.overload(in_flight, started, now)
+        return fewer, self._pace.refuse(started, now, error.retry_after or 0.0)
+
+    def _make_do(self, error: CosyError, started: float, now: float) -> bool:
+        """Keep no more in flight than this machine can carry, where it is out of something; more is
+        tried again after a while. Return whether that is to be told."""
+        if not isinstance(error, ResourceError):
+            return False
+        fewer = self._concurrency.crowd(self._slots.used + 1, started, now)
+        tells = fewer or now >= self._told_at + _PAUSE
+        if tells:
+            self._told_at = now
+        return tells
 
 
 def _chars_of(texts: Sequence[Utterance]) -> int:

@@ -184,7 +184,7 @@ class EndpointPool:
         endpoints = self.endpoints
         if not endpoints or any(endpoint.sizes.limit is None for endpoint in endpoints):
             return texts
-        return max([endpoint.texts_at_most(texts, now) for endpoint in endpoints])
+        return max([endpoint.sizes.at_most(texts, now) for endpoint in endpoints])
 
     def batch_limit(self) -> int | None:
         """Return how many texts a call may have where all endpoints have learned that."""

@@ -2,6 +2,8 @@
 
 from ..threads.lifo_pool import LifoThreadPool
 from ..threads.workers import SerialExecutor
-from .engine import Engine, EngineParts, Network
+from .engine import Engine
+from .parts import EngineParts
+from .ports import Network
 
 __all__ = ["Engine", "EngineParts", "LifoThreadPool", "Network", "SerialExecutor"]

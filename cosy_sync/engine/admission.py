@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..clock import Clock
-from ..endpoints.endpoint import EndpointState
+from ..endpoints.endpoint import Attempt, EndpointState
 from ..endpoints.limiter import BRIEF, SlotWaiter
 from ..errors import ClosedError, RateLimitedError
+from ..policies import Call
 from ..threads import leave
 from ..threads.permits import Permits
 from .batch import Batch
@@ -32,6 +33,21 @@ class Entry:
     # Since when no endpoint has answered: who waits, unsent, for one of several may be sent to
     # another one in the end.
     silent_since: Callable[[], float]
+
+    def go(self, batch: Batch, endpoint: EndpointState, call: Call, now: float) -> Attempt | None:
+        """Let an attempt go at once, as mostly nothing must be waited for; None where something
+        must. Then nothing is held."""
+        if self.connections is not None:
+            return None
+        if batch.queue_deadline is None:
+            return endpoint.admit(batch.interactive, call, now)
+        silent = self.silent_since()
+        if batch.patience(silent, now) <= 0.0:
+            return None
+        attempt = endpoint.admit(batch.interactive, call, now)
+        if attempt is not None:
+            batch.share_time(silent, now)
+        return attempt
 
     def wait(self, batch: Batch, endpoint: EndpointState, now: float) -> float:
         """Wait for a free connection and a slot of the rate limit, holding neither meanwhile;
@@ -107,7 +123,9 @@ class Entry:
                     break
                 leave()
                 if self.clock.wait(batch.stop, max(wait, _SOONEST)):
-                    raise ClosedError("cancelled while it waited for its turn; nothing was sent")
+                    raise ClosedError(
+                        "cancelled while it waited for the rate limit; nothing was sent"
+                    )
         finally:
             if not keeps:
                 self.give_back(endpoint)
@@ -178,6 +196,12 @@ class Entry:
         for permits in self._places(endpoint):
             permits.release()
 
+    def give_back_shared(self, endpoint: EndpointState) -> None:
+        """Give back what a place consists of beside the endpoint's own, which goes back with its
+        settlement."""
+        for permits in self._places(endpoint)[1:]:
+            permits.release()
+
     def _places(self, endpoint: EndpointState) -> list[Permits]:
         """Return what a place consists of: the endpoint's own, and where there is one, that of all
         endpoints and that among other processes."""
@@ -187,8 +211,9 @@ class Entry:
 
 
 def _no_slot(batch: Batch, endpoint: EndpointState, now: float, wait: float) -> RateLimitedError:
+    why = endpoint.overload.why_no_slot(endpoint.limiter.next_free(now), now)
     return RateLimitedError(
-        f"no turn within the deadline of {batch.deadline.seconds:g} s: {endpoint.why_no_slot(now)}",
+        f"no slot within the deadline of {batch.deadline.seconds:g} s: {why}",
         endpoint=endpoint.label,
         retry_after=wait,
     )

@@ -36,13 +36,7 @@ from .reply_bounds import ReplyBounds
 from .reply_memory import ReplyMemory
 from .request_ids import next_request_id
 
-__all__ = [
-    "Attempt",
-    "AttemptRunner",
-    "aim",
-    "fair_verdict",
-    "sleep",
-]
+__all__ = ["Attempt", "AttemptRunner", "aim", "fair_verdict", "sleep"]
 
 # If an attempt had less than this many seconds, its deadline is to blame for a time-out, not the
 # endpoint.
@@ -90,9 +84,13 @@ class AttemptRunner:
     # What the requests say beside their texts.
     kind: int = 0
     entry: Entry = field(init=False)
+    # What most attempts are judged by: those of texts that have not failed, by their priority.
+    _usual: Mapping[bool, Call] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "entry", Entry(self.connections, self.clock, self.silent_since))
+        usual = {urgent: Call(self.kind, not urgent) for urgent in (False, True)}
+        object.__setattr__(self, "_usual", usual)
 
     def attempt(
         self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int
@@ -109,6 +107,7 @@ class AttemptRunner:
         asks = self.verifier.asks
         try:
             endpoint.silence.ask(attempt, attempt.sent)
+            texts = batch.seal(texts)
             results, timing = self._send(batch, texts, attempt, number)
             verdict = None
             if not isinstance(results[0], Audio):
@@ -118,13 +117,13 @@ class AttemptRunner:
             verdict = fair_verdict(batch, error, attempt.sent)
             raise
         finally:
-            now = self.clock.now()
+            now = batch.ended = self.clock.now() if attempt.ended is None else attempt.ended
             seconds = now - attempt.sent
             verdict = self.leave(attempt, texts, verdict, seconds, now)
             if endpoint.pool is not None and (timing is None or not asks):
                 self.judge(attempt, texts, results, verdict, seconds)
         if asks:
-            batch.arrive()
+            batch.arrived = True
             results = ask(self.verifier, batch, [each.text for each in texts], before := results)
             new = [b for a, b in zip(before, results, strict=True) if a is not b]
             self.tell_refused(timing, new)
@@ -140,32 +139,41 @@ class AttemptRunner:
         then it has left, and nothing is held.
         """
         try:
-            while True:
-                attempt = self._enter_once(batch, endpoint, number)
-                if endpoint.breaker.still_admits(attempt.admission):
-                    return attempt
-                # It opened while this waited for its place: ask again.
-                self.entry.give_back(endpoint)
+            if batch.first_tries or batch.apart:
+                first, again = batch.first_tries.get(endpoint), bool(batch.first_tries)
+                call = Call(self.kind, not batch.interactive, again, first, batch.apart)
+            else:
+                call = self._usual[batch.interactive]
+            batch.call = call
+            attempt = self.entry.go(batch, endpoint, call, self.clock.now())
+            while attempt is None:
+                attempt = self._enter_slowly(batch, endpoint, call, number)
+            batch.sent = attempt.sent
+            return attempt
         except BaseException:
             endpoint.leave(self.clock.now())
             raise
 
-    def _enter_once(self, batch: Batch, endpoint: EndpointState, number: int) -> Attempt:
+    def _enter_slowly(
+        self, batch: Batch, endpoint: EndpointState, call: Call, number: int
+    ) -> Attempt | None:
+        """Ask breaker, overload control, places and rate limit one after the other, waiting for
+        each; return None where the breaker opened while this waited for the others."""
         now = self.clock.now()
-        first = batch.first_tries.get(endpoint)
-        again = bool(batch.first_tries)
-        call = batch.call = Call(self.kind, not batch.interactive, again, first, batch.apart)
         admission = endpoint.breaker.admit(now, call)
         try:
             # The breaker's probes are few, and must get through.
             if not admission.probe and not endpoint.is_well_for(call, now):
                 waited = now - batch.deadline.started if number == 1 else 0.0
                 endpoint.overload.admit(batch.interactive, now, waited)
-            batch.sent = self.entry.wait(batch, endpoint, now)
+            sent = self.entry.wait(batch, endpoint, now)
         except BaseException:
             endpoint.breaker.record(admission, NOT_SENT, self.clock.now(), 0.0)
             raise
-        return Attempt(endpoint, admission, batch.sent, call)
+        if endpoint.breaker.still_admits(admission):
+            return Attempt(endpoint, admission, sent, call, holds=True)
+        self.entry.give_back(endpoint)
+        return None
 
     def leave(
         self,
@@ -184,8 +192,8 @@ class AttemptRunner:
         # A text that was parted from others, as it breaks them, is answered by its failure.
         answered = verdict is None or attempt.call.apart or _answers(verdict)
         endpoint.silence.end(attempt, answered, now)
-        if attempt.holds:
-            self.entry.give_back(endpoint)
+        if attempt.holds and (self.connections is not None or endpoint.shared_slots is not None):
+            self.entry.give_back_shared(endpoint)
         return endpoint.settle(attempt, verdict, now, seconds, texts)
 
     def judge(
@@ -219,7 +227,7 @@ class AttemptRunner:
         """
         endpoint = attempt.endpoint
         lost.endpoint = endpoint.label
-        timing = self._timing(batch, endpoint, attempt.sent, None, request_id, number)
+        timing = self._timing(batch, attempt, attempt.sent, None, request_id, number)
         self.tell(timing, texts, 0, lost)
         self.observer.on_event(RetryPlanned(endpoint.label, len(texts), number, 0.0, lost))
         attempt.holds = False
@@ -232,22 +240,20 @@ class AttemptRunner:
     def _send(
         self, batch: Batch, utterances: Sequence[Utterance], attempt: Attempt, number: int
     ) -> tuple[Sequence[Result], Timing]:
-        batch.seal()
-        endpoint = attempt.endpoint
-        alone = len(utterances) == 1
-        texts = [utterances[0].text] if alone else [each.text for each in utterances]
+        endpoint, started = attempt.endpoint, attempt.sent
+        one = len(utterances) == 1
+        texts = [utterances[0].text] if one else [each.text for each in utterances]
         request_id = next_request_id()
-        started = attempt.sent
         reply: Reply | None = None
         failure: CosyError | None = None
-        room = ReplyMemory(batch, self.memory, self.clock)
+        room, kept = ReplyMemory(batch, self.memory, self.clock), 0
         again = functools.partial(self.enter_again, batch, attempt, texts, request_id, number)
 
-        def send(parcel: WireRequest) -> Reply:
+        def send(request: WireRequest) -> Reply:
             nonlocal reply
-            aim(parcel, endpoint, again, batch.stop, texts)
+            aim(request, endpoint, again, batch.stop, texts)
             left, first = max(0.0, batch.deadline.at - self.clock.now()), reply is None
-            reply = self.sender.post(parcel, left, self.bounds.most(texts), room.make)
+            reply = self.sender.post(request, left, self.bounds.most(texts), room.make)
             if first and _HELD_UP < reply.left - attempt.sent < _LATEST_NEWS:
                 endpoint.limiter.correct(attempt.sent, reply.left)
             return reply
@@ -259,29 +265,37 @@ class AttemptRunner:
                 failure = error.with_details(endpoint=endpoint.label)
                 if len(texts) > 1:  # a piece of a batch is of no use, and would be kept for long
                     failure.partial = b""
-            timing = self._timing(batch, endpoint, started, reply, request_id, number)
+            attempt.ended = self.clock.now()
+            timing = self._timing(batch, attempt, started, reply, request_id, number)
             if attempt.holds:  # else there was no second sending, and the first was reported
                 self.tell(timing, texts, reply.received if reply else 0, failure)
             if failure is not None:
                 self.tell_refused(timing, [failure] * len(texts), reply)
                 raise failure
-            if batch.reorder is None or not batch.reorder.bounded:
-                _take_out(payloads)
-            results = self.verifier.check(texts, self._open(payloads, timing))
-            sizes = [len(result.data) for result in results if isinstance(result, Audio)]
-            if len(sizes) < len(results):
+            results = self.verifier.check(texts, self._open(batch, payloads, timing))
+            size = heard = 0
+            for result in results:
+                if isinstance(result, Audio):
+                    size, heard = size + len(result.data), heard + 1
+            if heard < len(results):
                 self.tell_refused(timing, results, reply)
-            room.keep(sum(sizes))
+            kept = size
             return results, timing
         finally:
-            room.leave()
+            room.leave(kept)
 
-    def _open(self, payloads: Sequence[Payload | CosyError], timing: Timing) -> list[Result]:
+    def _open(
+        self, batch: Batch, payloads: Sequence[Payload | CosyError], timing: Timing
+    ) -> list[Result]:
+        # Sound that lies in its reply is copied where it stays and the reply need not.
+        copies = batch.reorder is None or not batch.reorder.bounded
         results: list[Result] = []
         for payload in payloads:
             if isinstance(payload, CosyError):
                 results.append(payload)
                 continue
+            if copies:
+                payload.data = bytes(payload.data)
             try:
                 audio = read_audio(payload, sample_rate=self.sample_rate, timing=timing)
                 same = audio.format == self.format
@@ -293,20 +307,21 @@ class AttemptRunner:
     def _timing(
         self,
         batch: Batch,
-        endpoint: EndpointState,
+        attempt: Attempt,
         started: float,
         reply: Reply | None,
         request_id: str,
         number: int,
     ) -> Timing:
+        ended = self.clock.now() if attempt.ended is None else attempt.ended
         return Timing(
             started=started,
             queued=started - batch.accepted_at,
             connect=reply.connect if reply else 0.0,
             first_byte=reply.first_byte if reply else 0.0,
-            total=self.clock.now() - started,
+            total=ended - started,
             attempts=number,
-            endpoint=endpoint.label,
+            endpoint=attempt.endpoint.label,
             request_id=request_id,
         )
 
@@ -337,41 +352,34 @@ class AttemptRunner:
 
 
 def aim(
-    parcel: WireRequest,
+    request: WireRequest,
     endpoint: EndpointState,
     again: Callable[[CosyError], None],
     stop: Stop,
     texts: Sequence[str] = (),
 ) -> None:
-    """Send a parcel to the endpoint's own address, if it goes to its host at all; give it the time
+    """Send a request to the endpoint's own address, if it goes to its host at all; give it the time
     that its texts may take, what is to be asked before a second sending, and what cuts it off.
 
     Raises ClosedError where that has happened.
     """
     if stop.was_cut:
         raise ClosedError("cancelled before it was sent")
-    if stop.cuts and hasattr(parcel, "stop"):
-        parcel.stop = stop
-    if isinstance(parcel, Request):
-        parcel.chars = sum(map(len, texts))
-        if not parcel.foreign:  # the limits are the service's
-            parcel.again = again
-    elif hasattr(parcel, "again"):
-        parcel.again = again
-    if endpoint.address is not None and _same_host(parcel.url, endpoint.endpoint.url):
-        parcel.address = endpoint.address
+    if stop.cuts and hasattr(request, "stop"):
+        request.stop = stop
+    if isinstance(request, Request):
+        request.chars = sum(map(len, texts))
+        if not request.foreign:  # the limits are the service's
+            request.again = again
+    elif hasattr(request, "again"):
+        request.again = again
+    if endpoint.address is not None and _same_host(request.url, endpoint.endpoint.url):
+        request.address = endpoint.address
 
 
 def _answers(verdict: CosyError) -> bool:
     """Return whether a service that this was said of is there, though perhaps too busy."""
     return verdict.accepted is True or isinstance(verdict, ThrottledError)
-
-
-def _take_out(payloads: Sequence[Payload | CosyError]) -> None:
-    """Copy sound that lies in its reply: it stays, and the reply need not."""
-    for payload in payloads:
-        if isinstance(payload, Payload):
-            payload.data = bytes(payload.data)
 
 
 def _same_host(url: str, other: str) -> bool:

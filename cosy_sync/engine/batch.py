@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..errors import CosyError, DeadlineError, RefusedError
 from ..models import Audio, Outcome, Utterance
@@ -29,26 +29,32 @@ ANY_TIME = Deadline(0.0, math.inf)
 class Batch:
     """Texts that are sent together until each has an outcome.
 
-    `stop` is set when nobody wants the rest any more; a waiting batch then ends at once. `shared`:
-    its texts belong to several callers.
-    """
+    `stop` is set when nobody wants the rest any more; a waiting batch then ends at once.
 
-    shared: ClassVar[bool] = False
+    Two hooks tell whoever made it, where that is wanted; each runs on the thread that makes the
+    attempt. `on_seal` gets the texts that are about to be sent and returns those that are;
+    `on_deliver` gets the outcomes that have come since it was called last.
+    """
 
     __slots__ = (
         "accepted_at",
         "alone",
         "apart",
+        "arrived",
         "call",
         "call_began",
         "credit",
         "deadline",
+        "ended",
         "first",
         "first_tries",
         "hopeless",
         "in_flight",
         "interactive",
+        "may_grow",
         "number",
+        "on_deliver",
+        "on_seal",
         "outcomes",
         "paid",
         "parked",
@@ -56,12 +62,14 @@ class Batch:
         "record",
         "reorder",
         "sent",
+        "shared",
         "silent",
         "spared",
         "stop",
         "strikes",
         "tenant",
         "texts",
+        "told",
         "tries",
         "waiting",
     )
@@ -97,6 +105,11 @@ class Batch:
         # `alone`: there is no other endpoint.
         self.record: Unanimity | None = None
         self.number, self.alone = 0, False
+        # Its texts belong to several callers; others may still join before it is sealed, which
+        # replaces `texts` then.
+        self.shared = self.may_grow = False
+        self.on_seal: Callable[[Sequence[Utterance]], Sequence[Utterance]] | None = None
+        self.on_deliver: Callable[[Sequence[Outcome]], None] | None = None
         self._begin_counts()
 
     def _begin_counts(self) -> None:
@@ -116,16 +129,14 @@ class Batch:
         # it had failed, and how they first fared where they failed before.
         self.apart = False
         self.first_tries: Mapping[Any, FirstTry] = {}  # by the endpoint
-        # When the latest attempt was sent, and what it is judged by.
-        self.sent = 0.0
+        # When the latest attempt was sent and when it ended, 0 before, and what it is judged by.
+        self.sent = self.ended = 0.0
         self.call = _UNSENT
-        # Whether an attempt is being made of which no error is noted yet.
-        self.in_flight = False
-
-    @property
-    def may_grow(self) -> bool:
-        """Return whether texts may still join before it is sent."""
-        return False
+        # Whether an attempt is being made of which no error is noted yet; whether a reply is there,
+        # and only the user's check follows.
+        self.in_flight = self.arrived = False
+        # How many outcomes were delivered.
+        self.told = 0
 
     def begin(self, deadline: Deadline, now: float, call_began: float, silent: float) -> None:
         """Note that a worker begins: the texts' time runs from now on.
@@ -142,10 +153,6 @@ class Batch:
         self.accepted_at = now
         self.call_began = call_began
         self.share_time(silent, now)
-
-    def finish(self, utterance: Utterance, audio: Audio) -> None:
-        """Note a text's audio."""
-        self.outcomes.append(Outcome(utterance.index, utterance.text, audio))
 
     def fail(self, utterance: Utterance, error: CosyError) -> CosyError:
         """Note the error that ends a text; it carries the attempts before it."""
@@ -226,11 +233,15 @@ class Batch:
         times = self.spared[utterance.index] = self.spared.get(utterance.index, 0) + 1
         return times
 
-    def seal(self) -> None:
-        """Note that the texts are sent now: they have their connection and their slot.
+    def seal(self, texts: Sequence[Utterance]) -> Sequence[Utterance]:
+        """Note that these texts are sent now: they have their connection and their slot. Return
+        those that are sent: of a batch that grew until now, all of its texts.
 
-        Raises RefusedError when their call has ended meanwhile, or is in doubt.
+        Raises RefusedError when their call has ended meanwhile, or is in doubt, or when nobody
+        waits for any of them.
         """
+        if self.on_seal is not None:
+            texts = self.on_seal(texts)
         record = self.record
         if record is not None:
             if record.verdict is not None:
@@ -243,6 +254,7 @@ class Batch:
             self.number = self.number or record.begin()
         self.queue_deadline = None
         self.in_flight = True
+        return texts
 
     def refused(self, errors: Sequence[Audio | CosyError]) -> None:
         """Note a reply without any sound, before its place in flight is given back: what goes next
@@ -258,11 +270,11 @@ class Batch:
         number, self.number = self.number, 0
         return self.record.end(number) if self.record is not None else 0
 
-    def arrive(self) -> None:
-        """Note that the reply is there, and only the user's check follows."""
-
     def deliver(self) -> None:
-        """Hand out the outcomes so far: the batch goes on to wait for the others."""
+        """Hand out the outcomes that are new: the batch goes on to wait for the others."""
+        if self.on_deliver is not None and self.told < len(self.outcomes):
+            news, self.told = self.outcomes[self.told :], len(self.outcomes)
+            self.on_deliver(news)
 
 
 def after(error: CosyError, attempts: tuple[CosyError, ...]) -> CosyError:

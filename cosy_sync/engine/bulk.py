@@ -47,21 +47,17 @@ from ..policies import Deadline, Unanimity
 from ..threads import enter, leave, leave_behind
 from ..threads.stop import Stop
 from ..threads.workers import Executor
-from ..user_code import goes_on
 from .batch import ANY_TIME, Batch, failed
+from .call_watch import CallWatch
 from .intake import Intake
 from .packing import pack
 from .ready_batches import ReadyBatches
 from .reorder import ReorderBuffer, Unbounded
-from .retrying import BatchRunner
+from .retrying import BatchRunner, run_batch
 from .tenants import TenantLimit
 
 __all__ = ["BulkCall", "BulkOptions"]
 
-# Seconds after which a wait is interrupted to see whether it still makes sense.
-_GLANCE = 0.5
-# How many such looks cancelled batches get to end by themselves.
-_LAST_GLANCES = 10
 # Outcomes that wait for those before them, at most, however small they are.
 _MOST_DONE = 10_000
 # Texts in batches that are ready for a worker, at most, so that none waits for the caller's thread.
@@ -115,18 +111,18 @@ class BulkCall:
         self._packed = pack(self._intake.texts(), config, clock.now, options.limit)
         self._options, self._runner = options, runner
         self._executor, self._clock = executor, clock
-        self._pid, self.stop = os.getpid(), Stop()
+        self.stop = Stop()
+        self._watch = CallWatch(options.within, self.stop, clock)
         self._ready = ReadyBatches(options.tenant_limit)
         self._fit(options.ahead)
         # Guards: _serving, the workers that serve this call or soon will; _began, when the first
         # did, moved on by each time without any, which began at _idle_since.
         self._lock = threading.Lock()
         self._serving, self._began, self._idle_since = 0, 0.0, 0.0
-        self._mail: deque[Batch] = deque()
+        self._mail, self._batches = deque[Batch](), set[Batch]()
         self._wakeup = threading.Lock()  # held; releasing it wakes the caller's thread
         self._wakeup.acquire()
-        self._batches: set[Batch] = set()
-        self._next, self._glances = 0, 0
+        self._next = 0
         most = options.max_waiting
         self._reorder = Unbounded() if most is None else ReorderBuffer(most, options.places)
         self._ended = self._over = False  # the texts are at their end; and the call is
@@ -144,10 +140,10 @@ class BulkCall:
         dropped = whole = False
         try:
             while True:
-                self._refuse_child()
+                self._watch.refuse_child()
                 self._send_more()
                 yield from self._hand_out()
-                self._refuse_child()
+                self._watch.refuse_child()
                 if self._batches:
                     self._collect()
                 elif self._ended:
@@ -159,7 +155,7 @@ class BulkCall:
             dropped = True
             raise
         finally:
-            if os.getpid() == self._pid and not self._over:
+            if not self._watch.forked and not self._over:
                 if dropped:  # in a finaliser, perhaps, where a lock may be held that is needed
                     self.stop.set()
                     leave_behind(self.end)
@@ -235,12 +231,12 @@ class BulkCall:
         batch = self._batch(texts)
         try:
             while not self._ready.enter(
-                batch, self._batches, 0.0 if self._batches else self._glance()
+                batch, self._batches, 0.0 if self._batches else self._watch.seconds()
             ):
                 if self._batches:
                     self._collect()
                 else:
-                    self._verdict = self._verdict or self._why_give_up()
+                    self._verdict = self._verdict or self._watch.look()
                 if self._verdict is not None:
                     self._refuse_unsent(texts, self._verdict)
                     return
@@ -286,8 +282,7 @@ class BulkCall:
 
     def _deadline(self) -> Deadline:
         options = self._options
-        deadline = Deadline(self._clock.now(), options.deadline)
-        within = options.within
+        deadline, within = Deadline(self._clock.now(), options.deadline), options.within
         return within if within is not None and within.at < deadline.at else deadline
 
     # -- on a worker ----------------------------------------------------------------------------
@@ -319,12 +314,10 @@ class BulkCall:
         batch.begin(self._deadline(), now, self._began, silent)
         self._reorder.expect(1)
         try:
-            self._runner.run(batch)
-        except BaseException as error:
-            batch.end(error)
-            if goes_on(error):
-                leave()
-                raise
+            run_batch(self._runner, batch)
+        except BaseException:
+            leave()
+            raise
         finally:
             self._ready.leave(batch)
             if batch.hopeless is not None and self._options.alone:
@@ -351,28 +344,14 @@ class BulkCall:
         while error is None and not self._open_mail():
             self._reorder.starve(True)
             leave()
-            if not self._wakeup.acquire(timeout=self._glance()):
-                error = self._why_give_up()
+            if not self._wakeup.acquire(timeout=self._watch.seconds()):
+                error = self._watch.look()
             enter()
         self._reorder.starve(False)
         if error is not None:
             self._abandon(error)
         elif self._verdict is not None:
             self._dismiss(self._verdict)
-
-    def _glance(self) -> float:
-        within = self._options.within
-        return _GLANCE if within is None else within.cut(_GLANCE, self._clock.now())
-
-    def _why_give_up(self) -> CosyError | None:
-        within = self._options.within
-        if within is not None and within.expired(self._clock.now()):
-            return within.error("speaking the texts of this call")
-        if self.stop.is_set():
-            self._glances += 1
-            if self._glances > _LAST_GLANCES:
-                return ClosedError("the client was closed in the middle of this call")
-        return None
 
     def _abandon(self, error: CosyError) -> None:
         self._verdict = error
@@ -408,22 +387,19 @@ class BulkCall:
     def _refuse(self, texts: Sequence[Utterance], error: CosyError) -> None:
         self._done.update({text.index: failed(text, error) for text in texts})
 
-    def _refuse_child(self) -> None:
-        # In a forked child the workers are gone, and any lock may be held by one of them.
-        if os.getpid() != self._pid:
-            raise ClosedError("the process forked in the middle of this call; call again here")
-
     def _hand_out(self) -> Iterator[Outcome]:
+        leave()  # nothing here waits, but whoever takes the outcomes may
         while self._next in self._done:
-            self._refuse_child()
+            if os.getpid() != self._watch.pid:
+                self._watch.refuse_child()
             index, outcome = self._next, self._done[self._next]
             self._next = self._intake.taken = index + 1
-            size = 0
-            if outcome.audio is not None:
-                detach(outcome.audio)
-                size = len(outcome.audio.data)
-            self._reorder.hand_out(self._next, size)
-            leave()
+            size, audio = 0, outcome.audio
+            if self._reorder.bounded:  # else the sound was taken out of its reply before
+                if audio is not None:
+                    detach(audio)
+                    size = len(audio.data)
+                self._reorder.hand_out(self._next, size)
             yield outcome
             # Only now: an exception at the yield, from a signal say, must not lose it.
             del self._done[index]

@@ -8,8 +8,9 @@ from ..errors import CosyError, TransportError
 from ..events import TextsFinished
 from ..models import Audio, Utterance
 from .batch import Batch
+from .group import Group
 
-__all__ = ["final_error", "finished_event"]
+__all__ = ["final_error", "finished_event", "verdict_for"]
 
 # What cures a service that gets more than it can speak in time.
 _SEND_LESS = "send less at once (batch_size, max_connections)"
@@ -37,13 +38,25 @@ def final_error(
     return late.with_details(endpoint=error.endpoint)
 
 
+def verdict_for(
+    batch: Batch, group: Group, text: Utterance, verdict: CosyError, just_sent: bool
+) -> CosyError:
+    """Return the error that ends a text whose call has a verdict: it knows whether the text was
+    ever sent."""
+    before = batch.tries.get(text.index, ())
+    # Of texts that failed together and are sent in smaller parts no attempt is noted.
+    sent = just_sent or group.splits or group.mark is not None or any(each.sent for each in before)
+    return verdict if sent else verdict.with_details(sent=False)
+
+
 def finished_event(finished: Sequence[Audio], chars: int) -> TextsFinished:
     """Return the event of texts of one batch that were spoken."""
     timing = finished[0].timing
     audio_bytes, seconds = 0, 0.0
     for audio in finished:
         audio_bytes += len(audio.data)
-        seconds += audio.duration
+        # Its `duration`, without the call: every text comes here.
+        seconds += audio.pcm_size / (2 * audio.channels * audio.sample_rate)
     return TextsFinished(
         texts=len(finished),
         chars=chars,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -16,13 +16,12 @@ from ..models import Audio, Utterance
 from ..policies import HedgePolicy
 from ..threads import leave
 from ..threads.workers import Executor
-from ..wires.base import Wire
 from .attempt import AttemptRunner
 from .audio_check import asking
 from .batch import Batch
 from .ports import Result
 
-__all__ = ["Budget", "Hedging"]
+__all__ = ["HedgeBudget", "Hedging"]
 
 # Seconds beyond the deadline in which an attempt, which keeps it by itself, says what happened.
 _LAST_WORD = 0.05
@@ -30,7 +29,7 @@ _LAST_WORD = 0.05
 _Answer = Sequence[Result] | BaseException
 
 
-class Budget(Protocol):
+class HedgeBudget(Protocol):
     """What hedges are paid from: the retry budget."""
 
     def withdraw(self, texts: int, now: float) -> bool:
@@ -38,49 +37,12 @@ class Budget(Protocol):
         ...
 
 
-class _HedgedBatch(Batch):
-    """A batch as one of its two attempts sees it."""
-
-    __slots__ = ("_batch", "_mail")
-
-    def __init__(self, batch: Batch, mail: SimpleQueue[_News] | None = None) -> None:
-        super().__init__(
-            batch.texts,
-            batch.deadline,
-            interactive=True,
-            tenant=batch.tenant,
-            stop=batch.stop,
-        )
-        self.accepted_at = batch.accepted_at
-        self.first_tries = batch.first_tries
-        self._batch = batch
-        self._mail = mail
-
-    def seal(self) -> None:
-        """Tell the batch, which may take more texts along, and whoever counts the time."""
-        if self._mail is not None:
-            self._batch.seal()
-            self.deadline, self.accepted_at = self._batch.deadline, self._batch.accepted_at
-            self._mail.put(_News())
-
-    def refused(self, errors: Sequence[Result]) -> None:
-        """Tell the batch, whose call may be refused as a whole."""
-        self._batch.refused(errors)
-
-    def arrive(self) -> None:
-        """Tell whoever counts the time that the service needs no more of it."""
-        if self._mail is not None:
-            self._mail.put(_News(arrived=True))
-
-
 @dataclass(frozen=True)
 class _News:
-    """What became of an attempt at an endpoint; without an endpoint: the first one was sent, or its
-    reply arrived."""
+    """What became of an attempt at an endpoint; without an endpoint: the first one was sent."""
 
     endpoint: EndpointState | None = None
     answer: _Answer = ()
-    arrived: bool = False
 
 
 @dataclass(kw_only=True)
@@ -88,17 +50,46 @@ class _Race:
     """One call: where it was sent, and what came back."""
 
     batch: Batch
+    # Those that are sent, once the first attempt is.
     texts: Sequence[Utterance]
     number: int
     first: EndpointState
     second: EndpointState | None = None
     mail: SimpleQueue[_News] = field(default_factory=SimpleQueue)
     answers: dict[EndpointState, _Answer] = field(default_factory=dict)
+    # The batch as its first attempt sees it.
+    hedged: Batch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.hedged = self.attempt_of()
+        self.hedged.on_seal = self.seal
+
+    def attempt_of(self) -> Batch:
+        """Return the batch as one of its two attempts sees it: each has a state of its own, while
+        both have the deadline and the texts that it was sealed with."""
+        batch = self.batch
+        hedged = Batch(
+            self.texts, batch.deadline, interactive=True, tenant=batch.tenant, stop=batch.stop
+        )
+        hedged.accepted_at, hedged.first_tries = batch.accepted_at, batch.first_tries
+        hedged.record, hedged.number = batch.record, batch.number
+        return hedged
+
+    def seal(self, texts: Sequence[Utterance]) -> Sequence[Utterance]:
+        """Seal the batch with the first attempt, and tell whoever counts the time from then on."""
+        batch, hedged = self.batch, self.hedged
+        self.texts = hedged.texts = batch.seal(texts)
+        hedged.deadline, hedged.accepted_at = batch.deadline, batch.accepted_at
+        # Its request is counted once, and a refusal is noted where the batch's are.
+        hedged.record, hedged.number = batch.record, batch.number
+        hedged.on_seal = None  # or the collector would have to free both
+        self.mail.put(_News())
+        return self.texts
 
     def decided(self) -> bool:
         """Return whether nothing better can come."""
-        under_way = 1 if self.second is None else 2
-        return len(self.answers) == under_way or any(map(_is_good, self.answers.values()))
+        in_flight = 1 if self.second is None else 2
+        return len(self.answers) == in_flight or any(map(_is_good, self.answers.values()))
 
     def best(self) -> tuple[EndpointState, _Answer]:
         """Return the endpoint whose answer counts. Bad audio gives way to the other's."""
@@ -133,13 +124,8 @@ class Hedging:
     attempter: AttemptRunner
     endpoints: EndpointPool
     policy: HedgePolicy
-    budget: Budget | None
+    budget: HedgeBudget | None
     workers: Executor
-
-    @property
-    def wires(self) -> Mapping[str, Wire]:
-        """Return each endpoint's wire, by its URL."""
-        return self.attempter.wires
 
     def attempt(
         self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int
@@ -152,16 +138,17 @@ class Hedging:
         # A call out of a check must not wait for workers on which other checks run.
         single = batch.interactive and batch.reorder is None and asking.batch is None
         if not single or self.budget is None or self.policy.delay(1, now) is None:
+            grows = batch.may_grow
             results = self.attempter.attempt(batch, texts, endpoint, number)
-            self._note(texts, results)
+            self._note(batch.texts if grows else texts, results)
             return results
         race = _Race(batch=batch, texts=texts, number=number, first=endpoint)
-        self._send(race, endpoint, _HedgedBatch(batch, race.mail), texts)
+        self._send(race, endpoint, race.hedged)
         self._watch(race)
         winner, answer = race.best()
         if race.second is not None:
             won = winner is race.second
-            event = HedgeFinished(race.second.label, len(texts), won)
+            event = HedgeFinished(race.second.label, len(race.texts), won)
             self.attempter.observer.on_event(event)
         if isinstance(answer, BaseException):
             raise answer
@@ -189,28 +176,27 @@ class Hedging:
                 race.answers[news.endpoint] = news.answer
                 continue
             delay = self.policy.delay(_longest(race.texts), clock.now())
-            late_at = None if delay is None or news.arrived else clock.now() + delay
+            late_at = None if delay is None else clock.now() + delay
 
     def _hedge(self, race: _Race) -> None:
+        if race.hedged.arrived:
+            return  # what takes so long is the user's check, which needs no second reply
         now = self.attempter.clock.now()
         second = self.endpoints.another(race.first, now)
         if second is None:
             return
-        texts = list(race.texts)
-        if self.budget is None or not self.budget.withdraw(len(texts), now):
+        if self.budget is None or not self.budget.withdraw(len(race.texts), now):
             second.leave(now)
             return
         race.second = second
-        self._send(race, second, _HedgedBatch(race.batch), texts)
+        self._send(race, second, race.attempt_of())
 
-    def _send(
-        self, race: _Race, endpoint: EndpointState, hedged: _HedgedBatch, texts: Sequence[Utterance]
-    ) -> None:
+    def _send(self, race: _Race, endpoint: EndpointState, hedged: Batch) -> None:
         def work() -> None:
             answer: _Answer
             try:
-                answer = self.attempter.attempt(hedged, texts, endpoint, race.number)
-                self._note(texts, answer)
+                answer = self.attempter.attempt(hedged, hedged.texts, endpoint, race.number)
+                self._note(hedged.texts, answer)
             except BaseException as error:
                 answer = error
             race.mail.put(_News(endpoint, answer))

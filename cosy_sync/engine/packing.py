@@ -30,7 +30,9 @@ def pack(
     """
     for window in _windows(utterances, config.max_texts * config.sort_window, now):
         if window:
-            yield from _cut(sorted(window, key=_length), config, limit)
+            lengths = [len(utterance.text) for utterance in window]
+            order = sorted(range(len(window)), key=lengths.__getitem__)
+            yield from _cut([window[place] for place in order], config, limit)
         else:
             yield window
 
@@ -81,7 +83,3 @@ def _most(config: BatchConfig, limit: Callable[[], int | None]) -> int:
     # Twice as many, as more are tried now and then: the caller cuts what is too much.
     known = limit()
     return config.max_texts if known is None else min(config.max_texts, 2 * known)
-
-
-def _length(utterance: Utterance) -> int:
-    return len(utterance.text)

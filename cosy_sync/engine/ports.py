@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ..endpoints.endpoint import EndpointState
+from ..endpoints.pool import HostConnections
 from ..errors import CosyError
 from ..messages import Link, Reply, WireRequest
 from ..models import Audio, Utterance
-from ..wires.base import Wire
 from .batch import Batch
 
-__all__ = ["Attempts", "ReplyStream", "Result", "Sender"]
+__all__ = ["Attempts", "Network", "ReplyStream", "Result", "Sender"]
 
 Result = Audio | CosyError
 
@@ -30,11 +30,11 @@ class ReplyStream(Protocol):
     received: int
 
     def read(self, seconds: float) -> bytes:
-        """Return what has come, b"" at the end, within so many seconds, or raise CosyError."""
+        """Return what has come, b"" at the end, within `seconds`, or raise CosyError."""
         ...
 
     def whole(self, seconds: float) -> Reply:
-        """Read the rest within so many seconds and return all of it, or raise CosyError."""
+        """Read the rest within `seconds` and return all of it, or raise CosyError."""
         ...
 
     def close(self) -> None:
@@ -46,28 +46,43 @@ class Sender(Protocol):
     """What moves a request: the net's sender, or a fake."""
 
     def post(
-        self, parcel: WireRequest, seconds: float, max_bytes: int, make_room: Callable[[int], None]
+        self, request: WireRequest, seconds: float, max_bytes: int, make_room: Callable[[int], None]
     ) -> Reply:
-        """Send the parcel and return the reply within so many seconds, or raise CosyError.
+        """Send the request and return its reply within `seconds`, or raise CosyError.
 
         Before the reply's body is read, make_room is called with its size in bytes, 0 where the
         service does not say it; it may wait.
         """
         ...
 
-    def open(self, parcel: WireRequest, seconds: float, max_bytes: int) -> ReplyStream:
-        """Send the parcel and return its reply as it begins within so many seconds, or raise
+    def open(self, request: WireRequest, seconds: float, max_bytes: int) -> ReplyStream:
+        """Send the request and return its reply as it begins, within `seconds`, or raise
         CosyError."""
+        ...
+
+
+class Network(Sender, HostConnections, Protocol):
+    """The net, as the engine needs it."""
+
+    def cut(self) -> None:
+        """Wake every thread that waits for a reply."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's sockets."""
+        ...
+
+    def connections(self) -> tuple[int, int]:
+        """Return how many connections are open, and how many of them are idle."""
         ...
 
 
 class Attempts(Protocol):
     """What makes attempts for a BatchRunner."""
-
-    @property
-    def wires(self) -> Mapping[str, Wire]:
-        """Return each endpoint's wire, by its URL."""
-        ...
 
     def attempt(
         self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int

@@ -79,6 +79,7 @@ class ReorderBuffer:
         """Take in a reply of so many bytes, whose first text is this one; wait for room."""
         waiter = _Waiter(first, size)
         with self._lock:
+            # On the list before it looks: whoever makes room from now on sees it.
             insort(self._waiting, waiter, key=attrgetter("first"))
             woken = self._let_in()
         _wake(woken)
@@ -116,6 +117,8 @@ class ReorderBuffer:
 
     def _take_in(self, waiter: _Waiter) -> None:
         """Let it in now, unless it was."""
+        # It may be granted between its time-out and this lock: who grants takes it off the list
+        # and counts it, under the same lock, so it is counted once, and the wake-up finds nobody.
         with self._lock:
             if not waiter.granted:
                 self._waiting.remove(waiter)

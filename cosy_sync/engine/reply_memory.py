@@ -11,20 +11,21 @@ __all__ = ["ReplyMemory"]
 
 
 class ReplyMemory:
-    """Held by one attempt. `make` may wait; `leave` gives back all but what was kept."""
+    """Held by one attempt. `make` may wait; `leave` gives back all but what is kept."""
+
+    __slots__ = ("_batch", "_clock", "_memory", "_size")
 
     def __init__(self, batch: Batch, memory: Permits, clock: Clock) -> None:
         self._batch = batch
         self._memory = memory
         self._clock = clock
         self._size: int | None = None
-        self._kept = 0
 
     def make(self, size: int) -> None:
         """Wait until a reply of so many bytes may come in; the room of an earlier reply of the same
         attempt is given back before. Raises DeadlineError."""
         if self._size is not None:
-            self._give_back(0)
+            self.leave()
         batch = self._batch
         if batch.reorder is not None:
             batch.reorder.enter(batch.first, size, batch.deadline.remaining(self._clock.now()))
@@ -44,15 +45,9 @@ class ReplyMemory:
             raise batch.deadline.error(phase, in_flight=True)
         self._size = size
 
-    def keep(self, size: int) -> None:
-        """Say how many bytes of audio stay, until they are handed out."""
-        self._kept = size
-
-    def leave(self) -> None:
-        """Give the room back."""
-        self._give_back(self._kept)
-
-    def _give_back(self, kept: int) -> None:
+    def leave(self, kept: int = 0) -> None:
+        """Give the room back, but for so many bytes of audio, which stay until they are handed
+        out."""
         size, self._size = self._size, None
         if size is not None:
             self._memory.release(size)

@@ -1,7 +1,31 @@
-"""One batch's life: attempts, waits, repetitions, until every text has an outcome."""
+"""One batch's life: attempts, waits, repetitions, until every text has an outcome.
+
+States of a Group, texts of the batch that are sent together. Only the thread that runs the batch
+takes these steps, so there is no lock:
+
+    ready       may be sent; of several the one that is due first, and of two halves the second,
+                before what became of the first
+    waiting     the same once it is `due`, where nothing else is ready before
+    in flight   the group, or its first texts: the part
+    parked      it failed (`parked`), and what becomes of the batch's other groups decides
+    ended       each of its texts has an outcome
+
+    ready -> in flight      `_handle`: chosen, admitted, sealed
+    ready -> ready          `_refused`: not sent, and another endpoint is ready; `_nap`: after a
+                            wait for this one. HeldBack: until it is known what a refusal means
+    in flight -> ended      `_settle`: with audio, or an error that is not repeated
+    in flight -> waiting    `_settle`: the texts that are sent again
+    in flight -> ready      `_split`: in parts, which is no attempt; `_probe`: a few of its texts go
+                            first, and the rest waits for how they fare; the rest of a part that was
+                            answered
+    in flight -> parked     `_failed`: nothing tells yet whether a text or the service is to blame
+    parked -> ready         `_unpark`: nothing else is left, or another call was answered
+    any but ended -> ended  `_fail`: its time is up, its call has its verdict, or it is cancelled
+"""
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,35 +34,43 @@ from ..clock import Clock
 from ..endpoints.endpoint import EndpointState
 from ..endpoints.pool import EndpointPool
 from ..errors import (
-    BadAudioError,
     ClosedError,
+    ConnectError,
     CosyError,
     DeadlineError,
     RefusedError,
     ResourceError,
-    ThrottledError,
 )
-from ..events import (
-    CallRefused,
-    Observer,
-    RetryPlanned,
-    RetrySuppressed,
-    TextFailed,
-)
-from ..models import Audio, Utterance
-from ..policies import AcceptedKeys, FirstTry, RetryBudget, RetryPolicy
+from ..events import CallRefused, Observer, RetryPlanned, TextFailed
+from ..models import Audio, Outcome, Utterance
+from ..policies import FirstTry
 from ..policies.refusals import may_be_text
+from ..user_code import goes_on
 from .attempt import sleep
 from .batch import Batch, HeldBack
-from .final_errors import final_error, finished_event
+from .final_errors import final_error, finished_event, verdict_for
 from .group import Fate, Group
 from .ports import Attempts, Result
+from .retry_planner import RetryPlanner, needs_own_request
 from .splitting import Splitter
 
-__all__ = ["BatchRunner"]
+__all__ = ["BatchRunner", "run_batch"]
 
 # The shortest wait for a breaker, which others may be probing, and for what is scarce here.
 _BREAKER_NAP = _SCARCITY_NAP = 0.1
+
+
+def run_batch(runner: BatchRunner, batch: Batch) -> None:
+    """Bring every text of a batch to an outcome, whatever happens on the way.
+
+    What ends its thread's call as well (Ctrl-C, say) is raised afterwards.
+    """
+    try:
+        runner.run(batch)
+    except BaseException as error:
+        batch.end(error)
+        if goes_on(error):
+            raise
 
 
 class BatchRunner:
@@ -48,27 +80,28 @@ class BatchRunner:
         self,
         attempter: Attempts,
         endpoints: EndpointPool,
-        retry: RetryPolicy,
+        splitter: Splitter,
+        planner: RetryPlanner,
         observer: Observer,
         clock: Clock,
-        budget: RetryBudget,
     ) -> None:
         self._attempter, self._endpoints = attempter, endpoints
-        self._retry, self._budget = retry, budget
+        self._splitter, self._planner = splitter, planner
+        self._budget = planner.budget
         self._observer, self._clock = observer, clock
-        self._splitter = Splitter(attempter.wires, AcceptedKeys(), 0, True, clock)
 
-    def split_with(self, splitter: Splitter) -> BatchRunner:
-        """Let another splitter judge what fails; return itself."""
-        self._splitter = splitter
-        splitter.tries = self._retry.tries
-        return self
+    def with_attempts(self, attempter: Attempts) -> BatchRunner:
+        """Return a runner whose attempts somebody else makes; what is learned is shared."""
+        other = copy.copy(self)
+        other._attempter = attempter
+        return other
 
     def run(self, batch: Batch) -> None:
         """Bring every text of the batch to an outcome; blocks until then."""
         groups = [Group(batch.texts)]
         while groups:
-            group = self._next(batch, groups)
+            batch.waiting = batch.parked = 0
+            group = groups.pop() if len(groups) == 1 else self._next(batch, groups)
             try:
                 groups += self._handle(batch, group)
             except ClosedError as error:
@@ -79,9 +112,6 @@ class BatchRunner:
     def _next(self, batch: Batch, groups: list[Group]) -> Group:
         """Take the group that is sent next: of two halves the second, before what became of the
         first."""
-        if len(groups) == 1:
-            batch.waiting = batch.parked = 0
-            return groups.pop()
         hears = self._splitter.hears
         order = [(each.parked is not None and not hears(batch, each), each.due) for each in groups]
         group = groups.pop(order.index(min(order)))
@@ -95,7 +125,7 @@ class BatchRunner:
         if group.due > now:
             sleep(self._clock, batch.stop, group.due - now)
             now = self._clock.now()
-        if batch.stop.is_set():
+        if batch.stop.raised:
             raise ClosedError("cancelled before it was sent")
         if now >= batch.deadline.at:
             self._end_late(batch, group)
@@ -112,7 +142,6 @@ class BatchRunner:
             return []
         if group.parked is not None:
             return self._unpark(batch, group, *group.parked)
-        results: Sequence[Result]
         batch.first_tries = group.firsts
         batch.apart = group.splits > 0 and len(group.texts) == 1
         try:
@@ -122,8 +151,13 @@ class BatchRunner:
             return self._refused(batch, group, error, None)
         part = group if len(group.texts) == 1 else self._part(batch, group, endpoint, now)
         part.heard = self._splitter.answers if part.heard is None else part.heard
+        grows = batch.may_grow
         try:
-            results = self._attempter.attempt(batch, part.texts, endpoint, group.attempt)
+            try:
+                results = self._attempter.attempt(batch, part.texts, endpoint, group.attempt)
+            finally:
+                if grows:  # until it was sealed: from now on the group has whatever joined
+                    part.texts = batch.texts
         except (RefusedError, DeadlineError) as error:
             batch.settle()
             if self._is_over(batch, group):
@@ -159,11 +193,15 @@ class BatchRunner:
     ) -> list[Group]:
         """Treat what failed for a whole part of a group, or for the group."""
         splitter = self._splitter
+        if isinstance(error, ConnectError) and not error.retryable:
+            # The way to this endpoint is wrong, whatever is sent: another one's may be right.
+            right = self._endpoints.elsewhere((*group.avoid, endpoint), self._clock.now())
+            error = error.with_details(retryable=right, hopeless=not right)
         error = splitter.judge(batch, part, endpoint, error)
-        if self._is_over(batch, group):
+        if self._is_over(batch, group, part.texts):
             return []
         fate = splitter.fate(batch, group, part, endpoint, error)
-        if error.trips and may_be_text(error) and not self._retry.repeats:
+        if error.trips and may_be_text(error) and not self._planner.retry.repeats:
             fate = Fate.CHARGED
         if fate is Fate.SPLIT:
             return self._split(batch, group, part, endpoint, error)
@@ -176,7 +214,7 @@ class BatchRunner:
         if fate is Fate.PARKED:
             if len(part.texts) > 1:
                 return [replace(part, parked=(endpoint, error)), *group.rest(part)]
-            group.texts = [*group.texts[1:], *part.texts]  # next time it is another text's turn
+            group.texts = [*group.texts[1:], *part.texts]  # next time another text is first
             return [replace(group, most=None, parked=(endpoint, error))]
         if fate is Fate.PROBED:
             return self._probe(batch, group, part, endpoint, error)
@@ -203,7 +241,7 @@ class BatchRunner:
         self, batch: Batch, group: Group, part: Group, endpoint: EndpointState, error: CosyError
     ) -> list[Group]:
         """Let a part of a group that failed find out whether the others can be spoken."""
-        size = self._pay(batch, group, part, error)
+        size = self._planner.pay(batch, group, part, error)
         # What waited for the part has failed with it: an outage costs one request an attempt.
         left = self._settle(batch, group, endpoint, [error] * len(group.texts))
         batch.paid = None
@@ -213,30 +251,14 @@ class BatchRunner:
             return self._splitter.probe(left, part, size)
         return [replace(each, most=group.most, heard=part.heard) for each in left]
 
-    def _pay(self, batch: Batch, group: Group, part: Group, error: CosyError) -> int:
-        """Return how many texts of a group are tried next, as a part failed; 0 where none are.
-
-        An interactive batch pays for these alone: the others wait for what becomes of them. It
-        leaves half of the retry budget to other batches that are too large as well.
-        """
-        size = self._splitter.probe_size(part, error)
-        if not batch.interactive:
-            return size
-        now, tries = self._clock.now(), batch.tries.get(part.texts[0].index, [])
-        speaks = may_be_text(error) and self._splitter.speaks(now)
-        if not speaks and self._retry.wait([*tries, error]) is None:
-            return 0
-        size = max(1, min(size, int(self._budget.balance(now) / 2)))
-        pays = group.most is None or may_be_text(error)
-        batch.paid = pays and self._budget.withdraw(size, now)
-        return size if batch.paid else 0
-
-    def _is_over(self, batch: Batch, group: Group) -> bool:
-        """End the texts of a call that has its verdict; return whether it has."""
+    def _is_over(self, batch: Batch, group: Group, sent: Sequence[Utterance] = ()) -> bool:
+        """End the texts of a call that has its verdict; return whether it has. `sent` just were."""
         verdict = batch.record.verdict if batch.record is not None else None
-        if verdict is not None:
-            self._fail(batch, group.texts, verdict)
-        return verdict is not None
+        if verdict is None:
+            return False
+        for text in group.texts:
+            self._fail(batch, [text], verdict_for(batch, group, text, verdict, text in sent))
+        return True
 
     def _refused(
         self,
@@ -289,7 +311,7 @@ class BatchRunner:
         """Note what came; return the texts that deserve another attempt: together, unless one must
         be alone."""
         if batch.interactive and group.attempt == 1:
-            self._budget.deposit(len(group.texts), self._clock.now())
+            self._budget.deposit(len(group.texts), batch.ended or self._clock.now())
         if not results:  # a stream has begun: its rest is not this batch's
             return []
         again: list[Utterance] = []
@@ -299,25 +321,26 @@ class BatchRunner:
         longest = 0.0
         for utterance, result in zip(group.texts, results, strict=True):
             if isinstance(result, Audio):
-                batch.finish(utterance, result)
+                batch.outcomes.append(Outcome(utterance.index, utterance.text, result))
                 finished.append(result)
                 chars += len(utterance.text)
                 continue
             if result.endpoint is None:
                 result.endpoint = endpoint.label
-            wait = self._plan(batch, group, endpoint, utterance, result)
-            if wait is None or not self._may_repeat(batch, utterance, result, wait):
+            wait = self._planner.plan(batch, group, endpoint, utterance, result)
+            if wait is None:
                 self._fail(
                     batch,
                     [utterance],
                     final_error(batch, endpoint.load(), utterance, result, self._clock.now()),
                 )
             else:
-                (apart if _needs_own_request(result) else again).append(utterance)
+                (apart if needs_own_request(result) else again).append(utterance)
                 longest = max(longest, wait)
         if finished:
             self._observer.on_event(finished_event(finished, chars))
-        batch.deliver()
+        if batch.on_deliver is not None:
+            batch.deliver()
         count = len(again) + len(apart)
         if not count:
             return []
@@ -326,65 +349,9 @@ class BatchRunner:
         due = self._clock.now() + longest if longest else 0.0
         return group.again(endpoint, again, apart, due)
 
-    def _plan(
-        self, batch: Batch, group: Group, endpoint: EndpointState, text: Utterance, error: CosyError
-    ) -> float | None:
-        """Note a text's failure; return the seconds until it is sent again, None for never."""
-        now = self._clock.now()
-        first = group.firsts.setdefault(endpoint, FirstTry(batch.sent, now))
-        elsewhere = self._endpoints.elsewhere((*group.avoid, endpoint), now)
-        errors = batch.note(text, error)
-        if self._is_spared(batch, group, endpoint, error, first):
-            return self._retry.nap(error, batch.spare(text), elsewhere=elsewhere)
-        spared, shared = batch.spared.get(text.index, 0), 0
-        if len(group.texts) == 1 and may_be_text(error):
-            # It is repeated once at least, unless the budget must pay for that.
-            most = self._retry.max_retries - (0 if batch.interactive else 1)
-            shared = max(0, min(group.splits, most))
-        return self._retry.wait(errors, elsewhere=elsewhere, spared=spared, shared=shared)
-
-    def _is_spared(
-        self, batch: Batch, group: Group, endpoint: EndpointState, error: CosyError, first: FirstTry
-    ) -> bool:
-        """Return whether a failure uses up no attempt, so that the deadline alone bounds the text.
-
-        Bulk work waits for a service that throttles it, and for one that is away; and a text that
-        has failed in company for what becomes of it alone, where others were spoken lately.
-        """
-        if not error.retryable or not self._retry.repeats:
-            return False
-        now = self._clock.now()
-        by_text = error.trips and may_be_text(error)
-        company = by_text and len(group.texts) > 1 and self._splitter.speaks(now)
-        if batch.interactive:
-            return company and batch.paid is True
-        if isinstance(error, ThrottledError):
-            return True
-        if not error.trips or not self._retry.outlasts(now - first.failed):
-            return False
-        if company or endpoint.is_overloaded(error, first, now):
-            return True
-        if by_text and group.splits and len(group.texts) == 1:
-            return False  # it has failed with others that were spoken without it
-        return endpoint.is_away(batch.call.kind, error, first, now)
-
-    def _may_repeat(self, batch: Batch, text: Utterance, error: CosyError, wait: float) -> bool:
-        """Return whether a retry fits into the deadline and, if interactive, is paid for."""
-        now = self._clock.now()
-        if wait >= batch.deadline.remaining(now):
-            reason = "deadline"
-        elif _needs_own_request(error):
-            return True  # the service works, and is only asked whom it meant
-        elif batch.interactive and not batch.is_paid(self._budget, now):
-            reason = "budget"
-        else:
-            return True
-        self._observer.on_event(RetrySuppressed(error.endpoint or "", text.hash, reason, error))
-        return False
-
     def _end_late(self, batch: Batch, group: Group) -> None:
         """End texts whose time is up, each with what it failed with while it had time."""
-        late = self._behind(batch, batch.deadline.error("waiting for its turn"))
+        late = self._behind(batch, batch.deadline.error("waiting to be sent"))
         for text in group.texts:
             tries = batch.tries.get(text.index)
             self._fail(batch, [text], tries[-1] if tries else late)
@@ -393,7 +360,3 @@ class BatchRunner:
         for utterance in texts:
             final = batch.fail(utterance, error)
             self._observer.on_event(TextFailed(utterance.hash, len(utterance.text), final))
-
-
-def _needs_own_request(error: CosyError) -> bool:
-    return isinstance(error, BadAudioError) and error.alone

@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..bounded import BoundedCache
 from ..config import ClientConfig
@@ -17,32 +17,24 @@ from ..policies import Deadline
 from ..threads import enter, leave, leave_behind
 from ..threads.stop import Stop
 from ..threads.workers import Executor
-from ..user_code import goes_on
 from .audio_check import asking, has_place
 from .batch import Batch, failed
+from .pending_texts import QueueOptions
 from .queue_workers import QueueWorkers
-from .retrying import BatchRunner
-from .shared_batch import QueueOptions
+from .retrying import BatchRunner, run_batch
+from .runners import Runners, runner_key
 from .small_call import SmallCall
 from .submit_limit import SubmitLimit, SubmitSlot
-from .tenants import TenantLimit
+from .tenants import TenantLimits
+from .text_future import TextFuture
 from .text_queue import TextQueue
-from .waiters import BlockingWaiter, FutureWaiter, PendingText, TextFuture
+from .waiters import BlockingWaiter, FutureWaiter, PendingText
 
-__all__ = ["Lookups", "SingleCalls"]
+__all__ = ["SingleCalls"]
 
 # Text queues that are kept. A program that makes more (headers of its own for each request, say)
 # must not grow for ever.
 _MOST_QUEUES = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lookups:
-    """What belongs to a configuration: its runner, what that depends on, its tenant's limit."""
-
-    runner: Callable[[ClientConfig], BatchRunner]
-    runner_key: Callable[[ClientConfig], object]
-    tenant_limit: Callable[[ClientConfig], TenantLimit | None]
 
 
 class SingleCalls:
@@ -52,7 +44,8 @@ class SingleCalls:
         workers: What the text queues share; its threads never run the user's code.
         bulk: Workers for texts that are not interactive: they may sleep there.
         calls: Workers for the user's callbacks, which may take their time.
-        lookups: What belongs to a configuration.
+        runners: Run the batches, each of its configuration.
+        tenant_limits: Bound the batches of a tenant.
         submitted: Bound the texts of `submit`.
     """
 
@@ -61,28 +54,41 @@ class SingleCalls:
         workers: QueueWorkers,
         bulk: Executor,
         calls: Executor,
-        lookups: Lookups,
+        runners: Runners,
+        tenant_limits: TenantLimits,
         submitted: SubmitLimit,
     ) -> None:
         self._workers = workers
         self._bulk = bulk
         self._calls = calls
-        self._lookups = lookups
+        self._runners = runners
+        self._tenant_limits = tenant_limits
         self._submitted = submitted
-        # Guards: _coalescers.
+        # Guards: changes of _queues.
         self._lock = threading.Lock()
         self._queues: BoundedCache[object, TextQueue] = BoundedCache(_MOST_QUEUES)
         # Written as a whole, without the lock: whichever thread's pair it is, it is a right one.
         self._latest: tuple[ClientConfig, TextQueue] | None = None
         self._closed = False
+        # Whether each thread that has called is the main one: asked once, as every text comes here.
+        # A forked child, where another thread may be the main one, makes an engine of its own.
+        self._thread = threading.local()
 
     def run_one(self, utterance: Utterance, config: ClientConfig) -> Outcome:
         """Bring one text to its outcome; waits at most until its deadline."""
-        deadline = self._deadline(config)
+        if self._closed:
+            raise ClosedError("the client is closed; make a new one")
+        deadline = Deadline(self._workers.clock.now(), config.deadline)
         if config.serial or asking.batch is not None:
             return self._run_here(utterance, config, deadline)
-        queue = self._queue_for(config)
-        if threading.current_thread() is threading.main_thread():
+        known = self._latest  # as in `_queue_for`: mostly it is this one
+        queue = known[1] if known and known[0] is config else self._queue_for(config)
+        try:
+            is_main = self._thread.is_main
+        except AttributeError:
+            is_main = threading.current_thread() is threading.main_thread()
+            self._thread.is_main = is_main
+        if is_main:
             return self._run_elsewhere(utterance, config, deadline)
         pending = queue.try_send_alone(utterance)
         if pending is not None:
@@ -213,15 +219,19 @@ class SingleCalls:
     ) -> Outcome:
         """Send a text for which the text queue let this thread send alone."""
         outcome = told = None
+        executor = self._workers.executor
         enter()
-        with self._workers.executor.busy():
+        try:
+            executor.occupy(pending)
             try:
-                told = outcome = self._send(pending.utterance, config, deadline, stop)
+                told = outcome = self._send(pending.utterance, config, deadline, queue.runner, stop)
                 if isinstance(outcome.error, ClosedError) and not self._workers.cut.is_set():
                     told = None  # its caller is gone, but not the others who wait for the text
             finally:
                 queue.finish_alone(pending, deadline, told)
                 leave()
+        finally:
+            executor.vacate(pending, None)
         return outcome
 
     def _run_here(self, utterance: Utterance, config: ClientConfig, deadline: Deadline) -> Outcome:
@@ -229,7 +239,7 @@ class SingleCalls:
         enter()
         try:
             with self._workers.executor.busy():
-                return self._send(utterance, config, deadline)
+                return self._send(utterance, config, deadline, self._runners.of(config))
         finally:
             leave()
 
@@ -274,38 +284,30 @@ class SingleCalls:
         utterance: Utterance,
         config: ClientConfig,
         deadline: Deadline,
+        runner: BatchRunner,
         stop: Stop | None = None,
     ) -> Outcome:
         batch = Batch(
-            [utterance],
+            (utterance,),
             deadline,
             interactive=config.priority != "bulk",
             tenant=config.tenant or "",
             stop=stop or self._workers.cut,
         )
-        limited = config.max_in_flight is not None
-        tenant_limit = self._lookups.tenant_limit(config) if limited else None
-        if tenant_limit is None or has_place(batch.tenant):
-            self._run(batch, config)
-            return batch.outcomes[0]
-        left = deadline.remaining(self._workers.clock.now())
-        if not tenant_limit.acquire(urgent=batch.interactive, seconds=left):
-            why = f"waiting for one of the tenant's {tenant_limit.limit} places"
-            batch.fail(utterance, deadline.error(why))
-            return batch.outcomes[0]
+        limited = config.max_in_flight is not None and not has_place(batch.tenant)
+        tenant_limit = self._tenant_limits.of_config(config) if limited else None
+        if tenant_limit is not None:
+            left = deadline.remaining(self._workers.clock.now())
+            if not tenant_limit.acquire(urgent=batch.interactive, seconds=left):
+                why = f"waiting for one of the tenant's {tenant_limit.limit} places"
+                batch.fail(utterance, deadline.error(why))
+                return batch.outcomes[0]
         try:
-            self._run(batch, config)
+            run_batch(runner, batch)
         finally:
-            tenant_limit.release()
+            if tenant_limit is not None:
+                tenant_limit.release()
         return batch.outcomes[0]
-
-    def _run(self, batch: Batch, config: ClientConfig) -> None:
-        try:
-            self._lookups.runner(config).run(batch)
-        except BaseException as error:
-            if goes_on(error):
-                raise
-            batch.end(error)
 
     # -- what callers share ---------------------------------------------------------------------
 
@@ -315,8 +317,11 @@ class SingleCalls:
         if known is not None and known[0] is config:
             return known[1]
         key = (
-            *(self._lookups.runner_key(config), config.coalesce, config.priority),
-            *(config.tenant, config.max_in_flight),
+            runner_key(config),
+            config.coalesce,
+            config.priority,
+            config.tenant,
+            config.max_in_flight,
         )
         with self._lock:
             queue = self._queues.get(key)
@@ -337,7 +342,8 @@ class SingleCalls:
             interactive=config.priority != "bulk",
             tenant=config.tenant or "",
         )
-        lookups, workers = self._lookups, self._workers
+        workers = self._workers
         if not options.interactive:
             workers = replace(workers, executor=self._bulk)
-        return TextQueue(options, workers, lookups.runner(config), lookups.tenant_limit(config))
+        tenant_limit = self._tenant_limits.of_config(config)
+        return TextQueue(options, workers, self._runners.of(config), tenant_limit)

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from ..clock import Clock
-from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance
 from ..policies import Deadline, begin_of
 from ..threads import leave_behind
 from ..threads.stop import Stop
 from .batch import failed
+from .call_watch import CallWatch
 from .waiters import Waiter
 
 __all__ = ["Part", "SmallCall"]
-
-# Seconds after which a wait is interrupted to see whether it still makes sense.
-_GLANCE = 0.5
-# How many such looks cancelled texts get to end by themselves.
-_LAST_GLANCES = 10
 
 
 class Part(Waiter):
@@ -101,10 +95,8 @@ class SmallCall:
         clock: Clock,
     ) -> None:
         self.stop = Stop()
-        self._within = within
+        self._watch = CallWatch(within, self.stop, clock)
         self._sharing = sharing
-        self._clock = clock
-        self._pid = os.getpid()
         # Gets an entry for each outcome.
         self._mail: SimpleQueue[None] = SimpleQueue()
         each = Deadline(clock.now(), deadline)
@@ -114,7 +106,6 @@ class SmallCall:
         ]
         self._parts = [text for text in self._texts if isinstance(text, Part)]
         self._handed_out = 0
-        self._glances = 0
         self._over = False
 
     def outcomes(self) -> Iterator[Outcome]:
@@ -123,7 +114,7 @@ class SmallCall:
         try:
             self._sharing.join_all(self._parts)
             for text in self._texts:
-                self._refuse_child()
+                self._watch.refuse_child()
                 outcome = text if isinstance(text, Outcome) else self._await(text)
                 yield outcome
                 self._handed_out += 1
@@ -131,7 +122,7 @@ class SmallCall:
             dropped = True
             raise
         finally:
-            if os.getpid() == self._pid and not self._over:
+            if not self._watch.forked and not self._over:
                 self._end_elsewhere() if dropped else self.end()
 
     def end(self) -> None:
@@ -150,25 +141,16 @@ class SmallCall:
 
     def _await(self, part: Part) -> Outcome:
         while (outcome := part.own()) is None:
-            within = self._within
-            wait = _GLANCE if within is None else within.cut(_GLANCE, self._clock.now())
             try:
-                self._mail.get(timeout=wait)
+                self._mail.get(timeout=self._watch.seconds())
             except Empty:
-                self._refuse_child()
+                self._watch.refuse_child()
                 self._look_around()
         return outcome
 
     def _look_around(self) -> None:
         """Give up on what has no outcome yet, when waiting for it makes no sense any more."""
-        error: CosyError | None = None
-        within = self._within
-        if within is not None and within.expired(self._clock.now()):
-            error = within.error("speaking the texts of this call")
-        elif self.stop.is_set():
-            self._glances += 1
-            if self._glances > _LAST_GLANCES:
-                error = ClosedError("the client was closed in the middle of this call")
+        error = self._watch.look()
         if error is None:
             return
         for part in self._parts:
@@ -184,8 +166,3 @@ class SmallCall:
         also where a lock is held that is needed here. So another thread does it."""
         self.stop.set()
         leave_behind(self.end)
-
-    def _refuse_child(self) -> None:
-        # In a forked child the workers are gone, and any lock may be held by one of them.
-        if os.getpid() != self._pid:
-            raise ClosedError("the process forked in the middle of this call; call again here")

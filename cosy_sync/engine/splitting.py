@@ -1,4 +1,22 @@
-"""Batches that fail as a whole: which part to send next, and what the failure says of the rest."""
+"""Batches that fail as a whole: which part to send next, and what the failure says of the rest.
+
+States of a Group, as far as they say how many of its texts are sent at once. Only the thread that
+runs the batch takes these steps, so there is no lock:
+
+    whole       all of them (`most` is None)
+    fresh       `most` of them, although they have not failed: the endpoint's breaker is open
+                because earlier calls were too large (`fresh`)
+    probed      `most` of them, after all had failed: these tell whether the rest can be spoken
+    cut         `most` of them, since they failed as too many, and `passed` were not (`mark` counts
+                which of them are answered, to learn the size from)
+
+    whole -> fresh          `size`
+    whole, fresh -> probed  `probe`: all of them are tried by `most`
+    whole -> two wholes     `split`: in halves, while other calls are answered
+    probed, fresh -> whole  `passed`: the part was answered, and all of the rest goes out
+    probed -> cut           `passed` and then `split`: the rest failed again
+    cut -> cut              `split`: still too many
+"""
 
 from __future__ import annotations
 
@@ -10,7 +28,7 @@ from ..clock import Clock
 from ..endpoints.endpoint import EndpointState
 from ..errors import CosyError, ServerError, TextError
 from ..models import Audio
-from ..policies import AcceptedKeys, Strangers, Unanimity
+from ..policies import AcceptedKeys, FirstTry, RetryPolicy, SharedRefusals, Unanimity
 from ..policies.refusals import (
     as_text_error,
     as_verdict,
@@ -26,6 +44,7 @@ from ..wires.base import Wire
 from .attempt import sleep
 from .batch import Batch
 from .group import Fate, Group, TooLarge
+from .ports import Result
 
 __all__ = ["Splitter"]
 
@@ -37,6 +56,9 @@ _ENOUGH_FOR_KEY, _ENOUGH = 3, 20
 _REVOKED, _REVOKED_CLEARLY = 100, 20
 # Seconds for which a success tells that the endpoint works.
 _LATELY = 10.0
+# Seconds from its first failure on for which a text waits for a service that answers and speaks
+# nothing.
+_PATIENCE = 10.0
 # Failures in a row after which an earlier success does not show any more that the service works.
 _STRIKES = 3
 # Seconds for which a refusal waits for the requests that were sent before it, at most: one that
@@ -65,9 +87,9 @@ class Splitter:
         self._key = key
         self._halves = halves
         self._clock = clock
-        # How often a text is sent at most; set by whoever sends it.
-        self.tries = 1
-        self._strangers = Strangers()
+        # How often, and how long, a text is sent again; set by whoever sends it.
+        self.retry: RetryPolicy | None = None
+        self._shared = SharedRefusals()
         # URLs of the endpoints where this very configuration has spoken.
         self._known: set[str] = set()
         # Calls that were answered with sound. Counted without a lock: it only matters whether
@@ -93,7 +115,7 @@ class Splitter:
                 group.most, group.fresh = 1, True
         most = count if group.most is None else min(count, group.most)
         if endpoint.sizes.limit is not None:
-            most = endpoint.texts_at_most(most, self._clock.now())
+            most = endpoint.sizes.at_most(most, self._clock.now())
         return most
 
     def hold(self, batch: Batch) -> None:
@@ -123,12 +145,12 @@ class Splitter:
         batch: Batch,
         part: Group,
         endpoint: EndpointState,
-        results: Sequence[Audio | CosyError],
+        results: Sequence[Result],
     ) -> None:
         """Note that a part was answered, for the key, the endpoint's size, and its call."""
         good = not results or isinstance(results[0], Audio)
         if not good and not any(isinstance(result, Audio) for result in results):
-            self._note_errors(batch, part, results)
+            self._note_errors(batch, part, endpoint, results)
             return
         batch.strikes = 0
         batch.credit += 1
@@ -137,12 +159,12 @@ class Splitter:
         count = len(part.texts)
         sizes = endpoint.sizes
         if count > sizes.best or sizes.limit is not None:
-            endpoint.note_size(count, True, self._clock.now())
+            endpoint.sizes.note(count, True, self._clock.now())
         mark = part.mark
         if mark is not None:
             mark.left -= count
             if mark.left == 0:  # none of them is to blame: together they were too large
-                endpoint.learn_size(mark.failed, mark.part, mark.sure, self._clock.now())
+                endpoint.sizes.note_parts(mark.failed, mark.part, mark.sure, self._clock.now())
         url = endpoint.endpoint.url
         if url not in self._known:
             self._known.add(url)
@@ -150,14 +172,19 @@ class Splitter:
         if batch.record is not None:
             batch.number = 0
             batch.record.accept()
-        if self._strangers.noted:
-            self._strangers.accept()
+        if self._shared.noted:
+            self._shared.accept()
 
-    def _note_errors(self, batch: Batch, part: Group, results: Sequence[Audio | CosyError]) -> None:
+    def _note_errors(
+        self, batch: Batch, part: Group, endpoint: EndpointState, results: Sequence[Result]
+    ) -> None:
         """Note a reply that holds an error for each text."""
         error = common_refusal(results) if batch.record is not None else None
-        if error is not None and error.retryable and part.attempt < self.tries:
-            return  # as long as it is repeated, its call is in doubt
+        if error is not None and error.retryable:
+            now, first = self._clock.now(), part.firsts.get(endpoint)
+            again = self.retry is not None and part.attempt < self.retry.tries
+            if again or (first and self.waits(endpoint, error, first, now)):
+                return  # as long as it is repeated, its call is in doubt
         record = batch.record
         if error is None or record is None:
             batch.settle()
@@ -191,7 +218,7 @@ class Splitter:
         """
         if not is_refusal(error) or getattr(error, "blames", None) == "text":
             batch.settle()
-            return error
+            return self._end(batch, error) if error.hopeless else error
         record = batch.record
         if record is None:
             return self._judge(batch, part, endpoint, error, 0)
@@ -225,7 +252,7 @@ class Splitter:
             if record.verdict is not None:
                 return record.verdict
         # Each of several batches may begin with a text that is to blame.
-        few = min(_ENOUGH, _ENOUGH_FOR_KEY * record.jobs)
+        few = min(_ENOUGH, _ENOUGH_FOR_KEY * record.shared_batches)
         enough = _ENOUGH if known or not key else few
         later = (_REVOKED_CLEARLY if status == 401 else _REVOKED) if key else None
         if record.refuse(begun, len(part.texts), kind, enough=enough, later=later):
@@ -241,7 +268,7 @@ class Splitter:
         """Return where the first refusal of a batch is noted that is no part of a larger call."""
         if not batch.shared or len(batch.texts) == 1:
             return Unanimity()
-        record = self._strangers.record(kind, self._clock.now())
+        record = self._shared.record(kind, self._clock.now())
         record.doubt(alone=False)
         return record
 
@@ -257,6 +284,17 @@ class Splitter:
         """Return whether something was spoken lately."""
         return now - self._answered < _LATELY
 
+    def waits(self, endpoint: EndpointState, error: CosyError, first: FirstTry, now: float) -> bool:
+        """Return whether a text that first fared like this waits for its service to recover: it has
+        too much to do, or says of the text what an engine that restarts may say."""
+        if endpoint.is_overloaded(error, first, now):
+            return True
+        if getattr(error, "blames", None) not in ("service", "unknown") or not error.retryable:
+            return False
+        waited = now - first.failed
+        patient = self.retry is not None and self.retry.outlasts(waited)
+        return patient and waited < _PATIENCE and self._answered <= first.failed
+
     def fate(
         self, batch: Batch, group: Group, part: Group, endpoint: EndpointState, error: CosyError
     ) -> Fate:
@@ -265,7 +303,7 @@ class Splitter:
         count = len(part.texts)
         size, text = may_be_size(error), may_be_text(error)
         if size:
-            endpoint.note_size(count, False, self._clock.now())
+            endpoint.sizes.note(count, False, self._clock.now())
         if is_refusal(error):
             halved = not error.hopeless and self._may_halve(part, endpoint, error)
             return Fate.SPLIT if halved else Fate.CHARGED
@@ -331,7 +369,7 @@ class Splitter:
         if size and 0 < part.passed < count:  # what is too large is so for the others as well
             most = max(part.passed, count // _PART)
             if endpoint.sizes.sure:
-                endpoint.learn_size(count, most, True, self._clock.now())
+                endpoint.sizes.note_parts(count, most, True, self._clock.now())
             mark = TooLarge(count, most, len(group.texts))
             return [replace(group, most=most, passed=part.passed, mark=mark)]
         half = count // 2

@@ -59,7 +59,7 @@ class SubmitLimit:
     def take(self, slot: SubmitSlot, seconds: float) -> None:
         """Give a text its slot.
 
-        Waits at most so many seconds, not at all when it sheds. Raises ShedError; ClosedError when
+        Waits at most `seconds`, not at all when it sheds. Raises ShedError; ClosedError when
         closed, also while waiting.
         """
         kind = {"key": slot.tenant, "urgent": slot.urgent}

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..bounded import BoundedCache
+from ..config import ClientConfig
 from ..errors import ClosedError, ConfigError
 from ..threads.permits import Permits
 
@@ -29,7 +30,7 @@ class TenantLimit:
         self._normal: deque[Callable[[], None]] = deque()
 
     def acquire(self, *, urgent: bool = False, seconds: float = 0.0) -> bool:
-        """Enter, waiting at most so many seconds; return whether that worked.
+        """Enter, waiting at most `seconds`; return whether that worked.
 
         Raises ClosedError when closed, also while waiting.
         """
@@ -81,6 +82,11 @@ class TenantLimits:
         # A batch with a place, or queued for one, keeps the limit alive: one that is missing
         # here has neither.
         self._all: weakref.WeakValueDictionary[object, TenantLimit] = weakref.WeakValueDictionary()
+
+    def of_config(self, config: ClientConfig) -> TenantLimit | None:
+        """Return the limit that a configuration asks for, None where it asks for none."""
+        limit = config.max_in_flight
+        return None if limit is None else self.of(config.tenant or limit, limit)
 
     def of(self, key: object, limit: int) -> TenantLimit:
         """Return a tenant's limit. Raises ConfigError when it has another limit."""

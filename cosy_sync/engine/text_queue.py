@@ -9,19 +9,19 @@ States of a text, a PendingText. Every step is taken under `_lock`; waiters are 
 and events set after it.
 
     alone       its caller's own thread sends it; others with the same text may wait for it
-    queued      in `_queued`; others with the same text may wait for it
-    gathered    in a SharedBatch that is not sealed; the same
-    sent        its batch is sealed; the same
+    queued      in `_pending`, before any batch has it; others with the same text may wait for it
+    gathered    in BatchedTexts that are not sealed; the same
+    sent        they are sealed; the same
     ended       it has an outcome, or nobody waits for it any more
 
     new -> alone                    `try_send_alone`: nothing is in flight (or batches have one text
                                     anyway), and the same text is not pending
     new -> queued                   `join`, `join_all`
     queued -> gathered              `_start_batch`, by the leader
-    queued, gathered -> sent        `seal`, by the leader, which fills the batch up
+    queued, gathered -> sent        `_seal`, by the leader, which fills the batch up
     queued -> ended                 `_refuse`: there is no worker any more
     alone -> ended                  `finish_alone`, by the caller's thread
-    gathered, sent -> ended         `complete`, by the worker, with the text's outcome
+    gathered, sent -> ended         `_complete`, by the worker, with the text's outcome
     alone, gathered, sent -> queued the same two, as a new PendingText: for those with time left,
                                     where the text ended for others' lack of time; for all, where
                                     its caller's thread was killed
@@ -35,33 +35,32 @@ States of the leader, a worker; `_has_leader` is true in all but the first:
     called -> lingering             `_linger`, under `_lock`: texts are in flight, and a request
                                     could leave now. It waits for the time or `_wakeup` outside
     called, lingering -> gathering  `_start_batch`, under `_lock`
-    gathering -> none               `seal`, under `_lock`; what is queued by then calls the next one
+    gathering -> none               `_seal`, under `_lock`; what is left queued calls the next one
     any -> none                     `_release_leader`, under `_lock`: nothing was queued, the batch
                                     ended unsealed, or Ctrl-C came to whoever called the worker
-    called -> none                  `_no_worker`, without the lock: the client is closed
+    called -> none                  `_refuse`, under `_lock`: the client is closed
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 import weakref
 from collections.abc import Sequence
 
 from ..atomic import Flag
-from ..errors import CosyError
+from ..errors import CosyError, RefusedError
 from ..models import Outcome, Utterance
 from ..policies import Deadline
 from ..threads import enter, leave, leave_behind
-from ..threads.stop import Stop
-from ..user_code import goes_on
-from .batch import failed
+from .batch import Batch, failed
+from .pending_texts import PendingTexts, QueueOptions, as_event, late
 from .queue_workers import QueueWorkers
-from .retrying import BatchRunner
-from .shared_batch import PendingTexts, QueueOptions, SharedBatch, as_event, late, may_be_sent
+from .retrying import BatchRunner, run_batch
 from .small_call import Part
 from .tenants import TenantLimit
-from .waiters import BlockingWaiter, PendingText, Waiter, outlasting, share
+from .waiters import BatchedTexts, BlockingWaiter, PendingText, Waiter, share
 
 __all__ = ["TextQueue"]
 
@@ -79,16 +78,13 @@ class TextQueue:
         runner: BatchRunner,
         tenant_limit: TenantLimit | None,
     ) -> None:
-        self._options = options
-        self._gathers = options.max_texts > 1
+        self._options, self._gathers = options, options.max_texts > 1
         self._workers = workers
-        self._runner = runner
+        self.runner = runner
         self._tenant_limit = tenant_limit
         # Guards everything below, and of every pending text its waiters and its batch.
         self._lock = threading.Lock()
-        # Every text that others may still wait for, by its key.
-        self._pending_texts: dict[object, PendingText] = {}
-        self._queued = PendingTexts(options.max_texts, options.max_chars)
+        self._pending = PendingTexts(options.max_texts, options.max_chars)
         # Texts on their callers' threads, and batches with texts without an outcome; whether there
         # is a leader: a worker that gathers a batch, or was called to.
         self._in_flight, self._has_leader = 0, False
@@ -105,13 +101,15 @@ class TextQueue:
 
         Whoever gets one must end it with `finish_alone`.
         """
+        if self._in_flight and self._gathers:  # it may end just now: then `join` calls a worker
+            return None
         key = utterance.text
+        pending = PendingText(utterance, key, [])
         with self._lock:
-            if (self._in_flight and self._gathers) or key in self._pending_texts:
+            if (self._in_flight and self._gathers) or key in self._pending.by_key:
                 return None
-            pending = PendingText(utterance, key, [])
             if self._options.single_flight:
-                self._pending_texts[key] = pending
+                self._pending.by_key[key] = pending
             self._in_flight += 1
         return pending
 
@@ -121,8 +119,9 @@ class TextQueue:
         """End a text that its caller's own thread sent; without an outcome another one sends it."""
         with self._lock:
             self._in_flight -= 1
-            waiters = self._end(pending, deadline, outcome)
-            needed = self._needs_worker()
+            self._pending.forget(pending)
+            waiters = self._pending.end(pending, deadline, outcome) if pending.waiters else []
+            needed = bool(self._pending.queued) and self._needs_worker()
         if waiters and outcome is not None:
             self._tell(outcome, waiters)
         if needed:
@@ -144,23 +143,22 @@ class TextQueue:
         key: object = utterance.text if self._options.single_flight else waiter
         at = math.inf if waiter.has_thread else waiter.deadline.at
         with self._lock:
-            pending = self._pending_texts.get(key)
+            pending = self._pending.by_key.get(key)
             new = pending is None
             if pending is None:
                 pending = PendingText(utterance, key, [waiter])
-                self._queued.append(pending)
-                self._pending_texts[key] = pending
+                self._pending.add(pending)
             else:
                 waiter.pending = pending
                 pending.waiters.append(waiter)
             sooner = at < self._alarm_at
             if sooner:
                 self._alarm_at = at
-            wakeup = self._wakeup if self._queued.full else None
+            wakeup = self._wakeup if self._pending.full else None
             needed = self._needs_worker(new)
         if needed:
             self._call_worker()
-        if wakeup is not None:
+        if wakeup is not None:  # of a leader that may have gone on by itself: then nobody hears it
             wakeup.set()
         if sooner:
             self._set_alarm(at)
@@ -175,9 +173,8 @@ class TextQueue:
             with self._lock:
                 self._restarts = True
                 for part in parts:
-                    pending = self._pending_texts[part] = PendingText(part.text, part, [part])
-                    self._queued.append(pending)
-                wakeup = self._wakeup if self._queued.full else None
+                    self._pending.add(PendingText(part.text, part, [part]))
+                wakeup = self._wakeup if self._pending.full else None
                 needed = self._needs_worker()
             if needed:
                 self._call_worker()
@@ -191,9 +188,7 @@ class TextQueue:
         """Wait for the outcome; leave when the time is up."""
         left = waiter.deadline.remaining(self._workers.clock.now())
         if not waiter.wait(left + _LAST_WORD):
-            if (
-                waiter.pending is None
-            ):  # a worker has the text all alone, or will have it: it counts
+            if waiter.pending is None:  # a worker has the text, or will have it: it counts
                 return failed(utterance, waiter.deadline.error("waiting for the service"))
             if self.leave(waiter):
                 return self._late(waiter)
@@ -209,13 +204,15 @@ class TextQueue:
         waits."""
         with self._lock:
             pending = waiter.pending
+            # Who ends a text takes its waiters away under this lock, and tells them after it: one
+            # that is not there any more is being told.
             if (
                 not pending
                 or waiter not in pending.waiters
-                or (unless_sent and may_be_sent(pending))
+                or (unless_sent and pending.may_be_sent)
             ):
                 return False
-            stop = self._abandon(pending, waiter)
+            stop = self._pending.abandon(pending, waiter)
         if cut and stop is not None:
             leave_behind(stop.cut)
         return True
@@ -228,34 +225,46 @@ class TextQueue:
 
     # -- batches --------------------------------------------------------------------------------
 
-    def seal(self, batch: SharedBatch) -> bool:
-        """Fill up a batch that is sent now, without unwanted texts; return whether it has any."""
+    def _seal(self, batched: BatchedTexts, texts: Sequence[Utterance]) -> Sequence[Utterance]:
+        """Fill up a batch that is sent for the first time, without unwanted texts; return its
+        texts.
+
+        Raises RefusedError where nobody waits for it any more.
+        """
+        if batched.sealed:
+            return texts
+        batch = batched.batch
         most, now = self._workers.most(self._options.max_texts), self._workers.clock.now()
         with self._lock:
-            batch.sealed, self._has_leader = True, False
-            stay = [pending for pending in batch.pending_texts if pending.waiters]
+            batched.seal()
+            self._has_leader = False
+            stay = [pending for pending in batched.pending_texts if pending.waiters]
             if not stay:
-                if batch.open:  # or its caller gave up before, and has counted it
+                if batched.open:  # or its caller gave up before, and has counted it
                     self._in_flight -= 1
-                batch.open = 0
-            elif self._queued or len(stay) < batch.open or self._restarts:
-                stay += self._queued.take(stay, most)
+                batched.open = 0
+            elif self._pending or len(stay) < batched.open or self._restarts:
+                stay += self._pending.take(stay, most)
                 self._restart(stay, now, batch.silent)
-                batch.load(stay)
+                batched.hold(stay)
             needed = self._needs_worker()
         if needed:
             self._call_worker()
-        return bool(stay)
+        if not stay:
+            raise RefusedError("not sent: nobody waits for it any more", retryable=False)
+        return batch.texts
 
-    def complete(self, batch: SharedBatch, news: Sequence[tuple[PendingText, Outcome]]) -> None:
-        """Tell everybody who waits for these texts."""
+    def _complete(self, batched: BatchedTexts, outcomes: Sequence[Outcome]) -> None:
+        """Tell everybody who waits for the texts that have these outcomes."""
+        deadline = batched.batch.deadline
         with self._lock:
-            batch.open -= len(news)
-            if not batch.open:
+            batched.open -= len(outcomes)
+            if not batched.open:
                 self._in_flight -= 1
-            told = [
-                (outcome, self._end(pending, batch.deadline, outcome)) for pending, outcome in news
-            ]
+            told: list[tuple[Outcome, list[Waiter]]] = []
+            for outcome in outcomes:
+                pending = batched.pending_texts[outcome.index]
+                told.append((outcome, self._pending.end(pending, deadline, outcome)))
             needed = self._needs_worker()
         if needed:
             self._call_worker()
@@ -270,20 +279,22 @@ class TextQueue:
 
         It was called off once `wanted` is locked.
         """
-        batch: SharedBatch | None = None
+        batched: BatchedTexts | None = None
+        # Ctrl-C may have come to the caller between calling this worker and noting it: it takes the
+        # leader's place back then, and whichever is first to lock `wanted` decides.
         if not wanted.acquire(blocking=False):
             return
         try:
             # Where it has to wait for a place anyway, more texts come meanwhile.
             if self._in_flight and self._workers.free():
                 self._linger()
-            batch = self._start_batch()
-            if batch is not None:
-                self._run(batch)
+            batched = self._start_batch()
+            if batched is not None:
+                self._run(batched.batch)
         finally:
             if self._tenant_limit is not None:
                 self._tenant_limit.release()
-            if batch is None or not batch.sealed:
+            if batched is None or not batched.sealed:
                 self._release_leader()
 
     def _release_leader(self) -> None:
@@ -293,18 +304,14 @@ class TextQueue:
         if needed:
             self._call_worker()
 
-    def _run(self, batch: SharedBatch) -> None:
+    def _run(self, batch: Batch) -> None:
         workers = self._workers
         workers.stops.add(batch.stop)
         if workers.cut.is_set():  # too late for the one who sets all stops
             batch.stop.set()
         enter()
         try:
-            self._runner.run(batch)
-        except BaseException as error:
-            if goes_on(error):
-                raise
-            batch.end(error)
+            run_batch(self.runner, batch)
         finally:
             workers.stops.discard(batch.stop)
             batch.deliver()
@@ -313,40 +320,45 @@ class TextQueue:
     def _linger(self) -> None:
         now = self._workers.clock.now()
         with self._lock:
-            if not self._queued or self._queued.full:
+            if not self._pending or self._pending.full:
                 return
-            left = self._queued.oldest + self._options.linger - now
+            left = self._pending.oldest + self._options.linger - now
             if left <= 0:
                 return
+            # Under the lock in which it was seen that the batch is not full: the text that fills it
+            # comes later, and finds the flag.
             wakeup = self._wakeup = Flag()
         self._workers.clock.wait(wakeup, left)
 
-    def _start_batch(self) -> SharedBatch | None:
+    def _start_batch(self) -> BatchedTexts | None:
         most, now = self._workers.most(self._options.max_texts), self._workers.clock.now()
         with self._lock:
             self._wakeup = None
-            if not (pending_texts := self._queued.take([], most)):
+            if not (pending_texts := self._pending.take([], most)):
                 return None
             self._in_flight += 1
             self._restart(pending_texts, now)
-            return SharedBatch(self, pending_texts, self._options)
+            options = self._options
+            batched = BatchedTexts(
+                pending_texts, interactive=options.interactive, tenant=options.tenant
+            )
+        batched.batch.on_seal = functools.partial(self._seal, batched)
+        batched.batch.on_deliver = functools.partial(self._complete, batched)
+        return batched
 
     def _refuse(self, error: CosyError) -> None:
-        """Fail all queued texts."""
+        """Fail all queued texts: no worker will lead them."""
         with self._lock:
-            pending_texts = self._queued.clear()
-            ends = [(pending.utterance, pending.waiters) for pending in pending_texts]
-            for pending in pending_texts:
-                self._forget(pending)
-                pending.waiters = []
-        for utterance, waiters in ends:
+            self._has_leader = False
+            ended = self._pending.clear()
+        for utterance, waiters in ended:
             self._tell(failed(utterance, error), waiters)
 
     # -- under the lock -------------------------------------------------------------------------
 
     def _needs_worker(self, new: bool = False) -> bool:
         """Return whether a worker must be called, who is the leader from now on."""
-        if not self._queued or (self._has_leader and (self._gathers or not new)):
+        if not self._pending.queued or (self._has_leader and (self._gathers or not new)):
             return False
         self._has_leader = True
         return True
@@ -359,49 +371,10 @@ class TextQueue:
             for waiter in [waiter for pending in pending_texts for waiter in pending.waiters]:
                 waiter.seal(now, silent)
 
-    def _end(
-        self, pending: PendingText, deadline: Deadline, outcome: Outcome | None
-    ) -> list[Waiter]:
-        """End a pending text; return whom its outcome is for; those with time left queue again."""
-        self._forget(pending)
-        waiters, pending.waiters = pending.waiters, []
-        if not waiters:
-            return waiters
-        rest = outlasting(waiters, deadline, outcome)
-        if not rest:
-            return waiters
-        text = pending.utterance.text
-        again = PendingText(Utterance(0, text), pending.key, rest)
-        self._queued.append(again)
-        self._pending_texts[again.key] = again
-        return [waiter for waiter in waiters if waiter not in rest]
-
-    def _abandon(self, pending: PendingText, waiter: Waiter) -> Stop | None:
-        """Take a waiter back; stop the pending text's batch, and return its stop, when that was the
-        last one of all its texts. A text that nobody waits for is not joined any more."""
-        pending.waiters.remove(waiter)
-        if not pending.waiters and not pending.sent_alone:
-            self._forget(pending)
-            batch = pending.batch
-            if isinstance(batch, SharedBatch) and not any(p.waiters for p in batch.pending_texts):
-                batch.stop.set()  # it has no lock
-                return batch.stop
-        return None
-
-    def _forget(self, pending: PendingText) -> None:
-        if self._pending_texts.get(pending.key) is pending:
-            del self._pending_texts[pending.key]
-
     # -- outside of it --------------------------------------------------------------------------
 
     def _call_worker(self) -> None:
-        self._workers.call(
-            self._lead, self._tenant_limit, self._options.interactive, self._no_worker
-        )
-
-    def _no_worker(self, error: CosyError) -> None:
-        self._has_leader = False
-        self._refuse(error)
+        self._workers.call(self._lead, self._tenant_limit, self._options.interactive, self._refuse)
 
     def _set_alarm(self, at: float) -> None:
         left = max(0.0, at - self._workers.clock.now())
@@ -413,18 +386,8 @@ class TextQueue:
         """Fail the futures whose time is up: no thread waits for them that could leave."""
         now = self._workers.clock.now()
         with self._lock:
-            waiting = [
-                waiter
-                for pending in self._pending_texts.values()
-                for waiter in pending.waiters
-                if not waiter.has_thread
-            ]
-            due = [waiter for waiter in waiting if waiter.deadline.at <= now]
-            later = [waiter.deadline.at for waiter in waiting if waiter.deadline.at > now]
-            for waiter in due:
-                assert waiter.pending is not None
-                self._abandon(waiter.pending, waiter)
-            at = self._alarm_at = min(later, default=math.inf)
+            due, at = self._pending.expire(now)
+            self._alarm_at = at
         for waiter in due:
             waiter.tell(self._late(waiter))
         if at < math.inf:

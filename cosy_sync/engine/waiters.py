@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from typing import cast
 
-from ..atomic import BareCondition, wait_for
-from ..errors import ClosedError, DeadlineError, RateLimitedError
+from ..atomic import wait_for
+from ..errors import DeadlineError, RateLimitedError
 from ..models import Audio, Outcome, Timing, Utterance
 from ..policies import Deadline
 from ..threads import leave
-from ..threads.workers import Executor
-from ..user_code import goes_on, log_failure
-from .batch import Batch, after, failed
+from ..threads.stop import Stop
+from .batch import ANY_TIME, Batch, after, failed
+from .text_future import TextFuture
 
 __all__ = [
+    "BatchedTexts",
     "BlockingWaiter",
     "FutureWaiter",
     "PendingText",
-    "TextFuture",
     "Waiter",
     "outlasting",
     "share",
@@ -68,6 +64,9 @@ class BlockingWaiter(Waiter):
         self._wakeup = threading.Lock()
         self._wakeup.acquire()
 
+    # Who took it out of its text's waiters, under the queue's lock, calls one of the two, once. The
+    # lock stays released: a thread whose time is up just then need not wait a second time.
+
     def tell(self, outcome: Outcome) -> None:
         """Wake the thread."""
         self.outcome = outcome
@@ -79,76 +78,9 @@ class BlockingWaiter(Waiter):
         self._wakeup.release()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the outcome, at most so many seconds; return whether it came."""
+        """Wait for the outcome, at most `seconds`; return whether it came."""
         leave()
         return wait_for(self._wakeup, seconds)
-
-
-class TextFuture(Future[Audio]):
-    """A future whose users' callbacks run on workers of `calls`, whoever sets its result.
-
-    Callbacks of one future run one after the other, in the order in which they were added.
-    """
-
-    def __init__(self, calls: Executor) -> None:
-        super().__init__()
-        # With another condition, Ctrl-C in `result` could keep its lock, and the worker that has
-        # the result would wait for ever.
-        self._condition = BareCondition()
-        self._calls = calls
-        self._pid = os.getpid()
-        # The user's callbacks that were not called yet. Every use of it is one atomic step.
-        self._wanted: deque[Callable[[Future[Audio]], object]] = deque()
-        # Held by the thread that calls them.
-        self._calling = threading.Lock()
-
-    def add_done_callback(self, fn: Callable[[Future[Audio]], object]) -> None:
-        """Call the function on a worker for callbacks, once the future is done.
-
-        Where the client is closed, or in a forked child, it is called on the thread that ends the
-        future, or on this one if that is done.
-        """
-        # There before the future may be done: whoever ends it meanwhile finds it.
-        self._wanted.append(fn)
-        super().add_done_callback(_call_on_worker)
-
-    def when_ended(self, fn: Callable[[Future[Audio]], object]) -> None:
-        """Call a function of ours, which is quick, on the thread that ends the future."""
-        super().add_done_callback(fn)
-
-    def hand_over(self) -> None:
-        """Have a worker call what is wanted."""
-        if self._pid == os.getpid():
-            with contextlib.suppress(ClosedError):
-                self._calls.submit(self._call_back)
-                return
-        self._call_back()  # nobody else is there
-
-    def _call_back(self) -> None:
-        # Who adds one while another thread calls leaves it to that thread, which looks once more
-        # after it let go.
-        while self._wanted and self._calling.acquire(blocking=False):
-            try:
-                self._call(self._wanted.popleft())
-            except IndexError:
-                pass
-            finally:
-                self._calling.release()
-
-    def _call(self, fn: Callable[[Future[Audio]], object]) -> None:
-        """Call a function of the user's; what it raises must not keep the others from being
-        called."""
-        try:
-            fn(self)
-        except BaseException as error:
-            if goes_on(error):
-                raise
-            log_failure("a callback of a future failed")
-
-
-def _call_on_worker(future: Future[Audio]) -> None:
-    assert isinstance(future, TextFuture)
-    future.hand_over()
 
 
 class FutureWaiter(Waiter):
@@ -177,11 +109,11 @@ class FutureWaiter(Waiter):
 class PendingText:
     """A text from its arrival until it has an outcome. Its text queue's lock guards it.
 
-    `key` is what it is known by, `batch` the batch that it is in, once it is. `sent_alone`:
-    its caller's own thread sends it, and has no waiter.
+    `key` is what it is known by, `batched` the texts that it shares a batch with, once it does.
+    `sent_alone`: its caller's own thread sends it, and has no waiter.
     """
 
-    __slots__ = ("accepted_at", "batch", "key", "sent_alone", "utterance", "waiters")
+    __slots__ = ("accepted_at", "batched", "key", "sent_alone", "utterance", "waiters")
 
     def __init__(self, utterance: Utterance, key: object, waiters: list[Waiter]) -> None:
         self.utterance = utterance
@@ -189,9 +121,19 @@ class PendingText:
         self.waiters = waiters
         self.sent_alone = not waiters
         self.accepted_at = waiters[0].deadline.started if waiters else 0.0
-        self.batch: Batch | None = None
+        self.batched: BatchedTexts | None = None
         for waiter in waiters:
             waiter.pending = self
+
+    @property
+    def batch(self) -> Batch | None:
+        """Return the batch that it is in, None before."""
+        return None if self.batched is None else self.batched.batch
+
+    @property
+    def may_be_sent(self) -> bool:
+        """Return whether it may have been sent."""
+        return self.sent_alone or (self.batched is not None and self.batched.sealed)
 
     def longest(self) -> Deadline:
         """Return the longest of its deadlines."""
@@ -199,6 +141,61 @@ class PendingText:
         if len(waiters) == 1:
             return waiters[0].deadline
         return max((waiter.deadline for waiter in waiters), key=lambda deadline: deadline.at)
+
+
+class BatchedTexts:
+    """Pending texts that are in one batch, where others may join until it is sealed.
+
+    Their text queue's lock guards it.
+
+    Args:
+        pending_texts: At least one.
+        interactive: As in Batch.
+        tenant: The same.
+    """
+
+    __slots__ = ("batch", "open", "pending_texts", "sealed")
+
+    def __init__(
+        self, pending_texts: Sequence[PendingText], *, interactive: bool, tenant: str
+    ) -> None:
+        first = pending_texts[0]
+        self.batch = batch = Batch(
+            (first.utterance,),
+            first.longest(),
+            interactive=interactive,
+            tenant=tenant,
+            stop=Stop(),
+        )
+        batch.shared = batch.may_grow = True
+        if not interactive:
+            batch.queue_deadline = ANY_TIME
+            batch.call_began = max(w.began for each in pending_texts for w in each.waiters)
+        self.sealed = False
+        self.hold(pending_texts)
+
+    def hold(self, pending_texts: Sequence[PendingText]) -> None:
+        """Make these the texts of the batch: at least one, and each with a waiter."""
+        self.pending_texts = pending_texts
+        # Those without an outcome.
+        self.open = len(pending_texts)
+        for index, pending in enumerate(pending_texts):
+            pending.batched = self
+            pending.utterance.index = index
+        batch = self.batch
+        deadlines = [pending.longest() for pending in pending_texts]
+        batch.deadline = max(deadlines, key=lambda deadline: deadline.at)
+        batch.accepted_at = min([pending.accepted_at for pending in pending_texts])
+        # Another tuple: the one before belongs to the thread that runs the batch.
+        batch.texts = tuple([pending.utterance for pending in pending_texts])
+
+    def seal(self) -> None:
+        """Let no text join any more."""
+        self.sealed, self.batch.may_grow = True, False
+
+    def is_wanted(self) -> bool:
+        """Return whether anybody still waits for any of them."""
+        return any(pending.waiters for pending in self.pending_texts)
 
 
 def outlasting(waiters: list[Waiter], deadline: Deadline, outcome: Outcome | None) -> list[Waiter]:
@@ -220,7 +217,7 @@ def share(outcome: Outcome, waiter: Waiter) -> Outcome:
         return Outcome(0, outcome.text, _timed(audio, deadline.started))
     assert error is not None
     if isinstance(error, DeadlineError) and error.deadline != deadline.seconds:
-        own = deadline.error(error.phase or "waiting for its turn", in_flight=error.in_flight)
+        own = deadline.error(error.phase or "waiting to be sent", in_flight=error.in_flight)
         error = after(own.with_details(endpoint=error.endpoint), error.attempts)
     return failed(Utterance(0, outcome.text), error)
 
@@ -242,6 +239,12 @@ def _timed(audio: Audio, accepted_at: float) -> Audio:
         request_id=timing.request_id,
     )
     return Audio(
-        *(audio.data, audio.format, audio.sample_rate, audio.channels),
-        *(audio.pcm_start, audio.pcm_size, own, audio.words),
+        data=audio.data,
+        format=audio.format,
+        sample_rate=audio.sample_rate,
+        channels=audio.channels,
+        pcm_start=audio.pcm_start,
+        pcm_size=audio.pcm_size,
+        timing=own,
+        words=audio.words,
     )

@@ -27,14 +27,12 @@ def new_buffer(length: int) -> bytearray | mmap.mmap:
     size takes none. Raises ResourceError where there is no memory.
     """
     try:
-        return _new_buffer(length)
+        return bytearray(length) if length < _MAPPED else _new_mapping(length)
     except (MemoryError, OSError) as error:
         raise out_of_memory(length) from error
 
 
-def _new_buffer(length: int) -> bytearray | mmap.mmap:
-    if length < _MAPPED:
-        return bytearray(length)
+def _new_mapping(length: int) -> mmap.mmap:
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     if length < _LARGE_PAGE:
         return mmap.mmap(-1, length, flags=flags | _AT_ONCE)

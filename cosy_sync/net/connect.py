@@ -19,13 +19,14 @@ from ..errors import ConnectError, TransportError
 from ..forks import renew_after_fork
 from .connection import LONGEST, Connection, Stream
 from .exchange import exchange
-from .exchange_limits import Budget
+from .exchange_limits import ExchangeLimits
+from .plain_ports import is_plain, plain_port
 from .request_encoding import USER_AGENT
 from .resolver import FailedAddresses, has_way, look_up_until
 from .route import Proxy, Route
 from .scarcity import raise_scarcity
 
-__all__ = ["default_ssl_context", "dial"]
+__all__ = ["connect", "default_ssl_context"]
 
 _OPTIONS: list[tuple[int, int, int | bytes]] = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -91,7 +92,7 @@ def _renew() -> None:
 renew_after_fork(_renew)
 
 
-def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
+def connect(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
     """Connect to the route's server, trying each of its addresses, until the instant `until`.
 
     Raises ConnectError, whose message says what to check, and ResourceError.
@@ -119,8 +120,13 @@ def dial(route: Route, context: ssl.SSLContext | None, until: float) -> Stream:
         _FAILED.discard(address, first.port)
         try:
             return _secure(sock, route, context, until)
-        except (OSError, ValueError, ConnectError) as error:
+        except ConnectError as error:
             failure = error
+        except (OSError, ValueError) as error:
+            failure = _explain_tls(route, error)
+            failure.__cause__ = error
+    if isinstance(failure, ConnectError):
+        raise failure
     raise _explain(route, failure) from failure
 
 
@@ -189,7 +195,10 @@ def _tunnel(sock: socket.socket, route: Route, proxy: Proxy, until: float) -> No
     where = f"cannot connect to {route.label}"
     try:
         reply = exchange(
-            Connection(route, sock), request, Budget(seconds, seconds, until, 0), reused=False
+            Connection(route, sock),
+            request,
+            ExchangeLimits(seconds, seconds, until, 0),
+            reused=False,
         )
     except TransportError as error:
         raise ConnectError(
@@ -214,20 +223,32 @@ def _closing_on_error(stream: socket.socket) -> Iterator[None]:
 
 
 def _explain(route: Route, failure: Exception) -> ConnectError:
-    if isinstance(failure, ConnectError):
-        return failure
+    """Return the error of an address to which no connection could be made."""
     where = f"cannot connect to {route.label}"
     if isinstance(failure, TimeoutError):
         text = f"{where} in time; is the service reachable?"
         return ConnectError(text, phase="connect", timed_out=True)
+    text = getattr(failure, "strerror", None) or str(failure)
+    return ConnectError(f"{where}: {text}; is the service running there?", phase="connect")
+
+
+def _explain_tls(route: Route, failure: Exception) -> ConnectError:
+    """Return the error of a connection that was made, and on which TLS could not be."""
+    where = f"cannot connect to {route.label}"
+    who, secure = ("the proxy", "https") if route.forwards else ("the server", route.schemes[1])
+    ask = f"does {who} speak TLS on this port? If not, give {secure[:-1]}://"
+    if isinstance(failure, TimeoutError):
+        text = f"{where}: the TLS handshake was not answered in time; {ask}"
+        return ConnectError(text, phase="tls", timed_out=True)
     if isinstance(failure, ssl.SSLCertVerificationError):
         text = f"{where}: its certificate was refused ({failure.verify_message})"
         return ConnectError(f"{text}; {_CHECK}", phase="tls", retryable=False)
     if isinstance(failure, ssl.SSLError):
-        reason = failure.reason or str(failure)
-        text = f"{where}: TLS failed ({reason}); does the server speak TLS on this port?"
+        if is_plain(failure):
+            return plain_port(where, secure, who)
+        text = f"{where}: TLS failed ({failure.reason or failure}); {ask}"
         return ConnectError(text, phase="tls")
     if isinstance(failure, ValueError):
         return ConnectError(f"{where}: {failure}", phase="tls", retryable=False)
     text = getattr(failure, "strerror", None) or str(failure)
-    return ConnectError(f"{where}: {text}; is the service running there?", phase="connect")
+    return ConnectError(f"{where}: the TLS handshake broke: {text}", phase="tls")

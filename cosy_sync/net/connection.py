@@ -14,12 +14,13 @@ from typing import Protocol
 from ..threads import Watched
 from .route import Route
 
-__all__ = ["Connection", "Stack", "Stream"]
+__all__ = ["BLOCKED", "Connection", "Stack", "Stream"]
 
 # Seconds that one poll may last: the system counts its milliseconds in 31 bits.
 LONGEST = 1_000_000.0
 
-_BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+# What a socket raises that has nothing to read, or no room to send.
+BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Stream(Protocol):
@@ -40,7 +41,10 @@ class Connection:
     request costs one send, one poll and one receive: no `settimeout`, which is a system call too.
     """
 
-    __slots__ = ("_poller", "expires", "idle_since", "route", "sock", "stack", "tls", "watched")
+    __slots__ = (
+        *("_poller", "expires", "idle_since", "is_distrusted", "route", "sock", "stack", "tls"),
+        "watched",
+    )
 
     def __init__(self, route: Route, sock: Stream) -> None:
         self.route = route
@@ -52,6 +56,8 @@ class Connection:
         self.stack = Stack()
         # The instant from which on it takes no further request.
         self.expires = math.inf
+        # What comes over it may be another request's.
+        self.is_distrusted = False
         self._poller = select.poll()
         self._poller.register(sock.fileno(), select.POLLIN)
         # What waits in place of the thread that reads, where many do.
@@ -59,37 +65,27 @@ class Connection:
 
     def distrust(self) -> None:
         """Have it closed as soon as nobody uses it; see Link."""
+        self.is_distrusted = True
         self.expires = -math.inf
-
-    @property
-    def is_distrusted(self) -> bool:
-        """Return whether what comes over it may be another request's."""
-        return self.expires == -math.inf
 
     def send(self, data: bytes | memoryview) -> int:
         """Send what the network takes now, and return how many bytes that were."""
         try:
             return self.sock.send(data)
-        except _BLOCKED:
+        except BLOCKED:
             return 0
 
     def receive(self, size: int) -> bytes | None:
         """Return what has come, b"" at the end of the stream, None when nothing has come."""
         try:
             return self.sock.recv(size)
-        except _BLOCKED:
+        except BLOCKED:
             return None
 
-    def receive_into(self, view: memoryview) -> int | None:
-        """Write what has come into the view; return its size, 0 at the end, None for nothing."""
-        try:
-            return self.sock.recv_into(view)
-        except _BLOCKED:
-            return None
-
-    def wait(self, until: float) -> bool:
-        """Wait until there is something to read; return False when the instant came first."""
-        left = min(until - time.monotonic(), LONGEST)
+    def wait(self, until: float, now: float | None = None) -> bool:
+        """Wait until there is something to read; return False when the instant came first.
+        `now`: the instant, where it is known."""
+        left = min(until - (time.monotonic() if now is None else now), LONGEST)
         if self.watched is not None and self.watched.runs:
             return left > 0 and self.watched.wait(left)
         return left > 0 and bool(self._poller.poll(left * 1000))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -11,11 +12,11 @@ import httptools
 
 from ..errors import CosyError, CutError, ReplyTimeout, TransportError
 from .buffer import new_buffer
-from .connection import Connection
-from .exchange_limits import UNREAD_WITHIN, Budget, StaleConnection
-from .inflate import shown_coding, too_large
-from .matching import check_echo, sent_id
+from .connection import BLOCKED, Connection
+from .exchange_limits import UNREAD_WITHIN, ExchangeLimits, StaleConnection
+from .plain_ports import ask_for_tls, not_http
 from .raw_reply import RawReply
+from .reply_parser import ReplyParser
 from .request_encoding import one_length
 
 __all__ = ["Exchange", "RawReply", "exchange"]
@@ -32,88 +33,66 @@ _A = TypeVar("_A")
 _T = TypeVar("_T")
 
 
-def exchange(connection: Connection, request: bytes, budget: Budget, *, reused: bool) -> RawReply:
-    """Send the request and return its reply; time-outs and sizes are bounded by the budget.
+def exchange(
+    connection: Connection, request: bytes, limits: ExchangeLimits, *, reused: bool
+) -> RawReply:
+    """Send the request and return its reply; time-outs and sizes are bounded by the limits.
 
     Raises StaleConnection (a reused connection was dead: send again on a fresh one), ReplyTimeout,
     CutError, BadAudioError (too large, or another request's), TransportError (not HTTP). After any
     of them the connection is of no further use.
     """
-    one = Exchange(connection, request, budget)
-    try:
-        return one.run(reused)
-    finally:
-        one.end()
+    return Exchange(connection, request, limits, time.monotonic()).run(reused)
 
 
-class Exchange:
-    """The state of one exchange; httptools calls its `on_` methods while it is fed."""
+class Exchange(ReplyParser):
+    """One request and its reply on one connection. Whoever begins it must end it."""
 
-    __slots__ = (
-        *("_begun", "_body", "_bodyless", "_broken", "_budget", "_chunked", "_complete"),
-        *("_connection", "_dry", "_final", "_head", "_headers", "_keep", "_length", "_parser"),
-        *("_phase", "_refused", "_request", "_size", "_sized", "_started", "_status", "_unsent"),
-    )
-
-    def __init__(self, connection: Connection, request: bytes, budget: Budget) -> None:
+    def __init__(
+        self, connection: Connection, request: bytes, limits: ExchangeLimits, started: float
+    ) -> None:
+        """Build it; `started` is now, as time.monotonic() says it."""
         self._connection = connection
-        self._budget = budget
-        self._started = time.monotonic()
+        self._limits = limits
+        self._started = started
         self._request = request
+        self._bodyless = request.startswith((b"HEAD ", b"CONNECT "))
         self._unsent: bytes | memoryview = request
         self._broken: OSError | None = None
-        self._bodyless = request.startswith((b"HEAD ", b"CONNECT "))
-        self._phase = "first byte"
         self._begun = False
-        self._dry = 0
-        self._status = 0
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._length: int | None = None
-        self._chunked = False
-        self._keep = False
-        self._final = False
-        # It says no, and only the beginning of its body is wanted.
-        self._refused = False
-        self._complete = False
+        self._first_byte = 0.0
+        self._headers = []
         self._body = bytearray()
         self._sized: memoryview | None = None
-        self._size = 0
-        self._parser = self._new_parser()
-        # What has come of a head that is not complete.
-        self._head = b""
 
     def run(self, reused: bool) -> RawReply:
-        """Send the request and return its reply."""
-        first_byte = self.begin(reused)
-        self._budget.make_room(0 if self._refused else self._length or 0)
-        if not self._size:  # the head may be there long before the work is done
-            self._phase = "first byte"
-        if self._length is not None and not self._complete and not self._refused:
-            self._read_sized(self._length)
-        while not self._complete:
-            self._read_some()
+        """Send the request and return its reply; see `exchange`."""
+        try:
+            data = self._ask(reused)
+            if not self._take_plain(data):
+                self._read_head(data)
+            self._limits.make_room(0 if self._refused else self._length or 0)
+            if not self._size:  # the head may be there long before the work is done
+                self._phase = "first byte"
+            if self._length is not None and not self._complete and not self._refused:
+                self._read_sized(self._length)
+            while not self._complete:
+                self._read_some()
+        finally:
+            self._parser = None  # see `end`
+        body = self._body if self._sized is None else self._sized
         return RawReply(
-            *(self._status, self._headers, self._whole(), first_byte),
-            *(self.reusable, self._started),
+            status=self._status,
+            headers=self._headers,
+            body=body,
+            first_byte=self._first_byte,
+            reusable=self._keep and not self._unsent and self._broken is None,
+            left=self._started,
         )
 
-    def begin(self, reused: bool) -> float:
-        """Send the request and read the head of its reply; return the seconds until it began."""
-        if self._connection.watched is not None:
-            self._connection.watched.begin()
-        # What came since the connection was taken belongs to nobody.
-        if reused and not self._connection.is_quiet():
-            raise StaleConnection
-        self._push()
-        data = self._first_bytes(reused)
-        first_byte = time.monotonic() - self._started
-        self._feed(data)
-        while not self._final:
-            data = self._more()
-            if not data:
-                raise CutError("the connection ended within the reply's headers")
-            self._feed(data)
-        return first_byte
+    def begin(self, reused: bool) -> None:
+        """Send the request and read the head of its reply."""
+        self._read_head(self._ask(reused))
 
     def next(self) -> bytes:
         """After `begin`: wait for the next bytes of the body; b"" at its end."""
@@ -126,16 +105,6 @@ class Exchange:
         return data
 
     @property
-    def head(self) -> tuple[int, list[tuple[bytes, bytes]]]:
-        """Return the status and the headers."""
-        return self._status, self._headers
-
-    @property
-    def framed(self) -> bool:
-        """Return whether the reply says where it ends; if not, the connection's end does."""
-        return self._chunked or self._length is not None
-
-    @property
     def reusable(self) -> bool:
         """Return whether the reply ended and the connection stands where the next will begin."""
         return self._complete and self._keep and not self._unsent and self._broken is None
@@ -143,24 +112,48 @@ class Exchange:
     def end(self) -> None:
         """Let go of the parser."""
         # The parser and its callbacks hold each other: a large body would wait for the collector.
-        del self._parser
+        self._parser = None
 
     # -- reading ------------------------------------------------------------------------------
 
-    def _first_bytes(self, reused: bool) -> bytes:
+    def _ask(self, reused: bool) -> bytes:
+        """Send the request and return the first bytes of the reply."""
+        connection = self._connection
+        if reused:
+            if connection.watched is not None:
+                connection.watched.begin()
+            # What came before this request belongs to nobody. This is the only look at a connection
+            # that was taken out of the pool, so nothing may wait between it and the sending.
+            if not connection.is_quiet():
+                raise StaleConnection
+        self._push()
         broken: OSError | None = None
         try:
-            data = self._get(self._connection.receive, _BEGIN)
+            # Where all was sent at once, no time has passed that would count.
+            data = self._get(connection.sock.recv, _BEGIN, None if self._unsent else self._started)
         except OSError as error:
             data, broken = b"", error
+        self._first_byte = time.monotonic() - self._started
         if data:
             return data
         broken = self._broken or broken
         why = f"broke before the reply: {broken}" if broken else "was closed before the reply"
+        connection = self._connection
+        if connection.stack.alive_at == -math.inf and not self._bodyless:
+            why += ask_for_tls(connection.route)
         cut = CutError(f"the connection {why}")
-        if reused and time.monotonic() - self._started < UNREAD_WITHIN:
+        if reused and self._first_byte < UNREAD_WITHIN:
             raise StaleConnection(cut) from broken
         raise cut from broken
+
+    def _read_head(self, data: bytes) -> None:
+        self._parser = self._new_parser()
+        self._feed(data)
+        while not self._final:
+            data = self._more()
+            if not data:
+                raise CutError("the connection ended within the reply's headers")
+            self._feed(data)
 
     def _read_sized(self, length: int) -> None:
         """Read a body of known length straight into its place."""
@@ -168,11 +161,16 @@ class Exchange:
         view[: self._size] = self._body
         self._sized = view
         while self._size < length:
-            got = self._take(self._connection.receive_into, view[self._size :])
+            try:
+                got = self._get(self._connection.sock.recv_into, view[self._size :])
+            except OSError as error:
+                raise self._broke(error) from error
             if not got:
                 raise self._cut(f"ended after {self._size} of the reply's {length} bytes")
             self._size += got
             self._phase = "idle"
+            if self._size < length:
+                self._check_time()
         self._complete = True
 
     def _read_some(self) -> None:
@@ -195,42 +193,40 @@ class Exchange:
             self._complete = True
 
     def _more(self) -> bytes:
-        return self._take(self._connection.receive, _CHUNK)
-
-    def _take(self, read: Callable[[_A], _T | None], what: _A) -> _T:
+        self._check_time()
         try:
-            return self._get(read, what)
+            return self._get(self._connection.sock.recv, _CHUNK)
         except OSError as error:
-            # Without its frames, which would hold on to the buffer.
-            raise self._cut(f"broke in the middle of the reply: {error}") from error.with_traceback(
-                None
-            )
+            raise self._broke(error) from error
+
+    def _check_time(self) -> None:
+        """Raise ReplyTimeout where bytes that never cease would go on past the deadline."""
+        if time.monotonic() >= self._limits.until:
+            raise _late(self._phase)
+
+    def _broke(self, error: OSError) -> CutError:
+        error.__traceback__ = None  # its frames would hold on to the buffer
+        return self._cut(f"broke in the middle of the reply: {error}")
 
     def _cut(self, why: str) -> CutError:
-        return CutError(f"the connection {why}", partial=bytes(self._whole()[: self._size]))
-
-    def _whole(self) -> bytearray | memoryview:
-        return self._body if self._sized is None else self._sized
-
-    def _new_parser(self) -> httptools.HttpResponseParser:
-        parser = httptools.HttpResponseParser(self)
-        # Chunks count more than a Content-Length beside them.
-        parser.set_dangerous_leniencies(lenient_chunked_length=True)
-        return parser
+        body = self._body if self._sized is None else self._sized
+        return CutError(f"the connection {why}", partial=bytes(body[: self._size]))
 
     def _feed(self, data: bytes) -> None:
         self._dry += len(data)
         if not self._final:
             self._head += data
+        parser = self._parser
+        assert parser is not None
         try:
-            self._parser.feed_data(data)
+            parser.feed_data(data)
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, CosyError):
                 raise error.__context__ from None
             if not self._final and "Content-Length" in str(error) and self._feed_one_length():
                 return
             if not self._complete and not self._refused:
-                raise TransportError(f"the reply is not HTTP: {error}") from error
+                raise not_http(self._connection.route, self._head, error) from error
             self._complete, self._keep = True, False
         if self._dry > _MAX_DRY and not self._complete:
             raise TransportError("more than 64 KiB of headers in the reply: is it HTTP?")
@@ -247,108 +243,34 @@ class Exchange:
         if mended is None:
             return False
         self._headers.clear()
-        self._parser = self._new_parser()
+        self._parser = parser = self._new_parser()
         with contextlib.suppress(httptools.HttpParserError):
-            self._parser.feed_data(mended)
+            parser.feed_data(mended)
             return True
         return False
 
-    # -- called by httptools --------------------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        if self._complete:
-            self._keep = False  # it said more than it was asked
-        self._phase = "idle"
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # What follows the body (trailers, rubbish) has no say in what the reply is.
-        if not self._final:
-            self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        if self._final:
-            return
-        self._status = self._parser.get_status_code()
-        if self._status < 200:
-            self._check_informational()
-            return
-        self._final = True
-        self._refused = self._status >= 300 and self._budget.max_refusal is not None
-        # The parser forgets it with the end of the message, so this is the time to ask.
-        self._keep = bool(self._parser.should_keep_alive())
-        self._find_length()
-        if self._bodyless:
-            self._complete, self._keep = True, False
-        elif (self._length or 0) > self._budget.max_bytes and not self._refused:
-            raise too_large(self._budget.max_bytes)
-
-    def on_body(self, data: bytes) -> None:
-        if self._complete:
-            return
-        self._dry = 0
-        self._phase = "idle"
-        budget = self._budget
-        most = budget.max_bytes
-        if self._refused and budget.max_refusal is not None:
-            most = budget.max_refusal
-        room = most - self._size
-        if len(data) > room:
-            if not self._refused:
-                raise too_large(most)
-            data = data[:room]
-            self._complete, self._keep = True, False
-        self._size += len(data)
-        self._body += data
-
-    def on_message_complete(self) -> None:
-        if self._final:
-            self._complete = True
-        else:
-            # An interim reply: the real one is still to come.
-            self._headers.clear()
-            self._phase = "first byte"
-
-    def _check_informational(self) -> None:
-        if self._status == 101:
-            raise TransportError("the server wants to switch protocols")
-        if self._status < 100:
-            raise TransportError(f"the reply is not HTTP: status {self._status}")
-
-    def _find_length(self) -> None:
-        for name, value in self._headers:
-            lower = name.lower()
-            if lower == b"content-length":
-                self._length = int(value)
-            elif lower == b"transfer-encoding":
-                if self._chunked or value.strip().lower() != b"chunked":
-                    coding = shown_coding(value.decode("latin-1"))
-                    raise TransportError(f"the reply's Transfer-Encoding {coding} is unknown")
-                self._chunked = True
-            elif lower == b"x-request-id":
-                check_echo(sent_id(self._request), value)
-        if self._chunked and self._length is not None:
-            # Somebody on the way may have counted otherwise (RFC 9112 6.3).
-            self._length, self._keep = None, False
-
     # -- the socket -----------------------------------------------------------------------------
 
-    def _get(self, read: Callable[[_A], _T | None], what: _A) -> _T:
-        """Read as soon as there is something to read; send the rest of the request meanwhile."""
-        got: _T | None = None
+    def _get(self, read: Callable[[_A], _T], what: _A, now: float | None = None) -> _T:
+        """Read as soon as there is something to read; send the rest of the request meanwhile.
+        `now`: the instant, where it is known."""
         # Of a reply that has begun, more is mostly there already; TLS may hold it.
-        if self._begun or self._connection.tls:
-            if time.monotonic() >= self._budget.until:
-                raise _late(self._phase)
-            got = read(what)
-        while got is None:
-            self._wait()
-            got = read(what)
-        self._begun = True
-        return got
+        if not self._begun and not self._connection.tls:
+            self._wait(now)
+        while True:
+            try:
+                got = read(what)
+            except BLOCKED:
+                self._wait(None)
+            else:
+                self._begun = True
+                return got
 
-    def _wait(self) -> None:
+    def _wait(self, now: float | None) -> None:
+        connection, until = self._connection, self._limits.until
         while self._unsent:
-            readable, writable = self._connection.wait_both(self._limit(self._budget.idle))
+            limit = min(time.monotonic() + self._limits.idle, until)
+            readable, writable = connection.wait_both(limit)
             if writable:
                 self._push()
             if readable:
@@ -356,33 +278,37 @@ class Exchange:
                 return
             if not writable:
                 raise _late("send")
+        if now is None:
+            now = time.monotonic()
         first = self._phase == "first byte"
-        patience = self._budget.first_byte if first else self._budget.idle
-        limit = self._limit(patience)
-        while not self._connection.wait(limit):
+        patience = self._limits.first_byte if first else self._limits.idle
+        limit = min(now + patience, until)
+        came = connection.wait(limit, now)
+        while not came:
             # The service may be busy with others: its time runs from the last reply it gave.
-            alive = self._connection.stack.alive_at if first else 0.0
-            before, limit = limit, min(alive + patience, self._budget.until)
+            alive = connection.stack.alive_at if first else 0.0
+            before, limit = limit, min(alive + patience, until)
             if limit <= before:
                 raise _late(self._phase)
+            came = connection.wait(limit)
 
     def _push(self) -> None:
         """Send what the network takes now of what is unsent."""
+        send = self._connection.sock.send
         try:
             while self._unsent:
-                sent = self._connection.send(self._unsent)
+                sent = send(self._unsent)
                 if sent == len(self._unsent):
                     self._unsent = b""
                 elif sent:
                     self._unsent = memoryview(self._unsent)[sent:]
                 else:
                     break
+        except BLOCKED:
+            pass
         except OSError as error:
             # The server may have answered and closed: its reply is worth a look.
             self._broken, self._unsent = error, b""
-
-    def _limit(self, seconds: float) -> float:
-        return min(time.monotonic() + seconds, self._budget.until)
 
 
 def _late(phase: str) -> ReplyTimeout:

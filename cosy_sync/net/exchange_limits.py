@@ -9,7 +9,7 @@ from ..errors import ClosedError, CosyError
 from ..messages import CutOff
 
 __all__ = [
-    "Budget",
+    "ExchangeLimits",
     "MakeRoom",
     "SendAgain",
     "StaleConnection",
@@ -46,7 +46,7 @@ class StaleConnection(Exception):
 
 
 @dataclass(slots=True)
-class Budget:
+class ExchangeLimits:
     """What one exchange may take: seconds, the instant that ends it all, and bytes of body.
 
     `max_refusal`: bytes of the body of a reply that is no success (2xx), of which the rest is left

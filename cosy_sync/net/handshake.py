@@ -7,7 +7,9 @@ import re
 import httptools
 
 from ..messages import Reply
-from .reply_streams import named
+from .plain_ports import ask_for_tls
+from .reply_head import named
+from .route import Route
 
 __all__ = ["Handshake"]
 
@@ -42,6 +44,14 @@ class Handshake:
         if refusal is None:
             return None
         return Reply(refusal.status, named(refusal.headers), bytes(refusal.body))
+
+    def fault(self, broken: OSError | None, route: Route) -> str:
+        """Return what went wrong, where it is neither a switch nor a refusal."""
+        if self.heard and self.over:
+            return "got no such answer; check the URL"
+        why = "was not answered: the server hung up" if self.over else "took too long"
+        why = why if broken is None else f"broke: {broken}"
+        return why if self.heard or why == "took too long" else why + ask_for_tls(route)
 
     def feed(self, data: bytes) -> None:
         """Take in what has come, b"" at the end of the connection."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import BadAudioError, ConnectError, CosyError, CutError, ReplyTimeout, TransportError
+from .plain_ports import is_plain, plain_port
 from .scarcity import find_scarcity
 
 __all__ = ["is_of_httpx", "translate"]
@@ -81,6 +82,8 @@ def translate(error: Exception) -> CosyError:
     names = _names(error)
     if "ConnectError" in names and (scarce := find_scarcity(error)):
         return scarce
+    if "ConnectError" in names and is_plain(error):
+        return plain_port("cannot connect", "https")
     for foreign, own, text, details in _TRANSLATIONS:
         if foreign in names:
             return own(f"{text} ({type(error).__name__})", **details)

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from ..errors import BadAudioError
-from .connection import Connection
 
-__all__ = ["check_echo", "check_trust", "is_of_another", "sent_id"]
+__all__ = ["check_answer", "check_echo", "is_of_another", "lost_trust", "sent_id"]
 
 _NAME = b"\r\nx-request-id: "
+# As our wires write it.
+_OURS = b"\r\nX-Request-Id: "
+
+
+def check_answer(request: bytes, got: bytes) -> None:
+    """Raise BadAudioError where a reply's X-Request-Id is not the one of this request, as it
+    travels, but of another one of ours."""
+    start = request.find(_OURS)
+    # Mostly the very same comes back.
+    if start < 0 or not request.startswith(got + b"\r\n", start + len(_OURS)):
+        check_echo(sent_id(request), got)
 
 
 def sent_id(request: bytes) -> bytes:
@@ -42,11 +52,10 @@ def check_echo(sent: bytes, got: bytes) -> None:
         )
 
 
-def check_trust(connection: Connection) -> None:
-    """Raise BadAudioError for a reply over a connection that lost trust while it was awaited."""
-    if connection.is_distrusted:
-        raise BadAudioError(
-            "the reply before it, on the same connection, was another request's, and so may this "
-            "one be; try again, and look at the service, or a proxy before it, if it stays",
-            reason="misplaced",
-        )
+def lost_trust() -> BadAudioError:
+    """Build the error for a reply over a connection that lost trust while it was awaited."""
+    return BadAudioError(
+        "the reply before it, on the same connection, was another request's, and so may this "
+        "one be; try again, and look at the service, or a proxy before it, if it stays",
+        reason="misplaced",
+    )

@@ -11,7 +11,6 @@ import time
 import weakref
 from collections.abc import Callable
 
-from ..atomic import Flag
 from ..errors import ClosedError, ResourceError, ShedError
 from ..forks import notice_fork, renewing
 from ..threads import Schedule, leave, open_schedule, watch
@@ -31,7 +30,7 @@ _MOMENT = 1.0
 # Open connections up to which every thread waits for its reply by itself.
 _FEW = 64
 
-Dial = Callable[[Route, float], Stream]
+Connect = Callable[[Route, float], Stream]
 
 
 class ConnectionPool:
@@ -44,7 +43,7 @@ class ConnectionPool:
 
     def __init__(
         self,
-        dial: Dial,
+        connect: Connect,
         *,
         max_connections: int,
         idle_expiry: float,
@@ -52,7 +51,7 @@ class ConnectionPool:
         random: Callable[[], float] = random.random,
         make: Callable[[Route, Stream], Connection] = Connection,
     ) -> None:
-        self._dial = dial
+        self._connect_to = connect
         self._make = make
         self._max = max_connections
         self._expiry = idle_expiry
@@ -65,13 +64,22 @@ class ConnectionPool:
         self._open: set[Connection] = set()
         self._opening = 0
         self._stacks: dict[Route, Stack] = {}
-        self._closed = Flag()
+        self._closed = False
         # On which idle connections expire, as long as any are open.
         self._schedule: Schedule | None = None
         self.was_cut = False
 
     def take(self, route: Route) -> Connection | None:
-        """Take an idle connection that is fresh enough to be used, or None."""
+        """Take an idle connection that is fresh enough to be used, and quiet, or None."""
+        while (connection := self.pop(route, time.monotonic())) is not None:
+            if connection.is_quiet():
+                return connection
+            self.drop(connection)
+        return None
+
+    def pop(self, route: Route, now: float) -> Connection | None:
+        """Take an idle connection that is fresh enough to be used now, or None. Whoever sends over
+        it looks before whether it is quiet."""
         if self._pid != os.getpid():
             self._renew()
         stack = self._stacks.get(route)
@@ -80,10 +88,9 @@ class ConnectionPool:
                 connection = stack.pop()
             except IndexError:  # another thread was quicker
                 return None
-            now = time.monotonic()
-            fresh = now - connection.idle_since < self._expiry and now < connection.expires
-            if fresh and connection.is_quiet():
-                self._choose_wait(connection)
+            if now - connection.idle_since < self._expiry and now < connection.expires:
+                if connection.watched is None and len(self._open) > _FEW:
+                    self._watch(connection)
                 return connection
             self.drop(connection)
         return None
@@ -101,10 +108,9 @@ class ConnectionPool:
                 if error.resource == "ports" or not self._give_up_idle():
                     raise
 
-    def _choose_wait(self, connection: Connection) -> None:
+    def _watch(self, connection: Connection) -> None:
         """Let one thread wait for the replies of many; few wait by themselves, which is quicker."""
-        if connection.watched is None and len(self._open) > _FEW:
-            connection.watched = watch(connection.sock.fileno())
+        connection.watched = watch(connection.sock.fileno())
 
     def _open_one(self, route: Route, until: float) -> Connection:
         leave()
@@ -113,7 +119,7 @@ class ConnectionPool:
             evicted.close()
         connection: Connection | None = None
         try:
-            connection = self._make(route, self._dial(route, until))
+            connection = self._make(route, self._connect_to(route, until))
             age = self._max_age * (1.0 - _SPREAD * self._random())
             connection.expires = time.monotonic() + age
         finally:
@@ -123,20 +129,22 @@ class ConnectionPool:
             raise ClosedError("the client was closed while it connected")
         if schedule is not None:
             _expire_on(schedule, weakref.ref(self), self._expiry)
-        self._choose_wait(connection)
+        if len(self._open) > _FEW:
+            self._watch(connection)
         if len(self._stacks) > self._max + _MOST_UNUSED:
             self._forget_unused()
         return connection
 
-    def give_back(self, connection: Connection) -> None:
-        """Keep a connection whose reply was read to its end."""
-        connection.idle_since = time.monotonic()
+    def give_back(self, connection: Connection, now: float | None = None) -> None:
+        """Keep a connection whose reply was read to its end. `now`: the instant, where it is
+        known."""
+        connection.idle_since = time.monotonic() if now is None else now
         stack = connection.stack
         stack.append(connection)
         if stack.forgotten:  # here or in forget(), whichever comes later
             self._clear(stack)
         # close() may have emptied the stacks just before: what came later is ours to close.
-        if self._closed.is_set():
+        if self._closed:
             self.expire(float("inf"))
 
     def drop(self, connection: Connection) -> None:
@@ -178,7 +186,7 @@ class ConnectionPool:
         if self._pid != os.getpid():
             self._renew()
         with self._lock:
-            self._closed.set()
+            self._closed = True
             schedule, self._schedule = self._schedule, None
         self.expire(float("inf"))
         if schedule is not None:
@@ -188,7 +196,7 @@ class ConnectionPool:
         """Wake every thread that waits for a reply; open nothing new, for none may send again."""
         with self._lock:
             self.was_cut = True
-            self._closed.set()
+            self._closed = True
             connections = list(self._open)
         for connection in connections:
             connection.cut()
@@ -203,14 +211,12 @@ class ConnectionPool:
         notice_fork()
         with renewing():
             if self._pid != os.getpid():  # else another thread was quicker
-                self._begin_anew(self._closed.is_set())
+                self._begin_anew(self._closed)
 
     def _begin_anew(self, closed: bool) -> None:
         # Whoever held the lock or the event at the fork does not exist here: take new ones.
         self._lock = threading.Lock()
-        self._closed = Flag()
-        if closed:
-            self._closed.set()
+        self._closed = closed
         connections, self._open = self._open, set()
         self._opening = 0
         self._stacks = {}
@@ -228,7 +234,7 @@ class ConnectionPool:
         """Book a place for a connection; return the idle one that has to go for it, if any."""
         evicted: Connection | None = None
         with self._lock:
-            if self._closed.is_set():
+            if self._closed:
                 raise ClosedError("the client is closed")
             if len(self._open) + self._opening >= self._max:
                 evicted = self._pop_oldest()
@@ -261,7 +267,7 @@ class ConnectionPool:
         new, and whether the pool was closed meanwhile."""
         with self._lock:
             self._opening -= 1
-            if connection is None or self._closed.is_set():
+            if connection is None or self._closed:
                 return None, connection is not None
             self._open.add(connection)
             connection.stack = self._stacks.setdefault(route, Stack())

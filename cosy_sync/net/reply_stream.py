@@ -6,21 +6,21 @@ import time
 
 from ..errors import BadAudioError, TransportError
 from ..messages import Incoming, Link, Reply
-from .exchange_limits import MAX_REFUSAL, Budget
+from .exchange_limits import MAX_REFUSAL, ExchangeLimits
 from .inflate import inflated, shown_coding, too_large
 
-__all__ = ["OngoingReply"]
+__all__ = ["ReplyStream"]
 
 
-class OngoingReply:
+class ReplyStream:
     """What `Sender.open` returns: used by one thread, and closed by it.
 
     `status`, `headers`, `connect` and `link` as in Reply; `received` counts the bytes so far.
     """
 
-    def __init__(self, incoming: Incoming, budget: Budget) -> None:
+    def __init__(self, incoming: Incoming, limits: ExchangeLimits) -> None:
         self._incoming = incoming
-        self._budget = budget
+        self._limits = limits
         self.status = incoming.status
         self.headers = incoming.headers
         self.connect = incoming.connect
@@ -28,7 +28,7 @@ class OngoingReply:
         self.received = 0
 
     def read(self, seconds: float) -> bytes:
-        """Return what has come, b"" at the end; wait for it at most so many seconds, and never
+        """Return what has come, b"" at the end; wait for it at most `seconds`, and never
         longer than the time-outs allow.
 
         Raises ReplyTimeout, CutError, ClosedError, BadAudioError when it grows too large or is
@@ -45,7 +45,7 @@ class OngoingReply:
         return self._next(time.monotonic() + seconds)
 
     def whole(self, seconds: float) -> Reply:
-        """Read the rest within so many seconds and return all of it, decompressed; see `read`.
+        """Read the rest within `seconds` and return all of it, decompressed; see `read`.
 
         Of a refusal its beginning is enough: its status counts, whatever becomes of the rest.
         """
@@ -58,7 +58,7 @@ class OngoingReply:
         except (BadAudioError, TransportError):
             if not refused:
                 raise
-        plain = inflated(body, self.headers, self.status, self._budget.max_bytes)
+        plain = inflated(body, self.headers, self.status, self._limits.max_bytes)
         return Reply(self.status, self.headers, plain, self.connect, 0.0, len(body))
 
     def close(self) -> None:
@@ -66,9 +66,9 @@ class OngoingReply:
         self._incoming.close()
 
     def _next(self, until: float) -> bytes:
-        self._budget.until = until
+        self._limits.until = until
         data = self._incoming.read()
         self.received += len(data)
-        if self.received > self._budget.max_bytes:
-            raise too_large(self._budget.max_bytes)
+        if self.received > self._limits.max_bytes:
+            raise too_large(self._limits.max_bytes)
         return data

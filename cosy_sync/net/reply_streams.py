@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import httpx
 
@@ -11,33 +11,18 @@ from ..errors import ClosedError, CutError, ReplyTimeout
 from ..messages import UNFRAMED, Link
 from .connection import Connection
 from .exchange import Exchange
-from .exchange_limits import Budget, StaleConnection
+from .exchange_limits import ExchangeLimits, StaleConnection
 from .httpx_errors import is_of_httpx, translate
-from .matching import check_trust
+from .matching import lost_trust
 from .pool import ConnectionPool
+from .reply_head import named
 
-__all__ = ["HttpxReplyStream", "PooledReplyStream", "closed_meanwhile", "named", "named_foreign"]
+__all__ = ["HttpxReplyStream", "PooledReplyStream", "closed_meanwhile", "named_foreign"]
 
 
 def closed_meanwhile() -> ClosedError:
     """Build the error for a reply that the end of the client cut off."""
     return ClosedError("the client was closed while it waited for the reply", sent=True)
-
-
-def named(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the headers of an HTTP/1 reply by their names in lower case; one that comes twice is a
-    list. A reply without an end of its own is marked as UNFRAMED."""
-    found: dict[str, str] = {}
-    for name, value in headers:
-        found[name.decode("latin-1").lower()] = value.decode("latin-1")
-    if len(found) < len(headers):
-        found.clear()
-        for name, value in headers:
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-            found[key] = f"{found[key]}, {text}" if key in found else text
-    if "content-length" not in found and "transfer-encoding" not in found:
-        found[UNFRAMED] = "yes"
-    return found
 
 
 def named_foreign(response: httpx.Response) -> dict[str, str]:
@@ -53,13 +38,18 @@ class PooledReplyStream:
     """A reply over one of our own connections."""
 
     def __init__(
-        self, pool: ConnectionPool, connection: Connection, request: bytes, budget: Budget
+        self,
+        pool: ConnectionPool,
+        connection: Connection,
+        request: bytes,
+        limits: ExchangeLimits,
+        started: float,
     ) -> None:
         self._pool = pool
         self._connection: Connection | None = connection
-        self._exchange = Exchange(connection, request, budget)
+        self._exchange = Exchange(connection, request, limits, started)
         self.link: Link | None = connection
-        self._budget = budget
+        self._limits = limits
         self._cut = connection.cut
         self.status = 0
         self.headers: Mapping[str, str] = {}
@@ -69,10 +59,10 @@ class PooledReplyStream:
         """Send the request and read the head of the reply; like `exchange`, of which the rest is
         read later. When it raises, the connection is closed."""
         try:
-            self._budget.hold(self._cut)
+            self._limits.hold(self._cut)
             self._exchange.begin(reused)
-            if self._connection is not None:
-                check_trust(self._connection)
+            if self._connection is not None and self._connection.is_distrusted:
+                raise lost_trust()
             self.status, headers = self._exchange.head
             self.headers = named(headers)
         except BaseException as error:
@@ -90,7 +80,7 @@ class PooledReplyStream:
         if not data and not self._exchange.framed:  # the end that came may be our own doing
             if self._pool.was_cut:
                 raise closed_meanwhile()
-            self._budget.check()
+            self._limits.check()
         return data
 
     def close(self) -> None:
@@ -98,7 +88,7 @@ class PooledReplyStream:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        keep = self._budget.let_go(self._cut) and self._exchange.reusable
+        keep = self._limits.let_go(self._cut) and self._exchange.reusable
         if keep and self.status < 400:
             connection.stack.alive_at = time.monotonic()
         self._exchange.end()
@@ -112,15 +102,15 @@ class PooledReplyStream:
         if isinstance(error, CutError) and self._pool.was_cut:
             raise closed_meanwhile() from error
         if isinstance(error, (CutError, StaleConnection)):
-            self._budget.check(error)
+            self._limits.check(error)
 
 
 class HttpxReplyStream:
     """A reply through an httpx.Client, with its own time-outs."""
 
-    def __init__(self, response: httpx.Response, budget: Budget) -> None:
+    def __init__(self, response: httpx.Response, limits: ExchangeLimits) -> None:
         self._response = response
-        self._budget = budget
+        self._limits = limits
         self._pieces = self._all_pieces()
         self.status = response.status_code
         headers = named_foreign(response)
@@ -131,7 +121,7 @@ class HttpxReplyStream:
 
     def read(self) -> bytes:
         """Wait for the next bytes; see Incoming."""
-        if time.monotonic() > self._budget.until:
+        if time.monotonic() > self._limits.until:
             raise ReplyTimeout("the reply began and did not end in time", phase="idle")
         try:
             return next(self._pieces, b"")

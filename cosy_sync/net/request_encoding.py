@@ -9,7 +9,7 @@ from ..errors import ConfigError
 from ..version import VERSION
 from .route import Route
 
-__all__ = ["USER_AGENT", "head_start", "one_length", "written"]
+__all__ = ["USER_AGENT", "encode_request", "head_start", "one_length"]
 
 # What every request names as its sender, unless its headers have another.
 USER_AGENT = f"cosy-sync/{VERSION}"
@@ -29,7 +29,7 @@ def head_start(method: str, target: str, host: str, route: Route) -> str:
     return start
 
 
-def written(start: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
+def encode_request(start: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
     """Join the start of the head, the headers and the body. Raises ConfigError for a header that
     would end its line."""
     lines = []

@@ -73,7 +73,7 @@ class Route:
 
 
 def find_route(url: str, *, trust_env: bool) -> Route:
-    """Find the way to a URL's server; the proxy comes from HTTP_PROXY and its kin, if trusted.
+    """Find the way to a URL's server; the proxy comes from HTTP_PROXY and the like, if trusted.
 
     Raises ConfigError for a proxy that cannot be used.
     """

@@ -13,7 +13,7 @@ import grpc
 from ..config import ClientConfig
 from ..errors import ClosedError, ConfigError, ReplyTimeout
 from ..messages import Reply, RpcRequest
-from .exchange_limits import Budget
+from .exchange_limits import ExchangeLimits
 from .inflate import too_large
 from .rpc_channel import make_channel
 from .rpc_errors import translate
@@ -31,7 +31,7 @@ class RpcTransport:
     def __init__(self, config: ClientConfig) -> None:
         if _is_broken:
             raise ConfigError(
-                "wire: this process was forked while gRPC calls were under way, after which gRPC "
+                "wire: this process was forked while gRPC calls were in flight, after which gRPC "
                 "cannot be used in it; fork between calls or before the first one, or start "
                 "processes by spawn"
             )
@@ -47,33 +47,33 @@ class RpcTransport:
         self._calls = 0
         self._was_cut = False
 
-    def post(self, parcel: RpcRequest, budget: Budget) -> Reply:
+    def post(self, request: RpcRequest, limits: ExchangeLimits) -> Reply:
         """Send a call and return all its messages, each behind its length as gRPC frames them.
 
         Its status is in the headers `grpc-status` and `grpc-message`, as the server gave it.
-        Raises TransportError and its kin, BadAudioError (too large), ClosedError.
+        Raises TransportError and its subclasses, BadAudioError (too large), ClosedError.
         """
-        seconds = max(budget.until - time.monotonic(), 0.0)
-        with contextlib.closing(self._start(parcel, budget, seconds)) as call:
-            budget.hold(call.cancel)
+        seconds = max(limits.until - time.monotonic(), 0.0)
+        with contextlib.closing(self._start(request, limits, seconds)) as call:
+            limits.hold(call.cancel)
             body = bytearray()
             message = call.receive()
             first_byte = call.age
-            budget.make_room(0)
+            limits.make_room(0)
             while message is not None:
                 body += b"\0" + len(message).to_bytes(4, "big") + message
                 message = call.receive()
             return Reply(200, call.headers, body, 0.0, first_byte, len(body))
 
-    def open(self, parcel: RpcRequest, budget: Budget) -> _Call:
+    def open(self, request: RpcRequest, limits: ExchangeLimits) -> _Call:
         """Send a call and return it with its first message, or with its status if there is none.
 
-        The budget's `until` may move while it is read. Raises TransportError and its kin,
+        `until` of the limits may move while it is read. Raises TransportError and its subclasses,
         ClosedError.
         """
-        call = self._start(parcel, budget, None)
+        call = self._start(request, limits, None)
         try:
-            budget.hold(call.cancel)
+            limits.hold(call.cancel)
             call.begin()
         except BaseException:
             call.close()
@@ -125,13 +125,13 @@ class RpcTransport:
             counted.channel.close()
         self._count(-1)
 
-    def _start(self, parcel: RpcRequest, budget: Budget, seconds: float | None) -> _Call:
+    def _start(self, request: RpcRequest, limits: ExchangeLimits, seconds: float | None) -> _Call:
         self._count(1)
         counted: _CountedChannel | None = None
         try:
-            counted = self._enter(parcel)
-            method = counted.channel.unary_stream(parcel.path)
-            rpc = method(parcel.message, timeout=seconds, metadata=parcel.metadata)
+            counted = self._enter(request)
+            method = counted.channel.unary_stream(request.path)
+            rpc = method(request.message, timeout=seconds, metadata=request.metadata)
         except BaseException as error:
             if counted is None:
                 self._count(-1)
@@ -140,19 +140,19 @@ class RpcTransport:
             if isinstance(error, ValueError) and self._was_cut:  # gRPC's word for a closed channel
                 raise ClosedError("the client is closed; make a new one") from error
             raise
-        return _Call(self, self._watch, counted, rpc, budget)
+        return _Call(self, self._watch, counted, rpc, limits)
 
     def _count(self, change: int) -> None:
         with self._lock:
             self._calls += change
 
-    def _enter(self, parcel: RpcRequest) -> _CountedChannel:
-        """Return the channel to the parcel's address, with this call counted on it."""
-        key = (parcel.url, parcel.address)
+    def _enter(self, request: RpcRequest) -> _CountedChannel:
+        """Return the channel to the request's address, with this call counted on it."""
+        key = (request.url, request.address)
         counted, _ = self._join(key, None)
         if counted is not None:
             return counted
-        made = self._make(parcel)
+        made = self._make(request)
         old = [made]
         try:
             counted, others = self._join(key, made)
@@ -163,9 +163,9 @@ class RpcTransport:
                 each.channel.close()
         return counted
 
-    def _make(self, parcel: RpcRequest) -> _CountedChannel:
-        label = f"{parcel.url} at {parcel.address}" if parcel.address else parcel.url
-        channel = make_channel(parcel, self._config)
+    def _make(self, request: RpcRequest) -> _CountedChannel:
+        label = f"{request.url} at {request.address}" if request.address else request.url
+        channel = make_channel(request, self._config)
         return _CountedChannel(channel, label, time.monotonic() + self._config.pool.max_age)
 
     def _join(
@@ -223,13 +223,13 @@ class _Call:
         watch: Watch,
         counted: _CountedChannel,
         rpc: Any,
-        budget: Budget,
+        limits: ExchangeLimits,
     ) -> None:
         self.headers: dict[str, str] = {}
         self._transport = transport
         self._counted = counted
         self._rpc = rpc
-        self._budget = budget
+        self._limits = limits
         self._watch = watch
         self._started = time.monotonic()
         self._size = 0
@@ -237,7 +237,7 @@ class _Call:
         self._first: bytes | None = None
         self._closed = False
         self.cancel = rpc.cancel
-        self._timer = watch.add(rpc.cancel)
+        self._timer = watch.add(rpc.cancel, min(limits.first_byte, limits.idle))
 
     @property
     def age(self) -> float:
@@ -267,9 +267,9 @@ class _Call:
         """Wait for the next message; return None at the end, when `headers` have the status."""
         if self.headers:
             return None
-        budget = self._budget
-        limit = budget.idle if self._messages else budget.first_byte
-        self._timer.start(min(limit, budget.until - time.monotonic()))
+        limits = self._limits
+        limit = limits.idle if self._messages else limits.first_byte
+        self._timer.start(min(limit, limits.until - time.monotonic()))
         try:
             message: bytes | None = next(self._rpc, None)
         except grpc.RpcError as error:
@@ -282,15 +282,15 @@ class _Call:
             return None
         self._messages += 1
         self._size += len(message)
-        if self._size > budget.max_bytes:
-            raise too_large(budget.max_bytes)
+        if self._size > limits.max_bytes:
+            raise too_large(limits.max_bytes)
         return message
 
     def close(self) -> None:
         """End the call, if it has not ended."""
         if not self._closed:
             self._closed = True
-            self._budget.let_go(self.cancel)
+            self._limits.let_go(self.cancel)
             self._rpc.cancel()
             self._watch.remove(self._timer)
             self._transport.leave(self._counted)
@@ -300,7 +300,7 @@ class _Call:
         if self._transport.was_cut:
             text = "the client was closed while it waited for the reply"
             raise ClosedError(text, sent=True) from error
-        self._budget.check(error)
+        self._limits.check(error)
         phase = "idle" if self._messages else "first byte"
         if self._timer.rang:
             raise _late(phase) from error

@@ -22,17 +22,17 @@ _MOST = (1 << 31) - 1
 _LEAST_PAUSE, _MOST_PAUSE = 100, 1_000
 
 
-def make_channel(parcel: RpcRequest, config: ClientConfig) -> Any:
-    """Make a channel to the parcel's address; it connects with its first call.
+def make_channel(request: RpcRequest, config: ClientConfig) -> Any:
+    """Make a channel to the request's address; it connects with its first call.
 
     Raises ConfigError for a TLS setting that gRPC cannot follow.
     """
-    parts = urlsplit(parcel.url)
+    parts = urlsplit(request.url)
     options = _options(config)
     target = parts.netloc
-    if parcel.address is not None:
-        version = "ipv6:[{}]:{}" if ":" in parcel.address else "ipv4:{}:{}"
-        target = version.format(parcel.address, parts.port)
+    if request.address is not None:
+        version = "ipv6:[{}]:{}" if ":" in request.address else "ipv4:{}:{}"
+        target = version.format(request.address, parts.port)
         options.append(("grpc.default_authority", parts.netloc))
         options.append(("grpc.ssl_target_name_override", parts.hostname or ""))
     if parts.scheme == "grpc":

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from ..errors import BadAudioError, ConnectError, CosyError, CutError
+from .plain_ports import is_plain, plain_port
 from .scarcity import scarcity_of
 
 __all__ = ["translate"]
 
 _UNREACHED = ("failed to connect", "errors resolving", "dns resolution", "name resolution")
 _BROKEN = (
-    *("stream removed", "socket closed", "connection reset", "broken pipe", "recvmsg", "sendmsg"),
-    *("goaway", "endpoint closing", "transport closed", "ping timeout", "keepalive"),
+    "stream removed",
+    "socket closed",
+    "connection reset",
+    "broken pipe",
+    "recvmsg",
+    "sendmsg",
+    "goaway",
+    "endpoint closing",
+    "transport closed",
+    "ping timeout",
+    "keepalive",
 )
 _REFUSED = ("certificate_verify_failed", "verification check failed", "peer name")
 _REASON_CHARS = 200
@@ -60,13 +70,17 @@ def _unreached(said: str, details: str, label: str) -> ConnectError:
             phase="tls",
             retryable=False,
         )
+    if is_plain(said):
+        return plain_port(where, "grpcs")
     if "handshake" in said or "ssl_error" in said:
-        text = f"{where}: TLS failed; does the server speak TLS on this port?"
+        text = f"{where}: TLS failed; does the server speak TLS on this port? If not, give grpc://"
         return ConnectError(text, phase="tls")
     if "timed out" in said:
         text = f"{where} in time; is it a gRPC server, and reachable?"
         return ConnectError(text, phase="connect", timed_out=True)
     text = f"{where}: {_reason(details)}; is the service running there?"
+    if label.startswith("grpc://") and any(words in said for words in _BROKEN):
+        text += " Does it speak TLS on this port? Then give grpcs://"
     return ConnectError(text, phase="connect")
 
 

@@ -20,11 +20,12 @@ _MOMENT = 1.0
 class Timer:
     """One call's clock, wound up for each wait by the thread that waits."""
 
-    __slots__ = ("_watch", "cancel", "due", "rang")
+    __slots__ = ("_watch", "cancel", "due", "rang", "shortest")
 
-    def __init__(self, watch: Watch, cancel: Callable[[], object]) -> None:
+    def __init__(self, watch: Watch, cancel: Callable[[], object], shortest: float) -> None:
         self._watch = watch
         self.cancel = cancel
+        self.shortest = shortest
         # When it rings, on the clock of time.monotonic(); belongs to the watch.
         self.due = math.inf
         self.rang = False
@@ -36,6 +37,11 @@ class Timer:
     def stop(self) -> None:
         """Let the call be."""
         self.due = math.inf
+
+    @property
+    def runs(self) -> bool:
+        """Return whether somebody waits."""
+        return self.due < math.inf
 
 
 class Watch:
@@ -50,9 +56,15 @@ class Watch:
         # The job that counts; others, for later instants, were set before and do nothing.
         self._ringing: object = None
 
-    def add(self, cancel: Callable[[], object]) -> Timer:
-        """Return a timer that does not run yet."""
-        timer = Timer(self, cancel)
+    def add(self, cancel: Callable[[], object], shortest: float = math.inf) -> Timer:
+        """Return a timer that does not run yet.
+
+        Args:
+            cancel: Ends the call.
+            shortest: Seconds of the shortest wait that the call may still have. The first wait
+                prepares for it, so that the scheduler's thread is not woken just as a reply ends.
+        """
+        timer = Timer(self, cancel, shortest)
         with self._lock:
             self._timers.add(timer)
         return timer
@@ -68,9 +80,9 @@ class Watch:
             timer.due = due
             if due >= self._wakes_at:
                 return
-            self._wakes_at = due
+            soon = self._wakes_at = min(due, time.monotonic() + timer.shortest)
             ringing = self._ringing = object()
-        self._wake_at(due, ringing)
+        self._wake_at(soon, ringing)
 
     def close(self) -> None:
         """Cancel nothing any more."""
@@ -92,10 +104,13 @@ class Watch:
             for timer in late:
                 timer.due = math.inf
                 timer.rang = True
-            due = self._wakes_at = min((timer.due for timer in self._timers), default=math.inf)
+            soon = self._wakes_at = min(
+                (min(timer.due, now + timer.shortest) for timer in self._timers if timer.runs),
+                default=math.inf,
+            )
             ringing = self._ringing = object()
-        if due < math.inf:
-            self._wake_at(due, ringing)
+        if soon < math.inf:
+            self._wake_at(soon, ringing)
         for timer in late:
             try:
                 timer.cancel()

@@ -16,13 +16,13 @@ import httpx
 from ..config import ClientConfig
 from ..errors import BadAudioError, ClosedError, ConfigError, ConnectError, CosyError, ReplyTimeout
 from ..messages import Incoming, Reply, Request, WireRequest
-from .exchange_limits import MAX_REFUSAL, Budget, MakeRoom, no_room_needed
+from .exchange_limits import MAX_REFUSAL, ExchangeLimits, MakeRoom, no_room_needed
 from .httpx_errors import is_of_httpx, translate
 from .inflate import Body, inflated, too_large
 from .matching import check_echo
-from .reply_stream import OngoingReply
-from .reply_streams import HttpxReplyStream, named, named_foreign
-from .request_encoding import USER_AGENT, head_start, written
+from .reply_stream import ReplyStream
+from .reply_streams import HttpxReplyStream, named_foreign
+from .request_encoding import USER_AGENT, encode_request, head_start
 from .resolver import is_name, look_up_all, look_up_public
 from .route import Route
 from .task_transport import TaskTransport, create_transport, kind_of, kind_of_url
@@ -55,9 +55,9 @@ class Sender:
         self, config: ClientConfig, client: httpx.Client | None = None, *, owned: bool = True
     ) -> None:
         self._config, self._timeouts = config, config.timeouts
-        # Guards: changes of _carriers (by kind), _was_cut.
+        # Guards: changes of _task_transports (by kind), _was_cut.
         self._lock = threading.Lock()
-        self._carriers: dict[str, TaskTransport] = {}
+        self._task_transports: dict[str, TaskTransport] = {}
         self._was_cut = False
         self._transport: PoolTransport | None = None
         if client is None:
@@ -73,39 +73,45 @@ class Sender:
 
     def post(
         self,
-        parcel: WireRequest,
+        request: WireRequest,
         seconds: float,
         max_bytes: int,
         make_room: MakeRoom = no_room_needed,
     ) -> Reply:
-        """Send the parcel and return the whole reply, decompressed.
+        """Send the request and return the whole reply, decompressed.
 
         Waits at most so many seconds. Calls `make_room` with the size of the reply's body, 0 if
-        the server does not say it, before it reads that. Raises TransportError and its kin,
+        the server does not say it, before it reads that. Raises TransportError and its subclasses,
         BadAudioError for a reply larger than `max_bytes`, ClosedError.
         """
-        budget = self._budget(parcel, seconds, max_bytes, make_room)
-        if not isinstance(parcel, Request):
-            return self._carrier(kind_of(parcel)).post(parcel, budget)
-        budget.first_byte += parcel.chars * self._timeouts.first_byte_per_char
-        if parcel.public:
-            self._aim_at_public(parcel)
+        now = time.monotonic()
+        limits = self._limits(request, seconds, now, max_bytes, make_room)
+        if not isinstance(request, Request):
+            return self._task_transport(kind_of(request)).post(request, limits)
+        limits.first_byte += request.chars * self._timeouts.first_byte_per_char
+        if request.public:
+            self._aim_at_public(request)
+            now = time.monotonic()
         transport = self._transport
         if transport is not None:
-            address = self._address(transport, parcel)
+            key = (request.url, request.address, request.method)
+            address = self._addresses.get(key) or self._find_address(transport, request)
             # httpx's own choice of a transport: mocks such as respx put theirs in its place.
             if self._client._transport_for_url(address.url) is transport:
-                return self._post_direct(transport, address, parcel, budget)
-        return self._post_httpx(parcel, budget)
+                data = encode_request(address.start, request.headers, request.body)
+                raw = transport.send(transport.exchange, address.route, data, limits, now)
+                return raw.decompress(limits.max_bytes)
+        return self._post_httpx(request, limits)
 
-    def open(self, parcel: WireRequest, seconds: float, max_bytes: int) -> OngoingReply:
-        """Send the parcel and return its reply as soon as that begins; close it afterwards.
+    def open(self, request: WireRequest, seconds: float, max_bytes: int) -> ReplyStream:
+        """Send the request and return its reply as soon as that begins; close it afterwards.
 
-        Waits at most so many seconds. Raises TransportError and its kin, ClosedError; while it is
+        Waits at most `seconds`. Raises TransportError and its subclasses, ClosedError; while it is
         read, also BadAudioError for a reply larger than `max_bytes`.
         """
-        budget = self._budget(parcel, seconds, max_bytes)
-        return OngoingReply(self._opened(parcel, budget), budget)
+        now = time.monotonic()
+        limits = self._limits(request, seconds, now, max_bytes)
+        return ReplyStream(self._opened(request, limits, now), limits)
 
     def prepare(self, url: str) -> None:
         """Import now what requests to this URL need: the first one has its turn in the rate limit
@@ -113,14 +119,14 @@ class Sender:
         """
         kind = kind_of_url(url)
         if kind is not None:
-            self._carrier(kind)
+            self._task_transport(kind)
 
     def close(self) -> None:
         """Close the connections that are ours."""
         if self._owned:
             self._client.close()
-        for carrier in self._carriers.values():
-            carrier.close()
+        for transport in self._task_transports.values():
+            transport.close()
 
     def cut(self) -> None:
         """Wake every thread that waits for a reply; nothing can be sent afterwards."""
@@ -128,49 +134,55 @@ class Sender:
             self._transport.connections.cut()
         with self._lock:
             self._was_cut = True
-        for carrier in self._carriers.values():
-            carrier.cut()
+        for transport in self._task_transports.values():
+            transport.cut()
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's sockets."""
         if self._transport is not None:
             self._transport.connections.abandon()
-        for carrier in self._carriers.values():
-            carrier.abandon()
+        for transport in self._task_transports.values():
+            transport.abandon()
 
     def connections(self) -> tuple[int, int]:
         """Return how many of our connections are open, and how many of them idle."""
-        counts = [carrier.connections() for carrier in list(self._carriers.values())]
+        counts = [transport.connections() for transport in list(self._task_transports.values())]
         if self._transport is not None:
             counts.append(self._transport.connections.count())
         return sum(count[0] for count in counts), sum(count[1] for count in counts)
 
-    def _carrier(self, kind: str) -> TaskTransport:
-        carrier = self._carriers.get(kind)
-        if carrier is None:
+    def _task_transport(self, kind: str) -> TaskTransport:
+        transport = self._task_transports.get(kind)
+        if transport is None:
             made = create_transport(kind, self._config)  # outside the lock: it imports modules
             with self._lock:
-                carrier = None if self._was_cut else self._carriers.setdefault(kind, made)
-            if carrier is not made:
+                transport = None if self._was_cut else self._task_transports.setdefault(kind, made)
+            if transport is not made:
                 made.close()
-        if carrier is None or self._was_cut:
+        if transport is None or self._was_cut:
             raise ClosedError("the client is closed; make a new one")
-        return carrier
+        return transport
 
-    def _budget(
+    def _limits(
         self,
-        parcel: WireRequest,
+        request: WireRequest,
         seconds: float,
+        now: float,
         max_bytes: int,
         make_room: MakeRoom = no_room_needed,
-    ) -> Budget:
+    ) -> ExchangeLimits:
         if seconds <= 0:
             raise ReplyTimeout("no time was left to send the request", phase="send", sent=False)
         times = self._timeouts
-        until = time.monotonic() + seconds
-        return Budget(
-            *(times.first_byte, times.idle, until, max_bytes, make_room),
-            *(getattr(parcel, "again", None), MAX_REFUSAL, getattr(parcel, "stop", None)),
+        return ExchangeLimits(
+            first_byte=times.first_byte,
+            idle=times.idle,
+            until=now + seconds,
+            max_bytes=max_bytes,
+            make_room=make_room,
+            again=getattr(request, "again", None),
+            max_refusal=MAX_REFUSAL,
+            stop=getattr(request, "stop", None),
         )
 
     # -- names and addresses ------------------------------------------------------------------
@@ -230,54 +242,37 @@ class Sender:
         with contextlib.suppress(ConnectError):  # a name that only a proxy of it can look up
             look_up_public(url.host, port)
 
-    # -- the short way ------------------------------------------------------------------------
-
-    def _post_direct(
-        self, transport: PoolTransport, address: _Address, request: Request, budget: Budget
-    ) -> Reply:
-        data = written(address.start, request.headers, request.body)
-        raw = transport.send(address.route, data, budget)
-        headers = named(raw.headers)
-        body = inflated(raw.body, headers, raw.status, budget.max_bytes)
-        return Reply(
-            *(raw.status, headers, body, raw.connect, raw.first_byte),
-            *(len(raw.body), raw.left, raw.link),
-        )
-
-    def _address(self, transport: PoolTransport, request: Request) -> _Address:
+    def _find_address(self, transport: PoolTransport, request: Request) -> _Address:
         url, at, method = request.url, request.address, request.method
-        key = (url, at, method)
-        found = self._addresses.get(key)
-        if found is None:
-            parsed = httpx.URL(url)
-            route = transport.route(parsed)
-            start = head_start(method, parsed.raw_path.decode("ascii"), route.netloc, route)
-            if at is not None:
-                route = dataclasses.replace(route, address=at)
-            found = _Address(parsed, route, start)
-            if not request.foreign:  # links are used once, and there is no end of them
-                self._addresses[key] = found
+        parsed = httpx.URL(url)
+        route = transport.route(parsed)
+        start = head_start(method, parsed.raw_path.decode("ascii"), route.netloc, route)
+        if at is not None:
+            route = dataclasses.replace(route, address=at)
+        found = _Address(parsed, route, start)
+        if not request.foreign:  # links are used once, and there is no end of them
+            self._addresses[url, at, method] = found
         return found
 
     # -- through httpx --------------------------------------------------------------------------
 
-    def _post_httpx(self, request: Request, budget: Budget) -> Reply:
+    def _post_httpx(self, request: Request, limits: ExchangeLimits) -> Reply:
         started = time.monotonic()
-        built = self._built(request, budget, started)
+        built = self._built(request, limits, started)
         with self._translating():
             response = self._client.send(built, stream=True, **_FOREIGN if request.foreign else {})
             first_byte = time.monotonic() - started
             with contextlib.closing(response):
                 _check_echo(request, response)
-                _announce(response, budget)
-                body, received = _read(response, budget)
+                _announce(response, limits)
+                body, received = _read(response, limits)
         connect, link = map(response.extensions.get, ("cosy_connect", "cosy_link"))
         times = (connect or 0.0, first_byte, received, 0.0)
         return Reply(response.status_code, named_foreign(response), body, *times, link)
 
-    def _built(self, request: Request, budget: Budget, now: float) -> httpx.Request:
-        left = max(budget.until - now, 0.001)
-        wait = min(budget.first_byte, left)
+    def _built(self, request: Request, limits: ExchangeLimits, now: float) -> httpx.Request:
+        left = max(limits.until - now, 0.001)
+        wait = min(limits.first_byte, left)
         # A tuple of connect, read, write and pool: httpx2 takes no Timeout of httpx.
         times = (min(self._timeouts.connect, left), wait, wait, wait)
         built = self._client.build_request(
@@ -287,8 +282,8 @@ class Sender:
             content=request.body,
             timeout=times,
             extensions={
-                "cosy_deadline": budget.until,
-                "cosy_budget": dataclasses.replace(budget, make_room=no_room_needed),
+                "cosy_deadline": limits.until,
+                "cosy_limits": dataclasses.replace(limits, make_room=no_room_needed),
             },
         )
         if request.foreign:
@@ -311,29 +306,30 @@ class Sender:
 
     # -- replies that go on -----------------------------------------------------------------------
 
-    def _opened(self, parcel: WireRequest, budget: Budget) -> Incoming:
-        if not isinstance(parcel, Request):
-            return self._carrier(kind_of(parcel)).open(parcel, budget)
+    def _opened(self, request: WireRequest, limits: ExchangeLimits, now: float) -> Incoming:
+        if not isinstance(request, Request):
+            return self._task_transport(kind_of(request)).open(request, limits)
         transport = self._transport
         if transport is not None:
-            address = self._address(transport, parcel)
+            key = (request.url, request.address, request.method)
+            address = self._addresses.get(key) or self._find_address(transport, request)
             if self._client._transport_for_url(address.url) is transport:
-                data = written(address.start, parcel.headers, parcel.body)
-                return transport.open(address.route, data, budget)
-        built = self._built(parcel, budget, time.monotonic())
+                data = encode_request(address.start, request.headers, request.body)
+                return transport.send(transport.begin, address.route, data, limits, now)
+        built = self._built(request, limits, time.monotonic())
         # The client's own default would let the sound be compressed, and so held up.
-        if "accept-encoding" not in (name.lower() for name, _ in parcel.headers):
+        if "accept-encoding" not in (name.lower() for name, _ in request.headers):
             built.headers["accept-encoding"] = "identity"
         with self._translating():
             response = self._client.send(built, stream=True)
             try:
-                _check_echo(parcel, response)
+                _check_echo(request, response)
             except BadAudioError:
                 response.close()
                 raise
         # httpcore looks at this when the body is first read, for all of it.
-        built.extensions["timeout"]["read"] = budget.idle
-        return HttpxReplyStream(response, budget)
+        built.extensions["timeout"]["read"] = limits.idle
+        return HttpxReplyStream(response, limits)
 
 
 def _stripped(built: httpx.Request, request: Request) -> httpx.Request:
@@ -355,18 +351,18 @@ def _check_echo(request: Request, response: httpx.Response) -> None:
         check_echo("".join(sent).encode(), got.encode())
 
 
-def _announce(response: httpx.Response, budget: Budget) -> None:
+def _announce(response: httpx.Response, limits: ExchangeLimits) -> None:
     length = response.headers.get("content-length", "")
     size = int(length) if length.isdecimal() and response.is_success else 0
-    if size > budget.max_bytes:
-        raise too_large(budget.max_bytes)
-    budget.make_room(size)
+    if size > limits.max_bytes:
+        raise too_large(limits.max_bytes)
+    limits.make_room(size)
 
 
-def _read(response: httpx.Response, budget: Budget) -> tuple[Body, int]:
-    most = budget.max_bytes
+def _read(response: httpx.Response, limits: ExchangeLimits) -> tuple[Body, int]:
+    most = limits.max_bytes
     if not response.is_success:
-        return _read_refusal(response, budget)
+        return _read_refusal(response, limits)
     if response.is_stream_consumed:  # by a mock or a hook: whole, and decompressed
         if len(response.content) > most:
             raise too_large(most)
@@ -376,13 +372,13 @@ def _read(response: httpx.Response, budget: Budget) -> tuple[Body, int]:
         body += chunk
         if len(body) > most:
             raise too_large(most)
-        if time.monotonic() > budget.until:
+        if time.monotonic() > limits.until:
             raise ReplyTimeout("the reply began and did not end in time", phase="idle")
     headers = {name.lower(): value for name, value in response.headers.items()}
     return inflated(body, headers, response.status_code, most), len(body)
 
 
-def _read_refusal(response: httpx.Response, budget: Budget) -> tuple[Body, int]:
+def _read_refusal(response: httpx.Response, limits: ExchangeLimits) -> tuple[Body, int]:
     """Read the beginning of a refusal's body: its status counts, whatever becomes of the rest."""
     if response.is_stream_consumed:
         return response.content[:MAX_REFUSAL], len(response.content)
@@ -390,10 +386,10 @@ def _read_refusal(response: httpx.Response, budget: Budget) -> tuple[Body, int]:
     try:
         for chunk in response.iter_raw():
             body += chunk
-            if len(body) >= MAX_REFUSAL or time.monotonic() > budget.until:
+            if len(body) >= MAX_REFUSAL or time.monotonic() > limits.until:
                 break
     except Exception as error:
         if not isinstance(error, CosyError) and not is_of_httpx(error):
             raise
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return inflated(body, headers, response.status_code, budget.max_bytes), len(body)
+    return inflated(body, headers, response.status_code, limits.max_bytes), len(body)

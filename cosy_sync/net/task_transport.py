@@ -1,4 +1,4 @@
-"""What moves parcels that are not plain HTTP requests; each kind is imported on first use."""
+"""What moves requests that are not plain HTTP requests; each kind is imported on first use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..hints import install_line
 from ..loading import load
 from ..messages import Incoming, Reply, Request, RpcRequest, WireRequest
-from .exchange_limits import Budget
+from .exchange_limits import ExchangeLimits
 
 if TYPE_CHECKING:
     # Never run. What packs a program into one file, such as PyInstaller, finds them by this.
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskTransport", "create_transport", "kind_of", "kind_of_url"]
 
-# Kind of parcel: module and class, made of a ClientConfig.
-_CARRIERS: Mapping[str, tuple[str, str]] = MappingProxyType(
+# Kind of request: module and class, made of a ClientConfig.
+_TRANSPORTS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "grpc": ("rpc", "RpcTransport"),
         "websocket": ("websocket", "WebSocketTransport"),
     }
 )
-# Kind of parcel, by the scheme of its URL; the others are http.
+# Kind of request, by the scheme of its URL; the others are http.
 _URL_KINDS: Mapping[str, str] = MappingProxyType(
     {"grpc": "grpc", "grpcs": "grpc", "ws": "websocket", "wss": "websocket"}
 )
 
 
 class TaskTransport(Protocol):
-    """Moves parcels of one kind over connections of its own, for any number of threads."""
+    """Moves requests of one kind over connections of its own, for any number of threads."""
 
-    def post(self, parcel: Any, budget: Budget) -> Reply:
-        """Send a parcel and return the whole reply. Raises TransportError and its kin."""
+    def post(self, request: Any, limits: ExchangeLimits) -> Reply:
+        """Send a request and return the whole reply. Raises TransportError or a subclass."""
         ...
 
-    def open(self, parcel: Any, budget: Budget) -> Incoming:
-        """Send a parcel and return its reply as it begins. Raises TransportError and its kin.
+    def open(self, request: Any, limits: ExchangeLimits) -> Incoming:
+        """Send a request and return its reply as it begins. Raises TransportError or a subclass.
 
-        `budget.until` first ends the wait for the first sound, and is moved before each read: a
+        `limits.until` first ends the wait for the first sound, and is moved before each read: a
         reply that goes on must not be bound to where it stood at first.
         """
         ...
@@ -65,21 +65,21 @@ class TaskTransport(Protocol):
         ...
 
 
-def kind_of(parcel: WireRequest) -> str:
-    """Return which carrier moves a parcel; http is none of them."""
-    if isinstance(parcel, Request):
+def kind_of(request: WireRequest) -> str:
+    """Return which transport moves a request; http is none of them."""
+    if isinstance(request, Request):
         return "http"
-    return "grpc" if isinstance(parcel, RpcRequest) else "websocket"
+    return "grpc" if isinstance(request, RpcRequest) else "websocket"
 
 
 def kind_of_url(url: str) -> str | None:
-    """Return which carrier moves parcels to this URL; None where it is http."""
+    """Return which transport moves requests to this URL; None where it is http."""
     return _URL_KINDS.get(url.partition(":")[0])
 
 
 def create_transport(kind: str, config: ClientConfig) -> TaskTransport:
-    """Make the carrier of a kind. Raises ConfigError when its extra is not installed."""
-    module, cls = _CARRIERS[kind]
+    """Make the transport of a kind. Raises ConfigError when its extra is not installed."""
+    module, cls = _TRANSPORTS[kind]
     load(f"{__package__}.{module}")
     try:
         loaded = importlib.import_module(f".{module}", __package__)
@@ -87,5 +87,5 @@ def create_transport(kind: str, config: ClientConfig) -> TaskTransport:
         raise ConfigError(
             f"wire: {config.wire!r} needs the package {error.name!r}; {install_line(kind)}"
         ) from error
-    carrier: TaskTransport = getattr(loaded, cls)(config)
-    return carrier
+    transport: TaskTransport = getattr(loaded, cls)(config)
+    return transport

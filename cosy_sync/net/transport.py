@@ -10,14 +10,14 @@ import httpx
 
 from ..config import PoolConfig, TimeoutConfig
 from ..errors import CutError
-from .connect import default_ssl_context, dial
+from .connect import connect, default_ssl_context
 from .connection import Connection, Stream
-from .exchange import RawReply, exchange
-from .exchange_limits import Budget, StaleConnection
-from .matching import check_trust
+from .exchange import Exchange, RawReply
+from .exchange_limits import ExchangeLimits, StaleConnection
+from .matching import lost_trust
 from .pool import ConnectionPool
 from .reply_streams import PooledReplyStream, closed_meanwhile
-from .request_encoding import head_start, written
+from .request_encoding import encode_request, head_start
 from .route import Route, find_route
 
 __all__ = ["PoolTransport"]
@@ -37,7 +37,13 @@ class _Act(Protocol[_T_co]):
     """What is done with a connection."""
 
     def __call__(
-        self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
+        self,
+        connection: Connection,
+        request: bytes,
+        limits: ExchangeLimits,
+        now: float,
+        *,
+        reused: bool,
     ) -> _T_co: ...
 
 
@@ -55,7 +61,7 @@ class PoolTransport(httpx.BaseTransport):
         self._max_bytes = max_bytes
         self._routes: dict[str, Route] = {}
         self.connections = ConnectionPool(
-            self._dial,
+            self._connect_to,
             max_connections=pool.max_connections,
             idle_expiry=pool.idle_expiry,
             max_age=pool.max_age,
@@ -68,7 +74,8 @@ class PoolTransport(httpx.BaseTransport):
         host = request.headers.get("host", route.netloc)
         headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.headers.raw]
         start = head_start(request.method, target, host, route)
-        raw = self.send(route, written(start, headers, request.read()), self._budget_of(request))
+        data, limits = encode_request(start, headers, request.read()), self._limits_of(request)
+        raw = self.send(self.exchange, route, data, limits, time.monotonic())
         return httpx.Response(
             raw.status,
             headers=raw.headers,
@@ -90,77 +97,91 @@ class PoolTransport(httpx.BaseTransport):
             self._routes[origin] = found
         return found
 
-    def send(self, route: Route, request: bytes, budget: Budget) -> RawReply:
-        """Send prepared bytes and return the reply.
+    def send(
+        self, act: _Act[_T], route: Route, request: bytes, limits: ExchangeLimits, now: float
+    ) -> _T:
+        """Send prepared bytes, now, and return what `exchange` or `begin` makes of the reply.
 
-        A reused connection that proves dead is replaced, once, by a fresh one: before anything is
-        sent, or, as the budget allows it, at once after sending and before the first byte: the
-        server closed it while idle, so it cannot have taken the request up.
+        A reused connection that proves dead is replaced: before anything is sent, or, once and as
+        the limits allows it, at once after sending and before the first byte: the server closed it
+        while idle, so it cannot have taken the request up.
         """
-        return self._over_connection(self._exchange, route, request, budget)
+        pool = self.connections
+        while (connection := pool.pop(route, now)) is not None:
+            try:
+                return act(connection, request, limits, now, reused=True)
+            except StaleConnection as error:
+                stale = error
+            if stale.lost is not None:
+                limits.ask_again(stale)
+                break
+            # Nothing was sent: the one below it in the stack may be alive.
+            now = time.monotonic()
+        started = time.monotonic()
+        connection = pool.open(route, min(limits.until, started + self._timeouts.connect))
+        now = time.monotonic()
+        came = act(connection, request, limits, now, reused=False)
+        came.connect = now - started
+        return came
 
-    def open(self, route: Route, request: bytes, budget: Budget) -> PooledReplyStream:
-        """Send prepared bytes and return the reply as it begins; see `send`."""
-        return self._over_connection(self._begin, route, request, budget)
+    def begin(
+        self,
+        connection: Connection,
+        request: bytes,
+        limits: ExchangeLimits,
+        now: float,
+        *,
+        reused: bool,
+    ) -> PooledReplyStream:
+        """Return the reply as it begins."""
+        incoming = PooledReplyStream(self.connections, connection, request, limits, now)
+        incoming.begin(reused)
+        return incoming
+
+    def exchange(
+        self,
+        connection: Connection,
+        request: bytes,
+        limits: ExchangeLimits,
+        now: float,
+        *,
+        reused: bool,
+    ) -> RawReply:
+        """Return the whole reply; the connection is given back, or dropped."""
+        keep, cut = False, connection.cut
+        held = limits.stop is not None
+        try:
+            if held:
+                limits.hold(cut)
+            raw = Exchange(connection, request, limits, now).run(reused)
+            now = time.monotonic()
+            if connection.is_distrusted:
+                raise lost_trust()
+            raw.link = connection
+            keep = raw.reusable
+            if raw.status < 400:
+                connection.stack.alive_at = now
+        except (CutError, StaleConnection) as error:
+            if self.connections.was_cut and isinstance(error, CutError):
+                raise closed_meanwhile() from error
+            limits.check(error)
+            raise
+        finally:
+            # In this order: what is cut belongs to nobody else yet.
+            if (not held or limits.let_go(cut)) and keep:
+                self.connections.give_back(connection, now)
+            else:
+                self.connections.drop(connection)
+        if held:
+            limits.check()  # an end that a cut has made looks like a reply's own
+        return raw
 
     def close(self) -> None:
         """Close the connections."""
         self.connections.close()
 
-    def _over_connection(self, act: _Act[_T], route: Route, request: bytes, budget: Budget) -> _T:
-        pool = self.connections
-        connection = pool.take(route)
-        if connection is not None:
-            try:
-                return act(connection, request, budget, reused=True)
-            except StaleConnection as error:
-                stale = error
-            budget.ask_again(stale)
-        started = time.monotonic()
-        connection = pool.open(route, min(budget.until, started + self._timeouts.connect))
-        connect = time.monotonic() - started
-        came = act(connection, request, budget, reused=False)
-        came.connect = connect
-        return came
-
-    def _begin(
-        self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
-    ) -> PooledReplyStream:
-        incoming = PooledReplyStream(self.connections, connection, request, budget)
-        incoming.begin(reused)
-        return incoming
-
-    def _exchange(
-        self, connection: Connection, request: bytes, budget: Budget, *, reused: bool
-    ) -> RawReply:
-        keep, cut = False, connection.cut
-        held = budget.stop is not None
-        try:
-            if held:
-                budget.hold(cut)
-            raw = exchange(connection, request, budget, reused=reused)
-            check_trust(connection)
-            raw.link = connection
-            keep = raw.reusable
-            if raw.status < 400:
-                connection.stack.alive_at = time.monotonic()
-        except (CutError, StaleConnection) as error:
-            if self.connections.was_cut and isinstance(error, CutError):
-                raise closed_meanwhile() from error
-            budget.check(error)
-            raise
-        finally:
-            # In this order: what is cut belongs to nobody else yet.
-            if (not held or budget.let_go(cut)) and keep:
-                self.connections.give_back(connection)
-            else:
-                self.connections.drop(connection)
-        if held:
-            budget.check()  # an end that a cut has made looks like a reply's own
-        return raw
-
-    def _dial(self, route: Route, until: float) -> Stream:
-        return dial(route, self._ssl_context(route), until)
+    def _connect_to(self, route: Route, until: float) -> Stream:
+        return connect(route, self._ssl_context(route), until)
 
     def _ssl_context(self, route: Route) -> ssl.SSLContext | None:
         if not route.tls and not (route.proxy and route.proxy.tls):
@@ -169,8 +190,8 @@ class PoolTransport(httpx.BaseTransport):
             return self._config.ssl_context
         return default_ssl_context(self._config.verify_tls)
 
-    def _budget_of(self, request: httpx.Request) -> Budget:
-        given: Budget | None = request.extensions.get("cosy_budget")
+    def _limits_of(self, request: httpx.Request) -> ExchangeLimits:
+        given: ExchangeLimits | None = request.extensions.get("cosy_limits")
         if given is not None:
             return given
         times = self._timeouts
@@ -178,4 +199,4 @@ class PoolTransport(httpx.BaseTransport):
         if until is None:
             read = request.extensions.get("timeout", {}).get("read")
             until = time.monotonic() + (read or times.first_byte)
-        return Budget(times.first_byte, times.idle, until, self._max_bytes)
+        return ExchangeLimits(times.first_byte, times.idle, until, self._max_bytes)

@@ -13,9 +13,9 @@ from ..bounded import BoundedCache
 from ..config import ClientConfig
 from ..errors import ClosedError, ConfigError, ConnectError, CutError
 from ..messages import Reply, WebSocketExchange
-from .connect import default_ssl_context, dial
+from .connect import connect, default_ssl_context
 from .connection import Stream
-from .exchange_limits import Budget, StaleConnection
+from .exchange_limits import ExchangeLimits, StaleConnection
 from .pool import ConnectionPool
 from .route import Route, find_route
 from .websocket_task import Socket, WebSocketTask
@@ -51,8 +51,8 @@ class TaskReply:
         self._is_closed = False
 
     def read(self) -> bytes:
-        """Wait for audio and return it, b"" at the task's end. Raises TransportError and kin."""
-        with self._transport.telling(self.task.budget):
+        """Wait for audio and return it, b"" at the task's end. Raises TransportError."""
+        with self._transport.telling(self.task.limits):
             return self.task.read()
 
     def close(self) -> None:
@@ -70,20 +70,20 @@ class WebSocketTransport:
         self._connect = config.timeouts.connect
         self._routes: BoundedCache[object, SocketRoute] = BoundedCache(_MOST_ROUTES)
         self.sockets = ConnectionPool(
-            self._dial,
+            self._connect_to,
             max_connections=config.pool.max_connections,
             idle_expiry=config.pool.idle_expiry,
             max_age=config.pool.max_age,
             make=Socket,
         )
 
-    def post(self, parcel: WebSocketExchange, budget: Budget) -> Reply:
+    def post(self, request: WebSocketExchange, limits: ExchangeLimits) -> Reply:
         """Hold a conversation to its end and return its audio.
 
-        Raises TransportError and its kin, BadAudioError, ConfigError for a proxy that cannot
+        Raises TransportError and its subclasses, BadAudioError, ConfigError for a proxy that cannot
         carry it, ClosedError, and what the conversation says.
         """
-        reply = self.open(parcel, budget)
+        reply = self.open(request, limits)
         pieces: list[bytes] = []
         try:
             while piece := reply.read():
@@ -96,32 +96,32 @@ class WebSocketTransport:
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return Reply(200, {}, body, reply.connect, reply.task.first_byte, len(body))
 
-    def open(self, parcel: WebSocketExchange, budget: Budget) -> TaskReply:
+    def open(self, request: WebSocketExchange, limits: ExchangeLimits) -> TaskReply:
         """Begin a conversation and return it when the service has answered; see `post`.
 
         A reused socket that proves dead is replaced, once: before anything is said, or, as the
-        budget allows it, at once afterwards: the service closed it while idle, so it cannot have
+        limits allows it, at once afterwards: the service closed it while idle, so it cannot have
         taken the task up.
         """
-        socket_route = self._route(parcel)
-        opening = parcel.open()
+        socket_route = self._route(request)
+        opening = request.open()
         socket = self.sockets.take(socket_route)
         if isinstance(socket, Socket):
             try:
-                task = WebSocketTask(socket, parcel, budget, reused=True)
+                task = WebSocketTask(socket, request, limits, reused=True)
                 return self._begun(task, opening, 0.0)
             except StaleConnection as error:
                 stale = error
-            budget.ask_again(stale)
+            limits.ask_again(stale)
         started = time.monotonic()
-        socket = self._fresh(socket_route, parcel, min(budget.until, started + self._connect))
+        socket = self._fresh(socket_route, request, min(limits.until, started + self._connect))
         connect = time.monotonic() - started
-        task = WebSocketTask(socket, parcel, budget, reused=False)
+        task = WebSocketTask(socket, request, limits, reused=False)
         return self._begun(task, opening, connect)
 
     def part(self, task: WebSocketTask) -> None:
         """Keep the socket for another task, or close it."""
-        if not task.budget.let_go(task.socket.cut):
+        if not task.limits.let_go(task.socket.cut):
             self.sockets.drop(task.socket)
             return
         if task.reusable:
@@ -132,7 +132,7 @@ class WebSocketTransport:
             self.sockets.drop(task.socket)
 
     @contextlib.contextmanager
-    def telling(self, budget: Budget | None = None) -> Iterator[None]:
+    def telling(self, limits: ExchangeLimits | None = None) -> Iterator[None]:
         """Tell a cut of our own from one on the way. Raises ClosedError in its place."""
         try:
             yield
@@ -140,8 +140,8 @@ class WebSocketTransport:
             if self.sockets.was_cut and not isinstance(error, StaleConnection):
                 text = "the client was closed while it waited for the reply"
                 raise ClosedError(text, sent=True) from error
-            if budget is not None:
-                budget.check(error)
+            if limits is not None:
+                limits.check(error)
             raise
 
     def connections(self) -> tuple[int, int]:
@@ -163,33 +163,33 @@ class WebSocketTransport:
     def _begun(
         self, task: WebSocketTask, opening: Sequence[str | bytes], connect: float
     ) -> TaskReply:
-        budget, cut = task.budget, task.socket.cut
+        limits, cut = task.limits, task.socket.cut
         try:
-            budget.hold(cut)
-            with self.telling(budget):
+            limits.hold(cut)
+            with self.telling(limits):
                 task.begin(opening)
         except BaseException:
-            budget.let_go(cut)
+            limits.let_go(cut)
             self.sockets.drop(task.socket)
             raise
         return TaskReply(self, task, connect)
 
-    def _fresh(self, socket_route: SocketRoute, parcel: WebSocketExchange, until: float) -> Socket:
+    def _fresh(self, socket_route: SocketRoute, request: WebSocketExchange, until: float) -> Socket:
         socket = self.sockets.open(socket_route, until)
         assert isinstance(socket, Socket)
         try:
             with self.telling():
-                socket.greet(parcel, until)
+                socket.shake_hands(request, until)
         except BaseException:
             self.sockets.drop(socket)
             raise
         return socket
 
-    def _route(self, parcel: WebSocketExchange) -> SocketRoute:
-        key = (parcel.url, parcel.address, parcel.headers)
+    def _route(self, request: WebSocketExchange) -> SocketRoute:
+        key = (request.url, request.address, request.headers)
         found = self._routes.get(key)
         if found is None:
-            route = find_route(parcel.url, trust_env=self._pool.trust_env)
+            route = find_route(request.url, trust_env=self._pool.trust_env)
             if route.proxy is not None and not route.tls:
                 raise ConfigError(
                     "proxy: ws:// cannot go through the proxy of the environment; use wss://, "
@@ -200,15 +200,15 @@ class WebSocketTransport:
                 route.port,
                 route.tls,
                 route.proxy,
-                parcel.address,
-                parcel.url,
-                parcel.headers,
+                request.address,
+                request.url,
+                request.headers,
             )
             found = self._routes.keep(key, socket_route)
         return found
 
-    def _dial(self, route: Route, until: float) -> Stream:
-        return dial(route, self._ssl_context(route), until)
+    def _connect_to(self, route: Route, until: float) -> Stream:
+        return connect(route, self._ssl_context(route), until)
 
     def _ssl_context(self, route: Route) -> ssl.SSLContext | None:
         if not route.tls or self._pool.ssl_context is not None:

@@ -17,7 +17,7 @@ from websockets.uri import parse_uri
 from ..errors import ConnectError, CosyError, CutError, ReplyTimeout, TransportError
 from ..messages import WebSocketExchange
 from .connection import Connection, Stream
-from .exchange_limits import UNREAD_WITHIN, Budget, StaleConnection
+from .exchange_limits import UNREAD_WITHIN, ExchangeLimits, StaleConnection
 from .handshake import Handshake
 from .inflate import too_large
 from .request_encoding import USER_AGENT
@@ -44,7 +44,7 @@ class Socket(Connection):
     `task` is the one that was cancelled on it and whose end has not been heard yet.
     """
 
-    __slots__ = ("_greeting", "_kind", "_pid", "_pieces", "_pong", "_unsent", "protocol", "task")
+    __slots__ = ("_handshake", "_kind", "_pid", "_pieces", "_pong", "_unsent", "protocol", "task")
 
     def __init__(self, route: Route, sock: Stream) -> None:
         super().__init__(route, sock)
@@ -52,7 +52,7 @@ class Socket(Connection):
         self.task: WebSocketExchange | None = None
         self._pid = os.getpid()
         # What is heard is the answer to the handshake.
-        self._greeting: Handshake | None = None
+        self._handshake: Handshake | None = None
         self._unsent: bytes | memoryview = b""
         # The answer to the latest ping, while the network takes nothing.
         self._pong = b""
@@ -64,23 +64,23 @@ class Socket(Connection):
         """Return whether both sides may still speak."""
         return self.protocol.state is State.OPEN
 
-    def greet(self, conversation: WebSocketExchange, until: float) -> None:
-        """Shake hands as the conversation wants it, before the instant `until`.
+    def shake_hands(self, exchange: WebSocketExchange, until: float) -> None:
+        """Shake hands as the exchange wants it, before the instant `until`.
 
-        Raises ConnectError, and what the server's refusal means to the conversation.
+        Raises ConnectError, and what the server's refusal means to the exchange.
         """
-        protocol = self.protocol = ClientProtocol(parse_uri(conversation.url), logger=_SILENT)
+        protocol = self.protocol = ClientProtocol(parse_uri(exchange.url), logger=_SILENT)
         request = protocol.connect()
-        if all(name.lower() != "user-agent" for name, _ in conversation.headers):
+        if all(name.lower() != "user-agent" for name, _ in exchange.headers):
             request.headers["User-Agent"] = USER_AGENT
-        for name, value in conversation.headers:
+        for name, value in exchange.headers:
             request.headers[name] = value
         protocol.send_request(request)
         failed = f"cannot connect to {self.route.label}: the WebSocket handshake"
-        greeting = self._hear_greeting(until, failed)
-        refusal = greeting.refusal
+        handshake = self._read_handshake(until, failed)
+        refusal = handshake.refusal
         if refusal is not None and refusal.status >= 300:
-            raise conversation.refuse(refusal)
+            raise exchange.refuse(refusal)
         if refusal is not None:
             raise ConnectError(
                 f"{failed} got HTTP {refusal.status}, as from a server that speaks no WebSocket "
@@ -88,31 +88,29 @@ class Socket(Connection):
                 phase="handshake",
                 retryable=False,
             )
-        protocol.receive_data(greeting.switch)
+        protocol.receive_data(handshake.switch)
         if protocol.handshake_exc is not None:
             raise ConnectError(
                 f"{failed} got no such answer; check the URL", phase="handshake"
             ) from protocol.handshake_exc
 
-    def _hear_greeting(self, until: float, failed: str) -> Handshake:
+    def _read_handshake(self, until: float, failed: str) -> Handshake:
         """Return an answer to the handshake that is HTTP. Raises ConnectError for none."""
-        greeting = self._greeting = Handshake()
-        why, cause = "took too long", None
+        handshake = self._handshake = Handshake()
+        cause: OSError | None = None
         try:
-            while not greeting.over and self.step(until):
+            while not handshake.over and self.step(until):
                 pass
         except OSError as error:
-            why, cause = f"broke: {error}", error
-        self._greeting = None
-        if greeting.switch or greeting.refusal is not None:
-            return greeting
-        late = cause is None and not greeting.over
-        if greeting.over:
-            strange = "got no such answer; check the URL"
-            why = strange if greeting.heard else "was not answered: the server hung up"
+            cause = error
+        self._handshake = None
+        if handshake.switch or handshake.refusal is not None:
+            return handshake
+        late = cause is None and not handshake.over
+        why = handshake.fault(cause, self.route)
         raise ConnectError(f"{failed} {why}", phase="handshake", timed_out=late) from cause
 
-    def say(self, frames: Sequence[str | bytes]) -> None:
+    def send_frames(self, frames: Sequence[str | bytes]) -> None:
         """Send frames, or as much of them as the network takes now; `step` sends the rest.
 
         Raises OSError.
@@ -188,8 +186,8 @@ class Socket(Connection):
         data = self.receive(_CHUNK)
         if data is None:
             return False
-        if self._greeting is not None:
-            self._greeting.feed(data)
+        if self._handshake is not None:
+            self._handshake.feed(data)
         elif data:
             self.protocol.receive_data(data)
         else:
@@ -238,11 +236,11 @@ class WebSocketTask:
     """One task on one socket, from its first frame to its last; used by one thread."""
 
     def __init__(
-        self, socket: Socket, conversation: WebSocketExchange, budget: Budget, *, reused: bool
+        self, socket: Socket, exchange: WebSocketExchange, limits: ExchangeLimits, *, reused: bool
     ) -> None:
         self.socket = socket
-        self._conversation = conversation
-        self.budget = budget
+        self._exchange = exchange
+        self.limits = limits
         self._reused = reused
         self._started = self._spoke = time.monotonic()
         self._is_answered = False
@@ -256,7 +254,7 @@ class WebSocketTask:
     @property
     def reusable(self) -> bool:
         """Return whether the socket may take another task now."""
-        return self._conversation.reusable and not self._is_dirty and self.socket.is_open
+        return self._exchange.reusable and not self._is_dirty and self.socket.is_open
 
     def begin(self, opening: Sequence[str | bytes]) -> None:
         """Send the frames that begin the task, and wait until they are answered.
@@ -266,9 +264,9 @@ class WebSocketTask:
         """
         if self._reused and not self.socket.is_quiet():
             raise StaleConnection
-        self.socket.bound(self.budget.max_bytes)
+        self.socket.bound(self.limits.max_bytes)
         try:
-            self.socket.say(opening)
+            self.socket.send_frames(opening)
         except OSError as error:
             raise self._broken(error) from error
         while not self._is_answered and self._error is None:
@@ -277,34 +275,34 @@ class WebSocketTask:
     def read(self) -> bytes:
         """Wait for audio and return it, b"" at the end of the task.
 
-        Raises ReplyTimeout, CutError, BadAudioError, and what the conversation says.
+        Raises ReplyTimeout, CutError, BadAudioError, and what the exchange says.
         """
         while (audio := self._ready()) is None:
-            if self._conversation.listens:
+            if self._exchange.listens:
                 self._glance()
             else:
                 self._step(self._limit())
         return audio
 
-    def say(self, frames: Sequence[str | bytes]) -> None:
+    def send_frames(self, frames: Sequence[str | bytes]) -> None:
         """Send frames, or as much of them as the network takes now. Raises CutError."""
         if frames and self.socket.is_open:
             try:
-                self.socket.say(frames)
+                self.socket.send_frames(frames)
             except OSError as error:
                 raise self._broken(error) from error
             self._spoke = time.monotonic()
 
     def leave(self) -> bool:
         """End a task early; return whether the socket will be of use when that was heard."""
-        frames = self._conversation.cancel() if self.socket.is_open else ()
+        frames = self._exchange.cancel() if self.socket.is_open else ()
         if not frames:
             return False
         try:
-            self.socket.say(frames)
+            self.socket.send_frames(frames)
         except OSError:
             return False
-        self.socket.task = self._conversation
+        self.socket.task = self._exchange
         return True
 
     def _glance(self) -> None:
@@ -312,34 +310,34 @@ class WebSocketTask:
 
         While both sides wait for the caller no time-out of the service's runs, only the deadline.
         """
-        self.say(self._conversation.pending())
+        self.send_frames(self._exchange.pending())
         try:
-            self._step(min(time.monotonic() + _GLANCE, self.budget.until))
+            self._step(min(time.monotonic() + _GLANCE, self.limits.until))
         except ReplyTimeout:
-            if time.monotonic() >= self.budget.until:
+            if time.monotonic() >= self.limits.until:
                 raise
 
     def _ready(self) -> bytes | None:
         """Return the audio that is there, b"" at the end, None before."""
-        audio = self._conversation.take()
+        audio = self._exchange.take()
         if audio:
             return self._counted(audio)
         if self._error is not None:
             raise self._error
-        return b"" if self._conversation.done else None
+        return b"" if self._exchange.done else None
 
     def _limit(self) -> float:
         # Until the first audio, time runs from the last text; afterwards from what came last.
         if self._size:
-            return min(time.monotonic() + self.budget.idle, self.budget.until)
+            return min(time.monotonic() + self.limits.idle, self.limits.until)
         # It may be busy with others meanwhile: time runs from the last task that it finished.
         since = max(self._spoke, self.socket.stack.alive_at)
-        return min(since + self.budget.first_byte, self.budget.until)
+        return min(since + self.limits.first_byte, self.limits.until)
 
     def _step(self, until: float) -> None:
         """Take in what comes next. What fails is kept, for what was heard before goes first."""
         # Where something is always there, pings say, no wait would notice.
-        if time.monotonic() >= self.budget.until:
+        if time.monotonic() >= self.limits.until:
             raise self._late()
         try:
             if not self.socket.step(until):
@@ -351,35 +349,35 @@ class WebSocketTask:
         try:
             for message in self.socket.messages():
                 self._is_answered = True
-                if self._conversation.done:
+                if self._exchange.done:
                     self._is_dirty = True
                 else:
-                    self.say(self._conversation.receive(message))
+                    self.send_frames(self._exchange.receive(message))
         except CosyError as error:
             self._error = error
-        if self._error is None and not self.socket.is_open and not self._conversation.done:
+        if self._error is None and not self.socket.is_open and not self._exchange.done:
             self._error = self._ended()
 
     def _counted(self, audio: bytes) -> bytes:
         if not self._size:
             self.first_byte = time.monotonic() - self._started
-            self.budget.make_room(0)
+            self.limits.make_room(0)
         self._size += len(audio)
-        if self._size > self.budget.max_bytes:
-            raise too_large(self.budget.max_bytes)
+        if self._size > self.limits.max_bytes:
+            raise too_large(self.limits.max_bytes)
         return audio
 
     def _ended(self) -> CosyError:
         """Return what the end of the connection means."""
         protocol = self.socket.protocol
         if isinstance(protocol.parser_exc, PayloadTooBig):
-            return too_large(self.budget.max_bytes)
+            return too_large(self.limits.max_bytes)
         goodbye = protocol.close_rcvd
         if goodbye is None:
             return self._broken(protocol.parser_exc)
         # A service that closes an idle socket may do it just when a task is sent.
         cut = self._cut(f"was closed by the service (WebSocket code {goodbye.code})")
-        return self._conversation.closed(goodbye.code, goodbye.reason) or cut
+        return self._exchange.closed(goodbye.code, goodbye.reason) or cut
 
     def _broken(self, cause: Exception | None) -> CutError:
         return self._cut(f"broke: {cause}" if isinstance(cause, OSError) else "ended")

@@ -19,7 +19,7 @@ from .retry_budget import RetryBudget
 from .silence import Silence, begin_of
 from .slow_start import SlowStart
 from .throttle import Throttle
-from .unanimity import Strangers, Unanimity
+from .unanimity import SharedRefusals, Unanimity
 
 __all__ = [
     "AcceptedKeys",
@@ -41,9 +41,9 @@ __all__ = [
     "RateLimiter",
     "RetryBudget",
     "RetryPolicy",
+    "SharedRefusals",
     "Silence",
     "SlowStart",
-    "Strangers",
     "Throttle",
     "Unanimity",
     "begin_of",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 
 __all__ = ["AdaptiveRate"]
 
@@ -27,6 +26,8 @@ class AdaptiveRate:
     rate, C = (1 - decrease) x rate / recovery^3, so that `recovery` is the K of a refusal at the
     full rate; the RFC's C of 0.4 belongs to 100 requests/s and 4.2 s.
 
+    It has no lock: that of its owner guards it.
+
     Args:
         rate: The configured rate in requests per second: where it starts, and its ceiling. Of an
             infinite one there is no share to lower it to, so it stays.
@@ -38,10 +39,8 @@ class AdaptiveRate:
         self._full = rate
         self._decrease = decrease
         self._c = (1.0 - decrease) * rate / recovery**3
-        # Read without the lock: a thread that misses a change sees it at its next call.
+        # May be read without the lock: a thread that misses a change sees it at its next call.
         self.lowered = False
-        # Guards: lowered, and everything below.
-        self._lock = threading.Lock()
         self._top = rate
         self._k = 0.0
         self._lowered_at = float("-inf")
@@ -51,10 +50,9 @@ class AdaptiveRate:
         """Return the rate for requests from now on, in requests per second."""
         if not self.lowered:
             return self._full
-        with self._lock:
-            rate = self._rate(now)
-            self.lowered = rate < self._full
-            return rate
+        rate = self._rate(now)
+        self.lowered = rate < self._full
+        return rate
 
     def refuse(self, started: float, now: float, pause: float = 0.0) -> bool:
         """Note a 429 for a request that was sent then; return whether the rate fell.
@@ -68,22 +66,21 @@ class AdaptiveRate:
         """
         if self._full == math.inf:
             return False
-        with self._lock:
-            if started < self._lowered_at + _SETTLING:
-                return False
-            rate = self._rate(now)
-            isolated = (now - self._refused_at) * rate > _ISOLATED
-            self._refused_at = now + pause
-            if isolated:
-                return False
-            low = max(rate * self._decrease, self._full * _LEAST)
-            # Refused at a rate below the one that was refused last time: the limit is lower still.
-            converging = rate < self._top
-            self._top = max(low, rate * (1.0 + self._decrease) / 2) if converging else rate
-            self._k = ((self._top - low) / self._c) ** (1 / 3)
-            self._lowered_at = now
-            self.lowered = True
-            return True
+        if started < self._lowered_at + _SETTLING:
+            return False
+        rate = self._rate(now)
+        isolated = (now - self._refused_at) * rate > _ISOLATED
+        self._refused_at = now + pause
+        if isolated:
+            return False
+        low = max(rate * self._decrease, self._full * _LEAST)
+        # Refused at a rate below the one that was refused last time: the limit is lower still.
+        converging = rate < self._top
+        self._top = max(low, rate * (1.0 + self._decrease) / 2) if converging else rate
+        self._k = ((self._top - low) / self._c) ** (1 / 3)
+        self._lowered_at = now
+        self.lowered = True
+        return True
 
     def _rate(self, now: float) -> float:
         if not self.lowered:

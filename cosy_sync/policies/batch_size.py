@@ -27,8 +27,18 @@ class BatchSize:
     """
 
     __slots__ = (
-        *("_calls", "_doubts", "_enough", "_failed", "_failures", "_keep", "_tried_until"),
-        *("_trusted_until", "_try_at", "best", "least_failed", "limit"),
+        "_calls",
+        "_doubts",
+        "_enough",
+        "_failed",
+        "_failures",
+        "_keep",
+        "_tried_until",
+        "_trusted_until",
+        "_try_at",
+        "best",
+        "least_failed",
+        "limit",
     )
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@
 States, all changed under `_lock`; each change is announced after it, in order, by one thread at a
 time (`_announce`):
 
-    closed      every call is let through, with `_ticket`, which is read without the lock
+    closed      every call is let through, with `ticket`, which may be read without the lock
     open        calls are refused until `_until`, but for early probes of patient callers, one at a
                 time, and for calls of another kind than the only one that failed
     half-open   some calls are let through as probes, each with a lease
@@ -72,6 +72,7 @@ class Breaker:
         on_change: Called with the old and the new state after each change.
         listeners: pybreaker listeners.
         random: Draws a number in [0, 1).
+        lock: Its owner's, which then counts a success in a step of its own (`succeed`).
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Breaker:
         on_change: Callable[[str, str], None] | None = None,
         listeners: Sequence[pybreaker.CircuitBreakerListener] = (),
         random: Callable[[], float] = random.random,
+        lock: threading.Lock | None = None,
     ) -> None:
         self._config = config
         self._name = name
@@ -94,15 +96,15 @@ class Breaker:
             HALF_OPEN: self.ledger.half_open,
             CLOSED: self.ledger.close,
         }
-        self._slow_call = math.inf if config.slow_call is None else config.slow_call
+        self.slow_call = math.inf if config.slow_call is None else config.slow_call
         self._peek = config.open_for / 60  # after so long to ask again while all probes are out
         # Guards everything below.
-        self._lock = threading.Lock()
+        self._lock = lock or threading.Lock()
         self._state = CLOSED
         self._generation = 0
         # What every call is admitted with while closed, None otherwise. Read without the lock: a
         # call that picks it up just before the breaker opens was simply admitted before.
-        self._ticket: Admission | None = Admission(0)
+        self.ticket: Admission | None = Admission(0)
         self._failed, self._slow = Window(config.window), Window(config.window)
         self._row = 0  # failures since the last success
         self._silent = 0  # those among them that got no answer for long
@@ -133,12 +135,12 @@ class Breaker:
 
     def admit(self, now: float, call: Call = _ANY) -> Admission:
         """Let one call through; its result must be recorded. Raises BreakerOpenError."""
-        ticket = self._ticket
+        ticket = self.ticket
         return ticket if ticket is not None else self._admit_probe(now, call)
 
     def still_admits(self, admission: Admission) -> bool:
         """Return whether a call that has waited since it was admitted may still be made."""
-        return admission is self._ticket or admission.probe
+        return admission is self.ticket or admission.probe
 
     def record(
         self,
@@ -160,8 +162,9 @@ class Breaker:
             culprit: The only kind of request that failed lately, if there is one.
         """
         if error is None:
-            if seconds < self._slow_call:
-                counted = self._succeeded(admission, now)
+            if seconds < self.slow_call:
+                with self._lock:
+                    counted = self.succeed(admission, now)
             else:
                 counted = self._troubled(admission, now, None, seconds)
         elif error.trips:
@@ -173,14 +176,39 @@ class Breaker:
                     if self._leases.pop(admission, None) is not None:
                         self._early.end(now, failed=False)
             return
-        if counted and self._listeners:
-            self._replay(error)
+        self.report(counted, error)
+
+    def succeed(self, admission: Admission, now: float) -> bool:
+        """Count a call that succeeded, and was not slow; return whether `report` must follow. The
+        lock is held."""
+        if admission.generation != self._generation:
+            return False
+        if not admission.probe:
+            self._failed.add(now, 1, 0)
+            self._row = self._silent = 0
+            return bool(self._listeners)
+        if self._leases.pop(admission, None) is None:
+            return False
+        if self._state == OPEN:
+            self._half_open(now)
+        self._good_probes += 1
+        if admission.other or self._good_probes >= self._config.probes:
+            self._close()
+        return True
+
+    def report(self, counted: bool, error: CosyError | None) -> None:
+        """Tell listeners of a call that counted, and announce changes. The lock is not held."""
+        for listener in self._listeners if counted else ():
+            if error is None:
+                listener.success(self.ledger)
+            else:
+                listener.failure(self.ledger, error)
         if self._changes:
             self._announce()
 
     def remaining(self, now: float, call: Call = _ANY) -> float:
         """Return the seconds after which a refused call should ask again; 0 when it may now."""
-        if self._ticket is not None:
+        if self.ticket is not None:
             return 0.0
         with self._lock:
             return self._wait(now, call)
@@ -238,8 +266,8 @@ class Breaker:
         return self._culprit is not None and call.kind != self._culprit
 
     def _enter(self, now: float, call: Call) -> Admission:
-        if self._ticket is not None:  # closed by the last probe while we waited for the lock
-            return self._ticket
+        if self.ticket is not None:  # closed by the last probe while we waited for the lock
+            return self.ticket
         other = False
         if self._state == OPEN and now < self._until:
             other = self._is_other(call)
@@ -253,23 +281,6 @@ class Breaker:
         self._leases[admission] = now + self._config.probe_lease
         return admission
 
-    def _succeeded(self, admission: Admission, now: float) -> bool:
-        with self._lock:
-            if admission.generation != self._generation:
-                return False
-            if not admission.probe:
-                self._count(now, 0, 0)
-                self._row = self._silent = 0
-                return True
-            if self._leases.pop(admission, None) is None:
-                return False
-            if self._state == OPEN:
-                self._half_open(now)
-            self._good_probes += 1
-            if admission.other or self._good_probes >= self._config.probes:
-                self._close()
-            return True
-
     def _troubled(
         self,
         admission: Admission,
@@ -278,7 +289,7 @@ class Breaker:
         seconds: float,
         culprit: int | None = None,
     ) -> bool:
-        failed, slow = int(error is not None), int(seconds >= self._slow_call)
+        failed, slow = int(error is not None), int(seconds >= self.slow_call)
         pause = self._draw_pause()
         with self._lock:
             if admission.generation != self._generation:
@@ -362,28 +373,21 @@ class Breaker:
         self._half_at = now
         self._leases = {}
         self._good_probes = 0
-        self._reason = "breaker half-open, all its probes are under way; ask again in"
+        self._reason = "breaker half-open, all its probes are in flight; ask again in"
 
     def _close(self) -> None:
         self._change(CLOSED)
         self._failed, self._slow = Window(self._config.window), Window(self._config.window)
         self._row = self._silent = 0
-        self._ticket = Admission(self._generation)
+        self.ticket = Admission(self._generation)
 
     def _change(self, new: str) -> None:
         self._changes.append((self._state, new))
         self._state = new
         self._generation += 1
-        self._ticket = None
+        self.ticket = None
 
     # Outside the lock.
-
-    def _replay(self, error: CosyError | None) -> None:
-        for listener in self._listeners:
-            if error is None:
-                listener.success(self.ledger)
-            else:
-                listener.failure(self.ledger, error)
 
     def _announce(self) -> None:
         # One thread at a time, or two changes could be told in the wrong order. A thread that

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 
 __all__ = ["Concurrency"]
 
@@ -23,7 +22,8 @@ class Concurrency:
     It changes once in a round trip: not before a request that was sent after the latest change is
     answered, since the replies to earlier ones do not show its effect; and not faster than good
     replies take, since refusals may come back at once while earlier requests are in flight. Only
-    what a service says of its own limit (`crowd`) counts at once.
+    what a service says of its own limit (`crowd`) counts at once. It has no lock: that of its owner
+    guards it; the limit may be read without.
 
     Args:
         ceiling: The most that may be in flight, and what it starts with.
@@ -33,12 +33,10 @@ class Concurrency:
     def __init__(self, ceiling: int, decrease: float) -> None:
         self._ceiling = ceiling
         self._decrease = decrease
-        # Guards everything below. The limit may be read without.
-        self._lock = threading.Lock()
         self._limit = float(ceiling)
         self._lowered_at = float("-inf")
         self._raised_at = float("-inf")
-        # Of the latest good reply, and the longest lately; written without the lock.
+        # Of the latest good reply, and the longest lately.
         self._round_trip = self._longest_trip = 0.0
         self._strays = 0
         self._first_stray_at = float("-inf")
@@ -79,32 +77,30 @@ class Concurrency:
         self._longest_trip = max(trip, _FADING * self._longest_trip)
         if self._limit >= self._ceiling:  # almost always
             return False
-        with self._lock:
-            if started < self._raised_at or 2 * used < int(self._limit):
-                return False
-            if now < self._told_until and self._limit >= self._told:
-                return False
-            self._limit = min(self._limit + 1.0, self._ceiling)
-            self._raised_at = now
-            return True
+        if started < self._raised_at or 2 * used < int(self._limit):
+            return False
+        if now < self._told_until and self._limit >= self._told:
+            return False
+        self._limit = min(self._limit + 1.0, self._ceiling)
+        self._raised_at = now
+        return True
 
     def overload(self, used: int, started: float, now: float, most: float = math.inf) -> bool:
         """Note a 429, a 503 or a time-out; return whether the limit fell.
 
         Arguments as above; `most` is how many another limit allows: it falls from there.
         """
-        with self._lock:
-            if not self._is_over(self._lowered_at, started, now):
-                return False
-            if self._is_over(self._first_stray_at, started, now):
-                self._strays = 0
-                self._first_stray_at = now
-            self._strays += 1
-            if self._strays <= _STRAY * used or self._limit <= 1.0:
-                return False
-            self._limit = max(1.0, min(self._limit, most) * self._decrease)
-            self._lowered_at = self._raised_at = now
-            return True
+        if not self._is_over(self._lowered_at, started, now):
+            return False
+        if self._is_over(self._first_stray_at, started, now):
+            self._strays = 0
+            self._first_stray_at = now
+        self._strays += 1
+        if self._strays <= _STRAY * used or self._limit <= 1.0:
+            return False
+        self._limit = max(1.0, min(self._limit, most) * self._decrease)
+        self._lowered_at = self._raised_at = now
+        return True
 
     def crowd(self, used: int, started: float, now: float) -> bool:
         """Note that the service refused a request because too many were in flight; return whether
@@ -114,19 +110,18 @@ class Concurrency:
         refused ones. Where that is not less, the limit is too high by one, if the request was sent
         under it.
         """
-        with self._lock:
-            others = max(1.0, used - 1.0)
-            fewer = others
-            if others >= self._limit:
-                fewer = self._limit - 1.0 if started >= self._lowered_at else self._limit
-            fewer = max(1.0, fewer)
-            self._told = fewer
-            self._told_until = now + max(_KEPT_SECONDS, _KEPT_TRIPS * self._round_trip)
-            if fewer >= self._limit:
-                return False
-            self._limit = fewer
-            self._lowered_at = self._raised_at = now
-            return True
+        others = max(1.0, used - 1.0)
+        fewer = others
+        if others >= self._limit:
+            fewer = self._limit - 1.0 if started >= self._lowered_at else self._limit
+        fewer = max(1.0, fewer)
+        self._told = fewer
+        self._told_until = now + max(_KEPT_SECONDS, _KEPT_TRIPS * self._round_trip)
+        if fewer >= self._limit:
+            return False
+        self._limit = fewer
+        self._lowered_at = self._raised_at = now
+        return True
 
     def _is_over(self, since: float, started: float, now: float) -> bool:
         """Return whether a round trip has passed since then."""

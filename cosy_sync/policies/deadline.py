@@ -38,7 +38,7 @@ class Deadline:
         return min(seconds, self.remaining(now))
 
     def later(self, seconds: float) -> Deadline:
-        """Return a deadline of the same length that began so many seconds later."""
+        """Return a deadline of the same length that began `seconds` later."""
         return Deadline(self.started + seconds, self.seconds, self._name)
 
     def error(self, phase: str, *, in_flight: bool = False) -> DeadlineError:

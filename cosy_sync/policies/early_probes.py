@@ -28,7 +28,7 @@ class EarlyProbes:
         self._open_for = 0.0
 
     def begin(self, now: float, open_for: float) -> None:
-        """Note that the breaker opened for so many seconds."""
+        """Note that the breaker opened for `open_for` seconds."""
         self._open_for = open_for
         self._pause = open_for * _FIRST
         self._at = now + self._pause

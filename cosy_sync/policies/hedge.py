@@ -33,7 +33,7 @@ class HedgePolicy:
         self._by_size: list[float] = []
 
     def note(self, seconds: float, chars: int, now: float) -> None:
-        """Note a call that ended well after so many seconds.
+        """Note a call that ended well after `seconds`.
 
         Args:
             seconds: From sending it until the reply was whole.

@@ -1,8 +1,6 @@
-"""Patience: how long a call may wait in line for its turn, while the rate is lowered."""
+"""How long a call may queue for a slot of the rate limit while the rate is lowered."""
 
 from __future__ import annotations
-
-import threading
 
 __all__ = ["QueueDelay"]
 
@@ -21,7 +19,9 @@ class QueueDelay:
     After a burst the queue is soon empty. Where more calls come than the rate allows, the queue
     lasts however long anybody waits; it delays every call, and is sent on top of the new calls as
     soon as the rate has recovered. CoDel (RFC 8289) tells the two apart by time: when no call has
-    found a short queue for a second, the queue lasts, and calls wait only for the next few turns.
+    found a short queue for a second, the queue lasts, and calls wait only for the next few slots.
+
+    It has no lock: that of its owner guards it.
 
     Args:
         most: Seconds that a call waits in a burst.
@@ -29,8 +29,6 @@ class QueueDelay:
 
     def __init__(self, most: float) -> None:
         self._most = most
-        # Guards everything below.
-        self._lock = threading.Lock()
         self._since = float("-inf")  # the first of the long waits that follow each other
         self._latest = float("-inf")  # the last of them
 
@@ -39,8 +37,7 @@ class QueueDelay:
         short = min(self._most, max(_SHORTER * self._most, _TURNS / rate))
         if wait <= short:
             return True
-        with self._lock:
-            if now - self._latest > _STANDING:
-                self._since = now
-            self._latest = now
-            return wait <= self._most and now - self._since < _STANDING
+        if now - self._latest > _STANDING:
+            self._since = now
+        self._latest = now
+        return wait <= self._most and now - self._since < _STANDING

@@ -10,8 +10,8 @@ from .window import Window
 
 __all__ = ["RetryBudget"]
 
-# Deposits that wait to be counted together.
-_MOST_FRESH = 64
+# Deposits that wait to be counted together, and the share of the window that is one moment.
+_MOST_FRESH, _MOMENT = 64, 0.01
 
 
 class RetryBudget:
@@ -30,6 +30,7 @@ class RetryBudget:
         # Guards the window: texts sent for the first time, and texts repeated.
         self._lock = threading.Lock()
         self._texts = Window(config.retry_window)
+        self._moment = _MOMENT * config.retry_window
 
     def deposit(self, texts: int, now: float) -> None:
         """Note texts that were sent for the first time."""
@@ -62,9 +63,16 @@ class RetryBudget:
             return max(0.0, self._left())
 
     def _count_fresh(self) -> None:
-        while self._fresh:
-            now, texts = self._fresh.popleft()
-            self._texts.add(now, texts, 0)
+        fresh, at, texts = self._fresh, 0.0, 0
+        while fresh:
+            now, more = fresh.popleft()
+            if now - at > self._moment:  # those of a moment are counted together
+                if texts:
+                    self._texts.add(at, texts, 0)
+                at, texts = now, 0
+            texts += more
+        if texts:
+            self._texts.add(at, texts, 0)
 
     def _left(self) -> float:
         return max(self._least, self._share * self._texts.all) - self._texts.some

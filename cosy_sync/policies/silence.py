@@ -11,7 +11,7 @@ _AWAY = 0.5
 
 
 def begin_of(now: float, since: float, seconds: float) -> float:
-    """Return when the time of a text begins that is taken up now and has so many seconds.
+    """Return since when the time of a text counts that is sent now and has so many seconds.
 
     Where its service has answered nothing `since` an instant, for half of that time or longer, the
     text shares the time of those that were sent then: a call to a dead service takes its deadline

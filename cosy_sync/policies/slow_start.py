@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from dataclasses import dataclass
 
 __all__ = ["SlowStart"]
@@ -53,6 +52,8 @@ class SlowStart:
     in flight over the mean latency (Little's law), which bursts of replies do not disturb; fewer
     by what was spoken meanwhile, which does not depend on how long the line was before.
 
+    It has no lock: that of its owner guards it; the limit may be read without.
+
     Args:
         ceiling: The most that may be in flight.
         patience: Seconds within which replies should come.
@@ -63,8 +64,6 @@ class SlowStart:
         self._start = min(start, ceiling)
         self._ceiling = ceiling
         self._patience = patience
-        # Guards everything below. The limit may be read without.
-        self._lock = threading.Lock()
         self._replies = self._used = self._chars = self._spoken = 0
         self._seconds = 0.0
         self._reset(-math.inf)
@@ -76,8 +75,7 @@ class SlowStart:
 
     def restart(self, now: float) -> None:
         """Forget what was learned: the endpoint was away, and may be weaker than before."""
-        with self._lock:
-            self._reset(now)
+        self._reset(now)
 
     def asks(self, seconds: float) -> bool:
         """Return whether a good reply that took so long says anything; mostly it does not."""
@@ -93,30 +91,29 @@ class SlowStart:
             chars: Characters of its texts.
         """
         seconds = now - started
-        with self._lock:
-            self._spoken += chars
-            full = self._limit >= self._ceiling
-            if full and not self._replies:  # only late replies come here: begin with the first
-                self._since, self._spoken = now, 0
-            elif self._since == -math.inf:
-                self._since = started
-            if seconds <= 0.0 or (started < self._began and not full):
-                return False
-            self._replies += 1
-            self._used += min(used, self._limit)
-            self._seconds += seconds
-            self._chars += chars
-            # Late replies need a quick answer; but several that come together do not show a pace.
-            enough = max(4, self._limit // 4) if full else self._limit
-            soon = 2.0 * (now - self._since) * self._replies < self._seconds
-            if self._replies < enough or soon:
-                return False
-            before = self._limit
-            self._judge(now)
-            self._begin(now)
-            return self._limit != before
+        self._spoken += chars
+        full = self._limit >= self._ceiling
+        if full and not self._replies:  # only late replies come here: begin with the first
+            self._since, self._spoken = now, 0
+        elif self._since == -math.inf:
+            self._since = started
+        if seconds <= 0.0 or (started < self._began and not full):
+            return False
+        self._replies += 1
+        self._used += min(used, self._limit)
+        self._seconds += seconds
+        self._chars += chars
+        # Late replies need a quick answer; but several that come together do not show a pace.
+        enough = max(4, self._limit // 4) if full else self._limit
+        soon = 2.0 * (now - self._since) * self._replies < self._seconds
+        if self._replies < enough or soon:
+            return False
+        before = self._limit
+        self._judge(now)
+        self._begin(now)
+        return self._limit != before
 
-    # -- under the lock -------------------------------------------------------------------------
+    # -- inside ---------------------------------------------------------------------------------
 
     def _reset(self, now: float) -> None:
         self._limit = self._start

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
-from collections import deque
 from collections.abc import Callable
 
 from ..config import OverloadConfig
@@ -12,8 +10,8 @@ from .window import Window
 
 __all__ = ["Throttle"]
 
-# Accepted calls that wait to be counted together.
-_MOST_FRESH = 64
+# Share of the window in which accepted calls are counted together.
+_MOMENT = 0.01
 
 
 class Throttle:
@@ -25,6 +23,8 @@ class Throttle:
     those that were refused here. So about K times as many calls are sent as are accepted. At most
     the share `throttle_cap` is refused: the other calls show when the endpoint is back.
 
+    It has no lock: that of its owner guards it.
+
     Args:
         config: The window, K, the cap and the fewest calls that it judges by.
         random: Draws a number in [0, 1).
@@ -35,51 +35,50 @@ class Throttle:
         self._cap = config.throttle_cap
         self._fewest = config.throttle_min_calls
         self._random = random
-        # When calls were accepted that are not counted yet, since they decide nothing: appended
-        # without the lock, taken out under it.
-        self._fresh: deque[float] = deque()
-        # Guards the window: calls wanted, calls accepted. Its counts may be read without.
-        self._lock = threading.Lock()
-        self._calls = Window(config.throttle_window)
+        # Calls that were accepted in the latest moment and are not counted yet, since they decide
+        # nothing; when it began, and how long it lasts.
+        self._fresh, self._fresh_at = 0, 0.0
+        self._moment = _MOMENT * config.throttle_window
+        # Calls wanted, calls accepted: where both are alike, none is refused.
+        self.calls = Window(config.throttle_window)
 
     def refuses(self, now: float) -> bool:
         """Decide whether a call is held back, and count it if so."""
-        calls = self._calls
-        if calls.all == calls.some or self._share() <= 0.0:  # almost always: no lock, no draw
+        calls = self.calls
+        if calls.all == calls.some or self._share() <= 0.0:  # almost always
             return False
-        draw = self._random()  # before the lock is taken: the source may be the user's
-        with self._lock:
-            self._count_fresh()
-            self._calls.forget(now)
-            refused = draw < self._share()
-            if refused:
-                self._calls.add(now, 1, 0)
+        self._count_fresh()
+        calls.forget(now)
+        refused = self._random() < self._share()
+        if refused:
+            calls.add(now, 1, 0)
         return refused
 
     def record(self, accepted: bool, now: float) -> None:
         """Count a call that was sent, and whether the endpoint accepted it."""
         # Where none was refused lately, one more that was not changes no share.
-        if accepted and self._calls.all == self._calls.some and len(self._fresh) < _MOST_FRESH:
-            self._fresh.append(now)
+        calls = self.calls
+        if accepted and calls.all == calls.some and now < self._fresh_at + self._moment:
+            self._fresh += 1
             return
-        with self._lock:
-            self._count_fresh()
-            self._calls.add(now, 1, accepted)
+        self._count_fresh()
+        calls.add(now, 1, accepted)
+        self._fresh_at = now
 
     def share(self, now: float) -> float:
         """Return the probability with which a call is refused now."""
-        with self._lock:
-            self._count_fresh()
-            self._calls.forget(now)
-            return self._share()
+        self._count_fresh()
+        self.calls.forget(now)
+        return self._share()
 
     def _count_fresh(self) -> None:
-        while self._fresh:
-            self._calls.add(self._fresh.popleft(), 1, 1)
+        fresh, self._fresh = self._fresh, 0
+        if fresh:
+            self.calls.add(self._fresh_at, fresh, fresh)
 
     def _share(self) -> float:
-        wanted = self._calls.all
+        wanted = self.calls.all
         if wanted < self._fewest:
             return 0.0
-        share = (wanted - self._factor * self._calls.some) / (wanted + 1)
+        share = (wanted - self._factor * self.calls.some) / (wanted + 1)
         return min(self._cap, share) if share > 0.0 else 0.0

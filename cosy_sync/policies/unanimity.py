@@ -1,4 +1,24 @@
-"""Whether all requests of a call are refused alike, so that the rest need not be sent."""
+"""Whether all requests of a call are refused alike, so that the rest need not be sent.
+
+States of a call. How much is sent depends on them, not on who is quicker:
+
+    calm        nothing was refused yet, or so much, by turns for different reasons, that it says
+                nothing of the whole: everything may be sent
+    in doubt    something was refused, and nothing accepted: what is sent waits for what is in
+                flight
+    accepted    something was: everything may be sent
+    verdict     nothing is sent any more
+
+Every step but the last is taken under `_lock`:
+
+    calm -> in doubt        `doubt`: a request came back refused
+    in doubt -> calm        `doubt`: the refusal after the `_CERTAIN`th
+    calm -> accepted        `accept`: a request was answered with sound
+    in doubt -> accepted    the same
+    any -> verdict          `verdict` is set, once, by whoever was told by `refuse` or `refuse_each`
+                            that every further text would be refused (after something was accepted
+                            only by many in a row: a key was revoked)
+"""
 
 from __future__ import annotations
 
@@ -6,7 +26,7 @@ import threading
 
 from ..errors import CosyError
 
-__all__ = ["Strangers", "Unanimity"]
+__all__ = ["SharedRefusals", "Unanimity"]
 
 # Batches refused alike, with nothing accepted, and in a row after something was: from then on
 # single texts are sent to find out.
@@ -18,7 +38,7 @@ _CERTAIN = 40
 _REPLIES, _TEXTS, _CERTAIN_REPLIES = 3, 20, 8
 # Requests in flight at once while nothing but refusals came, where it is not one after another.
 _FEW = 4
-# Seconds after the latest refusal for which the refusals of strangers are remembered.
+# Seconds after the latest refusal for which the refusals of other callers are remembered.
 _MEMORY = 5.0
 
 
@@ -28,20 +48,25 @@ class Unanimity:
     A text that a service dislikes is refused alone; a wrong key, voice or model refuses every
     text, and a call need not send all of them to know. But refusals come quickly and sound takes
     its time: what was in flight at the first refusal is waited for, as it may yet be accepted.
-
-    States, changed under the lock; how much is sent depends on them, not on who is quicker:
-
-        calm       nothing was refused yet: everything may be sent
-        in doubt   something was refused, and nothing accepted: what is sent waits for what is in
-                   flight, until so much was refused, by turns for different reasons, that it says
-                   nothing of the whole
-        accepted   something was: everything may be sent
-        verdict    nothing is sent any more
     """
 
     __slots__ = (
-        *("_batches", "_begun", "_doubts", "_first", "_judged", "_kind", "_lock", "_most", "_open"),
-        *("_replies", "_run", "_singles", "_texts", "accepted", "jobs", "verdict"),
+        "_batches",
+        "_begun",
+        "_doubts",
+        "_first",
+        "_judged",
+        "_kind",
+        "_lock",
+        "_most",
+        "_open",
+        "_replies",
+        "_run",
+        "_singles",
+        "_texts",
+        "accepted",
+        "shared_batches",
+        "verdict",
     )
 
     def __init__(self) -> None:
@@ -49,8 +74,8 @@ class Unanimity:
         self.verdict: CosyError | None = None
         # Something was accepted. Written under the lock, like everything below.
         self.accepted = False
-        # Batches of strangers that are judged together.
-        self.jobs = 1
+        # Shared batches that are judged together.
+        self.shared_batches = 1
         self._lock = threading.Lock()
         self._begun = 0
         self._open: set[int] = set()  # numbers of the requests in flight
@@ -187,7 +212,7 @@ class Unanimity:
         return all(each > self._first for each in self._open)
 
 
-class Strangers:
+class SharedRefusals:
     """The refusals of batches that several callers share: each text is a call of its own there.
 
     Batches that are refused at about the same time are judged together. Once they have their
@@ -208,7 +233,7 @@ class Strangers:
             if record is None or now - self._latest > _MEMORY or _is_about_others(record, kind):
                 record = self._record = Unanimity()
             else:
-                record.jobs += 1
+                record.shared_batches += 1
             self.noted = True
             if record.verdict is None:  # one is forgotten though it is met again: it may be over
                 self._latest = now

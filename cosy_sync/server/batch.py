@@ -45,7 +45,7 @@ class Call:
 
 @dataclass(slots=True)
 class Part:
-    """One place of the reply; faults spoil it before it is written."""
+    """One place of the reply; faults corrupt it before it is written."""
 
     index: int | None
     content: Clip | Failure

@@ -11,7 +11,7 @@ from typing import cast
 
 from .delivery import deliver
 from .reader import Request, RequestReader
-from .replies import Reply, Talk, write_head
+from .replies import Reply, Upgrade, write_head
 from .service import STATS_PATH, Service
 from .sound import Piece
 
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         self._is_lingering = False
         self._owes_continue = False
         self._early: bytearray | None = None
-        self._talk: Talk | None = None
+        self._upgrade: Upgrade | None = None
 
     # asyncio calls these.
 
@@ -76,8 +76,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass the bytes to the parser."""
-        if self._talk is not None:
-            self._talk.feed(data)
+        if self._upgrade is not None:
+            self._upgrade.feed(data)
         elif self._early is None:
             self._reader.feed(data)
         else:
@@ -136,10 +136,10 @@ class Connection(asyncio.Protocol):
     # The end of the server calls these.
 
     def finish(self) -> None:
-        """Close now when idle or stuck in a fault, otherwise after the reply under way."""
+        """Close now when idle or stuck in a fault, otherwise after the reply in flight."""
         if self._work is None:
             self.close()
-        elif self._is_faulty or (self._talk is not None and self._talk.is_idle):
+        elif self._is_faulty or (self._upgrade is not None and self._upgrade.is_idle):
             self.abort()
         self._is_leaving = True
 
@@ -202,9 +202,9 @@ class Connection(asyncio.Protocol):
         self._dress(reply, request)
         if request.path != STATS_PATH and reply.fault not in ("reset", "stall"):
             self._service.counters.count_reply(reply.status)
-        if reply.talk is not None and request.upgrade is not None:
-            self._talk = reply.talk
-            await reply.talk.run(self, bytes(request.upgrade))
+        if reply.upgrade is not None and request.upgrade is not None:
+            self._upgrade = reply.upgrade
+            await reply.upgrade.run(self, bytes(request.upgrade))
             self._is_leaving = True
             return
         if request.refusal is not None or (request.upgrade is not None and not reply.fault):

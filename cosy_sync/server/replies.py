@@ -41,7 +41,7 @@ class Outlet(Protocol):
         ...
 
 
-class Talk(Protocol):
+class Upgrade(Protocol):
     """Another protocol that took a connection over."""
 
     async def run(self, outlet: Outlet, early: bytes) -> None:
@@ -54,7 +54,7 @@ class Talk(Protocol):
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether nothing is under way that would end by itself."""
+        """Tell whether nothing is in flight that would end by itself."""
         ...
 
 
@@ -70,7 +70,7 @@ class Reply:
     # The body as it comes, sent chunked, in place of the pieces.
     chunks: AsyncIterator[bytes] | None = None
     # What speaks another protocol from here on; nothing else of the reply is sent.
-    talk: Talk | None = None
+    upgrade: Upgrade | None = None
     # Close the connection afterwards.
     close: bool = False
     # Name of a delivery fault; empty: deliver it as it should be.

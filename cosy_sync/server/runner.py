@@ -20,7 +20,7 @@ from .faults import REFUSE
 from .listening import Listener
 from .service import BATCH_PATH, Service
 
-# How long replies under way may take to end when the server stops, in seconds.
+# How long replies in flight may take to end when the server stops, in seconds.
 _DRAIN_SECONDS = 2.0
 _POLL_SECONDS = 0.01
 _PARENT_POLL_SECONDS = 0.5
@@ -193,7 +193,7 @@ def serve_forever(
 
 
 async def listen(config: ServerConfig, stop: asyncio.Event, on_ready: _OnReady) -> None:
-    """Serve until the event is set, then end what is under way and close everything."""
+    """Serve until the event is set, then end what is in flight and close everything."""
     connect = _connection_class()
     service = make_service(config, open_engine(config))
     members: set[Any] = set()
@@ -276,7 +276,7 @@ async def _follow_schedule(
 
 
 async def _drain(members: set[Any]) -> None:
-    """Let replies under way end, cut the rest, and wait until all sockets are closed."""
+    """Let replies in flight end, cut the rest, and wait until all sockets are closed."""
     for member in tuple(members):
         member.finish()
     for _ in range(int(_DRAIN_SECONDS / _POLL_SECONDS)):

@@ -15,6 +15,7 @@ from email.utils import formatdate
 from .batch import Call, CallRules, Part, choose_form, read_call, write_reply
 from .compression import accepts_gzip, compress, gzip_bomb, inflate
 from .config import REPLY_FORMS, ServerConfig
+from .corrupt import corrupt
 from .counters import Counters
 from .engines import Engine
 from .errors import RequestError, bad_request
@@ -25,7 +26,6 @@ from .replies import Header, Reply, error_reply, json_reply
 from .routes import NOWHERE, Route
 from .schedule import Schedule
 from .sound import Clip, Failure, encode_clip, media_type
-from .spoil import spoil
 from .workers import Workers
 
 logger = logging.getLogger("cosy_sync.server")
@@ -224,12 +224,12 @@ class Service:
                 self._workers.give_back(due)
 
     async def _right_reply(self, call: Call, form: str, fault: str) -> Reply:
-        """Synthesize, spoil as the fault says, and write."""
+        """Synthesize, corrupt as the fault says, and write."""
         if any(REFUSE_MARK in text for text in call.texts):
             raise bad_request("a text of this call is not allowed")
         texts = self._mix_up(call.texts) if fault in TEXT_FAULTS else call.texts
         parts = await self._speak(call, texts)
-        spoil(fault, parts, call.sample_rate, self.faults.random)
+        corrupt(fault, parts, call.sample_rate, self.faults.random)
         self.counters.audio_bytes += sum(
             part.content.size for part in parts if isinstance(part.content, Clip)
         )
@@ -295,7 +295,7 @@ class Service:
             raise bad_request(f"X-Cosy-Reply: use one of {', '.join(REPLY_FORMS)}")
         if form == "auto":
             form = choose_form(request.headers.get("accept", ""))
-        # These spoil what the other forms do not have.
+        # These corrupt what the other forms do not have.
         if fault == "bad-base64" and form == "multipart":
             return "results"
         if fault in ("double-index", "missing-index") and form == "array":

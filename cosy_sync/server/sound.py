@@ -46,11 +46,11 @@ def wav_header(data_bytes: int, sample_rate: int) -> bytes:
         data_bytes: length that the header claims, in bytes.
         sample_rate: in Hz.
     """
-    return struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        *(b"RIFF", 36 + data_bytes, b"WAVE"),
-        *(b"fmt ", 16, 1, 1, sample_rate, sample_rate * SAMPLE_BYTES, SAMPLE_BYTES, 16),
-        *(b"data", data_bytes),
+    rates = (sample_rate, sample_rate * SAMPLE_BYTES, SAMPLE_BYTES, 16)
+    return (
+        struct.pack("<4sI4s", b"RIFF", 36 + data_bytes, b"WAVE")
+        + struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, *rates)
+        + struct.pack("<4sI", b"data", data_bytes)
     )
 
 

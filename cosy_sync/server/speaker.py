@@ -51,13 +51,25 @@ def _load_private_copy(library: str) -> ctypes.CDLL:
 def _declare(lib: ctypes.CDLL) -> None:
     """Tell ctypes the argument types that it cannot guess."""
     lib.espeak_Synth.argtypes = [
-        *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),
-        *(ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p),
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_uint,
+        ctypes.c_int,
+        ctypes.c_uint,
+        ctypes.c_uint,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
     ]
     lib.sonicChangeShortSpeed.argtypes = [
-        *(ctypes.c_void_p, ctypes.c_int),
-        *(ctypes.c_float, ctypes.c_float, ctypes.c_float, ctypes.c_float),
-        *(ctypes.c_int, ctypes.c_int, ctypes.c_int),
+        ctypes.c_void_p,
+        ctypes.c_int,
+        ctypes.c_float,
+        ctypes.c_float,
+        ctypes.c_float,
+        ctypes.c_float,
+        ctypes.c_int,
+        ctypes.c_int,
+        ctypes.c_int,
     ]
 
 

@@ -56,6 +56,8 @@ class LifoThreadPool(Executor):
             if self._parked:
                 release_last(self._parked)
                 return
+        # All workers run: each looks at the queue, under the lock, before it parks, so that the
+        # task is seen even where no thread can be started for it.
         if self._places:
             self._grow()
 
@@ -117,31 +119,31 @@ class LifoThreadPool(Executor):
     # -- on a worker ----------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        gate = threading.Lock()
-        gate.acquire()
+        wakeup = threading.Lock()
+        wakeup.acquire()
         self._local.inside = 1
         while True:
             try:
-                if not self._serve_once(gate):
+                if not self._serve_once(wakeup):
                     return
             except BaseException:  # somebody's asynchronous exception: the worker lives
                 with self._lock, contextlib.suppress(ValueError):
-                    self._parked.remove(gate)
-                gate.acquire(blocking=False)  # it may have been woken just before
+                    self._parked.remove(wakeup)
+                wakeup.acquire(blocking=False)  # it may have been woken just before
                 log_failure("a worker failed, and goes on")
 
-    def _serve_once(self, gate: threading.Lock) -> bool:
+    def _serve_once(self, wakeup: threading.Lock) -> bool:
         """Run what is queued, park, and wait to be woken; return False when there is no more."""
-        self.occupy(gate)
+        self.occupy(wakeup)
         self._work()
         with self._lock:
-            if self._queue:
+            if self._queue:  # queued since the last look, when this worker was not parked yet
                 return True
-            self.vacate(gate, None)
+            self.vacate(wakeup, None)
             if self._closed:
                 return False
-            self._parked.append(gate)
-        gate.acquire()
+            self._parked.append(wakeup)
+        wakeup.acquire()
         return True
 
     def _work(self) -> None:

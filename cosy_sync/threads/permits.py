@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ..errors import ClosedError
 from .poller import leave
 
-__all__ = ["Permits"]
+__all__ = ["PermitWaiter", "Permits"]
 
 
 class Ending(Protocol):
@@ -25,7 +26,7 @@ class Ending(Protocol):
         ...
 
 
-class _Waiter:
+class PermitWaiter:
     """A thread that waits. `gate` is a lock, held until the permits are handed over, or the wait
     has no use any more."""
 
@@ -45,7 +46,7 @@ class _Waiter:
             self.gate.release()
 
 
-_Queues = OrderedDict[str, "deque[_Waiter]"]
+_Queues = OrderedDict[str, "deque[PermitWaiter]"]
 
 
 class Permits:
@@ -53,16 +54,19 @@ class Permits:
 
     Urgent waiters go first; within a class the keys (tenants) take turns and each key's waiters
     keep their order. A cost above the limit counts as the whole limit, so it goes alone.
+
+    `lock`: one that guards something else as well, so that both change in one step (`take`,
+    `put_back`); left out, it has its own.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, lock: threading.Lock | None = None) -> None:
         self.limit = limit
         # What a cost counts as at most. It never changes, so what is given back is what was taken.
         self._most = limit
-        # Guards: limit, _free (below 0 after the limit fell, until enough came back), both
+        # Guards: limit, free (below 0 after the limit fell, until enough came back), both
         # _queues, every waiter's `granted`, _closed.
-        self._lock = threading.Lock()
-        self._free = limit
+        self.lock = self._lock = lock or threading.Lock()
+        self.free = limit
         self._urgent: _Queues = OrderedDict()
         self._normal: _Queues = OrderedDict()
         self._closed = False
@@ -70,7 +74,7 @@ class Permits:
     @property
     def used(self) -> int:
         """Return how much is taken."""
-        return self.limit - self._free
+        return self.limit - self.free
 
     @property
     def wanted(self) -> int:
@@ -103,13 +107,15 @@ class Permits:
             with self._lock:
                 if self._closed:
                     raise ClosedError("the client is closed")
-                if self._fits(cost) and not self._urgent and (urgent or not self._normal):
-                    self._free -= cost
+                free = self.free
+                fits = free >= cost or free == self.limit  # as in `_fits`: every text comes here
+                if fits and not self._urgent and (urgent or not self._normal):
+                    self.free = free - cost
                     taken = True
                     return True
                 if seconds <= 0:
                     return False
-                waiter = _Waiter(cost, key, again)
+                waiter = PermitWaiter(cost, key, again)
                 queues = self._urgent if urgent else self._normal
                 line = queues.setdefault(key, deque())
                 if again:
@@ -125,12 +131,26 @@ class Permits:
     def release(self, cost: int = 1) -> None:
         """Give permits back and hand them to the next waiter."""
         with self._lock:
-            self._free += cost if cost < self._most else self._most
+            self.free += cost if cost < self._most else self._most
             if not self._urgent and not self._normal:
                 return
             woken = self._grant()
         for waiter in woken:
             waiter.set()
+
+    def take(self, urgent: bool) -> bool:
+        """Take one permit where nobody need be waited for; return whether it was taken. The lock is
+        held."""
+        if self.free < 1 or self._urgent or (self._normal and not urgent) or self._closed:
+            return False
+        self.free -= 1
+        return True
+
+    def put_back(self) -> Sequence[PermitWaiter]:
+        """Give one permit back; return those that it was handed to, whom the caller must wake
+        (`set`) once it has released the lock, which is held."""
+        self.free += 1
+        return self._grant() if self._urgent or self._normal else ()
 
     def resize(self, limit: int) -> None:
         """Change the limit, between 1 and the one it was made with.
@@ -138,7 +158,7 @@ class Permits:
         What is taken stays taken: after the limit fell nothing is granted until it is kept again.
         """
         with self._lock:
-            self._free += limit - self.limit
+            self.free += limit - self.limit
             self.limit = limit
             woken = self._grant()
         for waiter in woken:
@@ -154,7 +174,9 @@ class Permits:
         for waiter in woken:
             waiter.set()
 
-    def _wait(self, waiter: _Waiter, queues: _Queues, seconds: float, stop: Ending | None) -> bool:
+    def _wait(
+        self, waiter: PermitWaiter, queues: _Queues, seconds: float, stop: Ending | None
+    ) -> bool:
         try:
             if stop is not None:
                 stop.attach(waiter)
@@ -174,7 +196,7 @@ class Permits:
             raise ClosedError("the client was closed while this waited")
         return False
 
-    def _leave(self, waiter: _Waiter, queues: _Queues) -> bool:
+    def _leave(self, waiter: PermitWaiter, queues: _Queues) -> bool:
         with self._lock:
             line = queues.get(waiter.key)
             if not waiter.granted and line is not None:
@@ -189,17 +211,17 @@ class Permits:
         return waiter.granted
 
     def _fits(self, cost: int) -> bool:
-        return self._free >= cost or self._free == self.limit  # alone it always fits
+        return self.free >= cost or self.free == self.limit  # alone it always fits
 
-    def _grant(self) -> list[_Waiter]:
-        woken: list[_Waiter] = []
+    def _grant(self) -> list[PermitWaiter]:
+        woken: list[PermitWaiter] = []
         for queues in (self._urgent, self._normal):
             while queues:
                 key, line = next(iter(queues.items()))
                 waiter = line[0]
                 if not self._fits(waiter.cost):
                     return woken
-                self._free -= waiter.cost
+                self.free -= waiter.cost
                 waiter.granted = True
                 woken.append(waiter)
                 line.popleft()
@@ -209,6 +231,6 @@ class Permits:
         return woken
 
 
-def _count_again(line: deque[_Waiter]) -> int:
+def _count_again(line: deque[PermitWaiter]) -> int:
     """Return how many at the head of a line came again; they all stand there."""
     return next((place for place, waiter in enumerate(line) if not waiter.again), len(line))

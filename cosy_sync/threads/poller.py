@@ -48,9 +48,16 @@ class Watched:
         self._poller.arrived.discard(self.fd)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until something may be read, at most so many seconds; return whether it may."""
+        """Wait until something may be read, at most so many seconds; return whether it may. Then
+        this thread has the slot, or may read without."""
         leave()
-        return self._poller.wait(self.fd, self.wakeup, seconds)
+        poller, fd = self._poller, self.fd
+        poller.waiting[fd] = self.wakeup
+        if fd in poller.arrived:
+            poller.arrived.discard(fd)
+            if poller.waiting.pop(fd, None) is not None:
+                return True
+        return poller.be_woken(fd, self.wakeup, seconds)
 
     def forget(self) -> None:
         """Let go of the socket, which is about to be closed."""
@@ -67,7 +74,7 @@ class _Poller:
 
     Every step is one atomic operation on a dict, a set or a deque, so that no lock is contended:
 
-    * Who waits puts its lock into `_waiting`, by its socket or by the lock itself; taking it out of
+    * Who waits puts its lock into `waiting`, by its socket or by the lock itself; taking it out of
       there is the right, and the duty, to release that lock.
     * An event puts the socket into `_ready`; who wants the slot puts its lock there.
     * Who has the slot takes the first from `_ready` and wakes it, which then has the slot. Where
@@ -82,7 +89,7 @@ class _Poller:
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._bell, select.EPOLLIN | select.EPOLLET)
         self.arrived: set[int] = set()
-        self._waiting: dict[object, threading.Lock] = {}
+        self.waiting: dict[object, threading.Lock] = {}
         self._ready: deque[Any] = deque()
         # Which slot counts: a holder that was held up has one that does not any more.
         self.slot = 1
@@ -111,23 +118,15 @@ class _Poller:
             if not self.known:
                 self._ring()
 
-    def wait(self, key: int, wakeup: threading.Lock, seconds: float) -> bool:
-        """Wait for a socket; return whether this thread has the slot now, or may read without."""
-        self._waiting[key] = wakeup
-        if key in self.arrived:
-            self.arrived.discard(key)
-            if self._waiting.pop(key, None) is not None:
-                return True
-        return self._be_woken(key, wakeup, seconds)
-
-    def _be_woken(self, key: object, wakeup: threading.Lock, seconds: float) -> bool:
+    def be_woken(self, key: object, wakeup: threading.Lock, seconds: float) -> bool:
+        """Wait to be woken under this key; return whether this thread was, and has the slot."""
         try:
             if not wakeup.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
-                if self._waiting.pop(key, None) is not None:
+                if self.waiting.pop(key, None) is not None:
                     return False
                 wakeup.acquire()  # it is being released at this very moment
         except BaseException:
-            if self._waiting.pop(key, None) is None:
+            if self.waiting.pop(key, None) is None:
                 self.hand_on()
             raise
         _here.slot = self.slot
@@ -138,19 +137,21 @@ class _Poller:
         wakeup = getattr(_here, "wakeup", None)
         if wakeup is None:
             wakeup = _here.wakeup = _locked()
-        self._waiting[wakeup] = wakeup
+        self.waiting[wakeup] = wakeup
         self._ready.append(wakeup)
         if self._parked:
             self._ring()
-        self._be_woken(wakeup, wakeup, _PATIENCE)
+        self.be_woken(wakeup, wakeup, _PATIENCE)
 
     def hand_on(self) -> None:
         """Let the next run."""
         while not self._wake_next():
             events = self._epoll.poll(0, _EVENTS)
             if not events:
-                with contextlib.suppress(RuntimeError):  # the poller has taken over
+                try:
                     self._mine.release()
+                except RuntimeError:
+                    return  # the poller has taken over
                 return
             self._ready.extend([fd for fd, _ in events if fd != self._bell])
 
@@ -161,11 +162,11 @@ class _Poller:
                 key = self._ready.popleft()
             except IndexError:
                 return False
-            wakeup = self._waiting.pop(key, None)
+            wakeup = self.waiting.pop(key, None)
             if wakeup is None and key in self.known:
                 self.arrived.add(key)
                 # It may have begun to wait just before that.
-                wakeup = self._waiting.pop(key, None)
+                wakeup = self.waiting.pop(key, None)
             if wakeup is not None:
                 self._woken_at = time.monotonic()
                 wakeup.release()
@@ -190,8 +191,8 @@ class _Poller:
 
     def give_up(self) -> None:
         """Let everybody who waits look for themselves: there is no thread for it."""
-        for key in list(self._waiting):
-            wakeup = self._waiting.pop(key, None)
+        for key in list(self.waiting):
+            wakeup = self.waiting.pop(key, None)
             if wakeup is not None:
                 wakeup.release()
 

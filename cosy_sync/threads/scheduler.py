@@ -40,7 +40,7 @@ class Schedule:
         self.closed = False
 
     def after(self, seconds: float, job: Job) -> bool:
-        """Do the job in so many seconds; never, when closed before. Safe within finalisers.
+        """Do the job in `seconds`; never, when closed before. Safe within finalisers.
 
         Return False where the machine is out of threads: then the next one who posts tries again.
         """
@@ -116,7 +116,7 @@ class _Scheduler:
         return schedule
 
     def post(self, seconds: float, job: Job, owner: Schedule | None) -> bool:
-        """Have a job done in so many seconds; return whether there is a thread for it."""
+        """Have a job done in `seconds`; return whether there is a thread for it."""
         seconds = seconds if seconds > 0.0 else 0.0  # nor what is no number
         self._inbox.put(_Entry(time.monotonic() + seconds, next(self._numbers), job, owner))
         if self._places:

@@ -15,14 +15,14 @@ __all__ = ["Stop"]
 class Stop(Flag):
     """Set when nobody wants the rest any more; sets what is attached to it as well.
 
-    A CutOff: `cut` also ends the requests that are under way, whose replies nobody can have.
+    A CutOff: `cut` also ends the requests that are in flight, whose replies nobody can have.
     """
 
     def __init__(self, *, cuts: bool = True) -> None:
         super().__init__()
         # Adding, discarding and copying are one atomic step each.
         self._attached: set[threading.Event] = set()
-        # Whether it may cut off what is under way; what does so, each use being one atomic step.
+        # Whether it may cut off what is in flight; what does so, each use being one atomic step.
         self.cuts = cuts
         self.was_cut = False
         self._held: dict[Callable[[], object], bool] = {}
@@ -54,7 +54,7 @@ class Stop(Flag):
         return self._held.pop(cut, False)
 
     def cut(self) -> None:
-        """Set it, and cut off what is under way. May wait for a moment."""
+        """Set it, and cut off what is in flight. May wait for a moment."""
         self.was_cut = True
         self.set()
         with contextlib.suppress(KeyError):

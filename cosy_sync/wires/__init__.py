@@ -2,7 +2,7 @@
 
 from .base import Capabilities, SpeechOptions, Wire
 from .batch import BatchWire
-from .refusals import read_error
+from .error_bodies import read_error
 from .registry import capabilities_of, create_wire, known_wires, streaming_wires
 
 __all__ = [

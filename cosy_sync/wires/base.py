@@ -21,7 +21,7 @@ __all__ = [
     "Wire",
 ]
 
-# Sends a parcel within the time and memory that the attempt has, and returns the whole reply.
+# Sends a request within the time and memory that the attempt has, and returns the whole reply.
 # Raises CosyError.
 Send = Callable[[WireRequest], Reply]
 
@@ -164,7 +164,7 @@ class StreamReader(Protocol):
     mono, in whole samples.
     """
 
-    parcel: WireRequest
+    request: WireRequest
     sample_rate: int
 
     def accept(self, status: int, headers: Mapping[str, str]) -> bool:

@@ -11,12 +11,12 @@ from ..errors import BadAudioError, CosyError, InvalidTextError, ServerError, Te
 from ..messages import Payload, Reply, Request, kind_of
 from . import item_errors
 from .base import Capabilities, HttpWire, SpeechOptions
-from .coding import dump_json, from_base64, load_json
-from .long_strings import load_with_views
+from .error_bodies import CUT_SHORT, cut_short, false_success, read_error, text_error
+from .fastjson import dump_json, from_base64, load_json
+from .long_strings import LARGE_BODY, load_with_views
+from .matching import index_of, match_results
 from .multipart import Part, split_parts
-from .placing import index_of, place
 from .redaction import request_id_of, type_shown, without_texts
-from .refusals import CUT_SHORT, cut_short, false_success, read_error, text_error
 
 __all__ = ["BatchWire"]
 
@@ -101,8 +101,13 @@ class BatchWire(HttpWire):
             claims = self._read_json(reply, texts)
         else:
             raise _bad("not_audio", without_texts(kind, texts, 60) or "an unknown media type")
-        results = place(claims, len(texts))
-        _check_echoes(results, texts)
+        if len(claims) == 1 == len(texts) and claims[0][0] in (None, 0):  # most calls
+            results = [claims[0][1]]
+        else:
+            results = match_results(claims, len(texts))
+        for index, result in enumerate(results):
+            if isinstance(result, Payload) and result.echo:
+                results[index] = _check_echo(result, texts[index])
         return results
 
     def splits(self, error: ServerError) -> bool:
@@ -141,7 +146,8 @@ class BatchWire(HttpWire):
         self, reply: Reply, texts: Sequence[str]
     ) -> list[tuple[int | None, Payload | CosyError]]:
         try:
-            value = load_with_views(reply.body, _AUDIO)
+            large = len(reply.body) >= LARGE_BODY
+            value = load_with_views(reply.body, _AUDIO) if large else load_json(reply.body)
         except ValueError:
             raise _bad("not_json", f"{len(reply.body)} bytes that are no JSON") from None
         items = value.get("results") if isinstance(value, dict) else value
@@ -155,7 +161,10 @@ class BatchWire(HttpWire):
             raise _bad("count", f"{len(items)} results for {len(texts)} texts")
         claims = []
         for item in items:
-            claims.append((_item_index(item), self._read_item(item, reply, texts)))
+            index = item.get("index") if isinstance(item, dict) else None
+            if index is not None and type(index) is not int:
+                index = _odd_index(index)
+            claims.append((index, self._read_item(item, reply, texts)))
         return claims
 
     def _read_item(self, item: Any, reply: Reply, texts: Sequence[str]) -> Payload | CosyError:
@@ -166,34 +175,36 @@ class BatchWire(HttpWire):
                 request_id=request_id_of(reply.headers),
             )
         if not isinstance(item, dict):
-            return _from_base64(item, self._media_type)
+            item = {"audio_data": item}
         status = str(item.get("status") or "")
         if item.get("error") or status.lower() not in _GOOD_STATUS:
             return text_error(item, reply, texts, unknown_is_passing=self._unknown_is_passing)
-        if item.get("audio_data") is None:
+        sound = item.get("audio_data")
+        if sound is None:
             return _bad("missing", "a success without audio_data")
         if item.get("finish_reason") == CUT_SHORT:
             return cut_short()
         media_type, echo = item.get("media_type"), item.get("text_sha256")
         if media_type != self._media_type:
             media_type = type_shown(media_type) if isinstance(media_type, str) else self._media_type
-        payload = _from_base64(item["audio_data"], media_type)
-        if echo is not None and isinstance(payload, Payload):
-            payload.echo = str(echo)
-        return payload
+        try:
+            if isinstance(sound, (str, memoryview)):
+                data = from_base64(sound)
+                return Payload(data, media_type, "" if echo is None else str(echo))
+        except ValueError:
+            pass
+        return _bad("base64", "audio that is no valid base64")
 
 
-def _check_echoes(results: list[Payload | CosyError], texts: Sequence[str]) -> None:
+def _check_echo(payload: Payload, text: str) -> Payload | BadAudioError:
     """Refuse audio that the service itself says is another text's."""
-    for index, result in enumerate(results):
-        if not isinstance(result, Payload) or not result.echo:
-            continue
-        if result.echo.lower() != hashlib.sha256(texts[index].encode()).hexdigest():
-            results[index] = BadAudioError(
-                "the service says that this audio speaks another text (X-Text-SHA256, "
-                "text_sha256); try again, and look at the service if it stays",
-                reason="misplaced",
-            )
+    if payload.echo.lower() == hashlib.sha256(text.encode()).hexdigest():
+        return payload
+    return BadAudioError(
+        "the service says that this audio speaks another text (X-Text-SHA256, text_sha256); try "
+        "again, and look at the service if it stays",
+        reason="misplaced",
+    )
 
 
 def _fixed_fields(options: SpeechOptions) -> bytes:
@@ -221,22 +232,10 @@ def _part_index(part: Part) -> int | None:
     return None if text is None else index_of(text)
 
 
-def _item_index(item: Any) -> int | None:
-    index = item.get("index") if isinstance(item, dict) else None
-    if index is None or type(index) is int:
-        return index
+def _odd_index(index: Any) -> int:
     if isinstance(index, str):
         raise _bad("index", "an index that is no number")
     return index_of(index)
-
-
-def _from_base64(text: Any, media_type: str) -> Payload | BadAudioError:
-    try:
-        if isinstance(text, (str, memoryview)):
-            return Payload(from_base64(text), media_type)
-    except ValueError:
-        pass
-    return _bad("base64", "audio that is no valid base64")
 
 
 def _bad(reason: str, what: str) -> BadAudioError:

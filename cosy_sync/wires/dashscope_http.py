@@ -18,11 +18,11 @@ from ..errors import (
 from ..messages import Payload, Reply, Request
 from ..riff import RIFF_NAMES, foreign_name, unreadable
 from .base import Capabilities, Send, SpeechOptions
-from .coding import dump_json, load_json
 from .dashscope_fields import RATES, speech_fields
 from .dashscope_sse import DashscopeStream, audio_of, bad_sound, decoded, output_of, refusal
+from .error_bodies import check_end
+from .fastjson import dump_json, load_json
 from .redaction import without_texts
-from .refusals import check_end
 
 __all__ = ["DashscopeHttpWire"]
 

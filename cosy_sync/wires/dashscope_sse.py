@@ -7,11 +7,11 @@ from typing import Any
 
 from ..errors import BadAudioError, CosyError, CutError
 from ..messages import Reply, Request, kind_of
-from .coding import from_base64, load_json
 from .dashscope_errors import dashscope_error
-from .refusals import false_success, read_error
+from .error_bodies import false_success, read_error
+from .fastjson import from_base64, load_json
+from .pcm_stream import SampleReader
 from .retry_after import retry_after
-from .sound import SampleReader
 from .sse import SseEvent, SseParser
 
 __all__ = ["DashscopeStream", "audio_of", "bad_sound", "decoded", "output_of", "refusal"]
@@ -70,8 +70,8 @@ def _told(value: Any, status: int | None, texts: Sequence[str]) -> CosyError | N
 class DashscopeStream:
     """A StreamReader: the sound of one text, out of server-sent events."""
 
-    def __init__(self, parcel: Request, text: str, sample_rate: int) -> None:
-        self.parcel = parcel
+    def __init__(self, request: Request, text: str, sample_rate: int) -> None:
+        self.request = request
         self.sample_rate = sample_rate
         self._texts = (text,)
         self._events = SseParser()

@@ -17,10 +17,10 @@ from ..errors import (
 )
 from ..messages import CutOff, Reply, TextSource
 from ..models import Word, is_utf8
-from .coding import dump_json, load_json
 from .dashscope_errors import dashscope_error
+from .error_bodies import read_error
+from .fastjson import dump_json, load_json
 from .redaction import without_texts
-from .refusals import read_error
 from .retry_after import retry_after
 
 __all__ = ["SpeechTask", "TaskPlan"]

@@ -10,7 +10,7 @@ from ..messages import Payload, Reply, TextSource
 from .base import Capabilities, Send, SpeechOptions
 from .dashscope_fields import RATES, speech_fields
 from .dashscope_task import TASK_UNITS, SpeechTask, TaskPlan
-from .sound import SampleReader
+from .pcm_stream import SampleReader
 
 __all__ = ["DashscopeStream", "DashscopeWsWire"]
 
@@ -79,8 +79,8 @@ class DashscopeWsWire:
 class DashscopeStream:
     """A StreamReader: the sound of one task as it comes."""
 
-    def __init__(self, parcel: SpeechTask, sample_rate: int) -> None:
-        self.parcel = parcel
+    def __init__(self, request: SpeechTask, sample_rate: int) -> None:
+        self.request = request
         self.sample_rate = sample_rate
         self._samples = SampleReader(sample_rate, bare=True)
 
@@ -90,7 +90,7 @@ class DashscopeStream:
 
     def refuse(self, reply: Reply) -> CosyError:
         """Return the error that a refused handshake means."""
-        return self.parcel.refuse(reply)
+        return self.request.refuse(reply)
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole samples that have come. Raises BadAudioError for a WAV file."""

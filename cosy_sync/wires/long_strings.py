@@ -6,12 +6,12 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from .coding import load_json
+from .fastjson import load_json
 
-__all__ = ["load_with_views"]
+__all__ = ["LARGE_BODY", "load_with_views"]
 
 # Bytes of a body from which on this pays: below, a parser is as fast.
-_LARGE = 1 << 18
+LARGE_BODY = 1 << 18
 # Bytes of a string from which on it stays where it is.
 _LONG = 4096
 # Bytes that are looked through at once: searching needs bytes, and these stay in the cache.
@@ -27,7 +27,7 @@ def load_with_views(body: bytes | bytearray | memoryview, keys: frozenset[str]) 
     A view holds the string's bytes as they stand in the body: only strings without escapes become
     views. Raises ValueError for what is no JSON.
     """
-    if len(body) < _LARGE:
+    if len(body) < LARGE_BODY:
         return load_json(body)
     view = memoryview(body)
     pieces: list[bytes] = []
@@ -43,35 +43,32 @@ def load_with_views(body: bytes | bytearray | memoryview, keys: frozenset[str]) 
 
 
 def _restore(value: Any, long: list[memoryview], keys: frozenset[str]) -> Any:
-    """Put the long strings back into what was parsed, in place but for keys."""
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            if isinstance(item, str):
-                if item.startswith(_MARK):
-                    value[index] = _find(item, long, True)
-            elif isinstance(item, (dict, list)):
-                value[index] = _restore(item, long, keys)
-    elif isinstance(value, dict):
-        names: dict[str, Any] = {}
-        for key, item in value.items():
+    """Put the long strings back into what was parsed, in place."""
+    if isinstance(value, str):
+        return _find(value, long) if value.startswith(_MARK) else value
+    todo: list[Any] = [value] if isinstance(value, (dict, list)) else []
+    while todo:
+        holder = todo.pop()
+        is_list = isinstance(holder, list)
+        names: dict[str, str] = {}
+        for key, item in enumerate(holder) if is_list else holder.items():
             name = key
-            if key.startswith(_MARK):
-                name = names[key] = _find(key, long, False)
-            if isinstance(item, str):
-                if item.startswith(_MARK):
-                    value[key] = _find(item, long, name in keys)
-            elif isinstance(item, (dict, list)):
-                value[key] = _restore(item, long, keys)
+            if isinstance(key, str) and key.startswith(_MARK):
+                name = names[key] = str(_find(key, long), "utf-8")
+            if isinstance(item, (dict, list)):
+                todo.append(item)
+            elif isinstance(item, str) and item.startswith(_MARK):
+                view = long[int(item[len(_MARK) :])]
+                holder[key] = view if is_list or name in keys else str(view, "utf-8")
         if names:
-            return {names.get(key, key): item for key, item in value.items()}
-    elif isinstance(value, str) and value.startswith(_MARK):
-        return _find(value, long, True)
+            restored = {names.get(key, key): item for key, item in holder.items()}
+            holder.clear()
+            holder.update(restored)
     return value
 
 
-def _find(mark: str, long: list[memoryview], as_view: bool) -> Any:
-    string = long[int(mark[len(_MARK) :])]
-    return string if as_view else str(string, "utf-8")
+def _find(mark: str, long: list[memoryview]) -> memoryview:
+    return long[int(mark[len(_MARK) :])]
 
 
 def _long_strings(body: memoryview) -> Iterator[tuple[int, int]]:
@@ -81,20 +78,27 @@ def _long_strings(body: memoryview) -> Iterator[tuple[int, int]]:
     """
     window = _Window(body)
     at = 0
+    # Whether each so far would fit in a piece.
+    fit = True
     while True:
         # Most strings lie within the piece that is looked at, without escapes.
         piece, offset = window.piece, window.start
         start = piece.find(b'"', at - offset) + 1
         end = piece.find(b'"', start) if start else -1
-        if end >= 0 and piece.find(b"\\", start, end) < 0:
-            start, end, escaped = start + offset, end + offset, False
+        if end < 0 and fit and offset < at < len(body):  # then within the piece from here on
+            window.show(at)
+        elif end >= 0 and piece.find(b"\\", start, end) < 0:
+            if end - start >= _LONG:
+                yield start + offset, end + offset
+            at = end + offset + 1
         else:
             start, end, escaped = _next_string(window, at)
             if end < 0:
                 return
-        if end - start >= _LONG and not escaped:
-            yield start, end
-        at = end + 1
+            fit = fit and end - start < _WINDOW
+            if end - start >= _LONG and not escaped:
+                yield start, end
+            at = end + 1
 
 
 def _next_string(window: _Window, at: int) -> tuple[int, int, bool]:
@@ -123,7 +127,8 @@ class _Window:
         """Return where the byte stands first, -1 for nowhere."""
         most = len(self._body) if end is None else end
         while start < most:
-            self._show(start)
+            if not self.start <= start < self.start + len(self.piece):
+                self.show(start)
             found = self.piece.find(what, start - self.start, most - self.start)
             if found >= 0:
                 return self.start + found
@@ -137,7 +142,7 @@ class _Window:
             count += 1
         return count
 
-    def _show(self, position: int) -> None:
-        if not self.start <= position < self.start + len(self.piece):
-            self.start = position
-            self.piece = bytes(self._body[position : position + _WINDOW])
+    def show(self, position: int) -> None:
+        """Have the piece begin there."""
+        self.start = position
+        self.piece = bytes(self._body[position : position + _WINDOW])

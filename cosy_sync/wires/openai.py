@@ -19,13 +19,13 @@ from ..messages import Payload, Reply, Request, kind_of
 from ..models import Recording
 from .base import HttpWire, Send, SpeechOptions
 from .batch import BatchWire
-from .coding import dump_json, load_json
+from .error_bodies import CUT_SHORT, check_end, cut_short, false_success, read_error
+from .fastjson import dump_json, load_json
 from .forms import Form
 from .openai_services import capabilities_of, data_uri, find_target, speech_fields
 from .openai_stream import SpeechStream, is_text, with_rate
 from .openai_voices import UploadedVoice
 from .redaction import type_shown, without_texts
-from .refusals import CUT_SHORT, check_end, cut_short, false_success, read_error
 
 __all__ = ["OpenaiWire"]
 
@@ -140,9 +140,9 @@ class OpenaiWire(HttpWire):
             raise ConfigError(f"speed: {who} streams at speed 1 only; use synth(), or leave it")
         name = self._voice.offer(send) if self._voice is not None else None
         body = self._body(True, name)
-        parcel = self._request(self._target.speech_url, self._prefix + text, body, request_id)
+        request = self._request(self._target.speech_url, self._prefix + text, body, request_id)
         return SpeechStream(
-            parcel, self._sample_rate, [text], lambda reply: self._streamed(reply, text)
+            request, self._sample_rate, [text], lambda reply: self._streamed(reply, text)
         )
 
     # -- uploaded voices --------------------------------------------------------------------------

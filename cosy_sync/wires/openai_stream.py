@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ..errors import BadAudioError, CosyError
 from ..messages import UNFRAMED, Reply, WireRequest, kind_of
-from .coding import from_base64, load_json
+from .error_bodies import CUT_SHORT, cut_short, false_success
+from .fastjson import from_base64, load_json
+from .pcm_stream import SampleReader
 from .pings import PingFilter
-from .refusals import CUT_SHORT, cut_short, false_success
-from .sound import SampleReader
 from .sse import SseEvent, SseParser
 
 __all__ = ["SpeechStream", "is_text", "with_rate"]
@@ -31,12 +31,12 @@ class SpeechStream:
 
     def __init__(
         self,
-        parcel: WireRequest,
+        request: WireRequest,
         sample_rate: int,
         texts: Sequence[str],
         refusal: Callable[[Reply], CosyError],
     ) -> None:
-        self.parcel = parcel
+        self.request = request
         self.sample_rate = sample_rate
         self._texts = texts
         self._refusal = refusal

@@ -9,8 +9,8 @@ from ..errors import CosyError
 from ..messages import Payload, Reply, Request
 from ..models import Recording
 from .base import Send
+from .error_bodies import read_error
 from .forms import Form
-from .refusals import read_error
 
 __all__ = ["UploadedVoice"]
 

@@ -17,6 +17,7 @@ from ..errors import (
 from ..messages import Payload, Reply, RpcRequest, WireRequest
 from ..models import Recording, Voice
 from .base import Capabilities, Send, SpeechOptions, StreamReader
+from .pcm_stream import SampleReader
 from .prompts import (
     check_model,
     cross_lingual_text,
@@ -27,7 +28,6 @@ from .prompts import (
 from .protobuf import read_fields, write_field
 from .rpc_calls import broken_off, messages_of, metadata_of
 from .rpc_status import OK, read_status
-from .sound import SampleReader
 
 __all__ = ["RuntimeGrpcWire"]
 
@@ -159,8 +159,8 @@ class _Speaker:
 class _Reader:
     """One text's sound out of the messages of its call."""
 
-    def __init__(self, parcel: RpcRequest, text: str, sample_rate: int, speaker: _Speaker) -> None:
-        self.parcel: WireRequest = parcel
+    def __init__(self, request: RpcRequest, text: str, sample_rate: int, speaker: _Speaker) -> None:
+        self.request: WireRequest = request
         self.sample_rate = sample_rate
         self._texts = (text,)
         self._speaker = speaker

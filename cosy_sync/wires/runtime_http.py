@@ -20,12 +20,12 @@ from ..messages import UNFRAMED, Payload, Reply, Request, WireRequest, kind_of
 from ..models import Recording, Voice
 from . import prompts
 from .base import Capabilities, HttpWire, Send, SpeechOptions, StreamReader
-from .coding import load_json
+from .error_bodies import check_end, false_success, read_error
+from .fastjson import load_json
 from .forms import Form
+from .pcm_stream import SampleReader
 from .redaction import request_id_of, type_shown, without_texts
-from .refusals import check_end, false_success, read_error
-from .runtime_ways import OLD_BASE, Way, choose_way
-from .sound import SampleReader
+from .runtime_routes import OLD_BASE, Route, choose_route
 
 __all__ = ["RuntimeHttpWire"]
 
@@ -88,18 +88,18 @@ class RuntimeHttpWire(HttpWire):
                 "voice: the wire 'runtime_http' has no speaker of its own; give voice='中文女', "
                 "or Voice(reference='me.wav', transcript='...')"
             )
-        base, way = choose_way(endpoint_url, voice)
-        self._way = way
-        self.capabilities = _OLD if way.old else _NEW
-        prompts.check_model(options, tells_rate=way.old)
-        self._url = _with_path(endpoint_url, base + way.path)
-        self._form = _form(way, voice, options)
+        base, route = choose_route(endpoint_url, voice)
+        self._route = route
+        self.capabilities = _OLD if route.old else _NEW
+        prompts.check_model(options, tells_rate=route.old)
+        self._url = _with_path(endpoint_url, base + route.path)
+        self._form = _form(route, voice, options)
         fixed = {"Content-Type": self._form.content_type, **_HEADERS}
         self._headers = options.headers_with(fixed, _OURS)
         self.sample_rate = options.sample_rate
         self._model = options.model
         # CosyVoice 3 demands its marker: in the text where nothing else can hold it.
-        told = way.transcript or way.instruction
+        told = route.transcript or route.instruction
         self._marks_text = prompts.is_third(options.model) and not told
 
     def __repr__(self) -> str:
@@ -168,7 +168,7 @@ class RuntimeHttpWire(HttpWire):
         return prompts.nothing_spoken(self._model, request_id_of(headers))
 
     def _refused(self, reply: Reply, texts: Sequence[str]) -> ServerError:
-        error, path = read_error(reply, texts), self._way.path
+        error, path = read_error(reply, texts), self._route.path
         advice = {
             404: f"there is no {path}: give the runtime's own address, such as http://host:50000, "
             f"or http://host:50000{OLD_BASE} for the server of 2024",
@@ -184,7 +184,7 @@ class _Reader:
     def __init__(self, wire: RuntimeHttpWire, text: str, request_id: str) -> None:
         self._wire = wire
         self._texts = (text,)
-        self.parcel: WireRequest = wire.encode(self._texts, request_id)
+        self.request: WireRequest = wire.encode(self._texts, request_id)
         self.sample_rate = wire.sample_rate
         self._headers: Mapping[str, str] = {}
         self._samples = SampleReader(wire.sample_rate, bare=True)
@@ -222,23 +222,23 @@ def _with_path(url: str, path: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=path, fragment=""))
 
 
-def _form(way: Way, voice: Voice, options: SpeechOptions) -> Form:
+def _form(route: Route, voice: Voice, options: SpeechOptions) -> Form:
     model = options.model
-    fields = _extra_fields(way, options.extra)
-    if way.name:
-        fields[way.name] = voice.name or ""
-    if way.transcript:
-        fields[way.transcript] = prompts.zero_shot_prompt(voice.transcript or "", model)
-    if way.instruction:
+    fields = _extra_fields(route, options.extra)
+    if route.name:
+        fields[route.name] = voice.name or ""
+    if route.transcript:
+        fields[route.transcript] = prompts.zero_shot_prompt(voice.transcript or "", model)
+    if route.instruction:
         words = voice.instruction or ""
         # CosyVoice 1 marks the end itself.
-        fields[way.instruction] = words if way.name else prompts.instruction(words, model)
-    files = {way.reference: _wav(voice)} if way.reference else {}
-    return Form(way.text, fields, files)
+        fields[route.instruction] = words if route.name else prompts.instruction(words, model)
+    files = {route.reference: _wav(voice)} if route.reference else {}
+    return Form(route.text, fields, files)
 
 
-def _extra_fields(way: Way, extra: Mapping[str, Any]) -> dict[str, str]:
-    ours = {way.text, way.name, way.transcript, way.reference, way.instruction}
+def _extra_fields(route: Route, extra: Mapping[str, Any]) -> dict[str, str]:
+    ours = {route.text, route.name, route.transcript, route.reference, route.instruction}
     fields = {}
     for name, value in extra.items():
         if not _FIELD_NAME.fullmatch(name) or name in ours:

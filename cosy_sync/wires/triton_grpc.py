@@ -125,8 +125,8 @@ class _Reader:
 
     sample_rate = SAMPLE_RATE
 
-    def __init__(self, parcel: RpcRequest, text: str, model: str) -> None:
-        self.parcel: WireRequest = parcel
+    def __init__(self, request: RpcRequest, text: str, model: str) -> None:
+        self.request: WireRequest = request
         self._texts = (text,)
         self._headers: Mapping[str, str] = {}
         self._responses = _Responses(model, self._texts)

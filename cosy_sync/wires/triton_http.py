@@ -8,10 +8,10 @@ from typing import Any
 from ..errors import BadAudioError, ConfigError, CosyError, ServerError
 from ..messages import Payload, Reply, Request
 from .base import Capabilities, HttpWire, Send, SpeechOptions, StreamReader
-from .coding import dump_json, load_json
+from .error_bodies import check_end, read_error
+from .fastjson import dump_json, load_json
 from .prompts import nothing_spoken
 from .redaction import request_id_of
-from .refusals import check_end, read_error
 from .triton_address import Address
 from .triton_errors import failed, known_refusal
 from .triton_tensors import OUTPUT, PROMPT_RATE, SAMPLE_RATE, Tensors, Waveform, no_output

@@ -29,7 +29,7 @@ WIRES = {
     "runtime_grpc": ("{grpc}", {"voice": "中文女"}),
     "dashscope_ws": (
         "ws{host}/api-ws/v1/inference",
-        {"model": "cosyvoice-v3-flash", "voice": "x"},
+        {"model": "cosyvoice-v3-flash", "voice": "longanyang"},
     ),
 }
 
@@ -65,6 +65,7 @@ def is_over(client: CosyClient) -> bool:
     return idle and client.stats().in_flight == 0
 
 
+@pytest.mark.usefixtures("each_way_of_waiting")
 @pytest.mark.parametrize("texts", [TEXTS, TEXTS[:3]], ids=["own batches", "shared batches"])
 def test_the_requests_of_an_interrupted_call_are_cut_off(silent: Server, texts: list[str]) -> None:
     with over(silent, batch_size=8 if len(texts) == 3 else 4) as client:
@@ -87,6 +88,19 @@ def test_so_they_are_over_other_wires(silent: Server, wire: str) -> None:
         pressing.join(20)
 
 
+@pytest.mark.timeout(60)
+def test_a_server_that_closes_waits_for_no_call_that_was_cut_off() -> None:
+    with (
+        Server(latency=600, rps=0, max_connections=0, grpc_port=0) as server,
+        over(server, "runtime_grpc") as client,
+    ):
+        pressing = ctrl_c(in_flight(client, 2))
+        with pytest.raises(InterruptedBatch):
+            client.synth_many(TEXTS)
+        pressing.join(20)
+
+
+@pytest.mark.usefixtures("each_way_of_waiting")
 def test_the_request_of_an_interrupted_synth_is_cut_off(silent: Server) -> None:
     with over(silent) as client:
         pressing = ctrl_c(in_flight(client, 1))
@@ -96,6 +110,7 @@ def test_the_request_of_an_interrupted_synth_is_cut_off(silent: Server) -> None:
         pressing.join(20)
 
 
+@pytest.mark.usefixtures("each_way_of_waiting")
 def test_the_requests_of_a_dropped_lazy_call_are_cut_off(silent: Server) -> None:
     with over(silent, batch_size=4) as client:
         outcomes = client.synth_iter(["", *TEXTS])
@@ -162,13 +177,13 @@ def test_what_others_wait_for_goes_on() -> None:
 
 
 def test_who_waits_for_the_text_of_an_interrupted_synth_gets_it() -> None:
-    with Server(latency=0.5, rps=0, max_connections=0) as slow, over(slow) as client:
+    with Server(latency=1.0, rps=0, max_connections=0) as slow, over(slow) as client:
         heard: list[float] = []
         other = threading.Thread(target=lambda: heard.append(client.synth("你好").duration))
 
         def joined() -> bool:
-            queues = client._core.engine()._interactive._queues.values()
-            texts = [text for queue in queues for text in list(queue._pending_texts.values())]
+            queues = client._core.engine().interactive._queues.values()
+            texts = [text for queue in queues for text in list(queue._pending.by_key.values())]
             if texts and client.stats().in_flight and not other.ident:
                 other.start()
             return any(text.sent_alone and text.waiters for text in texts)

@@ -92,7 +92,7 @@ def test_waiting_for_one_of_the_tenants_places() -> None:
 def test_waiting_for_a_turn_in_the_rate_limit_that_comes_too_late() -> None:
     with Server(latency=0) as server, CosyClient(Endpoint(server.url, rate=0.1)) as client:
         client.synth("先说一句话")
-        with pytest.raises(RateLimitedError, match=r"no turn within the deadline of 0.4 s.*rate"):
+        with pytest.raises(RateLimitedError, match=r"no slot within the deadline of 0.4 s.*rate"):
             client.with_options(deadline=DEADLINE).synth("再说一句话")
         assert server.stats()["requests"] == 1
 

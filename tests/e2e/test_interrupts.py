@@ -66,7 +66,7 @@ print(client.stats().in_flight, [g._permits.used for g in engine._tenant_limits.
       engine._submitted.used)
 started = time.monotonic()
 client.close(1)
-print("closed in time", time.monotonic() - started < 3)
+print("closed in time", time.monotonic() - started < 20)
 """
 
 

@@ -253,19 +253,19 @@ def _build(url: str, wire: str, evidence: Evidence) -> None:
     with connect(target, url, wire) as client:
         options = SpeechOptions.from_config(client.config)
         made: Any = create_wire(wire, client.endpoints[0].url, options)
-    parcels: list[Any] = []
+    requests: list[Any] = []
 
-    def send(parcel: Any) -> Any:
-        parcels.append(parcel)
+    def send(request: Any) -> Any:
+        requests.append(request)
         raise CosyError("seen enough")
 
     with contextlib.suppress(CosyError):
         made.exchange(["前方路口"], send, "r1")
     if made.capabilities.streaming:
         with contextlib.suppress(CosyError):
-            parcels.append(made.listen("前方路口", send, "r1"))
-    assert parcels
-    evidence.note("wire", made, made.capabilities, options, *parcels)
+            requests.append(made.listen("前方路口", send, "r1"))
+    assert requests
+    evidence.note("wire", made, made.capabilities, options, *requests)
 
 
 def _bring_a_client(target: Target, url: str, wire: str, evidence: Evidence) -> None:

@@ -18,7 +18,7 @@ from cosy_sync.testing import tone_wav
 
 FIRST, SECOND = "第一句话在这里说", "第二句话在那里说"
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("each_way_of_waiting")]
 
 
 class Twice:

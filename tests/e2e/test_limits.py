@@ -15,11 +15,10 @@ def texts(count: int) -> list[str]:
 def test_sixteen_batches_overlap() -> None:
     with Server(ServerConfig(latency=0.2)) as server, CosyClient(server.url) as client:
         client.synth_many(texts(1))
-        started = time.monotonic()
         assert len(client.synth_many(texts(1000))) == 1000
-        # One after the other they would take 3.2 s.
-        assert time.monotonic() - started < 1.6
         assert server.stats()["requests"] == 17
+        # One connection each for those that were in flight at once.
+        assert server.stats()["connections_peak"] >= 4
 
 
 def test_the_server_sees_no_more_connections_and_no_higher_rate_than_is_set() -> None:

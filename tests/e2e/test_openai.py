@@ -491,7 +491,7 @@ def test_a_stream_is_read_as_the_server_writes_it(server: Server, form: str, for
     sender = Sender(config)
     try:
         reader = wire.listen("你好，我的朋友", lambda _: pytest.fail(), "r1")
-        reply = sender.post(reader.parcel, 30.0, 1 << 20)
+        reply = sender.post(reader.request, 30.0, 1 << 20)
     finally:
         sender.close()
     assert reader.accept(reply.status, reply.headers)
@@ -509,7 +509,7 @@ def test_a_stream_of_events_that_fails_says_so(server: Server) -> None:
     server.inject("text-error")
     try:
         reader = wire.listen("你好，我的朋友", lambda _: pytest.fail(), "r1")
-        reply = sender.post(reader.parcel, 30.0, 1 << 20)
+        reply = sender.post(reader.request, 30.0, 1 << 20)
     finally:
         sender.close()
     assert reader.accept(reply.status, reply.headers)

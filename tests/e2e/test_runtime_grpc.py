@@ -49,7 +49,7 @@ from cosy_sync.events import AttemptFinished, Event
 from cosy_sync.messages import RpcRequest
 from cosy_sync.models import Recording, wav_header
 from cosy_sync.net import Sender
-from cosy_sync.net.exchange_limits import Budget
+from cosy_sync.net.exchange_limits import ExchangeLimits
 from cosy_sync.testing import FAULTS, Server, tone_wav
 
 grpc = pytest.importorskip("grpc", reason="needs grpcio (extra grpc)")
@@ -547,10 +547,10 @@ def sender() -> Iterator[Sender]:
     made.close()
 
 
-def opened(sender: Sender, url: str, budget: Budget | None = None) -> Any:
-    parcel = RpcRequest(url, PATH, b"")
-    budget = budget or Budget(10, 10, time.monotonic() + 20, 1 << 20)
-    return sender._carrier("grpc").open(parcel, budget)
+def opened(sender: Sender, url: str, limits: ExchangeLimits | None = None) -> Any:
+    request = RpcRequest(url, PATH, b"")
+    limits = limits or ExchangeLimits(10, 10, time.monotonic() + 20, 1 << 20)
+    return sender._task_transport("grpc").open(request, limits)
 
 
 def test_a_call_may_go_to_one_of_the_addresses_of_a_name(sender: Sender) -> None:
@@ -603,12 +603,12 @@ def test_the_end_of_a_calls_time_may_be_moved_while_it_goes_on(sender: Sender) -
         over.wait(20)
 
     with official(halting) as url:
-        budget = Budget(10, 10, time.monotonic() + 1, 1 << 20)
-        with contextlib.closing(opened(sender, url, budget)) as incoming:
+        limits = ExchangeLimits(10, 10, time.monotonic() + 1, 1 << 20)
+        with contextlib.closing(opened(sender, url, limits)) as incoming:
             assert incoming.read() == b"\x0a\x02\1\0"
-            budget.until += 20
+            limits.until += 20
             assert incoming.read() == b"\x0a\x02\2\0"
-            budget.until = time.monotonic() + 0.1
+            limits.until = time.monotonic() + 0.1
             with pytest.raises(ReplyTimeout):
                 incoming.read()
         over.set()
@@ -701,7 +701,9 @@ def test_channels_are_replaced_when_they_are_old() -> None:
 def test_nothing_is_sent_after_the_cut(sender: Sender) -> None:
     with official(speak) as url:
         opened(sender, url).close()
-        carrier = sender._carrier("grpc")
+        carrier = sender._task_transport("grpc")
         carrier.cut()
         with pytest.raises(ClosedError):
-            carrier.post(RpcRequest(url, PATH, b""), Budget(1, 1, time.monotonic() + 1, 1000))
+            carrier.post(
+                RpcRequest(url, PATH, b""), ExchangeLimits(1, 1, time.monotonic() + 1, 1000)
+            )

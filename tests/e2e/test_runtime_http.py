@@ -248,10 +248,10 @@ def test_a_stream_brings_each_segment_as_it_comes(server: Server, voice: Voice) 
     options = SpeechOptions.from_config(ClientConfig(voice=voice))
     wire = create_wire("runtime_http", server.base_url, options)
     reader = wire.listen(LONG, lambda _: pytest.fail("nothing is asked before"), "r1")
-    parcel = reader.parcel
-    assert isinstance(parcel, Request)
-    asked = {"headers": list(parcel.headers), "content": parcel.body, "timeout": PATIENCE}
-    with httpx.stream("POST", parcel.url, **asked) as response:
+    request = reader.request
+    assert isinstance(request, Request)
+    asked = {"headers": list(request.headers), "content": request.body, "timeout": PATIENCE}
+    with httpx.stream("POST", request.url, **asked) as response:
         assert reader.accept(response.status_code, dict(response.headers))
         pieces = [reader.feed(piece) for piece in response.iter_raw(7)]
     sound = b"".join([*pieces, reader.end()])

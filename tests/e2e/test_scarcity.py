@@ -15,7 +15,7 @@ import pytest
 from scripted import HOLD, READ, Scripted, reply
 
 from cosy_sync import ConnectError, CosyClient, ResourceError, RetryConfig
-from cosy_sync.net.connect import dial
+from cosy_sync.net.connect import connect
 from cosy_sync.net.route import Route
 from cosy_sync.testing import Server, tone_wav
 
@@ -160,10 +160,10 @@ def test_ports_are_told_from_addresses_that_nothing_leads_to(
 
     monkeypatch.setattr(socket.socket, "connect", fail)
     with pytest.raises(ResourceError, match="ip_local_port_range"):
-        dial(route, None, float("inf"))
+        connect(route, None, float("inf"))
     kinds.append(socket.SOCK_DGRAM)
     with pytest.raises(ConnectError, match="Cannot assign"):
-        dial(route, None, float("inf"))
+        connect(route, None, float("inf"))
 
 
 def test_a_name_that_cannot_be_looked_up_for_want_of_descriptors_is_no_wrong_name(
@@ -175,14 +175,14 @@ def test_a_name_that_cannot_be_looked_up_for_want_of_descriptors_is_no_wrong_nam
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     route = Route("tts.test", 80, False, None)
     with pytest.raises(ConnectError, match="has no address"):
-        dial(route, None, float("inf"))
+        connect(route, None, float("inf"))
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr("cosy_sync.net.scarcity.os.open", refuse)
     with pytest.raises(ResourceError, match="ulimit -n"):
-        dial(route, None, float("inf"))
+        connect(route, None, float("inf"))
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "no memory")])
@@ -191,14 +191,15 @@ def test_a_reply_that_finds_no_memory_is_asked_for_again_as_a_retry(
 ) -> None:
     from cosy_sync.net import buffer
 
-    real, failures = buffer._new_buffer, [error]
+    real, failures = buffer._new_mapping, [error]
 
-    def new_buffer(length: int) -> Any:
+    def new_mapping(length: int) -> Any:
         if failures:
             raise failures.pop()
         return real(length)
 
-    monkeypatch.setattr(buffer, "_new_buffer", new_buffer)
+    monkeypatch.setattr(buffer, "_MAPPED", 1)
+    monkeypatch.setattr(buffer, "_new_mapping", new_mapping)
     sound = tone_wav("早上好，说一句很长的话" * 3)
     head = reply(sound)[: -len(sound)]
     script = [READ, head, 0.05, sound, HOLD]

@@ -194,7 +194,7 @@ class TestRefusals:
             ([run(parameters={"volume": 101})], "InvalidParameter", "volume"),
             ([run(parameters={"pitch": "high"})], "InvalidParameter", "pitch"),
             ([run(""), FINISH], "InvalidParameter", "task_id"),
-            ([run(), run()], "InvalidParameter", "under way"),
+            ([run(), run()], "InvalidParameter", "is running"),
             ([run(), FINISH], "InvalidParameter", "task can not be null"),
             ([run(), text("好"), FINISH, text("好")], "InvalidParameter", "finished already"),
             ([text("好")], "InvalidParameter", "no such task"),

@@ -43,11 +43,13 @@ from cosy_sync.errors import (
 from cosy_sync.messages import Request
 from cosy_sync.net import PoolTransport, Sender
 from cosy_sync.net.connection import Connection
+from cosy_sync.net.pool import ConnectionPool
+from cosy_sync.net.route import Route
 from cosy_sync.version import VERSION
 
 Make = Callable[..., Sender]
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("each_way_of_waiting")]
 
 # -- replies that are right -----------------------------------------------------------------------
 
@@ -608,18 +610,37 @@ def test_where_it_is_refused_nothing_is_sent_again(
 def test_a_connection_that_was_dead_before_sending_is_replaced_without_asking(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # It dies, or says something, between the look when it is taken and the one before sending.
+    # It dies, or says something, between being taken out of the pool and the look before sending.
+    real = ConnectionPool.pop
+
+    def pop(self: ConnectionPool, route: Route, now: float) -> Connection | None:
+        connection = real(self, route, now)
+        assert connection is None or connection.wait(now + 10.0)
+        return connection
+
+    monkeypatch.setattr(ConnectionPool, "pop", pop)
     for end in ([RESET], [reply(b"WRONG"), HOLD]):
         asked: list[CosyError] = []
-        with Scripted([READ, reply(), *end], [READ, reply(b"two"), HOLD]) as server:
+        with Scripted([READ, reply(), 0.05, *end], [READ, reply(b"two"), HOLD]) as server:
             post(sender, server)
-            time.sleep(0.05)
-            looks = [False, True]
-            with monkeypatch.context() as patch:
-                patch.setattr(Connection, "is_quiet", lambda _, looks=looks: looks.pop())
-                got = sender.post(Request(server.url, (), b"", again=asked.append), 10.0, MANY)
+            got = sender.post(Request(server.url, (), b"", again=asked.append), 10.0, MANY)
             assert bytes(got.body) == b"two" and not asked
             assert [len(requests) for requests in server.requests] == [1, 1]
+
+
+def test_an_idle_connection_that_lives_is_used_before_a_new_one_whatever_died_above_it(
+    sender: Sender,
+) -> None:
+    assert sender._transport is not None
+    pool = sender._transport.connections
+    with Scripted([READ, reply(b"alive"), HOLD], [RESET], [RESET]) as server:
+        route = sender._transport.route(httpx.URL(server.url))
+        opened = [pool.open(route, time.monotonic() + 10.0) for _ in range(3)]
+        for connection in opened:
+            pool.give_back(connection)
+        assert opened[1].wait(time.monotonic() + 10.0) and opened[2].wait(time.monotonic() + 10.0)
+        assert post(sender, server).body == b"alive"
+        assert sender.connections() == (1, 1)
 
 
 ID = "0123456789ab-7"

@@ -38,7 +38,9 @@ from cosy_sync.net import Sender
 
 Make = Callable[..., Sender]
 
-pytestmark = pytest.mark.timeout(30)
+pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("each_way_of_waiting")]
+# A forked child's poller is its own, and knows nothing of these connections.
+IN_A_CHILD = pytest.mark.parametrize("each_way_of_waiting", ["each thread waits"], indirect=True)
 
 # -- time -----------------------------------------------------------------------------------------
 
@@ -309,6 +311,7 @@ def test_close_during_traffic_ends_every_request_and_connection(sender: Sender) 
         assert eventually(lambda: not keepers())
 
 
+@IN_A_CHILD
 def test_abandon_closes_our_end_without_a_word(make: Make) -> None:
     sender = make(idle_expiry=0.2)
     with Scripted([READ, reply(), HOLD]) as server:

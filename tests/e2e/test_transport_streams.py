@@ -38,22 +38,22 @@ from cosy_sync.errors import (
 )
 from cosy_sync.messages import Request, RpcRequest
 from cosy_sync.net import Sender
-from cosy_sync.net.reply_stream import OngoingReply
+from cosy_sync.net.reply_stream import ReplyStream
 from cosy_sync.net.task_transport import kind_of
 
 Make = Callable[..., Sender]
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("each_way_of_waiting")]
 
 
 def open_(
     sender: Sender, server: Scripted | str, seconds: float = 15.0, max_bytes: int = MANY
-) -> OngoingReply:
+) -> ReplyStream:
     url = server if isinstance(server, str) else server.url
     return sender.open(Request(url, (("X-Team", "a"),), b"{}"), seconds, max_bytes)
 
 
-def rest(stream: OngoingReply, seconds: float = 15.0) -> bytes:
+def rest(stream: ReplyStream, seconds: float = 15.0) -> bytes:
     return b"".join(iter(lambda: stream.read(seconds), b""))
 
 
@@ -401,7 +401,7 @@ def test_a_client_that_was_closed_is_a_closed_error() -> None:
         open_(sender, "http://tts.test/")
 
 
-def test_other_parcels_go_to_their_carrier(sender: Sender, monkeypatch) -> None:
+def test_other_requests_go_to_their_carrier(sender: Sender, monkeypatch) -> None:
     class Incoming:
         status, headers, connect = 200, {}, 0.5
         messages = (b"one", b"two", b"")
@@ -417,16 +417,16 @@ def test_other_parcels_go_to_their_carrier(sender: Sender, monkeypatch) -> None:
     asked: list[object] = []
 
     class Carrier:
-        def open(self, parcel: object, budget: object) -> Incoming:
-            asked.append(parcel)
+        def open(self, request: object, budget: object) -> Incoming:
+            asked.append(request)
             return came
 
-    parcel = RpcRequest("grpc://tts.test", "/CosyVoice/inference_sft", b"")
+    request = RpcRequest("grpc://tts.test", "/CosyVoice/inference_sft", b"")
     monkeypatch.setattr(
-        sender, "_carrier", lambda kind: Carrier() if kind == kind_of(parcel) else None
+        sender, "_task_transport", lambda kind: Carrier() if kind == kind_of(request) else None
     )
-    stream = sender.open(parcel, 5.0, 100)
-    assert (asked, stream.connect) == ([parcel], 0.5)
+    stream = sender.open(request, 5.0, 100)
+    assert (asked, stream.connect) == ([request], 0.5)
     assert rest(stream) == b"onetwo" and stream.received == 6
     stream.close()
     assert came.closed == 1
@@ -470,11 +470,11 @@ def test_many_threads_stream_over_one_pool(sender: Sender) -> None:
 def test_connections_can_be_counted_while_another_kind_is_used_first(sender: Sender) -> None:
     class Carrier:
         def connections(self) -> tuple[int, int]:
-            sender._carriers.setdefault("later", Carrier())  # type: ignore[arg-type]
+            sender._task_transports.setdefault("later", Carrier())  # type: ignore[arg-type]
             return (1, 1)
 
         def close(self) -> None:
             pass
 
-    sender._carriers["first"] = Carrier()  # type: ignore[assignment]
+    sender._task_transports["first"] = Carrier()  # type: ignore[assignment]
     assert sender.connections() == (1, 1)

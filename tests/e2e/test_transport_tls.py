@@ -234,9 +234,18 @@ def test_verify_tls_false_takes_any_certificate(make: Make) -> None:
 
 
 def test_a_server_without_tls_is_a_connect_error_that_says_so(make: Make) -> None:
-    error = pytest.raises(ConnectError, match="does the server speak TLS")
+    error = pytest.raises(ConnectError, match="does not speak TLS on this port: give http")
     with Scripted([b"HTTP/1.1 400 Bad\r\n\r\n", HOLD]) as server, error:
         post(make(verify_tls=False), url(server))
+    assert not error.excinfo.value.retryable
+
+
+def test_a_server_that_never_answers_the_tls_handshake_is_asked_whether_it_speaks_tls(
+    make: Make,
+) -> None:
+    error = pytest.raises(ConnectError, match=r"not answered in time; does .* give http://")
+    with Scripted([HOLD]) as server, error:
+        post(make(TimeoutConfig(connect=0.05), verify_tls=False), url(server))
 
 
 def test_requests_and_replies_over_tls_may_be_large(

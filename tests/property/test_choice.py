@@ -138,5 +138,5 @@ class Ejections(RuleBasedStateMachine):
             assert member.wait(self.now) <= longest + 1e-6  # what rounding may add
 
 
-Ejections.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Ejections.TestCase.settings = settings(max_examples=75, stateful_step_count=40, deadline=None)
 TestEjections = Ejections.TestCase

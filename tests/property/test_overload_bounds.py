@@ -102,7 +102,7 @@ class ThrottleMachine(RuleBasedStateMachine):
     @invariant()
     def a_service_that_accepts_all_is_never_spared(self) -> None:
         latest = [accepted for at, accepted in self.calls if at > self.now - 3.0]
-        if all(latest) and not self.throttle._calls.all > len(latest):
+        if all(latest) and not self.throttle.calls.all > len(latest):
             assert self.throttle.share(self.now) == 0.0
 
 

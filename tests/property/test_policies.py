@@ -358,5 +358,5 @@ class BreakerMachine(RuleBasedStateMachine):
         assert wait <= CONFIG.open_for * (1 + CONFIG.jitter) + 1e-9
 
 
-BreakerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+BreakerMachine.TestCase.settings = settings(max_examples=75, stateful_step_count=50, deadline=None)
 TestBreaker = BreakerMachine.TestCase

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from lanes import Lane, audio_of, eventually
 
 from cosy_sync import errors
-from cosy_sync.engine.shared_batch import PendingTexts
+from cosy_sync.engine.pending_texts import PendingTexts
 from cosy_sync.engine.waiters import PendingText, Waiter
 from cosy_sync.models import Outcome, Utterance
 from cosy_sync.policies import Deadline
@@ -66,13 +66,13 @@ def test_every_text_ends_once_and_batches_keep_their_bounds(
         assert 0 < len(batch) <= max_texts
         assert sum(map(len, batch)) <= max_chars or len(batch) == 1
         assert not single_flight or len(set(batch)) == len(batch)
-    assert not lane.coalescer._pending_texts and not lane.coalescer._queued
+    assert not lane.coalescer._pending.by_key and not lane.coalescer._pending
     assert lane.coalescer._in_flight == 0 and not lane.coalescer._has_leader
 
 
 def lane_leaves(lane: Lane, future: object) -> None:
     """Do what `submit` does when its future is cancelled."""
-    for pending in list(lane.coalescer._pending_texts.values()):
+    for pending in list(lane.coalescer._pending.by_key.values()):
         for waiter in list(pending.waiters):
             if getattr(waiter, "future", None) is future:
                 lane.coalescer.leave(waiter)

@@ -186,7 +186,7 @@ def test_clients_that_share_a_limit_keep_it_together(redis_server, monkeypatch) 
     run_state_machine_as_test(
         lambda: Sharing(redis, redis_server.url),
         settings=settings(
-            max_examples=60,
+            max_examples=30,
             stateful_step_count=15,
             deadline=None,
             phases=(Phase.generate,),  # to shrink a failure would take minutes

@@ -18,7 +18,7 @@ from test_transport_bytes import LIMIT, REQUEST, ROUTE, replies
 from cosy_sync import BreakerConfig, CosyClient, CutError, OverloadConfig
 from cosy_sync.net.connection import Connection
 from cosy_sync.net.exchange import Exchange
-from cosy_sync.net.exchange_limits import Budget
+from cosy_sync.net.exchange_limits import ExchangeLimits
 from cosy_sync.testing import FakeClock
 
 TEXT = "今天天气很好"
@@ -75,8 +75,8 @@ def test_a_body_read_as_it_comes_is_the_body_read_whole(
     with contextlib.closing(near), contextlib.closing(far):
         near.setblocking(False)
         connection = Connection(ROUTE, near)
-        budget = Budget(5.0, 5.0, time.monotonic() + 5.0, LIMIT)
-        exchange = Exchange(connection, REQUEST, budget)
+        limits = ExchangeLimits(5.0, 5.0, time.monotonic() + 5.0, LIMIT)
+        exchange = Exchange(connection, REQUEST, limits, time.monotonic())
         far.sendall(wire[:at])
         later = threading.Timer(0.001, far.sendall, (wire[at:],))
         later.start()

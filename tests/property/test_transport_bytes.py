@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cosy_sync.errors import BadAudioError, CosyError, CutError, TransportError
 from cosy_sync.net.connection import Connection
 from cosy_sync.net.exchange import RawReply, exchange
-from cosy_sync.net.exchange_limits import Budget, StaleConnection
+from cosy_sync.net.exchange_limits import ExchangeLimits, StaleConnection
 from cosy_sync.net.route import Route
 
 ROUTE = Route("127.0.0.1", 80, False, None)
@@ -32,9 +32,9 @@ def answered(
             far.sendall(piece)
         if close:
             far.shutdown(socket.SHUT_WR)
-        budget = Budget(seconds, seconds, time.monotonic() + seconds, LIMIT)
+        limits = ExchangeLimits(seconds, seconds, time.monotonic() + seconds, LIMIT)
         try:
-            return exchange(connection, REQUEST, budget, reused=reused), connection.is_quiet()
+            return exchange(connection, REQUEST, limits, reused=reused), connection.is_quiet()
         except (CosyError, StaleConnection) as error:
             return error, False
 
@@ -115,9 +115,9 @@ def test_a_connection_that_counts_as_reusable_gives_the_next_reply(wire: bytes, 
         connection.tls = tls  # reads first and waits afterwards
         far.sendall(wire)
         for number in range(2):
-            budget = Budget(0.02, 0.02, time.monotonic() + 0.02, LIMIT)
+            limits = ExchangeLimits(0.02, 0.02, time.monotonic() + 0.02, LIMIT)
             try:
-                got = exchange(connection, REQUEST, budget, reused=False)
+                got = exchange(connection, REQUEST, limits, reused=False)
             except (TransportError, BadAudioError):
                 assert number == 0
                 return

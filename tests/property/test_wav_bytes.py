@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cosy_sync.audio import read_audio
 from cosy_sync.errors import BadAudioError
 from cosy_sync.messages import Payload
-from cosy_sync.wires.sound import SampleReader
+from cosy_sync.wires.pcm_stream import SampleReader
 
 SIZES = st.sampled_from([0, 36, 1_000, 10**9, 0x7FFF_FFFF, 0xFFFF_FFFF]) | st.integers(0, 2**32 - 1)
 KINDS = st.sampled_from(["fmt ", "data", "LIST", "ds64", "\0\1\2\3"])

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from lanes import eventually
 from served import served
 
 import cosy_sync
@@ -19,7 +20,7 @@ from cosy_sync.server import tone_wav
 THREADS = int(os.environ.get("STRESS_THREADS", "200"))
 # Above 64 connections one thread waits for all replies: epoll and its bell stay for the next time.
 POLLER = 2
-SECONDS = float(os.environ.get("STRESS_SECONDS", "6"))
+SECONDS = float(os.environ.get("STRESS_SECONDS", "4"))
 FAULTS = [
     "reset:0.03",
     "reset-mid:0.03",
@@ -85,11 +86,12 @@ def test_after_a_storm_of_faults_nothing_is_left(eager_switching: None) -> None:
             thread.start()
         for thread in threads:
             thread.join(60)
+        # A text may end at its deadline a moment before its last request does.
+        eventually(lambda: client.stats().in_flight == 0)
         stats = client.stats()
         engine = client._core.engine()
         assert wrong == []
         assert stats.texts_ok > 100 and stats.retries > 10
-        assert stats.in_flight == 0
         assert engine._memory.used == engine._submitted.used == 0
         assert stats.connections_open == stats.connections_idle <= THREADS
         client.close()
@@ -129,11 +131,11 @@ def test_closing_in_the_middle_of_a_storm_ends_everything() -> None:
 
 @pytest.mark.timeout(120)
 def test_a_long_lazy_call_holds_its_memory() -> None:
-    options = ["--latency", "0", "--rps", "0", "--audio-bytes", "16384"]
+    options = ["--latency", "0", "--rps", "0", "--audio-bytes", "32768"]
     with served(*options) as url, CosyClient(Endpoint(url, rate=1e5)) as client:
         client.synth("先说一句话")
         start = most = resident()
-        texts = (f"第{number}句话，请大家保持安静" for number in range(20_000))
+        texts = (f"第{number}句话，请大家保持安静" for number in range(10_000))
         for count, outcome in enumerate(client.synth_iter(texts)):
             assert outcome.ok
             if count % 500 == 0:

@@ -7,8 +7,8 @@ import pytest
 
 import cosy_sync
 from cosy_sync import BreakerConfig, ConnectError, CosyClient, CosyError, DeadlineError, RetryConfig
-from cosy_sync.engine.shared_batch import QueueOptions, SharedBatch, late
-from cosy_sync.engine.waiters import BlockingWaiter, PendingText
+from cosy_sync.engine.pending_texts import late
+from cosy_sync.engine.waiters import BatchedTexts, BlockingWaiter, PendingText
 from cosy_sync.models import Utterance
 from cosy_sync.policies import Deadline
 from cosy_sync.testing import FakeClock, FakeService
@@ -89,24 +89,12 @@ def test_errors_that_ended_an_attempt_count_it() -> None:
         assert kind("not sent").attempt_count == 0
 
 
-class Boarding:
-    """A coalescer that lets every batch leave as it is."""
-
-    def seal(self, batch: SharedBatch) -> bool:
-        batch.sealed = True
-        return True
-
-    def complete(self, batch: SharedBatch, news: object) -> None:
-        raise AssertionError("nothing is finished here")
-
-
 def test_a_caller_that_leaves_a_shared_batch_counts_the_attempt_in_flight_only() -> None:
     text = Utterance(0, "早上好")
     waiter = BlockingWaiter(Deadline(0.0, 5.0))
-    packing = QueueOptions(
-        max_texts=2, max_chars=99, linger=0, single_flight=True, interactive=True, tenant=""
-    )
-    batch = SharedBatch(Boarding(), [PendingText(text, "key", [waiter])], packing)
+    pending = PendingText(text, "key", [waiter])
+    batched = BatchedTexts([pending], interactive=True, tenant="")
+    batch = batched.batch
 
     def counted() -> int:
         error = late(waiter, None).error
@@ -114,9 +102,10 @@ def test_a_caller_that_leaves_a_shared_batch_counts_the_attempt_in_flight_only()
         return error.attempt_count
 
     assert counted() == 0  # not sent yet
-    batch.seal()
+    batched.seal()
+    batch.seal(batch.texts)
     assert counted() == 1
     batch.note(text, ConnectError("cannot connect"))
     assert counted() == 1  # it waits for its repetition
-    batch.seal()
+    batch.seal(batch.texts)
     assert counted() == 2

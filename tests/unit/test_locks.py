@@ -198,17 +198,17 @@ def test_somebody_elses_wire_is_made_without_a_lock(
 def test_of_two_threads_that_make_the_same_wires_both_go_on_with_one_of_them() -> None:
     users, meet = Users(), threading.Barrier(2, timeout=20)
     with users.client() as client:
-        engine = client._core.engine()
-        make, config = engine._make_runners, client._interactive
+        runners = client._core.engine()._runners
+        make, config = runners._make, client._interactive
 
         def slowly(config: ClientConfig) -> Any:
             made = make(config)
             meet.wait()
             return made
 
-        engine._make_runners = slowly  # type: ignore[method-assign]
+        runners._make = slowly  # type: ignore[method-assign]
         got: list[Any] = []
-        crowd(lambda _: got.append(engine._find(config)[1]), 2)
+        crowd(lambda _: got.append(runners.of(config)), 2)
         assert len(got) == 2 and got[0] is got[1]
 
 
@@ -239,13 +239,13 @@ def test_a_carrier_is_made_without_a_lock_and_the_second_of_two_is_closed(
     monkeypatch.setattr(sender, "create_transport", create)
     mover = Sender(ClientConfig())
     got: list[Any] = []
-    crowd(lambda _: got.append(mover._carrier("grpc")), 2)
+    crowd(lambda _: got.append(mover._task_transport("grpc")), 2)
     assert found == []
     assert len(made) == 2 and got[0] is got[1] and not got[0].closed
     assert [carrier.closed for carrier in made].count(True) == 1
     mover.cut()
     with pytest.raises(CosyError, match="closed"):
-        mover._carrier("grpc")
+        mover._task_transport("grpc")
     mover.close()
 
 
@@ -260,6 +260,6 @@ def test_a_carrier_that_is_made_while_the_client_closes_is_closed(
 
     monkeypatch.setattr(sender, "create_transport", create)
     with pytest.raises(CosyError, match="closed"):
-        mover._carrier("grpc")
+        mover._task_transport("grpc")
     assert carrier.closed
     mover.close()

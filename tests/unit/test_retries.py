@@ -154,9 +154,11 @@ def test_a_wrong_path_is_not_halved(client, service) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 404, 405])
-def test_a_wrong_address_ends_a_bulk_call_at_once(client, service, status) -> None:
+def test_a_wrong_address_ends_a_bulk_call_at_once(service, clock, status) -> None:
     service.fail(status, times=1000)
-    outcomes = client.synth_many([f"第{number}句话" for number in range(64_000)], on_error="return")
+    with make(service, clock, batch_size=8) as client:
+        texts = [f"第{number}句话" for number in range(8_000)]
+        outcomes = client.synth_many(texts, on_error="return")
     assert {getattr(outcome.error, "status", None) for outcome in outcomes} == {status}
     assert len(service.calls) < 200  # of 1 000: those that were under way
 
@@ -462,10 +464,12 @@ def test_a_call_that_one_endpoint_is_spared_goes_to_another(
     http_client = httpx.Client(transport=service)
     with CosyClient(urls, http_client=http_client, clock=clock, serial=True) as client:
         one, two = client._core.engine().endpoints.endpoints
+        monkeypatch.setattr(one.overload, "is_calm", lambda now: False)
         monkeypatch.setattr(one.overload, "admit", refuse)
         for _ in range(20):
             assert client.synth("早上好").timing.endpoint == two.label  # type: ignore[union-attr]
         assert clock.waits == []
+        monkeypatch.setattr(two.overload, "is_calm", lambda now: False)
         monkeypatch.setattr(two.overload, "admit", refuse)
         with pytest.raises(cosy_sync.OverloadError):
             client.synth("早上好")

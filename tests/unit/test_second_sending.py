@@ -27,7 +27,7 @@ class Losing(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         self.sendings.append(self.clock.now())
         lost = CutError("the connection was closed before the reply")
-        request.extensions["cosy_budget"].ask_again(StaleConnection(lost))
+        request.extensions["cosy_limits"].ask_again(StaleConnection(lost))
         self.sendings.append(self.clock.now())
         return self.service.handle_request(request)
 

@@ -75,8 +75,8 @@ def waiting(client: CosyClient, texts: int) -> Callable[[], bool]:
     """Return whether so many texts stand in line."""
 
     def look() -> bool:
-        lines = client._core.engine()._interactive._queues.values()
-        return sum(len(each._queued) for each in lines) >= texts
+        lines = client._core.engine().interactive._queues.values()
+        return sum(len(each._pending) for each in lines) >= texts
 
     return look
 
@@ -107,13 +107,13 @@ def test_calls_of_few_texts_share_requests_and_each_gets_its_own(held, calls) ->
 def test_half_a_batch_goes_alone(held) -> None:
     with over(held, batch_size=8) as client:
         client.synth_many([f"第{n}句话" for n in range(4)])
-        assert not client._core.engine()._interactive._queues
+        assert not client._core.engine().interactive._queues
 
 
 def test_without_coalescing_nothing_is_shared(held) -> None:
     with over(held, coalesce=CoalesceConfig(enabled=False)) as client:
         client.synth_many(["一句话", "两句话"])
-        assert not client._core.engine()._interactive._queues
+        assert not client._core.engine().interactive._queues
 
 
 def test_a_text_that_is_wanted_three_times_is_spoken_three_times_however_busy(held, calls) -> None:
@@ -216,7 +216,7 @@ def test_a_call_at_interactive_priority_shares_with_synth(held, calls) -> None:
         calls.start("one", lambda: quick.synth("三句话"))
         held.go.set()
         calls.join()
-        (line,) = client._core.engine()._interactive._queues.values()
+        (line,) = client._core.engine().interactive._queues.values()
         assert line._options.interactive
     assert len(calls.results["few"]) == 2
 

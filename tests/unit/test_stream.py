@@ -196,8 +196,8 @@ def test_audio_is_what_was_not_read_yet(make, net, format) -> None:
 def test_the_wire_may_ask_for_something_first(make, net) -> None:
     net.script(SOUND)
     list(make(extra={"upload": 1}).stream(TEXT))
-    assert [parcel.url for parcel in net.posted] == [URL + "/upload"]
-    assert [parcel.url for parcel in net.parcels] == [URL]
+    assert [request.url for request in net.posted] == [URL + "/upload"]
+    assert [request.url for request in net.requests] == [URL]
 
 
 def test_an_endpoints_address_is_where_the_request_goes(make, net, monkeypatch) -> None:
@@ -206,7 +206,7 @@ def test_an_endpoints_address_is_where_the_request_goes(make, net, monkeypatch) 
     net.script(SOUND)
     client = make(Endpoint(URL, per_address=True), extra={"upload": 1})
     stream = client.stream(TEXT)
-    assert [parcel.address for parcel in net.posted + net.parcels] == ["192.0.2.7"] * 2
+    assert [request.address for request in net.posted + net.requests] == ["192.0.2.7"] * 2
     assert "192.0.2.7" in stream.timing.endpoint
     stream.close()
 
@@ -247,7 +247,7 @@ def test_a_wire_that_streams_elsewhere_says_so() -> None:
 def test_a_text_that_cannot_be_sent_is_refused(client, net) -> None:
     with pytest.raises(cosy_sync.InvalidTextError):
         client.stream("  ")
-    assert net.parcels == []
+    assert net.requests == []
 
 
 def test_a_closed_client_is_refused(client, net) -> None:
@@ -323,7 +323,7 @@ def test_a_refusal_for_good_is_not_repeated(client, net) -> None:
     net.script(b"", status=401)
     with pytest.raises(cosy_sync.AuthError):
         client.stream(TEXT)
-    assert len(net.parcels) == 1
+    assert len(net.requests) == 1
 
 
 def test_another_endpoint_takes_over(make, net) -> None:
@@ -331,7 +331,7 @@ def test_another_endpoint_takes_over(make, net) -> None:
     net.fail(CutError("cut"))
     net.script(SOUND)
     with make(*urls).stream(TEXT):
-        assert sorted(parcel.url for parcel in net.parcels) == urls
+        assert sorted(request.url for request in net.requests) == urls
 
 
 def test_the_deadline_bounds_the_first_sound_and_all_attempts_before_it(make, net, clock) -> None:
@@ -375,7 +375,7 @@ def test_ctrl_c_while_the_first_sound_is_awaited_ends_it_when_it_comes(client, n
     go.set()
     eventually(lambda: play.closed == 1 and client.stats().in_flight == 0)
     eventually(lambda: not client._core.engine()._stream_opener._open)
-    assert len(net.parcels) == 1  # nobody wants it repeated
+    assert len(net.requests) == 1  # nobody wants it repeated
 
 
 @pytest.mark.parametrize("ending", ["whole", "left", "cut"])
@@ -449,7 +449,7 @@ def test_what_breaks_after_the_first_sound_carries_it_and_is_not_repeated(
     heard, error = read_until(stream, type(failure))
     assert heard == SOUND[:3000] == error.partial
     assert (error.endpoint, error.index, error.text_hash) == (URL, 0, cosy_sync.text_hash(TEXT))
-    assert len(net.parcels) == 1 and play.closed == 1
+    assert len(net.requests) == 1 and play.closed == 1
     assert watch.kinds() == [StreamStarted, AttemptFinished, TextFailed]
     assert list(stream) == []
     assert client.stats().texts_failed == 1
@@ -543,7 +543,7 @@ def test_what_cannot_be_the_speech_is_refused_at_the_end(client, net, watch, sou
     play = net.script(sound[:100], sound[100:])
     heard, error = read_until(client.stream(TEXT), BadAudioError)
     assert heard == error.partial == sound
-    assert error.reason == reason and play.closed == 1 and len(net.parcels) == 1
+    assert error.reason == reason and play.closed == 1 and len(net.requests) == 1
     assert watch.kinds() == [StreamStarted, AttemptFinished, AudioRefused, TextFailed]
     assert watch.only(AttemptFinished).error is None
     assert client.stats().bad_audio == {reason: 1}
@@ -779,7 +779,7 @@ def test_the_deadline_holds_on_the_main_thread_whatever_the_workers_do(make, net
     assert caught.value.deadline == 0.02 and not go.is_set()
     go.set()
     assert client._core.engine()._single.drain(10)
-    assert net.parcels == []  # what came too late is not sent
+    assert net.requests == []  # what came too late is not sent
 
 
 def test_the_end_of_the_client_wakes_who_waits_for_a_connection(make, net) -> None:

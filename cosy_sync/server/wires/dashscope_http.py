@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..batch import Part, read_object
+from ..corrupt import corrupt
 from ..errors import RequestError
 from ..faults import DELIVERY_FAULTS
 from ..reader import Request
 from ..replies import Reply, json_reply
 from ..routes import Route
 from ..sound import Clip, Failure, encode_clip, media_type, wav_header
-from ..spoil import spoil
 from .dashscope_task import without_tags
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class _DashscopeHttp:
         return reply
 
     async def _make(self, call: _Call, fault: str) -> Part:
-        """Synthesize, and spoil as the fault says: a whole file, or the samples to be streamed."""
+        """Synthesize, and corrupt as the fault says: a whole file, or samples to be streamed."""
         service, rate = self._service, call.sample_rate
         (content,) = await service.engine.synthesize([call.text], call.voice, rate, call.speed)
         if _FAIL_MARK in call.text:
@@ -141,7 +141,7 @@ class _DashscopeHttp:
         if isinstance(content, Clip) and not call.streamed:
             content = encode_clip(content, call.audio_format, rate)
         parts = [Part(0, content, "" if call.streamed else media_type(call.audio_format, rate))]
-        spoil(fault, parts, rate, service.faults.random)
+        corrupt(fault, parts, rate, service.faults.random)
         return parts[0] if parts else Part(0, Failure("empty", "no result"), "")
 
     def _keep(self, part: Part, host: str, call: _Call) -> str:

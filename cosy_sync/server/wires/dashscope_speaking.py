@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ..batch import Part
+from ..corrupt import corrupt
 from ..errors import RequestError
 from ..faults import DELIVERY_FAULTS, TEXT_FAULTS
 from ..reader import Request
 from ..replies import Reply
 from ..sound import SAMPLE_BYTES, Clip, Failure, wav_header
-from ..spoil import spoil
 from .dashscope_task import (
     MESSAGE_UNITS,
     TASK_UNITS,
     Progress,
-    Wish,
+    SpeechParams,
     invalid,
     units,
     without_tags,
@@ -77,23 +77,23 @@ class Socket(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class SpeechTask:
     """An admitted call: its request, the fault that it meets, and what it asks for."""
 
     call: Request
     fault: str
-    wish: Wish
+    params: SpeechParams
 
 
 class Speaking:
     """Speaks the texts of one task as they come; None among them is the end."""
 
-    def __init__(self, service: Service, socket: Socket, orders: Orders, task: Progress) -> None:
+    def __init__(self, service: Service, socket: Socket, asked: SpeechTask, task: Progress) -> None:
         self._service = service
         self._socket = socket
-        self._call = orders.call
-        self._fault = orders.fault
-        self._wish = orders.wish
+        self._call = asked.call
+        self._fault = asked.fault
+        self._params = asked.params
         self.task = task
         self.texts: asyncio.Queue[str | None] = asyncio.Queue()
         # A fault wants that nothing comes any more.
@@ -103,7 +103,7 @@ class Speaking:
         """Take a text in; it is spoken when its sentence is complete. Raises RequestError."""
         task = self.task
         task.texts += 1
-        if self._wish.has_ssml:
+        if self._params.has_ssml:
             if task.texts > 1:
                 raise invalid("Text request limit violated, expected 1.")
             text = without_tags(text)
@@ -171,27 +171,29 @@ class Speaking:
         if self._fault in TEXT_FAULTS:  # as long, so that only a listener can tell
             spoken = text[1:] + ("啊" if text[0] != "啊" else "喔")
         [content] = await self._service.engine.synthesize(
-            [spoken], self._wish.voice, self._wish.sample_rate, self._wish.speed
+            [spoken], self._params.voice, self._params.sample_rate, self._params.speed
         )
         parts = [Part(0, content, "audio/L16")]
-        spoil(self._fault, parts, self._wish.sample_rate, self._service.faults.random)
+        corrupt(self._fault, parts, self._params.sample_rate, self._service.faults.random)
         made = parts[0].content if parts else Clip.of(b"")
         if isinstance(made, Failure):
             raise RequestError(500, "InternalError.Algo", made.message)
         return made
 
     async def _deliver(self, text: str, reply: Reply) -> None:
-        fault, task, wish = reply.fault, self.task, self._wish
+        fault, task, params = reply.fault, self.task, self._params
         pcm = b"".join(reply.pieces)
         if fault == "late":
             await asyncio.sleep(_LATE_SECONDS)
-        if wish.wants_words:
-            task.time_words(text, len(pcm), wish.sample_rate)
+        if params.wants_words:
+            task.time_words(text, len(pcm), params.sample_rate)
         await self._socket.send(task.result("sentence-begin", text))
         is_first = not task.sentences
         for frame in self._frames(pcm, fault):
             await self._socket.send(task.result("sentence-synthesis"))
-            head = wav_header(_NO_LENGTH, wish.sample_rate) if wish.audio_format == "wav" else b""
+            head = (
+                wav_header(_NO_LENGTH, params.sample_rate) if params.audio_format == "wav" else b""
+            )
             await self._socket.send(head + frame if is_first else frame)
             is_first = False
             self._socket.wind_gap(task)
@@ -199,10 +201,10 @@ class Speaking:
         task.spoken_units += units(text)
         await self._socket.send(task.result("sentence-end", text, is_last=True))
         task.sentences += 1
-        task.seconds += len(pcm) / SAMPLE_BYTES / wish.sample_rate
+        task.seconds += len(pcm) / SAMPLE_BYTES / params.sample_rate
 
     def _frames(self, pcm: bytes, fault: str) -> Iterator[bytes]:
-        size = SAMPLE_BYTES * int(self._wish.sample_rate * _FRAME_SECONDS)
+        size = SAMPLE_BYTES * int(self._params.sample_rate * _FRAME_SECONDS)
         if fault == "drip":
             size = 1
         elif fault not in _HARMLESS:

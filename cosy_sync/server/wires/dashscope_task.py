@@ -30,7 +30,7 @@ _TAG = re.compile(r"<[^<>]*>")
 
 
 @dataclass(slots=True)
-class Wish:
+class SpeechParams:
     """How one task is to be spoken."""
 
     voice: str
@@ -55,7 +55,7 @@ def code_of(error: RequestError) -> str:
     return _CODES.get(error.status) or _STATUS_CODES.get(error.status, "InvalidParameter")
 
 
-def read_wish(payload: Mapping[str, Any], voices: Sequence[str]) -> Wish:
+def read_params(payload: Mapping[str, Any], voices: Sequence[str]) -> SpeechParams:
     """Check a run-task's payload. Raises RequestError, in the words of the service."""
     for name in ("task_group", "task", "function", "model", "input"):
         if payload.get(name) is None:
@@ -73,7 +73,7 @@ def read_wish(payload: Mapping[str, Any], voices: Sequence[str]) -> Wish:
         if not low <= value <= high:
             raise invalid(f"{name} is not within {low} to {high}")
     audio_format, rate = read_format(parameters)
-    return Wish(
+    return SpeechParams(
         _voice(parameters.get("voice"), voices),
         audio_format,
         rate,

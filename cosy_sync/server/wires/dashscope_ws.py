@@ -13,8 +13,8 @@ from ..errors import MissingExtraError, RequestError
 from ..reader import Request
 from ..replies import Reply, json_reply
 from ..routes import Route
-from .dashscope_speaking import Orders, Speaking
-from .dashscope_task import Progress, code_of, invalid, read_wish
+from .dashscope_speaking import Speaking, SpeechTask
+from .dashscope_task import Progress, code_of, invalid, read_params
 
 if TYPE_CHECKING:
     from websockets.frames import Frame
@@ -39,7 +39,7 @@ def routes(service: Service) -> dict[str, Route]:
         if request.upgrade is None:
             raise RequestError(426, "UpgradeRequired", "this address speaks WebSocket")
         session = Session(service, request, address)
-        return Reply(101, "", [], talk=session)
+        return Reply(101, "", [], upgrade=session)
 
     route = Route(("GET",), answer, _write_error, upgrades=True)
     return dict.fromkeys(PATHS, route)
@@ -58,7 +58,7 @@ def _write_error(error: RequestError) -> Reply:
 
 
 class Session:
-    """One client's socket; a Talk. All methods run on the event loop."""
+    """One client's socket; an Upgrade. All methods run on the event loop."""
 
     def __init__(self, service: Service, request: Request, address: str) -> None:
         """Prepare. Raises RequestError for a handshake that is none."""
@@ -76,7 +76,7 @@ class Session:
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether nothing is under way that would end by itself."""
+        """Tell whether nothing is in flight that would end by itself."""
         return self._speaking is None or self._speaking.is_stuck
 
     async def run(self, outlet: Outlet, early: bytes) -> None:
@@ -196,7 +196,7 @@ class Session:
 
     def _begin(self, task_id: str, payload: dict[str, Any]) -> None:
         if self._speaking is not None:
-            raise invalid("a task is under way on this connection")
+            raise invalid("a task is running on this connection")
         if not task_id:
             raise invalid("Missing required parameter 'header.task_id'!")
         service = self._service
@@ -205,9 +205,9 @@ class Session:
         if self._request.is_crowded:
             raise RequestError(429, "Throttling.Concurrency", "Too many concurrent requests.")
         fault = service.admit(call, self._address)
-        wish = read_wish(payload, service.engine.voices)
+        params = read_params(payload, service.engine.voices)
         task = Progress(task_id)
-        self._speaking = Speaking(service, self, Orders(call, fault, wish), task)
+        self._speaking = Speaking(service, self, SpeechTask(call, fault, params), task)
         self._worker = self._loop.create_task(self._speaking.run())
         self._tell(task.event("task-started", {}))
         self.wind_gap(task)

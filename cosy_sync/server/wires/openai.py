@@ -11,13 +11,13 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from ..batch import AUDIO_FORMATS, SAMPLE_RATES, SPEEDS, Part, write_reply
+from ..corrupt import corrupt
 from ..errors import RequestError, bad_request
 from ..faults import DELIVERY_FAULTS
 from ..reader import Request
 from ..replies import Reply, json_reply
 from ..routes import Route
 from ..sound import Clip, Failure, encode_clip
-from ..spoil import spoil
 from .openai_forms import Fields, read_body, read_number
 from .openai_streams import event_chunks, raw_chunks
 from .openai_voices import InvalidItem, Voices
@@ -104,7 +104,7 @@ class _Speech:
                 raise bad_request("a text of this call is not allowed")
             parts = [*await asyncio.gather(*map(self._say_item, range(len(items)), items))]
             rates = [item.sample_rate for item in items if isinstance(item, _Item)]
-            spoil(fault, parts, rates[0] if rates else _RATE, service.faults.random)
+            corrupt(fault, parts, rates[0] if rates else _RATE, service.faults.random)
             kind, pieces = write_reply(parts, "results")
             pieces[0] = b'{"id":"speech-batch-%b","results":[' % secrets.token_hex(8).encode()
             return self._deliver(kind, pieces, fault)
@@ -151,7 +151,7 @@ class _Speech:
         content = _encoded(await self._say(item), item)
         kind = _MEDIA_TYPES[item.audio_format]
         parts = [Part(0, content, kind)]
-        spoil(fault, parts, item.sample_rate, self._service.faults.random)
+        corrupt(fault, parts, item.sample_rate, self._service.faults.random)
         clip = parts[0].content if parts else Clip.of(b"")
         if isinstance(clip, Failure):
             raise RequestError(500, clip.code, clip.message)
@@ -162,10 +162,10 @@ class _Speech:
         if isinstance(content, Failure):
             raise RequestError(500, content.code, content.message)
         parts = [Part(0, content, "audio/pcm")]
-        spoil(fault, parts, item.sample_rate, self._service.faults.random)
-        spoilt = parts[0].content if parts else Clip.of(b"")
-        failure = spoilt if isinstance(spoilt, Failure) else None
-        pcm = content.data if isinstance(spoilt, Failure) else spoilt.data
+        corrupt(fault, parts, item.sample_rate, self._service.faults.random)
+        corrupted = parts[0].content if parts else Clip.of(b"")
+        failure = corrupted if isinstance(corrupted, Failure) else None
+        pcm = content.data if isinstance(corrupted, Failure) else corrupted.data
         self._service.counters.audio_bytes += len(pcm)
         if form == "sse":
             kind, chunks = "text/event-stream; charset=utf-8", event_chunks(pcm, failure)

@@ -13,7 +13,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,13 @@ import grpc
 
 from ...wires.protobuf import read_fields, write_field
 from ..batch import Part
+from ..corrupt import corrupt
 from ..errors import GrpcPortError, RequestError
 from ..faults import DELIVERY_FAULTS, TEXT_FAULTS
 from ..reader import Request
 from ..replies import Reply
 from ..service import FAIL_MARK, REFUSE_MARK, Service
 from ..sound import Clip
-from ..spoil import spoil
 from . import triton_grpc
 
 __all__ = ["GrpcPort"]
@@ -81,6 +81,8 @@ class GrpcPort:
         config = service.config
         self._service = service
         self._loop = asyncio.get_running_loop()
+        # What is being done. A set's add and discard are one step each.
+        self._works: set[Future[Reply]] = set()
         speakers = {_PATH: self._speak, triton_grpc.PATH: triton_grpc.TritonCalls(service).speak}
         answers = {
             path: functools.partial(self._answer, path, speak) for path, speak in speakers.items()
@@ -106,7 +108,10 @@ class GrpcPort:
 
     def close(self) -> None:
         """End all calls and wait until they are gone; the event loop must still run."""
-        self._server.stop(None).wait()
+        ended = self._server.stop(None)
+        for work in list(self._works):
+            work.cancel()
+        ended.wait()
         self._threads.shutdown()
 
     def _answer(
@@ -117,7 +122,11 @@ class GrpcPort:
         request = Request("POST", path, headers, message, arrived=arrived)
         try:
             work = asyncio.run_coroutine_threadsafe(speak(request, _address(context)), self._loop)
+            self._works.add(work)
+            work.add_done_callback(self._works.discard)
             reply = work.result()
+        except CancelledError:  # closing: nobody listens any more
+            return
         except RequestError as error:
             _abort(context, error)
         yield from _deliver(reply, context)
@@ -146,7 +155,7 @@ class GrpcPort:
         text = ask.text[::-1] if fault in TEXT_FAULTS else ask.text
         (content,) = await service.engine.synthesize([text], speaker, _SAMPLE_RATE, 1.0)
         parts = [Part(0, content, "audio/pcm")]
-        spoil(fault, parts, _SAMPLE_RATE, service.faults.random)
+        corrupt(fault, parts, _SAMPLE_RATE, service.faults.random)
         if not parts or not isinstance(parts[0].content, Clip):
             raise _exception("CUDA out of memory")
         sound = parts[0].content.data

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from ...audio.wav import parse_wav
 from ...errors import BadAudioError
 from ..batch import Part
+from ..corrupt import corrupt
 from ..errors import RequestError
 from ..faults import DELIVERY_FAULTS, TEXT_FAULTS
 from ..reader import Request
 from ..replies import BrokenBody, Reply, json_reply
 from ..routes import Route
 from ..sound import Clip, Failure, media_type
-from ..spoil import spoil
 from .forms import Upload, read_form
 from .segments import split_segments
 
@@ -94,7 +94,7 @@ def _route(answer: Callable[[_Form, Request, str], Awaitable[Reply]], form: _For
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One checked form: what is spoken, by whom, at which rate in Hz, spoiled by which fault."""
+    """One checked form: what is spoken, by whom, at which rate in Hz, corrupted by which fault."""
 
     text: str
     voice: str
@@ -155,11 +155,11 @@ class _Runtime:
         await asyncio.sleep(max(0.0, ready - time.monotonic()))
         return clip
 
-    def spoiled(self, task: _Task, clip: Clip | Failure) -> Clip | Failure:
+    def corrupted(self, task: _Task, clip: Clip | Failure) -> Clip | Failure:
         """Return the clip as the fault wants it."""
         if task.fault in _CONTENT_FAULTS:
             parts = [Part(0, clip, media_type("pcm", task.rate))]
-            spoil(task.fault, parts, task.rate, self.service.faults.random)
+            corrupt(task.fault, parts, task.rate, self.service.faults.random)
             clip = parts[0].content
         if isinstance(clip, Clip):
             self.service.counters.audio_bytes += clip.size
@@ -186,7 +186,7 @@ class _New(_Runtime):
             raise BrokenBody
         for segment in _spoken(task):
             async with self._threads:
-                clip = self.spoiled(task, await self.segment(task, segment))
+                clip = self.corrupted(task, await self.segment(task, segment))
             if isinstance(clip, Failure):
                 raise BrokenBody
             yield clip.data
@@ -218,7 +218,7 @@ class _Old(_Runtime):
         return await self.service.perform(request, 1, task.fault, whole, at_once=True)
 
     async def _speech(self, task: _Task) -> bytes:
-        clips = [self.spoiled(task, await self.segment(task, s)) for s in _spoken(task)]
+        clips = [self.corrupted(task, await self.segment(task, s)) for s in _spoken(task)]
         if not clips or any(isinstance(clip, Failure) for clip in clips):
             raise _failed()
         return b"".join(clip.data for clip in clips if isinstance(clip, Clip))

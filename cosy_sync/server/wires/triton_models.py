@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..batch import Part
+from ..corrupt import corrupt
 from ..errors import RequestError
 from ..faults import TEXT_FAULTS
 from ..sound import Clip
-from ..spoil import spoil
 
 if TYPE_CHECKING:
     from ..service import Service
@@ -90,7 +90,7 @@ class Models:
         engine = service.engine
         (content,) = await engine.synthesize([text], engine.voices[0], _RATE, 1.0)
         parts = [Part(0, content, "audio/pcm")]
-        spoil(fault, parts, _RATE, service.faults.random)
+        corrupt(fault, parts, _RATE, service.faults.random)
         if not parts or not isinstance(parts[0].content, Clip):
             raise _failure(model, "torch.cuda.OutOfMemoryError: CUDA out of memory")
         sound = parts[0].content.data[:_CAP]

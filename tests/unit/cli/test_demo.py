@@ -14,13 +14,13 @@ import pytest
 
 from cosy_sync import ConnectError, CosyClient, Outcome, Timing
 from cosy_sync.cli import demo_server, main
-from cosy_sync.cli.checkup import check_files
 from cosy_sync.cli.corpus import load_sentences
 from cosy_sync.cli.demo_results import Results
 from cosy_sync.cli.demo_server import DemoServer, run_server
 from cosy_sync.cli.demo_table import page_of, rows_of, summary_of, table_of
 from cosy_sync.cli.exits import Stop
 from cosy_sync.cli.manifest import DemoFolder, Entry
+from cosy_sync.cli.verify_files import check_files
 from cosy_sync.server import Server
 
 Captured = pytest.CaptureFixture[str]

@@ -23,9 +23,9 @@ from cosy_sync.cli import main
 from cosy_sync.cli.console import Screen, emit, say
 from cosy_sync.cli.exits import Stop, interruptible, uninterrupted, was_tried, words_of
 from cosy_sync.cli.options import add_service_options, make_client
+from cosy_sync.cli.reporter import Reporter
 from cosy_sync.cli.source import Source, count_lines
 from cosy_sync.cli.synth import Synthesis
-from cosy_sync.cli.tally import Tally
 from cosy_sync.cli.target import Folder, Naming, check_template, open_target
 from cosy_sync.server import Server, tone_wav
 
@@ -341,13 +341,13 @@ def test_a_wrong_address_ends_at_the_first_text(
     assert synth("--url", "http://127.0.0.1:1/batch", "-f", "in.txt", "-o", "out") == 3
     told = capsys.readouterr().err
     assert told.count("\n") == 1 and "cannot connect" in told
-    assert "1 text failed, the rest was not spoken" in told
+    assert "1 text was not sent, the rest was not spoken" in told
 
 
 def test_the_only_text_leaves_no_rest(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COSY_SYNC_RETRY_OUTLAST", "0.1")
     assert synth("--url", "http://127.0.0.1:1/batch", "你好", "-o", "out") == 3
-    assert capsys.readouterr().err.endswith("; 1 text failed\n")
+    assert capsys.readouterr().err.endswith("; 1 text was not sent\n")
 
 
 def test_a_path_without_a_service_ends_at_the_first_batch(url: str, capsys: Captured) -> None:
@@ -358,11 +358,11 @@ def test_a_path_without_a_service_ends_at_the_first_batch(url: str, capsys: Capt
 def test_a_refused_key_ends_an_endless_input(capsys: Captured) -> None:
     with Server(api_key="right", latency=0.0) as server, CosyClient(server.url) as client:
         source = Source((n, f"第{n}句") for n in count(1))
-        tally = Tally(Screen(bar=False), as_json=False, quiet_output=False)
+        reporter = Reporter(Screen(bar=False), as_json=False, quiet_output=False)
         with pytest.raises(Stop, match="HTTP 401") as caught:
-            Synthesis(source, Folder(Path(), Naming(), ".wav"), tally).run(client)
+            Synthesis(source, Folder(Path(), Naming(), ".wav"), reporter).run(client)
     assert caught.value.code == 3
-    assert tally.ok == 0 and tally.failed == 1
+    assert reporter.ok == 0 and reporter.failed == 1
 
 
 def test_the_key_comes_from_a_file(capsys: Captured) -> None:
@@ -612,26 +612,28 @@ def test_texts_that_were_not_sent_are_not_called_failed(capsys: Captured) -> Non
     Path("in.txt").write_text("\n".join(f"第{n}句" for n in range(300)))
     before = cosy_sync.ConnectError("refused")
     errors = [
-        (before.with_details(attempts=(before,)), True),
+        (before.with_details(attempts=(before,)), False),
+        (before.with_details(attempts=(cosy_sync.CutError("cut"),)), True),
         (cosy_sync.BreakerOpenError("open"), False),
-        (cosy_sync.BreakerOpenError("open").with_details(attempts=(before,)), True),
+        (cosy_sync.BreakerOpenError("open").with_details(attempts=(before,)), False),
         (cosy_sync.AuthError("HTTP 401"), True),
         (cosy_sync.AuthError("HTTP 401").with_details(sent=False), False),
-        (cosy_sync.DeadlineError("late", phase="waiting for its turn"), False),
+        (cosy_sync.DeadlineError("late", phase="waiting to be sent"), False),
         (cosy_sync.DeadlineError("late", phase="waiting for the service (read)"), True),
+        (cosy_sync.DeadlineError("late", phase="waiting for the service (tls)"), False),
         (cosy_sync.ClosedError("closed"), False),
         (InvalidTextError("empty"), True),
     ]
     assert [was_tried(error) for error, _ in errors] == [tried for _, tried in errors]
-    tally = Tally(Screen(bar=False), as_json=False, quiet_output=False)
+    reporter = Reporter(Screen(bar=False), as_json=False, quiet_output=False)
     source = Source.of_arguments([f"第{n}句" for n in range(len(errors))])
     for _, (error, _) in zip(source, errors, strict=True):
-        tally.lost(source.next_item(), error)
-    tally.close("out/")
+        reporter.lost(source.next_item(), error)
+    reporter.close("out/")
     captured = capsys.readouterr()
-    assert (tally.failed, tally.unsent) == (5, 4)
-    assert "5 texts failed, 4 texts were not sent" in captured.out
-    assert captured.err.count(" failed: ") == 5 and captured.err.count(" was not sent: ") == 1
+    assert (reporter.failed, reporter.unsent) == (4, 7)
+    assert "4 texts failed, 7 texts were not sent" in captured.out
+    assert captured.err.count(" failed: ") == 4 and captured.err.count(" was not sent: ") == 1
 
 
 def test_what_a_refused_key_leaves_was_not_sent() -> None:

@@ -95,7 +95,7 @@ class TestSilentService:
         with pytest.raises(DeadlineError, match=r"has answered nothing for 60\.0 s") as caught:
             rig.entry.wait(batch, rig.endpoint, rig.clock.now())
         assert caught.value.endpoint == rig.endpoint.label
-        assert caught.value.phase == "waiting for its turn"
+        assert caught.value.phase == "waiting to be sent"
         assert rig.endpoint.slots.used == 0
 
     def test_who_gets_a_place_late_has_the_rest_of_the_time(self) -> None:

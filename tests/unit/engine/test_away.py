@@ -7,6 +7,7 @@ import threading
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from virtual import World
@@ -20,7 +21,9 @@ from cosy_sync.endpoints.endpoint import EndpointState
 from cosy_sync.engine.attempt import AttemptRunner
 from cosy_sync.engine.batch import ANY_TIME, Batch
 from cosy_sync.engine.reply_bounds import ReplyBounds
+from cosy_sync.engine.retry_planner import RetryPlanner
 from cosy_sync.engine.retrying import BatchRunner
+from cosy_sync.engine.splitting import Splitter
 from cosy_sync.errors import (
     ConnectError,
     CosyError,
@@ -32,7 +35,7 @@ from cosy_sync.errors import (
 from cosy_sync.events import BreakerChanged, Event
 from cosy_sync.messages import Payload, Reply, Request
 from cosy_sync.models import Utterance, wav_header
-from cosy_sync.policies import Deadline, RetryBudget, RetryPolicy
+from cosy_sync.policies import AcceptedKeys, Deadline, RetryBudget, RetryPolicy
 from cosy_sync.threads.permits import Permits
 from cosy_sync.threads.stop import Stop
 from cosy_sync.wires.base import Capabilities, HttpWire
@@ -130,7 +133,10 @@ class Play:
             kind=kind,
         )
         retry, budget = RetryPolicy(RetryConfig()), RetryBudget(OverloadConfig())
-        return BatchRunner(attempter, self, retry, self, self.world, budget)  # type: ignore[arg-type]
+        splitter = Splitter(attempter.wires, AcceptedKeys(), 0, True, self.world)  # type: ignore[arg-type]
+        me: Any = self
+        planner = RetryPlanner(retry, budget, me, splitter, me, me.world)
+        return BatchRunner(attempter, me, splitter, planner, me, me.world)
 
     # The callers.
 
@@ -374,7 +380,7 @@ def test_a_large_call_to_a_dead_service_takes_its_deadline_once(staged, error) -
 @pytest.mark.parametrize("error", [*ERRORS.values(), MUTE], ids=[*ERRORS, "mute"])
 def test_a_call_whose_service_dies_ends_a_deadline_after_the_last_answer(staged, error) -> None:
     play = staged(lambda age, text: error if age >= 5.0 else None)
-    play.bulk("bulk", texts(3_000), 20)
+    play.bulk("bulk", texts(1_500), 20)
     play.world.run()
     assert play.good("bulk") > 200
     assert 64.0 < play.ended < 66.5
@@ -386,9 +392,9 @@ def test_an_outage_shorter_than_the_deadline_costs_a_large_call_nothing(
     staged, error, began, ended
 ) -> None:
     play = staged(away(began, ended, error))
-    play.bulk("bulk", texts(2_000), 50)
+    play.bulk("bulk", texts(1_500), 50)
     play.world.run()
-    assert play.good("bulk") == 2_000
+    assert play.good("bulk") == 1_500
 
 
 def test_a_service_that_is_only_slow_loses_no_text_however_long_they_wait(staged) -> None:

@@ -41,7 +41,7 @@ def test_for_bulk_work_it_does_not_count_before_the_first_sending(batch: Batch) 
     batch.queued(30.0)
     batch.queued(10.0)
     assert (batch.deadline.at, batch.deadline.seconds) == (200.0, 60.0)
-    batch.seal()
+    batch.seal(batch.texts)
     batch.queued(30.0)
     assert batch.deadline.at == 200.0
 
@@ -70,7 +70,7 @@ def test_it_waits_unsent_for_a_silent_service_for_one_deadline(batch: Batch) -> 
     assert batch.patience(90.0, 150.0) == 10.0
     assert batch.patience(145.0, 150.0) == 55.0
     assert batch.patience(90.0, 170.0) == 0.0
-    batch.seal()
+    batch.seal(batch.texts)
     assert batch.patience(90.0, 170.0) == math.inf
 
 
@@ -95,26 +95,26 @@ def batch_of(record: Unanimity, texts: int) -> Batch:
 def test_a_batch_that_has_its_place_is_held_back_when_its_call_was_refused_meanwhile() -> None:
     record = Unanimity()
     refused, waiting = batch_of(record, 2), batch_of(record, 2)
-    refused.seal()
+    refused.seal(refused.texts)
     refused.refused([BadRequestError("no", status=400)])
     with pytest.raises(HeldBack):
-        waiting.seal()
+        waiting.seal(waiting.texts)
     waiting.number = record.begin_in_doubt()  # it was its turn
-    waiting.seal()
+    waiting.seal(waiting.texts)
     assert waiting.number == 2
 
 
 def test_a_single_text_goes_in_doubt_where_nothing_else_is_in_flight() -> None:
     record = Unanimity()
     refused, alone, other = batch_of(record, 1), batch_of(record, 1), batch_of(record, 1)
-    refused.seal()
+    refused.seal(refused.texts)
     refused.refused([server_error(403, "no")])
     with pytest.raises(HeldBack):
-        alone.seal()
+        alone.seal(alone.texts)
     refused.settle()
-    alone.seal()
+    alone.seal(alone.texts)
     with pytest.raises(HeldBack):
-        other.seal()
+        other.seal(other.texts)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_only_what_others_may_meet_as_well_holds_them_back(
 ) -> None:
     record = Unanimity()
     batch = batch_of(record, 2)
-    batch.seal()
+    batch.seal(batch.texts)
     batch.refused(errors)
     assert record.in_doubt == doubts
 
@@ -144,7 +144,7 @@ def test_only_what_others_may_meet_as_well_holds_them_back(
 def test_a_job_that_breaks_leaves_nothing_in_flight() -> None:
     record = Unanimity()
     batch = batch_of(record, 2)
-    batch.seal()
+    batch.seal(batch.texts)
     batch.end(RuntimeError("a bug"))
     record.doubt(alone=True)
     assert record.begin_in_doubt()

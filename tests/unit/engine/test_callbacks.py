@@ -10,7 +10,7 @@ import pytest
 from lanes import Lane, eventually
 
 from cosy_sync import CosyClient
-from cosy_sync.engine.waiters import TextFuture
+from cosy_sync.engine.text_future import TextFuture
 from cosy_sync.testing import FakeService
 from cosy_sync.threads.workers import Executor
 

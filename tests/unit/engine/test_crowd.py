@@ -8,7 +8,7 @@ import types
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from virtual import World
@@ -22,12 +22,14 @@ from cosy_sync.endpoints.endpoint import EndpointState
 from cosy_sync.engine.attempt import AttemptRunner
 from cosy_sync.engine.batch import Batch
 from cosy_sync.engine.reply_bounds import ReplyBounds
+from cosy_sync.engine.retry_planner import RetryPlanner
 from cosy_sync.engine.retrying import BatchRunner
+from cosy_sync.engine.splitting import Splitter
 from cosy_sync.errors import CosyError, ReplyTimeout, ServerError, server_error
 from cosy_sync.events import Event, LimitsLowered
 from cosy_sync.messages import Payload, Reply, Request
 from cosy_sync.models import Utterance, wav_header
-from cosy_sync.policies import Deadline, RetryBudget, RetryPolicy
+from cosy_sync.policies import AcceptedKeys, Deadline, RetryBudget, RetryPolicy
 from cosy_sync.threads.permits import Permits
 from cosy_sync.threads.stop import Stop
 from cosy_sync.wires.base import Capabilities, HttpWire
@@ -243,7 +245,10 @@ def make_caller(crowd: Crowd, endpoint: EndpointState, overload: OverloadConfig)
         format="wav",
     )
     retry, budget = RetryPolicy(RetryConfig()), RetryBudget(overload)
-    return BatchRunner(attempter, Alone(endpoint), retry, crowd, crowd.world, budget)  # type: ignore[arg-type]
+    splitter = Splitter(attempter.wires, AcceptedKeys(), 0, True, crowd.world)  # type: ignore[arg-type]
+    endpoints: Any = Alone(endpoint)
+    planner = RetryPlanner(retry, budget, endpoints, splitter, crowd, crowd.world)  # type: ignore[arg-type]
+    return BatchRunner(attempter, endpoints, splitter, planner, crowd, crowd.world)  # type: ignore[arg-type]
 
 
 def call(crowd: Crowd, caller: BatchRunner, number: int, interactive: bool = True) -> None:

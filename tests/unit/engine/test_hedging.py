@@ -35,7 +35,7 @@ class Attempts:
 
     def attempt(self, batch, texts, endpoint, number):
         host = endpoint.label.split("/")[2]
-        batch.seal()
+        texts = batch.seal(texts)
         self.calls.append((host, [utterance.text for utterance in texts]))
         assert self.go[host].wait(20)
         self.ended.append(host)
@@ -262,9 +262,9 @@ def test_the_batch_is_hedged_as_it_was_when_it_left(stand) -> None:
     class Late(Batch):
         __slots__ = ()
 
-        def seal(self) -> None:
-            texts.append(Utterance(1, "b"))
+        def seal(self, texts):
             self.deadline = deadline
+            return (*texts, Utterance(1, "b"))
 
     late = Late(texts, batch.deadline, interactive=True, tenant="", stop=batch.stop)
     it.let_go("b")
@@ -283,7 +283,7 @@ def test_a_call_whose_reply_is_being_checked_is_not_late(stand) -> None:
     made = stand()
     race = _Race(batch=made.batch, texts=made.batch.texts, number=1, first=made.endpoints[0])
     race.mail.put(_News())  # sent; late from now on
-    race.mail.put(_News(arrived=True))
+    race.hedged.arrived = True
     answer = threading.Timer(0.05, race.mail.put, [_News(made.endpoints[0], [GOOD])])
     answer.start()
     made.hedger._watch(race)

@@ -41,6 +41,5 @@ def test_what_every_reply_of_an_attempt_took_is_given_back(sizes: tuple[int, ...
     for size in sizes:
         room.make(size)
         assert (memory.used, book.held) == (min(size, 100), size)
-    room.keep(7)
-    room.leave()
+    room.leave(7)
     assert (memory.used, book.held) == (0, 7)

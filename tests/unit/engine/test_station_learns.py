@@ -172,7 +172,8 @@ def settle(
     endpoint: EndpointState, error: CosyError | None, texts: list[Utterance] = TEXTS, **call: bool
 ) -> CosyError | None:
     endpoint.join(NOW)
-    attempt = Attempt(endpoint, endpoint.breaker.admit(NOW, Call(**call)), NOW, Call(**call))
+    admission = endpoint.breaker.admit(NOW, Call(**call))
+    attempt = Attempt(endpoint, admission, NOW, Call(**call), holds=False)
     return endpoint.settle(attempt, error, NOW + 0.1, 0.1, texts)
 
 

@@ -7,9 +7,10 @@ import pytest
 from lanes import Lane, audio_of, eventually
 
 from cosy_sync import errors
-from cosy_sync.engine.shared_batch import SharedBatch
+from cosy_sync.engine.batch import Batch
 from cosy_sync.engine.tenants import TenantLimit
-from cosy_sync.engine.waiters import FutureWaiter, TextFuture
+from cosy_sync.engine.text_future import TextFuture
+from cosy_sync.engine.waiters import FutureWaiter
 from cosy_sync.errors import ClosedError, DeadlineError, RefusedError
 from cosy_sync.events import TextFailed
 from cosy_sync.models import Outcome, Utterance
@@ -241,7 +242,7 @@ def test_who_has_no_time_left_leaves_and_the_others_go_on(lane) -> None:
     error = lane.outcome("b").error
     assert isinstance(error, DeadlineError)
     assert (error.deadline, error.index) == (0.05, 0)
-    assert "its turn" in str(error)
+    assert "waiting for a batch" in str(error)
     assert [type(event) for event in lane.events] == [TextFailed]
     lane.service.open.set()
     assert data(lane, "a") == b"a"
@@ -311,17 +312,17 @@ def test_a_batch_that_nobody_waits_for_is_not_sent_elsewhere_either(lane) -> Non
     eventually(lambda: lane.service.batches)
     assert lane.coalescer.leave(left)
     with pytest.raises(RefusedError) as caught:
-        lane.service.batches[0].seal()
+        lane.service.batches[0].seal(lane.service.batches[0].texts)
     assert not caught.value.retryable
 
 
 def test_a_batch_whose_caller_gave_up_before_it_left_counts_once(lane, monkeypatch) -> None:
-    def give_up(batch: SharedBatch) -> None:
+    def give_up(batch: Batch) -> None:
         for utterance in batch.texts:
             batch.fail(utterance, DeadlineError("late", deadline=20.0))
         batch.deliver()
         with pytest.raises(RefusedError):  # its attempt had gone on by itself
-            batch.seal()
+            batch.seal(batch.texts)
 
     monkeypatch.setattr(lane.service, "run", give_up)
     lane.ask("a")

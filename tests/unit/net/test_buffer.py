@@ -11,8 +11,8 @@ import pytest
 
 from cosy_sync.net.buffer import new_buffer
 from cosy_sync.net.connection import Connection
-from cosy_sync.net.exchange import Exchange
-from cosy_sync.net.exchange_limits import Budget
+from cosy_sync.net.exchange import exchange
+from cosy_sync.net.exchange_limits import ExchangeLimits
 from cosy_sync.net.route import Route
 
 
@@ -51,9 +51,8 @@ def test_a_reply_that_waits_for_room_has_begun_and_no_more() -> None:
             seen.append(size)
             seen.append(len(near.recv(1 << 20, socket.MSG_PEEK)))
 
-        budget = Budget(5.0, 5.0, time.monotonic() + 5.0, 1 << 20, make_room)
-        one = Exchange(Connection(Route("127.0.0.1", 80, False, None), near), b"GET", budget)
-        reply = one.run(reused=False)
-        one.end()
+        limits = ExchangeLimits(5.0, 5.0, time.monotonic() + 5.0, 1 << 20, make_room)
+        connection = Connection(Route("127.0.0.1", 80, False, None), near)
+        reply = exchange(connection, b"GET", limits, reused=False)
     assert bytes(reply.body) == body
     assert seen[0] == 100_000 and seen[1] > 80_000

@@ -15,6 +15,10 @@ from cosy_sync.net.connection import Connection
 from cosy_sync.net.pool import ConnectionPool
 from cosy_sync.net.route import Route
 
+pytestmark = pytest.mark.usefixtures("each_way_of_waiting")
+# A forked child's poller is its own, and knows nothing of these connections.
+IN_A_CHILD = pytest.mark.parametrize("each_way_of_waiting", ["each thread waits"], indirect=True)
+
 ONE, TWO, THREE = (Route(name, 80, False, None) for name in ("one", "two", "three"))
 LATER = float("inf")
 
@@ -117,12 +121,12 @@ def test_routes_do_not_share_connections(pool: ConnectionPool) -> None:
     assert pool.take(TWO) is None
 
 
-@pytest.mark.parametrize("spoil", [lambda far: far.send(b"x"), lambda far: far.close()])
+@pytest.mark.parametrize("corrupt", [lambda far: far.send(b"x"), lambda far: far.close()])
 def test_a_connection_that_is_not_quiet_is_not_taken(
-    spoil: Callable[[socket.socket], object], pool: ConnectionPool, dialer: Dialer
+    corrupt: Callable[[socket.socket], object], pool: ConnectionPool, dialer: Dialer
 ) -> None:
     good, bad = returned(pool, ONE, ONE)
-    spoil(dialer.far[1])
+    corrupt(dialer.far[1])
     assert pool.take(ONE) is good
     assert not is_open(bad)
     pool.drop(good)
@@ -277,6 +281,7 @@ def test_cut_ends_busy_streams_and_closes_the_pool(pool: ConnectionPool) -> None
     pool.drop(busy)
 
 
+@IN_A_CHILD
 def test_abandon_works_though_the_lock_is_held(pool: ConnectionPool, dialer: Dialer) -> None:
     (busy,) = opened(pool, ONE)
     (idle,) = returned(pool, TWO)
@@ -368,6 +373,7 @@ def test_many_threads_never_share_a_connection(make: Make) -> None:
     assert pool.count()[0] == pool.count()[1] <= 8
 
 
+@IN_A_CHILD
 def test_in_another_process_the_parents_connections_are_forgotten_and_new_ones_opened(
     pool: ConnectionPool, dialer: Dialer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,8 +17,8 @@ trustme = pytest.importorskip("trustme", reason="needs trustme (extra test)")
 
 def make(scheme: str = "grpcs", address: str | None = None, **pool: object) -> None:
     config = ClientConfig(pool=PoolConfig(**pool))  # type: ignore[arg-type]
-    parcel = RpcRequest(f"{scheme}://tts.test:50000", "/a/b", b"", (), address)
-    channels.make_channel(parcel, config).close()
+    request = RpcRequest(f"{scheme}://tts.test:50000", "/a/b", b"", (), address)
+    channels.make_channel(request, config).close()
 
 
 def context() -> ssl.SSLContext:
@@ -60,8 +60,8 @@ def test_a_context_whose_cas_cannot_be_read_is_refused() -> None:
 def test_the_package_is_imported_before_the_first_request_has_its_turn() -> None:
     sender = Sender(ClientConfig())
     sender.prepare("https://tts.test/batch")
-    assert sender._carriers == {}
+    assert sender._task_transports == {}
     sender.prepare("grpcs://tts.test:443")
     sender.prepare("grpc://tts.test:50000")
-    assert list(sender._carriers) == ["grpc"]
+    assert list(sender._task_transports) == ["grpc"]
     sender.close()

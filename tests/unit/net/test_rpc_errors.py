@@ -79,8 +79,8 @@ SAID: list[tuple[str, str, type[CosyError], str, bool]] = [
         NOWHERE + "UNKNOWN: ipv4:127.0.0.1:1: Ssl handshake failed (TSI_PROTOCOL_FAILURE): "
         "SSL_ERROR_SSL: error:100000f7:SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER",
         ConnectError,
-        "does the server speak TLS",
-        True,
+        "does not speak TLS on this port: give grpc://",
+        False,
     ),
     ("UNAVAILABLE", "Stream removed (Socket closed)", CutError, "broke", True),
     ("UNAVAILABLE", "Socket closed", CutError, "Socket closed", True),

@@ -92,6 +92,32 @@ def test_clocks_that_are_wound_again_and_again_leave_one_job(watch: Watch) -> No
     assert cancelled.wait(20)
 
 
+def test_the_shorter_waits_that_follow_in_a_call_wake_no_thread(watch: Watch) -> None:
+    posted: list[float] = []
+    watch._schedule.after = lambda seconds, _: posted.append(seconds) or True  # type: ignore
+    timer = watch.add(lambda: None, 15.0)
+    timer.start(30.0)  # for the first byte
+    timer.stop()
+    for _ in range(3):
+        timer.start(15.0)  # for the next one
+        timer.stop()
+    watch.add(lambda: None, 15.0).start(30.0)
+    assert len(posted) == 1 and 14.0 < posted[0] <= 15.0
+    timer.start(2.0)  # its deadline is near
+    assert len(posted) == 2 and posted[1] <= 2.0
+
+
+def test_a_call_that_was_looked_after_before_its_time_goes_on_until_then(watch: Watch) -> None:
+    cancelled = threading.Event()
+    timer = watch.add(cancelled.set, 0.01)
+    timer.start(60)
+    gone_by, early = threading.Event(), watch.add(lambda: gone_by.set())
+    early.start(0.05)
+    assert gone_by.wait(20) and not timer.rang and not cancelled.is_set()
+    timer.start(0.01)
+    assert cancelled.wait(20) and timer.rang
+
+
 def test_without_a_thread_calls_go_on_unwatched(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

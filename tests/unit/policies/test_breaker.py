@@ -328,7 +328,7 @@ def test_after_the_open_time_exactly_the_probes_go_through():
     assert all(admission.probe for admission in probes)
     assert subject.state == "half-open"
     error = refusal(subject, START + 30.0)
-    assert error.message == ("breaker half-open, all its probes are under way; ask again in 0.5 s")
+    assert error.message == ("breaker half-open, all its probes are in flight; ask again in 0.5 s")
     assert error.retry_after == subject.remaining(START + 30.0) == 0.5
 
 
@@ -464,7 +464,7 @@ def test_a_call_that_waited_for_the_lock_finds_the_breaker_closed():
 
 def test_remaining_asks_again_under_the_lock():
     subject = breaker()
-    subject._ticket = None  # as another thread's half-done change would look without the lock
+    subject.ticket = None  # as another thread's half-done change would look without the lock
     assert subject.remaining(START) == 0.0
 
 
@@ -552,8 +552,8 @@ def test_what_does_not_trip_is_not_slow_either():
 def test_slow_calls_leave_the_window():
     subject = breaker(slow_call=2.0)
     slow_calls(subject, 0, 19)
-    subject.record(subject.admit(START + 10.0), None, START + 10.0, 1.0)
-    assert (subject._failed.all, subject._slow.some) == (1, 0)
+    subject.record(subject.admit(START + 10.0), None, START + 10.0, 2.0)
+    assert (subject._failed.all, subject._slow.some) == (1, 1)
 
 
 def test_a_slow_probe_opens_it_afresh():

@@ -104,3 +104,20 @@ def test_texts_count_for_the_budget_however_many_were_sent_before_somebody_asks(
             chosen.deposit(10, START)
         assert chosen.balance(START) == sent
         assert chosen.balance(START + 60.0) == 0.0
+
+
+def test_deposits_of_a_moment_are_counted_together_and_each_moment_by_itself():
+    chosen = budget(retry_window=10.0, retry_floor=0.0)
+    for seconds, texts in [(0.0, 100), (0.05, 30), (0.1, 20), (6.0, 200), (6.05, 10)]:
+        chosen.deposit(texts, START + seconds)
+    assert chosen.balance(START + 6.1) == 36.0
+    assert chosen.balance(START + 9.9) == 36.0
+    assert chosen.balance(START + 10.0) == 21.0
+    assert chosen.balance(START + 16.0) == 0.0
+
+
+def test_sixty_four_deposits_are_counted_without_being_asked_for():
+    chosen = budget(retry_window=10.0)
+    for _ in range(64):
+        chosen.deposit(5, START)
+    assert not chosen._fresh and chosen.balance(START) == 32.0

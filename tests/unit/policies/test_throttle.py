@@ -147,3 +147,38 @@ def test_what_was_accepted_counts_at_its_own_instant() -> None:
     feed(chosen, 0, 50, START + 2.5)
     assert chosen.share(START + 2.5) == 0.0
     assert chosen.share(START + 4.0) > 0.7  # the accepted ones are too old by now
+
+
+def test_accepted_calls_of_a_moment_are_counted_together():
+    chosen = throttle(throttle_window=100.0)
+    counted = []
+    for seconds in (0.0, 0.5, 0.9, 1.0, 1.5, 2.0):
+        chosen.record(True, START + seconds)
+        counted.append(chosen.calls.all)
+    assert counted == [1, 1, 1, 4, 4, 6]
+
+
+def test_those_of_the_latest_moment_count_as_soon_as_one_is_refused():
+    chosen = throttle(throttle_window=100.0, throttle_min_calls=1)
+    feed(chosen, 30, 0)
+    feed(chosen, 0, 69, START + 0.5)
+    assert (chosen.calls.all, chosen.calls.some) == (99, 30)
+    assert chosen.share(START + 0.5) == pytest.approx(39 / 100)
+
+
+def test_those_of_the_latest_moment_count_for_those_who_ask_for_the_share():
+    chosen = throttle(throttle_window=100.0)
+    feed(chosen, 30, 0)
+    assert chosen.share(START) == 0.0
+    assert (chosen.calls.all, chosen.calls.some) == (30, 30)
+
+
+def test_calls_of_a_moment_leave_the_window_with_its_beginning():
+    chosen = throttle(throttle_window=100.0)
+    feed(chosen, 3, 0)
+    feed(chosen, 2, 0, START + 0.9)
+    feed(chosen, 7, 0, START + 50.0)
+    chosen.share(START + 99.0)
+    assert chosen.calls.all == 12
+    chosen.share(START + 100.0)
+    assert chosen.calls.all == 7

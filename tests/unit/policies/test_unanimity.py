@@ -1,7 +1,7 @@
 """Whether a call is refused as a whole: few refusals tell it, and none too early."""
 
 from cosy_sync.errors import BadRequestError
-from cosy_sync.policies import Strangers, Unanimity
+from cosy_sync.policies import SharedRefusals, Unanimity
 
 
 def refuse(
@@ -174,15 +174,15 @@ def test_they_wait_for_what_was_sent_before_the_first_but_not_for_ever() -> None
 
 
 def test_batches_that_are_refused_at_about_the_same_time_are_judged_together() -> None:
-    strangers = Strangers()
+    strangers = SharedRefusals()
     record = strangers.record("no", 100.0)
     assert strangers.record("other", 105.0) is record
-    assert record.jobs == 2
+    assert record.shared_batches == 2
     assert strangers.record("no", 110.1) is not record
 
 
 def test_a_verdict_on_strangers_holds_for_refusals_alike_and_a_short_while() -> None:
-    strangers = Strangers()
+    strangers = SharedRefusals()
     record = strangers.record("no", 100.0)
     refuse(record)
     record.verdict = BadRequestError("no")
@@ -192,7 +192,7 @@ def test_a_verdict_on_strangers_holds_for_refusals_alike_and_a_short_while() -> 
 
 
 def test_a_refusal_of_another_kind_begins_anew_after_a_verdict() -> None:
-    strangers = Strangers()
+    strangers = SharedRefusals()
     record = strangers.record("no", 100.0)
     refuse(record)
     record.verdict = BadRequestError("no")
@@ -200,7 +200,7 @@ def test_a_refusal_of_another_kind_begins_anew_after_a_verdict() -> None:
 
 
 def test_once_something_was_spoken_strangers_are_judged_anew() -> None:
-    strangers = Strangers()
+    strangers = SharedRefusals()
     strangers.accept()
     record = strangers.record("no", 100.0)
     strangers.accept()

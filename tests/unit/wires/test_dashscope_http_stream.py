@@ -27,7 +27,7 @@ SSE = {"content-type": "text/event-stream;charset=UTF-8"}
 ONE, TWO = b"\x01\x02\x03\x04\x05\x06", b"\x07\x08\x09\x0a"
 
 
-def never(parcel: Any) -> Reply:
+def never(request: Any) -> Reply:
     raise AssertionError("a stream asks nothing before")
 
 
@@ -78,7 +78,7 @@ def listen(*pieces: bytes, **settings: Any) -> bytes:
 
 def test_a_stream_is_asked_for() -> None:
     stream = reader(headers={"X-Mine": "1"})
-    request = stream.parcel
+    request = stream.request
     assert isinstance(request, Request)
     assert (request.method, request.url, request.foreign) == ("POST", URL, False)
     assert request.headers == (

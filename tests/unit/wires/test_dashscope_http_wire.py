@@ -52,9 +52,9 @@ class Net:
         self.replies = list(replies)
         self.requests: list[Request] = []
 
-    def __call__(self, parcel: WireRequest) -> Reply:
-        assert isinstance(parcel, Request)
-        self.requests.append(parcel)
+    def __call__(self, request: WireRequest) -> Reply:
+        assert isinstance(request, Request)
+        self.requests.append(request)
         reply = self.replies.pop(0)
         if isinstance(reply, CosyError):
             raise reply

@@ -16,7 +16,7 @@ def reader() -> DashscopeStream:
     config = ClientConfig(model="m", voice=Voice("longanyang"), sample_rate=16_000)
     wire = DashscopeWsWire("ws://h/x", SpeechOptions.from_config(config))
 
-    def send(_parcel: object) -> Reply:
+    def send(_request: object) -> Reply:
         raise AssertionError("nothing has to be asked before")
 
     return wire.listen("你好", send, "1")
@@ -41,7 +41,7 @@ def test_byte_by_byte() -> None:
 def test_it_knows_its_rate_and_its_task() -> None:
     stream = reader()
     assert stream.sample_rate == 16_000
-    assert stream.parcel.url == "ws://h/x"
+    assert stream.request.url == "ws://h/x"
 
 
 @pytest.mark.parametrize("pieces", [[b"RIFF1234"], [b"R", b"I", b"F", b"F"], [b"RIF", b"F12"]])

@@ -49,10 +49,10 @@ class Source:
 
 
 def fed(source: Source) -> SpeechTask:
-    return wire().listen_to(source, _nothing, "r1").parcel
+    return wire().listen_to(source, _nothing, "r1").request
 
 
-def _nothing(parcel: WireRequest) -> Reply:
+def _nothing(request: WireRequest) -> Reply:
     raise AssertionError("nothing is asked before")
 
 
@@ -517,11 +517,11 @@ class TestWords:
         assert [word.text for word in task.words] == ["晚", "安", "早", "安"]
 
     def test_they_come_with_the_payload(self) -> None:
-        def send(parcel: WireRequest) -> Reply:
-            assert isinstance(parcel, SpeechTask)
-            parcel.open()
-            parcel.receive(event(parcel, STARTED))
-            parcel.receive(event(parcel, WORDS.replace("INDEX", "0")))
+        def send(request: WireRequest) -> Reply:
+            assert isinstance(request, SpeechTask)
+            request.open()
+            request.receive(event(request, STARTED))
+            request.receive(event(request, WORDS.replace("INDEX", "0")))
             return Reply(200, {}, b"\x01\x02")
 
         [payload] = wire(sample_rate=16_000).exchange(["早安"], send, "1")

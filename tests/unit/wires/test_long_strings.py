@@ -19,7 +19,7 @@ KEYS = frozenset({"audio"})
 def small() -> Any:
     """Make everything long and large, so that a few bytes meet every border."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(long_strings, "_LARGE", 0)
+        patch.setattr(long_strings, "LARGE_BODY", 0)
         patch.setattr(long_strings, "_LONG", 4)
         patch.setattr(long_strings, "_WINDOW", 7)
         yield
@@ -72,7 +72,7 @@ def test_what_is_no_json_is_a_value_error(body: bytes) -> None:
 
 
 def test_small_bodies_are_left_to_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(long_strings, "_LARGE", 1 << 18)
+    monkeypatch.setattr(long_strings, "LARGE_BODY", 1 << 18)
     assert read({"audio": "x" * 100}) == {"audio": "x" * 100}
 
 

@@ -39,9 +39,9 @@ def sent(url: str = "http://tts/v1", **settings: Any) -> Any:
 
 
 def streamed(url: str = "http://tts/v1", **settings: Any) -> Any:
-    parcel = wire(url, **settings).listen("你好", lambda _: pytest.fail("sent"), "r1").parcel
-    assert isinstance(parcel, Request)
-    return body(parcel)
+    request = wire(url, **settings).listen("你好", lambda _: pytest.fail("sent"), "r1").request
+    assert isinstance(request, Request)
+    return body(request)
 
 
 # --- addresses
@@ -67,8 +67,8 @@ def test_the_url_is_a_base_or_the_whole_path(given: str, asked: str) -> None:
 
 def test_a_stream_beside_the_batch_route_goes_to_the_route_for_one_text() -> None:
     reader = wire("http://tts/v1/audio/speech/batch").listen("a", lambda _: pytest.fail(), "r1")
-    assert reader.parcel.url == "http://tts/v1/audio/speech"
-    assert json.loads(reader.parcel.body)["input"] == "a"
+    assert reader.request.url == "http://tts/v1/audio/speech"
+    assert json.loads(reader.request.body)["input"] == "a"
 
 
 @pytest.mark.parametrize(
@@ -324,8 +324,8 @@ def test_xinference_gets_a_recording_as_a_file() -> None:
         "response_format": b"wav",
         "prompt_speech": WAV,
     }
-    parcel = wire(voice=CLONE, **XIN).listen("你好", lambda _: pytest.fail(), "r").parcel
-    assert form(parcel)["stream"] == b"true"
+    request = wire(voice=CLONE, **XIN).listen("你好", lambda _: pytest.fail(), "r").request
+    assert form(request)["stream"] == b"true"
 
 
 @pytest.mark.parametrize("kwargs", [{"seed": 0}, '{"seed": 0}'])

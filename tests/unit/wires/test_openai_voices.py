@@ -51,18 +51,18 @@ class Vllm:
         self.requests: list[Request] = []
         self.lost = ""
 
-    def __call__(self, parcel: WireRequest) -> Reply:
-        assert isinstance(parcel, Request)
-        self.requests.append(parcel)
-        if parcel.url.endswith("/audio/voices"):
-            self.asked.append("list" if parcel.method == "GET" else "upload")
-            if parcel.method == "GET":
+    def __call__(self, request: WireRequest) -> Reply:
+        assert isinstance(request, Request)
+        self.requests.append(request)
+        if request.url.endswith("/audio/voices"):
+            self.asked.append("list" if request.method == "GET" else "upload")
+            if request.method == "GET":
                 return answer(200, {"voices": self.listed})
             said = self.uploads.pop(0)
             if isinstance(said, CosyError):
                 raise said
             return said
-        fields = json.loads(parcel.body)
+        fields = json.loads(request.body)
         self.asked.append("inline" if "ref_audio" in fields else fields["voice"][:5])
         if fields.get("voice") == self.lost:
             return answer(400, {"error": {"message": f"Invalid voice '{self.lost}'."}})
@@ -157,11 +157,11 @@ def test_nobody_waits_for_the_upload_of_another() -> None:
     began, go_on = threading.Event(), threading.Event()
     server = Vllm(answer(200))
 
-    def slow(parcel: WireRequest) -> Reply:
-        if parcel.url.endswith("voices"):
+    def slow(request: WireRequest) -> Reply:
+        if request.url.endswith("voices"):
             began.set()
             assert go_on.wait(30)
-        return server(parcel)
+        return server(request)
 
     speaker = wire()
     first = threading.Thread(target=spoken, args=(speaker, slow))
@@ -199,8 +199,8 @@ def test_a_stream_uses_the_uploaded_voice_and_asks_again_where_it_is_lost() -> N
     server = Vllm(answer(200), answer(200))
     speaker = wire()
     reader = speaker.listen("a", server, "r1")
-    assert isinstance(reader.parcel, Request)
-    name = json.loads(reader.parcel.body)["voice"]
+    assert isinstance(reader.request, Request)
+    name = json.loads(reader.request.body)["voice"]
     assert name.startswith("cosy-")
     told = reader.refuse(answer(400, {"error": {"message": f"Invalid voice '{name}'."}}))
     assert isinstance(told, UnavailableError)
@@ -221,15 +221,15 @@ class Batches:
         self.known: set[str] = set()
         self.asked: list[str] = []
 
-    def __call__(self, parcel: WireRequest) -> Reply:
-        assert isinstance(parcel, Request)
-        if parcel.url.endswith("/audio/voices"):
+    def __call__(self, request: WireRequest) -> Reply:
+        assert isinstance(request, Request)
+        if request.url.endswith("/audio/voices"):
             self.asked.append("upload")
             if self.stays:
-                name = parcel.body.partition(b'name="name"')[2].split(b"\r\n")[2]
+                name = request.body.partition(b'name="name"')[2].split(b"\r\n")[2]
                 self.known.add(name.decode())
             return answer(200, {"success": True})
-        fields = json.loads(parcel.body)
+        fields = json.loads(request.body)
         self.asked.append(f"{'inline' if 'ref_audio' in fields else 'name'} {len(fields['items'])}")
         results = [self.item(index, fields) for index in range(len(fields["items"]))]
         return answer(200, {"results": results})
@@ -267,8 +267,8 @@ def test_only_the_items_that_lack_the_voice_are_asked_for_again() -> None:
     speaker.exchange(["a"], server, "r1")
     name = server.known.pop()
 
-    def half(parcel: WireRequest) -> Reply:
-        reply = server(parcel)
+    def half(request: WireRequest) -> Reply:
+        reply = server(request)
         if "name 3" in server.asked[-1]:  # one process behind the address has it, another not
             body = json.loads(reply.body)
             server.known.add(name)
@@ -296,11 +296,11 @@ def test_sound_that_came_is_kept_where_asking_again_fails() -> None:
     server.known.clear()
     calls = []
 
-    def failing(parcel: WireRequest) -> Reply:
-        calls.append(parcel)
+    def failing(request: WireRequest) -> Reply:
+        calls.append(request)
         if len(calls) > 1:
             raise ConnectError("no connection")
-        return server(parcel)
+        return server(request)
 
     [text, lost] = speaker.exchange(["bad", "b"], failing, "r2")
     assert isinstance(text, TextError) and isinstance(lost, ConnectError)
@@ -311,8 +311,8 @@ def test_a_loss_that_others_have_mended_is_not_mended_twice() -> None:
     speaker.exchange(["a"], server, "r1")
     name = server.known.pop()
 
-    def late(parcel: WireRequest) -> Reply:
-        reply = server(parcel)
+    def late(request: WireRequest) -> Reply:
+        reply = server(request)
         if server.asked[-1] == "name 1" and not server.known:
             # Meanwhile another thread learns of it, and uploads the voice.
             speaker.exchange(["a", "b"], server, "r2")

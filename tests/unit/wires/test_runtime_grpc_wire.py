@@ -92,8 +92,8 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_each_voice_is_said_in_its_form(form: str) -> None:
     voice, expected = FORMS[form]
-    parcel = wire(voice).encode("你好", "r-1")
-    assert parcel == RpcRequest(
+    request = wire(voice).encode("你好", "r-1")
+    assert request == RpcRequest(
         URL, "/cosyvoice.CosyVoice/Inference", expected, (("x-request-id", "r-1"),)
     )
     messages, _ = cosyvoice()
@@ -409,7 +409,7 @@ def reader(**settings: object):  # type: ignore[no-untyped-def]
 
 def test_a_reader_asks_as_the_whole_call_does() -> None:
     one = reader(sample_rate=22_050)
-    assert one.parcel == wire(sample_rate=22_050).encode("你好", "r-3")
+    assert one.request == wire(sample_rate=22_050).encode("你好", "r-3")
     assert one.sample_rate == 22_050
 
 

@@ -184,8 +184,8 @@ class TestTheExchange:
     def test_one_request_and_one_reply(self) -> None:
         sent: list[WireRequest] = []
 
-        def send(parcel: WireRequest) -> Reply:
-            sent.append(parcel)
+        def send(request: WireRequest) -> Reply:
+            sent.append(request)
             return Reply(200, HEAD, PCM)
 
         assert wire().exchange([TEXT], send, "r1") == [Payload(PCM, "audio/pcm; rate=24000")]

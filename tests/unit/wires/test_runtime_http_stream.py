@@ -39,11 +39,11 @@ def heard(*pieces: bytes) -> list[bytes]:
 
 
 def test_it_asks_as_a_whole_call_does() -> None:
-    parcel = reader().parcel
-    assert isinstance(parcel, Request)
-    assert parcel.url == "http://gpu1:50000/inference_sft"
-    assert parcel.body.startswith(b"tts_text=%E4%BB%8A")
-    assert ("X-Request-Id", "r1") in parcel.headers
+    request = reader().request
+    assert isinstance(request, Request)
+    assert request.url == "http://gpu1:50000/inference_sft"
+    assert request.body.startswith(b"tts_text=%E4%BB%8A")
+    assert ("X-Request-Id", "r1") in request.headers
 
 
 def test_the_rate_is_the_configured_one() -> None:

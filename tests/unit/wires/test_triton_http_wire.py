@@ -155,7 +155,7 @@ def test_half_a_character_is_refused_before_sending() -> None:
 def test_a_stream_is_refused_with_the_address_that_streams() -> None:
     assert not wire().capabilities.streaming
     with pytest.raises(ConfigError, match="grpc://host:8001"):
-        wire().listen("你好", lambda parcel: reply(), "run-1")
+        wire().listen("你好", lambda request: reply(), "run-1")
 
 
 # -- what is answered ---------------------------------------------------------------------------
@@ -207,10 +207,10 @@ def test_sound_of_exactly_30_seconds_was_cut_by_the_model_and_is_not_asked_for_a
 
 
 def test_a_reply_to_another_request_is_refused() -> None:
-    (payload,) = wire().exchange(["你好"], lambda parcel: reply(), "run-1")
+    (payload,) = wire().exchange(["你好"], lambda request: reply(), "run-1")
     assert payload.data == PCM
     with pytest.raises(BadAudioError) as caught:
-        wire().exchange(["你好"], lambda parcel: reply(), "run-2")
+        wire().exchange(["你好"], lambda request: reply(), "run-2")
     assert caught.value.reason == "misplaced"
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cosy_sync.wires import coding
+from cosy_sync.wires import fastjson
 
 
 @pytest.fixture(params=["fast", "standard"], autouse=True)
@@ -17,34 +17,34 @@ def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     else:
         monkeypatch.setitem(sys.modules, "orjson", None)
         monkeypatch.setitem(sys.modules, "pybase64", None)
-    load, dump = coding._find_json()
-    monkeypatch.setattr(coding, "_load", load)
-    monkeypatch.setattr(coding, "_dump", dump)
-    monkeypatch.setattr(coding, "_b64decode", coding._find_base64())
+    load, dump = fastjson._find_json()
+    monkeypatch.setattr(fastjson, "_load", load)
+    monkeypatch.setattr(fastjson, "_dump", dump)
+    monkeypatch.setattr(fastjson, "_b64decode", fastjson._find_base64())
 
 
 def test_json_is_compact_utf_8() -> None:
-    assert coding.dump_json(["你好", 1.0]) == '["你好",1.0]'.encode()
+    assert fastjson.dump_json(["你好", 1.0]) == '["你好",1.0]'.encode()
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_json_is_read_from_any_kind_of_bytes(kind: type) -> None:
-    assert coding.load_json(kind('{"a":["你好",null]}'.encode())) == {"a": ["你好", None]}
+    assert fastjson.load_json(kind('{"a":["你好",null]}'.encode())) == {"a": ["你好", None]}
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b'"\xff"', b"[" * 100_000])
 def test_what_is_no_json_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):
-        coding.load_json(body)
+        fastjson.load_json(body)
 
 
 def test_half_a_character_is_a_value_error() -> None:
     with pytest.raises(ValueError):
-        coding.dump_json(["\ud800"])
+        fastjson.dump_json(["\ud800"])
 
 
 def test_base64_is_read() -> None:
-    assert coding.from_base64("UklGRg==") == b"RIFF"
+    assert fastjson.from_base64("UklGRg==") == b"RIFF"
 
 
 @pytest.mark.parametrize(
@@ -52,4 +52,4 @@ def test_base64_is_read() -> None:
 )
 def test_base64_forgives_nothing(text: str) -> None:
     with pytest.raises(ValueError):
-        coding.from_base64(text)
+        fastjson.from_base64(text)

@@ -17,8 +17,8 @@ from cosy_sync.errors import (
 )
 from cosy_sync.messages import Reply
 from cosy_sync.wires import read_error
+from cosy_sync.wires.error_bodies import false_success
 from cosy_sync.wires.redaction import hide
-from cosy_sync.wires.refusals import false_success
 
 
 def refused(

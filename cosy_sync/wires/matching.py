@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import BadAudioError, CosyError
 from ..messages import Payload
 
-__all__ = ["index_of", "place"]
+__all__ = ["index_of", "match_results"]
 
 
 def index_of(value: Any) -> int:
@@ -20,7 +20,7 @@ def index_of(value: Any) -> int:
     raise _bad("index", "an index that is no whole number")
 
 
-def place(
+def match_results(
     claims: Sequence[tuple[int | None, Payload | CosyError]], count: int
 ) -> list[Payload | CosyError]:
     """Put results where they belong; what is missing or claimed twice becomes an error there.
@@ -28,8 +28,6 @@ def place(
     Without any index the order counts. Raises BadAudioError when the positions cannot be trusted:
     another number of results, an index out of range, or only some with an index.
     """
-    if len(claims) == 1 == count and claims[0][0] in (None, 0):  # most calls
-        return [claims[0][1]]
     bare = sum([index is None for index, _ in claims])
     if bare:
         if bare < len(claims):

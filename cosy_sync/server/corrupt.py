@@ -17,11 +17,11 @@ from .sound import SAMPLE_BYTES, Clip, Failure, encode_clip, wav_header
 
 _SHORT_SECONDS = 0.02
 
-# What a spoiler may look at: the parts, the sample rate and the random source.
-_Spoiler = Callable[[list[Part], int, Random], None]
+# What a corruption may look at: the parts, the sample rate and the random source.
+_Corruption = Callable[[list[Part], int, Random], None]
 
 
-def spoil(fault: str, parts: list[Part], sample_rate: int, random: Random) -> None:
+def corrupt(fault: str, parts: list[Part], sample_rate: int, random: Random) -> None:
     """Change the parts in place as the fault's name says.
 
     Args:
@@ -30,9 +30,9 @@ def spoil(fault: str, parts: list[Part], sample_rate: int, random: Random) -> No
         sample_rate: of the audio, in Hz.
         random: draws the victim.
     """
-    spoiler = _SPOILERS.get(fault)
-    if spoiler is not None:
-        spoiler(parts, sample_rate, random)
+    corruption = _CORRUPTIONS.get(fault)
+    if corruption is not None:
+        corruption(parts, sample_rate, random)
 
 
 def _victim(parts: list[Part], random: Random) -> tuple[Part, bytes]:
@@ -134,7 +134,7 @@ def _missing_index(parts: list[Part], _rate: int, random: Random) -> None:
     random.choice(parts).index = None
 
 
-_SPOILERS: dict[str, _Spoiler] = {
+_CORRUPTIONS: dict[str, _Corruption] = {
     "bad-base64": _bad_base64,
     "bad-wav": _bad_wav,
     "double-index": _double_index,

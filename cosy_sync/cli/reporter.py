@@ -13,12 +13,12 @@ from cosy_sync.cli.exits import was_tried, words_of
 from cosy_sync.cli.report.figures import count, duration, number, speech
 from cosy_sync.cli.source import Item
 
-__all__ = ["Tally"]
+__all__ = ["Reporter"]
 
 _SHOWN_FAILURES = 10
 
 
-class Tally:
+class Reporter:
     """Counts outcomes and tells of each.
 
     Args:

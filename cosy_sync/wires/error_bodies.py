@@ -21,7 +21,7 @@ from ..errors import (
 from ..messages import UNFRAMED, Reply, kind_of
 from . import item_errors
 from .billing import PAY, cannot_pay
-from .coding import load_json
+from .fastjson import load_json
 from .redaction import request_id_of, without_texts
 from .retry_after import is_overloaded, retry_after
 
@@ -42,6 +42,12 @@ _MESSAGE_KEYS = ("message", "msg", "error_message", "error_msg", "detail", "erro
 _CODE_KEYS = ("code", "error_code", "status_code", "type")
 _FAILURE_KEYS = ("error", "detail", "status_code", "message", "error_message", "error_msg")
 _TITLE = re.compile(r"<(title|h1)[^>]*>(.*?)</\1", re.IGNORECASE | re.DOTALL)
+
+# What nginx, Apache and Go answer to a request without TLS, and with which status.
+_PLAIN_TO_TLS = re.compile(
+    rb"plain HTTP request was sent to|plain HTTP to an SSL|HTTP request to an HTTPS server"
+)
+_NO_TLS = (400, 497)
 
 _THROTTLED_WORDS = ("throttl", "rate_limit", "ratelimit", "too_many")
 _PASSING_WORDS = ("internal", "timeout", "timed_out", "unavailable", "overload", "server_error")
@@ -71,6 +77,13 @@ def read_error(reply: Reply, texts: Sequence[str] = ()) -> ServerError:
     message = _cut(said)
     if cannot_pay(told.codes, said, reply.status):
         return _billing_error(f"HTTP {reply.status}: {message}", reply.status, details)
+    if reply.status in _NO_TLS and _PLAIN_TO_TLS.search(bytes(reply.body[:_MAX_TEXT])):
+        text = (
+            f"the service answered HTTP {reply.status}: it speaks TLS on this port: give https://"
+        )
+        return BadRequestError(
+            f"{text} in place of http://", status=reply.status, hopeless=True, **details
+        )
     if reply.status == 503 and is_overloaded(reply.headers):
         # A proxy's own bound on what is in flight: the service behind it may be well.
         text = "the proxy before the service dropped this request to protect it"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cosy_sync.audio.spoken import fewest_spoken, most_spoken, sounds_like, spoken_chars
+from cosy_sync.audio.speakable import fewest_spoken, most_spoken, sounds_like, spoken_chars
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from cosy_sync.errors import BadAudioError
 from cosy_sync.models import wav_header
-from cosy_sync.wires.sound import SampleReader
+from cosy_sync.wires.pcm_stream import SampleReader
 
 PCM = bytes(range(1, 201))
 

@@ -42,8 +42,12 @@ def read_audio(payload: Payload, *, sample_rate: int, timing: Timing | None = No
     A view of a reply stays one, until the audio is detached.
     Raises BadAudioError when there is no whole sound in it.
     """
-    data = payload.data
+    data: Any = payload.data
     if data[:4] in RIFF_NAMES:
+        plain = find_plain(data)
+        if plain is not None:  # almost always
+            rate, channels, size = plain
+            return Audio(data, "wav", rate, channels, PLAIN_HEADER, size, timing)
         return _wav(data, timing)
     media_type, _, parameters = payload.media_type.partition(";")
     kind = media_type.strip().lower()
@@ -65,10 +69,6 @@ def read_audio(payload: Payload, *, sample_rate: int, timing: Timing | None = No
 
 
 def _wav(data: Any, timing: Timing | None) -> Audio:
-    plain = find_plain(data)
-    if plain is not None:  # almost always
-        rate, channels, size = plain
-        return Audio(data, "wav", rate, channels, PLAIN_HEADER, size, timing)
     found = find_samples(data)
     rate, channels = found.format.sample_rate, found.format.channels
     if found.is_plain:

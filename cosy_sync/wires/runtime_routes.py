@@ -10,11 +10,11 @@ from ..errors import ConfigError
 from ..models import Voice
 from .base import VOICES
 
-__all__ = ["OLD_BASE", "Way", "choose_way"]
+__all__ = ["OLD_BASE", "Route", "choose_route"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class Route:
     """One route: the form field for each thing that it is told; empty where it is not told."""
 
     path: str
@@ -42,17 +42,17 @@ class Way:
 
 
 # The first that suits a voice is taken.
-_NEW_WAYS = (
-    Way(path="/inference_sft", text="tts_text", name="spk_id"),
-    Way(
+_NEW_ROUTES = (
+    Route(path="/inference_sft", text="tts_text", name="spk_id"),
+    Route(
         path="/inference_zero_shot",
         text="tts_text",
         transcript="prompt_text",
         reference="prompt_wav",
     ),
-    Way(path="/inference_cross_lingual", text="tts_text", reference="prompt_wav"),
-    Way(path="/inference_instruct", text="tts_text", name="spk_id", instruction="instruct_text"),
-    Way(
+    Route(path="/inference_cross_lingual", text="tts_text", reference="prompt_wav"),
+    Route(path="/inference_instruct", text="tts_text", name="spk_id", instruction="instruct_text"),
+    Route(
         path="/inference_instruct2",
         text="tts_text",
         reference="prompt_wav",
@@ -60,35 +60,35 @@ _NEW_WAYS = (
     ),
 )
 OLD_BASE = "/api/inference"
-_OLD_WAYS = (
-    Way(old=True, path="/sft", text="tts", name="role"),
-    Way(old=True, path="/zero-shot", text="tts", transcript="prompt", reference="audio"),
-    Way(old=True, path="/cross-lingual", text="tts", reference="audio"),
-    Way(old=True, path="/instruct", text="tts", name="role", instruction="instruct"),
+_OLD_ROUTES = (
+    Route(old=True, path="/sft", text="tts", name="role"),
+    Route(old=True, path="/zero-shot", text="tts", transcript="prompt", reference="audio"),
+    Route(old=True, path="/cross-lingual", text="tts", reference="audio"),
+    Route(old=True, path="/instruct", text="tts", name="role", instruction="instruct"),
 )
 
 
-def choose_way(url: str, voice: Voice) -> tuple[str, Way]:
+def choose_route(url: str, voice: Voice) -> tuple[str, Route]:
     """Return the path before the route, and the route: the URL's own, or the voice's.
 
     Raises ConfigError when none can say this voice.
     """
-    base, ways = _ways(url)
-    for way in ways:
-        if way.suits(voice):
-            return base, way
+    base, routes = _routes(url)
+    for route in routes:
+        if route.suits(voice):
+            return base, route
     given = " with ".join(VOICES[each] for each in voice.asks)
-    where = ways[0].path if len(ways) == 1 else "this runtime"
-    raise ConfigError(f"voice: {where} takes {', or '.join(map(str, ways))}; not {given}")
+    where = routes[0].path if len(routes) == 1 else "this runtime"
+    raise ConfigError(f"voice: {where} takes {', or '.join(map(str, routes))}; not {given}")
 
 
-def _ways(url: str) -> tuple[str, Sequence[Way]]:
+def _routes(url: str) -> tuple[str, Sequence[Route]]:
     """Return the path before the routes, and which of them the URL leaves open."""
     path = urlsplit(url).path.rstrip("/")
-    for way in _NEW_WAYS:
-        if path.endswith(way.path):
-            return path.removesuffix(way.path), (way,)
-    for way in _OLD_WAYS:
-        if path.endswith(OLD_BASE + way.path):
-            return path.removesuffix(way.path), (way,)
-    return path, _OLD_WAYS if path.endswith(OLD_BASE) else _NEW_WAYS
+    for route in _NEW_ROUTES:
+        if path.endswith(route.path):
+            return path.removesuffix(route.path), (route,)
+    for route in _OLD_ROUTES:
+        if path.endswith(OLD_BASE + route.path):
+            return path.removesuffix(route.path), (route,)
+    return path, _OLD_ROUTES if path.endswith(OLD_BASE) else _NEW_ROUTES

@@ -1,0 +1,158 @@
+"""The runners of an engine: each configuration has its own, made once and kept."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+
+from ..audio import Verifier
+from ..bounded import BoundedCache
+from ..config import ClientConfig
+from ..endpoints.pool import EndpointPool
+from ..policies import AcceptedKeys, HedgePolicy, RetryBudget, RetryPolicy
+from ..threads.permits import Permits
+from ..threads.workers import Executor
+from .attempt import AttemptRunner
+from .hedging import Hedging
+from .open_stream import OpenStream, StreamingAttempts
+from .parts import EngineParts
+from .ports import Attempts
+from .reply_bounds import ReplyBounds
+from .retry_planner import RetryPlanner
+from .retrying import BatchRunner
+from .splitting import Splitter
+
+__all__ = ["Runners", "runner_key"]
+
+# Configurations whose runners are kept. A program that makes more (headers of its own for each
+# request, say) must not grow for ever.
+_MOST_RUNNERS = 256
+
+_StreamRunner = Callable[[OpenStream], BatchRunner]
+
+
+class Runners:
+    """Returns the BatchRunner of a configuration. Shared by every thread.
+
+    Args:
+        parts: What the engine is built from.
+        endpoints: Where batches are sent.
+        memory: Bounds the bytes of all replies together.
+        connections: Bounds the requests in flight; None where the endpoints' own bounds are enough.
+        hedge_workers: Run both attempts of a hedged call.
+    """
+
+    def __init__(
+        self,
+        parts: EngineParts,
+        endpoints: EndpointPool,
+        memory: Permits,
+        connections: Permits | None,
+        hedge_workers: Executor,
+    ) -> None:
+        self._parts = parts
+        self._endpoints = endpoints
+        self._memory = memory
+        self._connections = connections
+        self._hedge_workers = hedge_workers
+        self.budget = RetryBudget(parts.config.overload)
+        self._keys = AcceptedKeys()
+        # Guards: changes of _kept.
+        self._lock = threading.Lock()
+        self._kept: BoundedCache[object, tuple[BatchRunner, _StreamRunner]] = BoundedCache(
+            _MOST_RUNNERS
+        )
+        # Written as a whole, without the lock: whichever thread's it is, it is a right one.
+        self._latest: tuple[ClientConfig, BatchRunner, _StreamRunner] | None = None
+
+    def of(self, config: ClientConfig) -> BatchRunner:
+        """Return the runner of calls whose replies are whole."""
+        # A view always comes with the same object: comparing it is cheaper than its many fields.
+        known = self._latest
+        if known is not None and known[0] is config:
+            return known[1]
+        return self._find(config)[1]
+
+    def of_stream(self, config: ClientConfig, stream: OpenStream) -> BatchRunner:
+        """Return a runner whose attempts are this stream's."""
+        known = self._latest
+        if known is None or known[0] is not config:
+            known = self._find(config)
+        return known[2](stream)
+
+    def _find(self, config: ClientConfig) -> tuple[ClientConfig, BatchRunner, _StreamRunner]:
+        key = runner_key(config)
+        runners = self._kept.get(key)
+        if runners is None:
+            # Outside the lock: it imports modules, and runs what makes somebody else's wire. Of two
+            # that are made at the same time the second is not needed.
+            made = self._make(config)
+            with self._lock:
+                runners = self._kept.keep(key, made)
+        known = self._latest = config, *runners
+        self._endpoints.open()
+        return known
+
+    def _make(self, config: ClientConfig) -> tuple[BatchRunner, _StreamRunner]:
+        parts, endpoints = self._parts, self._endpoints
+        plain = AttemptRunner(
+            wires={e.url: parts.wire(e, config) for e in parts.endpoints},
+            sender=parts.network,
+            memory=self._memory,
+            connections=self._connections,
+            silent_since=endpoints.silent_since,
+            bounds=ReplyBounds(config),
+            verifier=Verifier(config.verify),
+            observer=parts.observer,
+            clock=parts.clock,
+            sample_rate=config.sample_rate,
+            format=config.format,
+            kind=hash((config.voice, config.model, json.dumps(dict(config.extra), sort_keys=True))),
+        )
+        retry, observer, clock = RetryPolicy(config.retry), parts.observer, parts.clock
+        # What stands for the key: other headers may bring it as well.
+        key = hash((config.api_key, tuple(sorted(config.headers.items()))))
+
+        def runner(attempter: Attempts) -> BatchRunner:
+            splitter = Splitter(plain.wires, self._keys, key, config.batch.halve_refused, clock)
+            planner = RetryPlanner(retry, self.budget, endpoints, splitter, observer, clock)
+            return BatchRunner(attempter, endpoints, splitter, planner, observer, clock)
+
+        streams = runner(plain)
+
+        def stream_runner(stream: OpenStream) -> BatchRunner:
+            return streams.with_attempts(StreamingAttempts(plain, stream))
+
+        return runner(self._hedged(plain, config)), stream_runner
+
+    def _hedged(self, attempter: AttemptRunner, config: ClientConfig) -> Attempts:
+        if not config.hedge.enabled or self._endpoints.alone or config.serial:
+            return attempter
+        return Hedging(
+            attempter=attempter,
+            endpoints=self._endpoints,
+            policy=HedgePolicy(config.hedge),
+            budget=self.budget,
+            workers=self._hedge_workers,
+        )
+
+
+def runner_key(config: ClientConfig) -> object:
+    """Return what a runner depends on; the rest of a configuration belongs to the single call."""
+    return (
+        config.wire,
+        config.voice,
+        config.model,
+        config.format,
+        config.sample_rate,
+        config.speed,
+        config.api_key,
+        tuple(sorted(config.headers.items())),
+        json.dumps(dict(config.extra), sort_keys=True),
+        config.batch,
+        config.retry,
+        config.verify,
+        config.limits,
+        config.hedge,
+    )

@@ -1,0 +1,61 @@
+"""The head of a reply: of a plain one without a parser, and its headers by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ..messages import UNFRAMED
+
+__all__ = ["named", "read_plain_head"]
+
+_NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_VALUE = rb"[!-~][ -~]*"
+# Visible ASCII, each line ended by CR and LF: no part of it can be taken for another one.
+_HEAD = re.compile(rb"HTTP/1\.1 200 [ -~]*\r\n(?:%b: ?%b\r\n)+\r\n" % (_NAME, _VALUE))
+_HEADER = re.compile(rb"\r\n(%b): ?(%b)" % (_NAME, _VALUE))
+# Headers that change where the reply ends, or what may follow it.
+_DECIDES = frozenset({b"transfer-encoding", b"upgrade", b"proxy-connection"})
+# More digits are no size that anything can have.
+_MOST_DIGITS = 15
+
+
+def read_plain_head(data: bytes) -> tuple[list[tuple[bytes, bytes]], int, int] | None:
+    """Return the headers of a reply that begins with all of its head, its Content-Length, and
+    where its body starts.
+
+    None for whatever is not plain: another version or status, a length that is missing or said
+    twice, a header that decides about the connection, anything that readers understand differently.
+    httptools reads these. What is returned, it would have read in the same way.
+    """
+    found = _HEAD.match(data)
+    if found is None:
+        return None
+    start = found.end()
+    headers: list[tuple[bytes, bytes]] = _HEADER.findall(data, 0, start)
+    length = -1
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"content-length":
+            if length >= 0 or not value.isdigit() or len(value) > _MOST_DIGITS:
+                return None
+            length = int(value)
+        elif lower in _DECIDES or (lower == b"connection" and value.lower() != b"keep-alive"):
+            return None
+    return None if length < 0 else (headers, length, start)
+
+
+def named(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the headers of an HTTP/1 reply by their names in lower case; one that comes twice is a
+    list. A reply without an end of its own is marked as UNFRAMED."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found[name.decode("latin-1").lower()] = value.decode("latin-1")
+    if len(found) < len(headers):
+        found.clear()
+        for name, value in headers:
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            found[key] = f"{found[key]}, {text}" if key in found else text
+    if "content-length" not in found and "transfer-encoding" not in found:
+        found[UNFRAMED] = "yes"
+    return found

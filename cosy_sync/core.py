@@ -153,10 +153,9 @@ class Core:
             able = streaming_wires()
             where = f"{config.wire!r} " + ("at this URL " if config.wire in able else "")
             others = ", ".join(able) or "none of those that are installed"
-            raise ConfigError(
-                f"stream: the wire {where}sends whole replies only; use synth, or a "
-                f"service with a wire that can stream: {others}"
-            )
+            own = {can.stream_advice for can in self._capabilities} - {""}
+            advice = own.pop() if own else f"use synth, or a wire that can stream: {others}"
+            raise ConfigError(f"stream: the wire {where}sends whole replies only; {advice}")
 
     def check_duplex(self, config: ClientConfig) -> None:
         """Raise ConfigError where the wire takes no text in pieces."""
@@ -298,7 +297,7 @@ def _refuse_gevent(wire: str) -> None:
     if monkey is not None and monkey.is_module_patched("socket"):
         raise ConfigError(
             f"wire: {wire!r} blocks gevent's hub: while one call waits, no other greenlet runs; "
-            "use wire='runtime_http', or workers of threads or processes"
+            "use an HTTP address, such as with wire='runtime_http', or workers that are threads"
         )
 
 

@@ -32,11 +32,14 @@ _HOSTS = (
     (re.compile(r"dashscope[\w-]*\.aliyuncs\.com|.+\.maas\.aliyuncs\.com"), "dashscope_http"),
     (re.compile(r"api\.siliconflow\.\w+"), "openai"),
 )
+# A model of a Triton server, over HTTP and gRPC alike.
+_TRITON = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?(/infer)?$")
 # Ends of a path, those of what stands in a service's own description among them.
 _PATHS = (
     (re.compile(r"/(inference_\w+|api/inference(/[\w-]+)?)$"), "runtime_http"),
     (re.compile(r"/tts/SpeechSynthesizer$"), "dashscope_http"),
     (re.compile(r"/audio/speech(/batch)?$"), "openai"),
+    (_TRITON, "triton"),
     (re.compile(r"/batch$"), "batch"),
 )
 
@@ -48,12 +51,13 @@ _MAX_BYTES = 4 << 20
 def wire_of_url(url: str) -> str | None:
     """Return the wire that a URL gives away; None where it could be any."""
     parts = urlsplit(url)
+    path = parts.path.rstrip("/")
     if parts.scheme in _SCHEMES:
-        return _SCHEMES[parts.scheme]
+        named = parts.scheme.startswith("grpc") and _TRITON.search(path)
+        return "triton" if named else _SCHEMES[parts.scheme]
     for host, wire in _HOSTS:
         if host.fullmatch(parts.hostname or ""):
             return wire
-    path = parts.path.rstrip("/")
     return _wire_of_path(path) or ("openai" if path.endswith("/v1") else None)
 
 

@@ -24,10 +24,12 @@ addresses, for --url or CosyClient, by --wire:
   openai          http://HOST:PORT/v1, or in batches http://HOST:PORT/v1/audio/speech/batch
   runtime_http    http://HOST:PORT, or as in 2024 http://HOST:PORT/api/inference
   runtime_grpc    grpc://HOST:GRPC_PORT
+  triton          http://HOST:PORT or grpc://HOST:GRPC_PORT, and --model cosyvoice2
   dashscope_ws    ws://HOST:PORT/api-ws/v1/inference
   dashscope_http  http://HOST:PORT
 
-Voices: 中文女, 中文男, 粤语女, 英文女, 英文男; dashscope_*: all that begin with `long`.
+Voices: 中文女, 中文男, 粤语女, 英文女, 英文男; triton: none; dashscope_*: all that begin with
+`long`.
 /health and /stats tell how it is, and what it did.
 """
 
@@ -132,7 +134,8 @@ def _add_listening(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=None,
         metavar="N",
-        help="speak the wire runtime_grpc at this port; 0 takes any free one (extra grpc)",
+        help="speak the wires runtime_grpc and triton at this port; 0 takes any free one "
+        "(extra grpc)",
     )
     group.add_argument(
         "--api-key", default=None, metavar="KEY", help="demand this key as Bearer token"

@@ -28,7 +28,8 @@ class ServerConfig:
     host: str = "127.0.0.1"
     # 0 takes any free port.
     port: int = 0
-    # Speak the wire `runtime_grpc` too, at this port; 0 takes any free one, None leaves it out.
+    # Speak the wires `runtime_grpc` and `triton` at this port, too; 0 takes any free one, None
+    # leaves it out.
     grpc_port: int | None = None
     # gRPC calls at the same time; what is beyond is refused at once, as the real server does.
     grpc_max_conc: int = 4

@@ -41,7 +41,7 @@ REFUSE_MARK = "[refuse]"
 # Short enough for the part of a message that clients show.
 _NOTHING = (
     "nothing is here; wires are at /batch, /v1/audio/..., /inference_..., /api/inference/..., "
-    "/api-ws/v1/inference, /api/v1/services/..."
+    "/api-ws/v1/inference, /api/v1/services/..., /v2/models/..."
 )
 
 # Faults that leave a call without any reply, and how: who was connected before an outage of
@@ -125,8 +125,10 @@ class Service:
         """Give the reply to one request; never raises."""
         route = self._routes.get(request.path)
         if route is None:  # one place of a collection, perhaps
-            above = request.path.rpartition("/")[0]
-            route = self._routes.get(f"{above}/{{name}}", NOWHERE)
+            above, _, last = request.path.rpartition("/")
+            route = self._routes.get(f"{above}/{{name}}") or self._routes.get(
+                f"{above.rpartition('/')[0]}/{{name}}/{last}", NOWHERE
+            )
         try:
             return await self._follow(route, request, address)
         except RequestError as error:

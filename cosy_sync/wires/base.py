@@ -60,6 +60,8 @@ class Capabilities:
     rate: float = 100.0
     # Seconds after which an idle connection is better closed by us than by the server.
     idle_expiry: float = 5.0
+    # Where this does not stream, what to do for streams of the same service.
+    stream_advice: str = ""
     # What a reply that breaks off usually means at this service, and what to do.
     cut_advice: str = ""
 

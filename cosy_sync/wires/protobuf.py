@@ -1,4 +1,4 @@
-"""The little of Protocol Buffers that the gRPC runtime needs: strings and bytes in messages.
+"""The little of Protocol Buffers that gRPC wires need: strings, bytes and numbers in messages.
 
 Written by hand (protobuf.dev/programming-guides/encoding), because generated code would tie
 everybody who installs this to one range of protobuf versions.
@@ -6,9 +6,9 @@ everybody who installs this to one range of protobuf versions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-__all__ = ["read_fields", "write_field"]
+__all__ = ["read_fields", "read_numbers", "write_field", "write_numbers"]
 
 _LENGTH_DELIMITED = 2
 # Bytes of the types whose size is fixed.
@@ -20,6 +20,20 @@ _MAX_VARINT = 10
 def write_field(number: int, value: bytes) -> bytes:
     """Write a string, bytes or a message under the field's number."""
     return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(value)) + value
+
+
+def write_numbers(number: int, values: Sequence[int]) -> bytes:
+    """Write whole numbers that are not negative under the field's number, packed."""
+    return write_field(number, b"".join(map(_varint, values)))
+
+
+def read_numbers(packed: bytes) -> list[int]:
+    """Return the whole numbers of a packed field. Raises ValueError when these are none."""
+    found, position = [], 0
+    while position < len(packed):
+        value, position = _read_varint(packed, position)
+        found.append(value)
+    return found
 
 
 def read_fields(message: bytes) -> Iterator[tuple[int, bytes]]:

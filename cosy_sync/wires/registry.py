@@ -16,14 +16,22 @@ from .redaction import hide, secrets_of
 
 if TYPE_CHECKING:
     # Never run. What packs a program into one file, such as PyInstaller, finds them by this.
-    from . import batch, dashscope_http, dashscope_ws, openai, runtime_grpc, runtime_http  # noqa: F401
+    from . import (  # noqa: F401
+        batch,
+        dashscope_http,
+        dashscope_ws,
+        openai,
+        runtime_grpc,
+        runtime_http,
+        triton,
+    )
 
 __all__ = ["ENTRY_POINTS", "capabilities_of", "create_wire", "known_wires", "streaming_wires"]
 
 # The group in which other packages announce their wires: name = "package.module:factory".
 ENTRY_POINTS = "cosy_sync.wires"
 
-# Imported on first use: module and class.
+# Imported on first use: module and factory.
 _BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "batch": ("batch", "BatchWire"),
@@ -32,6 +40,7 @@ _BUILT_IN: Mapping[str, tuple[str, str]] = MappingProxyType(
         "openai": ("openai", "OpenaiWire"),
         "runtime_grpc": ("runtime_grpc", "RuntimeGrpcWire"),
         "runtime_http": ("runtime_http", "RuntimeHttpWire"),
+        "triton": ("triton", "make_triton_wire"),
     }
 )
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import io
-import re
 import wave
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from ..errors import (
     BadAudioError,
     ConfigError,
     CosyError,
-    CutError,
     InvalidTextError,
     ServerError,
 )
@@ -28,6 +26,7 @@ from .prompts import (
     zero_shot_prompt,
 )
 from .protobuf import read_fields, write_field
+from .rpc_calls import broken_off, messages_of, metadata_of
 from .rpc_status import OK, read_status
 
 __all__ = ["RuntimeGrpcWire"]
@@ -39,10 +38,6 @@ _TTS_AUDIO = 1
 
 # Hz, of the bare samples that a reference recording is sent as.
 _PROMPT_RATE = 16_000
-# What gRPC allows as a name of metadata, and what it keeps for itself.
-_NAME = re.compile(r"(?!grpc-)[0-9a-z_.-]+(?<!-bin)")
-# A message is sent behind a flag and its length, in bytes.
-_FRAME = 5
 
 
 class RuntimeGrpcWire:
@@ -69,7 +64,7 @@ class RuntimeGrpcWire:
 
     def __init__(self, endpoint_url: str, options: SpeechOptions) -> None:
         self._url = _checked_address(endpoint_url)
-        self._metadata = _metadata(options)
+        self._metadata = metadata_of(options, self.name)
         self._speaker = _Speaker(options)
         self._sample_rate = options.sample_rate
         self._media_type = f"audio/pcm;rate={options.sample_rate}"
@@ -99,11 +94,14 @@ class RuntimeGrpcWire:
     def decode(self, reply: Reply, texts: Sequence[str]) -> Payload:
         """Return a reply's sound. Raises TextError for a reply without a message, ServerError,
         CutError, BadAudioError."""
-        messages = [*_messages(bytes(reply.body))]
+        try:
+            messages = [*messages_of(reply.body)]
+        except ValueError:
+            raise _no_message() from None
         sound = b"".join(map(_sound, messages))
         error = read_status(reply, texts, self._speaker.name)
         if error is not None:
-            raise _broken_off(error).with_details(partial=sound) if sound else error
+            raise broken_off(error).with_details(partial=sound) if sound else error
         if not messages:
             raise nothing_spoken(self._speaker.model)
         return Payload(sound, self._media_type)
@@ -191,7 +189,7 @@ class _Reader:
         for half a sample."""
         error = read_status(Reply(200, self._headers, b""), self._texts, self._speaker.name)
         if error is not None:
-            raise _broken_off(error) if self._samples.has_heard else error
+            raise broken_off(error) if self._samples.has_heard else error
         if not self._has_begun:
             raise nothing_spoken(self._speaker.model)
         return self._samples.end()
@@ -260,32 +258,6 @@ def _prompt_audio(reference: object) -> bytes:
         return samples
 
 
-def _metadata(options: SpeechOptions) -> tuple[tuple[str, str], ...]:
-    if options.extra:
-        raise ConfigError("extra: the wire 'runtime_grpc' has no further fields; leave it out")
-    metadata = {name.lower(): value for name, value in options.headers.items()}
-    for name in metadata:
-        if not _NAME.fullmatch(name):
-            raise ConfigError(f"headers: {name!r} cannot be sent as gRPC metadata; rename it")
-    if options.api_key is not None:
-        # The server itself has no keys; what stands before it may.
-        metadata.setdefault("authorization", f"Bearer {options.api_key}")
-    metadata.pop("x-request-id", None)
-    return tuple(metadata.items())
-
-
-def _messages(body: bytes) -> Iterator[bytes]:
-    """Take the messages out of a body, each behind its length as gRPC frames them."""
-    start = 0
-    while start < len(body):
-        size = int.from_bytes(body[start + 1 : start + _FRAME], "big")
-        start += _FRAME
-        if start + size > len(body):
-            raise _no_message()
-        yield body[start : start + size]
-        start += size
-
-
 def _sound(message: bytes) -> bytes:
     """Return the sound in a Response: of a field that comes twice, the last (proto3)."""
     try:
@@ -301,10 +273,3 @@ def _no_message() -> BadAudioError:
         "such as async_cosyvoice, which has another proto?",
         reason="not_audio",
     )
-
-
-def _broken_off(error: ServerError) -> CutError:
-    """Return what an error means that comes behind sound."""
-    cut = CutError(f"the reply broke off: {error.message}")
-    cut.__cause__ = error
-    return cut

@@ -27,7 +27,8 @@ def row(case: Case) -> str:
 
 def test_the_table_says_what_each_wire_takes() -> None:
     told = re.findall(r"^\| `.*\|$", PAGE, re.MULTILINE)
-    right = [row(case) for case in cases()]
+    # Of a wire with two addresses that take the same, one row.
+    right = [*dict.fromkeys(row(case) for case in cases())]
     assert told == right, "docs/voices.md should say:\n" + "\n".join(right)
 
 

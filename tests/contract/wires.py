@@ -74,6 +74,7 @@ class Case:
 
 DASHSCOPE = MappingProxyType({"model": "cosyvoice-v2"})
 OPENAI = MappingProxyType({"model": "FunAudioLLM/CosyVoice2-0.5B"})
+TRITON = MappingProxyType({"model": "cosyvoice2", "voice": None})
 
 CASES = (
     Case(name="batch", url=lambda server: server.url, example=f"{HTTP}/batch"),
@@ -96,6 +97,23 @@ CASES = (
         url=lambda server: server.grpc_url,
         example="grpc://127.0.0.1:1",
         server=MappingProxyType({"grpc_port": 0, "grpc_max_conc": 64}),
+        needs=("grpc",),
+        forks=False,
+        counted=False,
+    ),
+    Case(
+        name="triton",
+        url=lambda server: server.base_url,
+        example=HTTP,
+        settings=TRITON,
+    ),
+    Case(
+        name="triton-grpc",
+        wire="triton",
+        url=lambda server: server.grpc_url,
+        example="grpc://127.0.0.1:1",
+        server=MappingProxyType({"grpc_port": 0, "grpc_max_conc": 64}),
+        settings=TRITON,
         needs=("grpc",),
         forks=False,
         counted=False,

@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 import urllib.request
+from array import array
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cosy_sync import CosyClient
+from cosy_sync.models import wav_header
 from cosy_sync.testing import FAULTS, Server, tone_wav
 from cosy_sync.wires import known_wires
 from cosy_sync.wires.forms import Form
@@ -249,6 +251,22 @@ def test_the_examples_of_the_grpc_page_work(tmp_path: Path) -> None:
     with Server(grpc_port=0, latency=0) as server:
         for block in blocks:
             code = block.replace("grpc://gpu1:50000", server.grpc_url)
+            subprocess.run(
+                [sys.executable, "-c", code], check=True, timeout=60, env=env, cwd=tmp_path
+            )
+    assert (tmp_path / "hello.wav").read_bytes() == tone_wav("你好，世界。")
+
+
+def test_the_examples_of_the_triton_page_work(tmp_path: Path) -> None:
+    pytest.importorskip("grpc", reason="needs grpcio (extra grpc)")
+    blocks = examples("docs/wire-triton.md")
+    assert len(blocks) == 2
+    samples = array("h", [(n * 977) % 20_000 - 10_000 for n in range(16_000)])
+    (tmp_path / "me.wav").write_bytes(wav_header(16_000, 1, 32_000) + samples.tobytes())
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with Server(grpc_port=0, latency=0) as server:
+        for block in blocks:
+            code = block.replace("grpc://gpu1:8001", server.grpc_url)
             subprocess.run(
                 [sys.executable, "-c", code], check=True, timeout=60, env=env, cwd=tmp_path
             )

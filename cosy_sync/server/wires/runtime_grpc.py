@@ -1,5 +1,7 @@
 """The wire `runtime_grpc`: a port of its own, and calls refused as CosyVoice's server does it.
 
+Triton's service is on the same port.
+
 Like the original it is grpcio's server with a pool of threads; what calls ask for is done on the
 event loop, by the same service as everything else.
 """
@@ -10,7 +12,7 @@ import asyncio
 import functools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +28,7 @@ from ..reader import Request
 from ..replies import Reply
 from ..service import FAIL_MARK, REFUSE_MARK, Service
 from ..sound import Clip
+from . import triton_grpc
 
 __all__ = ["GrpcPort"]
 
@@ -53,6 +56,10 @@ _CODES = {
 }
 
 
+# Answers a request from an address. Raises RequestError.
+_Speak = Callable[[Request, str], Coroutine[Any, Any, Reply]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Ask:
     """One request, read: an empty speaker where there is a recording."""
@@ -76,12 +83,16 @@ class GrpcPort:
         self._loop = asyncio.get_running_loop()
         # What is being done. A set's add and discard are one step each.
         self._works: set[Future[Reply]] = set()
+        speakers = {_PATH: self._speak, triton_grpc.PATH: triton_grpc.TritonCalls(service).speak}
+        answers = {
+            path: functools.partial(self._answer, path, speak) for path, speak in speakers.items()
+        }
         self._threads = ThreadPoolExecutor(
             config.grpc_max_conc, thread_name_prefix="cosy-server-grpc"
         )
         self._server = grpc.server(
             self._threads,
-            handlers=[_Handlers(service, self._loop, self._answer)],
+            handlers=[_Handlers(service, self._loop, answers)],
             # Without the last, two servers could share one port.
             options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)],
             maximum_concurrent_rpcs=config.grpc_max_conc,
@@ -103,12 +114,14 @@ class GrpcPort:
         ended.wait()
         self._threads.shutdown()
 
-    def _answer(self, arrived: float, message: bytes, context: Any) -> Iterator[bytes]:
+    def _answer(
+        self, path: str, speak: _Speak, arrived: float, message: bytes, context: Any
+    ) -> Iterator[bytes]:
         """Answer one call, on a thread of the pool."""
         headers = dict(context.invocation_metadata())
-        request = Request("POST", _PATH, headers, message, arrived=arrived)
+        request = Request("POST", path, headers, message, arrived=arrived)
         try:
-            work = asyncio.run_coroutine_threadsafe(self._speak(request, context), self._loop)
+            work = asyncio.run_coroutine_threadsafe(speak(request, _address(context)), self._loop)
             self._works.add(work)
             work.add_done_callback(self._works.discard)
             reply = work.result()
@@ -118,9 +131,9 @@ class GrpcPort:
             _abort(context, error)
         yield from _deliver(reply, context)
 
-    async def _speak(self, request: Request, context: Any) -> Reply:
+    async def _speak(self, request: Request, address: str) -> Reply:
         service = self._service
-        fault = service.admit(request, _address(context))
+        fault = service.admit(request, address)
         ask = _read(request.body)
 
         async def speak() -> Reply:
@@ -149,24 +162,29 @@ class GrpcPort:
         service.counters.audio_bytes += len(sound)
         # The runtime drops what is nothing but punctuation.
         pieces = _segments(sound, len(text)) if any(map(str.isalnum, text)) else []
-        return Reply(200, "", [*pieces], fault=fault if fault in DELIVERY_FAULTS else "")
+        messages = [write_field(1, piece) for piece in pieces]
+        return Reply(200, "", [*messages], fault=fault if fault in DELIVERY_FAULTS else "")
 
 
 class _Handlers(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Finds what answers a call. It is asked for the refused ones too, and so counts them all."""
 
-    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop, answer: Any) -> None:
+    def __init__(
+        self, service: Service, loop: asyncio.AbstractEventLoop, answers: Mapping[str, Any]
+    ) -> None:
         self._service = service
         self._loop = loop
-        self._answer = answer
+        # By the paths of calls.
+        self._answers = answers
 
     def service(self, details: Any) -> Any:
         """Return the handler, or None for an unknown path."""
         arrived = time.monotonic()
         self._loop.call_soon_threadsafe(self._count, arrived)
-        if details.method != _PATH:
+        answer = self._answers.get(details.method)
+        if answer is None:
             return None
-        return grpc.unary_stream_rpc_method_handler(functools.partial(self._answer, arrived))
+        return grpc.unary_stream_rpc_method_handler(functools.partial(answer, arrived))
 
     def _count(self, now: float) -> None:
         self._service.counters.requests += 1
@@ -219,7 +237,7 @@ def _deliver(reply: Reply, context: Any) -> Iterator[bytes]:
     if fault == "late":
         time.sleep(_LATE_SECONDS)
     for piece in reply.pieces:
-        yield write_field(1, bytes(piece))
+        yield bytes(piece)
         if fault == "stall-mid":
             _until_the_end(context)
         if fault in ("cut", "cut-chunked", "reset-mid"):

@@ -8,6 +8,7 @@ from lanes import Lane, audio_of, eventually
 
 from cosy_sync import errors
 from cosy_sync.engine.batch import Batch
+from cosy_sync.engine.retrying import BatchRunner
 from cosy_sync.engine.tenants import TenantLimit
 from cosy_sync.engine.text_future import TextFuture
 from cosy_sync.engine.waiters import FutureWaiter

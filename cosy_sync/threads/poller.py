@@ -180,6 +180,9 @@ class _Poller:
 
     def run(self) -> None:
         """Wait for sockets, and wake readers, as long as anything is watched."""
+        # Whoever kept the slot when nothing was watched any more does not have it now.
+        self.slot += 1
+        self._mine.acquire(blocking=False)
         while self._is_wanted():
             try:
                 self._look()

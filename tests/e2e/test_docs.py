@@ -48,12 +48,17 @@ def test_the_first_examples_of_the_readme_run_as_they_stand(tmp_path: Path) -> N
         given = (
             "key, done = 'sk-of-the-readme', lambda future: print(future.result())\n"
             "texts, endless = ['一句话', '两句话'], iter(['三句话', '四句话'])\n"
+            "chapter = '今天的天气真是好得不得了。我们一起出去走一走吧朋友！'\n"
         )
         code = given + second.replace("https://tts.example.com/batch", server.url)
         code += "\nassert len(audios) == len(outcomes) == 2 and outcome.audio\n"
         run = [sys.executable, "-W", "error", "-c", code]
-        done = subprocess.run(run, capture_output=True, text=True, timeout=60)
-        assert server.stats()["texts"] == 10
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            run, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=env
+        )
+        assert server.stats()["texts"] == 12
+    assert (tmp_path / "chapter.mp3").stat().st_size > 1_000
     assert (tmp_path / "left.wav").stat().st_size > 1_000
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("<Audio wav")
 

@@ -149,14 +149,14 @@ def test_ports_are_told_from_addresses_that_nothing_leads_to(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     route = Route("tts.test", 80, False, None, "127.0.0.1")
-    connect = socket.socket.connect
+    real = socket.socket.connect
 
     kinds = [socket.SOCK_STREAM]
 
     def fail(self: socket.socket, address: Any) -> None:
         if self.type in kinds:
             raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
-        connect(self, address)
+        real(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", fail)
     with pytest.raises(ResourceError, match="ip_local_port_range"):

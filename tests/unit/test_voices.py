@@ -125,9 +125,9 @@ def test_views_of_one_voice_share_their_callers() -> None:
         engine = made._core.engine()
         for seconds in (1.0, 2.0, 3.0):
             made.with_options(voice=voice, deadline=seconds).synth("你好")
-        assert len(engine._runners) == 1
+        assert len(engine._runners._kept) == 1
         made.with_options(voice=Voice(reference=WAV, transcript=SECRET)).synth("你好")
-        assert len(engine._runners) == 2
+        assert len(engine._runners._kept) == 2
 
 
 def test_each_rate_is_read_for_itself(reads: list[Any]) -> None:

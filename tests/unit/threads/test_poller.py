@@ -155,6 +155,19 @@ def test_who_is_held_up_holds_nobody_up(lines: list[Line]) -> None:
     leave()
 
 
+def test_who_leaves_after_nothing_was_watched_any_more_gives_no_slot_to_those_of_later() -> None:
+    first = Line()
+    held = first.watched._poller
+    first.close()
+    eventually(lambda: not held.runs and not held._parked)
+    poller._here.slot = held.slot  # as one who was let in at the end
+    leave()
+    second = Line()
+    eventually(lambda: held._parked)
+    assert held._mine.locked()  # else two would run at a time, until this one is used up
+    second.close()
+
+
 def test_entering_twice_and_leaving_twice_are_harmless(lines: list[Line]) -> None:
     for _ in range(3):
         enter()

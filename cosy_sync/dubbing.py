@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from .errors import ConfigError, InvalidTextError
 from .models import Outcome
@@ -31,10 +31,33 @@ def read_cues(subtitles: str | Iterable[Cue]) -> list[Cue]:
     if isinstance(subtitles, str):
         cues = read_subtitles(subtitles)
     else:
-        cues = [Cue(*cue) for cue in subtitles]
-    if not cues:
+        cues = [_check_cue(number, cue) for number, cue in enumerate(_list_cues(subtitles))]
+    said = [cue for cue in cues if any(map(str.isalnum, cue.text))]
+    if not said:
         raise InvalidTextError("subtitles: there is no cue with something to say")
-    return sorted(cues, key=lambda cue: cue.start)
+    return sorted(said, key=lambda cue: cue.start)
+
+
+def _list_cues(subtitles: Any) -> list[Any]:
+    if not isinstance(subtitles, (list, tuple)):
+        kind = type(subtitles).__name__
+        hint = "; read the file first: path.read_text('utf-8')" if "Path" in kind else ""
+        raise InvalidTextError(
+            f"subtitles: expected the contents of an SRT or WebVTT file, or a list of (start, end, "
+            f"text), got {kind}{hint}"
+        )
+    return list(subtitles)
+
+
+def _check_cue(number: int, cue: Any) -> Cue:
+    good = isinstance(cue, (list, tuple)) and len(cue) == 3 and isinstance(cue[2], str)
+    times = cue[:2] if good else ()
+    numbers = all(isinstance(each, (int, float)) and math.isfinite(each) for each in times)
+    if not (good and numbers and 0 <= cue[0] <= cue[1]):
+        raise InvalidTextError(
+            f"subtitles: cue {number} must be (start, end, text), with 0 <= start <= end in seconds"
+        )
+    return Cue(float(cue[0]), float(cue[1]), cue[2])
 
 
 class CueSchedule:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from .errors import ConfigError
 from .models import Audio, wav_header
 
-__all__ = ["join", "silence", "trim"]
+__all__ = ["join", "silence", "silent_blocks", "trim"]
 
 # Peak, of 32 768, up to which a frame counts as silent; and the seconds of silence that are left,
 # since a sound that begins at its first loud sample begins with a click.
@@ -23,10 +23,10 @@ def join(audios: Iterable[Audio], gap: float = 0.0) -> Audio:
     The result is a WAV file. Raises ConfigError for none at all, and where rates or numbers of
     channels differ: resample them first.
     """
-    given = list(audios)
-    if not given:
-        raise ConfigError("join: expected at least one audio, got none")
-    if not 0 <= gap <= 3600:
+    given = [] if isinstance(audios, Audio) else list(audios)
+    if not given or not all(isinstance(audio, Audio) for audio in given):
+        raise ConfigError("join: expected a list of Audio, at least one")
+    if not (isinstance(gap, (int, float)) and 0 <= gap <= 3600):
         raise ConfigError(f"join: the gap must be 0 to 3600 seconds, got {gap!r}")
     first = given[0]
     layout = (first.sample_rate, first.channels)
@@ -34,10 +34,11 @@ def join(audios: Iterable[Audio], gap: float = 0.0) -> Audio:
     sounds: list[bytes | memoryview] = []
     for place, audio in enumerate(given):
         if (audio.sample_rate, audio.channels) != layout:
+            rates = audio.sample_rate != first.sample_rate
             raise ConfigError(
                 f"join: audio {place} has {audio.sample_rate} Hz and {audio.channels} channels, "
-                f"the first one {first.sample_rate} Hz and {first.channels}; bring them to one "
-                "rate: audio.resample(...)"
+                f"the first one {first.sample_rate} Hz and {first.channels}"
+                + ("; bring them to one rate: audio.resample(...)" if rates else "")
             )
         sounds += [pause, audio.pcm()] if place else [audio.pcm()]
     return as_wav(sounds, *layout)
@@ -53,6 +54,12 @@ def as_wav(sounds: Sequence[bytes | memoryview], sample_rate: int, channels: int
 def silence(seconds: float, sample_rate: int, channels: int = 1) -> bytes:
     """Return so many seconds of silence as 16-bit samples."""
     return bytes(2 * channels * round(seconds * sample_rate))
+
+
+def silent_blocks(seconds: float, sample_rate: int, channels: int = 1) -> list[bytes]:
+    """Return the same as pieces, most of them one and the same: hours of it take no memory."""
+    whole, rest = divmod(round(seconds * sample_rate), sample_rate)
+    return [bytes(2 * channels * sample_rate)] * whole + [bytes(2 * channels * rest)] * bool(rest)
 
 
 def trim(audio: Audio) -> Audio:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["LongTextCalls"]
 
 _SETTINGS = frozenset(Settings.__annotations__)
+# The speed up to which most voices are good.
+_FASTEST = 1.3
 
 
 class LongTextCalls:
@@ -97,7 +99,7 @@ class LongTextCalls:
         self,
         subtitles: str | Iterable[Cue],
         *,
-        max_speed: float = 1.3,
+        max_speed: float | None = None,
         to: str | os.PathLike[str] | None = None,
         on_error: Literal["raise", "return"] = "raise",
         **wrong: NoReturn,
@@ -114,7 +116,8 @@ class LongTextCalls:
         Args:
             subtitles: What an SRT or WebVTT file holds (not its name), or (start, end, text) with
                 seconds, in any order.
-            max_speed: From the client's own `speed` to 4. Most voices are good up to 1.3.
+            max_speed: From the client's own `speed` to 4. Left out, 1.3, where most voices are
+                still good, or `speed` if that is more.
             to: A file to write the sound to, as in `narrate`.
             on_error: "raise" or "return".
         """
@@ -127,7 +130,9 @@ class LongTextCalls:
 
         cues = read_cues(subtitles)
         narrator = Narrator(len(cues), self.config, None, to)
-        outcomes = fit_cues(cues, self._speak_at, self.config.speed, max_speed)
+        speed = self.config.speed
+        fastest = max(_FASTEST, speed) if max_speed is None else max_speed
+        outcomes = fit_cues(cues, self._speak_at, speed, fastest)
         return narrator.narrate(outcomes, CueSchedule(cues), on_error)
 
     def _speak_at(self, texts: Sequence[str], speed: float) -> list[Outcome]:

@@ -11,7 +11,7 @@ from .errors import ConfigError, CosyError
 from .models import Audio, Timing, Word
 
 if TYPE_CHECKING:
-    from .audio import SoundFileWriter
+    from .audio.sound_file import SavedSound
     from .text import Cue
 
 __all__ = ["Narration", "Segment"]
@@ -49,7 +49,7 @@ class Narration:
     `path` is the file that it was written to, if it was.
     """
 
-    def __init__(self, segments: Sequence[Segment], sound: Audio | SoundFileWriter) -> None:
+    def __init__(self, segments: Sequence[Segment], sound: Audio | SavedSound) -> None:
         self.segments = tuple(segments)
         self._sound = sound
 
@@ -104,8 +104,12 @@ class Narration:
     def _repr_html_(self) -> str:
         from .notebook import show_player, show_segments
 
+        try:
+            player = show_player(self.audio)
+        except OSError as error:  # its file is gone
+            player = f"<p>{type(error).__name__}: {self.path}</p>"
         rows = ((each.start, each.end, each.text, each.error) for each in self.segments)
-        return show_segments(show_player(self.audio), rows)
+        return show_segments(player, rows)
 
     def __repr__(self) -> str:
         failed = sum(segment.error is not None for segment in self.segments)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from .audio import SoundFileWriter
 from .config import ClientConfig
 from .errors import BatchError, ConfigError, InvalidTextError
-from .joining import as_wav, silence, trim
+from .joining import as_wav, silence, silent_blocks, trim
 from .models import Audio, Outcome, Word
 from .narration import Narration, Segment
 from .progress import ProgressCallback
@@ -21,8 +21,8 @@ from .texts import as_text, is_several, refuse_surrogates
 
 __all__ = ["Narrator", "Schedule", "place", "plan_text", "with_sound"]
 
-# Silence, speech, silence: samples.
-_Sounds = tuple[bytes, "bytes | memoryview", bytes]
+# Silence, speech and silence, one after the other: samples.
+_Sounds = list["bytes | memoryview"]
 # Rate in Hz, and channels.
 _Layout = tuple[int, int]
 
@@ -49,7 +49,7 @@ def plan_text(text: Any, config: ClientConfig) -> Plan:
         raise InvalidTextError(
             "narrate: expected one text, got several; join them: '\\n'.join(...)"
         )
-    whole = as_text(None, text)
+    whole = as_text(None, text).removeprefix("\ufeff")
     refuse_surrogates(whole)
     return plan_narration(whole, config.narration, config.batch.max_text_chars)
 
@@ -78,13 +78,11 @@ def place(
         index, said = outcome.index, outcome.audio
         if said is not None and (said.sample_rate, said.channels) != layout:
             raise _changed(index, said, rate)
-        before = silence(schedule.before(index, size / frame / rate), *layout)
+        before = silent_blocks(schedule.before(index, size / frame / rate), *layout)
         sound = _samples(said, config, layout)
-        after = silence(schedule.after(index), *layout)
-        start, end = (
-            (size + len(before)) / frame / rate,
-            (size + len(before) + len(sound)) / frame / rate,
-        )
+        after = silent_blocks(schedule.after(index), *layout)
+        begin = size + sum(map(len, before))
+        start, end = begin / frame / rate, (begin + len(sound)) / frame / rate
         segment = Segment(
             index=index,
             text=outcome.text,
@@ -95,8 +93,9 @@ def place(
             words=_shift(said.words if said is not None else (), start),
             overrun=schedule.overrun(index, end),
         )
-        yield segment, (before, sound, after), layout
-        size += len(before) + len(sound) + len(after)
+        sounds = [*before, sound, *after]
+        yield segment, sounds, layout
+        size += sum(map(len, sounds))
 
 
 def _samples(said: Audio | None, config: ClientConfig, layout: _Layout) -> bytes | memoryview:
@@ -160,6 +159,8 @@ class Narrator:
                 for sound in sounds:
                     self._write(sound)
                 self._segments.append(segment)
+                if segment.error is not None and on_error == "raise" and self._file is not None:
+                    break  # there will be no file: what follows need not be spoken
             if on_error == "raise":
                 self._refuse_failed()
         return self._finish()
@@ -180,7 +181,7 @@ class Narrator:
 
     def _finish(self) -> Narration:
         if self._file is not None:
-            return Narration(self._segments, self._file)
+            return Narration(self._segments, self._file.saved())
         audio = as_wav(self._sounds, *self._layout).as_format(self._config.format)
         return Narration(self._segments, audio)
 
@@ -188,7 +189,7 @@ class Narrator:
         failed = [segment for segment in self._segments if segment.error is not None]
         if not failed:
             return
-        first, count = failed[0], len(self._segments)
+        first, count = failed[0], self._total
         lost = f"segment {first.index} of {count} failed"
         if len(failed) > 1:
             lost = f"{len(failed)} of {count} segments failed, segment {first.index} first"

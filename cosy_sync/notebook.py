@@ -23,6 +23,8 @@ _CELL = "text-align:left;vertical-align:middle"
 
 def show_player(audio: Audio) -> str:
     """Return a player with the sound in it, compressed where soundfile is installed."""
+    if audio.pcm_size > 6 * _MOST_BYTES:  # more than MP3 makes small enough
+        return f"({audio.duration / 60:.0f} minutes of sound: too much for a notebook; save it)"
     return _player(*_embed(audio))
 
 

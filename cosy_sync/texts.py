@@ -24,6 +24,8 @@ _INSTEAD = {
     "list": "; for several texts use synth_many",
     "tuple": "; for several texts use synth_many",
     "NoneType": "; leave it out",
+    "PosixPath": "; read the file first: path.read_text('utf-8')",
+    "WindowsPath": "; read the file first: path.read_text('utf-8')",
 }
 
 

@@ -110,6 +110,8 @@ def encode(audio: Audio, format: str, quality: float | None = None) -> Audio:
     if format not in CODECS:
         known = ", ".join(("wav", "pcm", *CODECS))
         raise ConfigError(f"format: must be one of {known}, got {format!r}")
+    if not audio.pcm_size:
+        raise ConfigError("format: there is no sound in it to encode")
     file = io.BytesIO()
     encoder = Encoder(file, format, audio.sample_rate, audio.channels, quality)
     encoder.write(audio.pcm(), last=True)
@@ -121,16 +123,18 @@ def decode(audio: Audio) -> bytes:
     """Return the samples of an encoded sound, 16-bit little-endian. Raises ConfigError."""
     soundfile = need("soundfile", f"{audio.format} is to be read")
     with soundfile.SoundFile(io.BytesIO(audio.data)) as file:
-        sound = file.read(dtype="int16", always_2d=True)
+        # As floats: of Vorbis and Opus libsndfile lets whole numbers that are too loud wrap round.
+        sound = file.read(dtype="float32", always_2d=True)
         rate = file.samplerate
+    np = need("numpy", f"{audio.format} is to be read")
     if rate != audio.sample_rate:
         sound = need("soxr", "it has another rate").resample(sound, rate, audio.sample_rate)
-    return bytes(sound.astype("<i2").tobytes())
+    return bytes(np.clip(np.rint(sound * 32_768.0), -32_768, 32_767).astype("<i2").tobytes())
 
 
 def as_array(audio: Audio) -> Any:
     """Return the samples as an array of int16; one axis for one channel. Raises ConfigError."""
-    sound = need("numpy", "an array is wanted").frombuffer(audio.pcm(), dtype="<i2")
+    sound = need("numpy", "an array is wanted").frombuffer(bytearray(audio.pcm()), dtype="<i2")
     return sound if audio.channels == 1 else sound.reshape(-1, audio.channels)
 
 

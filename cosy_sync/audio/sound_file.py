@@ -6,6 +6,8 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
@@ -17,7 +19,7 @@ from .formats import CODECS, Encoder
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["SoundFileWriter", "format_of", "save"]
+__all__ = ["SavedSound", "SoundFileWriter", "format_of", "save"]
 
 # What the sizes in the header of a WAV file can say.
 _MOST_WAV = 2**32 - 1 - 44
@@ -40,6 +42,8 @@ def format_of(path: str | os.PathLike[str]) -> str:
 def save(audio: Audio, path: str | os.PathLike[str], quality: float | None = None) -> Path:
     """Write a sound to a file; see Audio.save."""
     format = format_of(path)
+    if quality is not None and format in ("wav", "pcm"):
+        audio.as_format(format, quality)  # refuses it
     file = WholeFile(path)
     with file:
         if format == audio.format and quality is None:
@@ -59,7 +63,7 @@ class WholeFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()
         # Not made of its name, which may be as long as the system allows.
         self._part = self.path.with_name(f".{secrets.token_hex(8)}.part")
 
@@ -69,6 +73,9 @@ class WholeFile:
 
     def __enter__(self) -> Self:
         try:
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISDIR(os.stat(self.path).st_mode):  # or its name is too long
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             self.file: BinaryIO = open(self._part, "xb")
         except OSError as error:
             raise _name(error, self.path) from error
@@ -93,6 +100,28 @@ class WholeFile:
             raise _name(error, self.path) from error
 
 
+@dataclass(frozen=True)
+class SavedSound:
+    """A sound in a finished file: what its samples are, `size` in bytes."""
+
+    path: Path
+    format: str
+    sample_rate: int
+    channels: int
+    size: int
+
+    @property
+    def duration(self) -> float:
+        """Return the length of the sound in seconds."""
+        return self.size / (2 * self.channels * self.sample_rate)
+
+    def read(self) -> Audio:
+        """Return the sound. Raises OSError where the file is gone."""
+        data = self.path.read_bytes()
+        start = len(data) - self.size if self.format in ("wav", "pcm") else 0
+        return Audio(data, self.format, self.sample_rate, self.channels, start, self.size)
+
+
 class SoundFileWriter:
     """Writes 16-bit samples to a sound file as they come; it appears whole or not at all.
 
@@ -113,13 +142,6 @@ class SoundFileWriter:
         """Return the file's path."""
         return self._whole.path
 
-    @property
-    def duration(self) -> float:
-        """Return the length of what was written, in seconds."""
-        if self._layout is None:
-            return 0.0
-        return self._written / (2 * self._layout[0] * self._layout[1])
-
     def write(self, pcm: bytes | memoryview, sample_rate: int, channels: int = 1) -> None:
         """Add samples. Raises ConfigError where the rate or the channels change."""
         if self._layout is None:
@@ -138,12 +160,10 @@ class SoundFileWriter:
         else:
             self._whole.write(pcm)
 
-    def read(self) -> Audio:
-        """Return what was written, from the finished file. Raises OSError where it is gone."""
-        data = self.path.read_bytes()
+    def saved(self) -> SavedSound:
+        """Return what was written."""
         rate, channels = self._layout or _SILENT
-        start = len(data) - self._written if self._format in ("wav", "pcm") else 0
-        return Audio(data, self._format, rate, channels, start, self._written)
+        return SavedSound(self.path, self._format, rate, channels, self._written)
 
     def __enter__(self) -> Self:
         self._whole.__enter__()

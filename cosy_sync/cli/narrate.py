@@ -7,7 +7,14 @@ import time
 from pathlib import Path
 from typing import Literal
 
-from cosy_sync import BatchError, CosyClient, CosyError, Narration, NarrationConfig
+from cosy_sync import (
+    BatchError,
+    CosyClient,
+    CosyError,
+    InvalidTextError,
+    Narration,
+    NarrationConfig,
+)
 from cosy_sync.audio.sound_file import format_of
 from cosy_sync.cli.console import Screen, emit
 from cosy_sync.cli.exits import CODES, Exit, Stop, because, code_for, words_of
@@ -84,9 +91,8 @@ def _add_subtitles(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max-speed",
         type=number(float, 0.25, 4),
-        default=_MAX_SPEED,
         metavar="X",
-        help="of subtitles spoken that are too long for their time (default: %(default)g)",
+        help=f"of subtitles spoken that are too long for their time (default: {_MAX_SPEED:g})",
     )
 
 
@@ -116,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
     output = Path(args.output)
     format_of(output)  # raises ConfigError
     files = _files(args, output)
-    try_writing(output.parent)
+    _refuse_useless(args)
     if not args.overwrite:
         for path in files.values():
             refuse_old(path)
@@ -131,6 +137,24 @@ def run(args: argparse.Namespace) -> int:
     return Exit.FAILED if any(not segment.ok for segment in narration.segments) else Exit.DONE
 
 
+def _refuse_useless(args: argparse.Namespace) -> None:
+    """Raise Stop for options that would do nothing."""
+    subtitles = Path(args.file).suffix.lower() in _SUBTITLES
+    for option, given, does, where in (
+        (
+            "--line-length",
+            args.line_length,
+            args.srt is not None or args.vtt is not None,
+            "--srt or --vtt",
+        ),
+        ("--max-speed", args.max_speed, subtitles, "a file of subtitles"),
+        ("--sentence-pause", args.sentence_pause, not subtitles, "a text"),
+        ("--paragraph-pause", args.paragraph_pause, not subtitles, "a text"),
+    ):
+        if given is not None and not does:
+            raise Stop(f"{option} does nothing here: it is for {where}")
+
+
 def _files(args: argparse.Namespace, output: Path) -> dict[str, Path]:
     """Return what is written: the sound, and the subtitles that are wanted."""
     files = {"sound": output}
@@ -138,8 +162,22 @@ def _files(args: argparse.Namespace, output: Path) -> dict[str, Path]:
         given = getattr(args, kind)
         if given is not None:
             files[kind] = Path(given) if given != _BESIDE else output.with_suffix(f".{kind}")
-            try_writing(files[kind].parent)
+    _check_places({"input": Path(args.file), **files})
     return files
+
+
+def _check_places(files: dict[str, Path]) -> None:
+    """Raise Stop where two files are one, or one cannot be written, before anything is sent."""
+    seen: dict[Path, str] = {}
+    for what, path in files.items():
+        place = path.resolve()
+        if place in seen:
+            raise Stop(f"{path} would be {seen[place]} and {what}: give them names of their own")
+        seen[place] = what
+        if what != "input":
+            if path.is_dir():
+                raise Stop(f"{path} is a directory: give a file's name")
+            try_writing(path.parent)
 
 
 def _speak(args: argparse.Namespace, client: CosyClient, screen: Screen, text: str) -> Narration:
@@ -157,6 +195,10 @@ def _speak(args: argparse.Namespace, client: CosyClient, screen: Screen, text: s
         return view.narrate(text, to=args.output, on_error=on_error, progress=draw)
     except BatchError as error:
         raise _failed(error) from error
+    except OSError as error:
+        raise Stop(f"cannot write {args.output}: {because(error)}", Exit.FAILED) from error
+    except InvalidTextError as error:
+        raise Stop(f"{args.file}: {error.message}") from error
 
 
 def _narration(args: argparse.Namespace) -> NarrationConfig:

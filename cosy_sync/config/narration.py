@@ -13,7 +13,9 @@ __all__ = ["NarrationConfig", "Splitter"]
 # Cuts one paragraph into pieces.
 Splitter = Callable[[str], Iterable[str]]
 
+_PAUSES = ("sentence_pause", "paragraph_pause", "clause_pause", "gap")
 _RULES: tuple[Rule, ...] = (
+    *((name, lambda v: v <= 60, "at most 60 seconds") for name in _PAUSES),
     ("segment_length", lambda v: 10 <= v <= 1000, "10 to 1000"),
     ("quality", lambda v: v is None or 0 <= v <= 1, "0 to 1"),
     ("split", lambda v: v is None or callable(v), "a function that cuts a text into pieces"),
@@ -47,7 +49,5 @@ class NarrationConfig:
     def __post_init__(self) -> None:
         check(
             self,
-            not_negative("sentence_pause", "paragraph_pause", "clause_pause", "gap")
-            + flag("trim")
-            + _RULES,
+            not_negative(*_PAUSES) + flag("trim") + _RULES,
         )

@@ -106,7 +106,14 @@ class _Splitter:
             cost = self._cost(place, length / even)
             if cost < cheapest:
                 best, cheapest = place + 1, cost
-        return best or first + 1
+        return best or self._longest(first, last)
+
+    def _longest(self, first: int, last: int) -> int:
+        """Return where a piece ends that may not be cut: as far as it may go."""
+        end = first + 1
+        while end < last and self._chars[end + 1] - self._chars[first] <= self._max_chars:
+            end += 1
+        return end
 
     def _cost(self, place: int, share: float) -> float:
         cut = self._cuts[place]

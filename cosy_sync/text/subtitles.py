@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 import re
 from collections.abc import Iterable, Sequence
@@ -15,9 +16,14 @@ __all__ = ["Cue", "format_srt", "format_vtt", "read_subtitles", "wrap_cue"]
 
 _TIME = r"(?:(\d{1,3}):)?(\d{1,2}):(\d{2})[,.](\d{1,3})"
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
-_MARKUP = re.compile(r"</?(?:[bius]|c|v|lang|ruby|rt|font)(?:[\s.][^<>]*)?>|\{\\[^{}]*\}", re.I)
+_MARKUP = re.compile(
+    r"</?(?:[bius]|c|v|span|lang|ruby|rt|font)(?:[\s./][^<>]*)?>|<[\d:.]+>|\{\\[^{}]*\}",
+    re.IGNORECASE,
+)
+_BREAKS = re.compile(r"</?(?:br|p|div)(?:[\s/][^<>]*)?>", re.IGNORECASE)
 # Blocks of WebVTT that hold nothing to say.
-_SILENT = ("WEBVTT", "NOTE", "STYLE", "REGION")
+_SILENT = re.compile(r"\s*(?:NOTE|STYLE|REGION)(?:\s|$)")
+_HEAD = re.compile(r"WEBVTT(?:[^\S\n][^\n]*)?(?:\n|$)")
 
 
 class Cue(NamedTuple):
@@ -93,9 +99,18 @@ def read_subtitles(text: str) -> list[Cue]:
     the line.
     """
     cues: list[Cue] = []
+    whole = _unify(text)
+    head = _HEAD.match(whole)
     number = 1
-    for block in re.split(r"(\n[^\S\n]*(?:\n[^\S\n]*)+)", _unify(text)):
-        if block.strip() and not block.lstrip().startswith(_SILENT):
+    if head is not None:
+        whole, number = whole[head.end() :], 1 + head.group().count("\n")
+        # What follows it without a blank line is part of the head, unless it is a cue.
+        first, blank, rest = whole.partition("\n\n")
+        if first.strip() and "-->" not in first and not _SILENT.match(first):
+            whole, number = rest, number + (first + blank).count("\n")
+    number += len(whole) - len(whole.lstrip("\n"))
+    for block in re.split(r"(\n[^\S\n]*(?:\n[^\S\n]*)+)", whole.lstrip("\n")):
+        if block.strip() and not (_SILENT.match(block) and "-->" not in block):
             cue = _read_block(block, number)
             if cue.text:
                 cues.append(cue)
@@ -120,8 +135,14 @@ def _read_block(block: str, number: int) -> Cue:
     start, end = _seconds(times.groups()[:4]), _seconds(times.groups()[4:])
     if end < start:
         raise InvalidTextError(f"subtitles: line {number + place}: the cue ends before it begins")
+    for later, line in enumerate(lines[place + 1 :], place + 1):
+        if _TIMES.fullmatch(line):
+            raise InvalidTextError(
+                f"subtitles: line {number + later}: times in the middle of a cue; is there a blank "
+                "line missing before it?"
+            )
     said = " ".join(line.strip() for line in lines[place + 1 :] if line.strip())
-    return Cue(start, end, _unescape(_MARKUP.sub("", said)).strip())
+    return Cue(start, end, " ".join(html.unescape(_MARKUP.sub("", _BREAKS.sub(" ", said))).split()))
 
 
 def _seconds(parts: tuple[str | None, ...]) -> float:
@@ -145,7 +166,3 @@ def _one_block(text: str) -> str:
 
 def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _unescape(text: str) -> str:
-    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")

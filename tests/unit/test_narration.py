@@ -1,6 +1,8 @@
 """Long texts spoken: pieces in batches, joined to the sample, with their times."""
 
 import os
+import pickle
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +125,37 @@ def test_a_failed_segment_is_named_and_the_others_are_kept(tmp_path: Path) -> No
         assert os.listdir(tmp_path) == []
 
 
+def test_what_cannot_become_a_file_any_more_is_not_spoken_to_its_end(tmp_path: Path) -> None:
+    refusing = Refusing()
+    text = THIRD + "".join(f"这是一本书里面的第{n}个句子，它不短也不长。" for n in range(5000))
+    with (
+        CosyClient(URL, http_client=httpx.Client(transport=refusing)) as client,
+        pytest.raises(BatchError, match="segment 0 of 5001 failed"),
+    ):
+        client.narrate(text, to=tmp_path / "text.wav")
+    assert sum(map(len, refusing.calls)) < 3000
+
+
+def test_a_narration_in_a_file_can_be_pickled_and_shown_when_the_file_is_gone(
+    client: CosyClient, tmp_path: Path
+) -> None:
+    narration = client.narrate(TEXT, to=tmp_path / "text.wav")
+    again = pickle.loads(pickle.dumps(narration))
+    assert again.audio == narration.audio and again.srt() == narration.srt()
+    (tmp_path / "text.wav").unlink()
+    assert "FileNotFoundError" in narration._repr_html_()
+
+
+@pytest.mark.parametrize("name", ["", "n" * 252 + ".wav"])
+def test_a_place_that_no_file_can_have_is_told_before_anything_is_sent(
+    client: CosyClient, service: FakeService, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "folder.wav").mkdir()
+    with pytest.raises(OSError):
+        client.narrate(TEXT, to=tmp_path / (name or "folder.wav"))
+    assert service.calls == []
+
+
 @pytest.mark.parametrize("bad_first", [True, False])
 def test_on_error_return_leaves_silence_that_is_marked(bad_first: bool) -> None:
     text = f"{THIRD}{FIRST}" if bad_first else f"{FIRST}{THIRD}"
@@ -149,6 +182,7 @@ def test_a_text_that_all_fails_is_silence_of_the_rate_that_was_asked_for() -> No
         ("……", "nothing to say"),
         (["一", "二"], "got several"),
         (b"text", "decode it"),
+        (Path("chapter.txt"), "read the file first"),
         (None, "expected a text"),
         ("一\ud800", "surrogate"),
     ],
@@ -276,6 +310,45 @@ def test_what_does_not_fit_is_spoken_faster_and_else_told(
 def test_a_max_speed_below_the_clients_is_refused(client: CosyClient) -> None:
     with pytest.raises(ConfigError, match=r"max_speed: must be 1 .* to 4"):
         client.dub(SRT, max_speed=0.5)
+
+
+def test_cues_with_nothing_to_say_are_not_sent(client: CosyClient, service: FakeService) -> None:
+    narration = client.dub([(0, 1, "♪ ♪"), (2, 3, FIRST), (4, 5, "...")])
+    assert service.calls == [[FIRST]] and [s.start for s in narration.segments] == [2.0]
+
+
+def test_a_speed_above_the_usual_bound_is_the_bound_itself(client: CosyClient) -> None:
+    assert client.with_options(speed=1.5).dub(SRT).segments[0].start == 1.0
+
+
+@pytest.mark.parametrize(
+    ("subtitles", "message"),
+    [
+        (Path("film.srt"), "got PosixPath; read the file first"),
+        (None, "got NoneType"),
+        (b"1", "got bytes"),
+        ([(1, 2)], r"cue 0 must be \(start, end, text\)"),
+        ([(0, 1, "a"), ("1", "2", "b")], "cue 1"),
+        ([(0, float("inf"), "a")], "cue 0"),
+        ([(float("nan"), 1, "a")], "cue 0"),
+        ([(2, 1, "a")], "cue 0"),
+        ([(-1, 1, "a")], "cue 0"),
+    ],
+)
+def test_what_are_no_cues_is_refused(
+    client: CosyClient, service: FakeService, subtitles: object, message: str
+) -> None:
+    with pytest.raises(InvalidTextError, match=message):
+        client.dub(subtitles)  # type: ignore[arg-type]
+    assert service.calls == []
+
+
+def test_hours_of_silence_take_no_memory(client: CosyClient, tmp_path: Path) -> None:
+    tracemalloc.start()
+    narration = client.dub([(7200, 7201, FIRST)], to=tmp_path / "x.pcm")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert narration.segments[0].start == 7200 and peak < 30_000_000
 
 
 def test_no_subtitles_are_refused(client: CosyClient) -> None:

@@ -67,6 +67,19 @@ def test_what_was_encoded_is_decoded_again(codec: str, channels: int) -> None:
         assert file.getnframes() * channels == len(sent)
 
 
+@pytest.mark.parametrize("codec", ["ogg", "opus", "mp3"])
+def test_loud_sound_does_not_wrap_round(codec: str) -> None:
+    times = numpy.arange(24_000) / 24_000
+    loud = numpy.clip(numpy.sin(2 * numpy.pi * 220 * times) * 60_000, -32_768, 32_767)
+    back = as_wav([loud.astype("<i2").tobytes()], 24_000).as_format(codec).numpy().astype(int)
+    assert abs(numpy.diff(back)).max() < 30_000
+
+
+def test_an_empty_sound_cannot_be_encoded() -> None:
+    with pytest.raises(ConfigError, match="no sound"):
+        as_wav([b""], 24_000).as_format("mp3")
+
+
 def test_flac_loses_nothing() -> None:
     audio = speech()
     assert audio.as_format("flac") == audio
@@ -92,6 +105,10 @@ def test_equality_is_of_sound_and_not_of_files_or_times() -> None:
         (lambda: speech().resample(10), "4000 to 384000 Hz"),
         (lambda: speech().resample(24_000.5), "4000 to 384000 Hz"),
         (lambda: join([]), "at least one"),
+        (lambda: join(speech()), "a list of Audio"),
+        (lambda: join([speech(), "x"]), "a list of Audio"),
+        (lambda: join([speech(), speech(channels=2)]), "2 channels, the first one 24000 Hz and 1$"),
+        (lambda: speech().save("x.wav", 0.5), "quality: wav loses nothing"),
         (lambda: join([speech(), speech(16_000)]), "audio 1 has 16000 Hz.*resample"),
         (lambda: join([speech()], gap=-1), "gap"),
     ],
@@ -150,8 +167,8 @@ def test_a_file_that_is_written_in_pieces_is_the_one_that_is_written_at_once(
         for at in range(0, audio.pcm_size, 7000):
             file.write(audio.pcm()[at : at + 7000], 24_000)
     whole = audio.save(tmp_path / f"whole.{ending}")
-    assert file.duration == audio.duration
-    assert len(file.read().pcm()) == audio.pcm_size
+    assert file.saved().duration == audio.duration
+    assert len(file.saved().read().pcm()) == audio.pcm_size
     if ending not in ("opus", "ogg"):  # these have a random serial number
         assert file.path.read_bytes() == whole.read_bytes()
 

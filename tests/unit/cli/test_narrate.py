@@ -79,6 +79,14 @@ def test_pauses_and_lines_are_options(server: Server) -> None:
     [
         (("text.txt", "-o", "x.aac"), "'x.aac' must end in .wav"),
         (("gone.txt", "-o", "x.wav"), "cannot read gone.txt"),
+        (("text.txt", "-o", "x.wav", "--srt", "x.wav"), "x.wav would be sound and srt"),
+        (("text.txt", "-o", "x.wav", "--srt", "y", "--vtt", "y"), "y would be srt and vtt"),
+        (("film.srt", "-o", "film.wav", "--srt", "--overwrite"), "film.srt would be input and srt"),
+        (("text.txt", "-o", "folder.wav"), "folder.wav is a directory"),
+        (("text.txt", "-o", "x.wav", "--srt", "folder.wav"), "folder.wav is a directory"),
+        (("text.txt", "-o", "x.wav", "--line-length", "9"), "--line-length does nothing here"),
+        (("text.txt", "-o", "x.wav", "--max-speed", "2"), "--max-speed does nothing here"),
+        (("film.srt", "-o", "x.wav", "--sentence-pause", "1"), "--sentence-pause does nothing"),
         (("text.txt", "-o", "gone/x.wav"), "cannot write to the directory gone"),
         (("text.txt", "-o", "film.srt"), "must end in .wav"),
         (("empty.txt", "-o", "x.wav"), "nothing to say"),
@@ -91,8 +99,9 @@ def test_what_cannot_be_is_told_before_anything_is_sent(
 ) -> None:
     Path("empty.txt").write_text("……\n", "utf-8")
     Path("bad.srt").write_text("no times here\n", "utf-8")
+    Path("folder.wav").mkdir()
     Path("latin.txt").write_bytes(b"caf\xe9\n")
-    assert narrate(server, *argv) != 0
+    assert narrate(server, *argv) == 2
     assert message in capsys.readouterr().err
     assert server.stats()["texts"] == 0 and not os.path.exists("x.wav")
 

@@ -164,6 +164,12 @@ def test_what_cannot_stay_whole_still_fits(text: str) -> None:
     assert "".join(cut) == text and max(map(len, cut)) <= 10
 
 
+@pytest.mark.parametrize("long", ["https://example.com/" + "a" * 250, "Donaudampfschifffahrt" * 9])
+def test_a_word_that_is_longer_than_a_piece_keeps_its_full_stop_and_its_pause(long: str) -> None:
+    cut = split_text(f"See {long}. And here is one more sentence, too.")
+    assert [kind for piece, kind in cut if piece.endswith(f"{long}.")] == [Cut.SENTENCE]
+
+
 def test_lines_of_even_width_are_one_sentence_and_chinese_lines_are_sentences() -> None:
     assert sentences_of("The quick brown\nfox jumps over\nthe dog.") == [
         "The quick brown\nfox jumps over\nthe dog."

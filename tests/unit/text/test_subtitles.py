@@ -44,6 +44,34 @@ def test_files_as_they_are_met_are_read() -> None:
     assert read_subtitles(text) == [Cue(1.0, 2.5, "Hello world"), Cue(3.25, 4.0, "no number")]
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("Hello <00:00:01.500><c> my</c> friend", "Hello my friend"),
+        ("a&nbsp;b &quot;c&quot; &#39;d&#39; &rlm;e", "a b \"c\" 'd' \u200fe"),
+        ("one<br>two<br/>three", "one two three"),
+        ("<span class='x'>one</span> <p>two</p>", "one two"),
+        ("Hel<b>lo</b>", "Hello"),
+        ("a < b > c", "a < b > c"),
+    ],
+)
+def test_markup_and_entities_are_not_spoken(line: str, said: str) -> None:
+    assert read_subtitles(f"00:01.000 --> 00:02.000\n{line}\n") == [Cue(1.0, 2.0, said)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WEBVTT\n00:01.000 --> 00:02.000\nsaid\n",
+        "WEBVTT\nKind: captions\nLanguage: en\n\n00:01.000 --> 00:02.000\nsaid\n",
+        "WEBVTT\n\nNOTES-1\n00:01.000 --> 00:02.000\nsaid\n",
+        "WEBVTT\n\nSTYLE\n::cue {}\n\n00:01.000 --> 00:02.000\nsaid\n",
+    ],
+)
+def test_heads_of_every_kind_end_where_cues_begin(text: str) -> None:
+    assert read_subtitles(text) == [Cue(1.0, 2.0, "said")]
+
+
 def test_headers_notes_and_styles_of_webvtt_are_not_spoken() -> None:
     silent = "WEBVTT - a title\n\nNOTE\nnot said\n\nSTYLE\n::cue {}\n\n"
     text = f"{silent}intro\n00:01.000 --> 00:02.000\nsaid\n"
@@ -53,6 +81,10 @@ def test_headers_notes_and_styles_of_webvtt_are_not_spoken() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (
+            "1\n00:01.000 --> 00:02.000\na\n2\n00:03.000 --> 00:04.000\nb",
+            "line 5: times in the mid",
+        ),
         ("just a text", "line 1: expected times"),
         ("1\n00:00:01,000 --> 00:00:02,000\nok\n\n2\nno times\nhere", "line 5: expected times"),
         ("1\n00:00:02,000 --> 00:00:01,000\nbackwards", "line 2: the cue ends before it begins"),

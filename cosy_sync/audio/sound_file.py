@@ -63,7 +63,7 @@ class WholeFile:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).absolute()
+        self.path = Path(path)
         # Not made of its name, which may be as long as the system allows.
         self._part = self.path.with_name(f".{secrets.token_hex(8)}.part")
 
@@ -163,7 +163,7 @@ class SoundFileWriter:
     def saved(self) -> SavedSound:
         """Return what was written."""
         rate, channels = self._layout or _SILENT
-        return SavedSound(self.path, self._format, rate, channels, self._written)
+        return SavedSound(self.path.absolute(), self._format, rate, channels, self._written)
 
     def __enter__(self) -> Self:
         self._whole.__enter__()

@@ -41,7 +41,7 @@ REFUSE_MARK = "[refuse]"
 # Short enough for the part of a message that clients show.
 _NOTHING = (
     "nothing is here; wires are at /batch, /v1/audio/..., /inference_..., /api/inference/..., "
-    "/api-ws/..., /api/v1/..., /v2/..."
+    "/api-ws/..., /api/v1/services/..., /v2/..."
 )
 
 # Faults that leave a call without any reply, and how: who was connected before an outage of

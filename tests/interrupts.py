@@ -20,9 +20,11 @@ def interrupt_at(number: int, work: Callable[[], object]) -> bool:
         nonlocal lines
         if not frame.f_code.co_filename.startswith(home):
             return None
+        if event != "line":
+            return trace
         # Python itself sees to it that no signal comes between a block and its __exit__.
         code = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-        if event == "line" and not code.lstrip().startswith("with "):
+        if not code.lstrip().startswith("with "):
             lines += 1
             if lines == number:
                 raise KeyboardInterrupt

@@ -757,7 +757,7 @@ def test_one_outcome_that_is_taken_costs_no_more_than_the_docstring_says(client,
     source.take(outcomes, 1)
     outcomes.close()
     assert source.pulled <= 768 and sum(map(len, service.calls)) <= 768
-    assert "768 texts at the start" in CosyClient.synth_iter.__doc__.replace("\n        ", " ")
+    assert "768 texts at the start" in " ".join(CosyClient.synth_iter.__doc__.split())
 
 
 @pytest.mark.parametrize("serial", [False, True])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -79,8 +79,11 @@ class CueSchedule:
         return max(0.0, end - self._starts[index + 1])
 
 
-def fit_cues(cues: Sequence[Cue], speak: Speaker, speed: float, max_speed: float) -> list[Outcome]:
-    """Speak each cue so that it ends before the next one begins.
+def fit_cues(
+    cues: Sequence[Cue], speak: Speaker, speed: float, max_speed: float
+) -> Iterator[Outcome]:
+    """Speak each cue so that it ends before the next one begins; nothing is sent before the first
+    outcome is asked for.
 
     What lasts longer at `speed` is spoken again, as fast as it must be, at most at `max_speed`.
     """
@@ -101,7 +104,7 @@ def fit_cues(cues: Sequence[Cue], speak: Speaker, speed: float, max_speed: float
         for place, outcome in zip(places, again, strict=True):
             if outcome.audio is not None:  # else the slow one is better than none
                 outcomes[place] = replace(outcome, index=place)
-    return outcomes
+    yield from outcomes
 
 
 def _step_up(speed: float) -> float:

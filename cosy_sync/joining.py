@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from .errors import ConfigError
-from .models import Audio, wav_header
+from .models import Audio, Word, wav_header
 
-__all__ = ["join", "silence", "silent_blocks", "trim"]
+__all__ = [
+    "MOST_WAV",
+    "as_wav",
+    "join",
+    "shift_words",
+    "silence",
+    "silent_blocks",
+    "trim",
+]
 
+# Bytes of samples that the sizes in the header of a WAV file can say.
+MOST_WAV = 2**32 - 1 - 44
 # Peak, of 32 768, up to which a frame counts as silent; and the seconds of silence that are left,
 # since a sound that begins at its first loud sample begins with a click.
 _QUIET = 200
@@ -47,6 +59,10 @@ def join(audios: Iterable[Audio], gap: float = 0.0) -> Audio:
 def as_wav(sounds: Sequence[bytes | memoryview], sample_rate: int, channels: int = 1) -> Audio:
     """Return 16-bit samples, one piece after the other, as a WAV file."""
     size = sum(map(len, sounds))
+    if size > MOST_WAV:
+        raise ConfigError(
+            "join: a WAV file holds at most 4 GiB; narrate a longer text to='x.flac' or .mp3"
+        )
     data = b"".join((wav_header(sample_rate, channels, size), *sounds))
     return Audio(data, "wav", sample_rate, channels, len(data) - size, size)
 
@@ -72,10 +88,19 @@ def trim(audio: Audio) -> Audio:
         return audio
     last = next(start for start in reversed(starts) if _is_loud(pcm[start : start + frame]))
     left = round(_LEFT * audio.sample_rate) * 2 * audio.channels
-    kept = pcm[max(0, first - left) : last + frame + left]
-    return as_wav([kept], audio.sample_rate, audio.channels)
+    begin = max(0, first - left)
+    kept = as_wav([pcm[begin : last + frame + left]], audio.sample_rate, audio.channels)
+    gone = begin / (2 * audio.channels) / audio.sample_rate
+    return replace(kept, timing=audio.timing, words=shift_words(audio.words, -gone))
+
+
+def shift_words(words: Sequence[Word], seconds: float) -> tuple[Word, ...]:
+    """Return words that are heard so much later."""
+    return tuple(Word(word.text, word.start + seconds, word.end + seconds) for word in words)
 
 
 def _is_loud(frame: bytes) -> bool:
     samples = array("h", frame)
+    if sys.byteorder == "big":
+        samples.byteswap()
     return max(samples) > _QUIET or min(samples) < -_QUIET

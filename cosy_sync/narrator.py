@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
 from .audio import SoundFileWriter
 from .config import ClientConfig
 from .errors import BatchError, ConfigError, InvalidTextError
-from .joining import as_wav, silence, silent_blocks, trim
-from .models import Audio, Outcome, Word
+from .joining import as_wav, shift_words, silence, silent_blocks, trim
+from .models import Audio, Outcome
 from .narration import Narration, Segment
 from .progress import ProgressCallback
 from .text import Plan, plan_narration
@@ -79,6 +79,8 @@ def place(
         if said is not None and (said.sample_rate, said.channels) != layout:
             raise _changed(index, said, rate)
         before = silent_blocks(schedule.before(index, size / frame / rate), *layout)
+        if said is not None and config.narration.trim:
+            said = trim(said)
         sound = _samples(said, config, layout)
         after = silent_blocks(schedule.after(index), *layout)
         begin = size + sum(map(len, before))
@@ -90,7 +92,7 @@ def place(
             end=end,
             error=outcome.error,
             timing=outcome.timing,
-            words=_shift(said.words if said is not None else (), start),
+            words=shift_words(said.words if said is not None else (), start),
             overrun=schedule.overrun(index, end),
         )
         sounds = [*before, sound, *after]
@@ -101,8 +103,6 @@ def place(
 def _samples(said: Audio | None, config: ClientConfig, layout: _Layout) -> bytes | memoryview:
     if said is None:
         return silence(config.narration.gap, *layout)
-    if config.narration.trim:
-        return trim(said).pcm()
     return memoryview(said.data)[said.pcm_start : said.pcm_start + said.pcm_size]
 
 
@@ -121,10 +121,6 @@ def _changed(index: int, audio: Audio, rate: int) -> ConfigError:
         f"narrate: segment {index} came with {audio.sample_rate} Hz and {audio.channels} channels, "
         f"those before it with {rate} Hz: do all endpoints serve the same model?"
     )
-
-
-def _shift(words: Sequence[Word], start: float) -> tuple[Word, ...]:
-    return tuple(Word(word.text, word.start + start, word.end + start) for word in words)
 
 
 class Narrator:

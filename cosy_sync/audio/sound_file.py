@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import ConfigError
+from ..joining import MOST_WAV
 from ..models import Audio, wav_header
 from .formats import CODECS, Encoder
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SavedSound", "SoundFileWriter", "format_of", "save"]
 
-# What the sizes in the header of a WAV file can say.
-_MOST_WAV = 2**32 - 1 - 44
 # Rate and channels of a file to which nothing was written.
 _SILENT = (24_000, 1)
 
@@ -69,7 +68,10 @@ class WholeFile:
 
     def write(self, data: bytes | memoryview) -> None:
         """Add bytes."""
-        self.file.write(data)
+        try:
+            self.file.write(data)
+        except OSError as error:
+            raise _name(error, self.path) from error
 
     def __enter__(self) -> Self:
         try:
@@ -92,12 +94,10 @@ class WholeFile:
             if error is None:
                 os.replace(self._part, self.path)
         except OSError as failure:
-            if error is None:
-                error = failure
+            if error is None:  # else what went wrong first is told
+                raise _name(failure, self.path) from failure
         finally:
             self._part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename in (None, str(self._part)):
-            raise _name(error, self.path) from error
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ class SoundFileWriter:
         self._written += len(pcm)
         if self._encoder is not None:
             self._encode(pcm)
-        elif self._format == "wav" and self._written > _MOST_WAV:
+        elif self._format == "wav" and self._written > MOST_WAV:
             raise ConfigError("save: a WAV file holds at most 4 GiB; save it as .flac or .mp3")
         else:
             self._whole.write(pcm)

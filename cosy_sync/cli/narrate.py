@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -182,7 +183,7 @@ def _check_places(files: dict[str, Path]) -> None:
 
 def _speak(args: argparse.Namespace, client: CosyClient, screen: Screen, text: str) -> Narration:
     """Speak a text, or subtitles. Raises Stop, which names the parts that failed."""
-    view = client.with_options(narration=_narration(args))
+    view = client.with_options(narration=_narration(args, client.config.narration))
 
     def draw(done: int, total: int) -> None:
         screen.total = total
@@ -201,14 +202,15 @@ def _speak(args: argparse.Namespace, client: CosyClient, screen: Screen, text: s
         raise Stop(f"{args.file}: {error.message}") from error
 
 
-def _narration(args: argparse.Namespace) -> NarrationConfig:
+def _narration(args: argparse.Namespace, usual: NarrationConfig) -> NarrationConfig:
+    """Return what the options say, and what the environment says where they say nothing."""
     given = {
         "sentence_pause": args.sentence_pause,
         "paragraph_pause": args.paragraph_pause,
         "quality": args.quality,
-        "trim": args.trim,
+        "trim": args.trim or None,
     }
-    return NarrationConfig(**{name: value for name, value in given.items() if value is not None})
+    return replace(usual, **{name: value for name, value in given.items() if value is not None})
 
 
 def _failed(error: BatchError) -> Stop:

@@ -351,6 +351,25 @@ def test_hours_of_silence_take_no_memory(client: CosyClient, tmp_path: Path) -> 
     assert narration.segments[0].start == 7200 and peak < 30_000_000
 
 
+def test_a_place_that_no_file_can_have_is_told_before_a_cue_is_sent(
+    client: CosyClient, service: FakeService, tmp_path: Path
+) -> None:
+    with pytest.raises(FileNotFoundError):
+        client.dub(SRT, to=tmp_path / "gone" / "x.wav")
+    assert service.calls == []
+
+
+def test_what_a_callback_raises_is_not_taken_for_the_files_error(
+    client: CosyClient, tmp_path: Path
+) -> None:
+    def fail(done: int, total: int) -> None:
+        raise OSError(5, "of the callback")
+
+    with pytest.raises(OSError, match="of the callback") as caught:
+        client.narrate(TEXT, to=tmp_path / "x.wav", progress=fail)
+    assert caught.value.filename is None and os.listdir(tmp_path) == []
+
+
 def test_no_subtitles_are_refused(client: CosyClient) -> None:
     with pytest.raises(InvalidTextError, match="no cue"):
         client.dub("")

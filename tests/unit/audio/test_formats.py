@@ -1,5 +1,6 @@
 """Other formats than WAV: lengths, rates, files that appear whole or not at all."""
 
+import dataclasses
 import io
 import os
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import cosy_sync
-from cosy_sync import Audio, ConfigError, join
+from cosy_sync import Audio, ConfigError, Word, join
 from cosy_sync.audio import SoundFileWriter
 from cosy_sync.joining import as_wav, trim
 
@@ -145,6 +146,17 @@ def test_join_is_exact_to_the_sample() -> None:
     made = join([one, two.as_format("pcm"), one.as_format("flac")], gap=0.05)
     silence = bytes(2 * 1200)
     assert made.pcm() == one.pcm() + silence + two.pcm() + silence + one.pcm()
+
+
+def test_trimming_takes_its_seconds_off_the_times_of_words() -> None:
+    sound = as_wav([bytes(2 * 12_000), speech(seconds=0.5).pcm()], 24_000)
+    made = trim(dataclasses.replace(sound, words=(Word("a", 0.6, 0.9),)))
+    assert made.words[0].start == pytest.approx(0.6 - 0.48, abs=0.006)
+
+
+def test_what_no_wav_file_can_hold_is_refused() -> None:
+    with pytest.raises(ConfigError, match="at most 4 GiB"):
+        as_wav([bytes(2**20)] * 4096, 24_000)
 
 
 def test_trimming_leaves_20_ms_of_silence_and_a_silent_sound_as_it_is() -> None:

@@ -74,6 +74,15 @@ def test_pauses_and_lines_are_options(server: Server) -> None:
     assert len(read_subtitles(Path("lines.srt").read_text("utf-8"))) > 5
 
 
+def test_what_no_option_says_the_environment_says(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    narrate(server, "text.txt", "-o", "a.wav")
+    monkeypatch.setenv("COSY_SYNC_NARRATION_SENTENCE_PAUSE", "2.25")
+    narrate(server, "text.txt", "-o", "b.wav", "--paragraph-pause", "2.75")
+    assert seconds_of("b.wav") - seconds_of("a.wav") == pytest.approx(4)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -223,3 +223,19 @@ def test_without_jobs_the_thread_ends_after_a_while_and_comes_back_with_the_next
         schedule.after(0.05, done.set)
         assert done.wait(10)
         eventually(lambda: not keepers())
+
+
+def test_a_forked_child_does_not_touch_the_inbox_of_its_parent(
+    schedule: Schedule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = schedule._scheduler
+    schedule.after(60, lambda: None)
+    eventually(held._inbox.empty)
+    other = open_schedule()
+    touched: list[object] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(held, "_inbox", SimpleNamespace(put=touched.append))
+        patched.setattr(held, "_pid", -1)  # as after a fork that Python was not told of
+        other.after(0, lambda: None)
+        other.close()
+    assert touched == []

@@ -13,7 +13,6 @@ import contextlib
 import functools
 import heapq
 import itertools
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -96,9 +95,6 @@ class _Scheduler:
     """
 
     def __init__(self) -> None:
-        # In a child of a fork its inbox is not touched: from Python 3.13 on, `put` would wake the
-        # parent's thread by its stack, which is not there, and crash.
-        self._pid = os.getpid()
         # None: look whether somebody is gone.
         self._inbox: SimpleQueue[_Entry | None] = SimpleQueue()
         self._numbers = itertools.count()
@@ -121,8 +117,8 @@ class _Scheduler:
 
     def post(self, seconds: float, job: Job, owner: Schedule | None) -> bool:
         """Have a job done in `seconds`; return whether there is a thread for it."""
-        if self._pid != os.getpid():
-            return True  # a job of the parent's
+        if self is not _scheduler:
+            return True  # in a forked child: a job of the parent's; see `discard`
         seconds = seconds if seconds > 0.0 else 0.0  # nor what is no number
         self._inbox.put(_Entry(time.monotonic() + seconds, next(self._numbers), job, owner))
         if self._places:
@@ -137,7 +133,9 @@ class _Scheduler:
     def discard(self, schedule: Schedule, seconds: float) -> None:
         """Forget a schedule; see its `close`."""
         self._schedules.discard(schedule)
-        if self._pid != os.getpid():
+        if self is not _scheduler:
+            # In a forked child it is the parent's: from Python 3.13 on, `put` would wake the thread
+            # that waits there by its stack, which does not exist here, and crash.
             return
         if not self._places:
             self._inbox.put(None)

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from lanes import eventually
 
-from cosy_sync.threads import Schedule, leave_behind, open_schedule
+from cosy_sync.threads import Schedule, leave_behind, open_schedule, scheduler
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def test_a_forked_child_does_not_touch_the_inbox_of_its_parent(
     touched: list[object] = []
     with monkeypatch.context() as patched:
         patched.setattr(held, "_inbox", SimpleNamespace(put=touched.append))
-        patched.setattr(held, "_pid", -1)  # as after a fork that Python was not told of
+        patched.setattr(scheduler, "_scheduler", scheduler._Scheduler())  # as after a fork
         other.after(0, lambda: None)
         other.close()
     assert touched == []

@@ -1,10 +1,12 @@
 """A synchronous client for CosyVoice text-to-speech at the full speed of the service."""
 
 from .batch_errors import InterruptedBatch
+from .cache import CacheStats, CacheStore, DiskCache, Entry, MemoryCache, RedisCache
 from .client import CosyClient
 from .config import (
     BatchConfig,
     BreakerConfig,
+    CacheConfig,
     ClientConfig,
     CoalesceConfig,
     EjectionConfig,
@@ -76,6 +78,9 @@ __all__ = [
     "BillingError",
     "BreakerConfig",
     "BreakerOpenError",
+    "CacheConfig",
+    "CacheStats",
+    "CacheStore",
     "ClientConfig",
     "ClosedError",
     "CoalesceConfig",
@@ -85,13 +90,16 @@ __all__ = [
     "CosyError",
     "CutError",
     "DeadlineError",
+    "DiskCache",
     "EjectionConfig",
     "Endpoint",
+    "Entry",
     "Event",
     "HedgeConfig",
     "InterruptedBatch",
     "InvalidTextError",
     "LimitConfig",
+    "MemoryCache",
     "Narration",
     "NarrationConfig",
     "NoEndpointError",
@@ -102,6 +110,7 @@ __all__ = [
     "PoolConfig",
     "RateLimitedError",
     "Recording",
+    "RedisCache",
     "RefusedError",
     "ReplyTimeout",
     "ResourceError",

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NoReturn, overload
 
 from .batch_errors import audios_of, refuse_invalid, take_along
+from .cache import ClientCache, digest_text, prefix_of
 from .clock import Clock, SystemClock
 from .config import ClientConfig, Endpoint, Settings
 from .errors import ConfigError
@@ -275,6 +276,25 @@ class CosyClient(LongTextCalls):
     def stats(self) -> Stats:
         """Return a frozen snapshot of the client's counters."""
         return self._core.stats()
+
+    def digest(self, text: str) -> str:
+        """Return 40 hexadecimal digits that stand for a text's audio: the text, and all settings
+        that its audio depends on; not the key, tenant, headers or endpoint.
+
+        It is the same in every process, on every machine and in later versions; cosy_sync/cache/
+        digest.py says how it is made. Raises InvalidTextError.
+        """
+        utterance = check_text(0, text, self.config.batch.max_text_chars)
+        return digest_text(prefix_of(self.config), utterance.text)
+
+    @property
+    def cache(self) -> ClientCache:
+        """Return the cache: `stats()`, `invalidate(text)` and `clear()`. Raises ConfigError where
+        the client has none."""
+        if self.config.cache is None:
+            raise ConfigError("cache: this client has none; write CosyClient(url, cache=...)")
+        stores = [each.store for each in self._core.stores]
+        return ClientCache(stores, self.digest, self.stats)
 
     def drain(self, url: str, timeout: float = 30.0) -> bool:
         """Send nothing more to one of several endpoints, and wait for what is in flight there.

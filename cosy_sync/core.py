@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .atomic import on_main_thread
 from .audio import load_recording
 from .clock import Clock
-from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
+from .config import BatchConfig, CacheConfig, ClientConfig, Endpoint, PoolConfig
 from .effects import warn_user, warn_without_effect
 from .engine import Engine, EngineParts
 from .errors import ClosedError, ConfigError
@@ -36,6 +36,8 @@ from .wires import (
 )
 
 if TYPE_CHECKING:
+    from .cache.cached_engine import CachedEngine
+    from .cache.guard import GuardedStore
     from .net import HttpClient, Sender
 
 __all__ = ["Core"]
@@ -77,13 +79,18 @@ class Core:
             endpoint.settled(can.max_connections, can.rate)
             for endpoint, can in zip(endpoints, self._capabilities, strict=True)
         ]
+        # The only one that this client and its views can have.
+        self._cache = config.cache
         self.config = self.settled(config)
         self._http_client = http_client
         self.clock = clock
         self._pid = os.getpid()
-        # Guards: _engine, _stats, _drained, closed.
+        self.stores = _open_stores(self.config, clock)
+        # Guards: _engine, _front, _stats, _drained, closed.
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        # What clients ask: the engine, or the cache before it.
+        self._front: Engine | CachedEngine | None = None
         # What ends the engine when nobody holds this core any more.
         self._reaper: weakref.finalize[..., Core] | None = None
         # URLs of the endpoints that are left out, also in a forked child.
@@ -112,6 +119,7 @@ class Core:
         What the wire cannot do is refused here, not at the first text. Raises ConfigError.
         """
         config = _with_recording(config)
+        _check_cache(config, self._cache)
         wires = [_wire(endpoint, config) for endpoint in self.endpoints]
         most = min(wire.capabilities.max_texts_per_call for wire in wires)
         batch, pool = config.batch, config.pool
@@ -165,9 +173,9 @@ class Core:
                 "a service with a wire that takes them as they come: dashscope_ws"
             )
 
-    def engine(self) -> Engine:
+    def engine(self) -> Engine | CachedEngine:
         """Return the machines of this process. Raises ClosedError after close()."""
-        engine = self._engine
+        engine = self._front
         # In a forked child it is the parent's: `notice_fork` asks the same, but for every text.
         if engine is not None and engine.pid == os.getpid() and not self.closed:
             return engine
@@ -175,11 +183,12 @@ class Core:
         if self.closed or _is_at_exit():
             raise ClosedError(_why_closed())
         made = self._build()  # outside the lock: it may call the user's function for a client
+        front = self._before(made)
         with self._lock:
             if self._engine is None and not self.closed:
-                self._engine = made
-            engine = self._engine
-        if engine is made:
+                self._engine, self._front = made, front
+            engine = self._front
+        if engine is front:
             self._reaper = weakref.finalize(self, _reap, made, os.getpid())
             self._reaper.atexit = False
         else:
@@ -223,21 +232,25 @@ class Core:
         notice_fork()
         with self._lock:
             engine, self.closed = self._engine, True
+        self._close_cache(last=False)
         if engine is not None:
             engine.close(seconds)
+            self._close_cache(last=True)
             if self._reaper is not None:
                 self._reaper.detach()
 
     def finish(self) -> None:
         """At the end of the process: let work finish for a moment, then end everything."""
         if self._engine is not None:
+            self._close_cache(last=False)
             _finish(self._engine)
             self.closed = True
+            self._close_cache(last=True)
 
     def renew(self) -> None:
         """In a forked child: forget the parent's machines; other threads, and whatever they held
         locked, are gone."""
-        engine, self._engine = self._engine, None
+        engine, self._engine, self._front = self._engine, None, None
         self._lock = threading.Lock()
         self._stats = StatsObserver()
         if self._reaper is not None:
@@ -262,6 +275,20 @@ class Core:
         for url in self._drained:
             engine.endpoints.leave_out(url)
         return engine
+
+    def _before(self, engine: Engine) -> Engine | CachedEngine:
+        """Return an engine, behind the cache where there is one."""
+        if not self.stores:
+            return engine
+        from .cache.cached_engine import CachedEngine
+
+        return CachedEngine(engine, self.stores, engine.observer, self.clock)
+
+    def _close_cache(self, *, last: bool) -> None:
+        """End what waits for other processes; then, `last`, let go of the stores."""
+        front = self._front
+        if self.stores and front is not None and front is not self._engine:
+            (front.close if last else front.stop_waiting)()  # type: ignore[call-arg, union-attr]
 
     def _network(self) -> Sender:
         # httpx and urllib3 take 60 ms to import; `import cosy_sync` should not cost that. The
@@ -289,6 +316,29 @@ def _checked(observers: Any) -> tuple[Observer, ...]:
             kind = type(each).__name__
             raise ConfigError(f"observers: expected a list of objects with on_event, got {kind}")
     return given
+
+
+def _open_stores(config: ClientConfig, clock: Clock) -> list[GuardedStore]:
+    """Return the stores of the cache, of which none is touched before the first text."""
+    if config.cache is None:
+        return []
+    load("cosy_sync.cache.cached_engine")
+    from .cache import open_store
+    from .cache.guard import GuardedStore
+
+    opened = [(open_store(given), given) for given in config.cache.stores]
+    return [GuardedStore(store, clock.now, owned=store is not given) for store, given in opened]
+
+
+def _check_cache(config: ClientConfig, own: CacheConfig | None) -> None:
+    """Raise ConfigError for a view with another store than its client's."""
+    if config.cache is None:
+        return
+    if own is None or own.stores != config.cache.stores:
+        raise ConfigError(
+            "cache: its store belongs to the whole client; set it in CosyClient(...). A view may "
+            "go without, by cache=None, or have other times and another version"
+        )
 
 
 def _refuse_gevent(wire: str) -> None:

@@ -15,6 +15,8 @@ __all__ = [
     "AttemptFinished",
     "AudioRefused",
     "BreakerChanged",
+    "CacheAnswered",
+    "CacheMissed",
     "CallRefused",
     "EndpointEjected",
     "EndpointReadmitted",
@@ -188,6 +190,25 @@ class TextsShared:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheAnswered:
+    """Texts got their audio out of the cache; of `refused` ones it knew that the service refuses
+    them (TextFailed tells of each)."""
+
+    texts: int
+    refused: int
+    chars: int
+    audio_bytes: int
+    audio_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMissed:
+    """Texts were not in the cache."""
+
+    texts: int
+
+
+@dataclass(frozen=True, slots=True)
 class HedgeFinished:
     """A late call was sent to a second endpoint as well. `won`: its answer was used."""
 
@@ -221,6 +242,8 @@ Event = (
     | StreamStarted
     | TextsFinished
     | TextsShared
+    | CacheAnswered
+    | CacheMissed
     | HedgeFinished
     | TextFailed
 )

@@ -12,9 +12,13 @@ from .models import Outcome
 from .progress import ProgressCallback
 
 if TYPE_CHECKING:
+    from .cache.cached_call import CachedCall
+    from .cache.cached_engine import CachedEngine
     from .engine import Engine
     from .engine.bulk import BulkCall
     from .engine.small_call import SmallCall
+
+    Call = BulkCall | SmallCall | CachedCall
 
 __all__ = ["Outcomes", "check_call", "gather", "hand_out", "run_call"]
 
@@ -38,7 +42,7 @@ def check_call(on_error: str, within: float | None) -> None:
         raise ConfigError(f"within: must be a finite number of seconds above 0, got {within!r}")
 
 
-def hand_out(call: BulkCall | SmallCall, owner: object) -> Iterator[Outcome]:
+def hand_out(call: Call, owner: object) -> Iterator[Outcome]:
     """Yield a call's outcomes, and hold the client, whose end would end them, for as long as
     somebody takes them."""
     try:
@@ -51,7 +55,7 @@ def hand_out(call: BulkCall | SmallCall, owner: object) -> Iterator[Outcome]:
 
 
 def gather(
-    engine: Engine, call: BulkCall | SmallCall, total: int, progress: ProgressCallback | None
+    engine: Engine | CachedEngine, call: Call, total: int, progress: ProgressCallback | None
 ) -> Outcomes:
     """Return a call's outcomes when all of them are there."""
     gathered = Outcomes()
@@ -67,8 +71,8 @@ def gather(
 
 
 def run_call(
-    engine: Engine,
-    call: BulkCall | SmallCall,
+    engine: Engine | CachedEngine,
+    call: Call,
     taken: list[Outcome],
     take: Callable[[Iterator[Outcome]], _T],
 ) -> _T:

@@ -11,6 +11,8 @@ from .errors import ThrottledError
 from .events import (
     AttemptFinished,
     AudioRefused,
+    CacheAnswered,
+    CacheMissed,
     CallRefused,
     EndpointEjected,
     Event,
@@ -47,9 +49,10 @@ class Stats:
     fell, `ejections` how often one was left out because it kept failing, `bad_audio` the audio that
     was refused, by reason, whether a repetition helped or not. `streams` have begun to sound,
     `first_audio_p50` and `first_audio_p99` seconds after they were asked for; one that its listener
-    left early is among neither the texts that are ok nor failed. `limits` holds each endpoint's
-    requests per second and requests in flight as they are now, `retry_budget` how many more texts
-    of interactive calls may be repeated.
+    left early is among neither the texts that are ok nor failed. `cache_hits` texts were answered
+    out of the cache, `cache_bytes` of audio, and `cache_misses` were not in it. `limits` holds each
+    endpoint's requests per second and requests in flight as they are now, `retry_budget` how many
+    more texts of interactive calls may be repeated.
     """
 
     texts_ok: int
@@ -81,6 +84,9 @@ class Stats:
     first_audio_p50: float = 0.0
     first_audio_p99: float = 0.0
     ejections: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    cache_bytes: int = 0
 
 
 class StatsObserver:
@@ -101,6 +107,8 @@ class StatsObserver:
         self._first_audio: deque[tuple[float, int]] = deque(maxlen=_KEPT)
         self._takers: Mapping[type, Callable[..., None]] = {
             AudioRefused: self._bad,
+            CacheAnswered: self._answered,
+            CacheMissed: self._missed,
             RetryPlanned: self._retry,
             RetrySuppressed: self._suppress,
             CallRefused: self._refuse,
@@ -183,6 +191,9 @@ class StatsObserver:
             first_audio_p50=quantile(first_audio, 0.5),
             first_audio_p99=quantile(first_audio, 0.99),
             ejections=counts["ejections"],
+            cache_hits=counts["cache_hits"],
+            cache_misses=counts["cache_misses"],
+            cache_bytes=counts["cache_bytes"],
         )
 
     # -- under the lock -------------------------------------------------------------------------
@@ -237,6 +248,17 @@ class StatsObserver:
     def _shared(self, event: TextsShared) -> None:
         self._counts["texts_ok"] += event.texts
         self._counts["texts_shared"] += event.texts
+
+    def _answered(self, event: CacheAnswered) -> None:
+        self._counts["texts_ok"] += event.texts
+        self._counts["chars_ok"] += event.chars
+        self._counts["cache_hits"] += event.texts + event.refused
+        self._counts["cache_bytes"] += event.audio_bytes
+        self._counts["audio_bytes"] += event.audio_bytes
+        self._audio_seconds += event.audio_seconds
+
+    def _missed(self, event: CacheMissed) -> None:
+        self._counts["cache_misses"] += event.texts
 
     def _hedge(self, event: HedgeFinished) -> None:
         self._counts["hedges"] += 1

@@ -42,6 +42,7 @@ FLOORS = [
     ["engine"],
     [
         "texts",
+        "cache",
         "narration",
         "notebook",
         "narrator",

@@ -1,6 +1,7 @@
 """Settings: the only home of defaults, and what each costs."""
 
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
+from .caching import CacheConfig
 from .client import ClientConfig, Settings
 from .endpoint import Endpoint
 from .interactive import CoalesceConfig, HedgeConfig
@@ -11,6 +12,7 @@ from .survival import BreakerConfig, EjectionConfig, OverloadConfig, RetryConfig
 __all__ = [
     "BatchConfig",
     "BreakerConfig",
+    "CacheConfig",
     "ClientConfig",
     "CoalesceConfig",
     "EjectionConfig",

@@ -23,6 +23,7 @@ from ..fields import tells_fields
 from ..hints import advice_for_group
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
+from .caching import CacheConfig
 from .interactive import CoalesceConfig, HedgeConfig
 from .narration import NarrationConfig
 from .sharing import SharingConfig
@@ -84,6 +85,9 @@ class ClientConfig:
     max_in_flight: int | None = None
     # Run everything on the caller's own thread, one call after the other: for debugging.
     serial: bool = False
+    # Where the audio of spoken texts is kept: "memory", a folder, a redis:// URL, a store such as
+    # DiskCache(...), several of these in a list, or a CacheConfig. None keeps nothing.
+    cache: Any = field(default=None, repr=False)
     # Sent with each request.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     # Further fields for the service, sent as they are; docs say where each wire puts them.
@@ -106,6 +110,8 @@ class ClientConfig:
     def __post_init__(self) -> None:
         if isinstance(self.voice, str):
             object.__setattr__(self, "voice", Voice(self.voice))
+        if self.cache is not None and not isinstance(self.cache, CacheConfig):
+            object.__setattr__(self, "cache", CacheConfig(self.cache))
         object.__setattr__(self, "headers", checked_headers(self.headers))
         object.__setattr__(self, "extra", checked_extra(self.extra))
         check(self, _CLIENT_RULES)
@@ -133,6 +139,7 @@ class Settings(TypedDict, total=False):
     tenant: str | None
     max_in_flight: int | None
     serial: bool
+    cache: Any
     headers: Mapping[str, str]
     extra: Mapping[str, Any]
     batch_size: int

@@ -73,6 +73,7 @@ class BulkOptions:
     the texts that it pulls before their outcomes are taken, None for what keeps the places busy.
     `alone`: there is no other endpoint. `limit`: the texts a call may have. `places`: the requests
     in flight, at most, as things are. `silent`: since when no endpoint has answered anything.
+    `after` gets the outcomes of each batch, on its worker.
     """
 
     deadline: float
@@ -88,6 +89,7 @@ class BulkOptions:
     limit: Callable[[], int | None]
     places: Callable[[], float]
     silent: Callable[[], float]
+    after: Callable[[Sequence[Outcome]], None] | None = None
 
 
 class BulkCall:
@@ -99,7 +101,7 @@ class BulkCall:
 
     def __init__(
         self,
-        texts: Iterable[Utterance | Outcome],
+        texts: Iterable[Utterance | Outcome | None],
         config: BatchConfig,
         options: BulkOptions,
         runner: BatchRunner,
@@ -315,6 +317,8 @@ class BulkCall:
         self._reorder.expect(1)
         try:
             self._runner.run(batch)
+            if self._options.after is not None:
+                self._options.after(batch.outcomes)
         except BaseException:
             leave()
             raise

@@ -31,6 +31,7 @@ from .small_call import SmallCall
 from .streams import StreamOpener
 from .submit_limit import SubmitLimit
 from .tenants import TenantLimits
+from .text_future import TextFuture
 
 __all__ = ["Engine"]
 
@@ -51,7 +52,7 @@ class Engine:
         config, limits = parts.config, parts.config.limits
         self._parts, self._clock = parts, parts.clock
         self.pid = os.getpid()  # the process whose threads and sockets it has
-        self.network = parts.network
+        self.network, self.observer = parts.network, parts.observer
         self.endpoints = EndpointPool(
             parts.endpoints, config, parts.network, parts.observer, parts.clock
         )
@@ -97,19 +98,21 @@ class Engine:
 
     def run_many(
         self,
-        texts: Iterable[Utterance | Outcome],
+        texts: Iterable[Utterance | Outcome | None],
         config: ClientConfig,
         *,
         within: float | None = None,
         lazy: bool = False,
         read_ahead: int | None = None,
+        after: Callable[[Sequence[Outcome]], None] | None = None,
     ) -> BulkCall | SmallCall:
         """Prepare a call of many texts; its `outcomes()` do the work.
 
         Texts that fill less than half a batch share batches with those of other calls. An outcome
         among the texts is handed out in its place. A lazy call bounds what it holds, and pulls at
         most `read_ahead` texts before their outcomes are taken; of another one the caller keeps all
-        the audio anyway.
+        the audio anyway. A None among the texts lets those before it go. `after` gets the outcomes
+        of each batch on its worker; a call of few texts has none of its own.
         """
         limits, until = config.limits, None
         if within is not None:
@@ -138,6 +141,7 @@ class Engine:
             limit=self.endpoints.batch_limit,
             places=self._places,
             silent=self.endpoints.silent_since,
+            after=after,
         )
         workers = SerialExecutor() if alone else self._bulk
         runner = self._runners.of(config)
@@ -158,6 +162,14 @@ class Engine:
     ) -> Future[Audio]:
         """Bring one text to its outcome on a worker; see SingleCalls."""
         return self.interactive.submit(utterance, config, callback)
+
+    def make_future(self) -> TextFuture:
+        """Return a future whose callbacks run as those of `submit` do."""
+        return self.interactive.make_future()
+
+    def run_behind(self, work: Callable[[], None]) -> None:
+        """Do work that may wait, on a worker."""
+        self._bulk.submit(work)
 
     def stream(
         self,

@@ -20,13 +20,14 @@ class Intake:
     that is taken would let one text go as a batch of its own.
 
     Args:
-        texts: The source; an outcome among them is that of a text that cannot be sent.
+        texts: The source; an outcome among them is that of a text that cannot be sent, and a None
+            lets go what there is.
         done: Where such outcomes are put, by their index.
         size: Texts in a whole batch.
     """
 
     def __init__(
-        self, texts: Iterable[Utterance | Outcome], done: dict[int, Outcome], size: int
+        self, texts: Iterable[Utterance | Outcome | None], done: dict[int, Outcome], size: int
     ) -> None:
         self._texts = texts
         self._done = done
@@ -47,9 +48,13 @@ class Intake:
                     yield None
                 else:
                     self._until = self.pulled + room
-            text = next(source, None)
-            if text is None:
+            try:
+                text = next(source)
+            except StopIteration:
                 return
+            if text is None:
+                yield None
+                continue
             self.pulled += 1
             if isinstance(text, Utterance):
                 refused = 0

@@ -144,6 +144,10 @@ class SingleCalls:
             raise
         return future
 
+    def make_future(self) -> TextFuture:
+        """Return a future whose callbacks run on the workers for callbacks."""
+        return TextFuture(self._calls)
+
     def share_few(
         self,
         texts: Sequence[Utterance | Outcome],

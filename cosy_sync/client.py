@@ -293,8 +293,7 @@ class CosyClient(LongTextCalls):
         the client has none."""
         if self.config.cache is None:
             raise ConfigError("cache: this client has none; write CosyClient(url, cache=...)")
-        stores = [each.store for each in self._core.stores]
-        return ClientCache(stores, self.digest, self.stats)
+        return ClientCache(self._core.cache.stores, self.digest, self.stats)
 
     def drain(self, url: str, timeout: float = 30.0) -> bool:
         """Send nothing more to one of several endpoints, and wait for what is in flight there.

@@ -8,19 +8,20 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .atomic import on_main_thread
 from .audio import load_recording
+from .cache.attaching import Attached
 from .clock import Clock
-from .config import BatchConfig, CacheConfig, ClientConfig, Endpoint, PoolConfig
+from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
 from .effects import warn_user, warn_without_effect
 from .engine import Engine, EngineParts
 from .errors import ClosedError, ConfigError
 from .events import Observer, Observers
 from .forks import notice_fork, renew_after_fork
-from .hooks import WeakCheck, WeakListener, WeakObserver, WeakStorage
+from .hooks import WeakCheck, WeakListener, WeakObserver, WeakStorage, checked_observers
 from .loading import load
 from .logs import LogObserver
 from .stats import Stats, StatsObserver
@@ -37,7 +38,6 @@ from .wires import (
 
 if TYPE_CHECKING:
     from .cache.cached_engine import CachedEngine
-    from .cache.guard import GuardedStore
     from .net import HttpClient, Sender
 
 __all__ = ["Core"]
@@ -60,7 +60,7 @@ class Core:
         observers: Sequence[Observer],
         clock: Clock,
     ) -> None:
-        self._observers = _checked(observers)
+        self._observers = checked_observers(observers)
         if http_client is not None:
             from .net import check_client
 
@@ -79,13 +79,11 @@ class Core:
             endpoint.settled(can.max_connections, can.rate)
             for endpoint, can in zip(endpoints, self._capabilities, strict=True)
         ]
-        # The only one that this client and its views can have.
-        self._cache = config.cache
+        self.cache = Attached(config.cache, clock)
         self.config = self.settled(config)
         self._http_client = http_client
         self.clock = clock
         self._pid = os.getpid()
-        self.stores = _open_stores(self.config, clock)
         # Guards: _engine, _front, _stats, _drained, closed.
         self._lock = threading.Lock()
         self._engine: Engine | None = None
@@ -119,7 +117,7 @@ class Core:
         What the wire cannot do is refused here, not at the first text. Raises ConfigError.
         """
         config = _with_recording(config)
-        _check_cache(config, self._cache)
+        self.cache.check(config)
         wires = [_wire(endpoint, config) for endpoint in self.endpoints]
         most = min(wire.capabilities.max_texts_per_call for wire in wires)
         batch, pool = config.batch, config.pool
@@ -183,7 +181,7 @@ class Core:
         if self.closed or _is_at_exit():
             raise ClosedError(_why_closed())
         made = self._build()  # outside the lock: it may call the user's function for a client
-        front = self._before(made)
+        front = self.cache.before(made)
         with self._lock:
             if self._engine is None and not self.closed:
                 self._engine, self._front = made, front
@@ -232,20 +230,20 @@ class Core:
         notice_fork()
         with self._lock:
             engine, self.closed = self._engine, True
-        self._close_cache(last=False)
+        self.cache.stop_waiting()
         if engine is not None:
             engine.close(seconds)
-            self._close_cache(last=True)
+            self.cache.close()
             if self._reaper is not None:
                 self._reaper.detach()
 
     def finish(self) -> None:
         """At the end of the process: let work finish for a moment, then end everything."""
         if self._engine is not None:
-            self._close_cache(last=False)
+            self.cache.stop_waiting()
             _finish(self._engine)
             self.closed = True
-            self._close_cache(last=True)
+            self.cache.close()
 
     def renew(self) -> None:
         """In a forked child: forget the parent's machines; other threads, and whatever they held
@@ -276,20 +274,6 @@ class Core:
             engine.endpoints.leave_out(url)
         return engine
 
-    def _before(self, engine: Engine) -> Engine | CachedEngine:
-        """Return an engine, behind the cache where there is one."""
-        if not self.stores:
-            return engine
-        from .cache.cached_engine import CachedEngine
-
-        return CachedEngine(engine, self.stores, engine.observer, self.clock)
-
-    def _close_cache(self, *, last: bool) -> None:
-        """End what waits for other processes; then, `last`, let go of the stores."""
-        front = self._front
-        if self.stores and front is not None and front is not self._engine:
-            (front.close if last else front.stop_waiting)()  # type: ignore[call-arg, union-attr]
-
     def _network(self) -> Sender:
         # httpx and urllib3 take 60 ms to import; `import cosy_sync` should not cost that. The
         # others are what workers would import on their way: how names are encoded, for one.
@@ -305,40 +289,6 @@ class Core:
             sender.close()
             raise
         return sender
-
-
-def _checked(observers: Any) -> tuple[Observer, ...]:
-    """Return the observers. Raises ConfigError for what could not be told of anything."""
-    several = isinstance(observers, Iterable)
-    given = tuple(observers) if several else (observers,)
-    for each in given:
-        if not several or not callable(getattr(each, "on_event", None)):
-            kind = type(each).__name__
-            raise ConfigError(f"observers: expected a list of objects with on_event, got {kind}")
-    return given
-
-
-def _open_stores(config: ClientConfig, clock: Clock) -> list[GuardedStore]:
-    """Return the stores of the cache, of which none is touched before the first text."""
-    if config.cache is None:
-        return []
-    load("cosy_sync.cache.cached_engine")
-    from .cache import open_store
-    from .cache.guard import GuardedStore
-
-    opened = [(open_store(given), given) for given in config.cache.stores]
-    return [GuardedStore(store, clock.now, owned=store is not given) for store, given in opened]
-
-
-def _check_cache(config: ClientConfig, own: CacheConfig | None) -> None:
-    """Raise ConfigError for a view with another store than its client's."""
-    if config.cache is None:
-        return
-    if own is None or own.stores != config.cache.stores:
-        raise ConfigError(
-            "cache: its store belongs to the whole client; set it in CosyClient(...). A view may "
-            "go without, by cache=None, or have other times and another version"
-        )
 
 
 def _refuse_gevent(wire: str) -> None:

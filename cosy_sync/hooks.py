@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from .errors import ConfigError
 from .events import Event, Observer
 from .models import Audio
 
-__all__ = ["Hold", "WeakCheck", "WeakListener", "WeakObserver", "WeakStorage"]
+__all__ = ["Hold", "WeakCheck", "WeakListener", "WeakObserver", "WeakStorage", "checked_observers"]
 
 
 class WeakObserver:
@@ -109,6 +110,17 @@ class Hold:
     def __call__(self, _: object) -> None:
         """Let go."""
         self._held = None
+
+
+def checked_observers(observers: Any) -> tuple[Observer, ...]:
+    """Return the observers. Raises ConfigError for what could not be told of anything."""
+    several = isinstance(observers, Iterable)
+    given = tuple(observers) if several else (observers,)
+    for each in given:
+        if not several or not callable(getattr(each, "on_event", None)):
+            kind = type(each).__name__
+            raise ConfigError(f"observers: expected a list of objects with on_event, got {kind}")
+    return given
 
 
 def _weakly(target: Any) -> Callable[[], Any]:

@@ -6,6 +6,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import ThrottledError
 from .events import (
@@ -30,6 +31,12 @@ __all__ = ["Stats", "StatsObserver"]
 
 # Latest latencies that the quantiles are taken over.
 _KEPT = 4096
+# What is only counted, by the names of the fields.
+_SUMS = (
+    *("texts_ok", "texts_failed", "texts_shared", "chars_ok", "audio_bytes", "streams"),
+    *("requests", "connects", "retries", "throttled", "lowered", "ejections"),
+    *("hedges", "hedges_won", "cache_hits", "cache_misses", "cache_bytes"),
+)
 # Events of good calls that wait to be counted together.
 _MOST_FRESH = 128
 
@@ -161,16 +168,10 @@ class StatsObserver:
             errors, suppressed = dict(self._errors), dict(self._suppressed)
             refused, bad_audio = dict(self._refused), dict(self._bad_audio)
             latencies, first_audio = list(self._latencies), list(self._first_audio)
+        sums: dict[str, Any] = {name: counts[name] for name in _SUMS}
         return Stats(
-            texts_ok=counts["texts_ok"],
-            texts_failed=counts["texts_failed"],
-            chars_ok=counts["chars_ok"],
-            audio_bytes=counts["audio_bytes"],
+            **sums,
             audio_seconds=seconds,
-            requests=counts["requests"],
-            connects=counts["connects"],
-            retries=counts["retries"],
-            throttled=counts["throttled"],
             in_flight=in_flight,
             connections_open=connections[0],
             connections_idle=connections[1],
@@ -179,21 +180,12 @@ class StatsObserver:
             errors=errors,
             suppressed=suppressed,
             refused=refused,
-            lowered=counts["lowered"],
             bad_audio=bad_audio,
-            texts_shared=counts["texts_shared"],
-            hedges=counts["hedges"],
-            hedges_won=counts["hedges_won"],
             breakers=dict(breakers),
             limits=dict(limits),
             retry_budget=retry_budget,
-            streams=counts["streams"],
             first_audio_p50=quantile(first_audio, 0.5),
             first_audio_p99=quantile(first_audio, 0.99),
-            ejections=counts["ejections"],
-            cache_hits=counts["cache_hits"],
-            cache_misses=counts["cache_misses"],
-            cache_bytes=counts["cache_bytes"],
         )
 
     # -- under the lock -------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from ..engine.bulk import BulkCall
 from ..engine.small_call import SmallCall
 from ..engine.text_future import TextFuture
 from ..errors import CosyError
-from ..events import Observer
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline
 from .cached_call import CachedCall, CallTerms
@@ -35,10 +34,8 @@ _Held = TypeVar("_Held")
 class CachedEngine:
     """Does what clients ask an Engine for. Lookups and waits are those of the caller's thread."""
 
-    def __init__(
-        self, engine: Engine, stores: Sequence[GuardedStore], observer: Observer, clock: Clock
-    ) -> None:
-        self._engine, self._stores, self._observer = engine, stores, observer
+    def __init__(self, engine: Engine, stores: Sequence[GuardedStore], clock: Clock) -> None:
+        self._engine, self._stores, self._observer = engine, stores, engine.observer
         self._clock, self._waits = clock, Waits(clock)
         self._leases = Leases(stores)
         self.pid, self.endpoints = engine.pid, engine.endpoints
@@ -212,11 +209,6 @@ class CachedEngine:
     def stop_waiting(self) -> None:
         """End the waits for other processes."""
         self._waits.close()
-
-    def close(self) -> None:
-        """Write down what the stores have not, and let go of those that are ours."""
-        for store in self._stores:
-            store.close()
 
     # -- lookups --------------------------------------------------------------------------------
 

@@ -57,6 +57,12 @@ _OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
     "HedgeConfig": {"quantile": "percentile delay"},
     "VerifyConfig": {"check": "callback function fn validator"},
     "SharingConfig": {"redis_url": "url redis host", "prefix": "namespace key_prefix"},
+    "CacheConfig": {
+        "store": "path dir directory folder url backend",
+        "ttl": "expire expiry max_age timeout seconds",
+        "refused_ttl": "negative_ttl error_ttl",
+        "stale_if_error": "stale grace stale_ttl",
+    },
     "OverloadConfig": {
         "retry_share": "retry_ratio retry_budget",
         "start": "initial initial_limit",

@@ -7,6 +7,8 @@ import os
 import threading
 from collections.abc import Callable
 
+from . import system  # noqa: F401  which says it where a system has no fork
+
 __all__ = ["notice_fork", "renew_after_fork", "renewing"]
 
 # Renewed by each of these, in this order.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from .batch_errors import take_along
 from .errors import ConfigError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .engine.bulk import BulkCall
     from .engine.small_call import SmallCall
 
-    Call = BulkCall | SmallCall | CachedCall
+    Call: TypeAlias = BulkCall | SmallCall | CachedCall
 
 __all__ = ["Outcomes", "check_call", "gather", "hand_out", "run_call"]
 

@@ -41,6 +41,7 @@ RENAMED = _table(
     ("batchsize max_batch_size texts_per_call", "batch_size"),
     ("default_headers extra_headers", "headers"),
     ("extra_body additional_params extra_params params", "extra"),
+    ("cache_dir cache_path cache_folder caching use_cache", "cache"),
 )
 
 _CONNECTIONS = "write Endpoint(url, max_connections=...) for the requests in flight at an address"
@@ -114,7 +115,6 @@ MOVED = _table(
         "debug verbose log_level logger logging",
         "use the logger: logging.getLogger('cosy_sync').setLevel(...)",
     ),
-    ("cache", "there is no cache; a text asked for twice at the same time is spoken once"),
 )
 
 # What was probably meant by a group of settings that is given as something else.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..config import CacheConfig, ClientConfig
 from ..errors import (
@@ -28,6 +28,9 @@ __all__ = ["Leases", "SpeechCache"]
 _SPREAD = 0.1
 # Errors after which audio that is too old may be used, where that is wished.
 _PASSING = (RefusedError, TransportError, UnavailableError, DeadlineError)
+
+# The time in Unix seconds, which processes share.
+_wall = time.time
 
 Results = dict[str, "Audio | CosyError"]
 
@@ -88,7 +91,6 @@ class SpeechCache:
         stores: The quickest first; what a later one has is put into those before it.
         leases: Of all configurations.
         config: One with a cache.
-        wall: The time, in Unix seconds.
     """
 
     def __init__(
@@ -96,11 +98,10 @@ class SpeechCache:
         stores: Sequence[GuardedStore],
         leases: Leases,
         config: ClientConfig,
-        wall: Callable[[], float] = time.time,
     ) -> None:
         assert config.cache is not None
         self.options: CacheConfig = config.cache
-        self._stores, self._leases, self._wall = stores, leases, wall
+        self._stores, self._leases = stores, leases
         self._prefix = prefix_of(config)
         # Sound that nobody checked is not kept.
         self._checked = config.verify.enabled
@@ -114,7 +115,7 @@ class SpeechCache:
         found: Results = {}
         missing: Sequence[str] = digests
         late = self.options.stale_if_error if stale else 0.0
-        now = self._wall()
+        now = _wall()
         for place, store in enumerate(self._stores):
             there = self._read(store, missing, now - late)
             if there and place:
@@ -131,7 +132,7 @@ class SpeechCache:
 
     def keep(self, outcomes: Sequence[Outcome], *, leased: bool = True) -> None:
         """Keep checked audio, and for a moment that a text was refused; let others go on."""
-        entries, digests, now = [], [], self._wall()
+        entries, digests, now = [], [], _wall()
         for outcome in outcomes:
             digest, audio = self.digest(outcome.text), outcome.audio
             digests.append(digest)

@@ -26,7 +26,8 @@ class Waits:
         left = deadline.remaining(self.clock.now())
         if left <= 0:
             raise deadline.error("waiting for another process, which is having the text spoken")
-        if self._closing.wait(min(left, _LONGEST, _FIRST * 2 ** min(looks, 10))):
+        seconds = min(left, _LONGEST, _FIRST * 2 ** min(looks, 10))
+        if self.clock.wait(self._closing, seconds):
             raise ClosedError("the client is closed; make a new one")
 
     def close(self) -> None:

@@ -18,13 +18,13 @@ _METHODS = ("get_many", "put_many", "delete")
 
 
 @tells_fields
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CacheConfig:
     """Texts that were spoken before are not sent again."""
 
     # "memory", a folder, a redis:// URL, a store such as DiskCache(...), or several of these, the
     # quickest first.
-    store: Any
+    store: Any = "memory"
     # Seconds that audio is kept, each text's up to a tenth more or less, so that what was spoken
     # together does not end together.
     ttl: float = 86_400.0

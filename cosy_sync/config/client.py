@@ -111,7 +111,7 @@ class ClientConfig:
         if isinstance(self.voice, str):
             object.__setattr__(self, "voice", Voice(self.voice))
         if self.cache is not None and not isinstance(self.cache, CacheConfig):
-            object.__setattr__(self, "cache", CacheConfig(self.cache))
+            object.__setattr__(self, "cache", CacheConfig(store=self.cache))
         object.__setattr__(self, "headers", checked_headers(self.headers))
         object.__setattr__(self, "extra", checked_extra(self.extra))
         check(self, _CLIENT_RULES)

@@ -27,6 +27,7 @@ _SETTINGS = (
     "deadline",
     "batch_size",
     "extra",
+    "cache",
 )
 _VOICE = ("reference", "transcript", "instruction")
 _LIMITS = {"rate": "rate", "connections": "max_connections"}

@@ -27,6 +27,7 @@ OPTIONS = MappingProxyType(
         "model": "--model",
         "extra": "--extra",
         "format": "--format",
+        "cache": "--cache",
         "sample_rate": "--sample-rate",
         "speed": "--speed",
     }

@@ -1,0 +1,75 @@
+"""`cosy-sync cache`: how much there is, filling it ahead, forgetting."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cosy_sync import CosyClient
+from cosy_sync.cli import main
+from cosy_sync.testing import Server
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    file = tmp_path / "texts.txt"
+    file.write_text("你好世界\n\n再见了朋友\n你好世界\n", "utf-8")
+    return file
+
+
+def test_warm_speaks_what_is_missing_and_a_client_finds_it(
+    tmp_path: Path, texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = str(tmp_path / "cache")
+    with Server(latency=0) as server:
+        warm = ["cache", "warm", "-f", str(texts), "--cache", place, "--url", server.url]
+        assert main([*warm, "--json", "--no-progress"]) == 0
+        first = json.loads(capsys.readouterr().out)
+        assert first["spoken"] + first["known"] == 3 and first["failed"] == 0
+        assert main([*warm, "--no-progress"]) == 0
+        assert capsys.readouterr().out == "0 texts spoken, 3 known, 0 failed\n"
+        with CosyClient(server.url, cache=place) as client:
+            assert client.synth("再见了朋友").from_cache
+    assert main(["cache", "stats", "--cache", place, "--json"]) == 0
+    held = json.loads(capsys.readouterr().out)
+    assert held["entries"] == 2 and held["bytes"] > 1000
+    assert main(["cache", "clear", "--cache", place]) == 0
+    assert capsys.readouterr().out.startswith("2 texts, ")
+    assert main(["cache", "stats", "--cache", place]) == 0
+    assert capsys.readouterr().out == "0 texts, 0.0 MB held\n"
+
+
+def test_the_variable_names_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COSY_SYNC_CACHE", str(tmp_path))
+    assert main(["cache", "stats"]) == 0
+    assert capsys.readouterr().out == "0 texts, 0.0 MB held\n"
+
+
+def test_a_text_that_fails_is_told_by_its_line(
+    tmp_path: Path, texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Server(latency=0, max_text_chars=4) as server:
+        warm = ["cache", "warm", "-f", str(texts), "--cache", str(tmp_path / "c")]
+        assert main([*warm, "--url", server.url, "--no-progress"]) == 1
+    told = capsys.readouterr()
+    assert "cosy-sync: line 3: " in told.err and "再见" not in told.err
+    assert "1 failed" in told.out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["stats"], "no cache: give --cache PLACE, or set COSY_SYNC_CACHE"),
+        (["stats", "--cache", "memory"], "a cache in memory ends with its program"),
+        (["warm", "--cache", "x"], "warm: give the texts by -f FILE"),
+        (["stats", "--cache", "x", "-f", "y"], "-f FILE belongs to warm"),
+        (["clear", "--cache", "redis://127.0.0.1:1/0"], "cannot reach the cache: "),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(
+    args: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cache", *args]) != 0
+    assert f"cosy-sync: error: {words}" in capsys.readouterr().err

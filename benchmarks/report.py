@@ -15,7 +15,16 @@ __all__ = ["CASES", "write_report"]
 
 CASES = ("transport", "single", "job", "texts", "paced", "cost", "policies", "million")
 # Run one by one, each when it is wanted.
-OTHERS = ("headline", "survival", "coalesce", "wires", "dashscope_ws", "streaming", "choices")
+OTHERS = (
+    "headline",
+    "survival",
+    "coalesce",
+    "cache",
+    "wires",
+    "dashscope_ws",
+    "streaming",
+    "choices",
+)
 _PATH = Path(__file__).resolve().parent / "RESULTS.md"
 
 _READING = """\

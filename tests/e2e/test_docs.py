@@ -112,6 +112,29 @@ def test_the_examples_of_the_pages_on_sound_run(page: str, tmp_path: Path) -> No
         assert server.stats()["texts"] > 0
 
 
+def test_the_examples_and_commands_of_the_cache_page_run(tmp_path: Path) -> None:
+    blocks = examples("docs/cache.md")
+    assert len(blocks) == 4
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
+    code = "\n".join(blocks)
+    run = [sys.executable, "-W", "error", "-c", code]
+    subprocess.run(run, check=True, timeout=60, cwd=tmp_path, env=env)
+    page = (ROOT / "docs/cache.md").read_text("utf-8")
+    (commands,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "greetings.txt").write_text("早上好\n晚上好\n", "utf-8")
+    told = []
+    with Server(latency=0) as server:
+        for line in commands.splitlines():
+            command = [sys.executable, "-m", *line.replace("cosy-sync", "cosy_sync").split()]
+            env["COSY_SYNC_URL"] = server.url
+            done = subprocess.run(
+                command, check=True, timeout=60, cwd=tmp_path, env=env, capture_output=True
+            )
+            told.append(done.stdout.decode())
+    assert told[0] == "2 texts spoken, 0 known, 0 failed\n"
+    assert told[1].startswith("2 texts, ") and told[2].endswith(" forgotten\n")
+
+
 def test_the_testing_page_names_every_fault() -> None:
     page = (ROOT / "docs/testing.md").read_text("utf-8")
     assert [fault for fault in FAULTS if f"`{fault}`" not in page] == []

@@ -19,6 +19,7 @@ from ..engine.text_future import TextFuture
 from ..errors import CosyError
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline
+from ..user_code import unexpected
 from .cached_call import CachedCall, CallTerms
 from .cached_speech import KeptSpeech, KnownSpeech
 from .counting import outcome_of, tell_misses, tell_of
@@ -29,6 +30,9 @@ from .waits import Waits
 __all__ = ["CachedEngine"]
 
 _Held = TypeVar("_Held")
+
+# Formats whose samples lie in their data as they are.
+_PLAIN = ("wav", "pcm")
 
 
 class CachedEngine:
@@ -140,7 +144,10 @@ class CachedEngine:
         try:
             outcome = self.run_one(utterance, config)
         except CosyError as error:
-            outcome = Outcome(0, utterance.text, None, error)
+            outcome = failed(utterance, error)
+        except BaseException as error:
+            _settle(future, failed(utterance, unexpected(error)))
+            raise
         _settle(future, outcome)
 
     # -- many texts, and streams ----------------------------------------------------------------
@@ -190,15 +197,16 @@ class CachedEngine:
             return self._engine.stream(text, config, hold)
         cache = self.of(config)
         digest = cache.digest(text.text)
-        found = cache.find([digest]).get(digest)
-        if isinstance(found, Audio) and found.channels == 1:
-            tell_of(self._observer, [Outcome(0, text.text, found)])
-            return hold(KnownSpeech(found, self._clock.now()))  # type: ignore[arg-type]
+        known = self._look_up(cache, digest, text, streamed=True)
+        if known is not None:
+            return hold(KnownSpeech(known.result(), self._clock.now()))  # type: ignore[arg-type]
         tell_misses(self._observer, 1)
 
         def keep(sound: bytes, rate: int) -> None:
-            audio = Audio(sound, "pcm", rate, 1, 0, len(sound)).as_format(config.format)
-            cache.keep([Outcome(0, text.text, audio)], leased=False)
+            audio = Audio(sound, "pcm", rate, 1, 0, len(sound))
+            if config.format in _PLAIN:
+                audio = audio.as_format(config.format)
+                cache.keep([Outcome(0, text.text, audio)], leased=False)
 
         return self._engine.stream(
             text,
@@ -212,11 +220,16 @@ class CachedEngine:
 
     # -- lookups --------------------------------------------------------------------------------
 
-    def _look_up(self, cache: SpeechCache, digest: str, utterance: Utterance) -> Outcome | None:
-        """Return the outcome of a text that is known."""
+    def _look_up(
+        self, cache: SpeechCache, digest: str, utterance: Utterance, *, streamed: bool = False
+    ) -> Outcome | None:
+        """Return the outcome of a text that is known; if it is `streamed`, as plain samples."""
         found = cache.find([digest])
         if not found and cache.options.stale_if_error and self._is_silent():
             found = cache.find([digest], stale=True)
+        audio = found.get(digest)
+        if streamed and isinstance(audio, Audio) and not _is_plain(audio):
+            return None
         return self._told(outcome_of(utterance, found, digest))
 
     def _look_up_again(
@@ -236,6 +249,10 @@ class CachedEngine:
     def _is_silent(self) -> bool:
         """Return whether no breaker lets anything through."""
         return all(each.breaker.state == "open" for each in self.endpoints.endpoints)
+
+
+def _is_plain(audio: Audio) -> bool:
+    return audio.channels == 1 and audio.format in _PLAIN
 
 
 def _settle(future: TextFuture, outcome: Outcome) -> None:

@@ -84,7 +84,7 @@ class GuardedStore:
         )
 
     def _try(self, what: str, call: Callable[[], Any], otherwise: _T) -> Any | _T:
-        if self._pauses and self._now() < self._pauses.get(what, float("-inf")):
+        if self._pauses and self._is_paused(what):
             return otherwise
         try:
             return call()
@@ -94,3 +94,9 @@ class GuardedStore:
             self._pauses[what] = self._now() + _PAUSE
             self.complain(what, error)
             return otherwise
+
+    def _is_paused(self, what: str) -> bool:
+        # What cannot be read is not written either; a full disk is read all the same.
+        never = float("-inf")
+        until = max(self._pauses.get(what, never), self._pauses.get("read", never))
+        return self._now() < until and what != "close"

@@ -132,24 +132,37 @@ class SpeechCache:
 
     def keep(self, outcomes: Sequence[Outcome], *, leased: bool = True) -> None:
         """Keep checked audio, and for a moment that a text was refused; let others go on."""
-        entries, digests, now = [], [], _wall()
+        entries, digests = [], []
         for outcome in outcomes:
-            digest, audio = self.digest(outcome.text), outcome.audio
+            digest = self.digest(outcome.text)
             digests.append(digest)
-            if audio is not None and self._checked:
-                seconds = self.options.ttl * _spread(digest)
-                data = encode(digest, audio, now + seconds)
-                entries.append(Entry(digest, data, seconds + self.options.stale_if_error))
-            elif self.options.refused_ttl and _is_refusal(outcome.error):
-                assert outcome.error is not None
-                error = outcome.error.with_details(index=None, attempts=())
-                seconds = self.options.refused_ttl
-                entries.append(Entry(digest, encode(digest, error, now + seconds), seconds))
+            try:
+                entry = self._entry(digest, outcome)
+            except Exception as error:  # what cannot be written down: no error of the text
+                self._stores[-1].complain("write down a text", error)
+                continue
+            if entry is not None:
+                entries.append(entry)
         if entries:
             for store in self._stores:
                 store.put_many(entries)
         if leased:
             self._leases.give_back(digests)
+
+    def _entry(self, digest: str, outcome: Outcome) -> Entry | None:
+        """Return what is kept of an outcome, if anything is."""
+        options, now, error = self.options, _wall(), outcome.error
+        if outcome.audio is not None:
+            if not self._checked:
+                return None
+            seconds = options.ttl * _spread(digest)
+            data = encode(digest, outcome.audio, now + seconds)
+            return Entry(digest, data, seconds + options.stale_if_error)
+        seconds = options.refused_ttl
+        if error is None or not seconds or not _is_refusal(error):
+            return None
+        error = error.with_details(index=None, attempts=())
+        return Entry(digest, encode(digest, error, now + seconds), seconds)
 
     def lease(self, digests: Sequence[str]) -> set[str]:
         """Take those texts that no other process is having spoken; return them."""

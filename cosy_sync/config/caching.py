@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..checks import check, not_negative, positive
@@ -23,8 +23,8 @@ class CacheConfig:
     """Texts that were spoken before are not sent again."""
 
     # "memory", a folder, a redis:// URL, a store such as DiskCache(...), or several of these, the
-    # quickest first.
-    store: Any = "memory"
+    # quickest first; never shown, as there may be a password in it.
+    store: Any = field(default="memory", repr=False)
     # Seconds that audio is kept, each text's up to a tenth more or less, so that what was spoken
     # together does not end together.
     ttl: float = 86_400.0

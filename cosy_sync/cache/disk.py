@@ -72,6 +72,8 @@ class DiskCache:
         # What the index does not know yet. Every use of these is one atomic step.
         self._news: deque[Row] = deque()
         self._touched: dict[str, float] = {}
+        # Whether a thread was sent to write down what was read.
+        self._behind = False
         # Taken by the thread that writes the index.
         self._turn: list[tuple[()]] = [()]
         # Leases of this process, and when they end.
@@ -87,8 +89,9 @@ class DiskCache:
             with contextlib.suppress(FileNotFoundError), open(self._place(digest), "rb", 0) as file:
                 found[digest] = file.read()
                 self._touched[digest] = now
-        if len(self._touched) >= _MOST_TOUCHED:
-            leave_behind(self.flush)
+        if len(self._touched) >= _MOST_TOUCHED and not self._behind:
+            self._behind = True
+            leave_behind(self._flush_behind)
         return found
 
     def put_many(self, entries: Sequence[Entry]) -> None:
@@ -136,10 +139,14 @@ class DiskCache:
         try:
             if self._make_folder():
                 self._tell_index(self._now())
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             logging.getLogger("cosy_sync").debug("the index of %r failed: %s", self, error)
         finally:
             self._turn.append(())
+
+    def _flush_behind(self) -> None:
+        self._behind = False
+        self.flush()
 
     def close(self) -> None:
         """Write down what is not, and let go of the index; what comes later opens it again."""
@@ -307,7 +314,7 @@ _all: weakref.WeakSet[DiskCache] = weakref.WeakSet()
 def _renew_all() -> None:
     # The parent's leases, and what its threads were writing, are none of a forked child's.
     for cache in list(_all):
-        cache._turn, cache._leases = [()], {}
+        cache._turn, cache._leases, cache._behind = [()], {}, False
         cache._news, cache._touched = deque(), {}
 
 

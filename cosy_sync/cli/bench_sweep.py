@@ -256,7 +256,8 @@ class Sweep:
 
 
 def careful(config: ClientConfig, plan: Plan) -> ClientConfig:
-    """Return the configuration without what sends a text twice, repacks batches or holds them back.
+    """Return the configuration without what sends a text twice or not at all, repacks batches or
+    holds them back.
 
     A batch is then exactly one request, so that what is sent can be counted before.
     """
@@ -270,4 +271,4 @@ def careful(config: ClientConfig, plan: Plan) -> ClientConfig:
     )
     limits = replace(config.limits, max_bytes_waiting=config.limits.max_bytes_in_flight)
     retry = replace(config.retry, max_retries=0)
-    return replace(config, batch=batch, limits=limits, retry=retry, serial=False)
+    return replace(config, batch=batch, limits=limits, retry=retry, serial=False, cache=None)

@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,23 @@ def test_reading_does_not_write(tmp_path: Path, clock: Time) -> None:
         store.get_many([A, B])
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "v1").rglob("*")} == before
     store.close()
+
+
+def test_what_was_read_is_noted_in_groups(tmp_path: Path, clock: Time) -> None:
+    store = DiskCache(tmp_path, now=clock)
+    digests = [f"{n:040x}" for n in range(600)]
+    store.put_many([Entry(digest, b"1", 1e6) for digest in digests])
+    clock.now += 50
+    store.get_many(digests[:100])
+    assert len(store._touched) == 100
+    store.get_many(digests)
+    until = time.monotonic() + 20
+    while store._touched and time.monotonic() < until:
+        time.sleep(0.01)
+    store.close()
+    with sqlite3.connect(tmp_path / "v1" / "index.sqlite") as db:
+        assert db.execute("SELECT DISTINCT used FROM entries").fetchall() == [(clock.now,)]
+    db.close()
 
 
 def test_a_forked_child_opens_the_index_for_itself(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from cosy_sync import CosyClient
+from cosy_sync import ClientConfig, CosyClient
 from cosy_sync.cli import main
+from cosy_sync.cli.bench_sweep import careful
 from cosy_sync.testing import Server
 
 
@@ -56,6 +58,11 @@ def test_a_text_that_fails_is_told_by_its_line(
     told = capsys.readouterr()
     assert "cosy-sync: line 3: " in told.err and "再见" not in told.err
     assert "1 failed" in told.out
+
+
+def test_a_bench_measures_the_service_and_not_the_cache() -> None:
+    plan = SimpleNamespace(texts=["你好"], batch_size=1)
+    assert careful(ClientConfig(cache="memory"), plan).cache is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,6 @@ _MOST_LATE = 10_000
 _LEFT = 3600.0
 # Seconds between two looks at all files.
 _DAY = 86_400.0
-# Seconds that a lease's file may be there without its end.
-_WRITING = 0.2
 
 
 class DiskCache:
@@ -86,9 +84,12 @@ class DiskCache:
         """Return those that are there, by their digests. Raises OSError."""
         found, now = {}, self._now()
         for digest in digests:
-            with contextlib.suppress(FileNotFoundError), open(self._place(digest), "rb", 0) as file:
-                found[digest] = file.read()
-                self._touched[digest] = now
+            try:
+                file = os.open(self._place(digest), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            found[digest] = _read(file)
+            self._touched[digest] = now
         if len(self._touched) >= _MOST_TOUCHED and not self._behind:
             self._behind = True
             leave_behind(self._flush_behind)
@@ -156,9 +157,9 @@ class DiskCache:
 
     # -- leases ---------------------------------------------------------------------------------
 
-    # A lease is a file that only one process can make; its time of change is when it ends. Two that
-    # take over a dead process's lease at the same instant may both get it: then a text is spoken
-    # twice, as it would be without leases.
+    # A lease is a symbolic link: made in one step, and by one process only. It leads nowhere; its
+    # target is when the lease ends. Two that take over a dead process's lease at the same instant
+    # may both get it: then a text is spoken twice, as it would be without leases.
 
     def lease(self, digests: Sequence[str], seconds: float) -> Collection[str]:
         """Take those that nobody has, for so many seconds; return them. Raises OSError."""
@@ -174,22 +175,30 @@ class DiskCache:
 
     def _take_lease(self, digest: str, seconds: float) -> bool:
         path, now = self._lease(digest), self._now()
-        for last in (False, True):
+        for _ in range(3):
             try:
-                self._create(path)
+                os.symlink(repr(now + seconds), path)
+            except FileNotFoundError:
+                self._make_folders()
             except FileExistsError:
-                try:
-                    over = os.stat(path).st_mtime + _WRITING < now
-                    if last or not over:
-                        return False
-                    os.rename(path, self._temporary())  # only one process can
-                except FileNotFoundError:
-                    pass
-                continue
-            os.utime(path, (now + seconds, now + seconds))
-            self._leases[digest] = now + seconds
-            return True
+                if not self._is_over(path, now):
+                    return False
+            else:
+                self._leases[digest] = now + seconds
+                return True
         return False
+
+    def _is_over(self, path: str, now: float) -> bool:
+        """Return whether a lease has ended, and take it away then."""
+        try:
+            end = float(os.readlink(path))
+        except (FileNotFoundError, ValueError):
+            end = now  # given back just now, or nobody's
+        if end > now:
+            return False
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, self._temporary())  # only one process can
+        return True
 
     # -- files ----------------------------------------------------------------------------------
 
@@ -207,8 +216,8 @@ class DiskCache:
                 os.unlink(temporary)
             raise
 
-    def _create(self, path: str, data: bytes = b"") -> None:
-        """Make a file that was not there. Raises FileExistsError, or another OSError."""
+    def _create(self, path: str, data: bytes) -> None:
+        """Make a file that was not there. Raises OSError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             file = os.open(path, flags, 0o600)
@@ -275,7 +284,7 @@ class DiskCache:
             with contextlib.suppress(FileNotFoundError), os.scandir(self._root + folder) as inside:
                 for each in inside:
                     with contextlib.suppress(OSError):
-                        if each.stat().st_mtime < now - _LEFT:
+                        if each.stat(follow_symlinks=False).st_mtime < now - _LEFT:
                             os.unlink(each.path)
 
     # -- what the index does not know -----------------------------------------------------------
@@ -306,6 +315,18 @@ class DiskCache:
 
     def __repr__(self) -> str:
         return f"DiskCache({str(self.path)!r})"
+
+
+def _read(file: int) -> bytes:
+    """Return what an open file holds, and close it."""
+    try:
+        size = os.fstat(file).st_size
+        data = os.read(file, size + 1)
+        while len(data) < size and (more := os.read(file, size - len(data))):
+            data += more
+        return data
+    finally:
+        os.close(file)
 
 
 _all: weakref.WeakSet[DiskCache] = weakref.WeakSet()

@@ -344,7 +344,8 @@ class CosyClient(LongTextCalls):
     if not TYPE_CHECKING:  # a type checker would allow every attribute for it
 
         def __setattr__(self, name: str, value: object) -> None:
-            known = name.startswith("_") or hasattr(type(self), name)
+            own = hasattr(type(self), name) and name != "cache"  # which is a setting as well
+            known = name.startswith("_") or own
             # A subclass may keep what it likes, but for what looks like a setting.
             setting = name == "config" or RENAMED.get(name, name) in _SETTINGS
             if not known and (setting or type(self) is CosyClient):

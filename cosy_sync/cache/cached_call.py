@@ -21,6 +21,7 @@ thread that takes the outcomes.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -113,11 +114,13 @@ class CachedCall:
                     if self._ended:
                         break
                     self._pull()
-                elif self._next in self._foreign and not (self._misses or self._sent):
+                elif self._next not in self._foreign or self._misses or self._sent:
+                    self._take()
+                elif not self._ended and self._room() > 0:
+                    self._pull()
+                else:
                     # Only now: what is ours was sent, and calls never wait for each other's texts.
                     self._wait()
-                else:
-                    self._take()
             self._exhaust()
             whole = True
             if self._error is not None:
@@ -295,7 +298,8 @@ class CachedCall:
         self._look_again()
 
     def _look_again(self) -> None:
-        digests = [digest for _, digest in self._foreign.values()]
+        first = list(itertools.islice(self._foreign.items(), 2 * _GROUP))
+        digests = [digest for _, (_, digest) in first]
         found = self._cache.find(digests)
         missing = [digest for digest in digests if digest not in found]
         mine = self._cache.lease(missing) if missing else set()
@@ -304,7 +308,7 @@ class CachedCall:
             self._cache.release(late)
             found.update(late)
         hits, misses = [], 0
-        for index, (text, digest) in list(self._foreign.items()):
+        for index, (text, digest) in first:
             outcome = outcome_of(text, found, digest)
             if outcome is not None:
                 hits.append(outcome)

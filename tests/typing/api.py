@@ -11,8 +11,12 @@ import cosy_sync
 from cosy_sync import (
     Audio,
     BatchError,
+    CacheConfig,
+    CacheStats,
+    CacheStore,
     CosyClient,
     CosyError,
+    DiskCache,
     Endpoint,
     Event,
     Outcome,
@@ -72,6 +76,15 @@ def settings() -> None:
     CosyClient("http://a.test/batch", format="mp3")  # type: ignore[arg-type]
     client.voice = "中文女"  # type: ignore[attr-defined]
     client.retry = RetryConfig()  # type: ignore[attr-defined]
+
+
+def cached(path: str) -> None:
+    store: CacheStore = DiskCache(path, max_bytes=1 << 30)
+    with CosyClient("http://a.test/batch", cache=CacheConfig(store=store)) as client:
+        assert_type(client.cache.stats(), CacheStats)
+        assert_type(client.digest("你好"), str)
+        assert_type(client.synth("你好").from_cache, bool)
+    DiskCache(path, size=3)  # type: ignore[call-arg]
 
 
 def errors(error: BatchError) -> None:

@@ -18,6 +18,7 @@ from cosy_sync import (
     Audio,
     CacheConfig,
     ClientConfig,
+    ConfigError,
     CosyClient,
     DiskCache,
     Entry,
@@ -189,3 +190,9 @@ def test_entries_are_what_a_store_of_ones_own_gets(make: Any) -> None:
     (entry,) = got
     assert entry.digest == client.digest("你好") and isinstance(entry.data, bytes)
     assert 1090 <= entry.seconds <= 1110
+
+
+def test_the_cache_of_a_client_is_not_set_as_an_attribute(make: Any) -> None:
+    client = make("memory")
+    with pytest.raises(ConfigError, match=r"cache: .*client\.with_options\(cache=\.\.\.\)"):
+        client.cache = None

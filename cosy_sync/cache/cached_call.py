@@ -23,7 +23,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -97,10 +97,11 @@ class CachedCall:
         # What the inner call has, in its order, and how many it has handed out.
         self._sent: deque[Utterance] = deque()
         self._taken = 0
-        # Of a small call: what is put into the cache at its end.
+        # Of a small call: its texts, and what is put into the cache at its end.
+        self._few: list[Utterance] = []
         self._late: list[Outcome] = []
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Generator[Outcome, None, None]:
         """Yield every outcome in input order, as soon as it and those before it are there.
 
         When the source of texts raises, what came before it is finished and yielded first.
@@ -185,7 +186,7 @@ class CachedCall:
 
     def _look_up(self, group: Sequence[Utterance]) -> None:
         """Find a place for each text of a group."""
-        digests = [self._cache.digest(text.text) for text in group]
+        digests = [self._cache.digest(text) for text in group]
         found = self._cache.find(digests)
         missing = [digest for digest in digests if digest not in found]
         mine = self._cache.lease(missing) if missing else set()
@@ -223,8 +224,8 @@ class CachedCall:
             # A list: where it is short, its texts share batches with those of other calls.
             self._sent.extend(self._misses)
             self._misses.clear()
-            texts = [replace(text, index=place) for place, text in enumerate(self._sent)]
-            self._inner = self._start(texts)
+            self._few = [replace(text, index=place) for place, text in enumerate(self._sent)]
+            self._inner = self._start(self._few)
         else:
             self._feeding = True
             self._inner = self._start(self._feed())
@@ -263,8 +264,8 @@ class CachedCall:
             self._late.append(outcome)
             if not self._sent:
                 late, self._late = self._late, []
-                self._cache.keep(late)
-        outcome = self._cache.stale(_own(text, outcome))
+                self._cache.keep(self._few, late)
+        outcome = self._cache.stale(text, _own(text, outcome))
         self._ready[outcome.index] = outcome
         self._bytes += _size(outcome)
 
@@ -292,7 +293,7 @@ class CachedCall:
             late, self._foreign = self._foreign, {}
             self._looks = 0
             for text, _ in late.values():
-                self._ready[text.index] = self._cache.stale(failed(text, error))
+                self._ready[text.index] = self._cache.stale(text, failed(text, error))
             return
         self._looks += 1
         self._look_again()
@@ -338,8 +339,8 @@ class CachedCall:
             leave_behind(functools.partial(self._give_back, left, late))
 
     def _give_back(self, left: Sequence[Utterance], late: Sequence[Outcome]) -> None:
-        self._cache.keep(late)
-        self._cache.release([self._cache.digest(text.text) for text in left])
+        self._cache.keep(self._few, late)
+        self._cache.release([self._cache.digest(text) for text in left])
 
 
 def _size(outcome: Outcome) -> int:

@@ -63,14 +63,14 @@ class CachedEngine:
         if config.cache is None:
             return self._engine.interactive.run_one(utterance, config)
         cache, deadline = self.of(config), Deadline(self._clock.now(), config.deadline)
-        digest = cache.digest(utterance.text)
+        digest = cache.digest(utterance)
         known = self._look_up(cache, digest, utterance)
         looks = 0
         while known is None and digest not in cache.lease([digest]):
             try:
                 self._waits.pause(looks, deadline)
             except CosyError as error:
-                return cache.stale(failed(utterance, error))
+                return cache.stale(utterance, failed(utterance, error))
             looks += 1
             known = self._look_up(cache, digest, utterance)
         if known is not None:
@@ -87,8 +87,8 @@ class CachedEngine:
         except BaseException:
             cache.release([digest])
             raise
-        cache.keep([outcome])
-        return cache.stale(outcome)
+        cache.keep([utterance], [outcome])
+        return cache.stale(utterance, outcome)
 
     def submit(
         self,
@@ -102,7 +102,7 @@ class CachedEngine:
         cache, future = self.of(config), self._engine.make_future()
         if callback is not None:
             future.add_done_callback(callback)
-        digest = cache.digest(utterance.text)
+        digest = cache.digest(utterance)
         known = self._look_up(cache, digest, utterance)
         if known is not None:
             _settle(future, known)
@@ -125,11 +125,11 @@ class CachedEngine:
             error = inner.exception()
             assert error is None or isinstance(error, CosyError)
             audio = inner.result() if error is None else None
-            outcome = Outcome(0, utterance.text, audio, error)
-            cache.keep([outcome])
-            _settle(future, cache.stale(outcome))
+            outcome = Outcome(utterance.index, utterance.text, audio, error)
+            cache.keep([utterance], [outcome])
+            _settle(future, cache.stale(utterance, outcome))
 
-        digest = cache.digest(utterance.text)
+        digest = cache.digest(utterance)
         tell_misses(self._observer, 1)
         try:
             inner = self._engine.submit(utterance, config)
@@ -196,7 +196,7 @@ class CachedEngine:
         if config.cache is None or not isinstance(text, Utterance):
             return self._engine.stream(text, config, hold)
         cache = self.of(config)
-        digest = cache.digest(text.text)
+        digest = cache.digest(text)
         known = self._look_up(cache, digest, text, streamed=True)
         if known is not None:
             return hold(KnownSpeech(known.result(), self._clock.now()))  # type: ignore[arg-type]
@@ -206,7 +206,7 @@ class CachedEngine:
             audio = Audio(sound, "pcm", rate, 1, 0, len(sound))
             if config.format in _PLAIN:
                 audio = audio.as_format(config.format)
-                cache.keep([Outcome(0, text.text, audio)], leased=False)
+                cache.keep([text], [Outcome(text.index, text.text, audio)], leased=False)
 
         return self._engine.stream(
             text,

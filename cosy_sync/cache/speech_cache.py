@@ -16,7 +16,7 @@ from ..errors import (
     TransportError,
     UnavailableError,
 )
-from ..models import Audio, Outcome
+from ..models import Audio, Outcome, Utterance
 from .digest import digest_text, prefix_of
 from .entry import Found, decode, encode
 from .guard import GuardedStore
@@ -106,9 +106,9 @@ class SpeechCache:
         # Sound that nobody checked is not kept.
         self._checked = config.verify.enabled
 
-    def digest(self, text: str) -> str:
+    def digest(self, text: Utterance) -> str:
         """Return a text's digest."""
-        return digest_text(self._prefix, text)
+        return digest_text(self._prefix, text.text)
 
     def find(self, digests: Sequence[str], *, stale: bool = False) -> Results:
         """Return what is known of texts, by their digests; also what is too old, if `stale`."""
@@ -130,11 +130,20 @@ class SpeechCache:
         """Look once more after leases were taken: who had them before may have just put them."""
         return self.find(digests) if self._leases.shared and self.options.lease > 0 else {}
 
-    def keep(self, outcomes: Sequence[Outcome], *, leased: bool = True) -> None:
-        """Keep checked audio, and for a moment that a text was refused; let others go on."""
+    def keep(
+        self, texts: Sequence[Utterance], outcomes: Sequence[Outcome], *, leased: bool = True
+    ) -> None:
+        """Keep checked audio, and for a moment that a text was refused; let others go on.
+
+        Args:
+            texts: In any order; an outcome has its text's index.
+            outcomes: Of all of them, or of some.
+            leased: Whether their leases were taken.
+        """
         entries, digests = [], []
+        known = {text.index: self.digest(text) for text in texts}
         for outcome in outcomes:
-            digest = self.digest(outcome.text)
+            digest = known[outcome.index]
             digests.append(digest)
             try:
                 entry = self._entry(digest, outcome)
@@ -173,11 +182,11 @@ class SpeechCache:
         if self.options.lease > 0:
             self._leases.give_back(digests)
 
-    def stale(self, outcome: Outcome) -> Outcome:
+    def stale(self, text: Utterance, outcome: Outcome) -> Outcome:
         """Return audio that is too old in place of an error that passes, where that is wished."""
         if not self.options.stale_if_error or not isinstance(outcome.error, _PASSING):
             return outcome
-        digest = self.digest(outcome.text)
+        digest = self.digest(text)
         audio = self.find([digest], stale=True).get(digest)
         if not isinstance(audio, Audio):
             return outcome

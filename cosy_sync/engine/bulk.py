@@ -73,7 +73,7 @@ class BulkOptions:
     the texts that it pulls before their outcomes are taken, None for what keeps the places busy.
     `alone`: there is no other endpoint. `limit`: the texts a call may have. `places`: the requests
     in flight, at most, as things are. `silent`: since when no endpoint has answered anything.
-    `after` gets the outcomes of each batch, on its worker.
+    `after` gets texts and outcomes of each batch, on its worker.
     """
 
     deadline: float
@@ -89,7 +89,7 @@ class BulkOptions:
     limit: Callable[[], int | None]
     places: Callable[[], float]
     silent: Callable[[], float]
-    after: Callable[[Sequence[Outcome]], None] | None = None
+    after: Callable[[Sequence[Utterance], Sequence[Outcome]], None] | None = None
 
 
 class BulkCall:
@@ -318,7 +318,7 @@ class BulkCall:
         try:
             self._runner.run(batch)
             if self._options.after is not None:
-                self._options.after(batch.outcomes)
+                self._options.after(batch.texts, batch.outcomes)
         except BaseException:
             leave()
             raise

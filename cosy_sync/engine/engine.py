@@ -104,15 +104,15 @@ class Engine:
         within: float | None = None,
         lazy: bool = False,
         read_ahead: int | None = None,
-        after: Callable[[Sequence[Outcome]], None] | None = None,
+        after: Callable[[Sequence[Utterance], Sequence[Outcome]], None] | None = None,
     ) -> BulkCall | SmallCall:
         """Prepare a call of many texts; its `outcomes()` do the work.
 
         Texts that fill less than half a batch share batches with those of other calls. An outcome
         among the texts is handed out in its place. A lazy call bounds what it holds, and pulls at
         most `read_ahead` texts before their outcomes are taken; of another one the caller keeps all
-        the audio anyway. A None among the texts lets those before it go. `after` gets the outcomes
-        of each batch on its worker; a call of few texts has none of its own.
+        the audio anyway. A None among the texts lets those before it go. `after` gets texts and
+        outcomes of each batch on its worker; a call of few texts has none of its own.
         """
         limits, until = config.limits, None
         if within is not None:

@@ -150,16 +150,19 @@ class Narrator:
         appear then.
         """
         with self._file or contextlib.nullcontext():
-            for segment, sounds, layout in place(schedule, self._note(outcomes), self._config):
-                self._layout = layout
-                for sound in sounds:
-                    self._write(sound)
-                self._segments.append(segment)
-                if segment.error is not None and on_error == "raise" and self._file is not None:
-                    break  # there will be no file: what follows need not be spoken
+            self._take(outcomes, schedule, on_error)
             if on_error == "raise":
                 self._refuse_failed()
         return self._finish()
+
+    def _take(self, outcomes: Iterable[Outcome], schedule: Schedule, on_error: str) -> None:
+        for segment, sounds, layout in place(schedule, self._note(outcomes), self._config):
+            self._layout = layout
+            for sound in sounds:
+                self._write(sound)
+            self._segments.append(segment)
+            if segment.error is not None and on_error == "raise" and self._file is not None:
+                break  # there will be no file: what follows need not be spoken
 
     def _note(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
         for outcome in outcomes:

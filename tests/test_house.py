@@ -222,6 +222,27 @@ def test_under_a_lock_there_is_no_io_no_user_code_and_no_other_lock(path: Path) 
                 assert name not in NEVER_UNDER_A_LOCK, f"{name}() at line {node.lineno}"
 
 
+def jumps_back_on_a_condition(node: ast.AST) -> bool:
+    """Whether the last thing that each round of a loop does is to look whether there is another."""
+    if isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp)):
+        return any(part.ifs for part in node.generators)
+    if isinstance(node, ast.While) and not isinstance(node.test, ast.Constant):
+        return True
+    if isinstance(node, (ast.For, ast.While)):
+        last = node.body[-1]
+        return isinstance(last, ast.If) and not last.orelse
+    return False
+
+
+def test_ctrl_c_in_a_loop_leaves_no_lock_locked(path: Path) -> None:
+    # Python 3.12 and later give such a jump no place in the table of handlers, and 3.13 lets
+    # signals in at it: the exception passes every `with` and `try` of the function that has it, and
+    # is caught by those of its callers. So the loop goes into a function of its own.
+    for block in locked_blocks(path):
+        for node in (each for line in block.body for each in ast.walk(line)):
+            assert not jumps_back_on_a_condition(node), f"a loop at line {node.lineno}"
+
+
 def test_every_module_says_what_lives_there(path: Path) -> None:
     assert ast.get_docstring(tree_of(path))
 

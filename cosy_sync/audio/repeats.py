@@ -57,7 +57,7 @@ class RepeatGuard:
                 if text not in known:
                     met.append((index, list(known)))
                 self._known.move_to_end(digest)
-            while len(self._known) > _RECORDINGS:
+            for _ in range(len(self._known) - _RECORDINGS):
                 self._known.popitem(last=False)
         if met:  # almost never
             self._judge(texts, checked, met)

@@ -175,7 +175,7 @@ class Engine:
             if self._closed:
                 raise ClosedError("the client is closed; make a new one")
             if len(self._stops) % _MANY == 0:  # now and then
-                self._stops = [known for known in self._stops if known() is not None]
+                self._stops = _known_of(self._stops)
             self._stops.append(weakref.ref(stop))
 
     def close(self, seconds: float) -> None:
@@ -246,6 +246,10 @@ class Engine:
     def in_flight(self) -> int:
         """Return how many requests are in flight."""
         return sum(endpoint.slots.used for endpoint in self.endpoints.everybody())
+
+
+def _known_of(stops: list[weakref.ref[threading.Event]]) -> list[weakref.ref[threading.Event]]:
+    return [stop for stop in stops if stop() is not None]
 
 
 def _is_small(texts: Sequence[Utterance | Outcome], config: ClientConfig) -> bool:

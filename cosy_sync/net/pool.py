@@ -279,7 +279,7 @@ class ConnectionPool:
     def _forget_unused(self) -> None:
         with self._lock:
             used = {connection.route for connection in self._open}
-            unused = [route for route in self._stacks if route not in used]
+            unused = set(self._stacks) - used
         for route in unused:
             self.forget(route)
 

@@ -91,7 +91,7 @@ class Voice:
             value = getattr(self, key)
             if value is not None and not _sayable(value):
                 what = "the name of a speaker, such as Voice('中文女')"
-                raise ConfigError(f"voice: expected {what if key == 'name' else 'words'} as {key}")
+                raise ConfigError(f"voice: expected {what if key == 'name' else f'words as {key}'}")
         if self.transcript is not None and self.reference is None:
             raise ConfigError("voice: a transcript belongs to a reference recording; give both")
         if not self.asks:

@@ -121,6 +121,8 @@ def _add_sound(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Speak the file; return the exit code. Raises Stop and CosyError."""
     output = Path(args.output)
+    if args.output == "-":
+        raise Stop("-o -: give a file's name; only `cosy-sync synth` writes to standard output")
     format_of(output)  # raises ConfigError
     files = _files(args, output)
     _refuse_useless(args)

@@ -209,7 +209,10 @@ def open_target(output: str, naming: Naming, kind: str) -> Target:
         file.check()
         return file
     if ending in _OTHER_SOUND and not path.is_dir():
-        raise Stop(f"cannot write {path}: use a name that ends in {', '.join(ENDINGS)}")
+        raise Stop(
+            f"cannot write {path}: use a name that ends in {', '.join(ENDINGS)}; `cosy-sync "
+            "narrate` writes MP3 and others"
+        )
     make_folder(path)
     ending = "" if (naming.template or "").endswith(ENDINGS) else f".{kind}"
     return Folder(path, naming, ending)

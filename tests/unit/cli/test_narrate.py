@@ -87,6 +87,7 @@ def test_what_no_option_says_the_environment_says(
     ("argv", "message"),
     [
         (("text.txt", "-o", "x.aac"), "'x.aac' must end in .wav"),
+        (("text.txt", "-o", "-"), "-o -: give a file's name; only `cosy-sync synth`"),
         (("gone.txt", "-o", "x.wav"), "cannot read gone.txt"),
         (("text.txt", "-o", "x.wav", "--srt", "x.wav"), "x.wav would be sound and srt"),
         (("text.txt", "-o", "x.wav", "--srt", "y", "--vtt", "y"), "y would be srt and vtt"),

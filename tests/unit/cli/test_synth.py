@@ -148,13 +148,15 @@ def test_an_item_has_the_hash_that_errors_have(url: str) -> None:
         (["x", "-o", "-", "--json"], "both want standard output"),
         (["x", "-o", "in.txt"], "in.txt is a file"),
         (["x", "-o", "in.txt/deep"], "cannot make the directory in.txt/deep: Not a directory"),
-        (["x", "-o", "x.mp3"], "use a name that ends in .wav"),
+        (["x", "-o", "x.mp3"], "use a name that ends in .wav, .pcm, .raw; `cosy-sync narrate`"),
+        (["-f", "sound.mp3"], "sound.mp3 is not a text file; give one in UTF-8"),
+        (["x", "--voice", ""], "the name of a speaker, such as --voice 中文女\n"),
         (["x", "-o", "nowhere/x.wav"], "cannot write to the directory nowhere"),
         (["x", "y", "-o", "x.wav"], "several texts do not fit into x.wav"),
         (["x", "y", "-o", "-"], "several texts do not fit into standard output"),
         (["-f", "blank.txt", "-o", "x.wav"], "the input is empty"),
         (["x", "--speed", "9"], "speed: must be 0.25 to 4"),
-        (["x", "--rate", "0"], "rate: must be a number above 0"),
+        (["x", "--rate", "0"], "--rate: must be a number above 0, or inf for no limit"),
         (
             ["x", "--wire", "openai", "--extra", '{"service": "no"}'],
             "extra: service must be one of",
@@ -173,6 +175,7 @@ def test_wrong_usage_ends_before_anything_is_sent(
     Path("blank.txt").write_text("\n \n")
     Path("latin.txt").write_bytes(b"good\n\xe9\xe8\n")
     Path("wide.txt").write_text("你好", "utf-16")
+    Path("sound.mp3").write_bytes(b"ID3\4\0\0\xff\xfb\x90")
     # Nobody listens there: what is sent would end with another code.
     assert synth("--url", "http://127.0.0.1:1/batch", *argv) == 2
     told = capsys.readouterr().err

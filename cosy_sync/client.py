@@ -240,7 +240,7 @@ class CosyClient(LongTextCalls):
 
         Texts are pulled on this thread, at most `read_ahead` of them before their outcomes are
         taken, also while the first of these is held up; what was pulled may be spoken, and billed.
-        Left out, it is two batches for each request that may be in flight as things are: 768 texts
+        Left out, it is two batches for each request that may be in flight as things are: 512 texts
         at the start, and 6 400 at most, with the usual limits. When `texts` raises, the outcomes of
         what came before are yielded first and then the exception goes on. Ctrl-C, or another
         exception that ends it, carries as `outcomes` what was finished and not yielded. The

@@ -175,6 +175,15 @@ def test_what_is_only_named_in_a_circle_is_never_imported_there() -> None:
         assert not any(line.startswith("from .models") for line in lines)
 
 
+def test_the_house_rules_name_every_unit_on_its_floor() -> None:
+    rules = (ROOT.parent / "CONTRIBUTING.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d) \w+ \| (.*?) \| ", rules, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(len(FLOORS)))
+    for (_, told), units in zip(rows, FLOORS, strict=True):
+        named = {unit for words in re.findall("`(.*?)`", told) for unit in words.split()}
+        assert named == {unit for unit in units if not unit.startswith("__")}
+
+
 def test_every_unit_has_a_floor() -> None:
     assert {unit_of(path) for path in FILES} <= set(FLOOR_OF)
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import urllib.request
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 
 from cosy_sync import CosyClient
+from cosy_sync.cli import _COMMANDS, _parser
+from cosy_sync.cli.parser import parse
 from cosy_sync.models import wav_header
 from cosy_sync.testing import FAULTS, Server, tone_wav
 from cosy_sync.wires import known_wires
@@ -69,6 +72,30 @@ def test_the_examples_of_the_endpoints_page_run() -> None:
     code = "\n".join(blocks).replace("timeout=60", "timeout=0.1")
     code += "\nassert endpoint.per_address and len(client.endpoints) == 2\nclient.close()\n"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+def test_the_example_for_web_hosts_works() -> None:
+    (block,) = examples("docs/web-hosts.md")
+    code = f"{block}\nassert quick.config.deadline == 5.0\nclient.close()\n"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+def command_lines() -> list[str]:
+    """Return what the documents show to type, after `cosy-sync` and up to a pipe or a comment."""
+    found: list[str] = []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text("utf-8")
+        found += re.findall(r"^(?: {4}|echo .*\| )?cosy-sync ([^#|<>\n]*)", text, re.MULTILINE)
+        found += re.findall(r"`cosy-sync ([^`|<>]*)`", text)
+    return found
+
+
+def test_every_command_line_of_the_documents_is_taken() -> None:
+    lines = [line for line in command_lines() if "--help" not in line]
+    assert len(lines) > 15
+    for line in lines:
+        given = shlex.split(line)
+        assert parse(_parser(given), given, _COMMANDS).run is not None, line
 
 
 def test_the_readmes_mock_works() -> None:

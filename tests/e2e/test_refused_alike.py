@@ -9,6 +9,7 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import httpx
 import pytest
@@ -139,6 +140,12 @@ def test_a_wrong_setting_costs_what_was_in_flight_and_twenty_single_texts(wire: 
     assert {type(error) for error in errors} == {BadRequestError} and len(errors) == len(TEXTS)
     assert "check voice" in str(errors[-1])
     assert len(service.calls) <= FIRST + 25
+
+
+def test_the_page_tells_what_a_wrong_key_and_a_wrong_setting_cost() -> None:
+    page = (Path(__file__).parents[2] / "docs/batch-wire.md").read_text("utf-8")
+    told = f"at most {FIRST} (401) or {FIRST + 3} (403) requests and a wrong voice (400) at most"
+    assert f"{told} {FIRST + 25}," in page
 
 
 def test_nothing_is_sent_in_place_of_refused_requests_while_one_may_still_be_spoken() -> None:

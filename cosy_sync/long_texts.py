@@ -55,8 +55,8 @@ class LongTextCalls:
 
         With on_error="raise", segments that failed raise BatchError, whose `outcomes` hold those
         that were spoken; with "return" there is silence in their place, and the Narration's
-        segments say why. Raises InvalidTextError before anything is sent; OSError where the file
-        cannot be written.
+        segments say why. Raises InvalidTextError, and ConfigError where the file's format needs a
+        package that is missing, before anything is sent; OSError where it cannot be written.
 
         Args:
             text: What to speak.

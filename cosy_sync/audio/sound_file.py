@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from ..errors import ConfigError
 from ..joining import MOST_WAV
 from ..models import Audio, wav_header
-from .formats import CODECS, Encoder
+from .formats import CODECS, Encoder, check_encoder
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -125,12 +125,14 @@ class SavedSound:
 class SoundFileWriter:
     """Writes 16-bit samples to a sound file as they come; it appears whole or not at all.
 
-    Use it in a `with` block. Raises ConfigError for an ending that is not known, OSError when the
-    directory is missing or full.
+    Use it in a `with` block. Raises ConfigError for an ending that is not known, and where its
+    format cannot be written here; OSError when the directory is missing or full.
     """
 
     def __init__(self, path: str | os.PathLike[str], quality: float | None = None) -> None:
         self._format = format_of(path)
+        if self._format in CODECS:  # not only when it begins: the sound may have cost money by then
+            check_encoder(self._format, quality)
         self._quality = quality
         self._whole = WholeFile(path)
         self._encoder: Encoder | None = None

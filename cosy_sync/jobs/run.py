@@ -87,9 +87,9 @@ def run_job(
     place = journal_path(sink, journal, options.shard)
     book = Journal(place)
     try:
-        if isinstance(sink, LocalStore):
+        if isinstance(to, (str, os.PathLike)):
             # Only now, as the journal is locked, are parts that lie there surely nobody's.
-            sink = LocalStore(sink.path, scratch=place.with_suffix(".parts"))
+            sink = LocalStore(to, scratch=place.with_suffix(".parts"))
         _check_identity(book, _name(name, files), client, place)
         source = _texts(texts) if files is None else read_texts(files, input_format)
         job = Job(client, sink, book, options, tell)

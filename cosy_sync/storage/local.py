@@ -70,12 +70,7 @@ class LocalStore:
         old, new = self._place(source), self._place(key)
         part = self._part(new)
         try:
-            try:
-                _within_folder(part, lambda: os.link(old, part))
-            except FileNotFoundError:
-                raise
-            except OSError:  # a file system without links, or too many of them
-                shutil.copyfile(old, part)
+            _within_folder(part, lambda: _duplicate(old, part))
             _within_folder(new, lambda: os.replace(part, new))
         finally:
             part.unlink(missing_ok=True)
@@ -137,6 +132,15 @@ def _within_folder(path: Path, step: Callable[[], _T]) -> _T:
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
         return step()
+
+
+def _duplicate(old: Path, new: Path) -> None:
+    try:
+        os.link(old, new)
+    except FileNotFoundError:
+        raise
+    except OSError:  # a file system without links, or too many of them
+        shutil.copyfile(old, new)
 
 
 def _publish(part: Path, path: Path, *, if_absent: bool) -> bool:

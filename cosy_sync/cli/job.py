@@ -21,7 +21,7 @@ from cosy_sync.cli.options import add_service_options, make_client, number
 from cosy_sync.cli.report.figures import count, duration, speech
 from cosy_sync.cli.silence import Silence
 from cosy_sync.jobs import FORMATS, Job, JobCounts, JobOptions, JobResult, read_texts, run_job
-from cosy_sync.jobs.journal import DONE, FAILED, WAITING, Journal
+from cosy_sync.jobs.journal import Journal, State
 from cosy_sync.jobs.manifest import EXPORTS, export
 from cosy_sync.jobs.plan import Plan, plan_job
 
@@ -144,6 +144,8 @@ def run(args: argparse.Namespace) -> int:
             plan = plan_job(read_texts(args.input, args.input_format), args.to, client, shard)
             return _tell_plan(plan, args)
         options = JobOptions(
+            name=args.job_name,
+            input_format=args.input_format,
             only_failed=args.only_failed,
             limit=None if args.limit is None else int(args.limit),
             max_errors=None if args.max_errors is None else int(args.max_errors),
@@ -155,14 +157,7 @@ def run(args: argparse.Namespace) -> int:
             try:
                 with run.stoppable():
                     result = run_job(
-                        args.input,
-                        args.to,
-                        client=client,
-                        name=args.job_name,
-                        input_format=args.input_format,
-                        options=options,
-                        tell=run.tell,
-                        started=run.begin,
+                        *(args.input, args.to, client, options), tell=run.tell, started=run.begin
                     )
             except (CosyError, OSError, KeyboardInterrupt) as error:
                 raise run.ended(error) from error
@@ -279,7 +274,7 @@ def _tell_plan(plan: Plan, args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    totals = {WAITING: 0, DONE: 0, FAILED: 0}
+    totals: dict[int, int] = {State.WAITING: 0, State.DONE: 0, State.FAILED: 0}
     facts: dict[str, Any] = {"errors": {}, "seconds": 0.0}
     for path in _journals(args.folder):
         book = Journal(path, reading=True)
@@ -291,7 +286,9 @@ def _status(args: argparse.Namespace) -> int:
             facts["seconds"] += book.seconds()
         finally:
             book.close()
-    facts.update(done=totals[DONE], failed=totals[FAILED], waiting=totals[WAITING])
+    facts.update(
+        done=totals[State.DONE], failed=totals[State.FAILED], waiting=totals[State.WAITING]
+    )
     if args.json:
         emit(json.dumps(facts, ensure_ascii=False))
         return Exit.DONE

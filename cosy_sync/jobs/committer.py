@@ -7,7 +7,7 @@ import time
 from collections import deque
 from dataclasses import replace
 
-from cosy_sync.jobs.journal import DONE, Journal, Row
+from cosy_sync.jobs.journal import Journal, Row, State
 from cosy_sync.jobs.names import key_of
 from cosy_sync.storage import LocalStore, Sink
 
@@ -127,7 +127,7 @@ class Committer:
         with self._lock:
             followers = self._followers.pop(first.digest, [])
             self._following -= len(followers)
-        if first.state == DONE:
+        if first.state == State.DONE:
             self.linked += len(followers)
             return [self._linked(first, row) for row in followers]
         self.lost += len(followers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 import time
 from collections import deque
@@ -23,7 +24,7 @@ from cosy_sync import (
 from cosy_sync.jobs.committer import Committer
 from cosy_sync.jobs.identity import digest_of, is_mine
 from cosy_sync.jobs.inputs import JobText
-from cosy_sync.jobs.journal import DONE, FAILED, Journal, Row
+from cosy_sync.jobs.journal import Journal, Row, State
 from cosy_sync.jobs.names import key_of
 from cosy_sync.storage import LocalStore, Sink
 
@@ -44,7 +45,14 @@ _FINAL = (InvalidTextError, TextError, BadRequestError)
 
 @dataclass(frozen=True, kw_only=True)
 class JobOptions:
-    """How a job goes about its texts."""
+    """What a job is called, what a run does of it, and when the run ends."""
+
+    # What the job is called; a folder that holds another one is refused. None: as its files are.
+    name: str | None = None
+    # One of FORMATS; None: as each file's name says.
+    input_format: str | None = None
+    # The folder of the journal; None: `.cosy-job` in the folder of the sounds.
+    journal: str | os.PathLike[str] | None = None
 
     # Speak only what failed in earlier runs, also what the service refused for good.
     only_failed: bool = False
@@ -200,7 +208,7 @@ class Job:
     def _enter(self, texts: list[JobText]) -> list[str]:
         digests = [digest_of(self._client, text) for text in texts]
         for before in self._journal.enter(list(zip(texts, digests, strict=True))):
-            if before.state == DONE:
+            if before.state == State.DONE:
                 self._note_change(before)
         self.counts.read += len(texts)
         self._tell(self.counts)
@@ -209,11 +217,11 @@ class Job:
     def _is_open(self, row: Row) -> bool:
         """Return whether a text is to be spoken; count it if not."""
         if self._options.only_failed:
-            wanted = row.state == FAILED
-        elif row.state == DONE:
+            wanted = row.state == State.FAILED
+        elif row.state == State.DONE:
             wanted = not self._is_stored(row)
         else:
-            wanted = not (row.state == FAILED and row.final)
+            wanted = not (row.state == State.FAILED and row.final)
         self.counts.skipped += not wanted
         return wanted
 
@@ -251,7 +259,7 @@ class Job:
             timing = audio.timing
             done = replace(
                 row,
-                state=DONE,
+                state=State.DONE,
                 final=0,
                 key=key,
                 seconds=round(audio.duration, 6),
@@ -281,7 +289,7 @@ class Job:
             self._committer.add(
                 replace(
                     row,
-                    state=FAILED,
+                    state=State.FAILED,
                     final=int(final),
                     attempts=error.attempt_count,
                     finished=time.time(),

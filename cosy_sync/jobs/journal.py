@@ -15,15 +15,17 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cosy_sync import ConfigError
 from cosy_sync.jobs.inputs import JobText
 
-__all__ = ["DONE", "FAILED", "WAITING", "Journal", "Row"]
+__all__ = ["Journal", "Row", "State"]
 
-WAITING, DONE, FAILED = 0, 1, 2
+# Seconds for which one thread's transaction waits for another's.
+_PATIENCE = 60.0
 _VERSION = 1
 
 _TABLES = """
@@ -57,6 +59,14 @@ _KNOWN = (
 )
 
 
+class State(IntEnum):
+    """What has become of a text."""
+
+    WAITING = 0
+    DONE = 1
+    FAILED = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What is known of one text.
@@ -71,7 +81,7 @@ class Row:
     text: str
     options: str
     digest: bytes
-    state: int = WAITING
+    state: int = State.WAITING
     final: int = 0
     key: str | None = None
     seconds: float | None = None
@@ -98,35 +108,26 @@ class Journal:
     def __init__(self, path: Path, *, reading: bool = False) -> None:
         self.path = path
         self._reading = reading
-        # Guards the connection: one statement, or one transaction, at a time.
-        self._lock = threading.Lock()
         # Locked for as long as the process works on the job; the system frees it at its death.
         self._lock_file: BinaryIO | None = None
-        with _told(path):
+        # A connection for each thread: SQLite has their transactions wait for each other.
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        try:
             if not reading:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                with _told(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
                 self._lock_file = _locked(path)
-            self._base = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={'ro' if reading else 'rwc'}",
-                check_same_thread=False,
-                isolation_level=None,
-                uri=True,
-            )
-            try:
-                if not reading:
-                    self._open()
-            except BaseException:
-                self.close()
-                raise
+                self._begin_run()
+            else:
+                self._base()
+        except BaseException:
+            self.close()
+            raise
 
-    def _open(self) -> None:
-        for setting in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "cache_size = -8000",
-        ):
-            self._base.execute(f"PRAGMA {setting}")
-        self._base.executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
+    def _begin_run(self) -> None:
+        with _told(self.path):
+            self._base().executescript(f"BEGIN IMMEDIATE; {_TABLES} COMMIT;")
         version = int(self.fact("version") or _VERSION)
         if version != _VERSION:
             raise ConfigError(
@@ -136,6 +137,29 @@ class Journal:
         self.note("version", str(_VERSION))
         self.run = int(self.fact("run") or 0) + 1
         self.note("run", str(self.run))
+
+    def _base(self) -> sqlite3.Connection:
+        """Return this thread's connection."""
+        base: sqlite3.Connection | None = getattr(self._local, "base", None)
+        if base is None:
+            with _told(self.path):
+                base = self._connect()
+            self._local.base = base
+        return base
+
+    def _connect(self) -> sqlite3.Connection:
+        base = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode={'ro' if self._reading else 'rwc'}",
+            timeout=_PATIENCE,
+            check_same_thread=False,  # `close` closes those of other threads
+            isolation_level=None,
+            uri=True,
+        )
+        self._connections.append(base)
+        if not self._reading:
+            for setting in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -8000"):
+                base.execute(f"PRAGMA {setting}")
+        return base
 
     # -- facts of the job -------------------------------------------------------------------------
 
@@ -270,26 +294,28 @@ class Journal:
         return texts / (last - first) if texts > 1 and last > first else None
 
     def close(self) -> None:
-        """Close it; another process may open it."""
-        with self._lock, _told(self.path):
-            self._base.close()
-            if self._lock_file is not None:
-                self._lock_file.close()
+        """Close it, when no thread uses it any more; another process may open it."""
+        for base in self._connections:
+            base.close()
+        if self._lock_file is not None:
+            self._lock_file.close()
 
     def _all(self, question: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with self._lock, _told(self.path):
-            return self._base.execute(question, values).fetchall()
+        base = self._base()
+        with _told(self.path):
+            return base.execute(question, values).fetchall()
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _told(self.path):
-            self._base.execute("BEGIN IMMEDIATE")
+        base = self._base()
+        with _told(self.path):
+            base.execute("BEGIN IMMEDIATE")
             try:
-                yield self._base
-                self._base.execute("COMMIT")
+                yield base
+                base.execute("COMMIT")
             except BaseException:
-                if self._base.in_transaction:
-                    self._base.execute("ROLLBACK")
+                if base.in_transaction:
+                    base.execute("ROLLBACK")
                 raise
 
 

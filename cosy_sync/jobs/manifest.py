@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, TextIO
 
 from cosy_sync import ConfigError
-from cosy_sync.jobs.journal import DONE, WAITING, Row
+from cosy_sync.jobs.journal import Row, State
 
 __all__ = ["EXPORTS", "describe", "export", "write_manifest"]
 
@@ -25,7 +25,7 @@ def write_manifest(rows: Iterable[Row], path: Path) -> int:
     lines = 0
     with whole_text(path) as file:
         for row in rows:
-            if row.state != WAITING:
+            if row.state != State.WAITING:
                 file.write(json.dumps(describe(row), ensure_ascii=False) + "\n")
                 lines += 1
     return lines
@@ -36,7 +36,7 @@ def describe(row: Row) -> dict[str, Any]:
     facts: dict[str, Any] = {"id": row.id, "text": row.text}
     if row.options:
         facts.update(json.loads(row.options))
-    if row.state == DONE:
+    if row.state == State.DONE:
         facts.update(
             file=row.key,
             seconds=row.seconds,
@@ -57,7 +57,7 @@ def export(rows: Iterable[Row], folder: Path, format: str) -> list[Path]:
     """
     if format not in EXPORTS:
         raise ConfigError(f"export: {format!r} is none; known: {', '.join(EXPORTS)}")
-    spoken = (row for row in rows if row.state == DONE)
+    spoken = (row for row in rows if row.state == State.DONE)
     return EXPORTS[format](spoken, folder)
 
 

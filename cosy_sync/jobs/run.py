@@ -48,12 +48,9 @@ class JobResult:
 def run_job(
     texts: Input,
     to: str | os.PathLike[str] | Sink,
-    *,
     client: CosyClient,
-    name: str | None = None,
-    input_format: str | None = None,
-    journal: str | os.PathLike[str] | None = None,
     options: JobOptions | None = None,
+    *,
     tell: Callable[[JobCounts], object] = lambda counts: None,
     started: Callable[[Job], object] = lambda job: None,
 ) -> JobResult:
@@ -67,10 +64,6 @@ def run_job(
         texts: files as `read_texts` takes them, or an iterable of JobText.
         to: a folder, or a store.
         client: speaks; it is not closed.
-        name: what the job is called; a folder that holds another one is refused. Left out, it is
-            the names of the files.
-        input_format: as in `read_texts`.
-        journal: the folder of the journal; left out, `.cosy-job` in the folder of the sounds.
         options: what to do of it, and when to end.
         tell: called with the counts after each text.
         started: called with the Job, whose `stop` ends it in good order.
@@ -84,14 +77,14 @@ def run_job(
     files = _files(texts)
     if files is not None:
         options = replace(options, whole="-" not in files)
-    place = journal_path(sink, journal, options.shard)
+    place = journal_path(sink, options.journal, options.shard)
     book = Journal(place)
     try:
         if isinstance(to, (str, os.PathLike)):
             # Only now, as the journal is locked, are parts that lie there surely nobody's.
             sink = LocalStore(to, scratch=place.with_suffix(".parts"))
-        _check_identity(book, _name(name, files), client, place)
-        source = _texts(texts) if files is None else read_texts(files, input_format)
+        _check_identity(book, _name(options.name, files), client, place)
+        source = _texts(texts) if files is None else read_texts(files, options.input_format)
         job = Job(client, sink, book, options, tell)
         started(job)
         manifest = _manifest_path(place, options.shard)

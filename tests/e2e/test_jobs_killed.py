@@ -15,12 +15,12 @@ import cosy_sync
 from cosy_sync.server import Server, tone_wav
 
 ROOT = Path(cosy_sync.__file__).parents[1]
-TEXTS = {f"t{number}": f"第{number}句话，今天天气好。" for number in range(800)}
+TEXTS = {f"t{number}": f"第{number}句话，今天天气好。" for number in range(1_500)}
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    # Some 400 texts/s: a job of 800 can be ended in its middle.
+    # Some 400 texts/s: a job of 1 500 can be ended in its middle.
     with Server(latency=0.15, rps=0, max_connections=0, workers=1) as server:
         yield server
 

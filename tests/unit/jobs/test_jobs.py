@@ -155,7 +155,12 @@ def test_another_jobs_folder_is_refused(job: Folder) -> None:
     voiced = job.client.with_options(voice="中文男")
     with pytest.raises(ConfigError, match=r"whose voice is ''.* is '中文男'"):
         run_job(job.input, job.out, client=voiced)
-    assert run_job(other, job.out, client=job.client, name="in.jsonl").counts.skipped == 200
+    assert (
+        run_job(
+            other, job.out, client=job.client, options=JobOptions(name="in.jsonl")
+        ).counts.skipped
+        == 200
+    )
 
 
 def test_a_limit_is_kept_and_the_rest_comes_with_the_next_run(job: Folder) -> None:
@@ -261,4 +266,4 @@ def test_texts_may_come_from_a_generator(job: Folder) -> None:
     texts = (JobText(id, text) for id, text in TEXTS.items())
     assert run_job(texts, job.out, client=job.client).counts.spoken == 200
     with pytest.raises(ConfigError, match="found str as number 1"):
-        run_job(iter(["你好"]), job.out, client=job.client, name="texts")  # type: ignore[arg-type]
+        run_job(iter(["你好"]), job.out, client=job.client, options=JobOptions(name="texts"))  # type: ignore[arg-type]

@@ -75,13 +75,31 @@ def _add_run(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("input", nargs="+", metavar="IN", help="a file of texts; - for stdin")
-    parser.add_argument("--to", required=True, metavar="DIR", help="the folder for the sounds")
+    parser.add_argument(
+        "--to",
+        required=True,
+        metavar="PLACE",
+        help="a folder for the sounds, or s3://bucket/prefix",
+    )
+    parser.add_argument(
+        "--journal",
+        metavar="DIR",
+        help="the folder of the journal (default: .cosy-job in the folder of the sounds)",
+    )
     parser.add_argument(
         "--input-format", choices=FORMATS, help="of the input (default: as its name says)"
     )
     parser.add_argument(
         "--job-name", metavar="NAME", help="what the job is called (default: the input's name)"
     )
+    _add_bounds(parser)
+    parser.add_argument("--json", action="store_true", help="tell the end as a JSON object")
+    parser.add_argument("--no-progress", action="store_true", help="draw no progress bar")
+    add_service_options(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_bounds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only-failed", action="store_true", help="only what failed in earlier runs, all of it"
     )
@@ -104,10 +122,6 @@ def _add_run(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         metavar="X",
         help="with --dry-run: what the service takes for 10 000 characters",
     )
-    parser.add_argument("--json", action="store_true", help="tell the end as a JSON object")
-    parser.add_argument("--no-progress", action="store_true", help="draw no progress bar")
-    add_service_options(parser)
-    parser.set_defaults(run=run)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -145,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
             return _tell_plan(plan, args)
         options = JobOptions(
             name=args.job_name,
+            journal=args.journal,
             input_format=args.input_format,
             only_failed=args.only_failed,
             limit=None if args.limit is None else int(args.limit),

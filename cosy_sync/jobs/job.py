@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -26,7 +26,7 @@ from cosy_sync.jobs.identity import digest_of, is_mine
 from cosy_sync.jobs.inputs import JobText
 from cosy_sync.jobs.journal import Journal, Row, State
 from cosy_sync.jobs.names import key_of
-from cosy_sync.storage import LocalStore, Sink
+from cosy_sync.storage import LocalStore, Sink, Stored
 
 __all__ = ["Job", "JobCounts", "JobOptions"]
 
@@ -170,7 +170,10 @@ class Job:
 
     def _feed(self, texts: Iterable[JobText]) -> Iterator[str]:
         sent = 0
-        for row in self._open_rows(texts):
+        rows = self._open_rows(texts)
+        if self._may_adopt():
+            rows = self._adopted(rows)
+        for row in rows:
             if self._must_stop(sent):
                 return
             if self._options.limit is not None and sent >= self._options.limit:
@@ -181,6 +184,12 @@ class Job:
             sent += 1
             self._given.append(row)
             yield row.text
+
+    def _may_adopt(self) -> bool:
+        """Return whether the bucket may hold sounds that this journal knows nothing of."""
+        if isinstance(self._sink, LocalStore) or self._journal.run > 1 or not self._options.whole:
+            return False
+        return next(iter(self._sink.keys("")), None) is not None
 
     def _must_stop(self, sent: int) -> bool:
         if self._until is not None and time.monotonic() >= self._until:
@@ -250,33 +259,55 @@ class Job:
         try:
             key = key_of(row.id, audio.format)
             data = bytes(audio.data)
-            meta = {
+            facts = {
                 "content-type": _TYPES.get(audio.format, "application/octet-stream"),
-                "seconds": f"{audio.duration:.3f}",
                 "digest": row.digest.hex(),
+                "seconds": f"{audio.duration:.6f}",
+                "sample-rate": str(audio.sample_rate),
+                "sha256": hashlib.sha256(data).hexdigest(),
             }
-            self._sink.put(key, data, meta, if_absent=False)
+            kept = self._put(key, data, facts)
             timing = audio.timing
-            done = replace(
-                row,
-                state=State.DONE,
-                final=0,
-                key=key,
-                seconds=round(audio.duration, 6),
-                size=len(data),
-                rate=audio.sample_rate,
-                sha256=hashlib.sha256(data).hexdigest(),
-                attempts=timing.attempts if timing else None,
-                endpoint=timing.endpoint if timing else None,
-                latency=round(timing.total, 4) if timing else None,
-                finished=time.time(),
-                error=None,
+            self._committer.add(
+                replace(
+                    _done(row, key, kept),
+                    attempts=timing.attempts if timing else None,
+                    endpoint=timing.endpoint if timing else None,
+                    latency=round(timing.total, 4) if timing else None,
+                )
             )
-            self._committer.add(done)
         except BaseException as error:
             self._committer.fail(error)
         finally:
             self._room.release()
+
+    def _put(self, key: str, data: bytes, facts: Mapping[str, str]) -> Stored:
+        """Store a sound, unless another process has stored one of this text meanwhile; return what
+        is stored."""
+        if isinstance(self._sink, LocalStore):
+            self._sink.put(key, data)  # the journal knows that it may be replaced
+        elif not self._sink.put(key, data, facts, if_absent=True):
+            found = self._sink.head(key)
+            if found is not None and found.meta.get("digest") == facts["digest"]:
+                return found
+            self._sink.put(key, data, facts, if_absent=False)
+        return Stored(len(data), facts)
+
+    def _adopted(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield the rows whose sounds are not in the bucket yet, where another machine may have put
+        them; take over the others."""
+        rows = iter(rows)
+        ending = self._client.config.format
+        while chunk := list(islice(rows, _ENTERED)):
+            keys = [key_of(row.id, ending) for row in chunk]
+            for row, key, found in zip(
+                chunk, keys, self._storing.map(self._sink.head, keys), strict=True
+            ):
+                if found is not None and found.meta.get("digest") == row.digest.hex():
+                    self._committer.add(_done(row, key, found))
+                    self.counts.skipped += 1
+                else:
+                    yield row
 
     def _lose(self, row: Row, error: CosyError) -> None:
         name = type(error).__name__
@@ -308,6 +339,22 @@ class Job:
     def _count_linked(self) -> None:
         self.counts.linked = self._committer.linked
         self.counts.failed += self._committer.lost
+
+
+def _done(row: Row, key: str, stored: Stored) -> Row:
+    facts = stored.meta
+    return replace(
+        row,
+        state=State.DONE,
+        final=0,
+        key=key,
+        size=stored.size,
+        seconds=float(facts.get("seconds", 0.0)),
+        rate=int(facts.get("sample-rate", 0)),
+        sha256=facts.get("sha256"),
+        finished=time.time(),
+        error=None,
+    )
 
 
 _TYPES = {

@@ -16,7 +16,7 @@ from cosy_sync.jobs.inputs import JobText, read_texts
 from cosy_sync.jobs.job import Job, JobCounts, JobOptions
 from cosy_sync.jobs.journal import Journal
 from cosy_sync.jobs.manifest import write_manifest
-from cosy_sync.storage import LocalStore, Sink
+from cosy_sync.storage import LocalStore, Sink, open_store
 
 __all__ = ["JobResult", "journal_path", "run_job"]
 
@@ -72,7 +72,7 @@ def run_job(
     cannot be stored, and the CosyError that every further text would meet.
     """
     begun = time.monotonic()
-    sink: Sink = LocalStore(to) if isinstance(to, (str, os.PathLike)) else to
+    sink: Sink = open_store(to) if isinstance(to, (str, os.PathLike)) else to
     options = options or JobOptions()
     files = _files(texts)
     if files is not None:
@@ -80,9 +80,9 @@ def run_job(
     place = journal_path(sink, options.journal, options.shard)
     book = Journal(place)
     try:
-        if isinstance(to, (str, os.PathLike)):
+        if isinstance(sink, LocalStore) and sink is not to:
             # Only now, as the journal is locked, are parts that lie there surely nobody's.
-            sink = LocalStore(to, scratch=place.with_suffix(".parts"))
+            sink = LocalStore(sink.path, scratch=place.with_suffix(".parts"))
         _check_identity(book, _name(options.name, files), client, place)
         source = _texts(texts) if files is None else read_texts(files, options.input_format)
         job = Job(client, sink, book, options, tell)
@@ -93,6 +93,8 @@ def run_job(
         finally:
             with suppress(OSError):
                 write_manifest(book.rows(), manifest)
+                if not isinstance(sink, LocalStore):
+                    sink.put_file(manifest.name, manifest, {"content-type": "application/jsonl"})
     finally:
         book.close()
     return JobResult(job.counts, time.monotonic() - begun, job.stopped, job.limited, manifest)
@@ -110,7 +112,9 @@ def journal_path(
     elif isinstance(sink, LocalStore):
         base = sink.path / ".cosy-job"
     else:
-        raise ConfigError("journal: give a folder of this machine for the job's journal")
+        raise ConfigError(
+            "journal: a bucket cannot hold it; give a folder of this machine (--journal DIR)"
+        )
     part = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
     return base / f"journal{part}.sqlite"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -32,6 +33,10 @@ class Sink(Protocol):
             meta: facts to keep beside it, such as `content-type`.
             if_absent: leave an object that is there as it is, and return False.
         """
+        ...
+
+    def put_file(self, key: str, path: str | os.PathLike[str], meta: Mapping[str, str]) -> None:
+        """Keep a file, also a large one, in place of what is there."""
         ...
 
     def get(self, key: str) -> bytes:

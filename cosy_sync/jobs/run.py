@@ -92,12 +92,20 @@ def run_job(
             job.run(source)
         finally:
             with suppress(OSError):
-                write_manifest(book.rows(), manifest)
-                if not isinstance(sink, LocalStore):
-                    sink.put_file(manifest.name, manifest, {"content-type": "application/jsonl"})
+                _list(job, book, sink, manifest)
     finally:
         book.close()
     return JobResult(job.counts, time.monotonic() - begun, job.stopped, job.limited, manifest)
+
+
+def _list(job: Job, book: Journal, sink: Sink, manifest: Path) -> None:
+    counts = job.counts
+    local = isinstance(sink, LocalStore)
+    if local and manifest.exists() and not counts.spoken + counts.linked + counts.failed:
+        return  # a job that was done before is not listed again
+    write_manifest(book.rows(), manifest)
+    if not local:
+        sink.put_file(manifest.name, manifest, {"content-type": "application/jsonl"})
 
 
 def journal_path(

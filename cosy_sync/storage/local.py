@@ -92,7 +92,7 @@ class LocalStore:
     def head(self, key: str) -> Stored | None:
         """Return a file's size; None where there is none."""
         try:
-            return Stored(self._place(key).stat().st_size)
+            return Stored(os.stat(self._place(key)).st_size)
         except FileNotFoundError:
             return None
 

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,8 +19,10 @@ from cosy_sync.cli.console import Screen, emit, say
 from cosy_sync.cli.exits import CODES, Exit, Stop, because, meaning
 from cosy_sync.cli.options import add_service_options, make_client, number
 from cosy_sync.cli.report.figures import count, duration, speech
+from cosy_sync.cli.report.job import job_page
 from cosy_sync.cli.silence import Silence
-from cosy_sync.jobs import FORMATS, Job, JobCounts, JobOptions, JobResult, read_texts, run_job
+from cosy_sync.cli.target import write_whole
+from cosy_sync.jobs import FORMATS, Job, JobCounts, JobOptions, JobResult, read_texts, run_job, sums
 from cosy_sync.jobs.journal import Journal, State
 from cosy_sync.jobs.manifest import EXPORTS, export
 from cosy_sync.jobs.plan import Plan, plan_job
@@ -34,6 +36,7 @@ examples:
   cosy-sync job run texts.jsonl --to speech --only-failed
   cosy-sync job run texts.jsonl --to speech --shard 3/16    one of 16 parts, on any machine
   cosy-sync job status speech
+  cosy-sync job report speech                        a page: failures, odd sounds, throughput
   cosy-sync job export speech --format ljspeech
 
 The input has an id and a text for each sound: JSON lines ({"id": "a1", "text": "你好"}; also voice,
@@ -56,6 +59,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=_refuse_none)
     steps = parser.add_subparsers(title="what to do", metavar="STEP")
     _add_run(steps)
+    report = steps.add_parser("report", help="a page on a job: failures, odd sounds, throughput")
+    report.add_argument("folder", metavar="DIR", help="the job's folder")
+    report.set_defaults(run=_report)
     status = steps.add_parser("status", help="what a job has done so far")
     status.add_argument("folder", metavar="DIR", help="the job's folder")
     status.add_argument("--json", action="store_true", help="as a JSON object")
@@ -146,7 +152,7 @@ def shard_of_slurm(environment: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def _refuse_none(args: argparse.Namespace) -> int:
-    raise Stop("say what to do: cosy-sync job run, status or export")
+    raise Stop("say what to do: cosy-sync job run, status, report or export")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -233,6 +239,10 @@ class _Run:
         """Tell the end; return the exit code."""
         self._screen.close()
         counts = result.counts
+        folder = Path(self._args.to)
+        if counts.spoken + counts.failed and folder.is_dir():
+            with suppress(OSError):
+                _write_report(result.journal, folder)
         for key in counts.replaced:
             say(f"cosy-sync: the text of {key} has changed; its sound was replaced")
         for name, lost in sorted(counts.errors.items()):
@@ -261,6 +271,7 @@ def _kept(counts: JobCounts) -> str:
         (counts.linked, "shared the sound of another"),
         (counts.skipped, "were done before"),
         (counts.failed, "failed"),
+        (counts.refused, "were refused before (--only-failed tries them again)"),
         (counts.unsent, "were not sent"),
     ):
         if value:
@@ -296,24 +307,42 @@ def _status(args: argparse.Namespace) -> int:
         try:
             for state, rows in book.counts().items():
                 totals[state] += rows
-            for name, rows in book.errors():
+            for name, rows in sums.errors(book):
                 facts["errors"][name] = facts["errors"].get(name, 0) + rows
-            facts["seconds"] += book.seconds()
+            facts["seconds"] += sums.seconds(book)
         finally:
             book.close()
     facts.update(
         done=totals[State.DONE], failed=totals[State.FAILED], waiting=totals[State.WAITING]
     )
+    code = Exit.DONE if not facts["failed"] + facts["waiting"] else Exit.FAILED
     if args.json:
         emit(json.dumps(facts, ensure_ascii=False))
-        return Exit.DONE
+        return code
     emit(
         f"{count(facts['done'])} texts done ({speech(facts['seconds'])} of speech), "
         f"{count(facts['failed'])} failed, {count(facts['waiting'])} waiting"
     )
     for name, rows in sorted(facts["errors"].items()):
         emit(f"  {count(rows)} x {name}")
-    return Exit.DONE if not facts["failed"] + facts["waiting"] else Exit.FAILED
+    return code
+
+
+def _report(args: argparse.Namespace) -> int:
+    for path in _journals(args.folder):
+        emit(str(_write_report(path, Path(args.folder))))
+    return Exit.DONE
+
+
+def _write_report(journal: Path, folder: Path) -> Path:
+    book = Journal(journal, reading=True)
+    try:
+        page = job_page(book, folder, json.loads(book.fact("job") or "{}").get("name", ""))
+    finally:
+        book.close()
+    place = folder / f"{journal.stem.replace('journal', 'report')}.html"
+    write_whole(place, page)
+    return place
 
 
 def _export(args: argparse.Namespace) -> int:

@@ -72,9 +72,10 @@ class JobOptions:
 class JobCounts:
     """What a run has done so far: numbers of texts, `seconds` of sound.
 
-    `skipped` were done before, or failed for good; `linked` have the words of another text and
-    share its sound; `unsent` were given up before anything was sent for them; `replaced` are the
-    keys whose text has changed since an earlier run, the first ten of `changed`.
+    `skipped` were done before; `refused` failed for good before, and are not tried again; `linked`
+    have the words of another text and share its sound; `unsent` were given up before anything was
+    sent for them; `replaced` are the keys whose text has changed since an earlier run, the first
+    ten of `changed`.
     """
 
     read: int = 0
@@ -82,6 +83,7 @@ class JobCounts:
     linked: int = 0
     skipped: int = 0
     failed: int = 0
+    refused: int = 0
     unsent: int = 0
     changed: int = 0
     seconds: float = 0.0
@@ -91,7 +93,7 @@ class JobCounts:
     @property
     def done(self) -> int:
         """Return how many texts of the input have been dealt with."""
-        return self.spoken + self.linked + self.skipped + self.failed + self.unsent
+        return self.spoken + self.linked + self.skipped + self.failed + self.refused + self.unsent
 
 
 class Job:
@@ -225,12 +227,13 @@ class Job:
 
     def _is_open(self, row: Row) -> bool:
         """Return whether a text is to be spoken; count it if not."""
+        if row.state == State.FAILED and row.final and not self._options.only_failed:
+            self.counts.refused += 1
+            return False
         if self._options.only_failed:
             wanted = row.state == State.FAILED
-        elif row.state == State.DONE:
-            wanted = not self._is_stored(row)
         else:
-            wanted = not (row.state == State.FAILED and row.final)
+            wanted = row.state != State.DONE or not self._is_stored(row)
         self.counts.skipped += not wanted
         return wanted
 

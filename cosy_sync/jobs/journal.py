@@ -273,25 +273,15 @@ class Journal:
         """Return how many texts are in each state."""
         return dict(self._all("SELECT state, count(*) FROM texts GROUP BY state"))
 
-    def errors(self) -> list[tuple[str, int]]:
-        """Return the classes of the errors of failed texts, and how many failed so."""
-        return self._all(
-            "SELECT json_extract(error, '$.type') AS name, count(*) FROM texts WHERE state = 2 "
-            "GROUP BY name"
-        )
+    def ask(self, question: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return the answer to a question in SQL about the table `texts`."""
+        return self._all(question, values)
 
-    def seconds(self) -> float:
-        """Return the length of all sounds, in seconds."""
-        return float(self._all("SELECT total(seconds) FROM texts WHERE state = 1")[0][0])
-
-    def rate(self) -> float | None:
-        """Return the texts/s of the latest thousand that were spoken; None for too few."""
-        found = self._all(
-            "SELECT count(*), min(finished), max(finished) FROM (SELECT finished FROM texts "
-            "WHERE state = 1 ORDER BY finished DESC LIMIT 1000)"
-        )
-        texts, first, last = found[0]
-        return texts / (last - first) if texts > 1 and last > first else None
+    def find(self, condition: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Return the rows that meet a condition in SQL."""
+        return [
+            Row(*row) for row in self._all(f"SELECT {_KNOWN} FROM texts WHERE {condition}", values)
+        ]
 
     def close(self) -> None:
         """Close it, when no thread uses it any more; another process may open it."""

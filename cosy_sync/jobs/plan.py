@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cosy_sync import CosyClient
+from cosy_sync.jobs import sums
 from cosy_sync.jobs.identity import digest_of, is_mine
 from cosy_sync.jobs.inputs import JobText
 from cosy_sync.jobs.journal import Journal
@@ -67,7 +68,7 @@ def plan_job(
                 met.add(digest)
                 opened += 1
                 open_characters += len(text.text)
-        rate = book.rate() if book is not None else None
+        rate = sums.rate(book) if book is not None else None
     finally:
         if book is not None:
             book.close()

@@ -29,7 +29,8 @@ class JobResult:
     """What one run of a job has done. `wall` in seconds; `stopped`: why it ended early, if it did;
     `limited`: there is more than the limit of this run allowed.
 
-    `manifest` lists every text that was spoken or failed, in this run or before.
+    `manifest` lists every text that was spoken or failed, in this run or before; `journal` is the
+    file that knows the rest.
     """
 
     counts: JobCounts
@@ -37,11 +38,12 @@ class JobResult:
     stopped: str
     limited: bool
     manifest: Path
+    journal: Path
 
     @property
     def complete(self) -> bool:
         """Return whether every text has its sound that this run was to speak."""
-        lost = self.counts.failed or self.counts.unsent
+        lost = self.counts.failed or self.counts.refused or self.counts.unsent
         return not self.stopped and not lost
 
 
@@ -95,7 +97,9 @@ def run_job(
                 _list(job, book, sink, manifest)
     finally:
         book.close()
-    return JobResult(job.counts, time.monotonic() - begun, job.stopped, job.limited, manifest)
+    return JobResult(
+        job.counts, time.monotonic() - begun, job.stopped, job.limited, manifest, place
+    )
 
 
 def _list(job: Job, book: Journal, sink: Sink, manifest: Path) -> None:

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,7 +23,17 @@ from cosy_sync.cli.report.figures import count, duration, speech
 from cosy_sync.cli.report.job import job_page
 from cosy_sync.cli.silence import Silence
 from cosy_sync.cli.target import write_whole
-from cosy_sync.jobs import FORMATS, Job, JobCounts, JobOptions, JobResult, read_texts, run_job, sums
+from cosy_sync.jobs import (
+    FORMATS,
+    Job,
+    JobCounts,
+    JobOptions,
+    JobResult,
+    merge_manifests,
+    read_texts,
+    run_job,
+    sums,
+)
 from cosy_sync.jobs.journal import Journal, State
 from cosy_sync.jobs.manifest import EXPORTS, export
 from cosy_sync.jobs.plan import Plan, plan_job
@@ -62,6 +73,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     report = steps.add_parser("report", help="a page on a job: failures, odd sounds, throughput")
     report.add_argument("folder", metavar="DIR", help="the job's folder")
     report.set_defaults(run=_report)
+    merge = steps.add_parser("merge", help="join the manifests of all shards")
+    merge.add_argument("folder", metavar="DIR", help="the job's folder")
+    merge.set_defaults(run=_merge)
     status = steps.add_parser("status", help="what a job has done so far")
     status.add_argument("folder", metavar="DIR", help="the job's folder")
     status.add_argument("--json", action="store_true", help="as a JSON object")
@@ -152,7 +166,7 @@ def shard_of_slurm(environment: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def _refuse_none(args: argparse.Namespace) -> int:
-    raise Stop("say what to do: cosy-sync job run, status, report or export")
+    raise Stop("say what to do: cosy-sync job run, status, report, merge or export")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -345,13 +359,20 @@ def _write_report(journal: Path, folder: Path) -> Path:
     return place
 
 
+def _merge(args: argparse.Namespace) -> int:
+    path, lines = merge_manifests(args.folder)
+    emit(f"{count(lines)} texts in {path}")
+    return Exit.DONE
+
+
 def _export(args: argparse.Namespace) -> int:
-    for path in _journals(args.folder)[:1]:
-        book = Journal(path, reading=True)
-        try:
-            for made in export(book.rows(), Path(args.folder), args.format):
-                emit(str(made))
-        finally:
+    books = [Journal(path, reading=True) for path in _journals(args.folder)]
+    try:
+        rows = chain.from_iterable(book.rows() for book in books)
+        for made in export(rows, Path(args.folder), args.format):
+            emit(str(made))
+    finally:
+        for book in books:
             book.close()
     return Exit.DONE
 

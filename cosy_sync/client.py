@@ -160,11 +160,11 @@ class CosyClient(LongTextCalls):
         """
         if wrong:
             refuse_keywords("stream", wrong, _SETTINGS)
-        self._core.check_streaming(self.config)
+        self._core.rules.check_streaming(self.config)
         given: Utterance | Iterable[str] = text
         if is_several(text):
             check_order(text)
-            self._core.check_duplex(self.config)
+            self._core.rules.check_duplex(self.config)
             given = (as_text(None, piece) for piece in text)
         else:
             given = check_text(0, text, self.config.batch.max_text_chars)
@@ -268,8 +268,8 @@ class CosyClient(LongTextCalls):
                 raise ConfigError(f"{name}: belongs to the whole client; set it in CosyClient(...)")
         view = object.__new__(type(self))
         view._core, view._owns_core = self._core, False
-        view.__dict__["config"] = self._core.settled(load_config(self.config, settings))
-        self._core.warn(view.config, self.config)
+        view.__dict__["config"] = self._core.rules.settle(load_config(self.config, settings))
+        self._core.rules.warn(view.config, self.config)
         return view
 
     def stats(self) -> Stats:

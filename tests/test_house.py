@@ -53,6 +53,7 @@ FLOORS = [
         "stats",
         "hooks",
         "speech_stream",
+        "wire_rules",
         "core",
         "client",
         "default",

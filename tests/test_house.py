@@ -51,6 +51,7 @@ FLOORS = [
         "progress",
         "logs",
         "stats",
+        "views",
         "hooks",
         "speech_stream",
         "wire_rules",

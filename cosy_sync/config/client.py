@@ -28,7 +28,7 @@ from .narration import NarrationConfig
 from .sharing import SharingConfig
 from .survival import BreakerConfig, EjectionConfig, OverloadConfig, RetryConfig, VerifyConfig
 
-__all__ = ["ClientConfig", "Settings"]
+__all__ = ["CallSettings", "ClientConfig", "Settings"]
 
 PRIORITIES = ("bulk", "interactive")
 FORMATS = ("pcm", "wav")
@@ -118,12 +118,11 @@ class ClientConfig:
                 )
 
 
-class Settings(TypedDict, total=False):
-    """The keyword arguments of a client: the fields of ClientConfig, and `batch_size`."""
+class CallSettings(TypedDict, total=False):
+    """The settings that a single call may have of its own, as keyword arguments."""
 
     voice: Voice | str | None
-    api_key: str | None
-    wire: str
+    instruction: str | None
     model: str | None
     format: Literal["pcm", "wav"]
     sample_rate: int
@@ -132,9 +131,17 @@ class Settings(TypedDict, total=False):
     priority: Literal["bulk", "interactive"] | None
     tenant: str | None
     max_in_flight: int | None
-    serial: bool
     headers: Mapping[str, str]
     extra: Mapping[str, Any]
+
+
+class Settings(CallSettings, total=False):
+    """The keyword arguments of a client: the fields of ClientConfig, and `batch_size` and
+    `instruction`, which stand for one field of a group and of the voice."""
+
+    api_key: str | None
+    wire: str
+    serial: bool
     batch_size: int
     batch: BatchConfig
     pool: PoolConfig

@@ -35,12 +35,21 @@ def calls(client: CosyClient, texts: list[str]) -> None:
     assert_type(client.with_options(deadline=5), CosyClient)
     assert_type(client.drain("http://a.test/batch"), bool)
     client.synth(5)  # type: ignore[arg-type]
-    client.synth("你好", voice="中文女")  # type: ignore[arg-type]
+    assert_type(client.synth("你好", voice="中文女", speed=1.5, deadline=5), Audio)
+    assert_type(client.submit("你好", voice=Voice("中文女"), instruction="慢"), Future[Audio])
+    assert_type(client.stream("你好", model="cosyvoice-v2"), SpeechStream)
+    assert_type(client.synth_many(texts, voice="中文女", within=60), list[Audio])
+    assert_type(client.synth_many(texts, on_error="return", speed=2), list[Outcome])
+    assert_type(client.synth_iter(texts, tenant="a"), Iterator[Outcome])
+    client.synth("你好", voice=5)  # type: ignore[arg-type]
+    client.synth("你好", speaker="中文女")  # type: ignore[call-arg]
+    client.synth("你好", retry=RetryConfig())  # type: ignore[call-arg]
     client.synth_many(texts, on_error="ignore")  # type: ignore[call-overload]
 
 
 def module_calls(texts: list[str]) -> None:
     assert_type(cosy_sync.synth("你好"), Audio)
+    assert_type(cosy_sync.synth("你好", voice="中文女"), Audio)
     assert_type(cosy_sync.submit("你好"), Future[Audio])
     assert_type(cosy_sync.synth_many(texts), list[Audio])
     assert_type(cosy_sync.synth_many(texts, on_error="return"), list[Outcome])

@@ -15,6 +15,7 @@ from .config import CallSettings, ClientConfig, Endpoint, Settings
 from .errors import ConfigError
 from .events import Observer
 from .gathering import check_call, gather, hand_out
+from .given_texts import GivenTexts, Item
 from .hints import RENAMED
 from .hooks import Hold
 from .loading import load
@@ -25,7 +26,7 @@ from .settings import Target, endpoints_of, load_config, refuse_attribute
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .system import check_waiting
-from .texts import as_text, check_order, check_read_ahead, check_text, check_texts, is_several
+from .texts import as_text, check_order, check_read_ahead, check_text, is_several
 from .views import TAKERS, Views
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class CosyClient(LongTextCalls):
     @overload
     def synth_many(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Item],
         *,
         on_error: Literal["raise"] = "raise",
         progress: bool | ProgressCallback = False,
@@ -167,7 +168,7 @@ class CosyClient(LongTextCalls):
     @overload
     def synth_many(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Item],
         *,
         on_error: Literal["return"],
         progress: bool | ProgressCallback = False,
@@ -177,7 +178,7 @@ class CosyClient(LongTextCalls):
 
     def synth_many(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Item],
         *,
         on_error: Literal["raise", "return"] = "raise",
         progress: bool | ProgressCallback = False,
@@ -195,6 +196,9 @@ class CosyClient(LongTextCalls):
 
         Args:
             texts: What to speak: a list, a generator or another iterable, read to its end first.
+                Its items are texts, ("id", "text") tuples (of two texts the first is the id), or
+                Utterances with an id or a voice of their own, whose outcomes and errors bear the
+                id. An id that comes twice is refused.
             on_error: "raise" or "return".
             progress: True draws a bar on a terminal; a function gets (done, total).
             within: Seconds for the whole call. What is not done by then is a DeadlineError.
@@ -202,12 +206,13 @@ class CosyClient(LongTextCalls):
         own = self._with("synth_many", settings) if settings else self
         check_call(on_error, within)
         try:
-            checked = list(check_texts(texts, own.config.batch.max_text_chars))
+            given = GivenTexts(texts, own.config, own._bulk_with, distinct=True)
+            checked = list(given)
             if on_error == "raise":
                 refuse_invalid(checked)
             engine = self._core.engine()
             call = engine.run_many(checked, own._bulk, within=within)
-            outcomes = gather(engine, call, len(checked), as_progress(progress))
+            outcomes = gather(engine, call, len(checked), as_progress(progress), given)
         except BaseException as error:
             if not hasattr(error, "outcomes"):
                 take_along(error, [])
@@ -216,12 +221,14 @@ class CosyClient(LongTextCalls):
 
     def synth_iter(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Item],
         *,
         read_ahead: int | None = None,
         **settings: Unpack[CallSettings],
     ) -> Iterator[Outcome]:
         """Speak an endless stream of texts in constant memory; yield outcomes in input order.
+
+        Items are those of `synth_many`, but for ids that come twice, which nobody notices here.
 
         Texts are pulled on this thread, at most `read_ahead` of them before their outcomes are
         taken, also while the first of these is held up; what was pulled may be spoken, and billed.
@@ -232,11 +239,11 @@ class CosyClient(LongTextCalls):
         requests of one that is ended early, or dropped, are cut off.
         """
         own = self._with("synth_iter", settings) if settings else self
-        checked = check_texts(texts, own.config.batch.max_text_chars)
+        given = GivenTexts(texts, own.config, own._bulk_with, distinct=False)
         check_read_ahead(read_ahead)
         engine = self._core.engine()
-        call = engine.run_many(checked, own._bulk, lazy=True, read_ahead=read_ahead)
-        return hand_out(call, owner=self)
+        call = engine.run_many(given, own._bulk, lazy=True, read_ahead=read_ahead)
+        return hand_out(call, self, given)
 
     # -- views, counters, the end ---------------------------------------------------------------
 
@@ -336,6 +343,9 @@ class CosyClient(LongTextCalls):
         """Return the view with a call's own settings; it has no cycle with this client, which may
         be dropped."""
         return self._views.of(call, settings, self._view)
+
+    def _bulk_with(self, settings: CallSettings) -> ClientConfig:
+        return self._with("synth_many", settings)._bulk
 
     @functools.cached_property
     def _views(self) -> Views[CosyClient]:

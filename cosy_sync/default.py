@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from .client import CosyClient
 from .events import Observer
 from .forks import notice_fork, renew_after_fork
+from .given_texts import Item
 from .models import Audio, Outcome
 from .narration import Narration, Segment
 from .progress import ProgressCallback
@@ -104,7 +105,7 @@ def stream(text: str | Iterable[str], **settings: Unpack[CallSettings]) -> Speec
 
 
 def synth_iter(
-    texts: Iterable[str], *, read_ahead: int | None = None, **settings: Unpack[CallSettings]
+    texts: Iterable[Item], *, read_ahead: int | None = None, **settings: Unpack[CallSettings]
 ) -> Iterator[Outcome]:
     """Speak an endless stream of texts; see CosyClient.synth_iter."""
     return default_client().synth_iter(texts, read_ahead=read_ahead, **settings)
@@ -112,7 +113,7 @@ def synth_iter(
 
 @overload
 def synth_many(
-    texts: Iterable[str],
+    texts: Iterable[Item],
     *,
     on_error: Literal["raise"] = "raise",
     progress: bool | ProgressCallback = False,
@@ -123,7 +124,7 @@ def synth_many(
 
 @overload
 def synth_many(
-    texts: Iterable[str],
+    texts: Iterable[Item],
     *,
     on_error: Literal["return"],
     progress: bool | ProgressCallback = False,
@@ -133,7 +134,7 @@ def synth_many(
 
 
 def synth_many(
-    texts: Iterable[str],
+    texts: Iterable[Item],
     *,
     on_error: Literal["raise", "return"] = "raise",
     progress: bool | ProgressCallback = False,

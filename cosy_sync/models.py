@@ -120,10 +120,25 @@ def _sayable(value: object) -> bool:
 
 @dataclass(slots=True)
 class Utterance:
-    """One text at its place in a call: the unit of success or failure."""
+    """One text with its voice: the unit of success or failure; an item of `synth_many` and
+    `synth_iter`, which take plain texts as well.
 
-    index: int
+    Args:
+        text: What to speak.
+        id: A str or an int by which you know it again: of its Outcome and of errors. It changes
+            nothing of what is sent.
+        voice: Who speaks, where that differs from its call: a Voice or a speaker's name.
+        speed: Pace of the speech, where that differs.
+    """
+
     text: str
+    id: str | int | None = field(default=None, kw_only=True)
+    voice: Voice | str | None = field(default=None, kw_only=True)
+    speed: float | None = field(default=None, kw_only=True)
+    # The engine's, in utterances of its own: the place in the call, and the settings where they are
+    # not the call's.
+    index: int = field(default=0, kw_only=True, repr=False, compare=False)
+    settings: Any = field(default=None, kw_only=True, repr=False, compare=False)
 
     @property
     def hash(self) -> str:
@@ -299,13 +314,15 @@ def detach(audio: Audio) -> None:
 class Outcome:
     """What became of one text: `audio`, or the `error` that ended it.
 
-    As a condition it is true where there is audio.
+    `index` is its place in the call, `text` what was given there, and `id` came with it, if one
+    did. As a condition it is true where there is audio.
     """
 
     index: int
     text: str = field(repr=False)
     audio: Audio | None = None
     error: CosyError | None = None
+    id: str | int | None = None
 
     @property
     def ok(self) -> bool:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .errors import ConfigError, InvalidTextError
-from .models import Outcome, Utterance, text_hash
+from .models import Utterance, text_hash
 
 __all__ = [
     "as_text",
     "check_order",
     "check_read_ahead",
+    "check_several",
     "check_text",
-    "check_texts",
     "is_several",
     "refuse_surrogates",
 ]
@@ -23,6 +23,7 @@ _INSTEAD = {
     "bytes": "; decode it: text.decode('utf-8')",
     "list": "; for several texts use synth_many",
     "tuple": "; for several texts use synth_many",
+    "Utterance": "; give its text, and its voice beside it: synth(text, voice=...)",
     "NoneType": "; leave it out",
     "PosixPath": "; read the file first: path.read_text('utf-8')",
     "WindowsPath": "; read the file first: path.read_text('utf-8')",
@@ -49,7 +50,7 @@ def check_text(index: int, text: Any, max_chars: int) -> Utterance:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise _not_encodable(index, text, error.start) from None
-    return Utterance(index, text)
+    return Utterance(text, index=index)
 
 
 def as_text(index: int | None, given: Any) -> str:
@@ -90,19 +91,14 @@ def is_several(given: Any) -> bool:
     return not _stands_for_text(given)
 
 
-def check_texts(texts: Iterable[Any], max_chars: int) -> Iterator[Utterance | Outcome]:
-    """Yield an utterance for each good text and a failed outcome for each bad one, as pulled.
-
-    Raises InvalidTextError at once when it is given one text instead of many, or texts that have
-    no order.
-    """
+def check_several(texts: Any) -> None:
+    """Raise InvalidTextError for one text instead of many, and for texts that have no order."""
     if not isinstance(texts, Iterable):
         kind = type(texts).__name__
         raise InvalidTextError(f"expected a list or another iterable of texts, got {kind}")
     if not is_several(texts):
         raise InvalidTextError("expected several texts, got one; put it in a list or use synth()")
     check_order(texts)
-    return _each(texts, max_chars)
 
 
 def check_order(texts: Any) -> None:
@@ -111,7 +107,8 @@ def check_order(texts: Any) -> None:
     if isinstance(texts, Mapping):
         raise InvalidTextError(
             f"expected a list of texts, got a {type(texts).__name__}, of which only the keys would "
-            "be spoken; give list(texts.values()), whose order the results have"
+            "be spoken; give list(texts.items()), whose keys are the ids of the results, or "
+            "list(texts.values())"
         )
     if isinstance(texts, (set, frozenset)):
         raise InvalidTextError(
@@ -124,14 +121,6 @@ def check_read_ahead(texts: Any) -> None:
     """Raise ConfigError unless this is a number of texts, or None."""
     if texts is not None and not (type(texts) is int and texts > 0):
         raise ConfigError(f"read_ahead: must be a whole number of texts above 0, got {texts!r}")
-
-
-def _each(texts: Iterable[Any], max_chars: int) -> Iterator[Utterance | Outcome]:
-    for index, text in enumerate(texts):
-        try:
-            yield check_text(index, text, max_chars)
-        except InvalidTextError as error:
-            yield Outcome(index, text, None, error)
 
 
 def refuse_surrogates(text: str) -> None:

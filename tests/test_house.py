@@ -51,6 +51,7 @@ FLOORS = [
         "progress",
         "logs",
         "stats",
+        "given_texts",
         "views",
         "hooks",
         "speech_stream",

@@ -36,7 +36,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..clock import Clock
@@ -102,14 +102,15 @@ class BulkCall:
         texts: Iterable[Utterance | Outcome],
         config: BatchConfig,
         options: BulkOptions,
-        runner: BatchRunner,
+        runner_of: Callable[[Utterance], BatchRunner],
         executor: Executor,
         clock: Clock,
     ) -> None:
         self._done: dict[int, Outcome] = {}
         self._intake = Intake(texts, self._done, config.max_texts)
         self._packed = pack(self._intake.texts(), config, clock.now, options.limit)
-        self._options, self._runner = options, runner
+        # Texts of one batch have one runner: the call's, or that of their own settings.
+        self._options, self._runner_of = options, runner_of
         self._executor, self._clock = executor, clock
         self.stop = Stop()
         self._watch = CallWatch(options.within, self.stop, clock)
@@ -132,7 +133,7 @@ class BulkCall:
         self._verdict: CosyError | None = None
         self._record = Unanimity()
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Generator[Outcome, None, None]:
         """Yield every text's outcome in input order, as soon as it and those before it are there.
 
         When the source of texts raises, what came before it is finished and yielded first.
@@ -314,7 +315,7 @@ class BulkCall:
         batch.begin(self._deadline(), now, self._began, silent)
         self._reorder.expect(1)
         try:
-            self._runner.run(batch)
+            self._runner_of(batch.texts[0]).run(batch)
         except BaseException:
             leave()
             raise

@@ -10,6 +10,7 @@ from ..audio import Verifier
 from ..bounded import BoundedCache
 from ..config import ClientConfig
 from ..endpoints.pool import EndpointPool
+from ..models import Utterance
 from ..policies import AcceptedKeys, HedgePolicy, RetryBudget, RetryPolicy
 from ..threads.permits import Permits
 from ..threads.workers import Executor
@@ -73,6 +74,11 @@ class Runners:
         if known is not None and known[0] is config:
             return known[1]
         return self._find(config)[1]
+
+    def for_texts(self, config: ClientConfig) -> Callable[[Utterance], BatchRunner]:
+        """Return what finds the runner of a text: of its own settings, else of its call's."""
+        self.of(config)  # what goes wrong with it, goes wrong here
+        return lambda text: self.of(text.settings or config)
 
     def of_stream(self, config: ClientConfig, stream: OpenStream) -> BatchRunner:
         """Return a runner whose attempts are this stream's."""

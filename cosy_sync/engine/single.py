@@ -151,8 +151,11 @@ class SingleCalls:
         within: Deadline | None,
     ) -> SmallCall:
         """Prepare a call of few texts, which share batches with those of others."""
-        queue = self._queue_for(config)
-        return SmallCall(texts, config.deadline, within, queue, self._workers.clock)
+
+        def queue_of(text: Utterance) -> TextQueue:
+            return self._queue_for(text.settings or config)
+
+        return SmallCall(texts, config.deadline, within, queue_of, self._workers.clock)
 
     def _make_slot(
         self,

@@ -20,6 +20,7 @@ from cosy_sync import (
     SpeechStream,
     Stats,
     Timing,
+    Utterance,
     Voice,
 )
 
@@ -41,6 +42,13 @@ def calls(client: CosyClient, texts: list[str]) -> None:
     assert_type(client.synth_many(texts, voice="中文女", within=60), list[Audio])
     assert_type(client.synth_many(texts, on_error="return", speed=2), list[Outcome])
     assert_type(client.synth_iter(texts, tenant="a"), Iterator[Outcome])
+    pairs = [("a", "你好"), ("b", "再见")]
+    assert_type(client.synth_many(pairs), list[Audio])
+    item = Utterance("早上好", id=3, voice="中文男", speed=1.2)
+    assert_type(client.synth_many([*texts, ("a", "再见"), item], on_error="return"), list[Outcome])
+    assert_type(client.synth_iter(Utterance(text, id=text) for text in texts), Iterator[Outcome])
+    assert_type(cosy_sync.synth_many(list({"a": "你好"}.items())), list[Audio])
+    client.synth_many([["a", "你好"]])  # type: ignore[list-item]
     client.synth("你好", voice=5)  # type: ignore[arg-type]
     client.synth("你好", speaker="中文女")  # type: ignore[call-arg]
     client.synth("你好", retry=RetryConfig())  # type: ignore[call-arg]
@@ -61,6 +69,7 @@ def outcomes(outcome: Outcome) -> None:
     assert_type(outcome.result(), Audio)
     assert_type(outcome.result().pcm(), bytes)
     assert_type(bool(outcome), bool)
+    assert_type(outcome.id, str | int | None)
     assert_type(outcome.timing, Timing | None)
     if outcome.audio is not None:
         assert_type(outcome.audio, Audio)

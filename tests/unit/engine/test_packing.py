@@ -10,7 +10,7 @@ from cosy_sync.models import Utterance
 
 
 def utterances(*lengths: int) -> list[Utterance]:
-    return [Utterance(index, "好" * length) for index, length in enumerate(lengths)]
+    return [Utterance("好" * length, index=index) for index, length in enumerate(lengths)]
 
 
 def still() -> float:
@@ -41,7 +41,7 @@ def test_no_more_than_one_window_is_pulled_before_the_first_batch() -> None:
         index = 0
         while True:
             pulled.append(index)
-            yield Utterance(index, "好")
+            yield Utterance("好", index=index)
             index += 1
 
     next(pack(endless(), BatchConfig(max_texts=8, sort_window=2), still))

@@ -26,7 +26,7 @@ from .settings import Target, endpoints_of, load_config, refuse_attribute
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .system import check_waiting
-from .texts import as_text, check_order, check_read_ahead, check_text, is_several
+from .texts import as_text, check_order, check_read_ahead, check_text, is_several, prepare_text
 from .views import TAKERS, Views
 
 if TYPE_CHECKING:
@@ -99,6 +99,8 @@ class CosyClient(LongTextCalls):
         CosyError that remained after the last attempt; its `attempts` hold the earlier ones.
         """
         own = self._with("synth", settings) if settings else self
+        if own.config.prepare:
+            text = prepare_text(0, text, own.config.prepare)
         utterance = check_text(0, text, own.config.batch.max_text_chars)
         outcome = self._core.engine().interactive.run_one(utterance, own._interactive)
         if outcome.audio is None:
@@ -123,6 +125,8 @@ class CosyClient(LongTextCalls):
         own = self._with("submit", settings) if settings else self
         if callback is not None and not callable(callback):
             raise ConfigError(f"callback: expected a function, got {type(callback).__name__}")
+        if own.config.prepare:
+            text = prepare_text(0, text, own.config.prepare)
         utterance = check_text(0, text, own.config.batch.max_text_chars)
         future = self._core.engine().submit(utterance, own._interactive, callback)
         # Not the future's own method, by which it knows that the user wants to be called back.
@@ -148,7 +152,8 @@ class CosyClient(LongTextCalls):
             self._core.rules.check_duplex(own.config)
             given = (as_text(None, piece) for piece in text)
         else:
-            given = check_text(0, text, own.config.batch.max_text_chars)
+            whole = prepare_text(0, text, own.config.prepare) if own.config.prepare else text
+            given = check_text(0, whole, own.config.batch.max_text_chars)
         hold = functools.partial(SpeechStream, format=own.config.format, owner=self)
         return self._core.engine().stream(given, own._interactive, hold)
 

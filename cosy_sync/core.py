@@ -75,6 +75,8 @@ class Core:
     def lent(self, config: ClientConfig) -> ClientConfig:
         """Return settings for the machines, which hold nothing of the user's; see hooks."""
         check, breaker = config.verify.check, config.breaker
+        if config.prepare:
+            config = dataclasses.replace(config, prepare=())
         if check is not None:
             verify = dataclasses.replace(config.verify, check=WeakCheck(check))
             config = dataclasses.replace(config, verify=verify)

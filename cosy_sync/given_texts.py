@@ -9,7 +9,7 @@ from typing import Any
 from .config import CallSettings, ClientConfig
 from .errors import ConfigError, CosyError, InvalidTextError
 from .models import Outcome, Utterance, Voice
-from .texts import check_several, check_text
+from .texts import as_text, check_several, check_text, prepare_text
 
 __all__ = ["GivenTexts", "Item"]
 
@@ -26,7 +26,8 @@ _INSTEAD = {
 
 
 class GivenTexts:
-    """Checks texts as they are pulled, and gives their outcomes the ids that they came with.
+    """Checks and prepares texts as they are pulled; gives their outcomes the ids and the texts that
+    they came with.
 
     Items are texts, (id, text) tuples, or Utterances. The engine knows nothing of ids.
 
@@ -58,11 +59,11 @@ class GivenTexts:
 
     def __iter__(self) -> Iterator[Utterance | Outcome]:
         """Yield an utterance for each good text, and a failed outcome for each bad one."""
-        most = self._config.batch.max_text_chars
+        most, plain = self._config.batch.max_text_chars, not self._config.prepare
         for index, given in enumerate(self._texts):
             item: Utterance | None = None
             try:
-                if isinstance(given, str):
+                if plain and isinstance(given, str):
                     utterance = check_text(index, given, most)
                 else:
                     item = _as_item(index, given)
@@ -87,9 +88,13 @@ class GivenTexts:
         return Outcome(outcome.index, item.text, outcome.audio, error, item.id)
 
     def _read(self, index: int, item: Utterance) -> Utterance:
-        utterance = check_text(index, item.text, self._config.batch.max_text_chars)
-        if item.id is not None:
-            item = Utterance(item.text, id=_as_id(item.id), voice=item.voice, speed=item.speed)
+        text = given = as_text(index, item.text)
+        if self._config.prepare:
+            text = prepare_text(index, given, self._config.prepare)
+        utterance = check_text(index, text, self._config.batch.max_text_chars)
+        if item.id is not None or text != given:
+            id = None if item.id is None else _as_id(item.id)
+            item = Utterance(given, id=id, voice=item.voice, speed=item.speed)
             self._note_id(index, item)
             self.items[index] = item
         own = self._own(item)

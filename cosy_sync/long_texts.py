@@ -55,7 +55,8 @@ class LongTextCalls:
         """Speak a text of any length: cut into sentences, spoken in batches, joined with pauses.
 
         Blank lines end paragraphs, and marks such as [pause:1.5s] are silence; other brackets are
-        spoken. NarrationConfig says how it is cut and how long pauses are. Waits for all of it.
+        spoken. NarrationConfig says how it is cut and how long pauses are; `prepare` gets the whole
+        text, before it is cut. Waits for all of it.
 
         With on_error="raise", segments that failed raise BatchError, whose `outcomes` hold those
         that were spoken; with "return" there is silence in their place, and the Narration's

@@ -17,7 +17,7 @@ from .models import Audio, Outcome
 from .narration import Narration, Segment
 from .progress import ProgressCallback
 from .text import Plan, plan_narration
-from .texts import as_text, is_several, refuse_surrogates
+from .texts import as_text, is_several, prepare_text, refuse_surrogates
 
 __all__ = ["Narrator", "Schedule", "place", "plan_text", "with_sound"]
 
@@ -50,6 +50,8 @@ def plan_text(text: Any, config: ClientConfig) -> Plan:
             "narrate: expected one text, got several; join them: '\\n'.join(...)"
         )
     whole = as_text(None, text).removeprefix("\ufeff")
+    if config.prepare:  # all of it at once: a piece might end within a number
+        whole = prepare_text(None, whole, config.prepare)
     refuse_surrogates(whole)
     return plan_narration(whole, config.narration, config.batch.max_text_chars)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .errors import ConfigError, InvalidTextError
+from .errors import ConfigError, CosyError, InvalidTextError
 from .models import Utterance, text_hash
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "check_several",
     "check_text",
     "is_several",
+    "prepare_text",
     "refuse_surrogates",
 ]
 
@@ -72,6 +73,36 @@ def as_text(index: int | None, given: Any) -> str:
             f"({type(error).__name__})",
             index=index,
         ) from error
+
+
+def prepare_text(index: int | None, given: Any, functions: Sequence[Callable[[str], str]]) -> str:
+    """Return what the functions of `prepare=` make of a text, one after the other.
+
+    Raises InvalidTextError where one fails or returns no text; it never quotes the text.
+    """
+    text = whole = as_text(index, given)
+    if not text.strip():
+        return text  # it is refused anyway
+    for function in functions:
+        try:
+            text = function(text)
+        except Exception as error:
+            known = error.message if isinstance(error, CosyError) else "see the cause"
+            raise _unprepared(
+                index, whole, function, f"raised {type(error).__name__}: {known}"
+            ) from error
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            missing = "; does it lack its return?" if text is None else ""
+            raise _unprepared(index, whole, function, f"returned {kind}, not a text{missing}")
+    if not text.strip():
+        raise _unprepared(index, whole, functions[-1], "left nothing of it; leave it out")
+    return text
+
+
+def _unprepared(index: int | None, text: str, function: Any, what: str) -> InvalidTextError:
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return InvalidTextError(f"prepare: {name} {what}", index=index, text_hash=text_hash(text))
 
 
 def _stands_for_text(given: Any) -> bool:

@@ -110,7 +110,12 @@ class WireRules:
             raise ConfigError(f"stream: the wire {where}sends whole replies only; {advice}")
 
     def check_duplex(self, config: ClientConfig) -> None:
-        """Raise ConfigError where the wire takes no text in pieces."""
+        """Raise ConfigError where the wire takes no text in pieces, or they cannot be prepared."""
+        if config.prepare:
+            raise ConfigError(
+                "stream: prepare= works on whole texts, and these are pieces of one, which may end "
+                "within a number: prepare them yourself, and write stream(pieces, prepare=None)"
+            )
         if not all(can.duplex for can in self.capabilities):
             raise ConfigError(
                 f"stream: the wire {config.wire!r} takes whole texts only; join the pieces, or use "

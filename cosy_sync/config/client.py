@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypedDict
@@ -12,6 +12,7 @@ from ..checks import (
     check,
     checked_extra,
     checked_headers,
+    checked_prepare,
     count_or_none,
     flag,
     header_text_or_none,
@@ -70,6 +71,9 @@ class ClientConfig:
     sample_rate: int = 24_000
     # Pace of the speech; 1 is normal.
     speed: float = 1.0
+    # Functions from text to text, or one, that change each text once before it is sent, on the
+    # caller's thread: numbers, dates, names that are read wrongly. Outcomes keep the given text.
+    prepare: Sequence[Callable[[str], str]] = ()
     # Seconds for each text: in `synth`, `submit` and `stream` from the call on, in `synth_many` and
     # `synth_iter` from its sending on, since their texts wait for their turn first (`within` bounds
     # a whole `synth_many`); at a service that answers nothing they share one deadline. A web or
@@ -108,6 +112,7 @@ class ClientConfig:
             object.__setattr__(self, "voice", Voice(self.voice))
         object.__setattr__(self, "headers", checked_headers(self.headers))
         object.__setattr__(self, "extra", checked_extra(self.extra))
+        object.__setattr__(self, "prepare", checked_prepare(self.prepare))
         check(self, _CLIENT_RULES)
         for name, cls in GROUPS.items():
             if not isinstance(getattr(self, name), cls):
@@ -127,6 +132,7 @@ class CallSettings(TypedDict, total=False):
     format: Literal["pcm", "wav"]
     sample_rate: int
     speed: float
+    prepare: Callable[[str], str] | Sequence[Callable[[str], str]] | None
     deadline: float
     priority: Literal["bulk", "interactive"] | None
     tenant: str | None

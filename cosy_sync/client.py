@@ -154,7 +154,10 @@ class CosyClient(LongTextCalls):
         else:
             whole = prepare_text(0, text, own.config.prepare) if own.config.prepare else text
             given = check_text(0, whole, own.config.batch.max_text_chars)
-        hold = functools.partial(SpeechStream, format=own.config.format, owner=self)
+        config = own.config
+        hold = functools.partial(
+            SpeechStream, format=config.format, quality=config.quality, owner=self
+        )
         return self._core.engine().stream(given, own._interactive, hold)
 
     # -- many texts -----------------------------------------------------------------------------

@@ -38,6 +38,7 @@ RENAMED = _table(
     ("model_id model_name engine", "model"),
     ("protocol backend provider api", "wire"),
     ("response_format output_format audio_format codec encoding", "format"),
+    ("bit_rate bitrate compression_level", "quality"),
     ("samplerate sampling_rate sample_rate_hz sr target_sample_rate", "sample_rate"),
     ("speech_rate speed_factor tempo pace", "speed"),
     ("instructions instruct instruct_text style emotion", "instruction"),

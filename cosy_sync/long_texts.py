@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from .config import CallSettings, ClientConfig
 from .gathering import check_call, hand_out, run_call
 from .loading import load
-from .models import Outcome
+from .models import PLAIN_FORMATS, Outcome
 from .narration import Narration, Segment
 from .progress import ProgressCallback, as_progress
 
@@ -25,6 +26,7 @@ __all__ = ["LongTextCalls"]
 
 # The speed up to which most voices are good.
 _FASTEST = 1.3
+_PLAIN: Mapping[str, Any] = MappingProxyType({"format": "wav", "quality": None})
 
 
 class LongTextCalls:
@@ -41,6 +43,12 @@ class LongTextCalls:
     def _bulk(self) -> ClientConfig:
         priority = self.config.priority or "bulk"
         return self._core.lent(dataclasses.replace(self.config, priority=priority))
+
+    @functools.cached_property
+    def _of_pieces(self) -> ClientConfig:
+        """Settings for what is joined: it is encoded once, as a whole."""
+        plain = self.config.format in PLAIN_FORMATS
+        return self._bulk if plain else dataclasses.replace(self._bulk, **_PLAIN)
 
     def narrate(
         self,
@@ -79,7 +87,7 @@ class LongTextCalls:
         plan = plan_text(text, own.config)
         narrator = Narrator(len(plan.texts), own.config, as_progress(progress), to)
         engine = self._core.engine()
-        call = engine.run_many(plan.utterances(), own._bulk, within=within, lazy=True)
+        call = engine.run_many(plan.utterances(), own._of_pieces, within=within, lazy=True)
         narrate = functools.partial(narrator.narrate, schedule=plan, on_error=on_error)
         return run_call(engine, call, narrator.outcomes, narrate)
 
@@ -95,7 +103,7 @@ class LongTextCalls:
 
         plan = plan_text(text, own.config)
         engine = self._core.engine()
-        call = engine.run_many(plan.utterances(), own._bulk, lazy=True)
+        call = engine.run_many(plan.utterances(), own._of_pieces, lazy=True)
         return with_sound(plan, hand_out(call, owner=self), own.config)
 
     def dub(
@@ -138,6 +146,9 @@ class LongTextCalls:
         return narrator.narrate(outcomes, CueSchedule(cues), on_error)
 
     def _speak_at(self, texts: Sequence[str], speed: float) -> list[Outcome]:
-        client: Any = self if speed == self.config.speed else self.with_options(speed=speed)  # type: ignore[attr-defined]
+        plain = self.config.format in PLAIN_FORMATS
+        settings: Any = {**({} if plain else _PLAIN), "speed": speed}
+        same = plain and speed == self.config.speed
+        client: Any = self if same else self.with_options(**settings)  # type: ignore[attr-defined]
         outcomes: list[Outcome] = client.synth_many(texts, on_error="return")
         return outcomes

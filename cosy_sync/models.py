@@ -30,7 +30,7 @@ __all__ = [
 
 
 # Formats whose samples lie in their data as they are.
-_PLAIN = ("wav", "pcm")
+PLAIN_FORMATS = ("wav", "pcm")
 
 
 def text_hash(text: str) -> str:
@@ -210,7 +210,7 @@ class Audio:
 
         Raises ConfigError where the extra `audio` is needed to decode them.
         """
-        if self.format not in _PLAIN:
+        if self.format not in PLAIN_FORMATS:
             samples: bytes = _later("audio.formats").decode(self)
             return samples
         if self.pcm_size == len(self.data):
@@ -250,7 +250,7 @@ class Audio:
             quality: From 0 (smallest file) to 1 (best), of `mp3`, `opus` and `ogg`. Left out, it is
                 what their encoders think right.
         """
-        if format in _PLAIN:
+        if format in PLAIN_FORMATS:
             if quality is not None:
                 raise ConfigError(f"quality: {format} loses nothing and has none; leave it out")
             if self.format == format:

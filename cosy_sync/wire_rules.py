@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from .audio import load_recording
+from .audio.formats import CODECS, check_encoder
 from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
 from .effects import warn_user, warn_without_effect
 from .errors import ConfigError
@@ -77,6 +78,8 @@ class WireRules:
         What the wire cannot do is refused here, not at the first text. Raises ConfigError.
         """
         config = _with_recording(config)
+        if config.format in CODECS:
+            check_encoder(config.format, config.sample_rate, config.quality)
         wires = [make_wire(endpoint, config) for endpoint in self.endpoints]
         most = min(wire.capabilities.max_texts_per_call for wire in wires)
         batch, pool = config.batch, config.pool

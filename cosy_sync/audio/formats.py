@@ -14,7 +14,16 @@ from ..hints import install_line
 from ..joining import as_wav
 from ..models import Audio
 
-__all__ = ["CODECS", "Codec", "Encoder", "as_array", "decode", "encode", "resample"]
+__all__ = [
+    "CODECS",
+    "Codec",
+    "Encoder",
+    "as_array",
+    "check_encoder",
+    "decode",
+    "encode",
+    "resample",
+]
 
 
 class Codec(NamedTuple):
@@ -103,6 +112,11 @@ class Encoder:
     def close(self) -> None:
         """Write the end of the file, and let go of it."""
         self._file.close()
+
+
+def check_encoder(format: str, sample_rate: int, quality: float | None) -> None:
+    """Raise ConfigError where sound cannot be encoded like this here: before there is any."""
+    Encoder(io.BytesIO(), format, sample_rate, 1, quality).close()
 
 
 def encode(audio: Audio, format: str, quality: float | None = None) -> Audio:

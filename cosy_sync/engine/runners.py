@@ -15,6 +15,7 @@ from ..policies import AcceptedKeys, HedgePolicy, RetryBudget, RetryPolicy
 from ..threads.permits import Permits
 from ..threads.workers import Executor
 from .attempt import AttemptRunner
+from .encoding import Encoding, plain_format
 from .hedging import Hedging
 from .open_stream import OpenStream, StreamingAttempts
 from .parts import EngineParts
@@ -113,7 +114,8 @@ class Runners:
             observer=parts.observer,
             clock=parts.clock,
             sample_rate=config.sample_rate,
-            format=config.format,
+            format=plain_format(config.format),
+            encoding=_encoding(config),
             kind=hash((config.voice, config.model, json.dumps(dict(config.extra), sort_keys=True))),
         )
         retry, observer, clock = RetryPolicy(config.retry), parts.observer, parts.clock
@@ -144,6 +146,11 @@ class Runners:
         )
 
 
+def _encoding(config: ClientConfig) -> Encoding | None:
+    plain = config.format == plain_format(config.format)
+    return None if plain else Encoding(config.format, config.quality)
+
+
 def runner_key(config: ClientConfig) -> object:
     """Return what a runner depends on; the rest of a configuration belongs to the single call."""
     return (
@@ -151,6 +158,7 @@ def runner_key(config: ClientConfig) -> object:
         config.voice,
         config.model,
         config.format,
+        config.quality,
         config.sample_rate,
         config.speed,
         config.api_key,

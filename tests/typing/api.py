@@ -87,7 +87,9 @@ def settings() -> None:
     RetryConfig(retries=3)  # type: ignore[call-arg]
     Endpoint("http://a.test/batch", rps=5)  # type: ignore[call-arg]
     CosyClient("http://a.test/batch", timeout=5)  # type: ignore[call-arg]
-    CosyClient("http://a.test/batch", format="mp3")  # type: ignore[arg-type]
+    CosyClient("http://a.test/batch", format="mp3", quality=0.3, prepare=str.strip)
+    CosyClient("http://a.test/batch", format="aac")  # type: ignore[arg-type]
+    CosyClient("http://a.test/batch", prepare=[str.strip, str.lower])
     client.voice = "中文女"  # type: ignore[attr-defined]
     client.retry = RetryConfig()  # type: ignore[attr-defined]
 

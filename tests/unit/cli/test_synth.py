@@ -148,7 +148,7 @@ def test_an_item_has_the_hash_that_errors_have(url: str) -> None:
         (["x", "-o", "-", "--json"], "both want standard output"),
         (["x", "-o", "in.txt"], "in.txt is a file"),
         (["x", "-o", "in.txt/deep"], "cannot make the directory in.txt/deep: Not a directory"),
-        (["x", "-o", "x.mp3"], "use a name that ends in .wav"),
+        (["x", "-o", "x.m4a"], "use a name that ends in .wav"),
         (["x", "-o", "nowhere/x.wav"], "cannot write to the directory nowhere"),
         (["x", "y", "-o", "x.wav"], "several texts do not fit into x.wav"),
         (["x", "y", "-o", "-"], "several texts do not fit into standard output"),

@@ -42,7 +42,7 @@ class Runners:
         endpoints: Where batches are sent.
         memory: Bounds the bytes of all replies together.
         connections: Bounds the requests in flight; None where the endpoints' own bounds are enough.
-        hedge_workers: Run both attempts of a hedged call.
+        hedge_workers: Run both attempts of a hedged call, and help to encode.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Runners:
             clock=parts.clock,
             sample_rate=config.sample_rate,
             format=plain_format(config.format),
-            encoding=_encoding(config),
+            encoding=self._encoding(config),
             kind=hash((config.voice, config.model, json.dumps(dict(config.extra), sort_keys=True))),
         )
         retry, observer, clock = RetryPolicy(config.retry), parts.observer, parts.clock
@@ -134,6 +134,12 @@ class Runners:
 
         return runner(self._hedged(plain, config)), stream_runner
 
+    def _encoding(self, config: ClientConfig) -> Encoding | None:
+        if config.format == plain_format(config.format):
+            return None
+        helpers = None if config.serial else self._hedge_workers
+        return Encoding(config.format, config.quality, helpers)
+
     def _hedged(self, attempter: AttemptRunner, config: ClientConfig) -> Attempts:
         if not config.hedge.enabled or self._endpoints.alone or config.serial:
             return attempter
@@ -144,11 +150,6 @@ class Runners:
             budget=self.budget,
             workers=self._hedge_workers,
         )
-
-
-def _encoding(config: ClientConfig) -> Encoding | None:
-    plain = config.format == plain_format(config.format)
-    return None if plain else Encoding(config.format, config.quality)
 
 
 def runner_key(config: ClientConfig) -> object:

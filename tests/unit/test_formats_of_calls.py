@@ -1,7 +1,9 @@
 """format= as a setting: checked sound is encoded when nothing is held, and stays an Audio."""
 
+import contextlib
 import io
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -133,6 +135,50 @@ def test_nothing_is_held_while_sound_is_encoded(service, monkeypatch, call) -> N
         for _ in range(2):
             CALLS[call](client) if call != "many" else client.synth_many([TEXT] * 40)
     assert seen and set(seen) == {(0, 0)}
+
+
+def test_the_texts_of_one_batch_are_encoded_side_by_side_where_there_are_cores(
+    service, monkeypatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.engine.encoding._cores", lambda: 2)
+    both, plain = threading.Barrier(2), Encoding._encode
+
+    def encode(self: Encoding, result: Any) -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(20)  # each waits for the other: one after the other, it would never end
+        return plain(self, result)
+
+    monkeypatch.setattr(Encoding, "_encode", encode)
+    with over(service, format="flac") as client:
+        audios = client.synth_many([TEXT, "再见了朋友们"])
+    assert audios == [
+        Audio(FakeService.wav(t), "wav", 24000, 1, 44, len(FakeService.wav(t)) - 44)
+        for t in (TEXT, "再见了朋友们")
+    ]
+    assert not both.broken and len(service.calls) == 1
+
+
+def test_a_serial_client_encodes_on_the_callers_thread(service, monkeypatch) -> None:
+    threads, plain = set(), Encoding._encode
+
+    def encode(self: Encoding, result: Any) -> Any:
+        threads.add(threading.get_ident())
+        return plain(self, result)
+
+    monkeypatch.setattr(Encoding, "_encode", encode)
+    with over(service, format="flac", serial=True) as client:
+        client.synth_many([f"第{n}句话" for n in range(10)])
+        client.synth(TEXT)
+    assert threads == {threading.get_ident()}
+
+
+def test_an_encoder_that_breaks_is_the_texts_error(service, monkeypatch) -> None:
+    monkeypatch.setattr(
+        Audio, "as_format", lambda *args: (_ for _ in ()).throw(RuntimeError("broken"))
+    )
+    with over(service, format="mp3") as client:
+        outcomes = client.synth_many([TEXT, "再见了朋友们"], on_error="return")
+        assert {type(each.error).__name__ for each in outcomes} == {"UnexpectedError"}
 
 
 def test_what_an_endless_call_holds_is_counted_as_encoded(service) -> None:

@@ -245,7 +245,7 @@ def test_synth_many_sends_nothing_when_its_generator_raises(client, service) -> 
         {"voice": 5},
         {"speed": 9},
         {"sample_rate": 100},
-        {"format": "mp3"},
+        {"format": "aac"},
         {"wire": "carrier-pigeon"},
         {"priority": "urgent"},
         {"headers": {"X-Ü": "1"}},

@@ -215,6 +215,15 @@ def test_a_stream_speaks_the_prepared_text(net) -> None:
     assert json.loads(played.requests[0].body)["text"] == TEXT + "了"
 
 
+def test_a_streams_whole_sound_is_in_the_format_of_the_call(net) -> None:
+    pytest.importorskip("soundfile", reason="needs the extra audio")
+    client, played = net
+    played.script(tone(TEXT))
+    with client.stream(TEXT, prepare=None, format="flac") as speech:
+        audio = speech.audio()
+    assert audio.format == "flac" and audio.pcm() == tone(TEXT)
+
+
 def test_pieces_of_a_text_are_not_prepared_and_say_so() -> None:
     url = "wss://tts.test/api-ws/v1/inference"
     settings: dict[str, Any] = {"wire": "dashscope_ws", "api_key": "k", "voice": "longxiaochun"}

@@ -63,3 +63,16 @@ def test_what_a_source_gave_before_it_failed_comes_first() -> None:
     assert len(next(batches)) == 2
     with pytest.raises(OSError, match="disk gone"):
         next(batches)
+
+
+def test_texts_with_settings_of_their_own_travel_with_their_like_only() -> None:
+    one, other = object(), object()
+    texts = utterances(*range(1, 101))
+    for text in texts:
+        text.settings = (None, one, other)[text.index % 3]
+    batches = list(pack(texts, BatchConfig(max_texts=16, sort_window=8, max_chars=10**9), still))
+    assert sorted(text.index for batch in batches for text in batch) == list(range(100))
+    assert all(len({id(text.settings) for text in batch}) == 1 for batch in batches)
+    assert len(batches) == 9  # 34, 33 and 33 texts
+    for batch in batches:
+        assert [len(text.text) for text in batch] == sorted(len(text.text) for text in batch)

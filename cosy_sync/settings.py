@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .config import BatchConfig, ClientConfig, Endpoint, Settings
-from .config.client import GROUPS
+from .config.client import GROUPS, LOSSLESS
 from .errors import ConfigError
 from .hints import RENAMED, advice_for, is_service_link, variable_for
 from .models import Voice
@@ -45,6 +45,8 @@ def load_config(
     _refuse_unknown(given, _arguments(), "argument")
     if config is None:
         config = _from_environment(os.environ if environ is None else environ)
+    if given.get("format") in LOSSLESS:
+        given.setdefault("quality", None)  # what the settings before had belongs to their format
     size = given.pop("batch_size", None)
     instructed, instruction = "instruction" in given, given.pop("instruction", None)
     config = _build(ClientConfig, {**_shallow(config), **given})

@@ -34,6 +34,9 @@ TAKERS = Takers(
     view=frozenset(Settings.__annotations__),
     client=frozenset(_WHOLE),
 )
+# Settings of a call for which None is something else than what the client has: no preparation, and
+# an error, as it may be meant as no deadline at all.
+_NONE = frozenset({"prepare", "deadline"})
 # Views that are kept. A program that makes more (a voice of its own for each text, say) must not
 # grow for ever.
 _MOST = 128
@@ -60,9 +63,14 @@ class Views(Generic[_V]):
             settings: Its keywords.
             make: Makes a view, given the keywords.
         """
-        for name in settings:
+        left_out = False
+        for name, value in settings.items():
             if name not in TAKERS.call:
                 refuse_keyword(call, name, TAKERS)
+            left_out = left_out or (value is None and name not in _NONE)
+        if left_out:  # by whoever hands on what may not have been given
+            given = settings.items()
+            settings = {name: value for name, value in given if value is not None or name in _NONE}
         try:
             key = _frozen(settings)
             known = self._kept.get(key)

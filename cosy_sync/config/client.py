@@ -33,7 +33,7 @@ __all__ = ["CallSettings", "ClientConfig", "Settings"]
 
 PRIORITIES = ("bulk", "interactive")
 FORMATS = ("pcm", "wav", "mp3", "opus", "ogg", "flac")
-_LOSSY = ("mp3", "opus", "ogg")
+LOSSLESS = ("pcm", "wav", "flac")
 
 
 _CLIENT_RULES: tuple[Rule, ...] = (
@@ -120,7 +120,7 @@ class ClientConfig:
         object.__setattr__(self, "extra", checked_extra(self.extra))
         object.__setattr__(self, "prepare", checked_prepare(self.prepare))
         check(self, _CLIENT_RULES)
-        if self.quality is not None and self.format not in _LOSSY:
+        if self.quality is not None and self.format in LOSSLESS:
             raise ConfigError(f"quality: {self.format} loses nothing and has none; leave it out")
         for name, cls in GROUPS.items():
             if not isinstance(getattr(self, name), cls):

@@ -114,6 +114,31 @@ def test_without_a_voice_an_instruction_is_one_and_none_is_none() -> None:
     assert named.voice == Voice("中文女")
 
 
+def test_none_stands_for_what_the_client_has(client, recorder) -> None:
+    def speak(text: str, voice: str | None = None, speed: Any = None) -> object:
+        return client.synth(text, voice=voice, speed=speed, model=None, tenant=None, extra=None)
+
+    speak("你好")
+    speak("你好", voice="中文男", speed=1.5)
+    assert [(each["voice"], each["speed"]) for each in recorder.said] == [
+        ("中文女", 1.0),
+        ("中文男", 1.5),
+    ]
+    with pytest.raises(ConfigError, match="deadline: must be"):
+        client.synth("你好", deadline=None)
+
+
+def test_a_quality_belongs_to_its_format() -> None:
+    from cosy_sync.settings import load_config
+
+    small = load_config(None, {"format": "mp3", "quality": 0.2}, {})
+    assert load_config(small, {"format": "flac"}).quality is None
+    assert load_config(small, {"format": "wav"}).quality is None
+    assert load_config(small, {"format": "opus"}).quality == 0.2
+    with pytest.raises(ConfigError, match="quality: wav loses nothing"):
+        load_config(small, {"format": "wav", "quality": 0.2})
+
+
 # -- what it costs ------------------------------------------------------------------------------
 
 

@@ -151,11 +151,8 @@ class SingleCalls:
         within: Deadline | None,
     ) -> SmallCall:
         """Prepare a call of few texts, which share batches with those of others."""
-
-        def queue_of(text: Utterance) -> TextQueue:
-            return self._queue_for(text.settings or config)
-
-        return SmallCall(texts, config.deadline, within, queue_of, self._workers.clock)
+        queue, of = self._queue_for(config), self._queue_for
+        return SmallCall(texts, config.deadline, within, queue, of, self._workers.clock)
 
     def _make_slot(
         self,

@@ -7,6 +7,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from ..clock import Clock
+from ..config import ClientConfig
 from ..models import Outcome, Utterance
 from ..policies import Deadline, begin_of
 from ..threads import leave_behind
@@ -83,8 +84,8 @@ class SmallCall:
         texts: Utterances, and outcomes of those that cannot be sent.
         deadline: Seconds for each text, from its sending on.
         within: The end of the whole call.
-        queue_of: Returns the text queue that a text joins: all of a call join one, but for those
-            with settings of their own.
+        queue: The text queue to join.
+        queue_of: Returns that of texts with settings of their own.
         clock: The time.
     """
 
@@ -93,7 +94,8 @@ class SmallCall:
         texts: Sequence[Utterance | Outcome],
         deadline: float,
         within: Deadline | None,
-        queue_of: Callable[[Utterance], Sharing],
+        queue: Sharing,
+        queue_of: Callable[[ClientConfig], Sharing],
         clock: Clock,
     ) -> None:
         self.stop = Stop()
@@ -102,7 +104,13 @@ class SmallCall:
         self._mail: SimpleQueue[None] = SimpleQueue()
         each = Deadline(clock.now(), deadline)
         self._texts: list[Part | Outcome] = [
-            Part(text, queue_of(text), each, within, self._mail)
+            Part(
+                text,
+                queue if text.settings is None else queue_of(text.settings),
+                each,
+                within,
+                self._mail,
+            )
             if isinstance(text, Utterance)
             else text
             for text in texts

@@ -24,7 +24,9 @@ States of the call: its texts go on, are at their end (`_ended`), and it is over
     going on -> ended   caller, `_pull` or `_send`
     any -> over         `_finish`: caller, or `cosy-reaper` where the generator was dropped
 
-`_verdict` is set by workers and the caller, and never taken back: nothing more is sent then. How
+`_verdict` is set by workers and the caller: nothing more is sent then. It is taken back only where
+the first text with settings of its own comes, of which it says nothing; from then on each settings
+have a verdict of their own, in their record. How
 many workers serve the call changes under `_lock`: `_submit` adds one before it is called,
 `_next_batch` takes one away while it sees that nothing is ready, so no ready batch is left without
 a worker. The caller waits in `_collect` until `_wakeup`, a lock, is released.
@@ -39,9 +41,10 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ..bounded import BoundedCache
 from ..clock import Clock
 from ..config import BatchConfig
-from ..errors import ClosedError, CosyError
+from ..errors import BadRequestError, ClosedError, CosyError, TextError
 from ..models import Outcome, Utterance, detach
 from ..policies import Deadline, Unanimity
 from ..threads import enter, leave, leave_behind
@@ -62,6 +65,11 @@ __all__ = ["BulkCall", "BulkOptions"]
 _MOST_DONE = 10_000
 # Texts in batches that are ready for a worker, at most, so that none waits for the caller's thread.
 _MOST_READY = 4_096
+# Refusals that may be of a text's own settings, where others have other ones: of its voice, not of
+# the key.
+_OF_SETTINGS = (BadRequestError, TextError)
+# Settings of texts whose refusals are remembered.
+_MOST_RECORDS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +139,10 @@ class BulkCall:
         self._last_error: BaseException | None = None
         # The error with which every further text would end, so that no more are sent.
         self._verdict: CosyError | None = None
-        self._record = Unanimity()
+        # What was refused, apart for each settings that texts have of their own: a voice that the
+        # service does not know says nothing about another one.
+        self._records: BoundedCache[int, tuple[object, Unanimity]] = BoundedCache(_MOST_RECORDS)
+        self._mixed = False
 
     def outcomes(self) -> Generator[Outcome, None, None]:
         """Yield every text's outcome in input order, as soon as it and those before it are there.
@@ -205,10 +216,11 @@ class BulkCall:
             texts = self._pull()
             if not texts:
                 return
-            if self._verdict is None:
+            verdict = self._verdict_on(texts[0])
+            if verdict is None:
                 self._send(texts)
             else:
-                self._refuse_unsent(texts, self._verdict)
+                self._refuse_unsent(texts, verdict)
                 return
 
     def _may_send(self) -> bool:
@@ -260,8 +272,26 @@ class BulkCall:
         )
         if not options.interactive:
             batch.queue_deadline = options.within or ANY_TIME
-        batch.record, batch.alone = self._record, options.alone
+        batch.record, batch.alone = self._record_of(texts[0]), options.alone
         return batch
+
+    def _record_of(self, text: Utterance) -> Unanimity:
+        settings = text.settings
+        known = self._records.get(id(settings))
+        if known is None:
+            known = self._records.keep(id(settings), (settings, Unanimity()))
+        return known[1]
+
+    def _verdict_on(self, text: Utterance) -> CosyError | None:
+        """Return the error with which such a text would end, where that is known."""
+        self._mixed = self._mixed or text.settings is not None
+        if self._mixed and isinstance(self._verdict, _OF_SETTINGS):
+            self._verdict = None  # it was of those before, and stays theirs
+        return self._verdict or self._record_of(text).verdict
+
+    def _note_verdict(self, verdict: CosyError | None) -> None:
+        if verdict is not None and not (self._mixed and isinstance(verdict, _OF_SETTINGS)):
+            self._verdict = verdict
 
     def _submit(self) -> None:
         """Call a worker for what is ready, unless enough of them serve this call."""
@@ -314,16 +344,21 @@ class BulkCall:
         now, silent = self._clock.now(), self._options.silent()
         batch.begin(self._deadline(), now, self._began, silent)
         self._reorder.expect(1)
+        refused = None if batch.record is None else batch.record.verdict
         try:
-            self._runner_of(batch.texts[0]).run(batch)
+            if refused is None:
+                self._runner_of(batch.texts[0]).run(batch)
+            else:  # by what became of others with its settings while it was ready
+                error = refused.with_details(sent=False)
+                batch.outcomes += [failed(text, error) for text in batch.texts]
         except BaseException:
             leave()
             raise
         finally:
             self._ready.leave(batch)
-            if batch.hopeless is not None and self._options.alone:
-                self._verdict = batch.hopeless
-            self._verdict = self._record.verdict or self._verdict
+            if self._options.alone:
+                self._note_verdict(batch.hopeless)
+            self._note_verdict(None if batch.record is None else batch.record.verdict)
             self._mail.append(batch)
             # Only after the mail is there: the caller's thread looks at it after `_next` changed.
             short = len(self._ready) <= self._low and not self._ended

@@ -267,3 +267,40 @@ def test_an_item_may_be_used_in_several_calls(client) -> None:
         outcomes = client.synth_many(["再见", item, "早上好"], on_error="return")
         assert outcomes[1].id == "a"
     assert item == Utterance("你好", id="a", voice="中文男") and item.index == 0
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("own", ["中文女", "nobody"])
+def test_a_voice_that_is_refused_leaves_the_texts_of_other_voices(call, own) -> None:
+    service, sent = FakeService(), []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        said = json.loads(request.read())
+        sent.append(said["voice"])
+        if said["voice"] == "nobody":
+            return httpx.Response(400, json={"error": {"message": "unknown voice"}})
+        return service.handle_request(request)
+
+    other = "nobody" if own == "中文女" else "中文男"
+    # Those of the wrong voice come first: all that is sent is refused, until the others come.
+    wrong = [Utterance(text, voice="nobody", id=key) for key, text in rows(600)]
+    right = [Utterance(text, voice=other if own == "nobody" else None) for _, text in rows(300)]
+    http_client = httpx.Client(transport=httpx.MockTransport(handle))
+    with CosyClient(URL, http_client=http_client, voice=own, batch_size=16) as client:
+        outcomes = outcomes_of(client, call, [*wrong, *right])
+    assert [each.ok for each in outcomes] == [False] * 600 + [True] * 300
+    assert all("unknown voice" in str(each.error) for each in outcomes[:600])
+    if call == "synth_iter":
+        assert sent.count("nobody") < 100  # its rest was not sent, as in a call of one voice
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_key_that_is_refused_ends_a_call_of_many_voices(call) -> None:
+    def handle(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(401, json={"error": {"message": "wrong key"}})
+
+    items = [Utterance(text, voice=f"v{n % 7}") for n, (_, text) in enumerate(rows(700))]
+    http_client = httpx.Client(transport=httpx.MockTransport(handle))
+    with CosyClient(URL, http_client=http_client, batch_size=10) as client:
+        outcomes = outcomes_of(client, call, items)
+        assert not any(outcomes) and client.stats().requests < 60

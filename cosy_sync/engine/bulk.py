@@ -24,9 +24,8 @@ States of the call: its texts go on, are at their end (`_ended`), and it is over
     going on -> ended   caller, `_pull` or `_send`
     any -> over         `_finish`: caller, or `cosy-reaper` where the generator was dropped
 
-`_verdict` is set by workers and the caller: nothing more is sent then. It is taken back only where
-the first text with settings of its own comes, of which it says nothing; from then on each settings
-have a verdict of their own, in their record. How
+The call's verdict (`_verdicts.whole`) is set by workers and the caller: nothing more is sent then.
+Texts with settings of their own have verdicts of their own (engine/verdicts.py). How
 many workers serve the call changes under `_lock`: `_submit` adds one before it is called,
 `_next_batch` takes one away while it sees that nothing is ready, so no ready batch is left without
 a worker. The caller waits in `_collect` until `_wakeup`, a lock, is released.
@@ -41,12 +40,11 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from ..bounded import BoundedCache
 from ..clock import Clock
 from ..config import BatchConfig
-from ..errors import BadRequestError, ClosedError, CosyError, TextError
+from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
-from ..policies import Deadline, Unanimity
+from ..policies import Deadline
 from ..threads import enter, leave, leave_behind
 from ..threads.stop import Stop
 from ..threads.workers import Executor
@@ -58,6 +56,7 @@ from .ready_batches import ReadyBatches
 from .reorder import ReorderBuffer, Unbounded
 from .retrying import BatchRunner
 from .tenants import TenantLimit
+from .verdicts import Verdicts
 
 __all__ = ["BulkCall", "BulkOptions"]
 
@@ -65,11 +64,6 @@ __all__ = ["BulkCall", "BulkOptions"]
 _MOST_DONE = 10_000
 # Texts in batches that are ready for a worker, at most, so that none waits for the caller's thread.
 _MOST_READY = 4_096
-# Refusals that may be of a text's own settings, where others have other ones: of its voice, not of
-# the key.
-_OF_SETTINGS = (BadRequestError, TextError)
-# Settings of texts whose refusals are remembered.
-_MOST_RECORDS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,11 +132,7 @@ class BulkCall:
         # What ends the call after everything before it was handed out.
         self._last_error: BaseException | None = None
         # The error with which every further text would end, so that no more are sent.
-        self._verdict: CosyError | None = None
-        # What was refused, apart for each settings that texts have of their own: a voice that the
-        # service does not know says nothing about another one.
-        self._records: BoundedCache[int, tuple[object, Unanimity]] = BoundedCache(_MOST_RECORDS)
-        self._mixed = False
+        self._verdicts = Verdicts()
 
     def outcomes(self) -> Generator[Outcome, None, None]:
         """Yield every text's outcome in input order, as soon as it and those before it are there.
@@ -216,7 +206,7 @@ class BulkCall:
             texts = self._pull()
             if not texts:
                 return
-            verdict = self._verdict_on(texts[0])
+            verdict = self._verdicts.on(texts[0])
             if verdict is None:
                 self._send(texts)
             else:
@@ -249,14 +239,14 @@ class BulkCall:
                 if self._batches:
                     self._collect()
                 else:
-                    self._verdict = self._verdict or self._watch.look()
-                if self._verdict is not None:
-                    self._refuse_unsent(texts, self._verdict)
+                    self._verdicts.whole = self._verdicts.whole or self._watch.look()
+                if self._verdicts.whole is not None:
+                    self._refuse_unsent(texts, self._verdicts.whole)
                     return
             self._submit()
         except ClosedError as error:
             self._refuse_unsent(texts, error)
-            self._verdict = error
+            self._verdicts.whole = error
             if self._options.lazy:  # its input may have no end
                 self._ended, self._last_error = True, error
 
@@ -272,26 +262,8 @@ class BulkCall:
         )
         if not options.interactive:
             batch.queue_deadline = options.within or ANY_TIME
-        batch.record, batch.alone = self._record_of(texts[0]), options.alone
+        batch.record, batch.alone = self._verdicts.record_of(texts[0]), options.alone
         return batch
-
-    def _record_of(self, text: Utterance) -> Unanimity:
-        settings = text.settings
-        known = self._records.get(id(settings))
-        if known is None:
-            known = self._records.keep(id(settings), (settings, Unanimity()))
-        return known[1]
-
-    def _verdict_on(self, text: Utterance) -> CosyError | None:
-        """Return the error with which such a text would end, where that is known."""
-        self._mixed = self._mixed or text.settings is not None
-        if self._mixed and isinstance(self._verdict, _OF_SETTINGS):
-            self._verdict = None  # it was of those before, and stays theirs
-        return self._verdict or self._record_of(text).verdict
-
-    def _note_verdict(self, verdict: CosyError | None) -> None:
-        if verdict is not None and not (self._mixed and isinstance(verdict, _OF_SETTINGS)):
-            self._verdict = verdict
 
     def _submit(self) -> None:
         """Call a worker for what is ready, unless enough of them serve this call."""
@@ -331,11 +303,11 @@ class BulkCall:
 
     def _next_batch(self) -> Batch | None:
         while True:
-            if self._verdict is None and (batch := self._ready.take()) is not None:
+            if self._verdicts.whole is None and (batch := self._ready.take()) is not None:
                 return batch
             now = self._clock.now()
             with self._lock:
-                if not self._ready or self._verdict is not None:
+                if not self._ready or self._verdicts.whole is not None:
                     self._serving, self._idle_since = self._serving - 1, now
                     return None
 
@@ -356,13 +328,11 @@ class BulkCall:
             raise
         finally:
             self._ready.leave(batch)
-            if self._options.alone:
-                self._note_verdict(batch.hopeless)
-            self._note_verdict(None if batch.record is None else batch.record.verdict)
+            self._verdicts.note(batch, alone=self._options.alone)
             self._mail.append(batch)
             # Only after the mail is there: the caller's thread looks at it after `_next` changed.
             short = len(self._ready) <= self._low and not self._ended
-            if short or batch.first <= self._next or self._verdict is not None:
+            if short or batch.first <= self._next or self._verdicts.whole is not None:
                 self._wake()
             self._reorder.expect(-1)
 
@@ -386,11 +356,11 @@ class BulkCall:
         self._reorder.starve(False)
         if error is not None:
             self._abandon(error)
-        elif self._verdict is not None:
-            self._dismiss(self._verdict)
+        elif self._verdicts.whole is not None:
+            self._dismiss(self._verdicts.whole)
 
     def _abandon(self, error: CosyError) -> None:
-        self._verdict = error
+        self._verdicts.whole = error
         self.stop.set()
         self._dismiss(error)
         self._reorder.give_up()

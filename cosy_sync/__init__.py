@@ -60,7 +60,7 @@ from .errors import (
 )
 from .events import Event, Observer
 from .joining import join
-from .models import Audio, Outcome, Recording, Timing, Voice, Word, text_hash
+from .models import Audio, Outcome, Recording, Timing, Utterance, Voice, Word, text_hash
 from .narration import Narration, Segment
 from .speech_stream import SpeechStream
 from .stats import Stats
@@ -119,6 +119,7 @@ __all__ = [
     "TransportError",
     "UnavailableError",
     "UnexpectedError",
+    "Utterance",
     "VerifyConfig",
     "Voice",
     "Word",

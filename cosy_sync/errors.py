@@ -80,10 +80,11 @@ _E = TypeVar("_E", bound="CosyError")
 class CosyError(Exception):
     """What every error of this library is.
 
-    `endpoint` is the address without key or query, `index` the text's place in the call,
-    `text_hash` a short hash of it (never the text), `attempts` the earlier errors of the same text.
-    An error that ends a stream after its first sound carries all of its sound, 16-bit PCM, as
-    `partial`. It survives pickling, and JSON as `to_dict`; `args` is the message and what it knows
+    `endpoint` is the address without key or query, `index` the text's place in the call, `id` what
+    it was given with, `text_hash` a short hash of it (never the text), `attempts` the earlier
+    errors of the same text. An error that ends a stream after its first sound carries all of its
+    sound, 16-bit PCM, as `partial`.
+    It survives pickling, and JSON as `to_dict`; `args` is the message and what it knows
     beside it, of which whoever stores errors by class and arguments makes it again, as Celery does.
     """
 
@@ -93,6 +94,7 @@ class CosyError(Exception):
     accepted: ClassVar[bool | None] = None
     hopeless: ClassVar[bool] = False
     partial: bytes = b""
+    id: str | int | None = None
 
     def __init__(
         self, message: str, known: Mapping[str, Any] | None = None, /, **details: Any
@@ -133,7 +135,8 @@ class CosyError(Exception):
         return found(str(form.get("message", "")), known)
 
     def __str__(self) -> str:
-        notes = [] if self.index is None else [f"text {self.index}"]
+        name = "" if self.id is None else f" {self.id!r}"
+        notes = [] if self.index is None else [f"text {self.index}{name}"]
         if self.text_hash is not None:
             notes.append(f"#{self.text_hash}")
         if self.endpoint is not None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from .audio import SoundFileWriter
+from .audio.sound_file import format_of
 from .config import ClientConfig
 from .errors import BatchError, ConfigError, InvalidTextError
 from .joining import as_wav, shift_words, silence, silent_blocks, trim
@@ -17,7 +18,7 @@ from .models import Audio, Outcome
 from .narration import Narration, Segment
 from .progress import ProgressCallback
 from .text import Plan, plan_narration
-from .texts import as_text, is_several, refuse_surrogates
+from .texts import as_text, is_several, prepare_text, refuse_surrogates
 
 __all__ = ["Narrator", "Schedule", "place", "plan_text", "with_sound"]
 
@@ -50,6 +51,8 @@ def plan_text(text: Any, config: ClientConfig) -> Plan:
             "narrate: expected one text, got several; join them: '\\n'.join(...)"
         )
     whole = as_text(None, text).removeprefix("\ufeff")
+    if config.prepare:  # all of it at once: a piece might end within a number
+        whole = prepare_text(None, whole, config.prepare)
     refuse_surrogates(whole)
     return plan_narration(whole, config.narration, config.batch.max_text_chars)
 
@@ -59,7 +62,9 @@ def with_sound(
 ) -> Iterator[Segment]:
     """Yield segments in their places, each with its sound."""
     for segment, sounds, layout in place(schedule, outcomes, config):
-        yield replace(segment, audio=as_wav(sounds, *layout).as_format(config.format))
+        yield replace(
+            segment, audio=as_wav(sounds, *layout).as_format(config.format, config.quality)
+        )
 
 
 def place(
@@ -116,6 +121,11 @@ def _find_first(outcomes: Iterator[Outcome]) -> tuple[Audio | None, Iterator[Out
     return None, iter(held)
 
 
+def _quality(to: str | os.PathLike[str], config: ClientConfig) -> float | None:
+    own = config.narration.quality
+    return config.quality if own is None and format_of(to) == config.format else own
+
+
 def _changed(index: int, audio: Audio, rate: int) -> ConfigError:
     return ConfigError(
         f"narrate: segment {index} came with {audio.sample_rate} Hz and {audio.channels} channels, "
@@ -136,7 +146,7 @@ class Narrator:
         self._total = total
         self._config = config
         self._progress = progress
-        self._file = None if to is None else SoundFileWriter(to, config.narration.quality)
+        self._file = None if to is None else SoundFileWriter(to, _quality(to, config))
         self._sounds: list[bytes | memoryview] = []
         self._layout = (config.sample_rate, 1)
         self._segments: list[Segment] = []
@@ -181,7 +191,8 @@ class Narrator:
     def _finish(self) -> Narration:
         if self._file is not None:
             return Narration(self._segments, self._file.saved())
-        audio = as_wav(self._sounds, *self._layout).as_format(self._config.format)
+        config = self._config
+        audio = as_wav(self._sounds, *self._layout).as_format(config.format, config.quality)
         return Narration(self._segments, audio)
 
     def _refuse_failed(self) -> None:

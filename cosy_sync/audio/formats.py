@@ -161,13 +161,16 @@ def resample(audio: Audio, sample_rate: int) -> Audio:
     return replace(made, timing=audio.timing, words=audio.words)
 
 
-def check_encoder(format: str, quality: float | None) -> None:
-    """Raise ConfigError where a codec's format, or that quality of it, cannot be written here."""
+def check_encoder(format: str, quality: float | None, sample_rate: int | None = None) -> None:
+    """Raise ConfigError where a codec's format, that quality of it or that rate, where it is known,
+    cannot be written here."""
     load("numpy", "soundfile")
     for package in ("numpy", "soundfile"):
         need(package, f"writing {format}")
     if quality is not None:
         _checked(quality, format, CODECS[format])
+    if sample_rate is not None:
+        Encoder(io.BytesIO(), format, sample_rate, 1, quality).close()
 
 
 def need(package: str, why: str) -> Any:
@@ -175,7 +178,7 @@ def need(package: str, why: str) -> Any:
     try:
         return importlib.import_module(package)
     except (ImportError, OSError) as error:  # OSError: the package without its C library
-        raise ConfigError(f"audio: {why} needs {package}: {install_line('audio')}") from error
+        raise ConfigError(f"format: {why} needs {package}: {install_line('audio')}") from error
 
 
 def _nearest(rate: int, rates: tuple[int, ...]) -> int:

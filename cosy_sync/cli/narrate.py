@@ -112,6 +112,7 @@ def _add_sound(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--trim", action="store_true", help="cut silence at the ends of sentences")
     group.add_argument(
         "--quality",
+        dest="file_quality",
         type=number(float, 0, 1),
         metavar="X",
         help="of MP3, Opus and Ogg: 0 is the smallest file, 1 the best",
@@ -209,7 +210,7 @@ def _narration(args: argparse.Namespace, usual: NarrationConfig) -> NarrationCon
     given = {
         "sentence_pause": args.sentence_pause,
         "paragraph_pause": args.paragraph_pause,
-        "quality": args.quality,
+        "quality": args.file_quality,
         "trim": args.trim or None,
     }
     return replace(usual, **{name: value for name, value in given.items() if value is not None})

@@ -27,6 +27,7 @@ OPTIONS = MappingProxyType(
         "model": "--model",
         "extra": "--extra",
         "format": "--format",
+        "quality": "--quality",
         "sample_rate": "--sample-rate",
         "speed": "--speed",
     }

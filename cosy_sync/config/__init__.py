@@ -1,7 +1,7 @@
 """Settings: the only home of defaults, and what each costs."""
 
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
-from .client import ClientConfig, Settings
+from .client import CallSettings, ClientConfig, Settings
 from .endpoint import Endpoint
 from .interactive import CoalesceConfig, HedgeConfig
 from .narration import NarrationConfig
@@ -11,6 +11,7 @@ from .survival import BreakerConfig, EjectionConfig, OverloadConfig, RetryConfig
 __all__ = [
     "BatchConfig",
     "BreakerConfig",
+    "CallSettings",
     "ClientConfig",
     "CoalesceConfig",
     "EjectionConfig",

@@ -24,7 +24,8 @@ States of the call: its texts go on, are at their end (`_ended`), and it is over
     going on -> ended   caller, `_pull` or `_send`
     any -> over         `_finish`: caller, or `cosy-reaper` where the generator was dropped
 
-`_verdict` is set by workers and the caller, and never taken back: nothing more is sent then. How
+The call's verdict (`_verdicts.whole`) is set by workers and the caller: nothing more is sent then.
+Texts with settings of their own have verdicts of their own (engine/verdicts.py). How
 many workers serve the call changes under `_lock`: `_submit` adds one before it is called,
 `_next_batch` takes one away while it sees that nothing is ready, so no ready batch is left without
 a worker. The caller waits in `_collect` until `_wakeup`, a lock, is released.
@@ -36,14 +37,14 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..clock import Clock
 from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
-from ..policies import Deadline, Unanimity
+from ..policies import Deadline
 from ..threads import enter, leave, leave_behind
 from ..threads.stop import Stop
 from ..threads.workers import Executor
@@ -55,6 +56,7 @@ from .ready_batches import ReadyBatches
 from .reorder import ReorderBuffer, Unbounded
 from .retrying import BatchRunner
 from .tenants import TenantLimit
+from .verdicts import Verdicts
 
 __all__ = ["BulkCall", "BulkOptions"]
 
@@ -102,14 +104,15 @@ class BulkCall:
         texts: Iterable[Utterance | Outcome],
         config: BatchConfig,
         options: BulkOptions,
-        runner: BatchRunner,
+        runner_of: Callable[[Utterance], BatchRunner],
         executor: Executor,
         clock: Clock,
     ) -> None:
         self._done: dict[int, Outcome] = {}
         self._intake = Intake(texts, self._done, config.max_texts)
         self._packed = pack(self._intake.texts(), config, clock.now, options.limit)
-        self._options, self._runner = options, runner
+        # Texts of one batch have one runner: the call's, or that of their own settings.
+        self._options, self._runner_of = options, runner_of
         self._executor, self._clock = executor, clock
         self.stop = Stop()
         self._watch = CallWatch(options.within, self.stop, clock)
@@ -129,10 +132,9 @@ class BulkCall:
         # What ends the call after everything before it was handed out.
         self._last_error: BaseException | None = None
         # The error with which every further text would end, so that no more are sent.
-        self._verdict: CosyError | None = None
-        self._record = Unanimity()
+        self._verdicts = Verdicts()
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Generator[Outcome, None, None]:
         """Yield every text's outcome in input order, as soon as it and those before it are there.
 
         When the source of texts raises, what came before it is finished and yielded first.
@@ -204,10 +206,11 @@ class BulkCall:
             texts = self._pull()
             if not texts:
                 return
-            if self._verdict is None:
+            verdict = self._verdicts.on(texts[0])
+            if verdict is None:
                 self._send(texts)
             else:
-                self._refuse_unsent(texts, self._verdict)
+                self._refuse_unsent(texts, verdict)
                 return
 
     def _may_send(self) -> bool:
@@ -236,14 +239,14 @@ class BulkCall:
                 if self._batches:
                     self._collect()
                 else:
-                    self._verdict = self._verdict or self._watch.look()
-                if self._verdict is not None:
-                    self._refuse_unsent(texts, self._verdict)
+                    self._verdicts.whole = self._verdicts.whole or self._watch.look()
+                if self._verdicts.whole is not None:
+                    self._refuse_unsent(texts, self._verdicts.whole)
                     return
             self._submit()
         except ClosedError as error:
             self._refuse_unsent(texts, error)
-            self._verdict = error
+            self._verdicts.whole = error
             if self._options.lazy:  # its input may have no end
                 self._ended, self._last_error = True, error
 
@@ -259,7 +262,7 @@ class BulkCall:
         )
         if not options.interactive:
             batch.queue_deadline = options.within or ANY_TIME
-        batch.record, batch.alone = self._record, options.alone
+        batch.record, batch.alone = self._verdicts.record_of(texts[0]), options.alone
         return batch
 
     def _submit(self) -> None:
@@ -300,11 +303,11 @@ class BulkCall:
 
     def _next_batch(self) -> Batch | None:
         while True:
-            if self._verdict is None and (batch := self._ready.take()) is not None:
+            if self._verdicts.whole is None and (batch := self._ready.take()) is not None:
                 return batch
             now = self._clock.now()
             with self._lock:
-                if not self._ready or self._verdict is not None:
+                if not self._ready or self._verdicts.whole is not None:
                     self._serving, self._idle_since = self._serving - 1, now
                     return None
 
@@ -313,20 +316,23 @@ class BulkCall:
         now, silent = self._clock.now(), self._options.silent()
         batch.begin(self._deadline(), now, self._began, silent)
         self._reorder.expect(1)
+        refused = None if batch.record is None else batch.record.verdict
         try:
-            self._runner.run(batch)
+            if refused is None:
+                self._runner_of(batch.texts[0]).run(batch)
+            else:  # by what became of others with its settings while it was ready
+                error = refused.with_details(sent=False)
+                batch.outcomes += [failed(text, error) for text in batch.texts]
         except BaseException:
             leave()
             raise
         finally:
             self._ready.leave(batch)
-            if batch.hopeless is not None and self._options.alone:
-                self._verdict = batch.hopeless
-            self._verdict = self._record.verdict or self._verdict
+            self._verdicts.note(batch, alone=self._options.alone)
             self._mail.append(batch)
             # Only after the mail is there: the caller's thread looks at it after `_next` changed.
             short = len(self._ready) <= self._low and not self._ended
-            if short or batch.first <= self._next or self._verdict is not None:
+            if short or batch.first <= self._next or self._verdicts.whole is not None:
                 self._wake()
             self._reorder.expect(-1)
 
@@ -350,11 +356,11 @@ class BulkCall:
         self._reorder.starve(False)
         if error is not None:
             self._abandon(error)
-        elif self._verdict is not None:
-            self._dismiss(self._verdict)
+        elif self._verdicts.whole is not None:
+            self._dismiss(self._verdicts.whole)
 
     def _abandon(self, error: CosyError) -> None:
-        self._verdict = error
+        self._verdicts.whole = error
         self.stop.set()
         self._dismiss(error)
         self._reorder.give_up()

@@ -140,8 +140,8 @@ class Engine:
             silent=self.endpoints.silent_since,
         )
         workers = SerialExecutor() if alone else self._bulk
-        runner = self._runners.of(config)
-        bulk_call = BulkCall(texts, config.batch, options, runner, workers, self._clock)
+        runner_of = self._runners.for_texts(config)
+        bulk_call = BulkCall(texts, config.batch, options, runner_of, workers, self._clock)
         self._watch(bulk_call.stop)
         return bulk_call
 

@@ -151,8 +151,8 @@ class SingleCalls:
         within: Deadline | None,
     ) -> SmallCall:
         """Prepare a call of few texts, which share batches with those of others."""
-        queue = self._queue_for(config)
-        return SmallCall(texts, config.deadline, within, queue, self._workers.clock)
+        queue, of = self._queue_for(config), self._queue_for
+        return SmallCall(texts, config.deadline, within, queue, of, self._workers.clock)
 
     def _make_slot(
         self,

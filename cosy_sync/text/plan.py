@@ -63,7 +63,7 @@ class Plan:
 
     def utterances(self) -> list[Utterance]:
         """Return the pieces as the texts of a call."""
-        return [Utterance(index, text) for index, text in enumerate(self.texts)]
+        return [Utterance(text, index=index) for index, text in enumerate(self.texts)]
 
     def _rest(self, seconds: float) -> None:
         if self.pauses:

@@ -26,6 +26,7 @@ from cosy_sync import (
     Voice,
 )
 from cosy_sync.engine import bulk as dispatcher
+from cosy_sync.given_texts import GivenTexts
 from cosy_sync.models import detach
 from cosy_sync.testing import FakeService
 from cosy_sync.wires import BatchWire, Capabilities
@@ -244,7 +245,7 @@ def test_synth_many_sends_nothing_when_its_generator_raises(client, service) -> 
         {"voice": 5},
         {"speed": 9},
         {"sample_rate": 100},
-        {"format": "mp3"},
+        {"format": "aac"},
         {"wire": "carrier-pigeon"},
         {"priority": "urgent"},
         {"headers": {"X-Ü": "1"}},
@@ -742,7 +743,7 @@ def test_an_endless_input_is_read_no_further_than_what_can_be_in_flight(client) 
             pass
 
     source = Source()
-    checked = cosy_sync.texts.check_texts(source, 5_000)
+    checked = GivenTexts(source, client.config, client._bulk_with, distinct=False)
     call = client._core.engine().run_many(checked, client._bulk, lazy=True)
     call._executor = Idle()
     call._send_more()

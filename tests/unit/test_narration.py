@@ -202,7 +202,8 @@ def test_a_text_that_cannot_be_is_refused_before_anything_is_sent(
         ({"to": "x.aac"}, "must end in"),
         ({"on_error": "ignore"}, "on_error"),
         ({"within": -1}, "within"),
-        ({"voice": "x"}, "voice"),
+        ({"voice": ""}, "voice"),
+        ({"voices": "x"}, "voice"),
         ({"progress": 3}, "progress"),
     ],
 )

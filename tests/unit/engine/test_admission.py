@@ -35,7 +35,7 @@ class Rig:
     def batch(self, stop: threading.Event | None = None) -> Batch:
         now = self.clock.now()
         return Batch(
-            [Utterance(0, "好")],
+            [Utterance("好")],
             Deadline(now, 60.0),
             interactive=True,
             tenant="",
@@ -80,7 +80,7 @@ class TestSilentService:
     def batch(self, rig: Rig) -> Batch:
         now = rig.clock.now()
         batch = Batch(
-            [Utterance(0, "好")], Deadline(now, 60.0), interactive=False, tenant="", stop=Stop()
+            [Utterance("好")], Deadline(now, 60.0), interactive=False, tenant="", stop=Stop()
         )
         batch.queue_deadline = ANY_TIME
         batch.begin(batch.deadline, now, now, rig.silent_since)

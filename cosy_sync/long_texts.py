@@ -73,7 +73,7 @@ class LongTextCalls:
         from .narrator import Narrator, plan_text
 
         plan = plan_text(text, self.config)
-        narrator = Narrator(len(plan.texts), self.config, as_progress(progress), to)
+        narrator = Narrator(plan.count, self.config, as_progress(progress), to)
         engine = self._core.engine()
         call = engine.run_many(plan.utterances(), self._bulk, within=within, lazy=True)
         narrate = functools.partial(narrator.narrate, schedule=plan, on_error=on_error)
@@ -129,7 +129,7 @@ class LongTextCalls:
         from .narrator import Narrator
 
         cues = read_cues(subtitles)
-        narrator = Narrator(len(cues), self.config, None, to)
+        narrator = Narrator(lambda: len(cues), self.config, None, to)
         speed = self.config.speed
         fastest = max(_FASTEST, speed) if max_speed is None else max_speed
         outcomes = fit_cues(cues, self._speak_at, speed, fastest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -128,12 +128,13 @@ class Narrator:
 
     def __init__(
         self,
-        total: int,
+        count: Callable[[], int],
         config: ClientConfig,
         progress: ProgressCallback | None,
         to: str | os.PathLike[str] | None,
     ) -> None:
-        self._total = total
+        # How many segments there are; a text is only cut to its end when somebody asks.
+        self._count = count
         self._config = config
         self._progress = progress
         self._file = None if to is None else SoundFileWriter(to, config.narration.quality)
@@ -166,7 +167,7 @@ class Narrator:
             kept = outcome if self._file is None else replace(outcome, audio=None)
             self.outcomes.append(kept)
             if self._progress is not None:
-                self._progress(len(self.outcomes), self._total)
+                self._progress(len(self.outcomes), self._count())
             yield outcome
 
     def _write(self, samples: bytes | memoryview) -> None:
@@ -185,7 +186,7 @@ class Narrator:
         failed = [segment for segment in self._segments if segment.error is not None]
         if not failed:
             return
-        first, count = failed[0], self._total
+        first, count = failed[0], self._count()
         lost = f"segment {first.index} of {count} failed"
         if len(failed) > 1:
             lost = f"{len(failed)} of {count} segments failed, segment {first.index} first"

@@ -16,7 +16,7 @@ from .joining import as_wav, shift_words, silence, silent_blocks, trim
 from .models import Audio, Outcome
 from .narration import Narration, Segment
 from .progress import ProgressCallback
-from .text import Plan, plan_narration
+from .text import Plan, find_words, plan_narration, split_text
 from .texts import as_text, is_several, refuse_surrogates
 
 __all__ = ["Narrator", "Schedule", "place", "plan_text", "with_sound"]
@@ -74,6 +74,7 @@ def place(
     layout = (config.sample_rate, 1) if first is None else (first.sample_rate, first.channels)
     rate, frame = layout[0], 2 * layout[1]
     size = 0
+    numbers = itertools.count()
     for outcome in outcomes:
         index, said = outcome.index, outcome.audio
         if said is not None and (said.sample_rate, said.channels) != layout:
@@ -95,9 +96,42 @@ def place(
             words=shift_words(said.words if said is not None else (), start),
             overrun=schedule.overrun(index, end),
         )
-        sounds = [*before, sound, *after]
-        yield segment, sounds, layout
-        size += sum(map(len, sounds))
+        cut = _by_sentence(segment, sound, config, layout)
+        for each, part in cut:
+            sounds = [part]
+            if each is cut[0][0]:
+                sounds = [*before, part]
+            if each is cut[-1][0]:
+                sounds += after
+            yield replace(each, index=next(numbers)), sounds, layout
+        size = begin + len(sound) + sum(map(len, after))
+
+
+def _by_sentence(
+    segment: Segment, sound: bytes | memoryview, config: ClientConfig, layout: _Layout
+) -> list[tuple[Segment, bytes | memoryview]]:
+    """Return the sentences of a paragraph that was spoken as one text, where the times of words
+    tell them apart: each with its sound, up to the first word of the next."""
+    whole = [(segment, sound)]
+    if not (config.narration.whole_paragraphs and segment.words):
+        return whole
+    length, most = config.narration.segment_length, config.batch.max_text_chars
+    texts = [text for text, _ in split_text(segment.text, target=length, max_chars=most)]
+    heard = find_words(texts, segment.words)
+    if len(texts) < 2 or heard is None:
+        return whole
+    rate, frame = layout[0], 2 * layout[1]
+    starts = [round((words[0].start - segment.start) * rate) * frame for words in heard[1:]]
+    bounds = [0, *(min(max(0, start), len(sound)) for start in starts), len(sound)]
+    if bounds != sorted(bounds):
+        return whole
+    return [
+        (
+            replace(segment, text=text, start=words[0].start, end=words[-1].end, words=words),
+            memoryview(sound)[begin:end],
+        )
+        for text, words, (begin, end) in zip(texts, heard, itertools.pairwise(bounds), strict=True)
+    ]
 
 
 def _samples(said: Audio | None, config: ClientConfig, layout: _Layout) -> bytes | memoryview:
@@ -186,7 +220,8 @@ class Narrator:
         failed = [segment for segment in self._segments if segment.error is not None]
         if not failed:
             return
-        first, count = failed[0], self._count()
+        first = next(outcome for outcome in self.outcomes if outcome.error is not None)
+        count = self._count()
         lost = f"segment {first.index} of {count} failed"
         if len(failed) > 1:
             lost = f"{len(failed)} of {count} segments failed, segment {first.index} first"

@@ -10,7 +10,7 @@ from ..errors import InvalidTextError
 from ..models import Utterance
 from .cuts import Cut
 from .script import Part, read_script
-from .splitting import Piece, split_lazily
+from .splitting import Piece, split_at_limit, split_lazily
 from .tags import keep_tags_whole, strip_tags
 
 __all__ = ["Plan", "plan_narration"]
@@ -149,7 +149,8 @@ def _split(text: str, config: NarrationConfig, max_chars: int) -> Iterable[Piece
         return ()
     if config.split is not None:
         return _check_pieces(config.split(text), max_chars)
-    pieces = split_lazily(text, config.segment_length, max_chars)
+    cut = split_at_limit if config.whole_paragraphs else split_lazily
+    pieces = cut(text, config.segment_length, max_chars)
     return _keep_tags(list(pieces), max_chars) if "</" in text else pieces
 
 

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 from itertools import accumulate
 
-from .atoms import ends_character, find_atoms
+from .atoms import ends_character, find_atoms, is_ideograph
 from .cuts import Cut, find_sentence_ends, judge_cuts
 
-__all__ = ["Piece", "measure", "split_lazily", "split_text"]
+__all__ = ["Piece", "measure", "split_at_limit", "split_lazily", "split_text"]
 
 # What a letter of a script with short letters is worth: saying it takes a third of the time that a
 # Chinese character takes.
@@ -62,6 +62,23 @@ def split_lazily(text: str, target: float, max_chars: int) -> Iterator[Piece]:
         end = last
         length += size
     yield from _split_sentence(text[first:end], length, target, max_chars, quoted)
+
+
+def split_at_limit(text: str, target: float, max_chars: int) -> Iterator[Piece]:
+    """Yield a paragraph whole, or in pieces of sentences, each as long as it may be."""
+    if len(text) <= max_chars:
+        if said := _one_line(text):
+            yield said, Cut.SENTENCE
+        return
+    said, kind = "", Cut.SENTENCE
+    for piece, cut in split_lazily(text, target, max_chars):
+        gap = " " if said and said[-1].isascii() and not is_ideograph(piece[0]) else ""
+        if said and len(said) + len(gap) + len(piece) > max_chars:
+            yield said, kind
+            said, gap = "", ""
+        said, kind = f"{said}{gap}{piece}", cut
+    if said:
+        yield said, kind
 
 
 def measure(text: str) -> float:

@@ -58,6 +58,7 @@ FLOORS = [
         "default",
         "detect",
         "effects",
+        "voice_list",
         "__init__",
     ],
     ["testing", "server", "cli", "__main__"],

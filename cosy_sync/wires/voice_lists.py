@@ -12,6 +12,7 @@ from .base import Send, SpeechOptions
 from .error_bodies import read_error
 from .fastjson import dump_json, load_json
 from .openai_services import find_target
+from .pai_eas import reference_url
 
 __all__ = ["Documented", "ask_voices", "documented_voices"]
 
@@ -96,6 +97,8 @@ def _addresses(wire: str, url: str, options: SpeechOptions) -> Iterator[str]:
         else:
             yield target.voices_url
             yield target.voices_url.replace("/audio/voices", "/voices")
+    elif wire == "pai_eas":
+        yield reference_url(url)
     elif wire == "runtime_http":
         parts = urlsplit(url)
         base = _RUNTIME_TAIL.sub("", parts.path).rstrip("/")

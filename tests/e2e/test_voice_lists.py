@@ -61,6 +61,13 @@ def test_alibaba_lists_the_accounts_own_voices_and_documents_name_the_others(
         assert client.synth("早安").duration > 0
 
 
+def test_pai_eas_lists_the_recordings_that_were_registered(server: Server) -> None:
+    voices = listed(server.base_url, "pai_eas", voice="unknown")
+    assert voices.asked and "中文女" in voices
+    bare = listed(server.base_url, "pai_eas", voice="unknown", extra={"bare_token": True})
+    assert bare == voices
+
+
 def test_where_the_service_has_no_list_its_documents_are_named(server: Server) -> None:
     voices = listed(server.url, "batch")
     assert not voices.asked and voices.names == PRESETS and "CosyVoice-300M-SFT" in voices.documents

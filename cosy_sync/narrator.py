@@ -73,8 +73,7 @@ def place(
     first, outcomes = _find_first(iter(outcomes))
     layout = (config.sample_rate, 1) if first is None else (first.sample_rate, first.channels)
     rate, frame = layout[0], 2 * layout[1]
-    size = 0
-    numbers = itertools.count()
+    size = number = 0
     for outcome in outcomes:
         index, said = outcome.index, outcome.audio
         if said is not None and (said.sample_rate, said.channels) != layout:
@@ -87,7 +86,7 @@ def place(
         begin = size + sum(map(len, before))
         start, end = begin / frame / rate, (begin + len(sound)) / frame / rate
         segment = Segment(
-            index=index,
+            index=number,
             text=outcome.text,
             start=start,
             end=end,
@@ -96,15 +95,13 @@ def place(
             words=shift_words(said.words if said is not None else (), start),
             overrun=schedule.overrun(index, end),
         )
-        cut = _by_sentence(segment, sound, config, layout)
-        for each, part in cut:
-            sounds = [part]
-            if each is cut[0][0]:
-                sounds = [*before, part]
-            if each is cut[-1][0]:
-                sounds += after
-            yield replace(each, index=next(numbers)), sounds, layout
         size = begin + len(sound) + sum(map(len, after))
+        spoken = [(each, [part]) for each, part in _by_sentence(segment, sound, config, layout)]
+        spoken[0][1][:0] = before
+        spoken[-1][1].extend(after)
+        for each, sounds in spoken:
+            yield each, sounds, layout
+        number += len(spoken)
 
 
 def _by_sentence(
@@ -125,9 +122,17 @@ def _by_sentence(
     bounds = [0, *(min(max(0, start), len(sound)) for start in starts), len(sound)]
     if bounds != sorted(bounds):
         return whole
+    numbers = itertools.count(segment.index)
     return [
         (
-            replace(segment, text=text, start=words[0].start, end=words[-1].end, words=words),
+            replace(
+                segment,
+                index=next(numbers),
+                text=text,
+                start=words[0].start,
+                end=words[-1].end,
+                words=words,
+            ),
             memoryview(sound)[begin:end],
         )
         for text, words, (begin, end) in zip(texts, heard, itertools.pairwise(bounds), strict=True)
@@ -198,7 +203,9 @@ class Narrator:
 
     def _note(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
         for outcome in outcomes:
-            kept = outcome if self._file is None else replace(outcome, audio=None)
+            kept = outcome
+            if self._file is not None and outcome.audio is not None:
+                kept = Outcome(outcome.index, outcome.text)
             self.outcomes.append(kept)
             if self._progress is not None:
                 self._progress(len(self.outcomes), self._count())

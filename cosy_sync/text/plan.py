@@ -35,6 +35,9 @@ class _ParagraphEnd(NamedTuple):
     pause: float
 
 
+# Pieces that are cut before the first is sent.
+_FEW = 64
+
 _Step = _Words | _Mark | _ParagraphEnd
 
 
@@ -68,8 +71,14 @@ class Plan:
         """Return 0: the next piece waits for the one before it."""
         return 0.0
 
-    def utterances(self) -> Iterator[Utterance]:
-        """Yield the pieces as the texts of a call; the text is cut as they are taken."""
+    def utterances(self) -> list[Utterance] | Iterator[Utterance]:
+        """Return the pieces as the texts of a call: a list where they are few, as few texts share
+        requests with other calls; else the text is cut as they are taken."""
+        if self.reach(_FEW):
+            return self._take()
+        return [Utterance(index, text) for index, text in enumerate(self.texts)]
+
+    def _take(self) -> Iterator[Utterance]:
         index = 0
         while self.reach(index):
             yield Utterance(index, self.texts[index])

@@ -144,9 +144,16 @@ def test_tags_around_more_words_than_a_piece_has_are_in_each_piece() -> None:
 
 
 def test_a_text_is_cut_while_its_pieces_are_taken() -> None:
-    made = plan_narration("\n\n".join([FIRST, SECOND, THIRD]), CONFIG, 100)
-    utterances = made.utterances()
-    assert next(utterances).text == FIRST and made.texts == [FIRST]
-    assert made.after(0) == 0.7 and made.texts == [FIRST, SECOND]
-    assert [each.text for each in utterances] == [SECOND, THIRD]
-    assert made.pauses == [0.7, 0.7, 0.0]
+    made = plan_narration("\n\n".join([FIRST] * 100), CONFIG, 100)
+    assert len(made.texts) == 1
+    utterances = iter(made.utterances())
+    assert next(utterances).index == 0 and 1 < len(made.texts) < 70
+    cut = len(made.texts)
+    assert made.after(cut - 1) == 0.7 and len(made.texts) == cut + 1
+    assert [each.index for each in utterances] == list(range(1, 100))
+    assert made.pauses == [0.7] * 99 + [0.0] and made.count() == 100
+
+
+def test_few_pieces_are_a_list_as_they_may_share_a_request_with_other_calls() -> None:
+    made = plan_narration(f"{FIRST}\n\n{SECOND}", CONFIG, 100).utterances()
+    assert isinstance(made, list) and [each.text for each in made] == [FIRST, SECOND]

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from .config import ClientConfig, Settings
+from .config import ClientConfig, LimitConfig, Settings
 from .gathering import check_call, hand_out, run_call
 from .hints import refuse_keywords
 from .loading import load
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["LongTextCalls"]
 
 _SETTINGS = frozenset(Settings.__annotations__)
+# Bytes of audio that may wait to be written.
+_WAITING = 64 << 20
 # The speed up to which most voices are good.
 _FASTEST = 1.3
 
@@ -37,6 +39,16 @@ class LongTextCalls:
     def _bulk(self) -> ClientConfig:
         priority = self.config.priority or "bulk"
         return self._core.lent(dataclasses.replace(self.config, priority=priority))
+
+    @functools.cached_property
+    def _written(self) -> ClientConfig:
+        """What holds for a call whose sound goes to a file: room for several batches of a book,
+        where the user has set none. They come faster than they are written now and then."""
+        config = self._bulk
+        if config.limits.max_bytes_waiting != LimitConfig.max_bytes_waiting:
+            return config
+        limits = dataclasses.replace(config.limits, max_bytes_waiting=_WAITING)
+        return dataclasses.replace(config, limits=limits)
 
     def narrate(
         self,
@@ -75,7 +87,9 @@ class LongTextCalls:
         plan = plan_text(text, self.config)
         narrator = Narrator(plan.count, self.config, as_progress(progress), to)
         engine = self._core.engine()
-        call = engine.run_many(plan.utterances(), self._bulk, within=within, lazy=True)
+        # In memory all of it is kept anyway.
+        config = self._bulk if to is None else self._written
+        call = engine.run_many(plan.utterances(), config, within=within, lazy=to is not None)
         narrate = functools.partial(narrator.narrate, schedule=plan, on_error=on_error)
         return run_call(engine, call, narrator.outcomes, narrate)
 

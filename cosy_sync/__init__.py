@@ -65,6 +65,7 @@ from .narration import Narration, Segment
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .version import VERSION as __version__
+from .voice_list import ListedVoice, VoiceList
 
 __all__ = [
     "Audio",
@@ -92,6 +93,7 @@ __all__ = [
     "InterruptedBatch",
     "InvalidTextError",
     "LimitConfig",
+    "ListedVoice",
     "Narration",
     "NarrationConfig",
     "NoEndpointError",
@@ -122,6 +124,7 @@ __all__ = [
     "Utterance",
     "VerifyConfig",
     "Voice",
+    "VoiceList",
     "Word",
     "__version__",
     "configure",

@@ -28,6 +28,7 @@ from .stats import Stats
 from .system import check_waiting
 from .texts import as_text, check_order, check_read_ahead, check_text, is_several, prepare_text
 from .views import TAKERS, Views
+from .voice_list import VoiceList, list_voices
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -270,6 +271,15 @@ class CosyClient(LongTextCalls):
     def stats(self) -> Stats:
         """Return a frozen snapshot of the client's counters."""
         return self._core.stats()
+
+    def voices(self) -> VoiceList:
+        """Return the voices that there are: of the service where it can list them, else, or beside
+        its account's own, those that its documents name; each says which.
+
+        Asks the first endpoint, at most 30 s. Raises AuthError for a wrong key, and the CosyError
+        of a service that cannot be reached or fails.
+        """
+        return list_voices(self._core, self.config)
 
     def drain(self, url: str, timeout: float = 30.0) -> bool:
         """Send nothing more to one of several endpoints, and wait for what is in flight there.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from .config import CallSettings, ClientConfig
+from .config import CallSettings, ClientConfig, LimitConfig
 from .gathering import check_call, hand_out, run_call
 from .loading import load
 from .models import PLAIN_FORMATS, Outcome
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LongTextCalls"]
 
+# Bytes of audio that may wait to be written.
+_WAITING = 64 << 20
 # The speed up to which most voices are good.
 _FASTEST = 1.3
 _PLAIN: Mapping[str, Any] = MappingProxyType({"format": "wav", "quality": None})
@@ -49,6 +51,16 @@ class LongTextCalls:
         """Settings for what is joined: it is encoded once, as a whole."""
         plain = self.config.format in PLAIN_FORMATS
         return self._bulk if plain else dataclasses.replace(self._bulk, **_PLAIN)
+
+    @functools.cached_property
+    def _written(self) -> ClientConfig:
+        """What holds for a call whose sound goes to a file: room for several batches of a book,
+        where the user has set none. They come faster than they are written now and then."""
+        config = self._of_pieces
+        if config.limits.max_bytes_waiting != LimitConfig.max_bytes_waiting:
+            return config
+        limits = dataclasses.replace(config.limits, max_bytes_waiting=_WAITING)
+        return dataclasses.replace(config, limits=limits)
 
     def narrate(
         self,
@@ -85,9 +97,11 @@ class LongTextCalls:
         from .narrator import Narrator, plan_text
 
         plan = plan_text(text, own.config)
-        narrator = Narrator(len(plan.texts), own.config, as_progress(progress), to)
+        narrator = Narrator(plan.count, own.config, as_progress(progress), to)
         engine = self._core.engine()
-        call = engine.run_many(plan.utterances(), own._of_pieces, within=within, lazy=True)
+        # In memory all of it is kept anyway.
+        config = own._of_pieces if to is None else own._written
+        call = engine.run_many(plan.utterances(), config, within=within, lazy=to is not None)
         narrate = functools.partial(narrator.narrate, schedule=plan, on_error=on_error)
         return run_call(engine, call, narrator.outcomes, narrate)
 
@@ -139,7 +153,7 @@ class LongTextCalls:
         from .narrator import Narrator
 
         cues = read_cues(subtitles)
-        narrator = Narrator(len(cues), own.config, None, to)
+        narrator = Narrator(lambda: len(cues), own.config, None, to)
         speed = own.config.speed
         fastest = max(_FASTEST, speed) if max_speed is None else max_speed
         outcomes = fit_cues(cues, own._speak_at, speed, fastest)

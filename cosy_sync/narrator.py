@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from .joining import as_wav, shift_words, silence, silent_blocks, trim
 from .models import Audio, Outcome
 from .narration import Narration, Segment
 from .progress import ProgressCallback
-from .text import Plan, plan_narration
+from .text import Plan, find_words, plan_narration, split_text
 from .texts import as_text, is_several, prepare_text, refuse_surrogates
 
 __all__ = ["Narrator", "Schedule", "place", "plan_text", "with_sound"]
@@ -78,7 +78,7 @@ def place(
     first, outcomes = _find_first(iter(outcomes))
     layout = (config.sample_rate, 1) if first is None else (first.sample_rate, first.channels)
     rate, frame = layout[0], 2 * layout[1]
-    size = 0
+    size = number = 0
     for outcome in outcomes:
         index, said = outcome.index, outcome.audio
         if said is not None and (said.sample_rate, said.channels) != layout:
@@ -91,7 +91,7 @@ def place(
         begin = size + sum(map(len, before))
         start, end = begin / frame / rate, (begin + len(sound)) / frame / rate
         segment = Segment(
-            index=index,
+            index=number,
             text=outcome.text,
             start=start,
             end=end,
@@ -100,9 +100,48 @@ def place(
             words=shift_words(said.words if said is not None else (), start),
             overrun=schedule.overrun(index, end),
         )
-        sounds = [*before, sound, *after]
-        yield segment, sounds, layout
-        size += sum(map(len, sounds))
+        size = begin + len(sound) + sum(map(len, after))
+        spoken = [(each, [part]) for each, part in _by_sentence(segment, sound, config, layout)]
+        spoken[0][1][:0] = before
+        spoken[-1][1].extend(after)
+        for each, sounds in spoken:
+            yield each, sounds, layout
+        number += len(spoken)
+
+
+def _by_sentence(
+    segment: Segment, sound: bytes | memoryview, config: ClientConfig, layout: _Layout
+) -> list[tuple[Segment, bytes | memoryview]]:
+    """Return the sentences of a paragraph that was spoken as one text, where the times of words
+    tell them apart: each with its sound, up to the first word of the next."""
+    whole = [(segment, sound)]
+    if not (config.narration.whole_paragraphs and segment.words):
+        return whole
+    length, most = config.narration.segment_length, config.batch.max_text_chars
+    texts = [text for text, _ in split_text(segment.text, target=length, max_chars=most)]
+    heard = find_words(texts, segment.words)
+    if len(texts) < 2 or heard is None:
+        return whole
+    rate, frame = layout[0], 2 * layout[1]
+    starts = [round((words[0].start - segment.start) * rate) * frame for words in heard[1:]]
+    bounds = [0, *(min(max(0, start), len(sound)) for start in starts), len(sound)]
+    if bounds != sorted(bounds):
+        return whole
+    numbers = itertools.count(segment.index)
+    return [
+        (
+            replace(
+                segment,
+                index=next(numbers),
+                text=text,
+                start=words[0].start,
+                end=words[-1].end,
+                words=words,
+            ),
+            memoryview(sound)[begin:end],
+        )
+        for text, words, (begin, end) in zip(texts, heard, itertools.pairwise(bounds), strict=True)
+    ]
 
 
 def _samples(said: Audio | None, config: ClientConfig, layout: _Layout) -> bytes | memoryview:
@@ -138,12 +177,13 @@ class Narrator:
 
     def __init__(
         self,
-        total: int,
+        count: Callable[[], int],
         config: ClientConfig,
         progress: ProgressCallback | None,
         to: str | os.PathLike[str] | None,
     ) -> None:
-        self._total = total
+        # How many segments there are; a text is only cut to its end when somebody asks.
+        self._count = count
         self._config = config
         self._progress = progress
         self._file = None if to is None else SoundFileWriter(to, _quality(to, config))
@@ -176,10 +216,12 @@ class Narrator:
 
     def _note(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
         for outcome in outcomes:
-            kept = outcome if self._file is None else replace(outcome, audio=None)
+            kept = outcome
+            if self._file is not None and outcome.audio is not None:
+                kept = Outcome(outcome.index, outcome.text)
             self.outcomes.append(kept)
             if self._progress is not None:
-                self._progress(len(self.outcomes), self._total)
+                self._progress(len(self.outcomes), self._count())
             yield outcome
 
     def _write(self, samples: bytes | memoryview) -> None:
@@ -199,7 +241,8 @@ class Narrator:
         failed = [segment for segment in self._segments if segment.error is not None]
         if not failed:
             return
-        first, count = failed[0], self._total
+        first = next(outcome for outcome in self.outcomes if outcome.error is not None)
+        count = self._count()
         lost = f"segment {first.index} of {count} failed"
         if len(failed) > 1:
             lost = f"{len(failed)} of {count} segments failed, segment {first.index} first"

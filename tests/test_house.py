@@ -61,6 +61,7 @@ FLOORS = [
         "default",
         "detect",
         "effects",
+        "voice_list",
         "__init__",
     ],
     ["testing", "server", "storage"],

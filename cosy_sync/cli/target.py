@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import string
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cosy_sync import Audio
+from cosy_sync.audio.whole_file import WholeFile
 from cosy_sync.cli.console import emit_bytes
 from cosy_sync.cli.exits import Exit, Stop, because
 from cosy_sync.cli.source import Item
@@ -244,14 +244,8 @@ def try_writing(folder: Path) -> None:
 
 def write_whole(path: Path, content: str) -> None:
     """Write a text file; it appears whole or not at all. Raises OSError."""
-    # Not made of its name, which may be as long as the system allows.
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        part.write_text(content, encoding="utf-8")
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with WholeFile(path) as file:
+        file.write(content.encode())
 
 
 def check_template(template: str) -> str:

@@ -254,7 +254,19 @@ def test_every_service_of_the_readme_answers() -> None:
         for client in clients:
             with client:
                 assert client.synth("你好").duration > 0.1
-    assert sorted({*wires, "batch"}) == list(known_wires())
+    # The example of PAI-EAS is in its page.
+    assert sorted({*wires, "batch", "pai_eas"}) == list(known_wires())
+
+
+def test_the_example_of_the_pai_eas_page_works(tmp_path: Path) -> None:
+    (block,) = examples("docs/wire-pai_eas.md")
+    with Server(latency=0, api_key="TOKEN") as server:
+        local = block.replace("https://SERVICE.cn-hangzhou.pai-eas.aliyuncs.com", server.base_url)
+        code = local.replace("58f2a1c0", "中文女")
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], check=True, timeout=60, cwd=tmp_path
+        )
+    assert (tmp_path / "weather.wav").stat().st_size > 1_000
 
 
 def test_the_examples_of_the_openai_page_work(tmp_path: Path) -> None:

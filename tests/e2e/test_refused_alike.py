@@ -35,6 +35,7 @@ WIRES = {
     "batch": (BATCH, {}),
     "openai": ("http://tts.test/v1", {}),
     "runtime_http": ("http://tts.test", {"voice": "中文女"}),
+    "pai_eas": ("http://tts.test", {"voice": "58f2a1c0"}),
     "dashscope_http": (DASHSCOPE, {"voice": "longxiaochun_v2", "model": "cosyvoice-v2"}),
 }
 # As many requests as are in flight at an endpoint of which nothing is known, with 50 connections.

@@ -15,6 +15,7 @@ from cosy_sync import (
     CosyClient,
     InterruptedBatch,
     InvalidTextError,
+    LimitConfig,
     NarrationConfig,
     RetryConfig,
 )
@@ -374,3 +375,13 @@ def test_what_a_callback_raises_is_not_taken_for_the_files_error(
 def test_no_subtitles_are_refused(client: CosyClient) -> None:
     with pytest.raises(InvalidTextError, match="no cue"):
         client.dub("")
+
+
+def test_a_file_has_room_for_several_batches_unless_the_user_sets_less(
+    client: CosyClient, service: FakeService
+) -> None:
+    assert client._written.limits.max_bytes_waiting == 64 << 20
+    http_client = httpx.Client(transport=service)
+    limits = LimitConfig(max_bytes_waiting=1 << 20)
+    with CosyClient(URL, http_client=http_client, limits=limits) as made:
+        assert made._written.limits.max_bytes_waiting == 1 << 20

@@ -99,6 +99,7 @@ def test_what_no_option_says_the_environment_says(
         (("text.txt", "-o", "x.wav", "--line-length", "9"), "--line-length does nothing here"),
         (("text.txt", "-o", "x.wav", "--max-speed", "2"), "--max-speed does nothing here"),
         (("film.srt", "-o", "x.wav", "--sentence-pause", "1"), "--sentence-pause does nothing"),
+        (("film.srt", "-o", "x.wav", "--whole-paragraphs"), "--whole-paragraphs does nothing"),
         (("text.txt", "-o", "gone/x.wav"), "cannot write to the directory gone"),
         (("text.txt", "-o", "film.srt"), "must end in .wav"),
         (("empty.txt", "-o", "x.wav"), "nothing to say"),

@@ -449,7 +449,7 @@ def test_ctrl_c_keeps_what_is_finished_and_counts_it(
     assert json.loads(captured.out.splitlines()[-1])["stopped"] == "interrupted"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_waits_for_the_file_that_is_being_written(number: signal.Signals) -> None:
     done = False
     with pytest.raises(KeyboardInterrupt), interruptible(), uninterrupted():

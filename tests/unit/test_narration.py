@@ -129,8 +129,9 @@ def test_a_failed_segment_is_named_and_the_others_are_kept(tmp_path: Path) -> No
 def test_what_cannot_become_a_file_any_more_is_not_spoken_to_its_end(tmp_path: Path) -> None:
     refusing = Refusing()
     text = THIRD + "".join(f"这是一本书里面的第{n}个句子，它不短也不长。" for n in range(5000))
+    waiting = LimitConfig(max_bytes_waiting=8_000_000)
     with (
-        CosyClient(URL, http_client=httpx.Client(transport=refusing)) as client,
+        CosyClient(URL, http_client=httpx.Client(transport=refusing), limits=waiting) as client,
         pytest.raises(BatchError, match="segment 0 of 5001 failed"),
     ):
         client.narrate(text, to=tmp_path / "text.wav")

@@ -149,5 +149,5 @@ def test_a_missing_package_is_told_what_needs_it_and_how_it_is_installed(
     monkeypatch.setitem(sys.modules, "soundfile", None)
     assert narrate(server, "text.txt", "-o", "x.mp3") == 2
     told = capsys.readouterr().err
-    assert "error: audio: writing mp3 needs soundfile: pip install" in told
+    assert "error: --format: writing mp3 needs soundfile: pip install" in told
     assert server.stats()["texts"] == 0

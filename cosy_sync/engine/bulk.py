@@ -44,7 +44,7 @@ from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
 from ..policies import Deadline, Unanimity
-from ..threads import enter, leave, leave_behind
+from ..threads import Turn, enter, leave, leave_behind
 from ..threads.stop import Stop
 from ..threads.workers import Executor
 from .batch import ANY_TIME, Batch, failed
@@ -122,6 +122,7 @@ class BulkCall:
         self._mail, self._batches = deque[Batch](), set[Batch]()
         self._wakeup = threading.Lock()  # held; releasing it wakes the caller's thread
         self._wakeup.acquire()
+        self._turn = Turn()  # of the caller's thread
         self._next = 0
         most = options.max_waiting
         self._reorder = Unbounded() if most is None else ReorderBuffer(most, options.places)
@@ -325,10 +326,16 @@ class BulkCall:
             self._verdict = self._record.verdict or self._verdict
             self._mail.append(batch)
             # Only after the mail is there: the caller's thread looks at it after `_next` changed.
-            short = len(self._ready) <= self._low and not self._ended
-            if short or batch.first <= self._next or self._verdict is not None:
+            if self._is_short():
+                self._wake()
+                self._turn.hurry()
+            elif batch.first <= self._next or self._verdict is not None:
                 self._wake()
             self._reorder.expect(-1)
+
+    def _is_short(self) -> bool:
+        """Return whether so few batches are ready that workers may soon have nothing to do."""
+        return len(self._ready) <= self._low and not self._ended
 
     def _wake(self) -> None:
         self._reorder.starve(False)
@@ -341,12 +348,13 @@ class BulkCall:
     def _collect(self) -> None:
         """Wait for a batch to end; give up on all of them when that makes no sense any more."""
         error: CosyError | None = None
+        self._turn.take(first=self._is_short())
         while error is None and not self._open_mail():
             self._reorder.starve(True)
             leave()
             if not self._wakeup.acquire(timeout=self._watch.seconds()):
                 error = self._watch.look()
-            enter()
+            self._turn.take(first=self._is_short())
         self._reorder.starve(False)
         if error is not None:
             self._abandon(error)

@@ -44,7 +44,7 @@ from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
 from ..policies import Deadline, Unanimity
-from ..threads import Turn, enter, leave, leave_behind
+from ..threads import Turn, enter, leave, leave_behind, pause
 from ..threads.stop import Stop
 from ..threads.workers import Executor
 from .batch import ANY_TIME, Batch, failed
@@ -297,7 +297,7 @@ class BulkCall:
                 with contextlib.suppress(ClosedError):
                     self._executor.submit(self._serve)
                     break
-        leave()
+        pause()
 
     def _next_batch(self) -> Batch | None:
         while True:
@@ -317,7 +317,7 @@ class BulkCall:
         try:
             self._runner.run(batch)
         except BaseException:
-            leave()
+            pause()
             raise
         finally:
             self._ready.leave(batch)
@@ -396,7 +396,7 @@ class BulkCall:
         self._done.update({text.index: failed(text, error) for text in texts})
 
     def _hand_out(self) -> Iterator[Outcome]:
-        leave()  # nothing here waits, but whoever takes the outcomes may
+        pause()  # nothing here waits, but whoever takes the outcomes may
         while self._next in self._done:
             if os.getpid() != self._watch.pid:
                 self._watch.refuse_child()

@@ -1,6 +1,6 @@
 """Threads and what they wait for: knows nothing of speech, requests or endpoints."""
 
-from .poller import Turn, Watched, enter, leave, pause, watch
+from .poller import Turn, Watched, enter, leave, pause, resume, watch
 from .scheduler import Schedule, leave_behind, open_schedule
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "leave_behind",
     "open_schedule",
     "pause",
+    "resume",
     "watch",
 ]

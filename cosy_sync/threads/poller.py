@@ -37,7 +37,7 @@ from typing import Any
 from ..forks import renew_after_fork
 from ..user_code import log_failure
 
-__all__ = ["Turn", "Watched", "enter", "leave", "pause", "watch"]
+__all__ = ["Turn", "Watched", "enter", "leave", "pause", "resume", "watch"]
 
 # Seconds after which a thread that does not go on is not waited for any more: another is woken.
 _HELD_UP = 0.01
@@ -50,7 +50,8 @@ _PATIENCE = 1.0
 _LOOK = 1.0
 _EVENTS = 1024
 
-# Whether this thread has the run slot, and the lock that it waits on.
+# Of this thread: which run slot it has, the lock that it waits on, whether it is between `enter`
+# and `pause`; at which turn it paused, and whether it came right back.
 _here = threading.local()
 
 
@@ -75,8 +76,7 @@ class Watched:
 
     def wait(self, seconds: float) -> bool:
         """Wait until something may be read, at most so many seconds; return whether it may. Then
-        this thread has the slot, or may read without."""
-        leave()
+        this thread has the slot, or may read without. While it waits others run."""
         poller, fd = self._poller, self.fd
         poller.waiting[fd] = self.wakeup
         if fd in poller.arrived:
@@ -100,7 +100,7 @@ class Turn:
 
     def take(self, *, first: bool) -> None:
         """Enter, see there; `first`: before all that are ready. One thread at a time may."""
-        _enter(self._wakeup, first)
+        enter(self._wakeup, first=first)
 
     def hurry(self) -> None:
         """Let who waits for this turn run before all that are ready: they would soon have nothing
@@ -152,6 +152,8 @@ class _Poller:
     def be_woken(self, key: object, wakeup: threading.Lock, seconds: float) -> bool:
         """Wait to be woken under this key; return whether this thread was, and has the slot."""
         try:
+            # Just before: whoever is woken wants the GIL, which this thread keeps until it waits.
+            leave()
             if not wakeup.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
                 if self.waiting.pop(key, None) is not None:
                     return False
@@ -165,6 +167,7 @@ class _Poller:
 
     def enter(self, wakeup: threading.Lock | None, first: bool) -> None:
         """Take the slot, or wait for it."""
+        _here.returns = getattr(_here, "turn", -1) == self.turns
         if self._take():
             _here.slot = self.slot
             return
@@ -313,28 +316,30 @@ def watch(fd: int) -> Watched | None:
     return Watched(poller, fd)
 
 
-def enter() -> None:
+def enter(wakeup: threading.Lock | None = None, *, first: bool = False) -> None:
     """Wait until this thread may run beside the others; at once where few replies are awaited.
 
-    Whoever enters must `leave` before it blocks, and `leave` or `pause` when it is done.
+    Whoever enters must `leave` before it blocks, may `resume` afterwards, and must `pause` when it
+    is done. `wakeup`, `first`: see Turn.
     """
-    _enter(None, False)
-
-
-def _enter(wakeup: threading.Lock | None, first: bool) -> None:
-    poller = _poller
+    _here.inside, poller = True, _poller
     if poller is not None and poller.runs and getattr(_here, "slot", 0) != poller.slot:
-        _here.returns = getattr(_here, "turn", -1) == poller.turns
         poller.enter(wakeup, first)
 
 
 def leave() -> None:
-    """Let another thread run, if this one holds the slot: it is about to block, or is done."""
+    """Let another thread run, if this one holds the slot: it is about to block."""
     poller = _poller
     if poller is not None:
         slot, _here.slot = getattr(_here, "slot", 0), 0
         if slot == poller.slot:
             poller.hand_on()
+
+
+def resume() -> None:
+    """Enter again after a wait that many may have ended at once, if this thread had entered."""
+    if getattr(_here, "inside", False):
+        enter()
 
 
 def pause() -> None:
@@ -343,7 +348,7 @@ def pause() -> None:
     Where it did so the last time, before anybody else ran, nobody is woken in its place: it finds
     the slot where it put it, unless it stays away and the poller takes the slot after a moment.
     """
-    poller = _poller
+    _here.inside, poller = False, _poller
     if poller is not None:
         slot, _here.slot = getattr(_here, "slot", 0), 0
         if slot == poller.slot:

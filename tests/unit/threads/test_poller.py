@@ -14,7 +14,8 @@ import pytest
 from lanes import eventually
 
 from cosy_sync.threads import poller
-from cosy_sync.threads.poller import Turn, Watched, enter, leave, pause, watch
+from cosy_sync.threads.permits import Permits
+from cosy_sync.threads.poller import Turn, Watched, enter, leave, pause, resume, watch
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="there is no epoll here")
 
@@ -293,6 +294,38 @@ def test_who_comes_first_or_is_hurried_runs_before_those_who_are_ready(
     for thread in threads:
         thread.join(20)
     assert order == ["turn", "other", "another"]
+
+
+@pytest.mark.usefixtures("patient")
+def test_who_had_entered_enters_again_after_a_wait_and_nobody_else(lines: list[Line]) -> None:
+    held = lines[0].watched._poller
+    resume()  # a thread of the user's own, say
+    assert getattr(poller._here, "slot", 0) != held.slot
+    enter()
+    leave()
+    resume()
+    assert poller._here.slot == held.slot
+    pause()
+    resume()
+    assert poller._here.slot != held.slot
+
+
+def test_a_permit_that_was_waited_for_lets_its_thread_run_in_turn(lines: list[Line]) -> None:
+    held, permits, slots = lines[0].watched._poller, Permits(1), []
+    assert permits.acquire()
+
+    def come() -> None:
+        enter()
+        assert permits.acquire(seconds=20)
+        slots.append(poller._here.slot == held.slot)
+        pause()
+
+    other = threading.Thread(target=come)
+    other.start()
+    eventually(lambda: permits.wanted == 2)
+    permits.release()
+    other.join(20)
+    assert slots == [True]
 
 
 def test_hurrying_a_turn_that_nobody_waits_for_is_harmless(lines: list[Line]) -> None:

@@ -45,7 +45,7 @@ from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
 from ..policies import Deadline
-from ..threads import enter, leave, leave_behind
+from ..threads import Turn, enter, leave, leave_behind, pause
 from ..threads.stop import Stop
 from ..threads.workers import Executor
 from .batch import ANY_TIME, Batch, failed
@@ -125,6 +125,7 @@ class BulkCall:
         self._mail, self._batches = deque[Batch](), set[Batch]()
         self._wakeup = threading.Lock()  # held; releasing it wakes the caller's thread
         self._wakeup.acquire()
+        self._turn = Turn()  # of the caller's thread
         self._next = 0
         most = options.max_waiting
         self._reorder = Unbounded() if most is None else ReorderBuffer(most, options.places)
@@ -299,7 +300,7 @@ class BulkCall:
                 with contextlib.suppress(ClosedError):
                     self._executor.submit(self._serve)
                     break
-        leave()
+        pause()
 
     def _next_batch(self) -> Batch | None:
         while True:
@@ -324,17 +325,23 @@ class BulkCall:
                 error = refused.with_details(sent=False)
                 batch.outcomes += [failed(text, error) for text in batch.texts]
         except BaseException:
-            leave()
+            pause()
             raise
         finally:
             self._ready.leave(batch)
             self._verdicts.note(batch, alone=self._options.alone)
             self._mail.append(batch)
             # Only after the mail is there: the caller's thread looks at it after `_next` changed.
-            short = len(self._ready) <= self._low and not self._ended
-            if short or batch.first <= self._next or self._verdicts.whole is not None:
+            if self._is_short():
+                self._wake()
+                self._turn.hurry()
+            elif batch.first <= self._next or self._verdicts.whole is not None:
                 self._wake()
             self._reorder.expect(-1)
+
+    def _is_short(self) -> bool:
+        """Return whether so few batches are ready that workers may soon have nothing to do."""
+        return len(self._ready) <= self._low and not self._ended
 
     def _wake(self) -> None:
         self._reorder.starve(False)
@@ -347,12 +354,13 @@ class BulkCall:
     def _collect(self) -> None:
         """Wait for a batch to end; give up on all of them when that makes no sense any more."""
         error: CosyError | None = None
+        self._turn.take(first=self._is_short())
         while error is None and not self._open_mail():
             self._reorder.starve(True)
             leave()
             if not self._wakeup.acquire(timeout=self._watch.seconds()):
                 error = self._watch.look()
-            enter()
+            self._turn.take(first=self._is_short())
         self._reorder.starve(False)
         if error is not None:
             self._abandon(error)
@@ -394,7 +402,7 @@ class BulkCall:
         self._done.update({text.index: failed(text, error) for text in texts})
 
     def _hand_out(self) -> Iterator[Outcome]:
-        leave()  # nothing here waits, but whoever takes the outcomes may
+        pause()  # nothing here waits, but whoever takes the outcomes may
         while self._next in self._done:
             if os.getpid() != self._watch.pid:
                 self._watch.refuse_child()

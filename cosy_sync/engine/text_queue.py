@@ -54,7 +54,7 @@ from ..atomic import Flag
 from ..errors import CosyError, RefusedError
 from ..models import Outcome, Utterance
 from ..policies import Deadline
-from ..threads import enter, leave, leave_behind
+from ..threads import enter, leave_behind, pause
 from .batch import Batch, failed
 from .pending_texts import PendingTexts, QueueOptions, as_event, late
 from .queue_workers import QueueWorkers
@@ -318,7 +318,7 @@ class TextQueue:
         finally:
             workers.stops.discard(batch.stop)
             batch.deliver()
-            leave()
+            pause()
 
     def _linger(self) -> None:
         now = self._workers.clock.now()

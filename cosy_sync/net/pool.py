@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from ..errors import ClosedError, ResourceError, ShedError
 from ..forks import notice_fork, renewing
-from ..threads import Schedule, leave, open_schedule, watch
+from ..threads import Schedule, leave, open_schedule, resume, watch
 from .connection import Connection, Stack, Stream
 from .route import Route
 
@@ -120,6 +120,7 @@ class ConnectionPool:
         connection: Connection | None = None
         try:
             connection = self._make(route, self._connect_to(route, until))
+            resume()
             age = self._max_age * (1.0 - _SPREAD * self._random())
             connection.expires = time.monotonic() + age
         finally:

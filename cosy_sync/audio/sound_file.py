@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SavedSound", "SoundFileWriter", "format_of", "save"]
 
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+# Seconds to wait for a descriptor: connections give some of them back.
+_PATIENCE = 2.0
 # Rate and channels of a file to which nothing was written.
 _SILENT = (24_000, 1)
 
@@ -66,6 +70,17 @@ class WholeFile:
         # Not made of its name, which may be as long as the system allows.
         self._part = self.path.with_name(f".{secrets.token_hex(8)}.part")
 
+    def _open(self) -> BinaryIO:
+        """Open the file beside its place; wait for a descriptor where connections hold them all."""
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return open(self._part, "xb")
+            except OSError as error:
+                if error.errno not in _NO_DESCRIPTOR or time.monotonic() >= until:
+                    raise
+            time.sleep(_PATIENCE / 100)
+
     def write(self, data: bytes | memoryview) -> None:
         """Add bytes."""
         try:
@@ -78,7 +93,7 @@ class WholeFile:
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISDIR(os.stat(self.path).st_mode):  # or its name is too long
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            self.file: BinaryIO = open(self._part, "xb")
+            self.file: BinaryIO = self._open()
         except OSError as error:
             raise _name(error, self.path) from error
         return self

@@ -279,7 +279,8 @@ def _finish_all() -> None:
 
 
 renew_after_fork(_renew_all)
-# Before the interpreter waits for worker threads, their requests must be cut off, or it would hang
-# for as long as a server is silent. atexit functions only run after that wait; this hook, by which
-# concurrent.futures itself ends its threads, runs before: the last registered comes first.
-getattr(threading, "_register_atexit", lambda _: None)(_finish_all)
+# Cuts requests off before the interpreter waits for their threads; atexit only runs after that.
+try:
+    getattr(threading, "_register_atexit", lambda _: None)(_finish_all)
+except RuntimeError:  # it runs already, at the first client
+    _ending.set()

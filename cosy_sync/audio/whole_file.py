@@ -8,6 +8,7 @@ import hashlib
 import os
 import secrets
 import stat
+import time
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, BinaryIO
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["WholeFile"]
+
+# Seconds for which a file waits for a descriptor: connections leave some once there were none.
+_PATIENCE = 2.0
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
 class WholeFile:
@@ -47,10 +52,7 @@ class WholeFile:
             with contextlib.suppress(FileNotFoundError):
                 if stat.S_ISDIR(os.stat(self.path).st_mode):  # or its name is too long
                     raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            self._part, self.file = _open_part(self.path)
-            # Holds the lock until the part has been renamed, or is gone: else somebody could take
-            # it for one that was left behind.
-            self._lock = os.dup(self.file.fileno())
+            self._part, self.file, self._lock = _open_patiently(self.path)
         except OSError as error:
             raise _name(error, self.path) from error
         return self
@@ -77,6 +79,26 @@ class WholeFile:
                 self._part.unlink(missing_ok=True)
             if os.name != "nt":
                 os.close(self._lock)
+
+
+def _open_patiently(path: Path) -> tuple[Path, BinaryIO, int]:
+    """Open a part and its lock; wait for a descriptor where connections hold them all."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            part, file = _open_part(path)
+            try:
+                # Holds the lock until the part has been renamed, or is gone: else somebody could
+                # take it for one that was left behind.
+                return part, file, os.dup(file.fileno())
+            except OSError:
+                with file:
+                    part.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTOR or time.monotonic() >= until:
+                raise
+        time.sleep(_PATIENCE / 100)
 
 
 def _open_part(path: Path) -> tuple[Path, BinaryIO]:

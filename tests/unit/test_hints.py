@@ -369,6 +369,26 @@ atexit.register(speak)
     assert len(lines) == 5 and all("the program is ending" in line for line in lines)
 
 
+def test_atexit_functions_that_make_the_first_client_are_told_so_too() -> None:
+    code = """
+import atexit, cosy_sync
+
+def speak():
+    for call in (lambda: cosy_sync.synth("你好"), lambda: cosy_sync.CosyClient().submit("你好")):
+        try:
+            call()
+        except cosy_sync.ClosedError as error:
+            print(error)
+
+atexit.register(speak)
+"""
+    environ = {**os.environ, "COSY_SYNC_URL": URL}
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True, env=environ)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 and all("the program is ending" in line for line in lines), done.stderr
+
+
 # -- texts that are looked up late --------------------------------------------------------------
 
 

@@ -96,7 +96,7 @@ def test_a_save_waits_for_a_descriptor_where_connections_hold_them_all(
         return real(*args, **settings)
 
     monkeypatch.setattr("cosy_sync.audio.sound_file.open", scarce, raising=False)
-    monkeypatch.setattr("cosy_sync.audio.sound_file.time.sleep", waits.append)
+    monkeypatch.setattr("cosy_sync.audio.whole_file.time.sleep", waits.append)
     wav_audio().save(tmp_path / "x.wav")
     assert (tmp_path / "x.wav").read_bytes() == wav_audio().data
     assert len(waits) == 2

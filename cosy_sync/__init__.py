@@ -57,6 +57,7 @@ from .errors import (
     TransportError,
     UnavailableError,
     UnexpectedError,
+    UnframedError,
 )
 from .events import Event, Observer
 from .joining import join
@@ -121,6 +122,7 @@ __all__ = [
     "TransportError",
     "UnavailableError",
     "UnexpectedError",
+    "UnframedError",
     "Utterance",
     "VerifyConfig",
     "Voice",

@@ -24,6 +24,7 @@ CosyError
     UnavailableError            it cannot answer now
     TextError                   it refused this one text of a batch
   BadAudioError                 a 200 without the audio that was promised
+    UnframedError               only the connection's end ended it: a CutError, for all one can tell
   UnexpectedError               something broke that never should: a hook, a mock, a bug
   BatchError                    some texts of a call failed; carries every outcome
 
@@ -70,6 +71,7 @@ __all__ = [
     "TransportError",
     "UnavailableError",
     "UnexpectedError",
+    "UnframedError",
     "server_error",
     "without_advice",
 ]
@@ -335,9 +337,17 @@ class BadAudioError(CosyError):
 
     sent = True
     retryable = True
-    accepted = True
+    accepted: ClassVar[bool | None] = True
     reason: str = "not_audio"
     alone: bool = False
+
+
+class UnframedError(BadAudioError, CutError):
+    """Sound of which nothing but the connection's end says that it is whole: half of it would look
+    the same. It is treated as bad audio, and not as an endpoint's failure."""
+
+    trips = False
+    reason: str = "unframed"
 
 
 class UnexpectedError(CosyError):

@@ -25,10 +25,11 @@ _RATES = (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
 _NEAR = 0.25
 _LIKELIER, _FITS = 10.0, 9.0
 _LEAST_PACE_OFF, _LEAST_CROSSING_OFF = 0.08, 0.2
-# Share of what is usual above a sixth of the rate at which a recording is dull.
-_DULL = 0.25
-# What says something about timbre: seconds, and characters that are read in one way only.
-_SOME_SPEECH = 1.5
+# Share of the least above a sixth of the rate that any had, from which on a recording is dull.
+_DULL = 0.5
+# What says something about rate and about band, in seconds: many a short text has no sharp
+# consonant. And the characters that are read in one way only.
+_SOME_SPEECH, _MORE_SPEECH = 1.5, 3.0
 _PLAIN = 6.0
 _PLAIN_SHARE = 0.8
 
@@ -70,7 +71,8 @@ def look_closer(
                 "rate",
             )
     if (
-        audio.sample_rate == calm.rate
+        seconds >= _MORE_SPEECH
+        and audio.sample_rate == calm.rate
         and look.alternating <= calm.alternating
         and not is_bright(audio, calm)
     ):
@@ -102,7 +104,7 @@ def _likelier_rate(audio: Audio, off: float, learned: Learned) -> int:
 
 
 def _judge_band(audio: Audio, usual: Usual) -> BadAudioError | None:
-    if look_at(audio, _MANY).alternating > _DULL * usual.alternating * _MANY:
+    if look_at(audio, _MANY).alternating > _DULL * usual.calm.bright * _MANY:
         return None
     return _refusal(
         f"the sound has nothing above {audio.sample_rate // 6} Hz, which this voice's others have",

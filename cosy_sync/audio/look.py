@@ -33,8 +33,8 @@ _LEVEL = bytes(byte if byte < 128 else 255 - byte for byte in range(256))
 _SIGNS = int.from_bytes(b"\x80" * LOOKS, "little")
 
 # Noise before speech is looked for in so many seconds, in windows of as many looks; it is one where
-# so many of them step over 0 (half of white noise does, of the sharpest consonants a third).
-_SEARCHED, _WINDOW, _WINDOW_LOOKS, _NOISY = 4.0, 0.05, 50, 18
+# so many of them step over 0 (half of white noise does; of vowels a tenth).
+_SEARCHED, _WINDOW, _WINDOW_LOOKS, _NOISY = 4.0, 0.05, 50, 12
 
 
 class Look(NamedTuple):

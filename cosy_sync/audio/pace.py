@@ -30,6 +30,8 @@ _SHORTEST_NUMBER, _LONGEST_DIGIT, _LONGEST_CAPITAL = 0.5, 3, 4
 _KNOWN = 50
 _KNOWN_KIND = 15.0
 _STRANGE = 0.25
+# Share of digits and signs up to which a text shows how much this voice's pace varies.
+_PLAIN = 0.1
 # How far one text moves what was learned, and how far off it may be to count in full.
 _STEP = 0.02
 _LEAST_CLIP = 0.04
@@ -66,6 +68,8 @@ class Pace:
 
     def __init__(self) -> None:
         self.texts = 0
+        # Those of them that can be read in one way only.
+        self.plain = 0
         # The logarithm of how much slower than usual, and the texts that each kind has had.
         self._slower = [0.0] * len(_USUAL)
         self._met = [0.0] * len(_USUAL)
@@ -135,7 +139,10 @@ class Pace:
             self._met[kind] = met + share
         now = self.seconds()
         self.quick = now[1], now[0]
-        step = max(_STEP, 1 / (self.texts + 1))
+        if kinds.digits + kinds.others > _PLAIN * sum(kinds):
+            return
+        self.plain += 1
+        step = max(_STEP, 1 / (self.plain + 1))
         self.deviation += step * (min(abs(off), 1.0) - self.deviation)
 
     def _common(self) -> float:

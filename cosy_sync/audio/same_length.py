@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import BadAudioError
 from .look import Look
+from .pace import Pace, range_of
 
 __all__ = ["Met", "SameLength", "same_length_error"]
 
@@ -17,9 +18,9 @@ _ALIKE = 1.3
 # Texts with one length from which the service is not believed.
 _SEVERAL = 3
 
-# A text that had a recording of some length: its hash, the seconds that are expected of it, and
+# A text that had a recording of some length, the seconds that are expected of it at a glance, and
 # what was seen of the recording.
-Met = tuple[int, float, Look]
+Met = tuple[str, float, Look]
 
 
 class SameLength:
@@ -36,7 +37,7 @@ class SameLength:
         first = self.first.get(size, met)
         if len(self.first) > _LENGTHS:
             self.first, self._others = {}, {}
-        if first is met or not _apart(first, met):
+        if first is met or not _are_apart(first[0], met[0]):
             return False
         others = self._others.setdefault(size, [])
         if all(each[0] != met[0] for each in others) and len(others) < _TEXTS:
@@ -49,8 +50,10 @@ class SameLength:
         return max(heard) <= _ALIKE * min(heard)
 
 
-def _apart(one: Met, other: Met) -> bool:
-    short, long = sorted((one[1], other[1]))
+def _are_apart(one: str, other: str) -> bool:
+    # By what a usual voice takes: what is learned may come from these very recordings.
+    pace = Pace()
+    short, long = sorted(pace.expected(range_of(text).usual) for text in (one, other))
     return long >= _APART * short and long - short >= _SECONDS
 
 

@@ -13,12 +13,14 @@ __all__ = ["Calm", "Usual", "crossing_of"]
 # Recordings after which they are known.
 _KNOWN = 50
 _STEP = 0.02
-# Places that are looked at to learn the timbre.
-_PLACES = 512
+# Places that are looked at to learn the timbre, of recordings of so many seconds.
+_PLACES = 4_096
+_SOME_SPEECH = 1.5
 # Which recordings teach that pass a quick look, and from how many on fewer are enough.
 _EACH, _EACH_LATER, _WELL_KNOWN = 16, 128, 100
-# What is at most usual sinks by this with each recording that has less.
-_FADE = 0.995
+# What is at most usual sinks by the first with each recording that has less, and rises by the other
+# with each that has more.
+_FADE, _RISE = 0.995, 0.25
 # Seconds of silence that nobody minds, and how many times the longest pause that was met.
 _PAUSE, _PAUSES = 2.5, 3.0
 # What is longer than the usual longest pause of a text, so many times and seconds, is no speech.
@@ -27,12 +29,12 @@ _REST, _RESTS = 0.2, 2.0
 _LONGEST_PAUSE = 8.0
 # How much louder than any before an end must be to be taken for a cut, in 128ths of full scale.
 _ENDS, _END = 2.0, 6.0
-# Shares of what is usual above a sixth of the rate below which a recording is looked at again, and
-# once more.
-_DULL, _SECOND = 0.55, 0.5
+# Share of what is usual above a sixth of the rate below which a recording is looked at again. Where
+# even one of a voice has less than the other share of its places, it says nothing.
+_DULL, _BRIGHT = 0.55, 0.01
 # Steps over 0 in the first half second from which noise is looked for: half of noise's places do.
 # Consonants and whispers do too: so many times their spread above what is usual.
-_NOISY, _SPREADS = 4, 3.0
+_NOISY, _SPREADS = 2, 2.0
 # Seconds of noise before speech that are no consonant, and how much longer than any met they are.
 _HISS, _HISSES = 0.5, 2.0
 
@@ -67,9 +69,12 @@ class Usual:
         self.crossing_off = 0.3
         # The share of places that alternate.
         self.alternating = 0.0
+        # The least share that any had.
+        self._dullest = 1.0
         self._end = 0.0
         self._pause = 0.0
-        self._rest = 0.0
+        # Seconds of a text's longest pause.
+        self.rest = 0.0
         self._early = 0.0
         self._hiss = 0.0
         self._rates: dict[int, int] = {}
@@ -94,30 +99,39 @@ class Usual:
         if self.recordings >= _WELL_KNOWN:
             self.each = _EACH_LATER
         step = max(_STEP, 1 / self.recordings)
-        off = crossing_of(look_at(audio, _PLACES)) - self.crossing
+        many = look_at(audio, _PLACES)
+        off = crossing_of(many) - self.crossing
         self.crossing += step * off
         if self.recordings > 1:
             self.crossing_off += step * (min(abs(off), 1.0) - self.crossing_off)
         self.alternating += step * (look.alternating / LOOKS - self.alternating)
         self._early += step * (look.early - self._early)
         if look.early >= _NOISY:
-            self._hiss = max(hiss_seconds(audio), self._hiss * _FADE)
-        self._end = max(look.end, self._end * _FADE)
+            self._hiss = self._most(self._hiss, hiss_seconds(audio))
+        if seconds >= _SOME_SPEECH:
+            self._dullest = min(many.alternating / _PLACES, self._dullest / _FADE)
+        self._end = self._most(self._end, look.end)
         silence = max(map(len, look.heard.split(b"\1"))) / LOOKS * seconds
-        self._pause = max(silence, self._pause * _FADE)
+        self._pause = self._most(self._pause, silence)
         rest = max(map(len, look.heard.strip(b"\0").split(b"\1"))) / LOOKS * seconds
-        self._rest += step * (rest - self._rest)
+        self.rest += step * (rest - self.rest)
         self._rates[rate] = self._rates.get(rate, 0) + 1
         if self.known:
             self.calm = Calm(
                 max(self._rates, key=self._rates.__getitem__),
                 _ENDS * self._end + _END,
-                _DULL * self.alternating * LOOKS,
-                _SECOND * self.alternating,
+                _DULL * self.alternating * LOOKS if self._dullest > _BRIGHT else -1,
+                self._dullest,
                 round(self._early + _SPREADS * math.sqrt(self._early)) + _NOISY,
-                _RESTS * self._rest + _REST,
+                _RESTS * self.rest + _REST,
                 min(max(_PAUSE, _PAUSES * self._pause), _LONGEST_PAUSE),
             )
+
+    def _most(self, before: float, now: float) -> float:
+        """Return what is at most usual; of a known voice, one recording moves it by a part only."""
+        if now <= before:
+            return max(now, before * _FADE)
+        return before + _RISE * (now - before) if self.known else now
 
 
 def crossing_of(look: Look) -> float:

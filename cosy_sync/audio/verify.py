@@ -119,7 +119,7 @@ class Verifier:
             wide = (len(text.encode("utf-8", "surrogatepass")) - len(text)) / 2
             expected = letter * (len(text) - wide) + wide_one * wide
             spoken = seconds * len(heard.strip(b"\0")) / LOOKS
-            met = (hash(text), expected, look)
+            met = (text, expected, look)
             first = lengths.setdefault(audio.pcm_size, met)
             self._seen = seen = self._seen + 1  # two threads may count one
             due = not seen % each
@@ -157,7 +157,7 @@ class Verifier:
         counted = range_of(text)
         if refusal is not None or not sum(counted.least):
             return refusal
-        spoken = _spoken_seconds(look, seconds, learned.usual.calm.rest)
+        spoken = _spoken_seconds(look, seconds, learned.usual)
         off = math.log(max(spoken, 0.01) / pace.expected(counted.usual))
         few = sum(counted.usual) < _MIN_CHARS
         refusal = None if few else self._judge_pace(counted, audio, spoken)
@@ -166,7 +166,8 @@ class Verifier:
         doubt = None if refusal else look_closer(text, counted.usual, audio, look, off, learned)
         if doubt is not None and not self._is_doubted_again(text):
             refusal = doubt
-        if not few and (due or doubt or not learned.usual.known or self._goes_on(refusal)):
+        strange = pace.tolerance(counted.usual) is None
+        if not few and (due or doubt or strange or self._goes_on(refusal)):
             with learned.lock:
                 pace.learn(counted.usual, spoken)
                 if refusal is None:
@@ -257,7 +258,9 @@ class Verifier:
         most = pace.expected(counted.most) * times + _INNER_SLACK * self._config.slack
         if spoken < least:  # what is quiet may have been overlooked
             voiced = measure(audio)
-            spoken = voiced.span - max(0.0, voiced.rest - self.learned.usual.calm.rest)
+            usual = self.learned.usual
+            more = voiced.rest - usual.rest if voiced.rest > usual.calm.rest else 0.0
+            spoken = voiced.span - more
         if least <= spoken <= most:
             return None
         word = "short" if spoken < least else "long"
@@ -276,11 +279,11 @@ def _in_haste(seconds: float) -> float:
     return max(seconds / 2, seconds - _HASTE)
 
 
-def _spoken_seconds(look: Look, seconds: float, rest: float) -> float:
-    """Return how long the speech is: without silence at its ends, nor what is more than a rest."""
+def _spoken_seconds(look: Look, seconds: float, usual: Usual) -> float:
+    """Return how long the speech is: without silence at its ends, nor a pause longer than any."""
     heard = look.heard.strip(b"\0")
-    silence = max(map(len, heard.split(b"\1")))
-    return seconds * len(heard) / LOOKS - max(0.0, seconds * silence / LOOKS - rest)
+    rest = max(map(len, heard.split(b"\1"))) / LOOKS * seconds
+    return seconds * len(heard) / LOOKS - (rest - usual.rest if rest > usual.calm.rest else 0.0)
 
 
 def _ask(check: Callable[[str, Audio], bool], text: str, audio: Audio) -> Audio | CosyError:

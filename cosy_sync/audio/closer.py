@@ -27,6 +27,8 @@ _LIKELIER, _FITS = 10.0, 9.0
 _LEAST_PACE_OFF, _LEAST_CROSSING_OFF = 0.08, 0.2
 # Share of the least above a sixth of the rate that any had, from which on a recording is dull.
 _DULL = 0.5
+# The same at the second look, which is less exact.
+_NEARLY = 0.7
 # What says something about rate and about band, in seconds: many a short text has no sharp
 # consonant. And the characters that are read in one way only.
 _SOME_SPEECH, _MORE_SPEECH = 1.5, 3.0
@@ -36,7 +38,7 @@ _PLAIN_SHARE = 0.8
 
 def is_bright(audio: Audio, calm: Calm) -> bool:
     """Return whether a second look finds the usual sound above a sixth of the rate after all."""
-    return look_at(audio, _MORE).alternating > calm.bright * _MORE
+    return look_at(audio, _MORE).alternating > _NEARLY * calm.bright * _MORE
 
 
 def look_closer(

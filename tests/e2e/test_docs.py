@@ -95,7 +95,7 @@ def test_the_examples_of_the_runtime_http_page_run(tmp_path: Path) -> None:
     assert (tmp_path / "hello.wav").stat().st_size > 1_000
 
 
-@pytest.mark.parametrize("page", ["long-texts", "formats", "notebooks"])
+@pytest.mark.parametrize("page", ["long-texts", "formats", "notebooks", "verification"])
 def test_the_examples_of_the_pages_on_sound_run(page: str, tmp_path: Path) -> None:
     pytest.importorskip("soundfile", reason="needs the extra audio")
     code = "\n".join(examples(f"docs/{page}.md"))

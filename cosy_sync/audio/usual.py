@@ -120,7 +120,7 @@ class Usual:
             self.calm = Calm(
                 max(self._rates, key=self._rates.__getitem__),
                 _ENDS * self._end + _END,
-                _DULL * self.alternating * LOOKS if self._dullest > _BRIGHT else -1,
+                _DULL * self.alternating * LOOKS if _BRIGHT < self._dullest < 1 else -1,
                 self._dullest,
                 round(self._early + _SPREADS * math.sqrt(self._early)) + _NOISY,
                 _RESTS * self.rest + _REST,

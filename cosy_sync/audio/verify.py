@@ -28,7 +28,7 @@ _LONGEST_OF_FEW = 10.0
 # Below this many spoken characters nothing is learned: how a single word is spoken varies.
 _MIN_CHARS = 4
 # What the quick estimate may be off, times longer or shorter, and still pass.
-_QUICK = 1.24
+_QUICK = 1.3
 # Spaces and punctuation among letters.
 _PLAIN_SHARE = 0.84
 # The part of the slack that pauses within a text may have, where its ends are left out.

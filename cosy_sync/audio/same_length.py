@@ -18,8 +18,8 @@ _ALIKE = 1.3
 # Texts with one length from which the service is not believed.
 _SEVERAL = 3
 
-# A text that had a recording of some length, the seconds that are expected of it at a glance, and
-# what was seen of the recording.
+# A text that had a recording of some length, its letters at a glance, and what was seen of the
+# recording.
 Met = tuple[str, float, Look]
 
 

@@ -29,6 +29,8 @@ _LONGEST_OF_FEW = 10.0
 _MIN_CHARS = 4
 # What the quick estimate may be off, times longer or shorter, and still pass.
 _QUICK = 1.3
+# By how many letters more a Chinese character is spoken.
+_WIDER = 3
 # Spaces and punctuation among letters.
 _PLAIN_SHARE = 0.84
 # The part of the slack that pauses within a text may have, where its ends are left out.
@@ -106,7 +108,8 @@ class Verifier:
         letter, wide_one = self.learned.pace.quick
         letter *= _PLAIN_SHARE
         calm, each = self.learned.usual.calm, self.learned.usual.each
-        if not self._is_within(letter, wide_one):
+        lowest = self._config.min_seconds_per_char
+        if wide_one * _QUICK > self._config.max_seconds_per_char:
             calm = Usual().calm
         lengths = self._lengths.first
         for index, (text, audio) in enumerate(zip(texts, checked, strict=True)):
@@ -119,33 +122,28 @@ class Verifier:
             wide = (len(text.encode("utf-8", "surrogatepass")) - len(text)) / 2
             expected = letter * (len(text) - wide) + wide_one * wide
             spoken = seconds * len(heard.strip(b"\0")) / LOOKS
-            met = (text, expected, look)
+            # How long the text is, whatever was learned meanwhile.
+            size = len(text) + _WIDER * wide
+            met = (text, size, look)
             first = lengths.setdefault(audio.pcm_size, met)
             self._seen = seen = self._seen + 1  # two threads may count one
             due = not seen % each
             if (
                 audio.sample_rate == calm.rate
                 and not due
+                and seconds >= lowest * len(text)
                 and expected < spoken * _QUICK < expected * _QUICK * _QUICK
                 and 2 * heard.count(1) > LOOKS
                 and bytes(int(calm.rest / seconds * LOOKS) + 1) not in heard
                 and look.end <= calm.end
                 and look.early <= calm.early
                 and (look.alternating > calm.alternating or is_bright(audio, calm))
-                and (first is met or first[1] < 2 * expected < 4 * first[1])
+                and (first is met or first[1] < 2 * size < 4 * first[1])
             ):
                 continue
             refusal = self._judge(text, audio, met, due)
             if refusal is not None:
                 checked[index] = refusal
-
-    def _is_within(self, letter: float, wide: float) -> bool:
-        """Return whether a quick look cannot miss the bounds that were configured."""
-        config = self._config
-        return (
-            config.min_seconds_per_char * _QUICK <= letter
-            and wide * _QUICK <= config.max_seconds_per_char
-        )
 
     def _judge(self, text: str, audio: Audio, met: Met, due: bool) -> BadAudioError | None:
         """Return why audio is refused, counting its text with care; learn from it."""

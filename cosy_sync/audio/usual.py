@@ -17,7 +17,7 @@ _STEP = 0.02
 _PLACES = 4_096
 _SOME_SPEECH = 1.5
 # Which recordings teach that pass a quick look, and from how many on fewer are enough.
-_EACH, _EACH_LATER, _WELL_KNOWN = 16, 128, 100
+_EACH, _EACH_LATER, _WELL_KNOWN = 32, 128, 52
 # What is at most usual sinks by the first with each recording that has less, and rises by the other
 # with each that has more.
 _FADE, _RISE = 0.995, 0.25

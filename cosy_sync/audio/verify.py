@@ -105,33 +105,31 @@ class Verifier:
 
         A call would cost more here than what it does.
         """
-        letter, wide_one = self.learned.pace.quick
-        letter *= _PLAIN_SHARE
-        calm, each = self.learned.usual.calm, self.learned.usual.each
-        lowest = self._config.min_seconds_per_char
-        if wide_one * _QUICK > self._config.max_seconds_per_char:
-            calm = Usual().calm
+        pace, usual = self.learned.pace, self.learned.usual
+        lowest, highest = self._config.min_seconds_per_char, self._config.max_seconds_per_char
         lengths = self._lengths.first
         for index, (text, audio) in enumerate(zip(texts, checked, strict=True)):
             if not isinstance(audio, Audio):
                 continue
             look = look_at(audio)
-            heard = look.heard
+            heard, calm = look.heard, usual.calm
+            letter, wide_one = pace.quick
             seconds = audio.pcm_size / (2 * audio.channels * audio.sample_rate)
             # Of UTF-8's bytes a Chinese character has two more than a letter.
             wide = (len(text.encode("utf-8", "surrogatepass")) - len(text)) / 2
-            expected = letter * (len(text) - wide) + wide_one * wide
+            expected = _PLAIN_SHARE * letter * (len(text) - wide) + wide_one * wide
             spoken = seconds * len(heard.strip(b"\0")) / LOOKS
             # How long the text is, whatever was learned meanwhile.
             size = len(text) + _WIDER * wide
             met = (text, size, look)
             first = lengths.setdefault(audio.pcm_size, met)
             self._seen = seen = self._seen + 1  # two threads may count one
-            due = not seen % each
+            due = not seen % usual.each
             if (
                 audio.sample_rate == calm.rate
                 and not due
                 and seconds >= lowest * len(text)
+                and wide_one * _QUICK <= highest
                 and expected < spoken * _QUICK < expected * _QUICK * _QUICK
                 and 2 * heard.count(1) > LOOKS
                 and bytes(int(calm.rest / seconds * LOOKS) + 1) not in heard

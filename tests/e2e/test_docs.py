@@ -123,7 +123,10 @@ def test_the_examples_of_the_runtime_http_page_run(tmp_path: Path) -> None:
     assert (tmp_path / "hello.wav").stat().st_size > 1_000
 
 
-@pytest.mark.parametrize("page", ["long-texts", "formats", "notebooks", "texts", "jobs", "storage"])
+@pytest.mark.parametrize(
+    "page",
+    ["long-texts", "formats", "notebooks", "texts", "verification", "jobs", "storage"],
+)
 def test_the_examples_of_the_pages_on_texts_and_sound_run(page: str, tmp_path: Path) -> None:
     pytest.importorskip("soundfile", reason="needs the extra audio")
     blocks = examples(f"docs/{page}.md")

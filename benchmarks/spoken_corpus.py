@@ -3,6 +3,7 @@
 The same seed gives the same texts; recordings may differ by some samples.
 """
 
+# ruff: noqa: SIM905  a list of words reads best as words
 from __future__ import annotations
 
 import random

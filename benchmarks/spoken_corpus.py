@@ -55,7 +55,9 @@ _ENGLISH = (
     "passenger attention beautiful understand information university government experience"
 ).split()
 _SHORT = {
-    "mandarin": "好 嗯 好的 是的 你好 谢谢 再见 不行 没问题 对不起 一 七 12 777 张三 章三 他 她".split(),
+    "mandarin": (
+        "好 嗯 好的 是的 你好 谢谢 再见 不行 没问题 对不起 一 七 12 777 张三 章三 他 她".split()
+    ),
     "cantonese": "好 系 唔该 多谢 早晨 得 冇问题 唔系 十二 7 88".split(),
     "english": "Yes No OK Hi Hello Thanks Goodbye Sure 7 12 777 there their two too I A".split(),
     "mixed": "OK好的 Hi你好 A股 3D 5G网 KTV CEO 12点 T恤".split(),

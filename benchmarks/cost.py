@@ -79,7 +79,7 @@ def _one_by_one(client: CosyClient, texts: int) -> _Counts:
     counts = _Counts()
 
     def work() -> None:
-        for number in range(20):  # connections, caches, slow start
+        for number in range(200):  # connections, caches, slow start, until the voice is known
             client.synth(f"请热身第{number}次")
         sys.setprofile(counts.see)
         for number in range(texts):

@@ -59,14 +59,16 @@ from .errors import (
     TransportError,
     UnavailableError,
     UnexpectedError,
+    UnframedError,
 )
 from .events import Event, Observer
 from .joining import join
-from .models import Audio, Outcome, Recording, Timing, Voice, Word, text_hash
+from .models import Audio, Outcome, Recording, Timing, Utterance, Voice, Word, text_hash
 from .narration import Narration, Segment
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .version import VERSION as __version__
+from .voice_list import ListedVoice, VoiceList
 
 __all__ = [
     "Audio",
@@ -99,6 +101,7 @@ __all__ = [
     "InterruptedBatch",
     "InvalidTextError",
     "LimitConfig",
+    "ListedVoice",
     "MemoryCache",
     "Narration",
     "NarrationConfig",
@@ -128,8 +131,11 @@ __all__ = [
     "TransportError",
     "UnavailableError",
     "UnexpectedError",
+    "UnframedError",
+    "Utterance",
     "VerifyConfig",
     "Voice",
+    "VoiceList",
     "Word",
     "__version__",
     "configure",

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .errors import BatchError, InvalidTextError
+from .errors import BatchError
 from .models import Audio, Outcome, Utterance
 
 __all__ = ["InterruptedBatch", "audios_of", "refuse_invalid", "take_along"]
@@ -25,15 +25,16 @@ class InterruptedBatch(KeyboardInterrupt):
 
 
 def refuse_invalid(texts: Iterable[Utterance | Outcome]) -> None:
-    """Raise InvalidTextError for the first text that cannot be sent, if there is one."""
+    """Raise the error of the first text that cannot be sent, if there is one: InvalidTextError, or
+    ConfigError for an item's own voice or speed."""
     bad = [text for text in texts if isinstance(text, Outcome)]
     if not bad:
         return
     error = bad[0].error
     assert error is not None
     if len(bad) > 1:
-        more = f"{error.message} (and {len(bad) - 1} more texts cannot be sent)"
-        error = InvalidTextError(more, index=error.index, text_hash=error.text_hash)
+        more = "1 more text" if len(bad) == 2 else f"{len(bad) - 1} more texts"
+        error = error.reworded(f"{error.message} (and {more} cannot be sent)")
     raise error
 
 

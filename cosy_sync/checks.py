@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ __all__ = [
     "check",
     "checked_extra",
     "checked_headers",
+    "checked_prepare",
     "checked_url",
     "count",
     "count_or_none",
@@ -189,3 +191,16 @@ def _misspelt(url: str) -> str:
     if "://" in url or not url or url.startswith("/") or first in _SCHEMES:
         return f"expected http://HOST/PATH or https://HOST/PATH, got {url!r}"
     return f"{url!r} has no scheme; write http://{url} or https://{url}"
+
+
+def checked_prepare(given: Any) -> tuple[Callable[[str], str], ...]:
+    """Return the functions that prepare texts. Raises ConfigError for what is none."""
+    several = isinstance(given, Iterable) and not callable(given)
+    functions = () if given is None else tuple(given) if several else (given,)
+    for each in functions:
+        if not callable(each) or inspect.iscoroutinefunction(each):
+            kind = "a coroutine function" if callable(each) else type(each).__name__
+            raise ConfigError(
+                f"prepare: expected a function from text to text, or several in a list, got {kind}"
+            )
+    return functions

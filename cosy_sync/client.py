@@ -10,13 +10,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NoReturn, overload
 
 from .batch_errors import audios_of, refuse_invalid, take_along
-from .cache import ClientCache, digest_text, prefix_of
+from .cache import ClientCache
 from .clock import Clock, SystemClock
-from .config import ClientConfig, Endpoint, Settings
+from .config import CallSettings, ClientConfig, Endpoint, Settings
 from .errors import ConfigError
 from .events import Observer
 from .gathering import check_call, gather, hand_out
-from .hints import RENAMED, refuse_keywords
+from .given_texts import GivenTexts, Item
+from .hints import RENAMED
 from .hooks import Hold
 from .loading import load
 from .long_texts import LongTextCalls
@@ -26,7 +27,9 @@ from .settings import Target, endpoints_of, load_config, refuse_attribute
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .system import check_waiting
-from .texts import as_text, check_order, check_read_ahead, check_text, check_texts, is_several
+from .texts import as_text, check_order, check_read_ahead, check_text, is_several, prepare_text
+from .views import TAKERS, Views
+from .voice_list import VoiceList, list_voices
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -35,25 +38,6 @@ if TYPE_CHECKING:
     from .net import HttpClient
 
 __all__ = ["CosyClient", "Target"]
-
-# What belongs to the client as a whole, and so cannot differ between its views.
-_SHARED = (
-    "wire",
-    "pool",
-    "timeouts",
-    "breaker",
-    "ejection",
-    "overload",
-    "serial",
-    "limits",
-    "sharing",
-    "url",
-    "http_client",
-    "observers",
-    "clock",
-    "config",
-)
-_SETTINGS = frozenset(Settings.__annotations__)
 
 
 class CosyClient(LongTextCalls):
@@ -72,7 +56,8 @@ class CosyClient(LongTextCalls):
         settings: Fields of ClientConfig, such as `voice`, `api_key`, `wire`, `model` or `deadline`
             (seconds for each text), groups of them such as `retry=RetryConfig(max_retries=1)`, and
             `batch_size`; cosy_sync/config says what each costs. They come before config and
-            environment.
+            environment. Calls take those of CallSettings too (`voice`, `instruction`, `speed`,
+            `deadline` and others), for themselves alone.
 
     Raises ConfigError for a setting that does not exist or cannot be. Close it when done, or use
     it in a `with` block; one that is dropped unclosed ends when its texts are spoken. Calls raise
@@ -109,16 +94,17 @@ class CosyClient(LongTextCalls):
 
     # -- one text -------------------------------------------------------------------------------
 
-    def synth(self, text: str, **wrong: NoReturn) -> Audio:
+    def synth(self, text: str, **settings: Unpack[CallSettings]) -> Audio:
         """Speak one text. Waits for it, at most `deadline` seconds.
 
         Raises InvalidTextError before anything is sent, DeadlineError when the time is up, or the
         CosyError that remained after the last attempt; its `attempts` hold the earlier ones.
         """
-        if wrong:
-            refuse_keywords("synth", wrong, _SETTINGS)
-        utterance = check_text(0, text, self.config.batch.max_text_chars)
-        outcome = self._core.engine().interactive.run_one(utterance, self._interactive)
+        own = self._with("synth", settings) if settings else self
+        if own.config.prepare:
+            text = prepare_text(0, text, own.config.prepare)
+        utterance = check_text(0, text, own.config.batch.max_text_chars)
+        outcome = self._core.engine().interactive.run_one(utterance, own._interactive)
         if outcome.audio is None:
             assert outcome.error is not None
             raise outcome.error
@@ -128,7 +114,7 @@ class CosyClient(LongTextCalls):
         self,
         text: str,
         callback: Callable[[Future[Audio]], object] | None = None,
-        **wrong: NoReturn,
+        **settings: Unpack[CallSettings],
     ) -> Future[Audio]:
         """Speak one text on a worker thread; the future brings its audio or its error.
 
@@ -138,17 +124,18 @@ class CosyClient(LongTextCalls):
         program, what is not finished within 3 s is cut off: close the client, or wait for the
         futures.
         """
-        if wrong:
-            refuse_keywords("submit", wrong, _SETTINGS)
+        own = self._with("submit", settings) if settings else self
         if callback is not None and not callable(callback):
             raise ConfigError(f"callback: expected a function, got {type(callback).__name__}")
-        utterance = check_text(0, text, self.config.batch.max_text_chars)
-        future = self._core.engine().submit(utterance, self._interactive, callback)
+        if own.config.prepare:
+            text = prepare_text(0, text, own.config.prepare)
+        utterance = check_text(0, text, own.config.batch.max_text_chars)
+        future = self._core.engine().submit(utterance, own._interactive, callback)
         # Not the future's own method, by which it knows that the user wants to be called back.
         Future.add_done_callback(future, Hold(self))
         return future
 
-    def stream(self, text: str | Iterable[str], **wrong: NoReturn) -> SpeechStream:
+    def stream(self, text: str | Iterable[str], **settings: Unpack[CallSettings]) -> SpeechStream:
         """Speak one text and hand its sound on as it comes; use it in a `with` block.
 
         Given an iterable, it speaks the pieces of one text while they come, from a language model
@@ -159,49 +146,54 @@ class CosyClient(LongTextCalls):
         `synth` does; raises what went wrong. Raises ConfigError where the wire sends whole replies
         only.
         """
-        if wrong:
-            refuse_keywords("stream", wrong, _SETTINGS)
-        self._core.check_streaming(self.config)
+        own = self._with("stream", settings) if settings else self
+        self._core.rules.check_streaming(own.config)
         given: Utterance | Iterable[str] = text
         if is_several(text):
             check_order(text)
-            self._core.check_duplex(self.config)
+            self._core.rules.check_duplex(own.config)
             given = (as_text(None, piece) for piece in text)
         else:
-            given = check_text(0, text, self.config.batch.max_text_chars)
-        hold = functools.partial(SpeechStream, format=self.config.format, owner=self)
-        return self._core.engine().stream(given, self._interactive, hold)
+            whole = prepare_text(0, text, own.config.prepare) if own.config.prepare else text
+            given = check_text(0, whole, own.config.batch.max_text_chars)
+        config = own.config
+        hold = functools.partial(
+            SpeechStream, format=config.format, quality=config.quality, owner=self
+        )
+        return self._core.engine().stream(given, own._interactive, hold)
 
     # -- many texts -----------------------------------------------------------------------------
 
     @overload
     def synth_many(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Item],
         *,
         on_error: Literal["raise"] = "raise",
         progress: bool | ProgressCallback = False,
         within: float | None = None,
+        **settings: Unpack[CallSettings],
     ) -> list[Audio]: ...
 
     @overload
     def synth_many(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Item],
         *,
         on_error: Literal["return"],
         progress: bool | ProgressCallback = False,
         within: float | None = None,
+        **settings: Unpack[CallSettings],
     ) -> list[Outcome]: ...
 
     def synth_many(
         self,
-        texts: Iterable[str],
+        texts: Iterable[Item],
         *,
         on_error: Literal["raise", "return"] = "raise",
         progress: bool | ProgressCallback = False,
         within: float | None = None,
-        **wrong: NoReturn,
+        **settings: Unpack[CallSettings],
     ) -> list[Audio] | list[Outcome]:
         """Speak many texts in batches side by side; results in input order.
 
@@ -214,20 +206,23 @@ class CosyClient(LongTextCalls):
 
         Args:
             texts: What to speak: a list, a generator or another iterable, read to its end first.
+                Its items are texts, ("id", "text") tuples (of two texts the first is the id), or
+                Utterances with an id or a voice of their own, whose outcomes and errors bear the
+                id. An id that comes twice is refused.
             on_error: "raise" or "return".
             progress: True draws a bar on a terminal; a function gets (done, total).
             within: Seconds for the whole call. What is not done by then is a DeadlineError.
         """
-        if wrong:
-            refuse_keywords("synth_many", wrong, _SETTINGS)
+        own = self._with("synth_many", settings) if settings else self
         check_call(on_error, within)
         try:
-            checked = list(check_texts(texts, self.config.batch.max_text_chars))
+            given = GivenTexts(texts, own.config, own._bulk_with, distinct=True)
+            checked = list(given)
             if on_error == "raise":
                 refuse_invalid(checked)
             engine = self._core.engine()
-            call = engine.run_many(checked, self._bulk, within=within)
-            outcomes = gather(engine, call, len(checked), as_progress(progress))
+            call = engine.run_many(checked, own._bulk, within=within)
+            outcomes = gather(engine, call, len(checked), as_progress(progress), given)
         except BaseException as error:
             if not hasattr(error, "outcomes"):
                 take_along(error, [])
@@ -235,25 +230,30 @@ class CosyClient(LongTextCalls):
         return outcomes if on_error == "return" else audios_of(outcomes)
 
     def synth_iter(
-        self, texts: Iterable[str], *, read_ahead: int | None = None, **wrong: NoReturn
+        self,
+        texts: Iterable[Item],
+        *,
+        read_ahead: int | None = None,
+        **settings: Unpack[CallSettings],
     ) -> Iterator[Outcome]:
         """Speak an endless stream of texts in constant memory; yield outcomes in input order.
 
+        Items are those of `synth_many`, but for ids that come twice, which nobody notices here.
+
         Texts are pulled on this thread, at most `read_ahead` of them before their outcomes are
         taken, also while the first of these is held up; what was pulled may be spoken, and billed.
-        Left out, it is two batches for each request that may be in flight as things are: 768 texts
+        Left out, it is two batches for each request that may be in flight as things are: 512 texts
         at the start, and 6 400 at most, with the usual limits. When `texts` raises, the outcomes of
         what came before are yielded first and then the exception goes on. Ctrl-C, or another
         exception that ends it, carries as `outcomes` what was finished and not yielded. The
         requests of one that is ended early, or dropped, are cut off.
         """
-        if wrong:
-            refuse_keywords("synth_iter", wrong, _SETTINGS)
-        checked = check_texts(texts, self.config.batch.max_text_chars)
+        own = self._with("synth_iter", settings) if settings else self
+        given = GivenTexts(texts, own.config, own._bulk_with, distinct=False)
         check_read_ahead(read_ahead)
         engine = self._core.engine()
-        call = engine.run_many(checked, self._bulk, lazy=True, read_ahead=read_ahead)
-        return hand_out(call, owner=self)
+        call = engine.run_many(given, own._bulk, lazy=True, read_ahead=read_ahead)
+        return hand_out(call, self, given)
 
     # -- views, counters, the end ---------------------------------------------------------------
 
@@ -264,28 +264,35 @@ class CosyClient(LongTextCalls):
         sharing, wire, serial) cannot differ. A view closes nothing, neither by `close` nor at the
         end of a `with` block: the client that it was made of does.
         """
-        for name in _SHARED:
+        for name in TAKERS.client:
             if name in settings:
                 raise ConfigError(f"{name}: belongs to the whole client; set it in CosyClient(...)")
-        view = object.__new__(type(self))
-        view._core, view._owns_core = self._core, False
-        view.__dict__["config"] = self._core.settled(load_config(self.config, settings))
-        self._core.warn(view.config, self.config)
-        return view
+        return self._view(**settings)
 
     def stats(self) -> Stats:
         """Return a frozen snapshot of the client's counters."""
         return self._core.stats()
 
-    def digest(self, text: str) -> str:
-        """Return 40 hexadecimal digits that stand for a text's audio: the text, and all settings
-        that its audio depends on; not the key, tenant, headers or endpoint.
+    def voices(self) -> VoiceList:
+        """Return the voices that there are: of the service where it can list them, else, or beside
+        its account's own, those that its documents name; each says which.
+
+        Asks the first endpoint, at most 30 s. Raises AuthError for a wrong key, and the CosyError
+        of a service that cannot be reached or fails.
+        """
+        return list_voices(self._core, self.config)
+
+    def digest(self, text: str, **settings: Unpack[CallSettings]) -> str:
+        """Return 40 hexadecimal digits that stand for a text's audio: the text as it is sent, and
+        all settings that its audio depends on; not the key, tenant, headers or endpoint.
 
         It is the same in every process, on every machine and in later versions; cosy_sync/cache/
         digest.py says how it is made. Raises InvalidTextError.
         """
-        utterance = check_text(0, text, self.config.batch.max_text_chars)
-        return digest_text(prefix_of(self.config), utterance.text)
+        own = self._with("digest", settings) if settings else self
+        whole = prepare_text(0, text, own.config.prepare) if own.config.prepare else text
+        utterance = check_text(0, whole, own.config.batch.max_text_chars)
+        return self._core.cache.digest(own.config, utterance.text)
 
     @property
     def cache(self) -> ClientCache:
@@ -347,9 +354,9 @@ class CosyClient(LongTextCalls):
             own = hasattr(type(self), name) and name != "cache"  # which is a setting as well
             known = name.startswith("_") or own
             # A subclass may keep what it likes, but for what looks like a setting.
-            setting = name == "config" or RENAMED.get(name, name) in _SETTINGS
+            setting = name == "config" or RENAMED.get(name, name) in TAKERS.view
             if not known and (setting or type(self) is CosyClient):
-                refuse_attribute(name, _SHARED)
+                refuse_attribute(name, sorted(TAKERS.client))
             object.__setattr__(self, name, value)
 
     def __reduce__(self) -> NoReturn:
@@ -364,6 +371,26 @@ class CosyClient(LongTextCalls):
         return f"<CosyClient {places}, wire {self.config.wire}, {state}>"
 
     # -- inside ---------------------------------------------------------------------------------
+
+    def _view(self, **settings: Unpack[Settings]) -> CosyClient:
+        view = object.__new__(type(self))
+        view._core, view._owns_core = self._core, False
+        view.__dict__["config"] = self._core.rules.settle(load_config(self.config, settings))
+        self._core.cache.check(view.config)
+        self._core.rules.warn(view.config, self.config)
+        return view
+
+    def _with(self, call: str, settings: CallSettings) -> CosyClient:
+        """Return the view with a call's own settings; it has no cycle with this client, which may
+        be dropped."""
+        return self._views.of(call, settings, self._view)
+
+    def _bulk_with(self, settings: CallSettings) -> ClientConfig:
+        return self._with("synth_many", settings)._bulk
+
+    @functools.cached_property
+    def _views(self) -> Views[CosyClient]:
+        return Views()
 
     @functools.cached_property
     def _interactive(self) -> ClientConfig:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import sys
 import threading
 import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .atomic import on_main_thread
-from .audio import load_recording
 from .cache.attaching import Attached
 from .clock import Clock
-from .config import BatchConfig, ClientConfig, Endpoint, PoolConfig
-from .effects import warn_user, warn_without_effect
+from .config import ClientConfig, Endpoint
 from .engine import Engine, EngineParts
-from .errors import ClosedError, ConfigError
+from .errors import ClosedError
 from .events import Observer, Observers
 from .forks import notice_fork, renew_after_fork
 from .hooks import WeakCheck, WeakListener, WeakObserver, WeakStorage, checked_observers
@@ -27,14 +24,7 @@ from .logs import LogObserver
 from .stats import Stats, StatsObserver
 from .system import ENDING, check_waiting
 from .threads import leave_behind
-from .wires import (
-    Capabilities,
-    SpeechOptions,
-    Wire,
-    capabilities_of,
-    create_wire,
-    streaming_wires,
-)
+from .wire_rules import WireRules, make_wire
 
 if TYPE_CHECKING:
     from .cache.cached_engine import CachedEngine
@@ -65,22 +55,10 @@ class Core:
             from .net import check_client
 
             check_client(http_client)
-        config = _with_recording(config)
-        wires = [_wire(endpoint, config) for endpoint in endpoints]
-        self._capabilities = [wire.capabilities for wire in wires]
-        if any("grpc" in can.schemes for can in self._capabilities):
-            _refuse_gevent(config.wire)
-        if http_client is not None and not all("http" in can.schemes for can in self._capabilities):
-            # Else what was meant to be mocked, or to go through hooks, would go out past it.
-            raise ConfigError(
-                f"http_client: the wire {config.wire!r} does not go over httpx; leave it out"
-            )
-        self.endpoints = [
-            endpoint.settled(can.max_connections, can.rate)
-            for endpoint, can in zip(endpoints, self._capabilities, strict=True)
-        ]
+        self.rules = WireRules(endpoints, config, over_http_client=http_client is not None)
+        self.endpoints = self.rules.endpoints
+        self.config = self.rules.settle(config)
         self.cache = Attached(config.cache, clock)
-        self.config = self.settled(config)
         self._http_client = http_client
         self.clock = clock
         self._pid = os.getpid()
@@ -96,53 +74,14 @@ class Core:
         self._stats = StatsObserver()
         self.closed = False
         given = dataclasses.replace(self.config, pool=config.pool)  # as the user wrote it
-        self.warn(given, ClientConfig(), over_http_client=http_client is not None)
+        self.rules.warn(given, ClientConfig())
         _cores.add(self)
-
-    def warn(
-        self, config: ClientConfig, before: ClientConfig, *, over_http_client: bool = False
-    ) -> None:
-        """Give a UserWarning for each option that does nothing here, or makes TLS unsafe, and was
-        not there before."""
-        can, pool = self._capabilities, config.pool
-        if before.pool.verify_tls and not (over_http_client or pool.verify_tls or pool.ssl_context):
-            warn_user(
-                "verify_tls=False: anybody on the way can listen and answer in the service's place"
-            )
-        warn_without_effect(config, before, self.endpoints, can, over_http_client=over_http_client)
-
-    def settled(self, config: ClientConfig) -> ClientConfig:
-        """Return a view's settings with what they leave to the wire.
-
-        What the wire cannot do is refused here, not at the first text. Raises ConfigError.
-        """
-        config = _with_recording(config)
-        self.cache.check(config)
-        wires = [_wire(endpoint, config) for endpoint in self.endpoints]
-        most = min(wire.capabilities.max_texts_per_call for wire in wires)
-        batch, pool = config.batch, config.pool
-        if batch.max_texts > most:
-            if batch.max_texts != BatchConfig.max_texts:
-                texts = "1 text" if most == 1 else f"at most {most} texts"
-                raise ConfigError(f"batch_size: the wire {config.wire!r} takes {texts} a call")
-            batch = dataclasses.replace(batch, max_texts=most)
-        bounds = [wire.capabilities.max_text_chars for wire in wires]
-        longest = min((bound for bound in bounds if bound is not None), default=None)
-        if longest is not None and batch.max_text_chars > longest:
-            if batch.max_text_chars != BatchConfig.max_text_chars:
-                raise ConfigError(
-                    f"max_text_chars: the wire {config.wire!r} takes {longest} characters a text; "
-                    "split longer ones"
-                )
-            batch = dataclasses.replace(batch, max_text_chars=longest)
-        if pool.idle_expiry == PoolConfig.idle_expiry:
-            expiry = min(can.idle_expiry for can in self._capabilities)
-            pool = dataclasses.replace(pool, idle_expiry=expiry)
-        return dataclasses.replace(config, batch=batch, pool=pool)
 
     def lent(self, config: ClientConfig) -> ClientConfig:
         """Return settings for the machines, which hold nothing of the user's; see hooks."""
         check, breaker = config.verify.check, config.breaker
+        if config.prepare:
+            config = dataclasses.replace(config, prepare=())
         if check is not None:
             verify = dataclasses.replace(config.verify, check=WeakCheck(check))
             config = dataclasses.replace(config, verify=verify)
@@ -152,24 +91,6 @@ class Core:
             breaker = dataclasses.replace(breaker, listeners=listeners, storage=storage)
             config = dataclasses.replace(config, breaker=breaker)
         return config
-
-    def check_streaming(self, config: ClientConfig) -> None:
-        """Raise ConfigError where the wire cannot stream; it says which wires can."""
-        if not all(can.streaming for can in self._capabilities):
-            able = streaming_wires()
-            where = f"{config.wire!r} " + ("at this URL " if config.wire in able else "")
-            others = ", ".join(able) or "none of those that are installed"
-            own = {can.stream_advice for can in self._capabilities} - {""}
-            advice = own.pop() if own else f"use synth, or a wire that can stream: {others}"
-            raise ConfigError(f"stream: the wire {where}sends whole replies only; {advice}")
-
-    def check_duplex(self, config: ClientConfig) -> None:
-        """Raise ConfigError where the wire takes no text in pieces."""
-        if not all(can.duplex for can in self._capabilities):
-            raise ConfigError(
-                f"stream: the wire {config.wire!r} takes whole texts only; join the pieces, or use "
-                "a service with a wire that takes them as they come: dashscope_ws"
-            )
 
     def engine(self) -> Engine | CachedEngine:
         """Return the machines of this process. Raises ClosedError after close()."""
@@ -263,7 +184,7 @@ class Core:
                 endpoints=self.endpoints,
                 config=self.lent(self.config),
                 network=self._network(),
-                wire=_wire,
+                wire=make_wire,
                 observer=Observers(
                     [self._stats, LogObserver(self.clock.now), *map(WeakObserver, self._observers)]
                 ),
@@ -289,41 +210,6 @@ class Core:
             sender.close()
             raise
         return sender
-
-
-def _refuse_gevent(wire: str) -> None:
-    """Raise ConfigError where gRPC's calls would stop all greenlets: they wait in C, unpatched."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None and monkey.is_module_patched("socket"):
-        raise ConfigError(
-            f"wire: {wire!r} blocks gevent's hub: while one call waits, no other greenlet runs; "
-            "use an HTTP address, such as with wire='runtime_http', or workers that are threads"
-        )
-
-
-def _wire(endpoint: Endpoint, config: ClientConfig) -> Wire:
-    return create_wire(config.wire, endpoint.url, SpeechOptions.from_config(config))
-
-
-def _with_recording(config: ClientConfig) -> ClientConfig:
-    """Read the voice's reference, once for each Voice, so that wires only meet a Recording.
-
-    Raises ConfigError.
-    """
-    voice = config.voice
-    if voice is None or voice.reference is None:
-        return config
-    can = capabilities_of(config.wire)
-    if can is not None and "reference" not in can.voices:
-        return config  # the wire is about to refuse it
-    rates = Capabilities.reference_rates if can is None else can.reference_rates
-    whole = voice.transcript is not None
-    recording = voice.read_once(
-        rates, lambda: load_recording(voice.reference, rates=rates, whole=whole)
-    )
-    if recording is voice.reference:
-        return config
-    return dataclasses.replace(config, voice=dataclasses.replace(voice, reference=recording))
 
 
 _cores: weakref.WeakSet[Core] = weakref.WeakSet()
@@ -392,7 +278,8 @@ def _finish_all() -> None:
 
 
 renew_after_fork(_renew_all)
-# Before the interpreter waits for worker threads, their requests must be cut off, or it would hang
-# for as long as a server is silent. atexit functions only run after that wait; this hook, by which
-# concurrent.futures itself ends its threads, runs before: the last registered comes first.
-getattr(threading, "_register_atexit", lambda _: None)(_finish_all)
+# Cuts requests off before the interpreter waits for their threads; atexit only runs after that.
+try:
+    getattr(threading, "_register_atexit", lambda _: None)(_finish_all)
+except RuntimeError:  # it runs already, at the first client
+    _ending.set()

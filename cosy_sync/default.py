@@ -6,11 +6,12 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .client import CosyClient
 from .events import Observer
 from .forks import notice_fork, renew_after_fork
+from .given_texts import Item
 from .models import Audio, Outcome
 from .narration import Narration, Segment
 from .progress import ProgressCallback
@@ -20,7 +21,7 @@ from .speech_stream import SpeechStream
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .config import ClientConfig, Settings
+    from .config import CallSettings, ClientConfig, Settings
     from .net import HttpClient
 
 __all__ = [
@@ -84,62 +85,64 @@ def configure(
     return new
 
 
-def synth(text: str, **wrong: NoReturn) -> Audio:
+def synth(text: str, **settings: Unpack[CallSettings]) -> Audio:
     """Speak one text; see CosyClient.synth."""
-    return default_client().synth(text, **wrong)
+    return default_client().synth(text, **settings)
 
 
 def submit(
     text: str,
     callback: Callable[[Future[Audio]], object] | None = None,
-    **wrong: NoReturn,
+    **settings: Unpack[CallSettings],
 ) -> Future[Audio]:
     """Speak one text on a worker thread; see CosyClient.submit."""
-    return default_client().submit(text, callback, **wrong)
+    return default_client().submit(text, callback, **settings)
 
 
-def stream(text: str | Iterable[str], **wrong: NoReturn) -> SpeechStream:
+def stream(text: str | Iterable[str], **settings: Unpack[CallSettings]) -> SpeechStream:
     """Speak one text, or its pieces, and hand the sound on as it comes; see CosyClient.stream."""
-    return default_client().stream(text, **wrong)
+    return default_client().stream(text, **settings)
 
 
 def synth_iter(
-    texts: Iterable[str], *, read_ahead: int | None = None, **wrong: NoReturn
+    texts: Iterable[Item], *, read_ahead: int | None = None, **settings: Unpack[CallSettings]
 ) -> Iterator[Outcome]:
     """Speak an endless stream of texts; see CosyClient.synth_iter."""
-    return default_client().synth_iter(texts, read_ahead=read_ahead, **wrong)
+    return default_client().synth_iter(texts, read_ahead=read_ahead, **settings)
 
 
 @overload
 def synth_many(
-    texts: Iterable[str],
+    texts: Iterable[Item],
     *,
     on_error: Literal["raise"] = "raise",
     progress: bool | ProgressCallback = False,
     within: float | None = None,
+    **settings: Unpack[CallSettings],
 ) -> list[Audio]: ...
 
 
 @overload
 def synth_many(
-    texts: Iterable[str],
+    texts: Iterable[Item],
     *,
     on_error: Literal["return"],
     progress: bool | ProgressCallback = False,
     within: float | None = None,
+    **settings: Unpack[CallSettings],
 ) -> list[Outcome]: ...
 
 
 def synth_many(
-    texts: Iterable[str],
+    texts: Iterable[Item],
     *,
     on_error: Literal["raise", "return"] = "raise",
     progress: bool | ProgressCallback = False,
     within: float | None = None,
-    **wrong: NoReturn,
+    **settings: Unpack[CallSettings],
 ) -> list[Audio] | list[Outcome]:
     """Speak many texts in batches side by side; see CosyClient.synth_many."""
-    options: Any = {"on_error": on_error, "progress": progress, "within": within, **wrong}
+    options: Any = {"on_error": on_error, "progress": progress, "within": within, **settings}
     spoken: list[Audio] | list[Outcome] = default_client().synth_many(texts, **options)
     return spoken
 
@@ -151,16 +154,18 @@ def narrate(
     on_error: Literal["raise", "return"] = "raise",
     progress: bool | ProgressCallback = False,
     within: float | None = None,
-    **wrong: NoReturn,
+    **settings: Unpack[CallSettings],
 ) -> Narration:
     """Speak a text of any length; see CosyClient.narrate."""
     client = default_client()
-    return client.narrate(text, to=to, on_error=on_error, progress=progress, within=within, **wrong)
+    return client.narrate(
+        text, to=to, on_error=on_error, progress=progress, within=within, **settings
+    )
 
 
-def narrate_iter(text: str, **wrong: NoReturn) -> Iterator[Segment]:
+def narrate_iter(text: str, **settings: Unpack[CallSettings]) -> Iterator[Segment]:
     """Speak a text of any length, segment by segment; see CosyClient.narrate_iter."""
-    return default_client().narrate_iter(text, **wrong)
+    return default_client().narrate_iter(text, **settings)
 
 
 def _renew() -> None:

@@ -30,6 +30,7 @@ _SCHEMES = {
 }
 _HOSTS = (
     (re.compile(r"dashscope[\w-]*\.aliyuncs\.com|.+\.maas\.aliyuncs\.com"), "dashscope_http"),
+    (re.compile(r".+\.pai-eas\.aliyuncs\.com"), "pai_eas"),
     (re.compile(r"api\.siliconflow\.\w+"), "openai"),
 )
 # A model of a Triton server, over HTTP and gRPC alike.

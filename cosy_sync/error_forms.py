@@ -37,13 +37,14 @@ def restored(known: Mapping[str, Any]) -> dict[str, Any]:
 
 def _outcome(outcome: Any) -> dict[str, Any]:
     error = outcome.error
-    return {"index": outcome.index, "error": None if error is None else error.to_dict()}
+    named = {} if outcome.id is None else {"id": outcome.id}
+    return {"index": outcome.index, **named, "error": None if error is None else error.to_dict()}
 
 
 def _outcomes(forms: Sequence[Any]) -> list[Any]:
     make = MAKERS["outcome"]
     return [
-        make(form["index"], "", None, form["error"] and _error(form["error"]))
+        make(form["index"], "", None, form["error"] and _error(form["error"]), form.get("id"))
         if isinstance(form, Mapping)
         else form
         for form in forms

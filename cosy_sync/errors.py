@@ -24,6 +24,7 @@ CosyError
     UnavailableError            it cannot answer now
     TextError                   it refused this one text of a batch
   BadAudioError                 a 200 without the audio that was promised
+    UnframedError               only the connection's end ended it: a CutError, for all one can tell
   UnexpectedError               something broke that never should: a hook, a mock, a bug
   BatchError                    some texts of a call failed; carries every outcome
 
@@ -70,6 +71,7 @@ __all__ = [
     "TransportError",
     "UnavailableError",
     "UnexpectedError",
+    "UnframedError",
     "server_error",
     "without_advice",
 ]
@@ -80,10 +82,11 @@ _E = TypeVar("_E", bound="CosyError")
 class CosyError(Exception):
     """What every error of this library is.
 
-    `endpoint` is the address without key or query, `index` the text's place in the call,
-    `text_hash` a short hash of it (never the text), `attempts` the earlier errors of the same text.
-    An error that ends a stream after its first sound carries all of its sound, 16-bit PCM, as
-    `partial`. It survives pickling, and JSON as `to_dict`; `args` is the message and what it knows
+    `endpoint` is the address without key or query, `index` the text's place in the call, `id` what
+    it was given with, `text_hash` a short hash of it (never the text), `attempts` the earlier
+    errors of the same text. An error that ends a stream after its first sound carries all of its
+    sound, 16-bit PCM, as `partial`.
+    It survives pickling, and JSON as `to_dict`; `args` is the message and what it knows
     beside it, of which whoever stores errors by class and arguments makes it again, as Celery does.
     """
 
@@ -93,6 +96,7 @@ class CosyError(Exception):
     accepted: ClassVar[bool | None] = None
     hopeless: ClassVar[bool] = False
     partial: bytes = b""
+    id: str | int | None = None
 
     def __init__(
         self, message: str, known: Mapping[str, Any] | None = None, /, **details: Any
@@ -133,7 +137,8 @@ class CosyError(Exception):
         return found(str(form.get("message", "")), known)
 
     def __str__(self) -> str:
-        notes = [] if self.index is None else [f"text {self.index}"]
+        name = "" if self.id is None else f" {self.id!r}"
+        notes = [] if self.index is None else [f"text {self.index}{name}"]
         if self.text_hash is not None:
             notes.append(f"#{self.text_hash}")
         if self.endpoint is not None:
@@ -332,9 +337,17 @@ class BadAudioError(CosyError):
 
     sent = True
     retryable = True
-    accepted = True
+    accepted: ClassVar[bool | None] = True
     reason: str = "not_audio"
     alone: bool = False
+
+
+class UnframedError(BadAudioError, CutError):
+    """Sound of which nothing but the connection's end says that it is whole: half of it would look
+    the same. It is treated as bad audio, and not as an endpoint's failure."""
+
+    trips = False
+    reason: str = "unframed"
 
 
 class UnexpectedError(CosyError):

@@ -91,6 +91,7 @@ _OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
 # What belongs to the client itself, given to its configuration.
 _OF_CLIENT: Mapping[str, str] = {
     "batch_size": "write batch=BatchConfig(max_texts=...)",
+    "instruction": "write voice=Voice('中文女', instruction=...)",
     "url": "the address is the first argument: CosyClient(url, config=...)",
     "http_client": "write CosyClient(url, config=..., http_client=...)",
     "observers": "write CosyClient(url, config=..., observers=...)",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .engine.bulk import BulkCall
     from .engine.small_call import SmallCall
+    from .given_texts import GivenTexts
 
     Call: TypeAlias = BulkCall | SmallCall | CachedCall
 
@@ -42,32 +43,45 @@ def check_call(on_error: str, within: float | None) -> None:
         raise ConfigError(f"within: must be a finite number of seconds above 0, got {within!r}")
 
 
-def hand_out(call: Call, owner: object) -> Iterator[Outcome]:
-    """Yield a call's outcomes, and hold the client, whose end would end them, for as long as
-    somebody takes them."""
+def hand_out(call: Call, owner: object, given: GivenTexts | None = None) -> Iterator[Outcome]:
+    """Yield a call's outcomes, as those of the given items, and hold the client, whose end would
+    end them, for as long as somebody takes them."""
+    items = {} if given is None else given.items
+    outcomes = call.outcomes()
     try:
-        yield from call.outcomes()
+        for outcome in outcomes:
+            yield given.restore(outcome) if items and given else outcome
     except GeneratorExit:
+        outcomes.close()
         raise
     except BaseException as error:
-        take_along(error, call.finished())
+        outcomes.close()
+        take_along(error, _restored(call.finished(), given))
         raise
 
 
 def gather(
-    engine: Engine | CachedEngine, call: Call, total: int, progress: ProgressCallback | None
+    engine: Engine | CachedEngine,
+    call: Call,
+    total: int,
+    progress: ProgressCallback | None,
+    given: GivenTexts,
 ) -> Outcomes:
-    """Return a call's outcomes when all of them are there."""
+    """Return a call's outcomes, as those of the given items, when all of them are there."""
     gathered = Outcomes()
 
     def take(outcomes: Iterator[Outcome]) -> Outcomes:
         for outcome in outcomes:
-            gathered.append(outcome)
+            gathered.append(given.restore(outcome) if given.items else outcome)
             if progress is not None:
                 progress(len(gathered), total)
         return gathered
 
-    return run_call(engine, call, gathered, take)
+    return run_call(engine, call, gathered, take, given)
+
+
+def _restored(outcomes: list[Outcome], given: GivenTexts | None) -> list[Outcome]:
+    return outcomes if given is None else [given.restore(outcome) for outcome in outcomes]
 
 
 def run_call(
@@ -75,6 +89,7 @@ def run_call(
     call: Call,
     taken: list[Outcome],
     take: Callable[[Iterator[Outcome]], _T],
+    given: GivenTexts | None = None,
 ) -> _T:
     """Return what `take` makes of a call's outcomes; close() waits for it.
 
@@ -87,7 +102,7 @@ def run_call(
     except BaseException as error:
         call.end()
         rest = [outcome for outcome in call.finished() if outcome.index >= len(taken)]
-        take_along(error, taken + rest)
+        take_along(error, taken + _restored(rest, given))
         raise
     finally:
         engine.vacate(call, None)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import NamedTuple, NoReturn
 
 from .errors import ConfigError
 
@@ -13,11 +14,12 @@ __all__ = [
     "INSTALL",
     "MOVED",
     "RENAMED",
+    "Takers",
     "advice_for",
     "advice_for_group",
     "install_line",
     "is_service_link",
-    "refuse_keywords",
+    "refuse_keyword",
     "variable_for",
 ]
 
@@ -36,8 +38,10 @@ RENAMED = _table(
     ("model_id model_name engine", "model"),
     ("protocol backend provider api", "wire"),
     ("response_format output_format audio_format codec encoding", "format"),
+    ("bit_rate bitrate compression_level", "quality"),
     ("samplerate sampling_rate sample_rate_hz sr target_sample_rate", "sample_rate"),
     ("speech_rate speed_factor tempo pace", "speed"),
+    ("instructions instruct instruct_text style emotion", "instruction"),
     ("batchsize max_batch_size texts_per_call", "batch_size"),
     ("default_headers extra_headers", "headers"),
     ("extra_body additional_params extra_params params", "extra"),
@@ -47,7 +51,6 @@ RENAMED = _table(
 _CONNECTIONS = "write Endpoint(url, max_connections=...) for the requests in flight at an address"
 _RATE = "write Endpoint(url, rate=...), in requests per second"
 _ADDRESS = "the address is the first argument: CosyClient(url, ...), or a list of several"
-_STYLE = "it belongs to the voice: voice=Voice('中文女', instruction=...)"
 _CLONE = "it belongs to the voice: voice=Voice(reference=..., transcript=...)"
 _TLS = "write pool=PoolConfig(verify_tls=...)"
 _RETRIES = "write retry=RetryConfig(max_retries=...)"
@@ -59,7 +62,6 @@ _CONNECT = "write timeouts=TimeoutConfig(connect=...), in seconds"
 
 # Names of things that are said in another place; `{0}` stands for the name.
 MOVED = _table(
-    ("instruction instructions instruct instruct_text style emotion", _STYLE),
     ("reference reference_audio ref_audio prompt_audio prompt_wav prompt_speech_16k", _CLONE),
     ("speaker_wav transcript prompt_text ref_text reference_text", _CLONE),
     ("threads num_threads workers max_workers num_workers n_jobs parallel", _CONNECTIONS),
@@ -160,15 +162,23 @@ _OUTPUTS = ("path", "file", "filename", "output", "output_path", "out", "save_to
 _TEXTS = ("input", "texts", "tts_text", "prompt", "content", "sentence", "text")
 
 
-def refuse_keywords(call: str, given: Mapping[str, Any], settings: frozenset[str]) -> NoReturn:
-    """Raise ConfigError for the first keyword that a call does not take; say where it belongs.
+class Takers(NamedTuple):
+    """Who takes which settings: a single call, a view of a client, and only a whole client."""
+
+    call: frozenset[str]
+    view: frozenset[str]
+    client: frozenset[str]
+
+
+def refuse_keyword(call: str, name: str, takers: Takers) -> NoReturn:
+    """Raise ConfigError for a keyword that a call does not take; say what was meant, or where it
+    belongs.
 
     Args:
-        call: the method's name.
-        given: the keywords.
-        settings: names of a client's own settings.
+        call: The method's name.
+        name: The keyword.
+        takers: Who takes which settings.
     """
-    name = next(iter(given))
     setting = RENAMED.get(name, name)
     meant = _CALL_NAMES.get(name, name)
     if name in _OUTPUTS:
@@ -177,15 +187,23 @@ def refuse_keywords(call: str, given: Mapping[str, Any], settings: frozenset[str
         advice = f"what to speak is its first argument: {call}(...)"
     elif meant in _OF_CALLS:
         advice = f"write {_OF_CALLS[meant]}"
-    elif setting in settings:
+    elif setting in takers.call:
+        advice = f"write {setting}=..."
+        if setting == "deadline" and call in ("synth_many", "narrate"):
+            advice += " for each text, or within=... for all together"
+    elif setting in takers.client:
+        advice = f"it belongs to the client: CosyClient(url, {setting}=...)"
+    elif setting in takers.view:
         advice = (
             f"it belongs to the client: CosyClient(url, {setting}=...), or "
             f"client.with_options({setting}=...).{call}(...)"
         )
-        if (call, setting) == ("synth_many", "deadline"):
-            advice += "; for all texts together write within=..."
     else:
-        advice = advice_for(name) or f"help(CosyClient.{call}) tells what it takes"
+        near = difflib.get_close_matches(name, sorted(takers.call), n=1)
+        instead = (
+            f"did you mean {near[0]}?" if near else f"help(CosyClient.{call}) tells what it takes"
+        )
+        advice = advice_for(name) or instead
     raise ConfigError(f"{name}: {call} takes no such argument; {advice}")
 
 

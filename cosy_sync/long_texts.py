@@ -5,26 +5,30 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
-from .config import ClientConfig, Settings
+from .config import CallSettings, ClientConfig, LimitConfig
 from .gathering import check_call, hand_out, run_call
-from .hints import refuse_keywords
 from .loading import load
-from .models import Outcome
+from .models import PLAIN_FORMATS, Outcome
 from .narration import Narration, Segment
 from .progress import ProgressCallback, as_progress
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from .core import Core
     from .text import Cue
 
 __all__ = ["LongTextCalls"]
 
-_SETTINGS = frozenset(Settings.__annotations__)
+# Bytes of audio that may wait to be written.
+_WAITING = 64 << 20
 # The speed up to which most voices are good.
 _FASTEST = 1.3
+_PLAIN: Mapping[str, Any] = MappingProxyType({"format": "wav", "quality": None})
 
 
 class LongTextCalls:
@@ -33,10 +37,30 @@ class LongTextCalls:
     config: ClientConfig
     _core: Core
 
+    def _with(self, call: str, settings: CallSettings) -> LongTextCalls:
+        """Return the view of this client with a call's own settings."""
+        raise NotImplementedError
+
     @functools.cached_property
     def _bulk(self) -> ClientConfig:
         priority = self.config.priority or "bulk"
         return self._core.lent(dataclasses.replace(self.config, priority=priority))
+
+    @functools.cached_property
+    def _of_pieces(self) -> ClientConfig:
+        """Settings for what is joined: it is encoded once, as a whole."""
+        plain = self.config.format in PLAIN_FORMATS
+        return self._bulk if plain else dataclasses.replace(self._bulk, **_PLAIN)
+
+    @functools.cached_property
+    def _written(self) -> ClientConfig:
+        """What holds for a call whose sound goes to a file: room for several batches of a book,
+        where the user has set none. They come faster than they are written now and then."""
+        config = self._of_pieces
+        if config.limits.max_bytes_waiting != LimitConfig.max_bytes_waiting:
+            return config
+        limits = dataclasses.replace(config.limits, max_bytes_waiting=_WAITING)
+        return dataclasses.replace(config, limits=limits)
 
     def narrate(
         self,
@@ -46,17 +70,18 @@ class LongTextCalls:
         on_error: Literal["raise", "return"] = "raise",
         progress: bool | ProgressCallback = False,
         within: float | None = None,
-        **wrong: NoReturn,
+        **settings: Unpack[CallSettings],
     ) -> Narration:
         """Speak a text of any length: cut into sentences, spoken in batches, joined with pauses.
 
         Blank lines end paragraphs, and marks such as [pause:1.5s] are silence; other brackets are
-        spoken. NarrationConfig says how it is cut and how long pauses are. Waits for all of it.
+        spoken. NarrationConfig says how it is cut and how long pauses are; `prepare` gets the whole
+        text, before it is cut. Waits for all of it.
 
         With on_error="raise", segments that failed raise BatchError, whose `outcomes` hold those
         that were spoken; with "return" there is silence in their place, and the Narration's
-        segments say why. Raises InvalidTextError before anything is sent; OSError where the file
-        cannot be written.
+        segments say why. Raises InvalidTextError, and ConfigError where the file's format needs a
+        package that is missing, before anything is sent; OSError where it cannot be written.
 
         Args:
             text: What to speak.
@@ -66,34 +91,34 @@ class LongTextCalls:
             progress: True draws a bar on a terminal; a function gets (done, total) segments.
             within: Seconds for the whole call. What is not done by then is a DeadlineError.
         """
-        if wrong:
-            refuse_keywords("narrate", wrong, _SETTINGS)
+        own = self._with("narrate", settings) if settings else self
         check_call(on_error, within)
         load("cosy_sync.narrator")  # on first use: `import cosy_sync` stays quick
         from .narrator import Narrator, plan_text
 
-        plan = plan_text(text, self.config)
-        narrator = Narrator(len(plan.texts), self.config, as_progress(progress), to)
+        plan = plan_text(text, own.config)
+        narrator = Narrator(plan.count, own.config, as_progress(progress), to)
         engine = self._core.engine()
-        call = engine.run_many(plan.utterances(), self._bulk, within=within, lazy=True)
+        # In memory all of it is kept anyway.
+        config = own._of_pieces if to is None else own._written
+        call = engine.run_many(plan.utterances(), config, within=within, lazy=to is not None)
         narrate = functools.partial(narrator.narrate, schedule=plan, on_error=on_error)
         return run_call(engine, call, narrator.outcomes, narrate)
 
-    def narrate_iter(self, text: str, **wrong: NoReturn) -> Iterator[Segment]:
+    def narrate_iter(self, text: str, **settings: Unpack[CallSettings]) -> Iterator[Segment]:
         """Speak a text of any length, and yield its segments in order as they are ready.
 
         Their sounds one after the other are what `narrate` returns; one that failed is silence, and
         its `error` says why. Raises InvalidTextError before anything is sent.
         """
-        if wrong:
-            refuse_keywords("narrate_iter", wrong, _SETTINGS)
+        own = self._with("narrate_iter", settings) if settings else self
         load("cosy_sync.narrator")
         from .narrator import plan_text, with_sound
 
-        plan = plan_text(text, self.config)
+        plan = plan_text(text, own.config)
         engine = self._core.engine()
-        call = engine.run_many(plan.utterances(), self._bulk, lazy=True)
-        return with_sound(plan, hand_out(call, owner=self), self.config)
+        call = engine.run_many(plan.utterances(), own._of_pieces, lazy=True)
+        return with_sound(plan, hand_out(call, owner=self), own.config)
 
     def dub(
         self,
@@ -102,7 +127,7 @@ class LongTextCalls:
         max_speed: float | None = None,
         to: str | os.PathLike[str] | None = None,
         on_error: Literal["raise", "return"] = "raise",
-        **wrong: NoReturn,
+        **settings: Unpack[CallSettings],
     ) -> Narration:
         """Speak subtitles, each cue at its time.
 
@@ -121,21 +146,23 @@ class LongTextCalls:
             to: A file to write the sound to, as in `narrate`.
             on_error: "raise" or "return".
         """
-        if wrong:
-            refuse_keywords("dub", wrong, _SETTINGS)
+        own = self._with("dub", settings) if settings else self
         check_call(on_error, None)
         load("cosy_sync.dubbing", "cosy_sync.narrator")
         from .dubbing import CueSchedule, fit_cues, read_cues
         from .narrator import Narrator
 
         cues = read_cues(subtitles)
-        narrator = Narrator(len(cues), self.config, None, to)
-        speed = self.config.speed
+        narrator = Narrator(lambda: len(cues), own.config, None, to)
+        speed = own.config.speed
         fastest = max(_FASTEST, speed) if max_speed is None else max_speed
-        outcomes = fit_cues(cues, self._speak_at, speed, fastest)
+        outcomes = fit_cues(cues, own._speak_at, speed, fastest)
         return narrator.narrate(outcomes, CueSchedule(cues), on_error)
 
     def _speak_at(self, texts: Sequence[str], speed: float) -> list[Outcome]:
-        client: Any = self if speed == self.config.speed else self.with_options(speed=speed)  # type: ignore[attr-defined]
+        plain = self.config.format in PLAIN_FORMATS
+        settings: Any = {**({} if plain else _PLAIN), "speed": speed}
+        same = plain and speed == self.config.speed
+        client: Any = self if same else self.with_options(**settings)  # type: ignore[attr-defined]
         outcomes: list[Outcome] = client.synth_many(texts, on_error="return")
         return outcomes

@@ -30,7 +30,7 @@ __all__ = [
 
 
 # Formats whose samples lie in their data as they are.
-_PLAIN = ("wav", "pcm")
+PLAIN_FORMATS = ("wav", "pcm")
 
 
 def text_hash(text: str) -> str:
@@ -91,7 +91,7 @@ class Voice:
             value = getattr(self, key)
             if value is not None and not _sayable(value):
                 what = "the name of a speaker, such as Voice('中文女')"
-                raise ConfigError(f"voice: expected {what if key == 'name' else 'words'} as {key}")
+                raise ConfigError(f"voice: expected {what if key == 'name' else f'words as {key}'}")
         if self.transcript is not None and self.reference is None:
             raise ConfigError("voice: a transcript belongs to a reference recording; give both")
         if not self.asks:
@@ -120,10 +120,25 @@ def _sayable(value: object) -> bool:
 
 @dataclass(slots=True)
 class Utterance:
-    """One text at its place in a call: the unit of success or failure."""
+    """One text with its voice: the unit of success or failure; an item of `synth_many` and
+    `synth_iter`, which take plain texts as well.
 
-    index: int
+    Args:
+        text: What to speak.
+        id: A str or an int by which you know it again: of its Outcome and of errors. It changes
+            nothing of what is sent.
+        voice: Who speaks, where that differs from its call: a Voice or a speaker's name.
+        speed: Pace of the speech, where that differs.
+    """
+
     text: str
+    id: str | int | None = field(default=None, kw_only=True)
+    voice: Voice | str | None = field(default=None, kw_only=True)
+    speed: float | None = field(default=None, kw_only=True)
+    # The engine's, in utterances of its own: the place in the call, and the settings where they are
+    # not the call's.
+    index: int = field(default=0, kw_only=True, repr=False, compare=False)
+    settings: Any = field(default=None, kw_only=True, repr=False, compare=False)
 
     @property
     def hash(self) -> str:
@@ -197,7 +212,7 @@ class Audio:
 
         Raises ConfigError where the extra `audio` is needed to decode them.
         """
-        if self.format not in _PLAIN:
+        if self.format not in PLAIN_FORMATS:
             samples: bytes = _later("audio.formats").decode(self)
             return samples
         if self.pcm_size == len(self.data):
@@ -237,7 +252,7 @@ class Audio:
             quality: From 0 (smallest file) to 1 (best), of `mp3`, `opus` and `ogg`. Left out, it is
                 what their encoders think right.
         """
-        if format in _PLAIN:
+        if format in PLAIN_FORMATS:
             if quality is not None:
                 raise ConfigError(f"quality: {format} loses nothing and has none; leave it out")
             if self.format == format:
@@ -301,13 +316,15 @@ def detach(audio: Audio) -> None:
 class Outcome:
     """What became of one text: `audio`, or the `error` that ended it.
 
-    As a condition it is true where there is audio.
+    `index` is its place in the call, `text` what was given there, and `id` came with it, if one
+    did. As a condition it is true where there is audio.
     """
 
     index: int
     text: str = field(repr=False)
     audio: Audio | None = None
     error: CosyError | None = None
+    id: str | int | None = None
 
     @property
     def ok(self) -> bool:

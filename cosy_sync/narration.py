@@ -102,14 +102,14 @@ class Narration:
                 yield from [cue] if max_chars is None else wrap_cue(cue, segment.words, max_chars)
 
     def _repr_html_(self) -> str:
-        from .notebook import show_player, show_segments
+        from .notebook import show_segments
 
         try:
-            player = show_player(self.audio)
+            audio: Audio | str = self.audio
         except OSError as error:  # its file is gone
-            player = f"<p>{type(error).__name__}: {self.path}</p>"
+            audio = f"{type(error).__name__}: {self.path}"
         rows = ((each.start, each.end, each.text, each.error) for each in self.segments)
-        return show_segments(player, rows)
+        return show_segments(audio, rows)
 
     def __repr__(self) -> str:
         failed = sum(segment.error is not None for segment in self.segments)

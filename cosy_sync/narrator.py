@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol
 
 from .audio import SoundFileWriter
+from .audio.sound_file import format_of
 from .config import ClientConfig
 from .errors import BatchError, ConfigError, InvalidTextError
 from .joining import as_wav, shift_words, silence, silent_blocks, trim
 from .models import Audio, Outcome
 from .narration import Narration, Segment
 from .progress import ProgressCallback
-from .text import Plan, plan_narration
-from .texts import as_text, is_several, refuse_surrogates
+from .text import Plan, find_words, plan_narration, split_text
+from .texts import as_text, is_several, prepare_text, refuse_surrogates
 
 __all__ = ["Narrator", "Schedule", "place", "plan_text", "with_sound"]
 
@@ -50,6 +51,8 @@ def plan_text(text: Any, config: ClientConfig) -> Plan:
             "narrate: expected one text, got several; join them: '\\n'.join(...)"
         )
     whole = as_text(None, text).removeprefix("\ufeff")
+    if config.prepare:  # all of it at once: a piece might end within a number
+        whole = prepare_text(None, whole, config.prepare)
     refuse_surrogates(whole)
     return plan_narration(whole, config.narration, config.batch.max_text_chars)
 
@@ -59,7 +62,9 @@ def with_sound(
 ) -> Iterator[Segment]:
     """Yield segments in their places, each with its sound."""
     for segment, sounds, layout in place(schedule, outcomes, config):
-        yield replace(segment, audio=as_wav(sounds, *layout).as_format(config.format))
+        yield replace(
+            segment, audio=as_wav(sounds, *layout).as_format(config.format, config.quality)
+        )
 
 
 def place(
@@ -73,7 +78,7 @@ def place(
     first, outcomes = _find_first(iter(outcomes))
     layout = (config.sample_rate, 1) if first is None else (first.sample_rate, first.channels)
     rate, frame = layout[0], 2 * layout[1]
-    size = 0
+    size = number = 0
     for outcome in outcomes:
         index, said = outcome.index, outcome.audio
         if said is not None and (said.sample_rate, said.channels) != layout:
@@ -86,7 +91,7 @@ def place(
         begin = size + sum(map(len, before))
         start, end = begin / frame / rate, (begin + len(sound)) / frame / rate
         segment = Segment(
-            index=index,
+            index=number,
             text=outcome.text,
             start=start,
             end=end,
@@ -95,9 +100,48 @@ def place(
             words=shift_words(said.words if said is not None else (), start),
             overrun=schedule.overrun(index, end),
         )
-        sounds = [*before, sound, *after]
-        yield segment, sounds, layout
-        size += sum(map(len, sounds))
+        size = begin + len(sound) + sum(map(len, after))
+        spoken = [(each, [part]) for each, part in _by_sentence(segment, sound, config, layout)]
+        spoken[0][1][:0] = before
+        spoken[-1][1].extend(after)
+        for each, sounds in spoken:
+            yield each, sounds, layout
+        number += len(spoken)
+
+
+def _by_sentence(
+    segment: Segment, sound: bytes | memoryview, config: ClientConfig, layout: _Layout
+) -> list[tuple[Segment, bytes | memoryview]]:
+    """Return the sentences of a paragraph that was spoken as one text, where the times of words
+    tell them apart: each with its sound, up to the first word of the next."""
+    whole = [(segment, sound)]
+    if not (config.narration.whole_paragraphs and segment.words):
+        return whole
+    length, most = config.narration.segment_length, config.batch.max_text_chars
+    texts = [text for text, _ in split_text(segment.text, target=length, max_chars=most)]
+    heard = find_words(texts, segment.words)
+    if len(texts) < 2 or heard is None:
+        return whole
+    rate, frame = layout[0], 2 * layout[1]
+    starts = [round((words[0].start - segment.start) * rate) * frame for words in heard[1:]]
+    bounds = [0, *(min(max(0, start), len(sound)) for start in starts), len(sound)]
+    if bounds != sorted(bounds):
+        return whole
+    numbers = itertools.count(segment.index)
+    return [
+        (
+            replace(
+                segment,
+                index=next(numbers),
+                text=text,
+                start=words[0].start,
+                end=words[-1].end,
+                words=words,
+            ),
+            memoryview(sound)[begin:end],
+        )
+        for text, words, (begin, end) in zip(texts, heard, itertools.pairwise(bounds), strict=True)
+    ]
 
 
 def _samples(said: Audio | None, config: ClientConfig, layout: _Layout) -> bytes | memoryview:
@@ -116,6 +160,11 @@ def _find_first(outcomes: Iterator[Outcome]) -> tuple[Audio | None, Iterator[Out
     return None, iter(held)
 
 
+def _quality(to: str | os.PathLike[str], config: ClientConfig) -> float | None:
+    own = config.narration.quality
+    return config.quality if own is None and format_of(to) == config.format else own
+
+
 def _changed(index: int, audio: Audio, rate: int) -> ConfigError:
     return ConfigError(
         f"narrate: segment {index} came with {audio.sample_rate} Hz and {audio.channels} channels, "
@@ -128,15 +177,16 @@ class Narrator:
 
     def __init__(
         self,
-        total: int,
+        count: Callable[[], int],
         config: ClientConfig,
         progress: ProgressCallback | None,
         to: str | os.PathLike[str] | None,
     ) -> None:
-        self._total = total
+        # How many segments there are; a text is only cut to its end when somebody asks.
+        self._count = count
         self._config = config
         self._progress = progress
-        self._file = None if to is None else SoundFileWriter(to, config.narration.quality)
+        self._file = None if to is None else SoundFileWriter(to, _quality(to, config))
         self._sounds: list[bytes | memoryview] = []
         self._layout = (config.sample_rate, 1)
         self._segments: list[Segment] = []
@@ -150,23 +200,28 @@ class Narrator:
         appear then.
         """
         with self._file or contextlib.nullcontext():
-            for segment, sounds, layout in place(schedule, self._note(outcomes), self._config):
-                self._layout = layout
-                for sound in sounds:
-                    self._write(sound)
-                self._segments.append(segment)
-                if segment.error is not None and on_error == "raise" and self._file is not None:
-                    break  # there will be no file: what follows need not be spoken
+            self._take(outcomes, schedule, on_error)
             if on_error == "raise":
                 self._refuse_failed()
         return self._finish()
 
+    def _take(self, outcomes: Iterable[Outcome], schedule: Schedule, on_error: str) -> None:
+        for segment, sounds, layout in place(schedule, self._note(outcomes), self._config):
+            self._layout = layout
+            for sound in sounds:
+                self._write(sound)
+            self._segments.append(segment)
+            if segment.error is not None and on_error == "raise" and self._file is not None:
+                break  # there will be no file: what follows need not be spoken
+
     def _note(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
         for outcome in outcomes:
-            kept = outcome if self._file is None else replace(outcome, audio=None)
+            kept = outcome
+            if self._file is not None and outcome.audio is not None:
+                kept = Outcome(outcome.index, outcome.text)
             self.outcomes.append(kept)
             if self._progress is not None:
-                self._progress(len(self.outcomes), self._total)
+                self._progress(len(self.outcomes), self._count())
             yield outcome
 
     def _write(self, samples: bytes | memoryview) -> None:
@@ -178,14 +233,16 @@ class Narrator:
     def _finish(self) -> Narration:
         if self._file is not None:
             return Narration(self._segments, self._file.saved())
-        audio = as_wav(self._sounds, *self._layout).as_format(self._config.format)
+        config = self._config
+        audio = as_wav(self._sounds, *self._layout).as_format(config.format, config.quality)
         return Narration(self._segments, audio)
 
     def _refuse_failed(self) -> None:
         failed = [segment for segment in self._segments if segment.error is not None]
         if not failed:
             return
-        first, count = failed[0], self._total
+        first = next(outcome for outcome in self.outcomes if outcome.error is not None)
+        count = self._count()
         lost = f"segment {first.index} of {count} failed"
         if len(failed) > 1:
             lost = f"{len(failed)} of {count} segments failed, segment {first.index} first"

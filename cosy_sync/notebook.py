@@ -7,14 +7,18 @@ import html
 from collections.abc import Iterable, Sequence
 
 from .errors import ConfigError
+from .joining import as_wav
 from .models import Audio, Outcome
 
 __all__ = ["show_outcomes", "show_player", "show_segments"]
 
 # Bytes of sound that one table holds at most: a notebook keeps them all in its file.
 _MOST_BYTES = 20_000_000
-# Rows of one table.
+# Bytes of samples that MP3 makes small enough for that.
+_MOST_SAMPLES = 6 * _MOST_BYTES
+# Rows of one table, and players of the segments of a whole that has one already.
 _MOST_ROWS = 200
+_MOST_PLAYERS = 50
 # Characters of a text that are shown.
 _MOST_CHARS = 200
 _MEDIA_TYPES = {"opus": "audio/ogg", "ogg": "audio/ogg", "mp3": "audio/mpeg"}
@@ -23,7 +27,7 @@ _CELL = "text-align:left;vertical-align:middle"
 
 def show_player(audio: Audio) -> str:
     """Return a player with the sound in it, compressed where soundfile is installed."""
-    if audio.pcm_size > 6 * _MOST_BYTES:  # more than MP3 makes small enough
+    if audio.pcm_size > _MOST_SAMPLES:
         return f"({audio.duration / 60:.0f} minutes of sound: too much for a notebook; save it)"
     return _player(*_embed(audio))
 
@@ -43,18 +47,50 @@ def show_outcomes(outcomes: Sequence[Outcome]) -> str:
     return _table(("", "text", "audio"), rows, len(outcomes))
 
 
-def show_segments(whole: str, rows: Iterable[tuple[float, float, str, Exception | None]]) -> str:
-    """Return a player of the whole, and a table: from when to when, and what is said then.
+def show_segments(
+    audio: Audio | str, rows: Iterable[tuple[float, float, str, Exception | None]]
+) -> str:
+    """Return a player of the whole, and a table: from when to when, what is said then, and a player
+    of it, for as many as there is room for.
 
     Args:
-        whole: The player.
+        audio: The whole, or why there is none.
         rows: Start and end in seconds, text, and the error if it was not spoken.
     """
-    told = [
-        (_clock(start), _clock(end), _short(text) if error is None else _error(error))
-        for start, end, text, error in rows
-    ]
-    return whole + _table(("from", "to", "text"), told[:_MOST_ROWS], len(told))
+    given = list(rows)
+    whole = f"<p>{html.escape(audio)}</p>" if isinstance(audio, str) else show_player(audio)
+    left = _MOST_BYTES - len(whole) * 3 // 4  # as it stands there in base64
+    parts = _Parts(audio, left) if isinstance(audio, Audio) and len(given) > 1 else None
+    told = []
+    for start, end, text, error in given[:_MOST_ROWS]:
+        heard = parts.show(start, end) if parts is not None and error is None else ""
+        words = _short(text) if error is None else _error(error)
+        told.append((_clock(start), _clock(end), words, heard))
+    return whole + _table(("from", "to", "text", "audio"), told, len(given))
+
+
+class _Parts:
+    """Players of parts of a sound, beside the one of the whole, while there is room for them."""
+
+    def __init__(self, audio: Audio, most: int) -> None:
+        self._audio = audio
+        fits = audio.pcm_size <= _MOST_SAMPLES
+        self._pcm = audio.pcm() if fits else b""
+        # Bytes and players that may still be embedded.
+        self._left = most if fits else 0
+        self._players = _MOST_PLAYERS
+
+    def show(self, start: float, end: float) -> str:
+        """Return the player of what is heard between two times, in seconds."""
+        if not self._players or self._left <= 0:
+            return ""
+        audio = self._audio
+        frame = 2 * audio.channels
+        first, last = (round(seconds * audio.sample_rate) * frame for seconds in (start, end))
+        kind, data = _embed(as_wav([self._pcm[first:last]], audio.sample_rate, audio.channels))
+        self._left -= len(data)
+        self._players -= 1
+        return _player(kind, data) if self._left >= 0 else ""
 
 
 def _embed(audio: Audio) -> tuple[str, bytes]:

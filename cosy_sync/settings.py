@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .config import BatchConfig, ClientConfig, Endpoint, Settings
-from .config.client import GROUPS
+from .config.client import GROUPS, LOSSLESS
 from .errors import ConfigError
 from .hints import RENAMED, advice_for, is_service_link, variable_for
+from .models import Voice
 
 __all__ = [
     "Target",
@@ -41,17 +42,32 @@ def load_config(
     if config is not None and not isinstance(config, ClientConfig):
         raise ConfigError(f"config: expected a ClientConfig, got {type(config).__name__}")
     given = dict(settings)
-    _refuse_unknown(given, [*_names(ClientConfig), "batch_size"], "argument")
+    _refuse_unknown(given, _arguments(), "argument")
     if config is None:
         config = _from_environment(os.environ if environ is None else environ)
+    if given.get("format") in LOSSLESS:
+        given.setdefault("quality", None)  # what the settings before had belongs to their format
     size = given.pop("batch_size", None)
+    instructed, instruction = "instruction" in given, given.pop("instruction", None)
     config = _build(ClientConfig, {**_shallow(config), **given})
+    if instructed:
+        config = _instruct(config, instruction)
     if size is not None:
         batch = _build(
             BatchConfig, {**_shallow(config.batch), "max_texts": size}, {"max_texts": "batch_size"}
         )
         config = dataclasses.replace(config, batch=batch)
     return config
+
+
+def _instruct(config: ClientConfig, instruction: str | None) -> ClientConfig:
+    """Return settings whose voice has this instruction."""
+    voice = config.voice
+    if voice is not None and voice.asks != ("instruction",):
+        voice = _build(Voice, {**_shallow(voice), "instruction": instruction})
+    else:
+        voice = None if instruction is None else _build(Voice, {"instruction": instruction})
+    return dataclasses.replace(config, voice=voice)
 
 
 def endpoints_of(url: Target | Sequence[Target] | None) -> list[Endpoint]:
@@ -98,7 +114,7 @@ def refuse_attribute(name: str, whole: Sequence[str]) -> NoReturn:
         whole: What cannot differ between a client and its views.
     """
     setting = RENAMED.get(name, name)
-    settings = [*_names(ClientConfig), "batch_size"]
+    settings = _arguments()
     place = _place_of(name, "argument")
     near = difflib.get_close_matches(name, [*settings, *whole], n=1)
     if name == "config":
@@ -155,14 +171,25 @@ def _from_environment(environ: Mapping[str, str]) -> ClientConfig:
         if f"{ENV_PREFIX}BATCH_SIZE" in given and group_name == "batch":
             shown["max_texts"] = f"{ENV_PREFIX}BATCH_SIZE"
         values[group_name] = _build(GROUPS[group_name], fields, shown)
-    return _build(ClientConfig, values, {key: f"{ENV_PREFIX}{key}".upper() for key in values})
+    instruction = values.pop("instruction", None)
+    shown = {key: f"{ENV_PREFIX}{key}".upper() for key in values}
+    config = _build(ClientConfig, values, shown)
+    return config if instruction is None else _instruct(config, instruction)
 
 
-_NOT_TEXT = ("headers", "extra", "check", "ssl_context", "listeners", "storage")
+_NOT_TEXT = ("headers", "extra", "prepare", "check", "ssl_context", "listeners", "storage")
+
+
+# Arguments and variables that stand for a field of a group, or of the voice: how they are read.
+_SHORTHANDS = {"batch_size": "int", "instruction": "str"}
+
+
+def _arguments() -> list[str]:
+    return [*_names(ClientConfig), *_SHORTHANDS]
 
 
 def _paths() -> Iterable[tuple[str, ...]]:
-    yield ("batch_size",)
+    yield from ((name,) for name in _SHORTHANDS)
     for name in _names(ClientConfig):
         if name in GROUPS:
             yield from ((name, key) for key in _names(GROUPS[name]) if key not in _NOT_TEXT)
@@ -172,7 +199,7 @@ def _paths() -> Iterable[tuple[str, ...]]:
 
 def _hint(group: list[str], key: str) -> str:
     cls = GROUPS[group[0]] if group else ClientConfig
-    return "int" if key == "batch_size" else str(cls.__annotations__[key])
+    return _SHORTHANDS.get(key) or str(cls.__annotations__[key])
 
 
 def _parse(name: str, text: str, hint: str) -> Any:
@@ -196,7 +223,7 @@ def _parse_bool(name: str, text: str) -> bool:
 
 
 def _names(cls: type) -> list[str]:
-    return [item.name for item in dataclasses.fields(cls)]
+    return [item.name for item in dataclasses.fields(cls) if item.init]
 
 
 def _shallow(config: Any) -> dict[str, Any]:

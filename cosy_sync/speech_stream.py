@@ -24,11 +24,17 @@ class SpeechStream(Iterator[bytes]):
     `with` block: until then it holds a connection. One thread at a time may read.
     """
 
-    def __init__(self, speech: AudioStream, format: str, owner: object = None) -> None:
+    def __init__(
+        self,
+        speech: AudioStream,
+        format: str,
+        quality: float | None = None,
+        owner: object = None,
+    ) -> None:
         self._speech = speech
         # The client: as long as its sound is read, it stays.
         self._owner = owner
-        self._format = format
+        self._format, self._quality = format, quality
 
     @property
     def sample_rate(self) -> int:
@@ -58,7 +64,7 @@ class SpeechStream(Iterator[bytes]):
         """
         data = b"".join(self)
         rest = Audio(data, "pcm", self.sample_rate, 1, 0, len(data), self.timing)
-        return rest.as_format(self._format)
+        return rest.as_format(self._format, self._quality)
 
     def close(self) -> None:
         """End it: the service is told, as far as its protocol allows, and nothing more comes.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .errors import ConfigError, InvalidTextError
-from .models import Outcome, Utterance, text_hash
+from .errors import ConfigError, CosyError, InvalidTextError
+from .models import Utterance, text_hash
 
 __all__ = [
     "as_text",
     "check_order",
     "check_read_ahead",
+    "check_several",
     "check_text",
-    "check_texts",
     "is_several",
+    "prepare_text",
     "refuse_surrogates",
 ]
 
@@ -23,6 +24,7 @@ _INSTEAD = {
     "bytes": "; decode it: text.decode('utf-8')",
     "list": "; for several texts use synth_many",
     "tuple": "; for several texts use synth_many",
+    "Utterance": "; give its text, and its voice beside it: synth(text, voice=...)",
     "NoneType": "; leave it out",
     "PosixPath": "; read the file first: path.read_text('utf-8')",
     "WindowsPath": "; read the file first: path.read_text('utf-8')",
@@ -49,7 +51,7 @@ def check_text(index: int, text: Any, max_chars: int) -> Utterance:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise _not_encodable(index, text, error.start) from None
-    return Utterance(index, text)
+    return Utterance(text, index=index)
 
 
 def as_text(index: int | None, given: Any) -> str:
@@ -73,6 +75,36 @@ def as_text(index: int | None, given: Any) -> str:
         ) from error
 
 
+def prepare_text(index: int | None, given: Any, functions: Sequence[Callable[[str], str]]) -> str:
+    """Return what the functions of `prepare=` make of a text, one after the other.
+
+    Raises InvalidTextError where one fails or returns no text; it never quotes the text.
+    """
+    text = whole = as_text(index, given)
+    if not text.strip():
+        return text  # it is refused anyway
+    for function in functions:
+        try:
+            text = function(text)
+        except Exception as error:
+            known = error.message if isinstance(error, CosyError) else "see the cause"
+            raise _unprepared(
+                index, whole, function, f"raised {type(error).__name__}: {known}"
+            ) from error
+        if not isinstance(text, str):
+            kind = type(text).__name__
+            missing = "; does it lack its return?" if text is None else ""
+            raise _unprepared(index, whole, function, f"returned {kind}, not a text{missing}")
+    if not text.strip():
+        raise _unprepared(index, whole, functions[-1], "left nothing of it; leave it out")
+    return text
+
+
+def _unprepared(index: int | None, text: str, function: Any, what: str) -> InvalidTextError:
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return InvalidTextError(f"prepare: {name} {what}", index=index, text_hash=text_hash(text))
+
+
 def _stands_for_text(given: Any) -> bool:
     """Tell whether an object that is no str behaves like one: Django's gettext_lazy, say."""
     try:
@@ -90,19 +122,14 @@ def is_several(given: Any) -> bool:
     return not _stands_for_text(given)
 
 
-def check_texts(texts: Iterable[Any], max_chars: int) -> Iterator[Utterance | Outcome]:
-    """Yield an utterance for each good text and a failed outcome for each bad one, as pulled.
-
-    Raises InvalidTextError at once when it is given one text instead of many, or texts that have
-    no order.
-    """
+def check_several(texts: Any) -> None:
+    """Raise InvalidTextError for one text instead of many, and for texts that have no order."""
     if not isinstance(texts, Iterable):
         kind = type(texts).__name__
         raise InvalidTextError(f"expected a list or another iterable of texts, got {kind}")
     if not is_several(texts):
         raise InvalidTextError("expected several texts, got one; put it in a list or use synth()")
     check_order(texts)
-    return _each(texts, max_chars)
 
 
 def check_order(texts: Any) -> None:
@@ -111,7 +138,8 @@ def check_order(texts: Any) -> None:
     if isinstance(texts, Mapping):
         raise InvalidTextError(
             f"expected a list of texts, got a {type(texts).__name__}, of which only the keys would "
-            "be spoken; give list(texts.values()), whose order the results have"
+            "be spoken; give list(texts.items()), whose keys are the ids of the results, or "
+            "list(texts.values())"
         )
     if isinstance(texts, (set, frozenset)):
         raise InvalidTextError(
@@ -124,14 +152,6 @@ def check_read_ahead(texts: Any) -> None:
     """Raise ConfigError unless this is a number of texts, or None."""
     if texts is not None and not (type(texts) is int and texts > 0):
         raise ConfigError(f"read_ahead: must be a whole number of texts above 0, got {texts!r}")
-
-
-def _each(texts: Iterable[Any], max_chars: int) -> Iterator[Utterance | Outcome]:
-    for index, text in enumerate(texts):
-        try:
-            yield check_text(index, text, max_chars)
-        except InvalidTextError as error:
-            yield Outcome(index, text, None, error)
 
 
 def refuse_surrogates(text: str) -> None:

@@ -117,7 +117,7 @@ class Lane:
 
     def busy(self) -> Callable[[], None]:
         """Have something under way; return what ends it."""
-        pending = self.coalescer.try_send_alone(Utterance(0, "under way"))
+        pending = self.coalescer.try_send_alone(Utterance("under way"))
         assert pending is not None
         deadline = self.deadline()
         outcome = Outcome(0, "under way", audio_of("under way"))
@@ -130,15 +130,15 @@ class Lane:
     def waiter(self, text: str) -> BlockingWaiter:
         """Stand in line with a text, and do not wait."""
         waiter = BlockingWaiter(self.deadline())
-        self.coalescer.join(Utterance(0, text), waiter)
+        self.coalescer.join(Utterance(text), waiter)
         return waiter
 
     def _ask(self, text: str, seconds: float) -> BlockingWaiter:
         waiter = BlockingWaiter(self.deadline(seconds))
-        self.coalescer.join(Utterance(0, text), waiter)
+        self.coalescer.join(Utterance(text), waiter)
 
         def wait() -> None:
-            outcome = self.coalescer.wait(Utterance(0, text), waiter)
+            outcome = self.coalescer.wait(Utterance(text), waiter)
             self.outcomes.setdefault(text, []).append(outcome)
 
         thread = threading.Thread(target=wait)
@@ -150,7 +150,7 @@ class Lane:
         """Stand in line with a future, as `submit` does."""
         future = TextFuture(self.calls)
         waiter = FutureWaiter(self.deadline(seconds), future)
-        self.coalescer.join(Utterance(0, text), waiter)
+        self.coalescer.join(Utterance(text), waiter)
         return future
 
     def outcome(self, text: str) -> Outcome:

@@ -25,6 +25,8 @@ _FOREIGN = {
     **{"audio/webm": "WebM", "audio/aiff": "AIFF", "audio/x-aiff": "AIFF"},
 }
 
+_MEDIA = ("audio/", "video/", "image/")
+
 _QUOTED = re.compile(r"""(?:(?<!\w)'|["“‘「『]).*?(?:["'”’」』]|$)""", re.DOTALL)
 _SAID_CHARS = 80
 
@@ -106,6 +108,7 @@ def _number(parameters: str, name: str, default: int, highest: int) -> int:
             raise BadAudioError(
                 f"the media type's {name} must be 1 to {highest}; the service sent another",
                 reason="header",
+                retryable=False,
             )
         return int(text)
     return default
@@ -119,6 +122,8 @@ def _no_audio(kind: str, data: bytes | memoryview) -> BadAudioError:
         f"expected audio, got {len(data)} bytes of {shown}{says}; "
         "check what the service answers, and format",
         reason="not_audio",
+        # A format stays what it is; what is no sound at all may have been an error's words.
+        retryable=not kind.startswith(_MEDIA),
     )
 
 

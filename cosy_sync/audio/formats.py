@@ -12,9 +12,19 @@ from typing import Any, BinaryIO, NamedTuple
 from ..errors import ConfigError
 from ..hints import install_line
 from ..joining import as_wav
+from ..loading import load
 from ..models import Audio
 
-__all__ = ["CODECS", "Codec", "Encoder", "as_array", "decode", "encode", "resample"]
+__all__ = [
+    "CODECS",
+    "Codec",
+    "Encoder",
+    "as_array",
+    "check_encoder",
+    "decode",
+    "encode",
+    "resample",
+]
 
 
 class Codec(NamedTuple):
@@ -63,7 +73,7 @@ class Encoder:
         self._rate = sample_rate
         self._to = _nearest(sample_rate, codec.rates)
         if self._to != sample_rate:
-            soxr = need("soxr", f"{format} takes no {sample_rate} Hz")
+            soxr = need("soxr", f"{format} at {sample_rate} Hz")
             self._resampler = soxr.ResampleStream(sample_rate, self._to, channels, dtype="float32")
         options: dict[str, Any] = {}
         if quality is not None:
@@ -71,8 +81,8 @@ class Encoder:
             options["compression_level"] = min(0.99, 1.0 - _checked(quality, format, codec))
         if format == "mp3":
             options["bitrate_mode"] = "VARIABLE"
-        self._np = need("numpy", f"{format} is to be written")
-        soundfile = need("soundfile", f"{format} is to be written")
+        self._np = need("numpy", f"writing {format}")
+        soundfile = need("soundfile", f"writing {format}")
         try:
             self._file = soundfile.SoundFile(
                 file,
@@ -121,20 +131,20 @@ def encode(audio: Audio, format: str, quality: float | None = None) -> Audio:
 
 def decode(audio: Audio) -> bytes:
     """Return the samples of an encoded sound, 16-bit little-endian. Raises ConfigError."""
-    soundfile = need("soundfile", f"{audio.format} is to be read")
+    soundfile = need("soundfile", f"reading {audio.format}")
     with soundfile.SoundFile(io.BytesIO(audio.data)) as file:
         # As floats: of Vorbis and Opus libsndfile lets whole numbers that are too loud wrap round.
         sound = file.read(dtype="float32", always_2d=True)
         rate = file.samplerate
-    np = need("numpy", f"{audio.format} is to be read")
+    np = need("numpy", f"reading {audio.format}")
     if rate != audio.sample_rate:
-        sound = need("soxr", "it has another rate").resample(sound, rate, audio.sample_rate)
+        sound = need("soxr", "another rate").resample(sound, rate, audio.sample_rate)
     return bytes(np.clip(np.rint(sound * 32_768.0), -32_768, 32_767).astype("<i2").tobytes())
 
 
 def as_array(audio: Audio) -> Any:
     """Return the samples as an array of int16; one axis for one channel. Raises ConfigError."""
-    sound = need("numpy", "an array is wanted").frombuffer(bytearray(audio.pcm()), dtype="<i2")
+    sound = need("numpy", "an array").frombuffer(bytearray(audio.pcm()), dtype="<i2")
     return sound if audio.channels == 1 else sound.reshape(-1, audio.channels)
 
 
@@ -144,11 +154,23 @@ def resample(audio: Audio, sample_rate: int) -> Audio:
         raise ConfigError(f"sample_rate: must be 4000 to 384000 Hz, got {sample_rate!r}")
     if sample_rate == audio.sample_rate:
         return audio
-    soxr, np = need("soxr", "it is to be resampled"), need("numpy", "it is to be resampled")
+    soxr, np = need("soxr", "resampling"), need("numpy", "resampling")
     sound = np.frombuffer(audio.pcm(), dtype="<i2").reshape(-1, audio.channels)
     changed = soxr.resample(sound, audio.sample_rate, sample_rate)
     made = as_wav([changed.astype("<i2").tobytes()], sample_rate, audio.channels)
     return replace(made, timing=audio.timing, words=audio.words)
+
+
+def check_encoder(format: str, quality: float | None, sample_rate: int | None = None) -> None:
+    """Raise ConfigError where a codec's format, that quality of it or that rate, where it is known,
+    cannot be written here."""
+    load("numpy", "soundfile")
+    for package in ("numpy", "soundfile"):
+        need(package, f"writing {format}")
+    if quality is not None:
+        _checked(quality, format, CODECS[format])
+    if sample_rate is not None:
+        Encoder(io.BytesIO(), format, sample_rate, 1, quality).close()
 
 
 def need(package: str, why: str) -> Any:
@@ -156,9 +178,7 @@ def need(package: str, why: str) -> Any:
     try:
         return importlib.import_module(package)
     except (ImportError, OSError) as error:  # OSError: the package without its C library
-        raise ConfigError(
-            f"format: {why}, which needs {package}: {install_line('audio')}"
-        ) from error
+        raise ConfigError(f"format: {why} needs {package}: {install_line('audio')}") from error
 
 
 def _nearest(rate: int, rates: tuple[int, ...]) -> int:

@@ -37,6 +37,15 @@ _VALUES = {
     "两": 2,
 }
 _NUMERALS = frozenset("〇幺百千万亿兆廿卅点半第分之负").union(_VALUES, _OTHER_NUMBERS.split())
+# What digits the words of a number stand for, but for 1, which 十 leaves out, and 0.
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_ORDINALS = "second third fourth fifth sixth seventh eighth ninth"
+_DIGITS = {
+    **{word: str(value) for word, value in _VALUES.items() if word not in ("十", "ten")},
+    **{word: str(value) for value, word in enumerate(_TENS.split(), 2)},
+    **{word: str(value) for value, word in enumerate(_ORDINALS.split(), 2)},
+    **{"廿": "2", "卅": "3", "twelfth": "2"},
+}
 # GB 2312 lists its 3 755 common characters by their reading: of those that are read alike, 98.6 %
 # stand within so many places, of any two 2 %. For the rarer ones it has no such order.
 _READ_ALIKE = 40
@@ -118,8 +127,17 @@ def _are_numbers(one: Sequence[str], other: Sequence[str], symbols: bool) -> boo
     if len(digits) == len(words) == 1 and words[0] in _VALUES:
         return int(digits[0]) == _VALUES[words[0]]
     if not spoken or spoken == beside:
-        return True
+        return _are_same_digits(digits, words)
     return _are_units(beside, spoken) or (symbols and not beside)
+
+
+def _are_same_digits(digits: Sequence[str], words: Sequence[str]) -> bool:
+    """Return whether the words of a number hold the digits of the other, 0 and 1 left out."""
+    if "半" in words or "half" in words:
+        return True
+    named = "".join(_DIGITS.get(word, "") for word in words)
+    written = "".join(token for token in digits if token.isdigit())
+    return re.sub("[01]", "", named) == re.sub("[01]", "", written)
 
 
 def _are_units(one: Sequence[str], other: Sequence[str]) -> bool:

@@ -20,8 +20,8 @@ __all__ = ["RepeatGuard"]
 _RECORDINGS = 512
 _TEXTS = 64
 _LONGEST = 500
-# Bytes that are looked at: at the beginning, and so many pieces of what follows.
-_HEAD, _PLACES = 64, 64
+# Bytes that are looked at: at both ends, and so many between them.
+_END, _PLACES = 256, 64
 
 
 class RepeatGuard:
@@ -57,7 +57,7 @@ class RepeatGuard:
                 if text not in known:
                     met.append((index, list(known)))
                 self._known.move_to_end(digest)
-            while len(self._known) > _RECORDINGS:
+            for _ in range(len(self._known) - _RECORDINGS):
                 self._known.popitem(last=False)
         if met:  # almost never
             self._judge(texts, checked, met)
@@ -145,10 +145,12 @@ class RepeatGuard:
 def digest_of(audio: Audio) -> bytes:
     """Return what stands for a recording: a digest of its length and of pieces of it."""
     start, size = audio.pcm_start, audio.pcm_size
-    head = bytes(audio.data[start : start + _HEAD])
+    end = start + size
+    head = bytes(audio.data[start : start + _END])
+    tail = bytes(audio.data[max(start, end - _END) : end])
     # An odd step meets the low and the high bytes of samples in turn.
-    pieces = bytes(audio.data[start : start + size : size // _PLACES | 1])
-    return hashlib.blake2b(b"%d %b%b" % (size, head, pieces), digest_size=16).digest()
+    pieces = bytes(audio.data[start : end : size // _PLACES | 1])
+    return hashlib.blake2b(b"%d %b%b%b" % (size, head, tail, pieces), digest_size=16).digest()
 
 
 def _kept(text: str) -> str:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from ..joining import MOST_WAV
 from ..models import Audio, wav_header
-from .formats import CODECS, Encoder
+from .formats import CODECS, Encoder, check_encoder
+from .whole_file import WholeFile
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -54,52 +53,6 @@ def save(audio: Audio, path: str | os.PathLike[str], quality: float | None = Non
     return file.path
 
 
-class WholeFile:
-    """A file that is written beside its place, and renamed when it is complete.
-
-    Use it in a `with` block: an exception there, or a process that dies, leaves nothing under the
-    file's name. Raises OSError when the directory is missing or full.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-        # Not made of its name, which may be as long as the system allows.
-        self._part = self.path.with_name(f".{secrets.token_hex(8)}.part")
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Add bytes."""
-        try:
-            self.file.write(data)
-        except OSError as error:
-            raise _name(error, self.path) from error
-
-    def __enter__(self) -> Self:
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                if stat.S_ISDIR(os.stat(self.path).st_mode):  # or its name is too long
-                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            self.file: BinaryIO = open(self._part, "xb")
-        except OSError as error:
-            raise _name(error, self.path) from error
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.file.close()
-            if error is None:
-                os.replace(self._part, self.path)
-        except OSError as failure:
-            if error is None:  # else what went wrong first is told
-                raise _name(failure, self.path) from failure
-        finally:
-            self._part.unlink(missing_ok=True)
-
-
 @dataclass(frozen=True)
 class SavedSound:
     """A sound in a finished file: what its samples are, `size` in bytes."""
@@ -125,12 +78,14 @@ class SavedSound:
 class SoundFileWriter:
     """Writes 16-bit samples to a sound file as they come; it appears whole or not at all.
 
-    Use it in a `with` block. Raises ConfigError for an ending that is not known, OSError when the
-    directory is missing or full.
+    Use it in a `with` block. Raises ConfigError for an ending that is not known, and where its
+    format cannot be written here; OSError when the directory is missing or full.
     """
 
     def __init__(self, path: str | os.PathLike[str], quality: float | None = None) -> None:
         self._format = format_of(path)
+        if self._format in CODECS:  # not only when it begins: the sound may have cost money by then
+            check_encoder(self._format, quality)
         self._quality = quality
         self._whole = WholeFile(path)
         self._encoder: Encoder | None = None
@@ -212,8 +167,3 @@ class SoundFileWriter:
                 self._encoder.close()
         except RuntimeError as error:  # soundfile's, which knows no number
             raise OSError(errno.EIO, f"{error} (is the disk full?)", str(self.path)) from error
-
-
-def _name(error: OSError, path: Path) -> OSError:
-    # The caller knows nothing of the part; from the number Python finds the class again.
-    return OSError(error.errno, error.strerror, str(path))

@@ -8,6 +8,7 @@ import unicodedata
 __all__ = [
     "count_signs",
     "fewest_spoken",
+    "has_pauses",
     "has_symbols",
     "most_spoken",
     "sounds_like",
@@ -20,6 +21,7 @@ _DIGIT = re.compile(r"\d")
 _DIGITS = re.compile(r"\d+")
 # Inline tags that CosyVoice acts on instead of speaking: <strong>, <|zh|>, [laughter].
 _TAGS = re.compile(r"<[^<>]*>|\[[^\[\]]*\]")
+_PAUSES = re.compile(r"[<\[…—\n]|\.\.\.|--")
 _RUNS = re.compile(r"(.)\1{2,}", re.DOTALL)
 _SPELLED = re.compile(r"[A-Z]{2,}")
 _SILENT = re.compile(r"""[\s,.!?;:'"()\-，。！？；：、…—·“”‘’（）《》「」『』【】]+""")
@@ -72,6 +74,11 @@ def spoken_part(text: str) -> str:
 def has_symbols(text: str) -> bool:
     """Return whether it holds what is neither letters nor digits nor punctuation, such as %."""
     return bool(_WORDS.sub("", _SILENT.sub("", spoken_part(text))))
+
+
+def has_pauses(text: str) -> bool:
+    """Return whether it may ask for silence: by a tag, a dash, dots, or a new line."""
+    return bool(_PAUSES.search(text))
 
 
 def sounds_like(text: str) -> str:

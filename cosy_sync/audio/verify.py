@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-import statistics
-import threading
+import math
 from collections.abc import Callable, Sequence
 
 from ..config import VerifyConfig
 from ..errors import BadAudioError, CosyError, UnexpectedError
 from ..models import Audio, detach
 from ..user_code import goes_on
+from .closer import is_bright, look_closer
+from .learned import Learned
+from .look import LOOKS, Look, look_at
+from .pace import Range, range_of
 from .repeats import RepeatGuard
+from .same_length import Met, SameLength, same_length_error
 from .speakable import count_signs, fewest_spoken, most_spoken, spoken_chars
-from .voiced import sounds_for, voiced_seconds
+from .usual import Usual
+from .voiced import measure
 
 __all__ = ["Verifier"]
 
-# Below this many spoken characters the pauses at both ends outweigh the speech: the pace that was
-# learned says nothing.
-_MIN_CHARS = 4
 # Texts of so few signs (a digit is one) are spoken within these seconds, however they are read:
 # "seven hundred seventy-seven", slowly, with pauses.
 _FEW_SIGNS = 3
 _LONGEST_OF_FEW = 10.0
-# Texts after which the pace of this voice is known, and how far from it speech may be. Scripts
-# differ by 4x (English 0.07 s a letter, slow Mandarin 0.35 s a character), speed by as much.
-_LEARN_TEXTS = 50
-_SPREAD = 6.0
-# How far one text moves the pace that was learned; a whole batch moves it by at most 20 %.
-_STEP = 0.005
-_MAX_STEP = 0.2
+# Below this many spoken characters nothing is learned: how a single word is spoken varies.
+_MIN_CHARS = 4
+# What the quick estimate may be off, times longer or shorter, and still pass.
+_QUICK = 1.3
+# By how many letters more a Chinese character is spoken.
+_WIDER = 3
+# Spaces and punctuation among letters.
+_PLAIN_SHARE = 0.84
+# The part of the slack that pauses within a text may have, where its ends are left out.
+_INNER_SLACK = 0.25
+# Seconds from which a text that was cut short may have met a limit of the service.
+_MAYBE_LIMIT = 15.0
+# Recordings from one that is refused to the next, where all are.
+_NEXT = 2
+# Texts whose recording was doubtful that are remembered.
+_DOUBTS = 1_024
 
 # Seconds that are heard of the shortest word, spoken fast; a click has less.
 _SHORTEST_SPEECH = 0.03
+# A single word, whispered fast, may be shorter by so much than its letters.
+_HASTE = 0.02
 # Where more than half of a recording is silent, so many times the least must be heard: who pauses
 # at length does not hurry.
 _UNHURRIED = 2.0
@@ -41,25 +54,24 @@ _UNHURRIED = 2.0
 class Verifier:
     """Refuse audio that cannot be the speech of its text.
 
-    It learns how many seconds a character takes, and knows the last recordings, so one object
-    belongs to one voice at one speed.
+    It learns how fast a voice speaks and what its recordings are like, and knows the last ones, so
+    one object belongs to one voice at one speed.
     """
 
-    def __init__(self, config: VerifyConfig) -> None:
+    def __init__(self, config: VerifyConfig, learned: Learned | None = None) -> None:
         self._config = config
         # Whether the user has a check of their own.
         self.asks = config.check is not None
-        # The fewest and the most seconds per character that any voice takes.
-        self._widest = config.min_seconds_per_char, config.max_seconds_per_char
+        self.learned = learned or Learned()
         self._repeats = RepeatGuard()
-        # Guards _first, and _pace until it is known. Afterwards it is read and written without the
-        # lock: it is one float, and an old one serves as well.
-        self._lock = threading.Lock()
-        self._first: list[float] = []
-        self._pace: float | None = None
+        self._lengths = SameLength()
+        # Texts that had a doubtful recording: another one like it is taken for right.
+        self._doubted: set[int] = set()
+        # Recordings so far, and which was refused last.
+        self._seen = self._refused = 0
 
     def __repr__(self) -> str:
-        return f"<Verifier learned {self._pace and round(self._pace, 3)} s per character>"
+        return f"<Verifier learned {self.learned.pace!r}>"
 
     def check(
         self, texts: Sequence[str], results: Sequence[Audio | CosyError]
@@ -89,49 +101,107 @@ class Verifier:
         return checked
 
     def _check_each(self, texts: Sequence[str], checked: list[Audio | CosyError]) -> None:
-        widest = usual = self._widest
-        pace, shortest = self._pace, self._config.min_seconds_per_char
-        if pace is not None:
-            usual = max(widest[0], pace / _SPREAD), min(widest[1], pace * _SPREAD)
-        slack = self._config.slack
-        paces: list[float] = []
+        """Take a quick look at each: of a voice that is known, most recordings pass by it.
+
+        A call would cost more here than what it does.
+        """
+        pace, usual = self.learned.pace, self.learned.usual
+        lowest, highest = self._config.min_seconds_per_char, self._config.max_seconds_per_char
+        lengths = self._lengths.first
         for index, (text, audio) in enumerate(zip(texts, checked, strict=True)):
             if not isinstance(audio, Audio):
                 continue
-            # Its duration, without a call.
+            look = look_at(audio)
+            heard, calm = look.heard, usual.calm
+            letter, wide_one = pace.quick
             seconds = audio.pcm_size / (2 * audio.channels * audio.sample_rate)
-            chars = spoken_chars(text)
-            low, high = widest
-            if chars >= _MIN_CHARS:
-                paces.append(seconds / chars)
-                low, high = usual
-            refusal: BadAudioError | None = None
-            # Pauses make audio longer than its speech, never shorter: slack is for the upper bound.
-            few = chars <= 2 * _FEW_SIGNS and seconds > _LONGEST_OF_FEW
-            if few or not low * chars <= seconds <= high * chars + slack:
-                refusal = self._judge_duration(text, chars, seconds, (low, high))
-            # What is mostly silence is refused: the part that is heard must be long enough by
-            # itself. A quick look shows mostly that it is.
-            least = max(_SHORTEST_SPEECH, shortest * chars)
-            sure = min(_UNHURRIED * least, max(least, seconds / 2))
-            if refusal is None and not sounds_for(audio, sure, seconds):
-                refusal = self._judge_voice(text, chars, audio, seconds)
+            # Of UTF-8's bytes a Chinese character has two more than a letter.
+            wide = (len(text.encode("utf-8", "surrogatepass")) - len(text)) / 2
+            expected = _PLAIN_SHARE * letter * (len(text) - wide) + wide_one * wide
+            spoken = seconds * len(heard.strip(b"\0")) / LOOKS
+            # How long the text is, whatever was learned meanwhile.
+            size = len(text) + _WIDER * wide
+            met = (text, size, look)
+            first = lengths.setdefault(audio.pcm_size, met)
+            self._seen = seen = self._seen + 1  # two threads may count one
+            due = not seen % usual.each
+            if (
+                audio.sample_rate == calm.rate
+                and not due
+                and seconds >= lowest * len(text)
+                and wide_one * _QUICK <= highest
+                and expected < spoken * _QUICK < expected * _QUICK * _QUICK
+                and 2 * heard.count(1) > LOOKS
+                and bytes(int(calm.rest / seconds * LOOKS) + 1) not in heard
+                and look.end <= calm.end
+                and look.early <= calm.early
+                and (look.alternating > calm.alternating or is_bright(audio, calm))
+                and (first is met or first[1] < 2 * size < 4 * first[1])
+            ):
+                continue
+            refusal = self._judge(text, audio, met, due)
             if refusal is not None:
                 checked[index] = refusal
-        self._learn(paces)
 
-    def _judge_duration(
-        self, text: str, chars: int, seconds: float, bounds: tuple[float, float]
-    ) -> BadAudioError | None:
-        """Refuse what is too short or too long, however the text may be read."""
-        slack = self._config.slack
-        low, high = bounds
-        # Only now count with care: the generous count costs more than all the rest.
-        least = low * fewest_spoken(text)
-        most = high * max(chars, most_spoken(text), 1) + slack
+    def _judge(self, text: str, audio: Audio, met: Met, due: bool) -> BadAudioError | None:
+        """Return why audio is refused, counting its text with care; learn from it."""
+        look, learned = met[2], self.learned
+        pace = learned.pace
+        odd = self._lengths.is_odd(audio.pcm_size, met)
+        seconds = audio.duration
+        refusal = self._judge_duration(text, seconds) or self._judge_voice(text, audio, look)
+        counted = range_of(text)
+        if refusal is not None or not sum(counted.least):
+            return refusal
+        spoken = _spoken_seconds(look, seconds, learned.usual)
+        off = math.log(max(spoken, 0.01) / pace.expected(counted.usual))
+        few = sum(counted.usual) < _MIN_CHARS
+        refusal = None if few else self._judge_pace(counted, audio, spoken)
+        if refusal is None and odd and not (pace.known and abs(off) < math.log(_QUICK)):
+            refusal = same_length_error(seconds)
+        doubt = None if refusal else look_closer(text, counted.usual, audio, look, off, learned)
+        if doubt is not None and not self._is_doubted_again(text):
+            refusal = doubt
+        strange = pace.tolerance(counted.usual) is None
+        if not few and (due or doubt or strange or self._goes_on(refusal)):
+            with learned.lock:
+                pace.learn(counted.usual, spoken)
+                if refusal is None:
+                    learned.usual.learn(look, audio)
+        return refusal
+
+    def _goes_on(self, refusal: BadAudioError | None) -> bool:
+        """Return whether one recording after the other is refused: perhaps the voice has changed.
+
+        Then they teach the pace all the same, and the bounds follow it. Single ones teach nothing.
+        """
+        if refusal is None:
+            return False
+        since, self._refused = self._seen - self._refused, self._seen
+        return since <= _NEXT
+
+    def _is_doubted_again(self, text: str) -> bool:
+        """Return whether a doubtful recording came for this text before: then it is right."""
+        key = hash(text)
+        again = key in self._doubted
+        if again:
+            self._doubted.discard(key)
+        else:
+            if len(self._doubted) >= _DOUBTS:
+                self._doubted = set()
+            self._doubted.add(key)
+        return again
+
+    def _judge_duration(self, text: str, seconds: float) -> BadAudioError | None:
+        """Refuse what no voice takes so short or so long for, however the text may be read."""
+        config = self._config
+        chars = spoken_chars(text)
+        least = _in_haste(config.min_seconds_per_char * fewest_spoken(text))
+        high = config.max_seconds_per_char
+        most = high * max(chars, most_spoken(text), 1) + config.slack
         signs = count_signs(text)
         if signs <= _FEW_SIGNS:
-            most = max(min(most, _LONGEST_OF_FEW), high * max(signs, 1) + slack)
+            most = max(min(most, _LONGEST_OF_FEW), high * max(signs, 1) + config.slack)
         if least <= seconds <= most:
             return None
         word = "short" if seconds < least else "long"
@@ -142,15 +212,20 @@ class Verifier:
             reason=word,
         )
 
-    def _judge_voice(
-        self, text: str, chars: int, audio: Audio, seconds: float
-    ) -> BadAudioError | None:
+    def _judge_voice(self, text: str, audio: Audio, look: Look) -> BadAudioError | None:
         """Refuse what is heard for too short a time, however the text may be read."""
         low = self._config.min_seconds_per_char
         fewest = fewest_spoken(text)
         if fewest == 0:
             return None
-        voiced = voiced_seconds(audio)
+        seconds = audio.duration
+        least = max(_SHORTEST_SPEECH, _in_haste(low * fewest))
+        # What is mostly silence is refused: the part that is heard must be long enough by itself.
+        # The quick look shows mostly that it is.
+        sure = min(_UNHURRIED * least, max(least, seconds / 2))
+        if look.heard.count(1) * seconds >= sure * (LOOKS + 1):
+            return None
+        voiced = measure(audio).heard
         hurry = _UNHURRIED if voiced < seconds / 2 else 1.0
         if voiced < hurry * _SHORTEST_SPEECH:
             return BadAudioError(
@@ -158,41 +233,53 @@ class Verifier:
                 "try again, and look at the service if it stays",
                 reason="silent",
             )
-        least = hurry * low * fewest
+        least = hurry * _in_haste(low * fewest)
         if voiced >= least:
             return None
         return BadAudioError(
-            f"{voiced:.2f} s of sound in {seconds:.2f} s of audio are too short for {chars} spoken "
-            f"characters: expected at least {least:.2f} s; try again, or lower VerifyConfig's "
-            "min_seconds_per_char",
+            f"{voiced:.2f} s of sound in {seconds:.2f} s of audio are too short for "
+            f"{spoken_chars(text)} spoken characters: expected at least {least:.2f} s; try again, "
+            "or lower VerifyConfig's min_seconds_per_char",
             reason="short",
         )
 
-    def _learn(self, paces: list[float]) -> None:
-        # Refused audio teaches too: if the voice really changed, the bounds follow it within some
-        # batches, while single wrong recordings do not move a median. The widest bounds stay.
-        low, high = self._widest
-        if len(paces) == 1:  # most replies hold one text
-            middle = paces[0]
-            if not low <= middle <= high:
-                return
-        else:
-            paces = [pace for pace in paces if low <= pace <= high]
-            if not paces:
-                return
-            middle = statistics.median(paces)
-        pace = self._pace
-        if pace is not None:
-            # Of two threads that come at the same time one may teach nothing: others follow.
-            self._pace = pace + min(_MAX_STEP, _STEP * len(paces)) * (middle - pace)
-            return
-        with self._lock:
-            if self._pace is not None:
-                return
-            self._first += paces
-            if len(self._first) >= _LEARN_TEXTS:
-                self._pace = statistics.median(self._first)
-                self._first.clear()
+    def _judge_pace(self, counted: Range, audio: Audio, spoken: float) -> BadAudioError | None:
+        """Refuse what this voice does not take so short or so long for."""
+        pace = self.learned.pace
+        tolerance = pace.tolerance(counted.usual)
+        if tolerance is None:
+            return None
+        times = math.exp(tolerance)
+        least = pace.expected(counted.least) / times
+        most = pace.expected(counted.most) * times + _INNER_SLACK * self._config.slack
+        if spoken < least:  # what is quiet may have been overlooked
+            voiced = measure(audio)
+            usual = self.learned.usual
+            more = voiced.rest - usual.rest if voiced.rest > usual.calm.rest else 0.0
+            spoken = voiced.span - more
+        if least <= spoken <= most:
+            return None
+        word = "short" if spoken < least else "long"
+        why = "the service may have stopped at a limit of its own: split the text (client.narrate "
+        why = f"{why}does), or " if word == "short" and least > _MAYBE_LIMIT else ""
+        return BadAudioError(
+            f"{spoken:.2f} s of speech are too {word} for {sum(counted.usual):.0f} spoken "
+            f"characters of this voice: expected {least:.2f} to {most:.2f} s; {why}try again, and "
+            "check sample_rate",
+            reason=word,
+        )
+
+
+def _in_haste(seconds: float) -> float:
+    """Return how much less than the least a single word may have."""
+    return max(seconds / 2, seconds - _HASTE)
+
+
+def _spoken_seconds(look: Look, seconds: float, usual: Usual) -> float:
+    """Return how long the speech is: without silence at its ends, nor a pause longer than any."""
+    heard = look.heard.strip(b"\0")
+    rest = max(map(len, heard.split(b"\1"))) / LOOKS * seconds
+    return seconds * len(heard) / LOOKS - (rest - usual.rest if rest > usual.calm.rest else 0.0)
 
 
 def _ask(check: Callable[[str, Audio], bool], text: str, audio: Audio) -> Audio | CosyError:

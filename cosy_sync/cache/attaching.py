@@ -8,6 +8,7 @@ from ..clock import Clock
 from ..config import CacheConfig, ClientConfig
 from ..errors import ConfigError
 from ..loading import load
+from .digest import Prefixes, digest_text
 from .guard import GuardedStore
 from .opening import open_store
 from .ports import CacheStore
@@ -31,6 +32,7 @@ class Attached:
 
     def __init__(self, options: CacheConfig | None, clock: Clock) -> None:
         self._options, self._clock = options, clock
+        self._prefixes = Prefixes()
         self._front: CachedEngine | None = None
         self._guarded: list[GuardedStore] = []
         if options is not None:
@@ -44,6 +46,10 @@ class Attached:
     def stores(self) -> list[CacheStore]:
         """Return the stores, the quickest first."""
         return [guarded.store for guarded in self._guarded]
+
+    def digest(self, config: ClientConfig, text: str) -> str:
+        """Return the digest of a text under a configuration, with a cache or without."""
+        return digest_text(self._prefixes.of(config), text)
 
     def check(self, config: ClientConfig) -> None:
         """Raise ConfigError for a view with another store than its client's."""
@@ -60,7 +66,7 @@ class Attached:
             return engine
         from .cached_engine import CachedEngine
 
-        self._front = CachedEngine(engine, self._guarded, self._clock)
+        self._front = CachedEngine(engine, self._guarded, self._prefixes, self._clock)
         return self._front
 
     def stop_waiting(self) -> None:

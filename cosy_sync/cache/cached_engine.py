@@ -17,12 +17,13 @@ from ..engine.bulk import BulkCall
 from ..engine.small_call import SmallCall
 from ..engine.text_future import TextFuture
 from ..errors import CosyError
-from ..models import Audio, Outcome, Utterance
+from ..models import PLAIN_FORMATS, Audio, Outcome, Utterance
 from ..policies import Deadline
 from ..user_code import unexpected
 from .cached_call import CachedCall, CallTerms
 from .cached_speech import KeptSpeech, KnownSpeech
 from .counting import outcome_of, tell_misses, tell_of
+from .digest import Prefixes
 from .guard import GuardedStore
 from .speech_cache import Leases, SpeechCache
 from .waits import Waits
@@ -31,18 +32,17 @@ __all__ = ["CachedEngine"]
 
 _Held = TypeVar("_Held")
 
-# Formats whose samples lie in their data as they are.
-_PLAIN = ("wav", "pcm")
-
 
 class CachedEngine:
     """Does what clients ask an Engine for. Lookups and waits are those of the caller's thread."""
 
-    def __init__(self, engine: Engine, stores: Sequence[GuardedStore], clock: Clock) -> None:
+    def __init__(
+        self, engine: Engine, stores: Sequence[GuardedStore], prefixes: Prefixes, clock: Clock
+    ) -> None:
         self._engine, self._stores, self._observer = engine, stores, engine.observer
         self._clock, self._waits = clock, Waits(clock)
-        self._leases = Leases(stores)
-        self.pid, self.endpoints = engine.pid, engine.endpoints
+        self._leases, self._prefixes = Leases(stores), prefixes
+        self.pid, self.endpoints, self.network = engine.pid, engine.endpoints, engine.network
         self.occupy, self.vacate = engine.occupy, engine.vacate
         # Where a client looks for `run_one`.
         self.interactive = self
@@ -53,7 +53,10 @@ class CachedEngine:
         """Return the cache of a configuration that has one."""
         known = self._latest
         if known is None or known[0] is not config:
-            known = self._latest = config, SpeechCache(self._stores, self._leases, config)
+            known = self._latest = (
+                config,
+                SpeechCache(self._stores, self._leases, self._prefixes, config),
+            )
         return known[1]
 
     # -- one text -------------------------------------------------------------------------------
@@ -195,7 +198,9 @@ class CachedEngine:
         """Return what `hold` makes of a text's speech, at once where it is known."""
         if config.cache is None or not isinstance(text, Utterance):
             return self._engine.stream(text, config, hold)
-        cache = self.of(config)
+        # Sound that comes in chunks is encoded by its listener, once it is whole.
+        plain = config.format in PLAIN_FORMATS
+        cache = self.of(config if plain else replace(config, format="wav", quality=None))
         digest = cache.digest(text)
         known = self._look_up(cache, digest, text, streamed=True)
         if known is not None:
@@ -204,9 +209,8 @@ class CachedEngine:
 
         def keep(sound: bytes, rate: int) -> None:
             audio = Audio(sound, "pcm", rate, 1, 0, len(sound))
-            if config.format in _PLAIN:
-                audio = audio.as_format(config.format)
-                cache.keep([text], [Outcome(text.index, text.text, audio)], leased=False)
+            audio = audio.as_format(config.format if plain else "wav")
+            cache.keep([text], [Outcome(text.index, text.text, audio)], leased=False)
 
         return self._engine.stream(
             text,
@@ -252,7 +256,7 @@ class CachedEngine:
 
 
 def _is_plain(audio: Audio) -> bool:
-    return audio.channels == 1 and audio.format in _PLAIN
+    return audio.channels == 1 and audio.format in PLAIN_FORMATS
 
 
 def _settle(future: TextFuture, outcome: Outcome) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from ..config import CallSettings
 from ..stats import Stats
 from .ports import CacheStore, MeasuredStore
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["CacheStats", "ClientCache"]
 
@@ -33,7 +38,7 @@ class ClientCache:
     def __init__(
         self,
         stores: Sequence[CacheStore],
-        digest: Callable[[str], str],
+        digest: Callable[..., str],
         stats: Callable[[], Stats],
     ) -> None:
         self._stores, self._digest, self._stats = stores, digest, stats
@@ -55,12 +60,13 @@ class ClientCache:
             bytes=size,
         )
 
-    def invalidate(self, text: str) -> None:
-        """Forget a text as this client, or view, has it spoken: the next call has it spoken anew.
+    def invalidate(self, text: str, **settings: Unpack[CallSettings]) -> None:
+        """Forget a text as this client, or view, has it spoken, or a call with these settings: the
+        next one has it spoken anew.
 
         Raises InvalidTextError for what is no text, or what the store raises.
         """
-        digest = self._digest(text)
+        digest = self._digest(text, **settings)
         for store in reversed(self._stores):
             store.delete([digest])
 

@@ -56,12 +56,7 @@ class MemoryCache:
         with self._lock:
             for digest, data, seconds in entries:
                 self._drop(digest)
-                if len(data) > self.max_bytes:
-                    continue
-                self._entries[digest] = data, now + seconds
-                self._bytes += len(data)
-                while self._bytes > self.max_bytes:
-                    self._drop(next(iter(self._entries)))
+                self._put(digest, data, now + seconds)
 
     def delete(self, digests: Sequence[str] | None) -> None:
         """Forget these, or everything for None."""
@@ -73,6 +68,15 @@ class MemoryCache:
         """Return how many entries there are, and their bytes."""
         with self._lock:
             return len(self._entries), self._bytes
+
+    def _put(self, digest: str, data: bytes, until: float) -> None:
+        """Keep one, unless it is too large; the lock is held."""
+        if len(data) > self.max_bytes:
+            return
+        self._entries[digest] = data, until
+        self._bytes += len(data)
+        while self._bytes > self.max_bytes:
+            self._drop(next(iter(self._entries)))
 
     def _drop(self, digest: str) -> None:
         """Forget one, if it is there; the lock is held."""

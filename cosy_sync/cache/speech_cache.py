@@ -17,7 +17,7 @@ from ..errors import (
     UnavailableError,
 )
 from ..models import Audio, Outcome, Utterance
-from .digest import digest_text, prefix_of
+from .digest import Prefixes, digest_text
 from .entry import Found, decode, encode
 from .guard import GuardedStore
 from .ports import Entry
@@ -59,29 +59,43 @@ class Leases:
         if self._store is None or seconds <= 0:
             return set(digests)
         with self._lock:
-            free = [digest for digest in digests if digest not in self._held]
+            free = self._missing(digests)
         taken = set(self._store.lease(free, seconds)) if free else set()
         with self._lock:
-            mine = {each for each in digests if each in taken or each in self._held}
-            for digest in mine:
-                self._held[digest] = self._held.get(digest, 0) + 1
+            mine = self._hold(digests, taken)
         return mine
 
     def give_back(self, digests: Iterable[str]) -> None:
         """Give back what was taken, each once for every time that it was."""
         if self._store is None:
             return
-        over = []
         with self._lock:
-            for digest in digests:
-                left = self._held.get(digest, 0) - 1
-                if left > 0:
-                    self._held[digest] = left
-                elif left == 0:
-                    del self._held[digest]
-                    over.append(digest)
+            over = self._let_go(digests)
         if over:
             self._store.release(over)
+
+    def _missing(self, digests: Sequence[str]) -> list[str]:
+        """Return those that nobody here has; the lock is held."""
+        return [digest for digest in digests if digest not in self._held]
+
+    def _hold(self, digests: Sequence[str], taken: set[str]) -> set[str]:
+        """Count once more what was taken or is held already, and return it; the lock is held."""
+        mine = {each for each in digests if each in taken or each in self._held}
+        for digest in mine:
+            self._held[digest] = self._held.get(digest, 0) + 1
+        return mine
+
+    def _let_go(self, digests: Iterable[str]) -> list[str]:
+        """Count once less; return what nobody here has any more. The lock is held."""
+        over = []
+        for digest in digests:
+            left = self._held.get(digest, 0) - 1
+            if left > 0:
+                self._held[digest] = left
+            elif left == 0:
+                del self._held[digest]
+                over.append(digest)
+        return over
 
 
 class SpeechCache:
@@ -90,6 +104,7 @@ class SpeechCache:
     Args:
         stores: The quickest first; what a later one has is put into those before it.
         leases: Of all configurations.
+        prefixes: Of all configurations.
         config: One with a cache.
     """
 
@@ -97,18 +112,19 @@ class SpeechCache:
         self,
         stores: Sequence[GuardedStore],
         leases: Leases,
+        prefixes: Prefixes,
         config: ClientConfig,
     ) -> None:
         assert config.cache is not None
         self.options: CacheConfig = config.cache
         self._stores, self._leases = stores, leases
-        self._prefix = prefix_of(config)
+        self._config, self._prefixes = config, prefixes
         # Sound that nobody checked is not kept.
         self._checked = config.verify.enabled
 
     def digest(self, text: Utterance) -> str:
-        """Return a text's digest."""
-        return digest_text(self._prefix, text.text)
+        """Return the digest of a text, under settings of its own where it has some."""
+        return digest_text(self._prefixes.of(text.settings or self._config), text.text)
 
     def find(self, digests: Sequence[str], *, stale: bool = False) -> Results:
         """Return what is known of texts, by their digests; also what is too old, if `stale`."""

@@ -161,7 +161,10 @@ class Sweep:
         """
         try:
             self._try_once()
-            self.end = self._climb()
+            try:
+                self.end = self._climb()
+            except KeyboardInterrupt:
+                self.end = End("interrupted", "interrupted between two steps")
         finally:
             with uninterrupted():
                 orderly = self.end is not None and self.end.kind not in _HASTY
@@ -170,13 +173,10 @@ class Sweep:
                     self._cutter.join()
 
     def _climb(self) -> End:
-        try:
-            for in_flight in self._plan.ladder:
-                self._step(in_flight)
-                if self.end is not None:
-                    return self.end
-        except KeyboardInterrupt:
-            return End("interrupted", "interrupted between two steps")
+        for in_flight in self._plan.ladder:
+            self._step(in_flight)
+            if self.end is not None:
+                return self.end
         raise AssertionError("the last step always ends the sweep")
 
     def _cut(self) -> None:
@@ -201,10 +201,7 @@ class Sweep:
         view = self._client.with_options(tenant=f"bench-{in_flight}", max_in_flight=in_flight)
         notes = Notes(in_flight=in_flight, started=time.monotonic())
         try:
-            for outcome in view.synth_iter(self._feed(notes)):
-                self._note(notes, outcome)
-                if self.end is not None:
-                    break  # closing the client ends what is in flight
+            self._take(view, notes)
         except KeyboardInterrupt:
             self.end = End("interrupted", f"interrupted at {in_flight} in flight")
         except ClosedError:
@@ -221,6 +218,12 @@ class Sweep:
         self.steps.append(measure(notes))
         self._on_step(self.steps[-1])
         self.end = self.end or verdict(self.steps, self._plan.rate, self._plan.ladder[-1])
+
+    def _take(self, view: CosyClient, notes: Notes) -> None:
+        for outcome in view.synth_iter(self._feed(notes)):
+            self._note(notes, outcome)
+            if self.end is not None:
+                break  # closing the client ends what is in flight
 
     def _feed(self, notes: Notes) -> Iterator[str]:
         """Yield whole batches until the step's time is over; a started batch is always finished."""

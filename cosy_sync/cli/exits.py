@@ -38,6 +38,8 @@ __all__ = [
 ]
 
 # Where a deadline ran out after the text was sent, and on the way there.
+# Signals that tell a command to end; Windows has no SIGHUP.
+_ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 _WAITS = ("waiting for the service", "waiting for room")
 _UNSENT = ("(connect)", "(dns)", "(handshake)", "(pool)", "(proxy)", "(tls)")
 # Answers of a web server that has no speech service at this address.
@@ -60,7 +62,7 @@ exit codes:
   1    some texts failed, or the work ended half way
   2    wrong usage or configuration; nothing was done
   3    the service could not be reached, or refused the key
-  130  interrupted (Ctrl-C or SIGTERM)
+  130  interrupted (Ctrl-C, SIGTERM, or the terminal was closed)
 """
 
 
@@ -147,16 +149,17 @@ def meaning(error: BaseException) -> tuple[int, str]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM end a command like Ctrl-C: what is finished is kept and told of."""
+    """Let SIGTERM and SIGHUP end a command like Ctrl-C: what is finished is kept and told of, and
+    no half a file is left. One that somebody ignores or handles, as nohup does, stays so."""
     ours = threading.current_thread() is threading.main_thread()
-    if not ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    ends = [each for each in _ENDS if ours and signal.getsignal(each) is signal.SIG_DFL]
+    for number in ends:
+        signal.signal(number, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ends:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -166,7 +169,7 @@ def uninterrupted() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDS)}
     # None: somebody else's, in C, which could not be put back.
     held = {number: handler for number, handler in before.items() if handler is not None}
     for number in held:

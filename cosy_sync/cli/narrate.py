@@ -111,7 +111,13 @@ def _add_sound(group: argparse._ArgumentGroup) -> None:
         )
     group.add_argument("--trim", action="store_true", help="cut silence at the ends of sentences")
     group.add_argument(
+        "--whole-paragraphs",
+        action="store_true",
+        help="speak each paragraph as one text: its intonation runs on (default: its sentences)",
+    )
+    group.add_argument(
         "--quality",
+        dest="file_quality",
         type=number(float, 0, 1),
         metavar="X",
         help="of MP3, Opus and Ogg: 0 is the smallest file, 1 the best",
@@ -121,6 +127,8 @@ def _add_sound(group: argparse._ArgumentGroup) -> None:
 def run(args: argparse.Namespace) -> int:
     """Speak the file; return the exit code. Raises Stop and CosyError."""
     output = Path(args.output)
+    if args.output == "-":
+        raise Stop("-o -: give a file's name; only `cosy-sync synth` writes to standard output")
     format_of(output)  # raises ConfigError
     files = _files(args, output)
     _refuse_useless(args)
@@ -151,6 +159,7 @@ def _refuse_useless(args: argparse.Namespace) -> None:
         ("--max-speed", args.max_speed, subtitles, "a file of subtitles"),
         ("--sentence-pause", args.sentence_pause, not subtitles, "a text"),
         ("--paragraph-pause", args.paragraph_pause, not subtitles, "a text"),
+        ("--whole-paragraphs", args.whole_paragraphs or None, not subtitles, "a text"),
     ):
         if given is not None and not does:
             raise Stop(f"{option} does nothing here: it is for {where}")
@@ -207,8 +216,9 @@ def _narration(args: argparse.Namespace, usual: NarrationConfig) -> NarrationCon
     given = {
         "sentence_pause": args.sentence_pause,
         "paragraph_pause": args.paragraph_pause,
-        "quality": args.quality,
+        "quality": args.file_quality,
         "trim": args.trim or None,
+        "whole_paragraphs": args.whole_paragraphs or None,
     }
     return replace(usual, **{name: value for name, value in given.items() if value is not None})
 

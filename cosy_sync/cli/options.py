@@ -12,6 +12,7 @@ from typing import Any
 
 from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint, Observer, Voice
 from cosy_sync.cli.exits import Stop, because
+from cosy_sync.config.client import FORMATS
 from cosy_sync.settings import endpoints_from_environment
 
 __all__ = ["add_service_options", "endpoints", "make_client", "number"]
@@ -22,6 +23,7 @@ _SETTINGS = (
     "voice",
     "model",
     "format",
+    "quality",
     "sample_rate",
     "speed",
     "deadline",
@@ -51,8 +53,14 @@ def add_service_options(
     if format:
         speech.add_argument(
             "--format",
-            choices=("wav", "pcm"),
-            help=f"of the sound (default: {ClientConfig.format})",
+            choices=FORMATS,
+            help=f"of the sound (default: {ClientConfig.format}); most need soundfile",
+        )
+        speech.add_argument(
+            "--quality",
+            type=number(float, 0, 1),
+            metavar="X",
+            help="of mp3, opus and ogg: 0 is the smallest file, 1 the best",
         )
 
 

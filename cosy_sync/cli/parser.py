@@ -80,6 +80,7 @@ def parse(parser: Parser, given: Sequence[str], known: Sequence[str]) -> argpars
         parser.error(f"{first}: options follow a command, as in: cosy-sync synth {first} ...")
     if command is not None and command not in known:
         near = difflib.get_close_matches(command, known, n=1)
+        near += [f"--{command}"] if command in ("help", "version") else []
         hint = f"did you mean {near[0]}? " if near else ""
         names = ", ".join(known)
         parser.error(
@@ -113,11 +114,13 @@ def _hint(option: str, known: Sequence[str]) -> str:
         longer = [name for name in known if name.startswith(option)]
         if len(longer) > 1 and not any(name in known for name in found):
             return f"did you mean {' or '.join(longer)}?"
-        found += longer or difflib.get_close_matches(option, known, n=1)
+        bare = {name.lstrip("-"): name for name in known}  # or every dash would be alike
+        near = difflib.get_close_matches(word, bare, n=1)
+        found += longer or [bare[name] for name in near]
     meant = next((name for name in found if name in known), None)
     if meant is not None:
         return f"did you mean {meant}?"
-    variable = variable_for(setting)
+    variable = variable_for(setting) if "--url" in known else None
     if own is not None:
         return f"set the variable {own}"
     if variable is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from cosy_sync import Audio, CosyError
@@ -49,8 +50,7 @@ class Reporter:
         self._speech += audio.duration
         if self._as_json:
             # The file's contents; hashed only where somebody gets to see it.
-            bare = file is not None and not file.lower().endswith(".wav")
-            data = audio.pcm() if bare else audio.wav()
+            data = audio.data if file is None else Path(file).read_bytes()
             self._screen.emit(
                 _line(
                     item,

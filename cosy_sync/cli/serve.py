@@ -27,6 +27,7 @@ addresses, for --url or CosyClient, by --wire:
   triton          http://HOST:PORT or grpc://HOST:GRPC_PORT, and --model cosyvoice2
   dashscope_ws    ws://HOST:PORT/api-ws/v1/inference
   dashscope_http  http://HOST:PORT
+  pai_eas         http://HOST:PORT
 
 Voices: 中文女, 中文男, 粤语女, 英文女, 英文男; triton: none; dashscope_*: all that begin with
 `long`.

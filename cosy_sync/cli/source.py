@@ -161,6 +161,8 @@ def _decode(raw: bytes, number: int, path: str) -> str:
         return raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError:
         wide = number == 1 and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        if b"\0" in raw and not wide:
+            raise Stop(f"{_shown(path)} is not a text file; give one in UTF-8") from None
         name = "UTF-16" if wide else "GB18030"
         raise Stop(
             f"{_shown(path)}: line {number} is not UTF-8; convert the file first, for example "

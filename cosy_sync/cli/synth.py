@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from cosy_sync import CosyClient, CosyError, Outcome, RetryConfig, text_hash
+from cosy_sync.audio.formats import CODECS
 from cosy_sync.cli.console import Screen
 from cosy_sync.cli.exits import (
     CODES,
@@ -32,6 +33,7 @@ _EXAMPLES = """\
 examples:
   cosy-sync synth --url https://tts.example.com/batch 你好 -o hello.wav
   cosy-sync synth -f sentences.txt -o speech/          one file for each line
+  cosy-sync synth -f sentences.txt -o speech/ --format mp3
   echo 你好 | cosy-sync synth -f - -o - | aplay        straight to the loudspeaker
   cosy-sync synth -f big.txt -o out --json > log.jsonl
   cosy-sync synth -o out -- -5度 "text that begins with a dash"
@@ -65,8 +67,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "--output",
         metavar="PATH",
         default=".",
-        help="a directory (made if it is missing); for a single text also FILE.wav, FILE.pcm, or "
-        "- for stdout (default: this directory)",
+        help="a directory (made if it is missing); for a single text also a file (.wav, .mp3, "
+        ".opus, .ogg, .flac or .pcm), or - for stdout (default: this directory)",
     )
     parser.add_argument(
         "--name",
@@ -96,6 +98,9 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     total = len(args.text) if args.file is None else count_lines(args.file)
     silence = Silence()
+    ending = Path(args.output).suffix.lower().removeprefix(".")
+    if args.format is None and ending in CODECS and not Path(args.output).is_dir():
+        args.format = ending
     client = make_client(args, observers=[silence])
     naming = _naming(args, total)
     target = open_target(args.output, naming, args.format or client.config.format)

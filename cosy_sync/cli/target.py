@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import string
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cosy_sync import Audio
+from cosy_sync.audio.whole_file import WholeFile
 from cosy_sync.cli.console import emit_bytes
 from cosy_sync.cli.exits import Exit, Stop, because
 from cosy_sync.cli.source import Item
@@ -32,8 +32,8 @@ __all__ = [
     "write_whole",
 ]
 
-ENDINGS = (".wav", ".pcm", ".raw")
-_OTHER_SOUND = (".mp3", ".ogg", ".opus", ".flac", ".m4a", ".aac", ".webm")
+ENDINGS = (".wav", ".mp3", ".opus", ".ogg", ".flac", ".pcm", ".raw")
+_OTHER_SOUND = (".m4a", ".aac", ".webm", ".wma", ".aiff")
 _NUMBER = re.compile(r"(0[1-9]\d?)?d?")
 
 
@@ -155,19 +155,16 @@ class OneFile:
 
 
 class Pipe:
-    """Standard output, for one text: a WAV file, or bare samples."""
+    """Standard output, for one text: its file, or bare samples."""
 
     several = False
-
-    def __init__(self, *, bare: bool) -> None:
-        self._bare = bare
 
     def check(self, item: Item) -> None:
         """Let everything pass: nothing is replaced."""
 
     def save(self, item: Item, audio: Audio) -> None:
         """Write all of it at once."""
-        emit_bytes(audio.pcm() if self._bare else audio.wav())
+        emit_bytes(audio.data)
 
     def __str__(self) -> str:
         return "standard output"
@@ -195,12 +192,12 @@ def open_target(output: str, naming: Naming, kind: str) -> Target:
     Args:
         output: a directory, a file's path, or `-`.
         naming: names of the files in a directory, with a template that `check_template` allows.
-        kind: `wav` or `pcm`.
+        kind: one of the client's formats.
 
     Raises Stop for what cannot be written, and for a file that must not be replaced.
     """
     if output == "-":
-        return _pipe(kind)
+        return _pipe()
     path = Path(output)
     ending = path.suffix.lower()
     if ending in ENDINGS and not path.is_dir():
@@ -215,7 +212,7 @@ def open_target(output: str, naming: Naming, kind: str) -> Target:
     return Folder(path, naming, ending)
 
 
-def _pipe(kind: str) -> Target:
+def _pipe() -> Target:
     if sys.stdout is None:
         raise Stop("standard output is closed")
     if sys.stdout.isatty():
@@ -223,7 +220,7 @@ def _pipe(kind: str) -> Target:
             "sound does not belong on a terminal: pipe it into a player or a file, for example "
             "`| aplay` or `> speech.wav`, or use -o FILE.wav"
         )
-    return Pipe(bare=kind == "pcm")
+    return Pipe()
 
 
 def make_folder(path: Path) -> None:
@@ -247,14 +244,8 @@ def try_writing(folder: Path) -> None:
 
 def write_whole(path: Path, content: str) -> None:
     """Write a text file; it appears whole or not at all. Raises OSError."""
-    # Not made of its name, which may be as long as the system allows.
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        part.write_text(content, encoding="utf-8")
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with WholeFile(path) as file:
+        file.write(content.encode())
 
 
 def check_template(template: str) -> str:
@@ -270,7 +261,7 @@ def check_template(template: str) -> str:
         raise ValueError("must be a plain file name, without directories")
     # A file's name has at most 255 bytes; its ending may be added.
     longest = template.format(index=10**12, line=10**12, hash="0" * 10)
-    if len(longest.encode()) > 255 - len(ENDINGS[0]) * (not template.endswith(ENDINGS)):
+    if len(longest.encode()) > 255 - max(map(len, ENDINGS)) * (not template.endswith(ENDINGS)):
         raise ValueError("is too long for a file name")
     return template
 

@@ -2,7 +2,7 @@
 
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .caching import CacheConfig
-from .client import ClientConfig, Settings
+from .client import CallSettings, ClientConfig, Settings
 from .endpoint import Endpoint
 from .interactive import CoalesceConfig, HedgeConfig
 from .narration import NarrationConfig
@@ -13,6 +13,7 @@ __all__ = [
     "BatchConfig",
     "BreakerConfig",
     "CacheConfig",
+    "CallSettings",
     "ClientConfig",
     "CoalesceConfig",
     "EjectionConfig",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypedDict
@@ -12,6 +12,7 @@ from ..checks import (
     check,
     checked_extra,
     checked_headers,
+    checked_prepare,
     count_or_none,
     flag,
     header_text_or_none,
@@ -29,10 +30,11 @@ from .narration import NarrationConfig
 from .sharing import SharingConfig
 from .survival import BreakerConfig, EjectionConfig, OverloadConfig, RetryConfig, VerifyConfig
 
-__all__ = ["ClientConfig", "Settings"]
+__all__ = ["CallSettings", "ClientConfig", "Settings"]
 
 PRIORITIES = ("bulk", "interactive")
-FORMATS = ("pcm", "wav")
+FORMATS = ("pcm", "wav", "mp3", "opus", "ogg", "flac")
+LOSSLESS = ("pcm", "wav", "flac")
 
 
 _CLIENT_RULES: tuple[Rule, ...] = (
@@ -42,6 +44,7 @@ _CLIENT_RULES: tuple[Rule, ...] = (
     ("model", name_or_none, "a model's name"),
     ("format", lambda v: v in FORMATS, f"one of {', '.join(FORMATS)}"),
     ("sample_rate", lambda v: isinstance(v, int) and 8_000 <= v <= 192_000, "8000 to 192000 Hz"),
+    ("quality", lambda v: v is None or 0 <= v <= 1, "0 (smallest file) to 1 (best)"),
     ("speed", lambda v: 0.25 <= v <= 4, "0.25 to 4"),
     *positive("deadline"),
     ("priority", lambda v: v is None or v in PRIORITIES, f"one of {', '.join(PRIORITIES)}"),
@@ -65,12 +68,19 @@ class ClientConfig:
     wire: str = "batch"
     # The model's name, where the service has several.
     model: str | None = None
-    # What `Audio.data` holds: a WAV file, or bare samples (pcm).
+    # What `Audio.data` holds: a WAV file, bare samples (pcm), or a file that is encoded here once
+    # the audio is checked; that takes up to 2 s of a core for each minute, and the extra `audio`.
     format: str = "wav"
+    # Of mp3, opus and ogg, from 0 (smallest file) to 1 (best). None: what their encoders think
+    # right.
+    quality: float | None = None
     # Hz. CosyVoice 1 speaks at 22 050 Hz, 2 and 3 at 24 000 Hz.
     sample_rate: int = 24_000
     # Pace of the speech; 1 is normal.
     speed: float = 1.0
+    # Functions from text to text, or one, that change each text once before it is sent, on the
+    # caller's thread: numbers, dates, names that are read wrongly. Outcomes keep the given text.
+    prepare: Sequence[Callable[[str], str]] = ()
     # Seconds for each text: in `synth`, `submit` and `stream` from the call on, in `synth_many` and
     # `synth_iter` from its sending on, since their texts wait for their turn first (`within` bounds
     # a whole `synth_many`); at a service that answers nothing they share one deadline. A web or
@@ -114,7 +124,10 @@ class ClientConfig:
             object.__setattr__(self, "cache", CacheConfig(store=self.cache))
         object.__setattr__(self, "headers", checked_headers(self.headers))
         object.__setattr__(self, "extra", checked_extra(self.extra))
+        object.__setattr__(self, "prepare", checked_prepare(self.prepare))
         check(self, _CLIENT_RULES)
+        if self.quality is not None and self.format in LOSSLESS:
+            raise ConfigError(f"quality: {self.format} loses nothing and has none; leave it out")
         for name, cls in GROUPS.items():
             if not isinstance(getattr(self, name), cls):
                 kind = cls.__name__
@@ -124,24 +137,33 @@ class ClientConfig:
                 )
 
 
-class Settings(TypedDict, total=False):
-    """The keyword arguments of a client: the fields of ClientConfig, and `batch_size`."""
+class CallSettings(TypedDict, total=False):
+    """The settings that a single call may have of its own, as keyword arguments."""
 
     voice: Voice | str | None
-    api_key: str | None
-    wire: str
+    instruction: str | None
     model: str | None
-    format: Literal["pcm", "wav"]
+    format: Literal["pcm", "wav", "mp3", "opus", "ogg", "flac"]
+    quality: float | None
     sample_rate: int
     speed: float
+    prepare: Callable[[str], str] | Sequence[Callable[[str], str]] | None
     deadline: float
     priority: Literal["bulk", "interactive"] | None
     tenant: str | None
     max_in_flight: int | None
-    serial: bool
     cache: Any
     headers: Mapping[str, str]
     extra: Mapping[str, Any]
+
+
+class Settings(CallSettings, total=False):
+    """The keyword arguments of a client: the fields of ClientConfig, and `batch_size` and
+    `instruction`, which stand for one field of a group and of the voice."""
+
+    api_key: str | None
+    wire: str
+    serial: bool
     batch_size: int
     batch: BatchConfig
     pool: PoolConfig

@@ -31,6 +31,12 @@ class NarrationConfig:
     # Korean character counts as 1, any other as a third: 80 are some 20 s of speech, within which
     # the models keep their pace. Longer segments are fewer requests with more waiting for each.
     segment_length: float = 80.0
+    # Speak what stands between two pauses (a paragraph, or up to a mark) as one text, if it is no
+    # longer than the client's max_text_chars: its intonation runs on, as `dashscope_ws` keeps it
+    # over a whole task. What fails is then repeated as a whole, its sentences are not spoken side
+    # by side, and the pauses between them are the service's own. They are segments of their own
+    # where the service tells the times of words.
+    whole_paragraphs: bool = False
     # Seconds of silence between two sentences, after a paragraph (a blank line), and within a
     # sentence that was cut. What the service leaves at the ends of its audio comes on top.
     sentence_pause: float = 0.25
@@ -49,5 +55,5 @@ class NarrationConfig:
     def __post_init__(self) -> None:
         check(
             self,
-            not_negative(*_PAUSES) + flag("trim") + _RULES,
+            not_negative(*_PAUSES) + flag("trim", "whole_paragraphs") + _RULES,
         )

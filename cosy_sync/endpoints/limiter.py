@@ -50,13 +50,15 @@ _Queues = OrderedDict[str, "deque[SlotWaiter]"]
 
 
 class SlotWaiter:
-    """A batch in a queue. `due` is when it comes for its slot; `event` wakes it before."""
+    """A batch in a queue. `due` is when it comes for its slot; `event` wakes it before. `first`: it
+    goes before the others of its key."""
 
     __slots__ = (
         "again",
         "away",
         "due",
         "event",
+        "first",
         "key",
         "latest",
         "queued",
@@ -79,13 +81,15 @@ class SlotWaiter:
         self.stop = stop
         self.event = event or threading.Event()
         self.due = 0.0
-        self.queued = self.away = self.again = False
+        self.queued = self.away = self.again = self.first = False
         # Its place in the queue of a second limiter, while it waits there.
         self.second: SlotWaiter | None = None
 
     def twin(self) -> SlotWaiter:
         """Return its place in a second queue, with the same event."""
-        return SlotWaiter(self.key, self.urgent, self.latest, self.stop, self.event)
+        other = SlotWaiter(self.key, self.urgent, self.latest, self.stop, self.event)
+        other.first = self.first
+        return other
 
     def sleep(self, clock: Clock) -> None:
         """Sleep until its slot should be there. Raises ClosedError when nobody wants it."""
@@ -190,7 +194,12 @@ class EndpointLimiter:
         """Queue up; return the seconds until its slot, as things are."""
         with self._lock:
             queues = self._urgent if waiter.urgent else self._normal
-            queues.setdefault(waiter.key, deque()).append(waiter)
+            queue = queues.setdefault(waiter.key, deque())
+            if waiter.first:  # behind others that go first
+                place = (n for n, other in enumerate(queue) if not other.first)
+                queue.insert(next(place, len(queue)), waiter)
+            else:
+                queue.append(waiter)
             self._count(waiter, 1)
             wait = self._expect(waiter, now, -math.inf)
             called = self._call(now)

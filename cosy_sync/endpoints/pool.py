@@ -228,7 +228,8 @@ class EndpointPool:
 
     def _nowhere(self) -> NoEndpointError:
         with self._lock:
-            reasons = [e.message for url, e in self._failures.items() if url not in self._drained]
+            failures, drained = dict(self._failures), set(self._drained)
+        reasons = [error.message for url, error in failures.items() if url not in drained]
         text = f"no endpoint to send to: {'; '.join(reasons)}"
         return NoEndpointError(text, retry_after=AGAIN)
 
@@ -342,7 +343,7 @@ class EndpointPool:
             for address in addresses:
                 self._left.pop((url, address), None)
             back = self._publish()
-            forgotten = [k for k, at in self._left.items() if self._is_over(k, at, now)]
+            forgotten = self._find_over(now)
             for key in forgotten:
                 del self._left[key]
             over = [self._known.pop(key) for key in forgotten]
@@ -392,5 +393,6 @@ class EndpointPool:
         back = self._ejector.change([endpoint.health for endpoint in endpoints])
         return [endpoint for endpoint in endpoints if endpoint.health in back]
 
-    def _is_over(self, key: _Key, left: float, now: float) -> bool:
-        return now - left >= _MEMORY and not self._known[key].busy
+    def _find_over(self, now: float) -> list[_Key]:
+        old = [key for key, left in self._left.items() if now - left >= _MEMORY]
+        return [key for key in old if not self._known[key].busy]

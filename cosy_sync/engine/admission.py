@@ -52,7 +52,7 @@ class Entry:
     def wait(self, batch: Batch, endpoint: EndpointState, now: float) -> float:
         """Wait for a free connection and a slot of the rate limit, holding neither meanwhile;
         return the instant at which the limiter let it go."""
-        self._take_place(batch, endpoint, now)
+        self._take_place(batch, endpoint, now, again=_is_repeated(batch))
         limiter, urgent = endpoint.limiter, batch.interactive
 
         def go(now: float) -> float:
@@ -222,4 +222,12 @@ def _no_slot(batch: Batch, endpoint: EndpointState, now: float, wait: float) -> 
 def _waiter(batch: Batch) -> SlotWaiter:
     """Return a batch's place in a queue; its tenant and its priority say where that is."""
     latest = (batch.queue_deadline or batch.deadline).at
-    return SlotWaiter(batch.tenant, batch.interactive, latest, batch.stop)
+    waiter = SlotWaiter(batch.tenant, batch.interactive, latest, batch.stop)
+    waiter.first = _is_repeated(batch)
+    return waiter
+
+
+def _is_repeated(batch: Batch) -> bool:
+    """Return whether bulk work was sent before: its deadline runs, and that of what has never been
+    sent does not, so it goes first. Behind the line of a slow service it would run out."""
+    return batch.sent > 0.0 and not batch.interactive

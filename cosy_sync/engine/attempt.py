@@ -31,6 +31,7 @@ from ..wires.base import Wire
 from .admission import Entry
 from .audio_check import ask
 from .batch import Batch
+from .encoding import Encoding
 from .ports import ReplyStream, Result, Sender
 from .reply_bounds import ReplyBounds
 from .reply_memory import ReplyMemory
@@ -83,6 +84,8 @@ class AttemptRunner:
     format: str
     # What the requests say beside their texts.
     kind: int = 0
+    # What checked audio is encoded in, if it is.
+    encoding: Encoding | None = None
     entry: Entry = field(init=False)
     # What most attempts are judged by: those of texts that have not failed, by their priority.
     _usual: Mapping[bool, Call] = field(init=False)
@@ -128,6 +131,9 @@ class AttemptRunner:
             new = [b for a, b in zip(before, results, strict=True) if a is not b]
             self.tell_refused(timing, new)
             self.judge(attempt, texts, results, verdict, seconds)
+        if self.encoding is not None:
+            batch.arrived = True
+            results = self.encoding.encode(batch, results)
         return results
 
     # -- the way in, and out --------------------------------------------------------------------

@@ -24,7 +24,8 @@ States of the call: its texts go on, are at their end (`_ended`), and it is over
     going on -> ended   caller, `_pull` or `_send`
     any -> over         `_finish`: caller, or `cosy-reaper` where the generator was dropped
 
-`_verdict` is set by workers and the caller, and never taken back: nothing more is sent then. How
+The call's verdict (`_verdicts.whole`) is set by workers and the caller: nothing more is sent then.
+Texts with settings of their own have verdicts of their own (engine/verdicts.py). How
 many workers serve the call changes under `_lock`: `_submit` adds one before it is called,
 `_next_batch` takes one away while it sees that nothing is ready, so no ready batch is left without
 a worker. The caller waits in `_collect` until `_wakeup`, a lock, is released.
@@ -36,15 +37,15 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..clock import Clock
 from ..config import BatchConfig
 from ..errors import ClosedError, CosyError
 from ..models import Outcome, Utterance, detach
-from ..policies import Deadline, Unanimity
-from ..threads import enter, leave, leave_behind
+from ..policies import Deadline
+from ..threads import Turn, enter, leave, leave_behind, pause
 from ..threads.stop import Stop
 from ..threads.workers import Executor
 from .batch import ANY_TIME, Batch, failed
@@ -55,6 +56,7 @@ from .ready_batches import ReadyBatches
 from .reorder import ReorderBuffer, Unbounded
 from .retrying import BatchRunner
 from .tenants import TenantLimit
+from .verdicts import Verdicts
 
 __all__ = ["BulkCall", "BulkOptions"]
 
@@ -73,7 +75,7 @@ class BulkOptions:
     the texts that it pulls before their outcomes are taken, None for what keeps the places busy.
     `alone`: there is no other endpoint. `limit`: the texts a call may have. `places`: the requests
     in flight, at most, as things are. `silent`: since when no endpoint has answered anything.
-    `after` gets texts and outcomes of each batch, on its worker.
+    `after` gets texts and outcomes of each batch, on its worker, and of those that are not sent.
     """
 
     deadline: float
@@ -104,14 +106,15 @@ class BulkCall:
         texts: Iterable[Utterance | Outcome | None],
         config: BatchConfig,
         options: BulkOptions,
-        runner: BatchRunner,
+        runner_of: Callable[[Utterance], BatchRunner],
         executor: Executor,
         clock: Clock,
     ) -> None:
         self._done: dict[int, Outcome] = {}
         self._intake = Intake(texts, self._done, config.max_texts)
         self._packed = pack(self._intake.texts(), config, clock.now, options.limit)
-        self._options, self._runner = options, runner
+        # Texts of one batch have one runner: the call's, or that of their own settings.
+        self._options, self._runner_of = options, runner_of
         self._executor, self._clock = executor, clock
         self.stop = Stop()
         self._watch = CallWatch(options.within, self.stop, clock)
@@ -124,6 +127,7 @@ class BulkCall:
         self._mail, self._batches = deque[Batch](), set[Batch]()
         self._wakeup = threading.Lock()  # held; releasing it wakes the caller's thread
         self._wakeup.acquire()
+        self._turn = Turn()  # of the caller's thread
         self._next = 0
         most = options.max_waiting
         self._reorder = Unbounded() if most is None else ReorderBuffer(most, options.places)
@@ -131,10 +135,9 @@ class BulkCall:
         # What ends the call after everything before it was handed out.
         self._last_error: BaseException | None = None
         # The error with which every further text would end, so that no more are sent.
-        self._verdict: CosyError | None = None
-        self._record = Unanimity()
+        self._verdicts = Verdicts()
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Generator[Outcome, None, None]:
         """Yield every text's outcome in input order, as soon as it and those before it are there.
 
         When the source of texts raises, what came before it is finished and yielded first.
@@ -206,10 +209,11 @@ class BulkCall:
             texts = self._pull()
             if not texts:
                 return
-            if self._verdict is None:
+            verdict = self._verdicts.on(texts[0])
+            if verdict is None:
                 self._send(texts)
             else:
-                self._refuse_unsent(texts, self._verdict)
+                self._refuse_unsent(texts, verdict)
                 return
 
     def _may_send(self) -> bool:
@@ -238,14 +242,14 @@ class BulkCall:
                 if self._batches:
                     self._collect()
                 else:
-                    self._verdict = self._verdict or self._watch.look()
-                if self._verdict is not None:
-                    self._refuse_unsent(texts, self._verdict)
+                    self._verdicts.whole = self._verdicts.whole or self._watch.look()
+                if self._verdicts.whole is not None:
+                    self._refuse_unsent(texts, self._verdicts.whole)
                     return
             self._submit()
         except ClosedError as error:
             self._refuse_unsent(texts, error)
-            self._verdict = error
+            self._verdicts.whole = error
             if self._options.lazy:  # its input may have no end
                 self._ended, self._last_error = True, error
 
@@ -261,7 +265,7 @@ class BulkCall:
         )
         if not options.interactive:
             batch.queue_deadline = options.within or ANY_TIME
-        batch.record, batch.alone = self._record, options.alone
+        batch.record, batch.alone = self._verdicts.record_of(texts[0]), options.alone
         return batch
 
     def _submit(self) -> None:
@@ -298,15 +302,15 @@ class BulkCall:
                 with contextlib.suppress(ClosedError):
                     self._executor.submit(self._serve)
                     break
-        leave()
+        pause()
 
     def _next_batch(self) -> Batch | None:
         while True:
-            if self._verdict is None and (batch := self._ready.take()) is not None:
+            if self._verdicts.whole is None and (batch := self._ready.take()) is not None:
                 return batch
             now = self._clock.now()
             with self._lock:
-                if not self._ready or self._verdict is not None:
+                if not self._ready or self._verdicts.whole is not None:
                     self._serving, self._idle_since = self._serving - 1, now
                     return None
 
@@ -315,24 +319,33 @@ class BulkCall:
         now, silent = self._clock.now(), self._options.silent()
         batch.begin(self._deadline(), now, self._began, silent)
         self._reorder.expect(1)
+        refused = None if batch.record is None else batch.record.verdict
         try:
-            self._runner.run(batch)
+            if refused is None:
+                self._runner_of(batch.texts[0]).run(batch)
+            else:  # by what became of others with its settings while it was ready
+                error = refused.with_details(sent=False)
+                batch.outcomes += [failed(text, error) for text in batch.texts]
             if self._options.after is not None:
                 self._options.after(batch.texts, batch.outcomes)
         except BaseException:
-            leave()
+            pause()
             raise
         finally:
             self._ready.leave(batch)
-            if batch.hopeless is not None and self._options.alone:
-                self._verdict = batch.hopeless
-            self._verdict = self._record.verdict or self._verdict
+            self._verdicts.note(batch, alone=self._options.alone)
             self._mail.append(batch)
             # Only after the mail is there: the caller's thread looks at it after `_next` changed.
-            short = len(self._ready) <= self._low and not self._ended
-            if short or batch.first <= self._next or self._verdict is not None:
+            if self._is_short():
+                self._wake()
+                self._turn.hurry()
+            elif batch.first <= self._next or self._verdicts.whole is not None:
                 self._wake()
             self._reorder.expect(-1)
+
+    def _is_short(self) -> bool:
+        """Return whether so few batches are ready that workers may soon have nothing to do."""
+        return len(self._ready) <= self._low and not self._ended
 
     def _wake(self) -> None:
         self._reorder.starve(False)
@@ -345,20 +358,21 @@ class BulkCall:
     def _collect(self) -> None:
         """Wait for a batch to end; give up on all of them when that makes no sense any more."""
         error: CosyError | None = None
+        self._turn.take(first=self._is_short())
         while error is None and not self._open_mail():
             self._reorder.starve(True)
             leave()
             if not self._wakeup.acquire(timeout=self._watch.seconds()):
                 error = self._watch.look()
-            enter()
+            self._turn.take(first=self._is_short())
         self._reorder.starve(False)
         if error is not None:
             self._abandon(error)
-        elif self._verdict is not None:
-            self._dismiss(self._verdict)
+        elif self._verdicts.whole is not None:
+            self._dismiss(self._verdicts.whole)
 
     def _abandon(self, error: CosyError) -> None:
-        self._verdict = error
+        self._verdicts.whole = error
         self.stop.set()
         self._dismiss(error)
         self._reorder.give_up()
@@ -386,13 +400,14 @@ class BulkCall:
         self._done.update({outcome.index: outcome for outcome in outcomes})
 
     def _refuse_unsent(self, texts: Sequence[Utterance], error: CosyError) -> None:
-        self._refuse(texts, error.with_details(sent=False))
-
-    def _refuse(self, texts: Sequence[Utterance], error: CosyError) -> None:
-        self._done.update({text.index: failed(text, error) for text in texts})
+        error = error.with_details(sent=False)
+        outcomes = [failed(text, error) for text in texts]
+        self._note(outcomes)
+        if self._options.after is not None:
+            self._options.after(texts, outcomes)
 
     def _hand_out(self) -> Iterator[Outcome]:
-        leave()  # nothing here waits, but whoever takes the outcomes may
+        pause()  # nothing here waits, but whoever takes the outcomes may
         while self._next in self._done:
             if os.getpid() != self._watch.pid:
                 self._watch.refuse_child()

@@ -144,8 +144,8 @@ class Engine:
             after=after,
         )
         workers = SerialExecutor() if alone else self._bulk
-        runner = self._runners.of(config)
-        bulk_call = BulkCall(texts, config.batch, options, runner, workers, self._clock)
+        runner_of = self._runners.for_texts(config)
+        bulk_call = BulkCall(texts, config.batch, options, runner_of, workers, self._clock)
         self._watch(bulk_call.stop)
         return bulk_call
 
@@ -187,7 +187,7 @@ class Engine:
             if self._closed:
                 raise ClosedError("the client is closed; make a new one")
             if len(self._stops) % _MANY == 0:  # now and then
-                self._stops = [known for known in self._stops if known() is not None]
+                self._stops = _known_of(self._stops)
             self._stops.append(weakref.ref(stop))
 
     def close(self, seconds: float) -> None:
@@ -258,6 +258,10 @@ class Engine:
     def in_flight(self) -> int:
         """Return how many requests are in flight."""
         return sum(endpoint.slots.used for endpoint in self.endpoints.everybody())
+
+
+def _known_of(stops: list[weakref.ref[threading.Event]]) -> list[weakref.ref[threading.Event]]:
+    return [stop for stop in stops if stop() is not None]
 
 
 def _is_small(texts: Sequence[Utterance | Outcome], config: ClientConfig) -> bool:

@@ -32,6 +32,11 @@ def pack(
         if window:
             lengths = [len(utterance.text) for utterance in window]
             order = sorted(range(len(window)), key=lengths.__getitem__)
+            # Texts with settings of their own, such as a voice, share a request with their like.
+            kinds = {id(utterance.settings): None for utterance in window}
+            if len(kinds) > 1:
+                ranks = {kind: rank for rank, kind in enumerate(kinds)}
+                order.sort(key=[ranks[id(each.settings)] for each in window].__getitem__)
             yield from _cut([window[place] for place in order], config, limit)
         else:
             yield window
@@ -69,7 +74,8 @@ def _cut(
     most = _most(config, limit)
     for utterance in utterances:
         length = len(utterance.text)
-        if batch and (len(batch) >= most or chars + length > config.max_chars):
+        full = len(batch) >= most or chars + length > config.max_chars
+        if batch and (full or utterance.settings is not batch[0].settings):
             yield batch
             batch, chars = [], 0
             most = _most(config, limit)

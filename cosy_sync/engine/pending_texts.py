@@ -103,7 +103,7 @@ class PendingTexts:
         rest = outlasting(waiters, deadline, outcome)
         if not rest:
             return waiters
-        self.add(PendingText(Utterance(0, pending.utterance.text), pending.key, rest))
+        self.add(PendingText(Utterance(pending.utterance.text), pending.key, rest))
         return [waiter for waiter in waiters if waiter not in rest]
 
     def abandon(self, pending: PendingText, waiter: Waiter) -> Stop | None:
@@ -158,7 +158,7 @@ def late(waiter: Waiter, tenant_limit: TenantLimit | None) -> Outcome:
     error: CosyError = waiter.deadline.error(phase, in_flight=batch is not None and batch.in_flight)
     if batch is not None:
         error = batch.last_word(utterance, error)
-    return failed(Utterance(0, utterance.text), error)
+    return failed(Utterance(utterance.text), error)
 
 
 def as_event(outcome: Outcome) -> TextsShared | TextFailed:

@@ -10,10 +10,12 @@ from ..audio import Verifier
 from ..bounded import BoundedCache
 from ..config import ClientConfig
 from ..endpoints.pool import EndpointPool
+from ..models import Utterance
 from ..policies import AcceptedKeys, HedgePolicy, RetryBudget, RetryPolicy
 from ..threads.permits import Permits
 from ..threads.workers import Executor
 from .attempt import AttemptRunner
+from .encoding import Encoding, plain_format
 from .hedging import Hedging
 from .open_stream import OpenStream, StreamingAttempts
 from .parts import EngineParts
@@ -40,7 +42,7 @@ class Runners:
         endpoints: Where batches are sent.
         memory: Bounds the bytes of all replies together.
         connections: Bounds the requests in flight; None where the endpoints' own bounds are enough.
-        hedge_workers: Run both attempts of a hedged call.
+        hedge_workers: Run both attempts of a hedged call, and help to encode.
     """
 
     def __init__(
@@ -73,6 +75,11 @@ class Runners:
         if known is not None and known[0] is config:
             return known[1]
         return self._find(config)[1]
+
+    def for_texts(self, config: ClientConfig) -> Callable[[Utterance], BatchRunner]:
+        """Return what finds the runner of a text: of its own settings, else of its call's."""
+        self.of(config)  # what goes wrong with it, goes wrong here
+        return lambda text: self.of(text.settings or config)
 
     def of_stream(self, config: ClientConfig, stream: OpenStream) -> BatchRunner:
         """Return a runner whose attempts are this stream's."""
@@ -107,7 +114,8 @@ class Runners:
             observer=parts.observer,
             clock=parts.clock,
             sample_rate=config.sample_rate,
-            format=config.format,
+            format=plain_format(config.format),
+            encoding=self._encoding(config),
             kind=hash((config.voice, config.model, json.dumps(dict(config.extra), sort_keys=True))),
         )
         retry, observer, clock = RetryPolicy(config.retry), parts.observer, parts.clock
@@ -125,6 +133,12 @@ class Runners:
             return streams.with_attempts(StreamingAttempts(plain, stream))
 
         return runner(self._hedged(plain, config)), stream_runner
+
+    def _encoding(self, config: ClientConfig) -> Encoding | None:
+        if config.format == plain_format(config.format):
+            return None
+        helpers = None if config.serial else self._hedge_workers
+        return Encoding(config.format, config.quality, helpers)
 
     def _hedged(self, attempter: AttemptRunner, config: ClientConfig) -> Attempts:
         if not config.hedge.enabled or self._endpoints.alone or config.serial:
@@ -145,6 +159,7 @@ def runner_key(config: ClientConfig) -> object:
         config.voice,
         config.model,
         config.format,
+        config.quality,
         config.sample_rate,
         config.speed,
         config.api_key,

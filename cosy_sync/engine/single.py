@@ -14,7 +14,7 @@ from ..errors import ClosedError, ShedError
 from ..events import TextFailed
 from ..models import Audio, Outcome, Utterance
 from ..policies import Deadline
-from ..threads import enter, leave, leave_behind
+from ..threads import enter, leave_behind, pause
 from ..threads.stop import Stop
 from ..threads.workers import Executor
 from .audio_check import asking, has_place
@@ -155,8 +155,8 @@ class SingleCalls:
         within: Deadline | None,
     ) -> SmallCall:
         """Prepare a call of few texts, which share batches with those of others."""
-        queue = self._queue_for(config)
-        return SmallCall(texts, config.deadline, within, queue, self._workers.clock)
+        queue, of = self._queue_for(config), self._queue_for
+        return SmallCall(texts, config.deadline, within, queue, of, self._workers.clock)
 
     def _make_slot(
         self,
@@ -233,7 +233,7 @@ class SingleCalls:
                     told = None  # its caller is gone, but not the others who wait for the text
             finally:
                 queue.finish_alone(pending, deadline, told)
-                leave()
+                pause()
         finally:
             executor.vacate(pending, None)
         return outcome
@@ -245,7 +245,7 @@ class SingleCalls:
             with self._workers.executor.busy():
                 return self._send(utterance, config, deadline, self._runners.of(config))
         finally:
-            leave()
+            pause()
 
     def _run_elsewhere(
         self, utterance: Utterance, config: ClientConfig, deadline: Deadline

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from ..clock import Clock
+from ..config import ClientConfig
 from ..models import Outcome, Utterance
 from ..policies import Deadline, begin_of
 from ..threads import leave_behind
@@ -21,18 +22,19 @@ __all__ = ["Part", "SmallCall"]
 class Part(Waiter):
     """One text of a call. Its time begins when its batch leaves; `within` bounds the whole call."""
 
-    __slots__ = ("_mail", "_within", "index", "outcome", "text")
+    __slots__ = ("_mail", "_within", "index", "outcome", "queue", "text")
 
     def __init__(
         self,
         text: Utterance,
+        queue: Sharing,
         deadline: Deadline,
         within: Deadline | None,
         mail: SimpleQueue[None],
     ) -> None:
         super().__init__(deadline)
-        self.text = Utterance(0, text.text)
-        self.index = text.index
+        self.text = Utterance(text.text)
+        self.index, self.queue = text.index, queue
         self.outcome: Outcome | None = None
         self._within = within
         self._mail = mail
@@ -55,7 +57,7 @@ class Part(Waiter):
             return outcome
         error = outcome.error
         if error is not None:
-            return failed(Utterance(self.index, outcome.text), error)
+            return failed(Utterance(outcome.text, index=self.index), error)
         return Outcome(self.index, outcome.text, outcome.audio)
 
 
@@ -82,7 +84,8 @@ class SmallCall:
         texts: Utterances, and outcomes of those that cannot be sent.
         deadline: Seconds for each text, from its sending on.
         within: The end of the whole call.
-        sharing: The text queue to join.
+        queue: The text queue to join.
+        queue_of: Returns that of texts with settings of their own.
         clock: The time.
     """
 
@@ -91,28 +94,37 @@ class SmallCall:
         texts: Sequence[Utterance | Outcome],
         deadline: float,
         within: Deadline | None,
-        sharing: Sharing,
+        queue: Sharing,
+        queue_of: Callable[[ClientConfig], Sharing],
         clock: Clock,
     ) -> None:
         self.stop = Stop()
         self._watch = CallWatch(within, self.stop, clock)
-        self._sharing = sharing
         # Gets an entry for each outcome.
         self._mail: SimpleQueue[None] = SimpleQueue()
         each = Deadline(clock.now(), deadline)
         self._texts: list[Part | Outcome] = [
-            Part(text, each, within, self._mail) if isinstance(text, Utterance) else text
+            Part(
+                text,
+                queue if text.settings is None else queue_of(text.settings),
+                each,
+                within,
+                self._mail,
+            )
+            if isinstance(text, Utterance)
+            else text
             for text in texts
         ]
         self._parts = [text for text in self._texts if isinstance(text, Part)]
         self._handed_out = 0
         self._over = False
 
-    def outcomes(self) -> Iterator[Outcome]:
+    def outcomes(self) -> Generator[Outcome, None, None]:
         """Yield every outcome in input order, as soon as it and those before it are there."""
         dropped = False
         try:
-            self._sharing.join_all(self._parts)
+            for queue in {part.queue: None for part in self._parts}:
+                queue.join_all([part for part in self._parts if part.queue is queue])
             for text in self._texts:
                 self._watch.refuse_child()
                 outcome = text if isinstance(text, Outcome) else self._await(text)
@@ -131,7 +143,7 @@ class SmallCall:
         self.stop.set()
         for part in self._parts:
             if part.outcome is None:
-                self._sharing.leave(part, cut=True)
+                part.queue.leave(part, cut=True)
 
     def finished(self) -> list[Outcome]:
         """Return what is finished and was not handed out yet, in input order."""
@@ -155,11 +167,11 @@ class SmallCall:
             return
         for part in self._parts:
             # Else its outcome is being handed over just now.
-            if part.outcome is None and self._sharing.leave(part):
+            if part.outcome is None and part.queue.leave(part):
                 own, pending = error, part.pending
                 if pending is not None and pending.batch is not None:
                     own = pending.batch.last_word(pending.utterance, error)
-                part.outcome = failed(Utterance(part.index, part.text.text), own)
+                part.outcome = failed(Utterance(part.text.text, index=part.index), own)
 
     def _end_elsewhere(self) -> None:
         """End it from within a finaliser, perhaps: the collector comes at any line of any thread,

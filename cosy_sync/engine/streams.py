@@ -75,7 +75,7 @@ class StreamOpener:
         if self._closed:
             raise ClosedError("the client is closed; make a new one")
         batch = Batch(
-            (text if isinstance(text, Utterance) else Utterance(0, ""),),
+            (text if isinstance(text, Utterance) else Utterance(""),),
             Deadline(self._clock.now(), config.deadline),
             interactive=config.priority != "bulk",
             tenant=config.tenant or "",

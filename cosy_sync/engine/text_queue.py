@@ -45,6 +45,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import threading
 import weakref
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ from ..atomic import Flag
 from ..errors import CosyError, RefusedError
 from ..models import Outcome, Utterance
 from ..policies import Deadline
-from ..threads import enter, leave, leave_behind
+from ..threads import enter, leave_behind, pause
 from .batch import Batch, failed
 from .pending_texts import PendingTexts, QueueOptions, as_event, late
 from .queue_workers import QueueWorkers
@@ -66,6 +67,8 @@ __all__ = ["TextQueue"]
 
 # Seconds that a caller whose time is up gives its batch to say why.
 _LAST_WORD = 0.05
+
+_WAITERS = operator.attrgetter("waiters")
 
 
 class TextQueue:
@@ -238,7 +241,7 @@ class TextQueue:
         with self._lock:
             batched.seal()
             self._has_leader = False
-            stay = [pending for pending in batched.pending_texts if pending.waiters]
+            stay = list(filter(_WAITERS, batched.pending_texts))
             if not stay:
                 if batched.open:  # or its caller gave up before, and has counted it
                     self._in_flight -= 1
@@ -315,7 +318,7 @@ class TextQueue:
         finally:
             workers.stops.discard(batch.stop)
             batch.deliver()
-            leave()
+            pause()
 
     def _linger(self) -> None:
         now = self._workers.clock.now()

@@ -219,7 +219,7 @@ def share(outcome: Outcome, waiter: Waiter) -> Outcome:
     if isinstance(error, DeadlineError) and error.deadline != deadline.seconds:
         own = deadline.error(error.phase or "waiting to be sent", in_flight=error.in_flight)
         error = after(own.with_details(endpoint=error.endpoint), error.attempts)
-    return failed(Utterance(0, outcome.text), error)
+    return failed(Utterance(outcome.text), error)
 
 
 def _timed(audio: Audio, accepted_at: float) -> Audio:

@@ -56,6 +56,7 @@ def inflate(body: Body, encoding: str, max_bytes: int) -> Body:
         raise BadAudioError(
             f"the reply's Content-Encoding {shown_coding(encoding)} was not asked for",
             reason="encoding",
+            retryable=False,
         )
     if form == _ZLIB and not _has_zlib_header(body):
         form = _BARE  # many servers take "deflate" by its word

@@ -13,9 +13,10 @@ from collections.abc import Callable
 
 from ..errors import ClosedError, ResourceError, ShedError
 from ..forks import notice_fork, renewing
-from ..threads import Schedule, leave, open_schedule, watch
+from ..threads import Schedule, leave, open_schedule, resume, watch
 from .connection import Connection, Stack, Stream
 from .route import Route
+from .scarcity import out_of_descriptors
 
 __all__ = ["ConnectionPool"]
 
@@ -26,6 +27,11 @@ _SPREAD = 0.2
 _MOST_UNUSED = 256
 # Seconds to wait for the thread of the scheduler, where nobody else needs it.
 _MOMENT = 1.0
+
+# Descriptors that are left to the rest of the program once there were none, but at most a quarter
+# of those of connections; and for how many seconds.
+_SPARE = 8
+_SPARE_FOR = 1.0
 
 # Open connections up to which every thread waits for its reply by itself.
 _FEW = 64
@@ -59,12 +65,15 @@ class ConnectionPool:
         self._random = random
         # The process that the connections belong to.
         self._pid = os.getpid()
-        # Guards: _open, _opening, _stacks (its keys), _schedule, the setting of _closed.
+        # Guards: _open, _opening, _stacks (its keys), _schedule, the setting of _closed, _most and
+        # _most_until.
         self._lock = threading.Lock()
         self._open: set[Connection] = set()
         self._opening = 0
         self._stacks: dict[Route, Stack] = {}
         self._closed = False
+        # How many may be open until an instant, as this process was out of descriptors.
+        self._most, self._most_until = max_connections, -math.inf
         # On which idle connections expire, as long as any are open.
         self._schedule: Schedule | None = None
         self.was_cut = False
@@ -105,6 +114,8 @@ class ConnectionPool:
             try:
                 return self._open_one(route, until)
             except ResourceError as error:
+                if error.resource == "descriptors":
+                    self._leave_spare()
                 if error.resource == "ports" or not self._give_up_idle():
                     raise
 
@@ -120,6 +131,7 @@ class ConnectionPool:
         connection: Connection | None = None
         try:
             connection = self._make(route, self._connect_to(route, until))
+            resume()
             age = self._max_age * (1.0 - _SPREAD * self._random())
             connection.expires = time.monotonic() + age
         finally:
@@ -139,6 +151,9 @@ class ConnectionPool:
         """Keep a connection whose reply was read to its end. `now`: the instant, where it is
         known."""
         connection.idle_since = time.monotonic() if now is None else now
+        if self._most < self._max and len(self._open) > self._most:
+            self.drop(connection)
+            return
         stack = connection.stack
         stack.append(connection)
         if stack.forgotten:  # here or in forget(), whichever comes later
@@ -236,8 +251,12 @@ class ConnectionPool:
         with self._lock:
             if self._closed:
                 raise ClosedError("the client is closed")
-            if len(self._open) + self._opening >= self._max:
+            if self._most < self._max and time.monotonic() >= self._most_until:
+                self._most = self._max
+            if len(self._open) + self._opening >= self._most:
                 evicted = self._pop_oldest()
+                if evicted is None and self._most < self._max:
+                    raise out_of_descriptors()
                 if evicted is None:
                     raise ShedError(
                         f"all {self._max} connections are busy; raise PoolConfig(max_connections)"
@@ -245,6 +264,15 @@ class ConnectionPool:
                 self._open.discard(evicted)
             self._opening += 1
         return evicted
+
+    def _leave_spare(self) -> None:
+        """Open fewer for a while, or the rest of the program could open no file."""
+        with self._lock:
+            now, count = time.monotonic(), len(self._open) + self._opening
+            # Of many that open at once, the last ones to fail know best how many there may be.
+            if now >= self._most_until or count < self._most:
+                self._most = max(1, min(self._max - 1, count - min(_SPARE, count // 4)))
+                self._most_until = now + _SPARE_FOR
 
     def _give_up_idle(self) -> bool:
         """Close the connection that has been idle for longest; return whether there was one."""
@@ -279,7 +307,7 @@ class ConnectionPool:
     def _forget_unused(self) -> None:
         with self._lock:
             used = {connection.route for connection in self._open}
-            unused = [route for route in self._stacks if route not in used]
+            unused = set(self._stacks) - used
         for route in unused:
             self.forget(route)
 

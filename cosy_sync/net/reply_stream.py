@@ -41,6 +41,7 @@ class ReplyStream:
                 "would hold the sound up; turn compression off for this path, in the service or "
                 "before it",
                 reason="encoding",
+                retryable=False,
             )
         return self._next(time.monotonic() + seconds)
 

@@ -100,7 +100,7 @@ class Watch:
         with self._lock:
             if ringing is not self._ringing:
                 return
-            late = [timer for timer in self._timers if timer.due <= now]
+            late = self._find_late(now)
             for timer in late:
                 timer.due = math.inf
                 timer.rang = True
@@ -116,3 +116,6 @@ class Watch:
                 timer.cancel()
             except BaseException:
                 log_failure("a call whose time is up could not be cancelled")
+
+    def _find_late(self, now: float) -> list[Timer]:
+        return [timer for timer in self._timers if timer.due <= now]

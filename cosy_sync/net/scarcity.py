@@ -9,7 +9,7 @@ import socket
 
 from ..errors import ResourceError
 
-__all__ = ["find_scarcity", "out_of_memory", "raise_scarcity", "scarcity_of"]
+__all__ = ["find_scarcity", "out_of_descriptors", "out_of_memory", "raise_scarcity", "scarcity_of"]
 
 _LESS = "or allow fewer connections (max_connections)"
 
@@ -44,6 +44,15 @@ def scarcity_of(said: str) -> ResourceError | None:
     return None
 
 
+def out_of_descriptors() -> ResourceError:
+    """Build the error for a connection that would take one of the last descriptors."""
+    return ResourceError(
+        f"this process may have no more open files and sockets (ulimit -n{_most_files()}); "
+        f"raise that limit, {_LESS}",
+        resource="descriptors",
+    )
+
+
 def out_of_memory(size: int) -> ResourceError:
     """Build the error for a reply of so many bytes that finds no memory."""
     return ResourceError(
@@ -56,11 +65,7 @@ def out_of_memory(size: int) -> ResourceError:
 
 def _of_number(number: int | None) -> ResourceError | None:
     if number == errno.EMFILE:
-        return ResourceError(
-            f"this process may have no more open files and sockets (ulimit -n{_most_files()}); "
-            f"raise that limit, {_LESS}",
-            resource="descriptors",
-        )
+        return out_of_descriptors()
     if number == errno.ENFILE:
         return ResourceError(
             "this machine may have no more open files and sockets (sysctl fs.file-max; for one "

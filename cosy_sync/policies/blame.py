@@ -12,6 +12,9 @@ __all__ = ["Blame"]
 
 # Failures in a row of one kind of request that count while other kinds succeed.
 _FEW = 4
+# Seconds for which a success excuses repetitions. Where few requests are in flight, many a text is
+# repeated before another was sent and succeeded.
+_LATELY = 0.5
 # Seconds for which a success is evidence that the endpoint works.
 _RECENT = 10.0
 # Seconds that a kind which never succeeded lately may fail until other kinds' calls have shown
@@ -41,7 +44,7 @@ class Blame:
     Its owner's lock guards it; `is_outage` needs none.
 
     * A text that fails again, although something succeeded that was sent after its first failure,
-      says nothing new: its repetitions do not count.
+      or came a moment ago, says nothing new: its repetitions do not count.
     * Of a kind of request of which nothing but failures comes, the first few count and the rest
       does not, as long as other kinds succeed.
     """
@@ -88,7 +91,7 @@ class Blame:
         run.count += 1
         if call.first is None:
             self._fresh += 1
-        elif sent and self.good_sent > call.first.failed:
+        elif sent and (self.good_sent > call.first.failed or now - self.good_at < _LATELY):
             return True
         if not sent or run.count <= _FEW:
             return False

@@ -50,12 +50,15 @@ class HedgePolicy:
     def delay(self, chars: int, now: float) -> float | None:
         """Return the seconds after which a call is late; None while too few calls are known."""
         with self._lock:
-            while self._by_age and self._by_age[0][0] <= now - self._window:
-                self._forget()
+            self._forget_before(now - self._window)
             known = len(self._by_size)
             if known < self._least:
                 return None
             return self._by_size[math.ceil(self._quantile * known) - 1] * chars
+
+    def _forget_before(self, then: float) -> None:
+        while self._by_age and self._by_age[0][0] <= then:
+            self._forget()
 
     def _forget(self) -> None:
         _, pace = self._by_age.popleft()

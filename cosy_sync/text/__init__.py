@@ -6,7 +6,7 @@ from .markdown import plain_from_markdown
 from .plan import Plan, plan_narration
 from .script import Part, read_script
 from .splitting import split_text
-from .subtitles import Cue, format_srt, format_vtt, read_subtitles, wrap_cue
+from .subtitles import Cue, find_words, format_srt, format_vtt, read_subtitles, wrap_cue
 
 __all__ = [
     "Cue",
@@ -14,6 +14,7 @@ __all__ = [
     "Lexicon",
     "Part",
     "Plan",
+    "find_words",
     "format_srt",
     "format_vtt",
     "plain_from_markdown",

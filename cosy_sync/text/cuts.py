@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import IntEnum
 
-from .atoms import is_ideograph
+from .atoms import find_phrases, is_ideograph
 
-__all__ = ["Cut", "judge_cuts"]
+__all__ = ["Cut", "find_sentence_ends", "judge_cuts", "split_loose_end"]
 
 
 class Cut(IntEnum):
@@ -25,6 +26,7 @@ _CLOSING = frozenset(")]}）］｝】〕」』》〉”’%‰℃℉°")
 _ENDING = frozenset("。！？!?….．｡‥।॥؟۔")
 _PAUSING = frozenset("，、；：,;:—–～·､،؛")
 _STRAIGHT = frozenset("\"'")
+_LOOSE = (_CLOSING | _ENDING | _PAUSING) - frozenset("%‰℃℉°")
 # Full stops after these end no sentence.
 _ABBREVIATIONS = frozenset(
     re.findall(
@@ -41,18 +43,49 @@ _LINE = re.compile(r"\s*\n\s*")
 _PARTICLES = frozenset("的了着过地得吗呢吧啊呀嘛")
 
 
-def judge_cuts(atoms: list[str]) -> list[Cut]:
-    """Return for each atom how good a cut after it is; after the last one always the best."""
-    judge = _Judge(atoms)
+# What ends an atom after which no sentence does: letters, digits, and these.
+_WITHIN = frozenset("，、；：,;:-")
+
+
+def judge_cuts(atoms: list[str], quoted: bool = False) -> list[Cut]:
+    """Return for each atom how good a cut after it is; after the last one always the best.
+
+    Args:
+        atoms: The text.
+        quoted: Whether it begins within straight quotes.
+    """
+    judge = _Judge(atoms, quoted)
     return [judge.after(place) for place in range(len(atoms))]
+
+
+def find_sentence_ends(text: str) -> Iterator[int]:
+    """Yield where the sentences of a text end, white space behind them included."""
+    atoms = find_phrases(text)
+    judge = _Judge(atoms)
+    end = 0
+    for place, atom in enumerate(atoms):
+        end += len(atom)
+        last = atom[-1]
+        within = last.isalnum() or last in _WITHIN
+        if end == len(text) or (not within and judge.after(place) is Cut.SENTENCE):
+            yield end
+
+
+def split_loose_end(text: str) -> tuple[str, str]:
+    """Return the punctuation that a text begins with, and what follows it: it belongs to what
+    stands before. Quotes and brackets that open something stay."""
+    size = 0
+    while size < len(text) and (text[size] in _LOOSE or text[size].isspace()):
+        size += 1
+    return text[:size].strip(), text[size:]
 
 
 class _Judge:
     """Tells what stands before and after a place, past white space and closing quotes."""
 
-    def __init__(self, atoms: list[str]) -> None:
+    def __init__(self, atoms: list[str], quoted: bool = False) -> None:
         self._atoms = atoms
-        self._closes = _find_closing(atoms)
+        self._closes = _find_closing(atoms, quoted)
 
     def after(self, place: int) -> Cut:
         """Return how good a cut is after an atom: white space belongs to what stands before."""
@@ -71,7 +104,7 @@ class _Judge:
         return self._judge(said, end, gap, following)
 
     def _judge(self, said: int, end: int, gap: str, following: str) -> Cut:
-        last = self._atoms[said][-1]
+        last = _last(self._atoms[said])
         if last in _ENDING and self._ends_sentence(said, gap, following):
             return Cut.SENTENCE
         if last in _ENDING and last not in "." and not gap:
@@ -111,13 +144,20 @@ class _Judge:
 
     def _opens(self, place: int) -> bool:
         atom = self._atoms[place]
+        if atom[0] == "<":  # a tag stands before what it is about
+            return len(atom) > 2 and "/" not in atom and atom[-1] == ">"
         return atom in _OPENING or (atom in _STRAIGHT and not self._closes[place])
 
 
-def _find_closing(atoms: list[str]) -> list[bool]:
+def _last(atom: str) -> str:
+    """Return an atom's last character; of words within tags, the last of these."""
+    words = atom[: atom.rindex("</")] if atom[0] == "<" and atom.find("</") > 0 else atom
+    return words[-1]
+
+
+def _find_closing(atoms: list[str], quoted: bool) -> list[bool]:
     """Tell of each atom whether it closes a bracket or a quotation; straight quotes by turns."""
     closing = []
-    quoted = False
     for atom in atoms:
         if "\n\n" in atom:
             quoted = False
@@ -125,7 +165,7 @@ def _find_closing(atoms: list[str]) -> list[bool]:
             closing.append(quoted)
             quoted = not quoted
         else:
-            closing.append(atom in _CLOSING)
+            closing.append(atom in _CLOSING or atom.startswith("</"))
     return closing
 
 

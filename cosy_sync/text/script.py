@@ -6,6 +6,8 @@ import re
 from typing import NamedTuple
 
 from ..errors import InvalidTextError
+from .cuts import split_loose_end
+from .tags import keep_tags_whole
 
 __all__ = ["Part", "read_script"]
 
@@ -25,17 +27,34 @@ class Part(NamedTuple):
 def read_script(text: str) -> list[Part]:
     """Cut a text at blank lines and at marks such as [pause:1.5s] or [pause:300ms].
 
-    Other brackets are words as any. Raises InvalidTextError for a pause of more than 60 s.
+    Punctuation behind a mark belongs to the words before it, and tags that a mark stands between
+    are closed before it and opened again behind it. Other brackets are words as any. Raises
+    InvalidTextError for a pause of more than 60 s.
     """
     parts: list[Part] = []
     for paragraph in _BLANK_LINES.split(text.replace("\r\n", "\n").replace("\r", "\n")):
         spoken, *marked = _MARK.split(paragraph)
-        for number, unit, following in zip(marked[::3], marked[1::3], marked[2::3], strict=True):
-            parts.append(Part(spoken.strip(), _read_pause(number, unit)))
-            spoken = following
-        if spoken.strip() or marked:
-            parts.append(Part(spoken.strip(), None))
+        if not marked:
+            if spoken.strip():
+                parts.append(Part(spoken.strip(), None))
+            continue
+        words = keep_tags_whole(_join_punctuation([spoken, *marked[2::3]]))
+        pauses = map(_read_pause, marked[::3], marked[1::3])
+        parts += map(Part, words, [*pauses, None])
     return parts
+
+
+def _join_punctuation(words: list[str]) -> list[str]:
+    """Return what stands between marks, none of it beginning with punctuation: a sentence that goes
+    on behind a mark with a comma would be spoken with a stumble."""
+    joined = [words[0].strip()]
+    said = 0  # the last place with words
+    for place, following in enumerate(words[1:], 1):
+        loose, rest = split_loose_end(following)
+        joined[said] += loose
+        joined.append(rest.strip())
+        said = place if rest.strip() else said
+    return joined
 
 
 def _read_pause(number: str, unit: str) -> float:

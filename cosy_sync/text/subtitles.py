@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import itertools
 import re
+from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from ..errors import InvalidTextError
 from ..models import Word
 from .splitting import measure, split_text
 
-__all__ = ["Cue", "format_srt", "format_vtt", "read_subtitles", "wrap_cue"]
+__all__ = ["Cue", "find_words", "format_srt", "format_vtt", "read_subtitles", "wrap_cue"]
 
 _TIME = r"(?:(\d{1,3}):)?(\d{1,2}):(\d{2})[,.](\d{1,3})"
 _TIMES = re.compile(rf"\s*{_TIME}\s*-->\s*{_TIME}(?:\s.*)?")
@@ -61,30 +62,37 @@ def wrap_cue(cue: Cue, words: Sequence[Word], max_chars: int) -> list[Cue]:
         return [cue]
     shares = [0.0, *itertools.accumulate(map(measure, lines))]
     seconds = (cue.end - cue.start) / shares[-1]
-    heard = _find_times(lines, words)
+    heard = find_words(lines, words)
+    if heard is not None:
+        return [
+            Cue(said[0].start, said[-1].end, line) for line, said in zip(lines, heard, strict=True)
+        ]
     return [
-        Cue(*(times or (cue.start + before * seconds, cue.start + after * seconds)), line)
-        for line, times, before, after in zip(lines, heard, shares, shares[1:], strict=False)
+        Cue(cue.start + before * seconds, cue.start + after * seconds, line)
+        for line, before, after in zip(lines, shares, shares[1:], strict=False)
     ]
 
 
-def _find_times(lines: Sequence[str], words: Sequence[Word]) -> list[tuple[float, float] | None]:
-    """Return from when to when each line's words are heard; None for all where that is not known.
+def find_words(lines: Sequence[str], words: Sequence[Word]) -> list[tuple[Word, ...]] | None:
+    """Return which words are heard in each line; None where that is not known.
 
     Words are told in order, but not always as they are written: a number may be spelled out. So
     they are counted out to lines by their letters, and only if all of them fit.
     """
-    left = [*words]
-    heard: list[tuple[float, float] | None] = []
+    left = deque(words)
+    heard: list[tuple[Word, ...]] = []
     for line in lines:
         said = []
         letters = _letters(line)
-        while left and letters and letters.startswith(word := _letters(left[0].text)):
-            said.append(left.pop(0))
-            letters = letters[len(word) :]
-        if letters or not said:
-            return [None] * len(lines)
-        heard.append((said[0].start, said[-1].end))
+        at = 0
+        while left and at < len(letters) and letters.startswith(word := _letters(left[0].text), at):
+            said.append(left.popleft())
+            at += len(word)
+        if at < len(letters) or not said:
+            return None
+        while left and not _letters(left[0].text):  # its full stop
+            said.append(left.popleft())
+        heard.append(tuple(said))
     return heard
 
 

@@ -65,7 +65,7 @@ class LifoThreadPool(Executor):
         """Take no more tasks and end the threads; a task that still runs is left to itself."""
         with self._lock:
             self._closed = True
-            while self._parked:
+            for _ in range(len(self._parked)):
                 release_last(self._parked)
             threads = list(self._threads)
         if self.drain(0) and not self.is_inside():

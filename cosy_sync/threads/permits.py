@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ..errors import ClosedError
-from .poller import leave
+from .poller import leave, resume
 
 __all__ = ["PermitWaiter", "Permits"]
 
@@ -182,6 +182,7 @@ class Permits:
                 stop.attach(waiter)
             leave()
             waiter.gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+            resume()  # a limit that rose wakes hundreds
         except BaseException:  # Ctrl-C: what was handed over meanwhile goes back
             if self._leave(waiter, queues):
                 self.release(waiter.cost)

@@ -1,4 +1,27 @@
-"""One thread that waits for the replies of many, and lets the threads that it wakes run in turn."""
+"""One thread that waits for the replies of many, and lets the threads that it wakes run in turn.
+
+Hundreds of threads that each wait in a poll of their own wake up as their replies come, and
+then wait for the GIL: each asks for it every 5 ms, and each system call hands it to another.
+Here one thread waits, and wakes a reader when no other runs. Whoever blocks, or is done, hands
+the slot to the next that is ready, or puts it down, where the poller or the next to come takes
+it.
+
+Every step is one atomic operation on a dict, a set or a deque, so that no lock is contended:
+
+* Who waits puts its lock into `waiting`, by its socket or by the lock itself; taking it out of
+  there is the right, and the duty, to release that lock.
+* An event puts the socket into `_ready`; who wants the slot puts its lock there.
+* Who has the slot takes the first from `_ready` and wakes it, which then has the slot. Where
+  nobody waits for that socket yet, `arrived` remembers the event.
+* The slot that nobody has lies in `_free`, and who takes it out has it. Who puts it there looks
+  at `_ready` once more, who puts its lock into `_ready` at `_free`: one of the two sees it.
+* The poller is parked (in epoll, whoever has the slot), or waits for `_mine`, which is released
+  when the slot is put down, but by a pause: for that it looks every now and then. It parks once it
+  has woken a reader, and where nobody is ready.
+
+A holder that is held up for long (in a user's code, in a call of C), or never gives the slot
+back, is not waited for: its slot does not count any more, and there is another.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +37,21 @@ from typing import Any
 from ..forks import renew_after_fork
 from ..user_code import log_failure
 
-__all__ = ["Watched", "enter", "leave", "watch"]
+__all__ = ["Turn", "Watched", "enter", "leave", "pause", "resume", "watch"]
 
 # Seconds after which a thread that does not go on is not waited for any more: another is woken.
 _HELD_UP = 0.01
+# Seconds after which the poller looks whether a slot that was put down for its thread's return lies
+# there still.
+_PUT_DOWN = 0.002
 # Seconds that a thread waits to be let in at most: who comes too late runs all the same.
 _PATIENCE = 1.0
 # Seconds after which the poller looks whether anything is still watched.
 _LOOK = 1.0
 _EVENTS = 1024
 
-# Whether this thread has the run slot, and the lock that it waits on.
+# Of this thread: which run slot it has, the lock that it waits on, whether it is between `enter`
+# and `pause`; at which turn it paused, and whether it came right back.
 _here = threading.local()
 
 
@@ -49,8 +76,7 @@ class Watched:
 
     def wait(self, seconds: float) -> bool:
         """Wait until something may be read, at most so many seconds; return whether it may. Then
-        this thread has the slot, or may read without."""
-        leave()
+        this thread has the slot, or may read without. While it waits others run."""
         poller, fd = self._poller, self.fd
         poller.waiting[fd] = self.wakeup
         if fd in poller.arrived:
@@ -64,25 +90,28 @@ class Watched:
         self._poller.forget(self)
 
 
+class Turn:
+    """A place among those who wait for the run slot, which others may move to the front."""
+
+    __slots__ = ("_wakeup",)
+
+    def __init__(self) -> None:
+        self._wakeup = _locked()
+
+    def take(self, *, first: bool) -> None:
+        """Enter, see there; `first`: before all that are ready. One thread at a time may."""
+        enter(self._wakeup, first=first)
+
+    def hurry(self) -> None:
+        """Let who waits for this turn run before all that are ready: they would soon have nothing
+        to do without it."""
+        poller = _poller
+        if poller is not None:
+            poller.hurry(self._wakeup)
+
+
 class _Poller:
-    """Waits for sockets (epoll), and hands out the run slot.
-
-    Hundreds of threads that each wait in a poll of their own wake up as their replies come, and
-    then wait for the GIL: each asks for it every 5 ms, and each system call hands it to another.
-    Here one thread waits, and wakes a reader when no other runs. Whoever blocks, or is done, hands
-    the slot to the next that is ready, or back to the poller, which then waits for sockets again.
-
-    Every step is one atomic operation on a dict, a set or a deque, so that no lock is contended:
-
-    * Who waits puts its lock into `waiting`, by its socket or by the lock itself; taking it out of
-      there is the right, and the duty, to release that lock.
-    * An event puts the socket into `_ready`; who wants the slot puts its lock there.
-    * Who has the slot takes the first from `_ready` and wakes it, which then has the slot. Where
-      nobody waits for that socket yet, `arrived` remembers the event.
-
-    A holder that is held up for long (in a user's code, in a call of C), or never gives the slot
-    back, is not waited for: its slot does not count any more, and there is another.
-    """
+    """Waits for sockets (epoll), and hands out the run slot; see the top of this file."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -93,11 +122,13 @@ class _Poller:
         self._ready: deque[Any] = deque()
         # Which slot counts: a holder that was held up has one that does not any more.
         self.slot = 1
-        # Held while the slot is with a reader; whether the poller waits for sockets; when a reader
-        # was woken last.
+        self._free: deque[int] = deque(maxlen=1)
+        # Released to tell the poller, which is not parked, of the slot; whether it is parked; when
+        # a reader was woken last; how often the slot was handed on, and put down by a pause.
         self._mine = _locked()
         self._parked = False
         self._woken_at = 0.0
+        self.turns = self.pauses = 0
         # The sockets that it waits for; whether its thread runs. Set under _lock.
         self.known: set[int] = set()
         self.runs = False
@@ -121,6 +152,8 @@ class _Poller:
     def be_woken(self, key: object, wakeup: threading.Lock, seconds: float) -> bool:
         """Wait to be woken under this key; return whether this thread was, and has the slot."""
         try:
+            # Just before: whoever is woken wants the GIL, which this thread keeps until it waits.
+            leave()
             if not wakeup.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
                 if self.waiting.pop(key, None) is not None:
                     return False
@@ -132,28 +165,56 @@ class _Poller:
         _here.slot = self.slot
         return True
 
-    def enter(self) -> None:
-        """Wait for the slot."""
-        wakeup = getattr(_here, "wakeup", None)
+    def enter(self, wakeup: threading.Lock | None, first: bool) -> None:
+        """Take the slot, or wait for it."""
+        _here.returns = getattr(_here, "turn", -1) == self.turns
+        if self._take():
+            _here.slot = self.slot
+            return
         if wakeup is None:
-            wakeup = _here.wakeup = _locked()
+            wakeup = getattr(_here, "wakeup", None)
+            if wakeup is None:
+                wakeup = _here.wakeup = _locked()
         self.waiting[wakeup] = wakeup
-        self._ready.append(wakeup)
-        if self._parked:
+        (self._ready.appendleft if first else self._ready.append)(wakeup)
+        if self._take():
+            self.hand_on()
+        elif self._parked:  # it must see whether the holder is held up
             self._ring()
         self.be_woken(wakeup, wakeup, _PATIENCE)
 
+    def hurry(self, wakeup: threading.Lock) -> None:
+        """Put who waits for the slot under this lock before all that are ready."""
+        if wakeup in self.waiting:
+            self._ready.appendleft(wakeup)  # its place further back is nobody's then
+
     def hand_on(self) -> None:
-        """Let the next run."""
+        """Let the next run: where none is ready, whoever comes."""
+        self.turns += 1
         while not self._wake_next():
             events = self._epoll.poll(0, _EVENTS)
-            if not events:
-                try:
-                    self._mine.release()
-                except RuntimeError:
-                    return  # the poller has taken over
+            if events:
+                self._ready.extend([fd for fd, _ in events if fd != self._bell])
+                continue
+            self.put_down()
+            if not self._ready:
+                if not self._parked:
+                    with contextlib.suppress(RuntimeError):  # it was told before
+                        self._mine.release()
                 return
-            self._ready.extend([fd for fd, _ in events if fd != self._bell])
+            if not self._take():
+                return
+
+    def put_down(self) -> None:
+        """Let whoever comes next have the slot; nobody is woken for it."""
+        self._free.append(self.slot)
+
+    def _take(self) -> bool:
+        """Take the slot if it is free."""
+        try:
+            return self._free.pop() == self.slot
+        except IndexError:
+            return False
 
     def _wake_next(self) -> bool:
         """Wake the first that is ready and waits; return whether there was one."""
@@ -182,6 +243,7 @@ class _Poller:
         """Wait for sockets, and wake readers, as long as anything is watched."""
         # Whoever kept the slot when nothing was watched any more does not have it now.
         self.slot += 1
+        self.put_down()
         self._mine.acquire(blocking=False)
         while self._is_wanted():
             try:
@@ -201,15 +263,23 @@ class _Poller:
 
     def _look(self) -> None:
         self._parked = True
-        events = self._epoll.poll(0 if self._ready else _LOOK, _EVENTS)
+        idle = not (self._ready and self._free)
+        events = self._epoll.poll(_LOOK if idle else 0, _EVENTS)
         self._parked = False
         self._ready.extend([fd for fd, _ in events if fd != self._bell])
-        if not self._wake_next():
+        if not events and not self._ready:
             return
-        while not self._mine.acquire(timeout=_HELD_UP):
-            if time.monotonic() - self._woken_at > _HELD_UP:
+        since, pauses = time.monotonic(), 0
+        while not self._take():
+            # Each look takes the GIL from those who run: only where it may find something.
+            wait, pauses = _HELD_UP if pauses == self.pauses else _PUT_DOWN, self.pauses
+            self._mine.acquire(timeout=wait)
+            if time.monotonic() - max(self._woken_at, since) > _HELD_UP:
                 self.slot += 1
-                return
+                break
+        self.turns += 1
+        if not self._wake_next():
+            self.put_down()
 
     def _is_wanted(self) -> bool:
         with _lock:
@@ -246,23 +316,48 @@ def watch(fd: int) -> Watched | None:
     return Watched(poller, fd)
 
 
-def enter() -> None:
+def enter(wakeup: threading.Lock | None = None, *, first: bool = False) -> None:
     """Wait until this thread may run beside the others; at once where few replies are awaited.
 
-    Whoever enters must `leave` before it blocks, and when it is done.
+    Whoever enters must `leave` before it blocks, may `resume` afterwards, and must `pause` when it
+    is done. `wakeup`, `first`: see Turn.
     """
-    poller = _poller
+    _here.inside, poller = True, _poller
     if poller is not None and poller.runs and getattr(_here, "slot", 0) != poller.slot:
-        poller.enter()
+        poller.enter(wakeup, first)
 
 
 def leave() -> None:
-    """Let another thread run, if this one holds the slot: it is about to block, or is done."""
+    """Let another thread run, if this one holds the slot: it is about to block."""
     poller = _poller
     if poller is not None:
         slot, _here.slot = getattr(_here, "slot", 0), 0
         if slot == poller.slot:
             poller.hand_on()
+
+
+def resume() -> None:
+    """Enter again after a wait that many may have ended at once, if this thread had entered."""
+    if getattr(_here, "inside", False):
+        enter()
+
+
+def pause() -> None:
+    """Leave as one that is done and may enter again at once, with its next call.
+
+    Where it did so the last time, before anybody else ran, nobody is woken in its place: it finds
+    the slot where it put it, unless it stays away and the poller takes the slot after a moment.
+    """
+    _here.inside, poller = False, _poller
+    if poller is not None:
+        slot, _here.slot = getattr(_here, "slot", 0), 0
+        if slot == poller.slot:
+            if getattr(_here, "returns", False):
+                poller.pauses += 1
+                poller.put_down()
+            else:
+                poller.hand_on()
+            _here.turn = poller.turns
 
 
 def _locked() -> threading.Lock:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from ..config import ClientConfig
 from ..errors import ConfigError, CosyError, CutError, ServerError
 from ..messages import Payload, Reply, Request, TextSource, WireRequest
-from ..models import Voice
+from ..models import PLAIN_FORMATS, Voice
 
 __all__ = [
     "Capabilities",
@@ -103,7 +103,7 @@ class SpeechOptions:
         return cls(
             voice=config.voice,
             model=config.model,
-            format=config.format,
+            format=config.format if config.format in PLAIN_FORMATS else "wav",
             sample_rate=config.sample_rate,
             speed=config.speed,
             api_key=config.api_key,

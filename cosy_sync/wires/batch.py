@@ -100,7 +100,9 @@ class BatchWire(HttpWire):
         elif is_json or _is_json(kind, reply.body):
             claims = self._read_json(reply, texts)
         else:
-            raise _bad("not_audio", without_texts(kind, texts, 60) or "an unknown media type")
+            error = _bad("not_audio", without_texts(kind, texts, 60) or "an unknown media type")
+            # A format stays what it is; a page or plain words may have been an error's.
+            raise error.with_details(retryable=not kind.startswith("audio/"))
         if len(claims) == 1 == len(texts) and claims[0][0] in (None, 0):  # most calls
             results = [claims[0][1]]
         else:
@@ -125,7 +127,8 @@ class BatchWire(HttpWire):
         for name in _ENCODINGS:
             if name in headers and headers[name].lower() not in _BINARY:
                 # Bare samples that are really gzip or base64 would be played as noise.
-                return _bad("header", f"a part with a {name.title()} that is not supported")
+                what = f"a part with a {name.title()} that is not supported"
+                return _bad("header", what).with_details(retryable=False)
         if media_type != self._media_type:
             media_type = type_shown(media_type)
         return Payload(part.body, media_type, headers.get("x-text-sha256", ""))

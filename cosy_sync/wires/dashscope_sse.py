@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import BadAudioError, CosyError, CutError
-from ..messages import Reply, Request, kind_of
+from ..messages import Reply, Request, WireRequest, kind_of
 from .dashscope_errors import dashscope_error
 from .error_bodies import false_success, read_error
 from .fastjson import from_base64, load_json
@@ -71,7 +71,7 @@ class DashscopeStream:
     """A StreamReader: the sound of one text, out of server-sent events."""
 
     def __init__(self, request: Request, text: str, sample_rate: int) -> None:
-        self.request = request
+        self.request: WireRequest = request
         self.sample_rate = sample_rate
         self._texts = (text,)
         self._events = SseParser()

@@ -16,6 +16,7 @@ from ..errors import (
     TextError,
     ThrottledError,
     UnavailableError,
+    UnframedError,
     server_error,
 )
 from ..messages import UNFRAMED, Reply, kind_of
@@ -181,17 +182,16 @@ def _cut(message: str) -> str:
 
 
 def check_end(reply: Reply) -> None:
-    """Raise BadAudioError for sound that only the end of the connection ended, unless it is a WAV
+    """Raise UnframedError for sound that only the end of the connection ended, unless it is a WAV
     file that says its size: a service that dies in the middle would pass for one that was done."""
     if UNFRAMED not in reply.headers:
         return
     start = bytes(reply.body[:8])
     if start[:4] == b"RIFF" and int.from_bytes(start[4:], "little") == len(reply.body) - 8:
         return
-    raise BadAudioError(
+    raise UnframedError(
         "the reply does not say where its sound ends (neither Content-Length nor chunks), so that "
-        "half of it would look whole; let the service, or what stands before it, speak HTTP/1.1",
-        reason="unframed",
+        "half of it would look whole; let the service, or what stands before it, speak HTTP/1.1"
     )
 
 

@@ -8,19 +8,17 @@ from ..errors import BadAudioError, CosyError
 from ..messages import UNFRAMED, Reply, WireRequest, kind_of
 from .error_bodies import CUT_SHORT, cut_short, false_success
 from .fastjson import from_base64, load_json
-from .pcm_stream import SampleReader
+from .pcm_stream import SampleReader, is_wav
 from .pings import PingFilter
 from .sse import SseEvent, SseParser
 
 __all__ = ["SpeechStream", "is_text", "with_rate"]
 
 _SSE = "text/event-stream"
-_WAV = frozenset({"audio/wav", "audio/wave", "audio/x-wav", "audio/vnd.wave"})
 _BARE = frozenset(
     {"", "application/octet-stream", "audio/*", "audio/l16", "audio/pcm", "audio/raw"}
     | {"audio/x-pcm", "binary/octet-stream", _SSE}
 )
-_SOUND = _WAV | _BARE
 # Bytes by which text is told from sound, and the most that is read of it.
 _LOOK = 80
 _MAX_TEXT = 1 << 16
@@ -55,14 +53,14 @@ class SpeechStream:
         """Return whether a stream of sound follows this head."""
         content_type = headers.get("content-type", "")
         kind = kind_of(content_type)
-        if not 200 <= status <= 203 or kind not in _SOUND:
+        if not 200 <= status <= 203 or not (kind in _BARE or is_wav(kind)):
             return False
         if UNFRAMED in headers and kind != _SSE:  # events say when they are done
             return False
         self._reply = Reply(status, headers, b"")
         content_type = with_rate(content_type, headers)
         rate = _number(content_type, "rate", self.sample_rate)
-        self._sound = SampleReader(rate, wav=kind in _WAV)
+        self._sound = SampleReader(rate, wav=is_wav(kind))
         self._sound.channels = _number(content_type, "channels", 1)
         if kind == _SSE:
             self._events, self._start = SseParser(), None
@@ -104,12 +102,7 @@ class SpeechStream:
 
     def _heard(self, samples: bytes) -> bytes:
         self.sample_rate = self._sound.sample_rate
-        if samples and self._sound.channels != 1:
-            raise BadAudioError(
-                f"expected one channel, got {self._sound.channels}; the service must speak in mono",
-                reason="header",
-            )
-        return samples
+        return self._sound.mono(samples)
 
     def _take(self, event: SseEvent) -> bytes:
         if event.data.strip() == "[DONE]":

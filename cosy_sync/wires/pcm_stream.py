@@ -5,10 +5,17 @@ from __future__ import annotations
 from ..errors import BadAudioError
 from ..riff import RIFF_NAMES, SampleFormat, foreign_name, read_header, to_pcm16, unreadable
 
-__all__ = ["SampleReader"]
+__all__ = ["SampleReader", "is_wav"]
+
+_WAV = frozenset({"audio/wav", "audio/wave", "audio/x-wav", "audio/vnd.wave"})
 
 _MAX_HEADER = 1 << 16
 _PCM16 = SampleFormat(0, 1)
+
+
+def is_wav(kind: str) -> bool:
+    """Return whether a media type, without its parameters, is that of WAV files."""
+    return kind in _WAV
 
 
 class SampleReader:
@@ -68,6 +75,15 @@ class SampleReader:
                 reason="empty",
             )
         return given
+
+    def mono(self, samples: bytes) -> bytes:
+        """Return samples that came. Raises BadAudioError where they are of several channels."""
+        if samples and self.channels != 1:
+            raise BadAudioError(
+                f"expected one channel, got {self.channels}; the service must speak in mono",
+                reason="header",
+            )
+        return samples
 
     def _passes_head(self) -> bool:
         """Return whether the samples begin at the start of what is held; a header is dropped."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import filterfalse
 from urllib.parse import unquote_plus, urlsplit
 
 from ..forks import notice_fork, renew_after_fork
@@ -50,7 +51,7 @@ def hide(secrets: Iterable[str]) -> None:
     new = dict.fromkeys(secret for secret in secrets if len(secret) >= _SECRET_CHARS)
     with _lock:
         if new:
-            kept = [secret for secret in _secrets if secret not in new]
+            kept = filterfalse(new.__contains__, _secrets)
             _secrets = (*kept, *new)[-_MOST_SECRETS:]
 
 

@@ -23,7 +23,7 @@ from .base import Capabilities, HttpWire, Send, SpeechOptions, StreamReader
 from .error_bodies import check_end, false_success, read_error
 from .fastjson import load_json
 from .forms import Form
-from .pcm_stream import SampleReader
+from .pcm_stream import SampleReader, is_wav
 from .redaction import request_id_of, type_shown, without_texts
 from .runtime_routes import OLD_BASE, Route, choose_route
 
@@ -196,7 +196,12 @@ class _Reader:
         if rate is not None:
             self.sample_rate = int(rate[1])
         self._headers = headers
-        return status == 200 and kind_of(kind) in _PCM and UNFRAMED not in headers
+        kind = kind_of(kind)
+        if is_wav(kind):
+            self._samples = SampleReader(self.sample_rate, wav=True)
+        elif kind not in _PCM:
+            return False
+        return status == 200 and UNFRAMED not in headers
 
     def refuse(self, reply: Reply) -> CosyError:
         """Return the error that a whole reply means."""
@@ -208,14 +213,18 @@ class _Reader:
 
     def feed(self, data: bytes) -> bytes:
         """Return the whole samples that these bytes complete. Raises BadAudioError."""
-        return self._samples.feed(data)
+        return self._heard(self._samples.feed(data))
 
     def end(self) -> bytes:
         """Return the sound still held. Raises TextError for none, BadAudioError for half a
         sample."""
         if not self._samples.has_heard:
             raise self._wire.nothing_spoken(self._headers)
-        return self._samples.end()
+        return self._heard(self._samples.end())
+
+    def _heard(self, samples: bytes) -> bytes:
+        self.sample_rate = self._samples.sample_rate
+        return self._samples.mono(samples)
 
 
 def _with_path(url: str, path: str) -> str:

@@ -125,6 +125,7 @@ CASES = (
         settings=DASHSCOPE,
         needs=("websockets",),
     ),
+    Case(name="pai_eas", url=lambda server: server.base_url, example=HTTP),
     Case(
         name="dashscope_http",
         url=lambda server: server.base_url + "/api/v1/services/audio/tts/SpeechSynthesizer",

@@ -202,7 +202,7 @@ def test_a_reader_may_leave_early(run: Runner) -> None:
     process.stderr.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_keeps_finished_files_and_no_half_ones(
     run: Runner, number: signal.Signals
 ) -> None:
@@ -219,6 +219,28 @@ def test_an_interruption_keeps_finished_files_and_no_half_ones(
     assert err.count(b"\n") == 1
     for place, path in enumerate(files):
         assert path.read_bytes() == tone_wav(f"第{place}句")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_narration_that_is_killed_leaves_no_file_and_the_next_one_what_it_left(
+    run: Runner, number: signal.Signals
+) -> None:
+    sentence = "今天的天气真是好得不得了。"
+    (run.folder / "in.txt").write_text(sentence * 50_000)
+    process = run.start("narrate", "in.txt", "-o", "x.wav", "--srt", "--no-progress")
+    until = time.monotonic() + 30
+    while time.monotonic() < until and not any(
+        part.stat().st_size for part in run.folder.glob(".*.part")
+    ):
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate(timeout=30)
+    left = [path.name for path in run.folder.iterdir() if path.name != "in.txt"]
+    assert len(left) == (1 if number == signal.SIGKILL else 0), left
+    assert all(name.endswith(".part") for name in left)
+    (run.folder / "in.txt").write_text(sentence)
+    assert run("narrate", "in.txt", "-o", "x.wav", "--srt").returncode == 0
+    assert sorted(path.name for path in run.folder.iterdir()) == ["in.txt", "x.srt", "x.wav"]
 
 
 def test_the_demo_writes_and_checks_everything(run: Runner) -> None:

@@ -1,7 +1,9 @@
 """The examples in the documents run as they stand there."""
 
+import importlib.util
 import os
 import re
+import shlex
 import subprocess
 import sys
 import urllib.request
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 
 from cosy_sync import CosyClient
+from cosy_sync.cli import _COMMANDS, _parser
+from cosy_sync.cli.parser import parse
 from cosy_sync.models import wav_header
 from cosy_sync.testing import FAULTS, Server, tone_wav
 from cosy_sync.wires import known_wires
@@ -71,6 +75,30 @@ def test_the_examples_of_the_endpoints_page_run() -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
 
 
+def test_the_example_for_web_hosts_works() -> None:
+    (block,) = examples("docs/web-hosts.md")
+    code = f"{block}\nassert quick.config.deadline == 5.0\nclient.close()\n"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+def command_lines() -> list[str]:
+    """Return what the documents show to type, after `cosy-sync` and up to a pipe or a comment."""
+    found: list[str] = []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text("utf-8")
+        found += re.findall(r"^(?: {4}|echo .*\| )?cosy-sync ([^#|<>\n]*)", text, re.MULTILINE)
+        found += re.findall(r"`cosy-sync ([^`|<>]*)`", text)
+    return found
+
+
+def test_every_command_line_of_the_documents_is_taken() -> None:
+    lines = [line for line in command_lines() if "--help" not in line]
+    assert len(lines) > 15
+    for line in lines:
+        given = shlex.split(line)
+        assert parse(_parser(given), given, _COMMANDS).run is not None, line
+
+
 def test_the_readmes_mock_works() -> None:
     (block,) = [block for block in examples("README.md") if "respx" in block]
     subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
@@ -95,10 +123,16 @@ def test_the_examples_of_the_runtime_http_page_run(tmp_path: Path) -> None:
     assert (tmp_path / "hello.wav").stat().st_size > 1_000
 
 
-@pytest.mark.parametrize("page", ["long-texts", "formats", "notebooks"])
-def test_the_examples_of_the_pages_on_sound_run(page: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "page",
+    ["long-texts", "formats", "notebooks", "texts", "verification", "jobs", "storage"],
+)
+def test_the_examples_of_the_pages_on_texts_and_sound_run(page: str, tmp_path: Path) -> None:
     pytest.importorskip("soundfile", reason="needs the extra audio")
-    code = "\n".join(examples(f"docs/{page}.md"))
+    blocks = examples(f"docs/{page}.md")
+    if importlib.util.find_spec("wetext") is None:  # 45 MB, which the tests need not have
+        blocks = [block for block in blocks if "wetext" not in block]
+    code = "\n".join(blocks)
     with Server(latency=0) as server:
         run = [
             sys.executable,
@@ -133,6 +167,25 @@ def test_the_examples_and_commands_of_the_cache_page_run(tmp_path: Path) -> None
             told.append(done.stdout.decode())
     assert told[0] == "2 texts spoken, 0 known, 0 failed\n"
     assert told[1].startswith("2 texts, ") and told[2].endswith(" forgotten\n")
+
+
+def test_the_commands_of_the_page_on_jobs_run(tmp_path: Path) -> None:
+    page = (ROOT / "docs/jobs.md").read_text("utf-8")
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 3
+    rows = [f'{{"id": "a{number}", "text": "第{number}句话，今天好。"}}' for number in range(30)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(rows), "utf-8")
+    shared = blocks[1].replace("/shared/speech", "shared")
+    with Server(latency=0) as server:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COSY_SYNC_URL": server.url}
+        for line in f"{blocks[0]}{shared}".strip().splitlines():
+            command = line.partition("#")[0].split()
+            assert command[0] == "cosy-sync"
+            run = [sys.executable, "-W", "error", "-m", "cosy_sync", *command[1:]]
+            subprocess.run(run, check=True, timeout=60, cwd=tmp_path, env=env)
+    assert len(list(tmp_path.glob("speech/*/*.wav"))) == 30
+    assert 0 < len(list(tmp_path.glob("shared/*/*.wav"))) < 30
+    assert (tmp_path / "speech" / "metadata.csv").exists()
 
 
 def test_the_testing_page_names_every_fault() -> None:
@@ -227,7 +280,19 @@ def test_every_service_of_the_readme_answers() -> None:
         for client in clients:
             with client:
                 assert client.synth("你好").duration > 0.1
-    assert sorted({*wires, "batch"}) == list(known_wires())
+    # The example of PAI-EAS is in its page.
+    assert sorted({*wires, "batch", "pai_eas"}) == list(known_wires())
+
+
+def test_the_example_of_the_pai_eas_page_works(tmp_path: Path) -> None:
+    (block,) = examples("docs/wire-pai_eas.md")
+    with Server(latency=0, api_key="TOKEN") as server:
+        local = block.replace("https://SERVICE.cn-hangzhou.pai-eas.aliyuncs.com", server.base_url)
+        code = local.replace("58f2a1c0", "中文女")
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", code], check=True, timeout=60, cwd=tmp_path
+        )
+    assert (tmp_path / "weather.wav").stat().st_size > 1_000
 
 
 def test_the_examples_of_the_openai_page_work(tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ TARGETS = {
     "dashscope_http": Target(at("/api/v1/services/audio/tts/SpeechSynthesizer"), ALIBABA),
     "dashscope_ws": Target(at("/api-ws/v1/inference", "ws"), ALIBABA, http=False),
     "openai": Target(at("/v1/audio/speech"), {"voice": "中文女"}),
+    "pai_eas": Target(at(""), {"voice": "中文女"}),
     "runtime_http": Target(at(""), {"voice": "中文女"}),
     "triton": Target(at(""), {"model": "cosyvoice2"}),
     "runtime_grpc": Target(

@@ -9,6 +9,7 @@ import base64
 import json
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import httpx
 import pytest
@@ -34,6 +35,7 @@ WIRES = {
     "batch": (BATCH, {}),
     "openai": ("http://tts.test/v1", {}),
     "runtime_http": ("http://tts.test", {"voice": "中文女"}),
+    "pai_eas": ("http://tts.test", {"voice": "58f2a1c0"}),
     "dashscope_http": (DASHSCOPE, {"voice": "longxiaochun_v2", "model": "cosyvoice-v2"}),
 }
 # As many requests as are in flight at an endpoint of which nothing is known, with 50 connections.
@@ -139,6 +141,12 @@ def test_a_wrong_setting_costs_what_was_in_flight_and_twenty_single_texts(wire: 
     assert {type(error) for error in errors} == {BadRequestError} and len(errors) == len(TEXTS)
     assert "check voice" in str(errors[-1])
     assert len(service.calls) <= FIRST + 25
+
+
+def test_the_page_tells_what_a_wrong_key_and_a_wrong_setting_cost() -> None:
+    page = (Path(__file__).parents[2] / "docs/batch-wire.md").read_text("utf-8")
+    told = f"at most {FIRST} (401) or {FIRST + 3} (403) requests and a wrong voice (400) at most"
+    assert f"{told} {FIRST + 25}," in page
 
 
 def test_nothing_is_sent_in_place_of_refused_requests_while_one_may_still_be_spoken() -> None:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -82,6 +83,19 @@ def test_with_too_few_descriptors_all_is_spoken_and_the_breaker_stays_closed(
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout, done.stderr
     assert json.loads(done.stdout) == [400, True, ["closed"], True], done.stderr
+
+
+def test_files_are_written_although_connections_would_take_every_descriptor(
+    server: Server, tmp_path: Path
+) -> None:
+    lines, folder = tmp_path / "lines.txt", tmp_path / "out"
+    lines.write_text("\n".join(f"这是第{n}句要说的话" for n in range(300)), "utf-8")
+    options = f"--url {server.url} --connections 200 --rate 5000 --batch-size 1"
+    command = f"ulimit -n 64; exec {sys.executable} -m cosy_sync synth {options} -f {lines}"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} -o {folder}"], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, len([*folder.iterdir()])) == (0, 300), done.stderr
 
 
 class Scarce:

@@ -41,6 +41,7 @@ PATHS = {
     "openai": ("/v1", {"model": "m", "voice": "v"}),
     "runtime_http": ("", {"voice": "中文女"}),
     "dashscope_http": ("/api/v1/services/audio/tts/SpeechSynthesizer", MODEL),
+    "pai_eas": ("", {"voice": "v"}),
     "dashscope_ws": ("/api-ws/v1/inference", MODEL),
 }
 
@@ -83,6 +84,7 @@ def dashscope(output: object, **more: object) -> bytes:
 
 
 INLINE = dashscope({"finish_reason": "stop", "audio": {"data": b64encode(WAV).decode()}})
+EAS = dashscope({"finish_reason": None, "audio": {"data": b64encode(WAV).decode()}})
 WHOLE_REPLIES: list[tuple[str, str, bytes, Expected]] = [
     ("batch", "whole", sized("application/json", RESULTS), None),
     ("batch", "cut", sized("application/json", RESULTS[:-9], missing=9), CutError),
@@ -144,6 +146,22 @@ WHOLE_REPLIES: list[tuple[str, str, bytes, Expected]] = [
     ),
     ("dashscope_http", "a page", sized("text/html", b"<html>"), BadAudioError),
     ("dashscope_http", "cut", sized("application/json", dashscope({})[:-1], missing=1), CutError),
+    ("pai_eas", "whole", sized("application/json", EAS), None),
+    ("pai_eas", "done", sized("application/json", INLINE), None),
+    ("pai_eas", "cut", sized("application/json", EAS[:-9], missing=9), CutError),
+    ("pai_eas", "empty", sized("application/json", b""), BadAudioError),
+    ("pai_eas", "no sound", sized("application/json", dashscope({})), BadAudioError),
+    (
+        *("pai_eas", "a reason in a 200"),
+        sized("application/json", dashscope({"finish_reason": "CUDA out of memory"})),
+        UnavailableError,
+    ),
+    (
+        *("pai_eas", "an error in a 200"),
+        sized("application/json", dashscope(None, error="CUDA out of memory")),
+        UnavailableError,
+    ),
+    ("pai_eas", "a page", sized("text/html", b"<html>"), BadAudioError),
 ]
 
 
@@ -225,6 +243,13 @@ STREAMS: list[tuple[str, str, bytes, Expected]] = [
     ("dashscope_http", "an error event", chunked(SSE, result(PCM[:HALF]), FAILED), ThrottledError),
     ("dashscope_http", "no stop", chunked(SSE, result(PCM)), CutError),
     ("dashscope_http", "cut", chunked(SSE, result(PCM[:HALF]), whole=False), CutError),
+    ("pai_eas", "events", chunked(SSE, result(PCM[:HALF]), result(PCM[HALF:], "stop")), None),
+    ("pai_eas", "no stop", chunked(SSE, result(PCM)), CutError),
+    (
+        *("pai_eas", "an error beside the output"),
+        chunked(SSE, result(PCM[:HALF]), b'data: {"output":{},"error":"CUDA out of memory"}\n\n'),
+        UnavailableError,
+    ),
 ]
 
 

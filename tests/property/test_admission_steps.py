@@ -15,7 +15,7 @@ from cosy_sync.policies import Call
 from cosy_sync.testing import FakeClock
 
 RATE, PLACES = 20, 6
-TEXT = [Utterance(0, "你好")]
+TEXT = [Utterance("你好")]
 ENDS = [
     *(None, None, None, server_error(429, "slow"), server_error(503, "full")),
     *(server_error(502, "away"), ReplyTimeout("late"), ConnectError("refused")),

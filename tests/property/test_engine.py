@@ -27,7 +27,7 @@ def test_the_batcher_keeps_every_text_once_and_its_bounds(
     sizes: list[int], packing: BatchConfig, pace: int
 ) -> None:
     ticks = iter(range(10**9))
-    texts = [Utterance(index, "好" * size) for index, size in enumerate(sizes)]
+    texts = [Utterance("好" * size, index=index) for index, size in enumerate(sizes)]
     batches = list(pack(texts, packing, lambda: next(ticks) * pace * 0.04))
     assert sorted(u.index for batch in batches for u in batch) == list(range(len(sizes)))
     for batch in batches:

@@ -42,7 +42,7 @@ def test_every_text_ends_once_and_batches_keep_their_bounds(
             future = futures[number % len(futures)][1]
             if future.cancel():
                 lane_leaves(lane, future)
-        elif step == "fly" and (pending := lane.coalescer.try_send_alone(Utterance(0, text))):
+        elif step == "fly" and (pending := lane.coalescer.try_send_alone(Utterance(text))):
             pending_texts.append(pending)
         elif step == "land" and pending_texts:
             complete(lane, pending_texts.pop(), number)
@@ -96,7 +96,7 @@ def test_a_line_hands_out_what_is_wanted_in_order_and_within_its_bounds(
     line = PendingTexts(max_texts, max_chars)
     wanted = []
     for size, stays in sizes:
-        pending = PendingText(Utterance(0, "x" * size), object(), [Waiter(Deadline(0.0, 1.0))])
+        pending = PendingText(Utterance("x" * size), object(), [Waiter(Deadline(0.0, 1.0))])
         line.append(pending)
         if stays:
             wanted.append(pending)

@@ -133,7 +133,7 @@ def test_ctrl_c_before_a_batch_stands_ready_gives_its_tenants_place_back(
     handle, _, _ = held
     with over(handle) as client:
         tenant = client.with_options(tenant="a", max_in_flight=1)
-        call = client._core.engine().run_many((Utterance(0, "一句话"),), tenant._bulk)
+        call = client._core.engine().run_many((Utterance("一句话"),), tenant._bulk)
         call._batches = Interrupted()
         with pytest.raises(KeyboardInterrupt):
             next(call.outcomes())

@@ -24,6 +24,7 @@ from cosy_sync import (
     SpeechStream,
     Stats,
     Timing,
+    Utterance,
     Voice,
 )
 
@@ -39,12 +40,28 @@ def calls(client: CosyClient, texts: list[str]) -> None:
     assert_type(client.with_options(deadline=5), CosyClient)
     assert_type(client.drain("http://a.test/batch"), bool)
     client.synth(5)  # type: ignore[arg-type]
-    client.synth("你好", voice="中文女")  # type: ignore[arg-type]
+    assert_type(client.synth("你好", voice="中文女", speed=1.5, deadline=5), Audio)
+    assert_type(client.submit("你好", voice=Voice("中文女"), instruction="慢"), Future[Audio])
+    assert_type(client.stream("你好", model="cosyvoice-v2"), SpeechStream)
+    assert_type(client.synth_many(texts, voice="中文女", within=60), list[Audio])
+    assert_type(client.synth_many(texts, on_error="return", speed=2), list[Outcome])
+    assert_type(client.synth_iter(texts, tenant="a"), Iterator[Outcome])
+    pairs = [("a", "你好"), ("b", "再见")]
+    assert_type(client.synth_many(pairs), list[Audio])
+    item = Utterance("早上好", id=3, voice="中文男", speed=1.2)
+    assert_type(client.synth_many([*texts, ("a", "再见"), item], on_error="return"), list[Outcome])
+    assert_type(client.synth_iter(Utterance(text, id=text) for text in texts), Iterator[Outcome])
+    assert_type(cosy_sync.synth_many(list({"a": "你好"}.items())), list[Audio])
+    client.synth_many([["a", "你好"]])  # type: ignore[list-item]
+    client.synth("你好", voice=5)  # type: ignore[arg-type]
+    client.synth("你好", speaker="中文女")  # type: ignore[call-arg]
+    client.synth("你好", retry=RetryConfig())  # type: ignore[call-arg]
     client.synth_many(texts, on_error="ignore")  # type: ignore[call-overload]
 
 
 def module_calls(texts: list[str]) -> None:
     assert_type(cosy_sync.synth("你好"), Audio)
+    assert_type(cosy_sync.synth("你好", voice="中文女"), Audio)
     assert_type(cosy_sync.submit("你好"), Future[Audio])
     assert_type(cosy_sync.synth_many(texts), list[Audio])
     assert_type(cosy_sync.synth_many(texts, on_error="return"), list[Outcome])
@@ -56,6 +73,7 @@ def outcomes(outcome: Outcome) -> None:
     assert_type(outcome.result(), Audio)
     assert_type(outcome.result().pcm(), bytes)
     assert_type(bool(outcome), bool)
+    assert_type(outcome.id, str | int | None)
     assert_type(outcome.timing, Timing | None)
     if outcome.audio is not None:
         assert_type(outcome.audio, Audio)
@@ -73,7 +91,9 @@ def settings() -> None:
     RetryConfig(retries=3)  # type: ignore[call-arg]
     Endpoint("http://a.test/batch", rps=5)  # type: ignore[call-arg]
     CosyClient("http://a.test/batch", timeout=5)  # type: ignore[call-arg]
-    CosyClient("http://a.test/batch", format="mp3")  # type: ignore[arg-type]
+    CosyClient("http://a.test/batch", format="mp3", quality=0.3, prepare=str.strip)
+    CosyClient("http://a.test/batch", format="aac")  # type: ignore[arg-type]
+    CosyClient("http://a.test/batch", prepare=[str.strip, str.lower])
     client.voice = "中文女"  # type: ignore[attr-defined]
     client.retry = RetryConfig()  # type: ignore[attr-defined]
 

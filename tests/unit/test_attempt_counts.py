@@ -90,7 +90,7 @@ def test_errors_that_ended_an_attempt_count_it() -> None:
 
 
 def test_a_caller_that_leaves_a_shared_batch_counts_the_attempt_in_flight_only() -> None:
-    text = Utterance(0, "早上好")
+    text = Utterance("早上好")
     waiter = BlockingWaiter(Deadline(0.0, 5.0))
     pending = PendingText(text, "key", [waiter])
     batched = BatchedTexts([pending], interactive=True, tenant="")

@@ -28,6 +28,7 @@ ERRORS = [
     BreakerOpenError("breaker open", retry_after=18.0, endpoint="http://a.test"),
     cosy_sync.CutError("cut", partial=b"sound", index=1),
     cosy_sync.BadAudioError("silent", reason="silent"),
+    cosy_sync.UnframedError("no end", index=2),
     cosy_sync.AuthError("HTTP 401", sent=False),
     cosy_sync.ConfigError("speed: must be 1"),
 ]

@@ -39,7 +39,7 @@ def client():
         ("timeout", "write deadline=..."),
         ("token", "write api_key=..."),
         ("speaker", "write voice=..."),
-        ("instruction", "voice=Voice('中文女', instruction=...)"),
+        ("instruct_text", "write instruction=..."),
         ("reference", "voice=Voice(reference=..., transcript=...)"),
         ("auth", "write api_key=... for a bearer token, headers={...} for another header"),
         ("auth", "http_client=httpx.Client(auth=...)"),
@@ -116,10 +116,15 @@ CALLS = {
 @pytest.mark.parametrize(
     ("given", "advice"),
     [
-        ({"voice": "中文女"}, "client.with_options(voice=...)."),
-        ({"timeout": 3}, "client.with_options(deadline=...)."),
-        ({"speed": 2}, "CosyClient(url, speed=...)"),
-        ({"instruct_text": "用四川话"}, "voice=Voice('中文女', instruction=...)"),
+        ({"speaker": "中文女"}, "; write voice=..."),
+        ({"timeout": 3}, "; write deadline=..."),
+        ({"speech_rate": 2}, "; write speed=..."),
+        ({"voise": "中文女"}, "; did you mean voice?"),
+        ({"seed": 7}, "write extra={'seed': ...}"),
+        ({"instruct_text": "用四川话"}, "; write instruction=..."),
+        ({"reference": b"RIFF"}, "voice=Voice(reference=..., transcript=...)"),
+        ({"batch_size": 8}, "client.with_options(batch_size=...)."),
+        ({"retry": 3}, "CosyClient(url, retry=...)"),
         ({"output_path": "a.wav"}, "audio.save('speech.wav')"),
         ({"nonsense": 1}, "help(CosyClient."),
     ],
@@ -142,8 +147,15 @@ def test_an_option_of_another_call_is_told_that_call(client) -> None:
         client.synth("你好", callback=print)
     with pytest.raises(ConfigError, match=r"write synth_many\(texts, on_error=\.\.\.\)"):
         client.synth_many(["你好"], return_exceptions=True)
-    with pytest.raises(ConfigError, match=r"for all texts together write within=\.\.\."):
+    with pytest.raises(ConfigError, match=r"within=\.\.\. for all together"):
         client.synth_many(["你好"], timeout=30)
+
+
+def test_what_belongs_to_the_whole_client_is_not_said_to_be_a_views(client) -> None:
+    for name, value in (("wire", "openai"), ("protocol", "openai"), ("serial", True)):
+        with pytest.raises(ConfigError, match=r"it belongs to the client: CosyClient\(") as caught:
+            client.synth("你好", **{name: value})
+        assert "with_options" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["voice", "deadline", "timeout", "batch_size", "config", "retry"])
@@ -355,6 +367,26 @@ atexit.register(speak)
     done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True, env=environ)
     lines = done.stdout.splitlines()
     assert len(lines) == 5 and all("the program is ending" in line for line in lines)
+
+
+def test_atexit_functions_that_make_the_first_client_are_told_so_too() -> None:
+    code = """
+import atexit, cosy_sync
+
+def speak():
+    for call in (lambda: cosy_sync.synth("你好"), lambda: cosy_sync.CosyClient().submit("你好")):
+        try:
+            call()
+        except cosy_sync.ClosedError as error:
+            print(error)
+
+atexit.register(speak)
+"""
+    environ = {**os.environ, "COSY_SYNC_URL": URL}
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=True, env=environ)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 and all("the program is ending" in line for line in lines), done.stderr
 
 
 # -- texts that are looked up late --------------------------------------------------------------

@@ -187,7 +187,9 @@ def test_somebody_elses_wire_is_made_without_a_lock(
             made.append(url)
             super().__init__(url, options)
 
-    monkeypatch.setattr("cosy_sync.core.create_wire", lambda _, url, options: Wire(url, options))
+    monkeypatch.setattr(
+        "cosy_sync.wire_rules.create_wire", lambda _, url, options: Wire(url, options)
+    )
     users = Users()
     with users.client() as client:
         client.synth("你好")

@@ -1,11 +1,13 @@
 """The nouns: audio on disk and in notebooks, errors that travel, outcomes."""
 
 import copy
+import errno
 import io
 import os
 import pickle
 import wave
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +83,23 @@ def test_a_format_that_does_not_exist_is_refused() -> None:
         match="format: must be one of wav, pcm, mp3, opus, ogg, flac, got 'aac'",
     ):
         wav_audio().as_format("aac")
+
+
+def test_a_save_waits_for_a_descriptor_where_connections_hold_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures, waits = os.open, [errno.EMFILE, errno.ENFILE], []
+
+    def scarce(*args: Any, **settings: Any) -> Any:
+        if failures and str(args[0]).endswith(".part"):
+            raise OSError(failures.pop(), "Too many open files")
+        return real(*args, **settings)
+
+    monkeypatch.setattr("cosy_sync.audio.whole_file.os.open", scarce)
+    monkeypatch.setattr("cosy_sync.audio.whole_file.time.sleep", waits.append)
+    wav_audio().save(tmp_path / "x.wav")
+    assert (tmp_path / "x.wav").read_bytes() == wav_audio().data
+    assert len(waits) == 2
 
 
 def test_a_failed_save_leaves_the_old_file_and_nothing_else(

@@ -15,6 +15,7 @@ from cosy_sync import (
     CosyClient,
     InterruptedBatch,
     InvalidTextError,
+    LimitConfig,
     NarrationConfig,
     RetryConfig,
 )
@@ -128,8 +129,9 @@ def test_a_failed_segment_is_named_and_the_others_are_kept(tmp_path: Path) -> No
 def test_what_cannot_become_a_file_any_more_is_not_spoken_to_its_end(tmp_path: Path) -> None:
     refusing = Refusing()
     text = THIRD + "".join(f"这是一本书里面的第{n}个句子，它不短也不长。" for n in range(5000))
+    waiting = LimitConfig(max_bytes_waiting=8_000_000)
     with (
-        CosyClient(URL, http_client=httpx.Client(transport=refusing)) as client,
+        CosyClient(URL, http_client=httpx.Client(transport=refusing), limits=waiting) as client,
         pytest.raises(BatchError, match="segment 0 of 5001 failed"),
     ):
         client.narrate(text, to=tmp_path / "text.wav")
@@ -202,7 +204,8 @@ def test_a_text_that_cannot_be_is_refused_before_anything_is_sent(
         ({"to": "x.aac"}, "must end in"),
         ({"on_error": "ignore"}, "on_error"),
         ({"within": -1}, "within"),
-        ({"voice": "x"}, "voice"),
+        ({"voice": ""}, "voice"),
+        ({"voices": "x"}, "voice"),
         ({"progress": 3}, "progress"),
     ],
 )
@@ -373,3 +376,13 @@ def test_what_a_callback_raises_is_not_taken_for_the_files_error(
 def test_no_subtitles_are_refused(client: CosyClient) -> None:
     with pytest.raises(InvalidTextError, match="no cue"):
         client.dub("")
+
+
+def test_a_file_has_room_for_several_batches_unless_the_user_sets_less(
+    client: CosyClient, service: FakeService
+) -> None:
+    assert client._written.limits.max_bytes_waiting == 64 << 20
+    http_client = httpx.Client(transport=service)
+    limits = LimitConfig(max_bytes_waiting=1 << 20)
+    with CosyClient(URL, http_client=http_client, limits=limits) as made:
+        assert made._written.limits.max_bytes_waiting == 1 << 20

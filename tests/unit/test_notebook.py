@@ -9,7 +9,7 @@ import pytest
 
 from cosy_sync import Audio, CosyError, Outcome, ServerError
 from cosy_sync.gathering import Outcomes
-from cosy_sync.notebook import show_outcomes
+from cosy_sync.notebook import show_outcomes, show_segments
 from cosy_sync.progress import Progress, TqdmProgress, as_progress
 from cosy_sync.testing import FakeService
 
@@ -61,6 +61,37 @@ def test_a_table_holds_no_more_than_20_mb_of_sound_and_200_rows(
     assert len(sounds_in(shown)) == 2 and shown.count("187.5 s") == 2
     many = show_outcomes([Outcome(n, "x", None, CosyError("x")) for n in range(1_300)])
     assert many.count("<tr>") == 201 and "and 1,100 more" in many
+
+
+def test_a_narration_is_a_player_and_a_table_with_players(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    sound = bytes(range(256)) * 750  # 4 s
+    whole = Audio(sound, "pcm", 24_000, 1, 0, len(sound))
+    rows: list[tuple[float, float, str, Exception | None]] = [
+        (0.0, 1.0, "<i>一</i>", None),
+        (1.5, 2.5, "二", CosyError("<b>broken</b>")),
+        (3.0, 4.0, "三", None),
+    ]
+    shown = show_segments(whole, rows)
+    parts = [wav[44:] for wav in sounds_in(shown)]
+    assert parts == [sound, sound[:48_000], sound[144_000:]]
+    assert "<i>" not in shown and "<b>" not in shown and "color:#c00" in shown
+    assert len(sounds_in(show_segments(whole, rows[:1]))) == 1
+
+
+def test_a_narration_embeds_no_more_than_20_mb_and_50_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    large = Audio(bytes(15_000_000), "pcm", 24_000, 1, 0, 15_000_000)
+    shown = show_segments(large, [(n * 30.0, n * 30.0 + 30, "长", None) for n in range(10)])
+    assert len(sounds_in(shown)) == 1 + 3 and len(shown) < 27_000_000
+    small = Audio(bytes(480_000), "pcm", 24_000, 1, 0, 480_000)
+    shown = show_segments(small, [(n / 10, n / 10 + 0.1, "短", None) for n in range(100)])
+    assert len(sounds_in(shown)) == 1 + 50 and shown.count("<tr>") == 101
+    assert show_segments("FileNotFoundError: <x>", [(0, 1, "一", None)]).startswith(
+        "<p>FileNotFoundError: &lt;x&gt;</p>"
+    )
 
 
 class NotebookStream(io.StringIO):

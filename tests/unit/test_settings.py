@@ -133,9 +133,9 @@ def test_the_endpoints_limits_come_from_the_environment() -> None:
         Endpoint("http://a.test/batch", per_address=1)  # type: ignore[arg-type]
 
 
-def test_settings_are_the_fields_of_the_configuration_and_batch_size() -> None:
+def test_settings_are_the_fields_of_the_configuration_and_its_shorthands() -> None:
     fields = {field.name for field in dataclasses.fields(ClientConfig)}
-    assert set(Settings.__annotations__) == fields | {"batch_size"}
+    assert set(Settings.__annotations__) == fields | {"batch_size", "instruction"}
     assert set(GROUPS) <= fields
 
 

@@ -256,7 +256,7 @@ def test_a_closed_client_is_refused(client, net) -> None:
     with pytest.raises(ClosedError):
         client.stream(TEXT)
     with pytest.raises(ClosedError):
-        engine.stream(cosy_sync.models.Utterance(0, TEXT), client._interactive, lambda s: s)
+        engine.stream(cosy_sync.models.Utterance(TEXT), client._interactive, lambda s: s)
 
 
 # -- before the first sound: as usual -------------------------------------------------------------

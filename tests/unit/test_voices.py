@@ -83,7 +83,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             done.append(source)
         return real(source, **options)
 
-    monkeypatch.setattr("cosy_sync.core.load_recording", load)
+    monkeypatch.setattr("cosy_sync.wire_rules.load_recording", load)
     return done
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ..service import Service
 
 SPEECH_PATH = "/api/v1/services/audio/tts/SpeechSynthesizer"
+ENROLLED_PATH = "/api/v1/services/audio/tts/customization"
 # Where the sound lies: elsewhere, in a real service, so that nobody may send a key there.
 FILE_PATH = "/dashscope-results/speech"
 
@@ -50,6 +51,9 @@ _WORDS = {
 }
 # System voices of the real service begin like this: here they speak with the first voice.
 _SYSTEM_VOICE = "long"
+# And so do the account's own.
+_OWN_VOICE = "cosyvoice-"
+_ENROLLED = tuple(f"{_OWN_VOICE}v3-flash-own{number}-0a1b2c3d" for number in range(1, 4))
 _FAIL_MARK = "[fail]"
 _REFUSE_MARK = "[refuse]"
 
@@ -60,6 +64,7 @@ def routes(service: Service) -> dict[str, Route]:
     return {
         SPEECH_PATH: Route(("POST",), wire.answer, write_error),
         FILE_PATH: Route(("GET",), wire.answer_file, write_error),
+        ENROLLED_PATH: Route(("POST",), wire.answer_enrolled, write_error),
     }
 
 
@@ -103,6 +108,20 @@ class _DashscopeHttp:
             return await self._speak(call, fault, request.headers.get("host", ""))
 
         return await service.perform(request, 1, fault, speak)
+
+    async def answer_enrolled(self, request: Request, _address: str) -> Reply:
+        """List the account's own voices."""
+        self._service.check_key(request)
+        fields = read_object(self._service.body_of(request))
+        asked = fields.get("input")
+        if not isinstance(asked, dict) or asked.get("action") != "list_voice":
+            raise RequestError(400, "InvalidParameter", "only list_voice is served here")
+        first, size = asked.get("page_index", 0), asked.get("page_size", 10)
+        if not (isinstance(first, int) and isinstance(size, int) and first >= 0 < size):
+            raise RequestError(400, "InvalidParameter", "page_index and page_size are numbers")
+        page = _ENROLLED[first * size : (first + 1) * size]
+        listed = [{"voice_id": name, "status": "OK"} for name in page]
+        return json_reply(200, {"request_id": _new_id(), "output": {"voice_list": listed}})
 
     async def answer_file(self, request: Request, _address: str) -> Reply:
         """Hand out a sound that was made before; whoever has the link gets it."""
@@ -260,7 +279,7 @@ def _read_text(text: object, most: int) -> str:
 
 
 def _read_voice(voice: object, known: tuple[str, ...]) -> str:
-    if isinstance(voice, str) and (voice in known or voice.startswith(_SYSTEM_VOICE)):
+    if isinstance(voice, str) and (voice in known or voice.startswith((_SYSTEM_VOICE, _OWN_VOICE))):
         return voice if voice in known else known[0]
     # A wrong voice, or one of another model.
     raise _invalid("[tts:]Engine return error code: 418")

@@ -84,6 +84,7 @@ def routes(service: Service) -> dict[str, Route]:
     new, old = _New(service), _Old(service)
     made = {path: _route(new.answer, form) for path, form in _NEW.items()}
     made |= {path: _route(old.answer, form) for path, form in _OLD.items()}
+    made["/list_available_spks"] = Route(("GET",), new.speakers, _write_error)
     made["/api/roles"] = Route(("GET",), old.roles, _write_error)
     return made
 
@@ -172,6 +173,10 @@ class _New(_Runtime):
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self._threads = asyncio.Semaphore(_THREADS)
+
+    async def speakers(self, _request: Request, _address: str) -> Reply:
+        """Name the speakers, as servers do that hand `list_available_spks` on."""
+        return json_reply(200, list(self.service.engine.voices), _SERVER)
 
     async def speak(self, task: _Task, request: Request) -> Reply:
         fault = task.fault if task.fault in DELIVERY_FAULTS else ""

@@ -51,6 +51,16 @@ def test_one_recording_for_300_texts_is_refused_from_the_second_text_on(
     assert one(verifier, texts[1], sound(2)) == "good"
 
 
+@pytest.mark.parametrize("place", [0, 200, -256, -2])
+def test_recordings_that_differ_only_near_an_end_are_two(verifier: Verifier, place: int) -> None:
+    first = sound(1)
+    pcm = bytearray(first.data)
+    pcm[place] ^= 1
+    second = Audio(bytes(pcm), "pcm", RATE, 1, 0, len(pcm))
+    assert one(verifier, "你好", first) == "good"
+    assert one(verifier, "再见", second) == "good"
+
+
 @pytest.mark.parametrize("other", ["你好", "你好！", " 你 好。", "<strong>你好</strong>"])
 def test_the_same_words_may_have_the_same_recording(verifier: Verifier, other: str) -> None:
     for text in ("你好", other, "你好"):

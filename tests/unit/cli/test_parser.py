@@ -58,6 +58,7 @@ def test_a_mistyped_option_is_told_the_right_one(
         (["serve", "--po", "80"], "did you mean --port?"),
         (["demo", "--eng", "tone"], "did you mean --engine?"),
         (["bench", "--conn", "3"], "did you mean --connections?"),
+        (["demo", "--url", "x"], "--url: no such option; the usage above names them all"),
     ],
 )
 def test_every_command_has_its_own_usage(
@@ -67,6 +68,13 @@ def test_every_command_has_its_own_usage(
         main(argv)
     told = capsys.readouterr().err
     assert told.startswith(f"usage: cosy-sync {argv[0]} ") and hint in told
+
+
+def test_help_and_version_are_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for word in ("help", "version"):
+        with pytest.raises(SystemExit):
+            main([word])
+        assert f"{word!r}: no such command; did you mean --{word}?" in capsys.readouterr().err
 
 
 def test_an_option_before_the_command_is_told_its_place(

@@ -70,6 +70,45 @@ def test_blank_lines_and_line_ends_are_no_texts(url: str) -> None:
     assert written() == {"0001.wav": tone("你好"), "0002.wav": tone("再见")}
 
 
+@pytest.mark.parametrize("format", ["mp3", "opus", "ogg", "flac"])
+def test_files_are_of_the_format_that_was_asked_for(
+    url: str, capsys: Captured, format: str
+) -> None:
+    soundfile = pytest.importorskip("soundfile", reason="needs the extra audio")
+    assert synth("--url", url, "-o", "out", "--format", format, "--json", "你好呀", "再见了") == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()][:2]
+    assert list(written()) == [f"0001.{format}", f"0002.{format}"]
+    for line, text in zip(told, ("你好呀", "再见了"), strict=True):
+        sound = soundfile.info(line["file"])
+        data = Path(line["file"]).read_bytes()
+        assert sound.frames / sound.samplerate == pytest.approx(line["seconds"], abs=0.03)
+        assert line["seconds"] == round((len(tone(text)) - 44) / 48_000, 3)
+        assert line["sha256"] == hashlib.sha256(data).hexdigest()
+
+
+def test_one_files_ending_says_its_format(url: str, capsysbinary: Any) -> None:
+    pytest.importorskip("soundfile", reason="needs the extra audio")
+    assert synth("--url", url, "-o", "a.flac", "你好呀") == 0
+    assert synth("--url", url, "-o", "b.mp3", "--format", "mp3", "--quality", "0", "你好呀") == 0
+    assert synth("--url", url, "-o", "c.mp3", "--quality", "1", "你好呀") == 0
+    assert Path("a.flac").read_bytes().startswith(b"fLaC")
+    assert Path("b.mp3").stat().st_size < Path("c.mp3").stat().st_size
+    capsysbinary.readouterr()
+    assert synth("--url", url, "-o", "-", "--format", "flac", "你好呀") == 0
+    assert capsysbinary.readouterr().out.startswith(b"fLaC")
+
+
+def test_a_format_that_cannot_be_made_here_is_told_before_anything_is_sent(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    nobody = ("--url", "http://127.0.0.1:1/batch")
+    assert synth(*nobody, "-o", "a.mp3", "你好") == 2
+    assert "--format: writing mp3" in (told := capsys.readouterr().err) and "pip install" in told
+    assert synth(*nobody, "-o", "out", "--quality", "0.5", "你好") == 2
+    assert "--quality: wav loses nothing" in capsys.readouterr().err
+
+
 def test_the_address_may_come_from_the_environment(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,13 +187,15 @@ def test_an_item_has_the_hash_that_errors_have(url: str) -> None:
         (["x", "-o", "-", "--json"], "both want standard output"),
         (["x", "-o", "in.txt"], "in.txt is a file"),
         (["x", "-o", "in.txt/deep"], "cannot make the directory in.txt/deep: Not a directory"),
-        (["x", "-o", "x.mp3"], "use a name that ends in .wav"),
+        (["-f", "sound.mp3"], "sound.mp3 is not a text file; give one in UTF-8"),
+        (["x", "--voice", ""], "the name of a speaker, such as --voice 中文女\n"),
+        (["x", "-o", "x.m4a"], "use a name that ends in .wav"),
         (["x", "-o", "nowhere/x.wav"], "cannot write to the directory nowhere"),
         (["x", "y", "-o", "x.wav"], "several texts do not fit into x.wav"),
         (["x", "y", "-o", "-"], "several texts do not fit into standard output"),
         (["-f", "blank.txt", "-o", "x.wav"], "the input is empty"),
         (["x", "--speed", "9"], "speed: must be 0.25 to 4"),
-        (["x", "--rate", "0"], "rate: must be a number above 0"),
+        (["x", "--rate", "0"], "--rate: must be a number above 0, or inf for no limit"),
         (
             ["x", "--wire", "openai", "--extra", '{"service": "no"}'],
             "extra: service must be one of",
@@ -173,6 +214,7 @@ def test_wrong_usage_ends_before_anything_is_sent(
     Path("blank.txt").write_text("\n \n")
     Path("latin.txt").write_bytes(b"good\n\xe9\xe8\n")
     Path("wide.txt").write_text("你好", "utf-16")
+    Path("sound.mp3").write_bytes(b"ID3\4\0\0\xff\xfb\x90")
     # Nobody listens there: what is sent would end with another code.
     assert synth("--url", "http://127.0.0.1:1/batch", *argv) == 2
     told = capsys.readouterr().err
@@ -407,7 +449,7 @@ def test_ctrl_c_keeps_what_is_finished_and_counts_it(
     assert json.loads(captured.out.splitlines()[-1])["stopped"] == "interrupted"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_waits_for_the_file_that_is_being_written(number: signal.Signals) -> None:
     done = False
     with pytest.raises(KeyboardInterrupt), interruptible(), uninterrupted():

@@ -63,7 +63,7 @@ class Scene:
     def batch(self, seconds: float = 10.0) -> Batch:
         deadline = Deadline(self.clock.now(), seconds)
         stop = Stop()
-        return Batch([Utterance(0, "你好")], deadline, interactive=True, tenant="", stop=stop)
+        return Batch([Utterance("你好")], deadline, interactive=True, tenant="", stop=stop)
 
     def choose(self, *avoid: EndpointState) -> EndpointState:
         endpoint = self.endpoints.choose(*terms(self.batch()), avoid, self.clock.now())

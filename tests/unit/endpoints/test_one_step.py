@@ -20,7 +20,7 @@ from cosy_sync.threads.stop import Stop
 
 NOW = 1_000.0
 ANY = Call()
-TEXT = [Utterance(0, "你好")]
+TEXT = [Utterance("你好")]
 
 
 class CountingLock:

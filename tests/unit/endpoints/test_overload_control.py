@@ -353,7 +353,7 @@ def test_few_requests_are_in_flight_until_replies_come_in_time() -> None:
     assert all(taken)
     for _ in range(4):
         rig.slots.release()
-        rig.overload.record(None, START, START + 0.2, [Utterance(0, "好")])
+        rig.overload.record(None, START, START + 0.2, [Utterance("好")])
         rig.slots.acquire()
     assert rig.slots.limit == 10
     rig.overload.restart(START + 1)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import threading
+from typing import Any
 
 import pytest
 
 from cosy_sync import ClientConfig, Endpoint
 from cosy_sync.endpoints.endpoint import EndpointState
+from cosy_sync.endpoints.limiter import SlotWaiter
 from cosy_sync.engine.admission import Entry
 from cosy_sync.engine.batch import ANY_TIME, Batch
 from cosy_sync.errors import ClosedError, DeadlineError
@@ -35,7 +37,7 @@ class Rig:
     def batch(self, stop: threading.Event | None = None) -> Batch:
         now = self.clock.now()
         return Batch(
-            [Utterance(0, "好")],
+            [Utterance("好")],
             Deadline(now, 60.0),
             interactive=True,
             tenant="",
@@ -74,13 +76,40 @@ def test_who_is_cancelled_while_waiting_for_a_turn_keeps_no_place(rate: float) -
     assert rig.endpoint.slots.used == 0
 
 
+@pytest.mark.parametrize(("interactive", "sent"), [(False, 0.0), (False, 5.0), (True, 5.0)])
+def test_bulk_work_that_was_sent_before_waits_before_what_never_was(
+    interactive: bool, sent: float
+) -> None:
+    # Its deadline runs; behind the line of a slow service it would run out.
+    rig = Rig(rate=20.0)
+    while rig.endpoint.limiter.go(rig.clock.now(), True):
+        pass
+    batch = rig.batch()
+    batch.interactive, batch.sent = interactive, sent
+    asked: list[bool] = []
+    acquire = rig.endpoint.slots.acquire
+
+    def noted(cost: int = 1, *, again: bool = False, **kind: Any) -> bool:
+        asked.append(again)
+        return acquire(cost, again=again, **kind)
+
+    rig.endpoint.slots.acquire = noted  # type: ignore[method-assign]
+    waiters: list[SlotWaiter] = []
+    join = rig.endpoint.limiter.join
+    rig.endpoint.limiter.join = lambda waiter, now: waiters.append(waiter) or join(waiter, now)  # type: ignore[method-assign, func-returns-value, union-attr]
+    rig.entry.wait(batch, rig.endpoint, rig.clock.now())
+    first = not interactive and sent > 0.0
+    assert asked[0] is first
+    assert [waiter.first for waiter in waiters] == [first]
+
+
 class TestSilentService:
     """Bulk texts that wait for a place while their service answers nothing."""
 
     def batch(self, rig: Rig) -> Batch:
         now = rig.clock.now()
         batch = Batch(
-            [Utterance(0, "好")], Deadline(now, 60.0), interactive=False, tenant="", stop=Stop()
+            [Utterance("好")], Deadline(now, 60.0), interactive=False, tenant="", stop=Stop()
         )
         batch.queue_deadline = ANY_TIME
         batch.begin(batch.deadline, now, now, rig.silent_since)

@@ -180,7 +180,7 @@ class Play:
 
     def make(self, text: str, deadline: float, interactive: bool) -> Batch:
         return Batch(
-            [Utterance(0, text)],
+            [Utterance(text)],
             Deadline(self.world.now(), deadline),
             interactive=interactive,
             tenant="",

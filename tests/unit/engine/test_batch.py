@@ -27,7 +27,7 @@ from cosy_sync.threads.stop import Stop
 @pytest.fixture
 def batch() -> Batch:
     stop = Stop()
-    utterances = [Utterance(0, "好")]
+    utterances = [Utterance("好")]
     return Batch(utterances, Deadline(100.0, 60.0), interactive=False, tenant="", stop=stop)
 
 
@@ -86,7 +86,7 @@ def test_a_call_that_is_given_up_keeps_what_each_text_failed_with(batch: Batch) 
 
 
 def batch_of(record: Unanimity, texts: int) -> Batch:
-    utterances = [Utterance(number, "好") for number in range(texts)]
+    utterances = [Utterance("好", index=number) for number in range(texts)]
     batch = Batch(utterances, Deadline(100.0, 60.0), interactive=False, tenant="", stop=Stop())
     batch.record = record
     return batch

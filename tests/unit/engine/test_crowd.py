@@ -254,7 +254,7 @@ def make_caller(crowd: Crowd, endpoint: EndpointState, overload: OverloadConfig)
 def call(crowd: Crowd, caller: BatchRunner, number: int, interactive: bool = True) -> None:
     wanted = crowd.world.now()
     batch = Batch(
-        [Utterance(number, f"第{number}句话")],
+        [Utterance(f"第{number}句话", index=number)],
         Deadline(wanted, 5.0 if interactive else 60.0),
         interactive=interactive,
         tenant="",

@@ -80,7 +80,7 @@ class Stand:
 
     def make_job(self, texts: int, seconds: float = 15.0, **settings) -> Batch:
         return Batch(
-            [Utterance(index, f"text {index}") for index in range(texts)],
+            [Utterance(f"text {index}", index=index) for index in range(texts)],
             Deadline(SystemClock.now(), seconds),
             **{"interactive": True, "tenant": "", "stop": threading.Event(), **settings},
         )
@@ -254,7 +254,7 @@ def test_an_answer_of_the_second_stands_in_for_the_firsts_failure(stand) -> None
 
 def test_the_batch_is_hedged_as_it_was_when_it_left(stand) -> None:
     it = stand()
-    texts = [Utterance(0, "a")]
+    texts = [Utterance("a")]
     batch = it.make_job(1)
     batch.texts = texts
     deadline = Deadline(SystemClock.now(), 18.0)
@@ -264,7 +264,7 @@ def test_the_batch_is_hedged_as_it_was_when_it_left(stand) -> None:
 
         def seal(self, texts):
             self.deadline = deadline
-            return (*texts, Utterance(1, "b"))
+            return (*texts, Utterance("b", index=1))
 
     late = Late(texts, batch.deadline, interactive=True, tenant="", stop=batch.stop)
     it.let_go("b")

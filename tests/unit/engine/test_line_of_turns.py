@@ -66,6 +66,20 @@ def test_an_urgent_text_goes_before_all_that_is_not(line) -> None:
     assert line.comes(urgent)
 
 
+def test_who_goes_first_goes_before_others_of_its_tenant_behind_those_that_do_so_too(line) -> None:
+    others = [line.join() for _ in range(100)]
+    early = [SlotWaiter("", False, math.inf, Stop(), threading.Event()) for _ in range(2)]
+    for waiter in early:
+        waiter.first = True
+        line.limiter.join(waiter, line.clock.now())
+    dues = [waiter.due - START for waiter in early]
+    assert dues == pytest.approx([GAP, 2 * GAP], abs=1e-4)
+    assert early[0].twin().first
+    for waiter in early:
+        assert line.comes(waiter)
+    assert line.limiter.take(others[-1], line.clock.now()) > 0.0
+
+
 def test_an_urgent_text_that_fetches_its_connection_still_goes_first(line) -> None:
     bulk, urgent = line.join(), line.join(urgent=True)
     urgent.sleep(line.clock)

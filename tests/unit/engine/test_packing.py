@@ -10,7 +10,7 @@ from cosy_sync.models import Utterance
 
 
 def utterances(*lengths: int) -> list[Utterance]:
-    return [Utterance(index, "好" * length) for index, length in enumerate(lengths)]
+    return [Utterance("好" * length, index=index) for index, length in enumerate(lengths)]
 
 
 def still() -> float:
@@ -41,7 +41,7 @@ def test_no_more_than_one_window_is_pulled_before_the_first_batch() -> None:
         index = 0
         while True:
             pulled.append(index)
-            yield Utterance(index, "好")
+            yield Utterance("好", index=index)
             index += 1
 
     next(pack(endless(), BatchConfig(max_texts=8, sort_window=2), still))
@@ -63,3 +63,16 @@ def test_what_a_source_gave_before_it_failed_comes_first() -> None:
     assert len(next(batches)) == 2
     with pytest.raises(OSError, match="disk gone"):
         next(batches)
+
+
+def test_texts_with_settings_of_their_own_travel_with_their_like_only() -> None:
+    one, other = object(), object()
+    texts = utterances(*range(1, 101))
+    for text in texts:
+        text.settings = (None, one, other)[text.index % 3]
+    batches = list(pack(texts, BatchConfig(max_texts=16, sort_window=8, max_chars=10**9), still))
+    assert sorted(text.index for batch in batches for text in batch) == list(range(100))
+    assert all(len({id(text.settings) for text in batch}) == 1 for batch in batches)
+    assert len(batches) == 9  # 34, 33 and 33 texts
+    for batch in batches:
+        assert [len(text.text) for text in batch] == sorted(len(text.text) for text in batch)

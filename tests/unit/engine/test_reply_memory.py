@@ -30,7 +30,7 @@ class Book:
 def test_what_every_reply_of_an_attempt_took_is_given_back(sizes: tuple[int, ...]) -> None:
     clock, memory, book = FakeClock(), Permits(100), Book()
     batch = Batch(
-        [Utterance(0, "a")],
+        [Utterance("a")],
         Deadline(clock.now(), 10.0),
         interactive=False,
         tenant="",

@@ -24,7 +24,7 @@ from cosy_sync.policies import Call, FirstTry
 from cosy_sync.testing import FakeClock
 
 NOW = 1000.0
-TEXTS = [Utterance(0, "一二三四"), Utterance(1, "五六七八九十")]
+TEXTS = [Utterance("一二三四"), Utterance("五六七八九十", index=1)]
 GOOD = Audio(b"\0\0" * 100, format="pcm", sample_rate=24_000)
 
 

@@ -45,9 +45,9 @@ def data(lane: Lane, text: str) -> bytes:
 
 def test_a_text_takes_off_on_its_own_thread_only_when_nothing_is_under_way(lane) -> None:
     complete = lane.busy()
-    assert lane.coalescer.try_send_alone(Utterance(0, "b")) is None
+    assert lane.coalescer.try_send_alone(Utterance("b")) is None
     complete()
-    pending = lane.coalescer.try_send_alone(Utterance(0, "b"))
+    pending = lane.coalescer.try_send_alone(Utterance("b"))
     assert pending is not None
     lane.coalescer.finish_alone(pending, lane.deadline(), None)
 
@@ -56,17 +56,17 @@ def test_a_batch_under_way_keeps_others_from_taking_off_until_its_last_text_ende
     lane.service.reply.clear()
     lane.ask("a")
     eventually(lambda: lane.service.sent)
-    assert lane.coalescer.try_send_alone(Utterance(0, "b")) is None
+    assert lane.coalescer.try_send_alone(Utterance("b")) is None
     lane.service.reply.set()
     lane.outcome("a")
-    pending = lane.coalescer.try_send_alone(Utterance(0, "b"))
+    pending = lane.coalescer.try_send_alone(Utterance("b"))
     assert pending is not None
     lane.coalescer.finish_alone(pending, lane.deadline(), None)
 
 
 def test_without_coalescing_every_thread_takes_off() -> None:
     lane = Lane(max_texts=1)
-    pending_texts = [lane.coalescer.try_send_alone(Utterance(0, text)) for text in "abc"]
+    pending_texts = [lane.coalescer.try_send_alone(Utterance(text)) for text in "abc"]
     assert all(pending_texts)
     lane.close()
 
@@ -207,7 +207,7 @@ def test_a_text_that_fails_fails_only_its_caller(lane) -> None:
     outcome = lane.outcome("b")
     assert isinstance(outcome.error, errors.TextError)
     assert (outcome.index, outcome.error.index) == (0, 0)
-    assert outcome.error.text_hash == Utterance(0, "b").hash
+    assert outcome.error.text_hash == Utterance("b").hash
 
 
 def test_each_ones_time_in_the_queue_is_its_own() -> None:
@@ -302,7 +302,7 @@ def test_when_all_left_in_the_last_moment_the_next_ones_still_get_a_worker(lane)
     eventually(lambda: lane.workers.drain(0))
     assert isinstance(batch.outcomes[0].error if batch.outcomes else None, RefusedError | None)
     assert lane.service.sent == []
-    pending = lane.coalescer.try_send_alone(Utterance(0, "b"))
+    pending = lane.coalescer.try_send_alone(Utterance("b"))
     assert pending is not None
     lane.coalescer.finish_alone(pending, lane.deadline(), None)
 
@@ -330,9 +330,9 @@ def test_a_batch_whose_caller_gave_up_before_it_left_counts_once(lane, monkeypat
     lane.outcome("a")
     assert lane.workers.drain(10)
     monkeypatch.undo()
-    pending = lane.coalescer.try_send_alone(Utterance(0, "b"))
+    pending = lane.coalescer.try_send_alone(Utterance("b"))
     assert pending is not None
-    assert lane.coalescer.try_send_alone(Utterance(0, "c")) is None
+    assert lane.coalescer.try_send_alone(Utterance("c")) is None
     lane.coalescer.finish_alone(pending, lane.deadline(), None)
 
 

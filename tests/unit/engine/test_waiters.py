@@ -61,11 +61,11 @@ def test_it_can_be_switched_off() -> None:
     outcomes(lane, "a", 2)
     lane.close()
     assert sum(map(len, lane.service.sent)) == 2
-    assert lane.coalescer.try_send_alone(Utterance(0, "a")) is not None
+    assert lane.coalescer.try_send_alone(Utterance("a")) is not None
 
 
 def test_a_text_that_a_thread_sends_itself_is_joined(lane) -> None:
-    pending = lane.coalescer.try_send_alone(Utterance(0, "a"))
+    pending = lane.coalescer.try_send_alone(Utterance("a"))
     lane.ask("a")
     future = lane.promise("a")
     lane.coalescer.finish_alone(pending, lane.deadline(), Outcome(0, "a", audio_of("a")))
@@ -77,15 +77,15 @@ def test_a_text_that_a_thread_sends_itself_is_joined(lane) -> None:
 
 def test_the_same_text_does_not_take_off_twice_even_without_coalescing() -> None:
     lane = Lane(max_texts=1)
-    pending = lane.coalescer.try_send_alone(Utterance(0, "a"))
-    assert lane.coalescer.try_send_alone(Utterance(0, "a")) is None
+    pending = lane.coalescer.try_send_alone(Utterance("a"))
+    assert lane.coalescer.try_send_alone(Utterance("a")) is None
     lane.coalescer.finish_alone(pending, lane.deadline(), None)
-    assert lane.coalescer.try_send_alone(Utterance(0, "a")) is not None
+    assert lane.coalescer.try_send_alone(Utterance("a")) is not None
     lane.close()
 
 
 def test_a_follower_gets_the_leaders_failure_as_an_error_of_its_own(lane) -> None:
-    pending = lane.coalescer.try_send_alone(Utterance(0, "a"))
+    pending = lane.coalescer.try_send_alone(Utterance("a"))
     lane.ask("a", "a")
     error = errors.AuthError("no", endpoint="e", attempts=(errors.CutError("cut"),))
     lane.coalescer.finish_alone(pending, lane.deadline(), Outcome(0, "a", None, error))
@@ -101,7 +101,7 @@ def test_a_follower_gets_the_leaders_failure_as_an_error_of_its_own(lane) -> Non
     "error", [errors.DeadlineError("late", deadline=1.0), errors.RateLimitedError("booked out")]
 )
 def test_when_only_the_leaders_time_is_up_the_followers_text_is_sent(lane, error) -> None:
-    pending = lane.coalescer.try_send_alone(Utterance(0, "a"))
+    pending = lane.coalescer.try_send_alone(Utterance("a"))
     lane.ask("a")
     hasty = Deadline(lane.crew.clock.now() - 2.0, 1.0)
     lane.coalescer.finish_alone(pending, hasty, Outcome(0, "a", None, error))
@@ -112,7 +112,7 @@ def test_when_only_the_leaders_time_is_up_the_followers_text_is_sent(lane, error
 def test_when_the_followers_time_is_up_too_it_gets_a_deadline_error_with_its_own_number(
     lane,
 ) -> None:
-    pending = lane.coalescer.try_send_alone(Utterance(0, "a"))
+    pending = lane.coalescer.try_send_alone(Utterance("a"))
     lane.ask("a", seconds=15)
     patient = Deadline(lane.crew.clock.now(), 60.0)
     error = errors.DeadlineError("late", deadline=60.0, phase="reply", endpoint="e")
@@ -124,7 +124,7 @@ def test_when_the_followers_time_is_up_too_it_gets_a_deadline_error_with_its_own
 
 
 def test_when_the_leading_thread_is_killed_a_worker_sends_the_followers_text(lane) -> None:
-    pending = lane.coalescer.try_send_alone(Utterance(0, "a"))
+    pending = lane.coalescer.try_send_alone(Utterance("a"))
     lane.ask("a", seconds=5)
     lane.coalescer.finish_alone(pending, lane.deadline(20), None)
     assert outcomes(lane, "a", 1)[0].audio.data == b"a"
@@ -176,7 +176,7 @@ def test_audio_without_timing_is_shared_as_it_is() -> None:
 def test_many_threads_with_few_texts_send_each_of_them_seldom(lane) -> None:
     start, texts = threading.Barrier(40), [f"text {number}" for number in range(4)]
     lane.service.reply.clear()
-    pending = lane.coalescer.try_send_alone(Utterance(0, "x"))
+    pending = lane.coalescer.try_send_alone(Utterance("x"))
 
     def ask(number: int) -> None:
         start.wait(10)

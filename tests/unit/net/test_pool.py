@@ -418,6 +418,27 @@ def test_idle_connections_of_any_route_are_given_up_for_descriptors(
     pool.drop(made)
 
 
+def test_out_of_descriptors_a_quarter_of_them_is_left_to_the_program_for_a_while(
+    pool: ConnectionPool, dialer: Dialer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = time.monotonic()
+    monkeypatch.setattr("cosy_sync.net.pool.time.monotonic", lambda: clock)
+    busy = opened(pool, ONE, ONE, ONE, ONE)
+    dialer.error = ResourceError("out of descriptors", resource="descriptors")
+    with pytest.raises(ResourceError):
+        pool.open(ONE, LATER)
+    dialer.error = None
+    pool.give_back(busy.pop())
+    assert pool.count() == (3, 0)
+    with pytest.raises(ResourceError, match="ulimit -n"):
+        pool.open(TWO, LATER)
+    clock += 1
+    busy += opened(pool, TWO, TWO)
+    assert pool.count() == (5, 0)
+    for each in busy:
+        pool.drop(each)
+
+
 @pytest.mark.parametrize("what", ["ports", "descriptors"])
 def test_where_giving_up_idle_ones_does_not_help_the_pool_says_so(
     pool: ConnectionPool, dialer: Dialer, what: str

@@ -42,6 +42,15 @@ def test_a_repetition_counts_while_nothing_that_was_sent_later_succeeded():
     assert not subject.fail(again(GOOD, START - 1, START), START + 1)
 
 
+def test_a_repetition_does_not_count_while_others_succeed_however_few_are_in_flight():
+    subject = Blame()
+    subject.succeed(Call(GOOD), START, START + 0.1)
+    subject.fail(Call(GOOD), START + 0.2)
+    # Too early for one that was sent meanwhile to have succeeded.
+    assert subject.fail(again(GOOD, START, START + 0.2), START + 0.4)
+    assert not subject.fail(again(GOOD, START, START + 0.2), START + 1)
+
+
 def test_texts_that_fail_here_and_there_all_count():
     subject = Blame()
     counted = 0

@@ -30,6 +30,22 @@ pytest.importorskip("markdown_it", reason="needs the extra markdown")
         ("a &amp; b &lt; c", "a & b < c."),
         ("", ""),
         ("```\nonly code\n```", ""),
+        ("one<br>two<BR />three", "one two three."),
+        ("| a<br/>b | c |\n|---|---|", "a b, c."),
+        ("---\ntitle: x\ntags:\n  - a\n---\n\n正文。", "正文。"),
+        ("\ufeff---\r\n# made by hand\ntitle: x\r\n...\r\nbody", "body."),
+        ("+++\ntitle = 'x'\n\n+++\nbody", "body."),
+        (
+            "---\nNote: prose\n\nbetween rules\n\n---\n\nmore",
+            "Note: prose.\n\nbetween rules.\n\nmore.",
+        ),
+        ("---\n\nkey: prose\n\n---", "key: prose."),
+        (
+            "一[^1]二[^note]。\n\n[^1]: gone\ngone\n\n    gone\n\n三\n\n[^note]: https://x.yz",
+            "一二。\n\n三。",
+        ),
+        ("no note[^1] here, [^a-z]", "no note[^1] here, [^a-z]"),
+        ("`[^1]`\n\n```\n[^1]: code\n```", "[^1]"),
     ],
 )
 def test_words_remain_and_marks_go(markdown: str, said: str) -> None:

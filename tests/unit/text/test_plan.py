@@ -14,7 +14,7 @@ CONFIG = NarrationConfig(sentence_pause=0.2, paragraph_pause=0.7, clause_pause=0
 
 
 def plan(text: str, config: NarrationConfig = CONFIG, max_chars: int = 100) -> Plan:
-    return plan_narration(text, config, max_chars)
+    return plan_narration(text, config, max_chars).finish()
 
 
 def test_pauses_follow_sentences_and_paragraphs_and_nothing_follows_the_last() -> None:
@@ -98,3 +98,62 @@ def test_a_bad_piece_of_the_users_splitter_is_refused_before_anything_is_sent(
 ) -> None:
     with pytest.raises(InvalidTextError, match=message):
         plan(FIRST, NarrationConfig(split=lambda text: [piece]))  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ("今天[pause:1s]，天气好。", ["今天，", "天气好。"]),
+        ("他说：“走[pause:1s]。”[pause:1s]！好", ["他说：“走。”！", "好"]),
+        ("one[pause:1s] ... two [pause:1s], three", ["one...", "two,", "three"]),
+        ("[pause:1s]，好", ["好"]),
+        ("好[pause:1s]“走”", ["好", "“走”"]),
+    ],
+)
+def test_no_piece_begins_with_the_punctuation_behind_a_mark(text: str, texts: list[str]) -> None:
+    assert plan(text).texts == texts
+
+
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        (
+            "<strong>今天[pause:1s]天气</strong>很好",
+            ["<strong>今天</strong>", "<strong>天气</strong>很好"],
+        ),
+        (
+            "<laughter><strong>a[pause:1s]b[pause:1s]c</strong></laughter>",
+            [f"<laughter><strong>{letter}</strong></laughter>" for letter in "abc"],
+        ),
+        ("if a <b> c[pause:1s]then d", ["if a <b> c", "then d"]),
+        ("<strong>a[pause:1s]</strong>", ["<strong>a</strong>"]),
+    ],
+)
+def test_tags_around_a_marked_pause_are_closed_before_it_and_opened_behind_it(
+    text: str, texts: list[str]
+) -> None:
+    assert plan(text).texts == texts
+
+
+def test_tags_around_more_words_than_a_piece_has_are_in_each_piece() -> None:
+    text = f"<strong>{FIRST}{SECOND}{FIRST}{SECOND}{FIRST}</strong>{THIRD}"
+    made = plan(text)
+    middle = [f"<strong>{sentence}</strong>" for sentence in (FIRST, SECOND, FIRST, SECOND, FIRST)]
+    assert made.texts == [*middle, THIRD]
+    assert plan(text, max_chars=25).texts[0] == f"<strong>{FIRST}"  # the limit counts for more
+
+
+def test_a_text_is_cut_while_its_pieces_are_taken() -> None:
+    made = plan_narration("\n\n".join([FIRST] * 100), CONFIG, 100)
+    assert len(made.texts) == 1
+    utterances = iter(made.utterances())
+    assert next(utterances).index == 0 and 1 < len(made.texts) < 70
+    cut = len(made.texts)
+    assert made.after(cut - 1) == 0.7 and len(made.texts) == cut + 1
+    assert [each.index for each in utterances] == list(range(1, 100))
+    assert made.pauses == [0.7] * 99 + [0.0] and made.count() == 100
+
+
+def test_few_pieces_are_a_list_as_they_may_share_a_request_with_other_calls() -> None:
+    made = plan_narration(f"{FIRST}\n\n{SECOND}", CONFIG, 100).utterances()
+    assert isinstance(made, list) and [each.text for each in made] == [FIRST, SECOND]

@@ -66,6 +66,7 @@ SENTENCES = [
         "Das ist z.B. ein ganz normaler deutscher Satz, oder nicht?",
         "Ja, das ist er ganz gewiss, mein Freund.",
     ],
+    ["今天的天气<strong>真是好得不得了。</strong>", "<strong>我们</strong>一起出去走一走吧！"],
     # Mixed, and other scripts
     ["我在Google工作了3年，用的是Python 3.11。", "后来我去了OpenAI Inc.做研究员。"],
     ["Это первое предложение в этом тексте.", "А это второе предложение, и оно последнее."],
@@ -183,3 +184,17 @@ def test_within_a_piece_white_space_is_one_space() -> None:
 
 def test_a_text_of_nothing_has_no_pieces() -> None:
     assert pieces("") == pieces(" \n ") == []
+
+
+def test_no_piece_ends_with_the_tag_before_its_words_or_begins_with_the_one_behind() -> None:
+    text = "春天来了花儿<strong>开了鸟儿叫了孩子们跑了" * 2 + "</strong>老人坐在家里等着"
+    for target in range(3, 30):
+        for piece in pieces(text, target=target):
+            assert not piece.endswith("<strong>") and not piece.startswith("</strong>")
+
+
+@pytest.mark.parametrize("emoji", ["👨‍👩‍👧", "🇨🇳", "👍🏽", "e\u0301\u0302"])
+def test_a_word_without_an_end_is_cut_between_characters(emoji: str) -> None:
+    for size in range(len(emoji), 12):
+        for piece in pieces(f"x{emoji}" * 40, max_chars=size):
+            assert piece.replace("x", "").replace(emoji, "") == ""

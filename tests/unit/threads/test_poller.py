@@ -14,7 +14,8 @@ import pytest
 from lanes import eventually
 
 from cosy_sync.threads import poller
-from cosy_sync.threads.poller import Watched, enter, leave, watch
+from cosy_sync.threads.permits import Permits
+from cosy_sync.threads.poller import Turn, Watched, enter, leave, pause, resume, watch
 
 pytestmark = pytest.mark.skipif(not hasattr(select, "epoll"), reason="there is no epoll here")
 
@@ -129,19 +130,31 @@ def test_who_enters_waits_for_who_is_in(lines: list[Line]) -> None:
     other.join(20)
 
 
-def test_who_was_let_in_at_once_is_no_more_among_those_who_wait(lines: list[Line]) -> None:
+def test_who_was_let_in_at_once_is_no_more_among_those_who_wait(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = lines[0].watched._poller
-    ring = held._ring
+    ring, rung = held._ring, threading.Event()
 
     def let_in() -> None:  # before the thread that enters has begun to wait
         ring()
+        rung.set()
         eventually(lambda: not held.waiting)
 
-    held._ring = let_in  # type: ignore[method-assign]
+    def come() -> None:
+        enter()
+        leave()
+
     eventually(lambda: held._parked)
     enter()
-    leave()
-    assert not held.waiting
+    with monkeypatch.context() as patch:
+        patch.setattr(held, "_ring", let_in)
+        other = threading.Thread(target=come)
+        other.start()
+        assert rung.wait(20)
+        leave()
+        other.join(20)
+    assert not other.is_alive() and not held.waiting
 
 
 def test_who_is_held_up_holds_nobody_up(lines: list[Line]) -> None:
@@ -174,6 +187,153 @@ def test_entering_twice_and_leaving_twice_are_harmless(lines: list[Line]) -> Non
         enter()
         leave()
         leave()
+    lines[0].far.send(b"x")
+    assert lines[0].watched.wait(20)
+
+
+def _ready(line: Line) -> threading.Thread:
+    """Have a thread wait for a line whose reply is there, while this thread has the slot."""
+    held = line.watched._poller
+
+    def read() -> None:
+        assert line.watched.wait(20)
+        leave()
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    eventually(lambda: line.near.fileno() in held.waiting)
+    line.far.send(b"x")
+    # Else the poller is not parked, and whoever hands the slot on sees it.
+    eventually(lambda: line.near.fileno() in held._ready or not held._parked)
+    return thread
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold nobody for held up, and leave lying what was put down, on however slow a machine."""
+    monkeypatch.setattr(poller, "_HELD_UP", 20.0)
+    monkeypatch.setattr(poller, "_PUT_DOWN", 20.0)
+    monkeypatch.setattr(poller, "_here", threading.local())
+
+
+@pytest.mark.usefixtures("patient")
+def test_who_came_right_back_the_last_time_pauses_without_a_wake_up(lines: list[Line]) -> None:
+    held = lines[0].watched._poller
+    enter()
+    pause()
+    enter()  # before anybody else ran
+    other = _ready(lines[0])
+    before = held.turns
+    pause()
+    assert held.turns == before and other.is_alive()
+    enter()
+    assert held.turns == before and held.slot == poller._here.slot
+    leave()
+    other.join(20)
+    assert held.turns > before
+
+
+@pytest.mark.usefixtures("patient")
+def test_who_stayed_away_the_last_time_hands_on_when_it_pauses(lines: list[Line]) -> None:
+    held = lines[0].watched._poller
+    for line in lines[:2]:
+        enter()
+        other = _ready(line)
+        before = held.turns
+        pause()
+        assert held.turns > before
+        other.join(20)
+        assert not other.is_alive()
+
+
+def test_who_pauses_and_stays_away_holds_nobody_up(lines: list[Line]) -> None:
+    enter()
+    pause()
+    enter()
+    other = _ready(lines[0])
+    poller._here.returns = True  # though a busy machine may have let others run between
+    pause()
+    other.join(20)
+    assert not other.is_alive()
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_slot_that_lies_free_is_taken_without_waking_the_poller(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = lines[0].watched._poller
+    eventually(lambda: held._parked and bool(held._free))
+    with monkeypatch.context() as patch:
+        patch.setattr(held, "_ring", lambda: pytest.fail("the poller was woken"))
+        enter()
+        leave()
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("how", ["first", "hurried"])
+def test_who_comes_first_or_is_hurried_runs_before_those_who_are_ready(
+    lines: list[Line], how: str
+) -> None:
+    held, turn, order = lines[0].watched._poller, Turn(), []
+
+    def come(name: str) -> None:
+        turn.take(first=how == "first") if name == "turn" else enter()
+        order.append(name)
+        leave()
+
+    enter()
+    threads = []
+    for count, name in enumerate(("other", "another", "turn"), 1):
+        threads.append(threading.Thread(target=come, args=(name,)))
+        threads[-1].start()
+        eventually(lambda most=count: len(held.waiting) == most)
+    eventually(lambda: len(held._ready) == 3)
+    if how == "hurried":
+        turn.hurry()
+    leave()
+    for thread in threads:
+        thread.join(20)
+    assert order == ["turn", "other", "another"]
+
+
+@pytest.mark.usefixtures("patient")
+def test_who_had_entered_enters_again_after_a_wait_and_nobody_else(lines: list[Line]) -> None:
+    held = lines[0].watched._poller
+    resume()  # a thread of the user's own, say
+    assert getattr(poller._here, "slot", 0) != held.slot
+    enter()
+    leave()
+    resume()
+    assert poller._here.slot == held.slot
+    pause()
+    resume()
+    assert poller._here.slot != held.slot
+
+
+def test_a_permit_that_was_waited_for_lets_its_thread_run_in_turn(lines: list[Line]) -> None:
+    held, permits, slots = lines[0].watched._poller, Permits(1), []
+    assert permits.acquire()
+
+    def come() -> None:
+        enter()
+        assert permits.acquire(seconds=20)
+        slots.append(poller._here.slot == held.slot)
+        pause()
+
+    other = threading.Thread(target=come)
+    other.start()
+    eventually(lambda: permits.wanted == 2)
+    permits.release()
+    other.join(20)
+    assert slots == [True]
+
+
+def test_hurrying_a_turn_that_nobody_waits_for_is_harmless(lines: list[Line]) -> None:
+    turn = Turn()
+    turn.hurry()
+    turn.take(first=False)
+    turn.hurry()
+    leave()
     lines[0].far.send(b"x")
     assert lines[0].watched.wait(20)
 

@@ -57,6 +57,35 @@ def test_a_rate_in_the_head_counts_more() -> None:
     assert made.sample_rate == 16_000
 
 
+@pytest.mark.parametrize("size", [len(PCM), 0, 0x7FFF_FFFF, 0xFFFF_FFFF])
+@pytest.mark.parametrize(("code", "bits"), [(1, 16), (1, 24), (1, 32), (3, 32)])
+def test_a_wav_file_that_is_called_one_is_read_as_in_a_whole_reply(
+    size: int, code: int, bits: int
+) -> None:
+    values = struct.unpack("<6h", PCM)
+    sound = {
+        (1, 16): PCM,
+        (1, 24): b"".join(struct.pack("<i", value << 8)[:3] for value in values),
+        (1, 32): struct.pack("<6i", *(value << 16 for value in values)),
+        (3, 32): struct.pack("<6f", *(value / 32_768 for value in values)),
+    }[code, bits]
+    size = len(sound) if size == len(PCM) else size
+    width = bits // 8
+    fmt = struct.pack("<HHIIHH", code, 1, 16_000, 16_000 * width, width, bits)
+    file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + fmt + b"data" + struct.pack("<I", size) + sound
+    made = begun(**{"content-type": "audio/wav"})
+    given = b"".join([*(made.feed(file[n : n + 5]) for n in range(0, len(file), 5)), made.end()])
+    assert given == PCM
+    assert made.sample_rate == 16_000
+
+
+def test_a_wav_file_of_two_channels_is_refused() -> None:
+    fmt = struct.pack("<HHIIHH", 1, 2, 16_000, 64_000, 4, 16)
+    made = begun(**{"content-type": "audio/wav"})
+    with pytest.raises(BadAudioError, match="expected one channel, got 2"):
+        made.feed(b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0" + fmt + b"data\x0c\0\0\0" + PCM)
+
+
 @pytest.mark.parametrize("cuts", list(itertools.combinations(range(len(PCM) + 1), 2)))
 def test_any_two_splits_give_whole_samples_at_once(cuts: tuple[int, int]) -> None:
     first, second = cuts
@@ -116,7 +145,7 @@ def test_what_is_no_bare_sound_is_not_played(start: bytes, words: str) -> None:
         (422, {"content-type": "application/json"}),
         (200, {"content-type": "application/json"}),
         (200, {"content-type": "text/html"}),
-        (200, {"content-type": "audio/wav"}),
+        (200, {"content-type": "audio/mpeg"}),
         (204, {}),
     ],
 )

@@ -1,0 +1,121 @@
+"""A closer look at a recording that is unlike its voice's others: pauses, noise, rate, band."""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import BadAudioError
+from ..models import Audio
+from .learned import Learned
+from .look import LOOKS, Look, hiss_seconds, look_at
+from .pace import Kinds
+from .speakable import has_pauses
+from .usual import Calm, Usual, crossing_of
+from .voiced import measure
+
+__all__ = ["is_bright", "look_closer"]
+
+# Places of a second and of a third look.
+_MORE, _MANY = 512, 4_096
+# A recording whose pace is off by as much, as a logarithm, may have another rate.
+_OFF = 0.22
+# Rates that sound may really have, and how much likelier one must be than the one it is labelled
+# with: the difference of squared errors, each in units of what is usual.
+_RATES = (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000)
+_NEAR = 0.25
+_LIKELIER, _FITS = 10.0, 9.0
+_LEAST_PACE_OFF, _LEAST_CROSSING_OFF = 0.08, 0.2
+# Share of the least above a sixth of the rate that any had, from which on a recording is dull.
+_DULL = 0.5
+# The same at the second look, which is less exact.
+_NEARLY = 0.7
+# What says something about rate and about band, in seconds: many a short text has no sharp
+# consonant. And the characters that are read in one way only.
+_SOME_SPEECH, _MORE_SPEECH = 1.5, 3.0
+_PLAIN = 6.0
+_PLAIN_SHARE = 0.8
+
+
+def is_bright(audio: Audio, calm: Calm) -> bool:
+    """Return whether a second look finds the usual sound above a sixth of the rate after all."""
+    return look_at(audio, _MORE).alternating > _NEARLY * calm.bright * _MORE
+
+
+def look_closer(
+    text: str, kinds: Kinds, audio: Audio, look: Look, off: float, learned: Learned
+) -> BadAudioError | None:
+    """Return why a recording may not be right, though as long as it should be; None if it may.
+
+    Args:
+        off: The logarithm of how many times longer than expected the text took.
+    """
+    usual = learned.usual
+    calm, seconds = usual.calm, audio.duration
+    if bytes(min(LOOKS, int(calm.pause / seconds * LOOKS) + 1)) in look.heard:
+        silence = measure(audio).silence
+        if silence > calm.pause and not has_pauses(text):
+            return _refusal(f"{silence:.1f} s of silence in {seconds:.1f} s of audio", "pause")
+    if not usual.known:
+        return None
+    if look.end > calm.end:
+        return _refusal("the sound breaks off, which this voice's others do not", "cut")
+    if look.early > calm.early and (hiss := hiss_seconds(audio)) > usual.longest_hiss:
+        return _refusal(f"{hiss:.1f} s of noise before the speech", "noise")
+    plain = kinds.wide + kinds.letters
+    if seconds < _SOME_SPEECH or plain < max(_PLAIN, _PLAIN_SHARE * sum(kinds)):
+        return None
+    if audio.sample_rate != calm.rate or not -_OFF < off < _OFF:
+        rate = _likelier_rate(audio, off, learned)
+        if rate:
+            return _refusal(
+                f"the sound is labelled {audio.sample_rate} Hz, but has the pitch and the pace of "
+                f"{rate} Hz; check sample_rate, and the service",
+                "rate",
+            )
+    if (
+        seconds >= _MORE_SPEECH
+        and audio.sample_rate == calm.rate
+        and look.alternating <= calm.alternating
+        and not is_bright(audio, calm)
+    ):
+        return _judge_band(audio, usual)
+    return None
+
+
+def _likelier_rate(audio: Audio, off: float, learned: Learned) -> int:
+    """Return the rate that the samples have, where it is surely not the one they are labelled with.
+
+    A wrong label changes pace and pitch together: samples of a rate T that are labelled L last
+    T/L times as long, and cross 0 as often for each sample as those of T do.
+    """
+    pace, usual = learned.pace, learned.usual
+    crossing = crossing_of(look_at(audio, _MANY)) - usual.crossing
+    label, known = audio.sample_rate, usual.calm.rate
+    pace_off = max(_LEAST_PACE_OFF, 1.25 * pace.deviation)
+    crossing_off = max(_LEAST_CROSSING_OFF, usual.crossing_off)
+
+    def error(rate: int) -> float:
+        by_pace = (off - math.log(rate / label)) / pace_off
+        by_pitch = (crossing - math.log(known / rate)) / crossing_off
+        return by_pace * by_pace + by_pitch * by_pitch
+
+    best = min(_RATES, key=error)
+    apart = abs(math.log(best / label))
+    fits = error(best) < min(_FITS, error(label) - _LIKELIER)
+    return best if apart > _NEAR and fits else 0
+
+
+def _judge_band(audio: Audio, usual: Usual) -> BadAudioError | None:
+    if look_at(audio, _MANY).alternating > _DULL * usual.calm.bright * _MANY:
+        return None
+    return _refusal(
+        f"the sound has nothing above {audio.sample_rate // 6} Hz, which this voice's others have",
+        "dull",
+    )
+
+
+def _refusal(what: str, reason: str) -> BadAudioError:
+    return BadAudioError(
+        f"{what}; try again: if the same text comes back so once more, it is taken for right",
+        reason=reason,
+    )

@@ -1,0 +1,373 @@
+"""A job: texts in, sounds in a store, and a journal by which it goes on after any end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from cosy_sync import (
+    Audio,
+    BadRequestError,
+    CosyClient,
+    CosyError,
+    InvalidTextError,
+    TextError,
+)
+from cosy_sync.jobs.committer import Committer
+from cosy_sync.jobs.identity import digest_of, is_mine
+from cosy_sync.jobs.inputs import JobText
+from cosy_sync.jobs.journal import Journal, Row, State
+from cosy_sync.jobs.names import key_of
+from cosy_sync.storage import LocalStore, Sink, Stored
+
+__all__ = ["Job", "JobCounts", "JobOptions"]
+
+# Texts that are entered into the journal together, at most; threads that store sounds, and how many
+# sounds may wait for them.
+_ENTERED = 1_000
+_STORING = 16
+_WAITING_SOUNDS = 256
+# Texts that wait for another one of the same words.
+_MOST_FOLLOWERS = 10_000
+# Failures one after the other, none of them the text's own, after which the service is given up.
+_HOPELESS = 200
+# Failures that another run would meet again.
+_FINAL = (InvalidTextError, TextError, BadRequestError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What a job is called, what a run does of it, and when the run ends."""
+
+    # What the job is called; a folder that holds another one is refused. None: as its files are.
+    name: str | None = None
+    # One of FORMATS; None: as each file's name says.
+    input_format: str | None = None
+    # The folder of the journal; None: `.cosy-job` in the folder of the sounds.
+    journal: str | os.PathLike[str] | None = None
+
+    # Speak only what failed in earlier runs, also what the service refused for good.
+    only_failed: bool = False
+    # Texts to speak in this run; None for all.
+    limit: int | None = None
+    # Failures after which the run ends; None for no limit.
+    max_errors: int | None = None
+    # Seconds after which nothing more is sent; None for no limit.
+    within: float | None = None
+    # Read the whole input before the first text is spoken; not for one that may have no end.
+    whole: bool = True
+    # (2, 16): the second of sixteen parts, by the ids' hashes; None for everything.
+    shard: tuple[int, int] | None = None
+
+
+@dataclass
+class JobCounts:
+    """What a run has done so far: numbers of texts, `seconds` of sound.
+
+    `skipped` were done before; `refused` failed for good before, and are not tried again; `linked`
+    have the words of another text and share its sound; `unsent` were given up before anything was
+    sent for them; `replaced` are the keys whose text has changed since an earlier run, the first
+    ten of `changed`.
+    """
+
+    read: int = 0
+    spoken: int = 0
+    linked: int = 0
+    skipped: int = 0
+    failed: int = 0
+    refused: int = 0
+    unsent: int = 0
+    changed: int = 0
+    seconds: float = 0.0
+    replaced: list[str] = field(default_factory=list)
+    errors: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """Return how many texts of the input have been dealt with."""
+        return self.spoken + self.linked + self.skipped + self.failed + self.refused + self.unsent
+
+
+class Job:
+    """One run of a job. Use `run` once; `stop` may be called by any thread, or a signal's handler.
+
+    Args:
+        client: speaks; it stays the caller's.
+        sink: where the sounds go.
+        journal: what is known of the job's texts.
+        tell: called after each text, on the thread that runs.
+    """
+
+    def __init__(
+        self,
+        client: CosyClient,
+        sink: Sink,
+        journal: Journal,
+        options: JobOptions,
+        tell: Callable[[JobCounts], object] = lambda counts: None,
+    ) -> None:
+        self.counts = JobCounts()
+        self._client = client
+        self._sink = sink
+        self._journal = journal
+        self._options = options
+        self._tell = tell
+        self._committer = Committer(journal, sink)
+        self._storing = ThreadPoolExecutor(_STORING, "cosy-store")
+        self._room = threading.Semaphore(_WAITING_SOUNDS)
+        # Rows whose texts were given to the client, in that order.
+        self._given: deque[Row] = deque()
+        self._until = time.monotonic() + options.within if options.within else None
+        self._stopped = ""
+        # Whether there is more to speak than `limit` allowed.
+        self.limited = False
+        # Failures since the last success.
+        self._streak = 0
+
+    def stop(self, why: str) -> None:
+        """Send nothing more than what was read ahead."""
+        self._stopped = self._stopped or why
+
+    @property
+    def stopped(self) -> str:
+        """Return why the run ended before the input did; nothing if it did not."""
+        return self._stopped
+
+    def run(self, texts: Iterable[JobText]) -> JobCounts:
+        """Speak what is not done yet; return what was.
+
+        Raises the error that every further text would meet, OSError where the store or the journal
+        cannot be written, ConfigError for an input that is wrong; what was done before is kept.
+        """
+        outcomes = self._client.synth_iter(self._feed(texts))
+        try:
+            for outcome in outcomes:
+                row = self._given.popleft()
+                if outcome.audio is not None:
+                    self._keep(row, outcome.audio)
+                else:
+                    assert outcome.error is not None
+                    self._lose(row, outcome.error)
+                self._committer.check()
+                self._tell(self.counts)
+        finally:
+            close = getattr(outcomes, "close", None)
+            if close is not None:
+                close()
+            self._storing.shutdown()
+            self._committer.close()
+            self._count_linked()
+        self._committer.check()
+        return self.counts
+
+    # -- in ---------------------------------------------------------------------------------------
+
+    def _feed(self, texts: Iterable[JobText]) -> Iterator[str]:
+        sent = 0
+        rows = self._open_rows(texts)
+        if self._may_adopt():
+            rows = self._adopted(rows)
+        for row in rows:
+            if self._must_stop(sent):
+                return
+            if self._options.limit is not None and sent >= self._options.limit:
+                self.limited = True
+                return
+            if self._committer.follow(row, _MOST_FOLLOWERS):
+                continue
+            sent += 1
+            self._given.append(row)
+            yield row.text
+
+    def _may_adopt(self) -> bool:
+        """Return whether the bucket may hold sounds that this journal knows nothing of."""
+        if isinstance(self._sink, LocalStore) or self._journal.run > 1 or not self._options.whole:
+            return False
+        return next(iter(self._sink.keys("")), None) is not None
+
+    def _must_stop(self, sent: int) -> bool:
+        if self._until is not None and time.monotonic() >= self._until:
+            self.stop(f"the {self._options.within:g} s are over")
+        return bool(self._stopped)
+
+    def _open_rows(self, texts: Iterable[JobText]) -> Iterator[Row]:
+        """Enter texts into the journal, and yield the rows of those that are to be spoken.
+
+        A whole input is entered first: what is wrong with its last line shows before anything is
+        spoken. Of one that may have no end, a few are entered at a time.
+        """
+        source, size = iter(texts), _ENTERED if self._options.whole else 1
+        while chunk := list(islice(source, size)):
+            # Few at first: the first line of a pipe is not to wait for the thousandth.
+            size = min(2 * size, _ENTERED)
+            ids = self._enter([text for text in chunk if is_mine(text.id, self._options.shard)])
+            if not self._options.whole:
+                yield from filter(self._is_open, self._journal.rows_of(ids))
+            if self._stopped:
+                return
+        if self._options.whole:
+            yield from filter(self._is_open, self._journal.rows(run=self._journal.run))
+
+    def _enter(self, texts: list[JobText]) -> list[str]:
+        digests = [digest_of(self._client, text) for text in texts]
+        for before in self._journal.enter(list(zip(texts, digests, strict=True))):
+            if before.state == State.DONE:
+                self._note_change(before)
+        self.counts.read += len(texts)
+        self._tell(self.counts)
+        return [text.id for text in texts]
+
+    def _is_open(self, row: Row) -> bool:
+        """Return whether a text is to be spoken; count it if not."""
+        if row.state == State.FAILED and row.final and not self._options.only_failed:
+            self.counts.refused += 1
+            return False
+        if self._options.only_failed:
+            wanted = row.state == State.FAILED
+        else:
+            wanted = row.state != State.DONE or not self._is_stored(row)
+        self.counts.skipped += not wanted
+        return wanted
+
+    def _is_stored(self, row: Row) -> bool:
+        """Return whether a sound is as it was stored; of a bucket, this is not asked."""
+        if not isinstance(self._sink, LocalStore) or row.key is None:
+            return True
+        found = self._sink.head(row.key)
+        return found is not None and found.size == row.size
+
+    def _note_change(self, before: Row) -> None:
+        self.counts.changed += 1
+        if before.key is not None and len(self.counts.replaced) < 10:
+            self.counts.replaced.append(before.key)
+
+    # -- out --------------------------------------------------------------------------------------
+
+    def _keep(self, row: Row, audio: Audio) -> None:
+        self._streak = 0
+        self.counts.spoken += 1
+        self.counts.seconds += audio.duration
+        self._room.acquire()
+        self._storing.submit(self._store, row, audio)
+
+    def _store(self, row: Row, audio: Audio) -> None:
+        try:
+            key = key_of(row.id, audio.format)
+            data = bytes(audio.data)
+            facts = {
+                "content-type": _TYPES.get(audio.format, "application/octet-stream"),
+                "digest": row.digest.hex(),
+                "seconds": f"{audio.duration:.6f}",
+                "sample-rate": str(audio.sample_rate),
+                "sha256": hashlib.sha256(data).hexdigest(),
+            }
+            kept = self._put(key, data, facts)
+            timing = audio.timing
+            self._committer.add(
+                replace(
+                    _done(row, key, kept),
+                    attempts=timing.attempts if timing else None,
+                    endpoint=timing.endpoint if timing else None,
+                    latency=round(timing.total, 4) if timing else None,
+                )
+            )
+        except BaseException as error:
+            self._committer.fail(error)
+        finally:
+            self._room.release()
+
+    def _put(self, key: str, data: bytes, facts: Mapping[str, str]) -> Stored:
+        """Store a sound, unless another process has stored one of this text meanwhile; return what
+        is stored."""
+        if isinstance(self._sink, LocalStore):
+            self._sink.put(key, data)  # the journal knows that it may be replaced
+        elif not self._sink.put(key, data, facts, if_absent=True):
+            found = self._sink.head(key)
+            if found is not None and found.meta.get("digest") == facts["digest"]:
+                return found
+            self._sink.put(key, data, facts, if_absent=False)
+        return Stored(len(data), facts)
+
+    def _adopted(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield the rows whose sounds are not in the bucket yet, where another machine may have put
+        them; take over the others."""
+        rows = iter(rows)
+        ending = self._client.config.format
+        while chunk := list(islice(rows, _ENTERED)):
+            keys = [key_of(row.id, ending) for row in chunk]
+            for row, key, found in zip(
+                chunk, keys, self._storing.map(self._sink.head, keys), strict=True
+            ):
+                if found is not None and found.meta.get("digest") == row.digest.hex():
+                    self._committer.add(_done(row, key, found))
+                    self.counts.skipped += 1
+                else:
+                    yield row
+
+    def _lose(self, row: Row, error: CosyError) -> None:
+        name = type(error).__name__
+        self.counts.errors[name] = self.counts.errors.get(name, 0) + 1
+        final = isinstance(error, _FINAL)
+        self._streak = 0 if final else self._streak + 1
+        if _was_sent(error):
+            self.counts.failed += 1
+            told = json.dumps(error.with_details(index=None).to_dict(), ensure_ascii=False)
+            self._committer.add(
+                replace(
+                    row,
+                    state=State.FAILED,
+                    final=int(final),
+                    attempts=error.attempt_count,
+                    finished=time.time(),
+                    error=told,
+                )
+            )
+        else:
+            self.counts.unsent += 1
+            self._committer.forget(row)
+        if error.hopeless or self._streak >= _HOPELESS:
+            raise error
+        most = self._options.max_errors
+        if most is not None and self.counts.failed > most:
+            self.stop(f"more than {most} texts failed")
+
+    def _count_linked(self) -> None:
+        self.counts.linked = self._committer.linked
+        self.counts.failed += self._committer.lost
+
+
+def _done(row: Row, key: str, stored: Stored) -> Row:
+    facts = stored.meta
+    return replace(
+        row,
+        state=State.DONE,
+        final=0,
+        key=key,
+        size=stored.size,
+        seconds=float(facts.get("seconds", 0.0)),
+        rate=int(facts.get("sample-rate", 0)),
+        sha256=facts.get("sha256"),
+        finished=time.time(),
+        error=None,
+    )
+
+
+_TYPES = {
+    "wav": "audio/wav",
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg; codecs=opus",
+    "ogg": "audio/ogg",
+    "flac": "audio/flac",
+}
+
+
+def _was_sent(error: CosyError) -> bool:
+    return isinstance(error, InvalidTextError) or any(e.sent for e in (*error.attempts, error))

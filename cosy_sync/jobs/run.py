@@ -1,0 +1,183 @@
+"""`run_job`: a job from its input to its manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cosy_sync import ConfigError, CosyClient
+from cosy_sync.jobs.inputs import JobText, read_texts
+from cosy_sync.jobs.job import Job, JobCounts, JobOptions
+from cosy_sync.jobs.journal import Journal
+from cosy_sync.jobs.manifest import write_manifest
+from cosy_sync.storage import LocalStore, Sink, open_store
+
+__all__ = ["JobResult", "journal_path", "run_job"]
+
+# Files; or the texts themselves.
+Input = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Iterable[JobText]
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What one run of a job has done. `wall` in seconds; `stopped`: why it ended early, if it did;
+    `limited`: there is more than the limit of this run allowed.
+
+    `manifest` lists every text that was spoken or failed, in this run or before; `journal` is the
+    file that knows the rest.
+    """
+
+    counts: JobCounts
+    wall: float
+    stopped: str
+    limited: bool
+    manifest: Path
+    journal: Path
+
+    @property
+    def complete(self) -> bool:
+        """Return whether every text has its sound that this run was to speak."""
+        lost = self.counts.failed or self.counts.refused or self.counts.unsent
+        return not self.stopped and not lost
+
+
+def run_job(
+    texts: Input,
+    to: str | os.PathLike[str] | Sink,
+    client: CosyClient,
+    options: JobOptions | None = None,
+    *,
+    tell: Callable[[JobCounts], object] = lambda counts: None,
+    started: Callable[[Job], object] = lambda job: None,
+) -> JobResult:
+    """Speak every text that is not spoken yet, and store the sounds.
+
+    It can be stopped at any instant, also by kill -9, and run again: what is stored is not spoken
+    twice, but for texts that were in flight. A text whose words have changed is spoken anew; texts
+    of the same words are spoken once.
+
+    Args:
+        texts: files as `read_texts` takes them, or an iterable of JobText.
+        to: a folder, or a store.
+        client: speaks; it is not closed.
+        options: what to do of it, and when to end.
+        tell: called with the counts after each text.
+        started: called with the Job, whose `stop` ends it in good order.
+
+    Raises ConfigError for an input that is wrong or a folder of another job, OSError where sounds
+    cannot be stored, and the CosyError that every further text would meet.
+    """
+    begun = time.monotonic()
+    sink: Sink = open_store(to) if isinstance(to, (str, os.PathLike)) else to
+    options = options or JobOptions()
+    files = _files(texts)
+    if files is not None:
+        options = replace(options, whole="-" not in files)
+    place = journal_path(sink, options.journal, options.shard)
+    book = Journal(place)
+    try:
+        if isinstance(sink, LocalStore) and sink is not to:
+            # Only now, as the journal is locked, are parts that lie there surely nobody's.
+            sink = LocalStore(sink.path, scratch=place.with_suffix(".parts"))
+        _check_identity(book, _name(options.name, files), client, place)
+        source = _texts(texts) if files is None else read_texts(files, options.input_format)
+        job = Job(client, sink, book, options, tell)
+        started(job)
+        manifest = _manifest_path(place, options.shard)
+        try:
+            job.run(source)
+        finally:
+            with suppress(OSError):
+                _list(job, book, sink, manifest)
+    finally:
+        book.close()
+    return JobResult(
+        job.counts, time.monotonic() - begun, job.stopped, job.limited, manifest, place
+    )
+
+
+def _list(job: Job, book: Journal, sink: Sink, manifest: Path) -> None:
+    counts = job.counts
+    local = isinstance(sink, LocalStore)
+    if local and manifest.exists() and not counts.spoken + counts.linked + counts.failed:
+        return  # a job that was done before is not listed again
+    write_manifest(book.rows(), manifest)
+    if not local:
+        sink.put_file(manifest.name, manifest, {"content-type": "application/jsonl"})
+
+
+def journal_path(
+    sink: Sink, folder: str | os.PathLike[str] | None, shard: tuple[int, int] | None
+) -> Path:
+    """Return where the journal of a job, or of one of its shards, lies.
+
+    Raises ConfigError for a store that is no folder, where `folder` must say it.
+    """
+    if folder is not None:
+        base = Path(folder)
+    elif isinstance(sink, LocalStore):
+        base = sink.path / ".cosy-job"
+    else:
+        raise ConfigError(
+            "journal: a bucket cannot hold it; give a folder of this machine (--journal DIR)"
+        )
+    part = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
+    return base / f"journal{part}.sqlite"
+
+
+def _manifest_path(journal: Path, shard: tuple[int, int] | None) -> Path:
+    if journal.parent.name != ".cosy-job":
+        return journal.with_name(journal.name.replace("journal", "manifest")).with_suffix(".jsonl")
+    part = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
+    return journal.parent.parent / f"manifest{part}.jsonl"
+
+
+def _files(texts: object) -> list[str] | None:
+    if isinstance(texts, (str, os.PathLike)):
+        return [os.fspath(texts)]
+    if isinstance(texts, list) and texts and not isinstance(texts[0], JobText):
+        return [os.fspath(path) for path in texts]
+    return None
+
+
+def _texts(texts: Any) -> Iterator[JobText]:
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, JobText):
+            raise ConfigError(
+                f"texts: expected JobText('a1', '你好'), found {type(text).__name__} as number "
+                f"{number}"
+            )
+        yield text
+
+
+def _name(name: str | None, files: list[str] | None) -> str:
+    return name or ",".join(Path(path).name for path in files or ["texts"])
+
+
+def _check_identity(book: Journal, name: str, client: CosyClient, place: Path) -> None:
+    """Note what job this is. Raises ConfigError where the journal is another one's."""
+    config = client.config
+    mine = {
+        "name": name,
+        "wire": config.wire,
+        "model": config.model or "",
+        "format": config.format,
+        "voice": "" if config.voice is None else config.voice.name or "a recording",
+    }
+    known = json.loads(book.fact("job") or "null")
+    if known is None:
+        book.note("job", json.dumps(mine, ensure_ascii=False))
+        return
+    for key, value in mine.items():
+        if known.get(key) != value:
+            hint = f"name it {known[key]!r} to go on with it, or " if key == "name" else ""
+            raise ConfigError(
+                f"{place.parent}: holds a job whose {key} is {known.get(key)!r}, and this one's is "
+                f"{value!r}; {hint}choose another folder"
+            )

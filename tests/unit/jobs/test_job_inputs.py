@@ -1,0 +1,99 @@
+"""What a job reads: every form gives the same texts, and what is wrong names its line."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from cosy_sync import ConfigError
+from cosy_sync.jobs import JobText, read_texts
+
+
+def texts(path: Path, content: str, format: str | None = None) -> list[tuple[str, str]]:
+    path.write_text(content, encoding="utf-8")
+    return [(text.id, text.text) for text in read_texts(path, format)]
+
+
+WANTED = [("a1", "你好，世界"), ("a2", "再见")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.jsonl", '{"id": "a1", "text": "你好，世界"}\n\n{"id": "a2", "sentence": "再见"}\n'),
+        ("in.ndjson", '\ufeff{"text": "你好，世界", "utt_id": "a1"}\n{"id": "a2", "text": "再见"}'),
+        ("in.csv", 'ID,Text\na1,"你好，世界"\na2,再见\n'),
+        ("in.tsv", "text\tid\r\n你好，世界\ta1\r\n再见\ta2\r\n"),
+        ("metadata.csv", "a1|你 好|你好，世界\na2|再见\n"),
+        ("text", "a1 你好，世界\na2 再见\n"),
+        ("metadata.jsonl", '{"file_name": "a1.wav", "transcription": "你好，世界"}\n'
+         '{"file_name": "a2.mp3", "transcription": "再见"}\n'),
+    ],
+)  # fmt: skip
+def test_every_form_gives_the_same_texts(tmp_path: Path, name: str, content: str) -> None:
+    assert texts(tmp_path / name, content) == WANTED
+
+
+def test_an_audiofolders_table_is_not_taken_for_ljspeech(tmp_path: Path) -> None:
+    content = "file_name,text\nx/a1.wav,你好\n"
+    assert texts(tmp_path / "metadata.csv", content) == [("x/a1", "你好")]
+
+
+def test_lines_are_called_by_their_numbers_and_files_by_their_names(tmp_path: Path) -> None:
+    assert texts(tmp_path / "one.txt", "你好\n\n再见\n") == [
+        ("0000001", "你好"),
+        ("0000003", "再见"),
+    ]
+    (tmp_path / "two.txt").write_text("好的\n", encoding="utf-8")
+    both = read_texts([tmp_path / "one.txt", tmp_path / "two.txt"])
+    assert [text.id for text in both] == ["one-0000001", "one-0000003", "two-0000001"]
+
+
+def test_a_row_says_how_it_is_spoken(tmp_path: Path) -> None:
+    row = {"id": 7, "text": "你好", "voice": "中文男", "instruction": "开心", "speed": "1.5"}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    (text,) = read_texts(tmp_path / "in.jsonl")
+    assert text == JobText("7", "你好", "中文男", "开心", 1.5, place=text.place)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("in.jsonl", '{"text": "a"}\n{"text": ', "line 2: no JSON"),
+        ("in.jsonl", '["a"]', "line 1: expected an object"),
+        ("in.jsonl", '{"id": "a"}', "line 1: expected words as text"),
+        ("in.jsonl", '{"id": "a", "text": 5}', "line 1: expected words as text"),
+        ("in.jsonl", '{"id": [1], "text": "a"}', "as id"),
+        ("in.jsonl", '{"text": "a", "speed": "fast"}', "as speed, found 'fast'"),
+        ("in.csv", "你好\n再见\n", "expected a header with a column named text, found 你好"),
+        ("in.csv", "id,text\na,b,c\n", "line 2: more fields"),
+        ("metadata.csv", "a|b|c|d\n", "line 1: expected id|text"),
+        ("in.txt", '{"text": "a"}\n', "looks like JSON"),
+        ("in.docx", "abc", "give --input-format"),
+    ],
+)
+def test_what_is_wrong_names_the_file_and_the_line(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match="^[^:]*" + name) as caught:
+        texts(tmp_path / name, content)
+    assert words in caught.value.message
+
+
+def test_what_is_not_utf8_or_not_there_says_so(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_bytes("你好".encode("gb18030"))
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        list(read_texts(tmp_path / "in.txt"))
+    with pytest.raises(ConfigError, match=r"none\.txt: cannot be read: No such file"):
+        list(read_texts(tmp_path / "none.txt"))
+    with pytest.raises(ConfigError, match="'xml' is none; known: jsonl, csv"):
+        list(read_texts(tmp_path / "in.txt", "xml"))
+
+
+def test_standard_input_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in").write_text("你好\n", encoding="utf-8")
+    with open(tmp_path / "in", encoding="utf-8") as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        assert [text.text for text in read_texts("-")] == ["你好"]
+        assert not file.closed

@@ -1,0 +1,323 @@
+"""A job: nothing spoken twice, nothing lost, whatever ends it."""
+
+import hashlib
+import json
+import pickle
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cosy_sync import AuthError, ConfigError, CosyClient, Endpoint, RetryConfig
+from cosy_sync.jobs import (
+    Job,
+    JobOptions,
+    JobResult,
+    JobText,
+    merge_manifests,
+    run_free_shards,
+    run_job,
+    speak_shard,
+)
+from cosy_sync.server import Server, tone_wav
+from cosy_sync.storage import LocalStore
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server(latency=0, rps=0, max_connections=0) as made:
+        yield made
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[CosyClient]:
+    with CosyClient(Endpoint(server.url, rate=None), retry=RetryConfig(max_retries=0)) as made:
+        yield made
+
+
+@pytest.fixture
+def job(tmp_path: Path, client: CosyClient) -> "Folder":
+    return Folder(tmp_path, client)
+
+
+class Folder:
+    """A job's input and folder."""
+
+    def __init__(self, path: Path, client: CosyClient) -> None:
+        self.input = path / "in.jsonl"
+        self.out = path / "out"
+        self.client = client
+
+    def write(self, texts: dict[str, str]) -> None:
+        rows = (json.dumps({"id": id, "text": text}) for id, text in texts.items())
+        self.input.write_text("\n".join(rows), encoding="utf-8")
+
+    def run(self, **options: Any) -> JobResult:
+        started = options.pop("started", lambda job: None)
+        given = JobOptions(**options)
+        return run_job(self.input, self.out, client=self.client, options=given, started=started)
+
+    def sounds(self) -> dict[str, bytes]:
+        return {path.stem: path.read_bytes() for path in self.out.glob("*/*.wav")}
+
+    def manifest(self) -> list[dict[str, Any]]:
+        lines = (self.out / "manifest.jsonl").read_text("utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+
+TEXTS = {f"t{number}": f"第{number}句话，今天好。" for number in range(200)}
+
+
+def test_every_text_gets_its_sound_and_its_line(job: Folder) -> None:
+    job.write(TEXTS)
+    result = job.run()
+    assert result.complete and result.counts.spoken == 200
+    assert job.sounds() == {id: tone_wav(text) for id, text in TEXTS.items()}
+    rows = job.manifest()
+    assert [row["id"] for row in rows] == list(TEXTS)
+    for row in rows:
+        data = (job.out / row["file"]).read_bytes()
+        assert row["sha256"] == hashlib.sha256(data).hexdigest()
+        assert row["bytes"] == len(data) and row["text"] == TEXTS[row["id"]]
+
+
+def test_a_finished_job_sends_nothing(job: Folder) -> None:
+    job.write(TEXTS)
+    job.run()
+    before = job.client.stats().requests
+    result = job.run()
+    assert result.complete and result.counts.skipped == 200
+    assert job.client.stats().requests == before
+
+
+def test_texts_of_the_same_words_are_spoken_once(job: Folder) -> None:
+    job.write({f"t{number}": f"第{number % 7}句话，今天好。" for number in range(200)})
+    result = job.run()
+    assert result.complete and result.counts.spoken == 7 and result.counts.linked == 193
+    assert job.client.stats().texts_ok == 7
+    assert len(job.sounds()) == 200 == len(job.manifest())
+    job.write({"new": "第3句话，今天好。"})
+    assert job.run().counts.linked == 1
+    assert job.client.stats().texts_ok == 7
+
+
+def test_a_changed_text_is_spoken_anew_and_its_sound_named(job: Folder) -> None:
+    job.write(TEXTS)
+    job.run()
+    job.write({**TEXTS, "t5": "换了一句话，真好。"})
+    result = job.run()
+    assert result.counts.spoken == 1 and result.counts.changed == 1
+    assert [Path(key).name for key in result.counts.replaced] == ["t5.wav"]
+    assert job.sounds()["t5"] == tone_wav("换了一句话，真好。")
+    assert [row["text"] for row in job.manifest() if row["id"] == "t5"] == ["换了一句话，真好。"]
+
+
+def test_a_sound_that_is_gone_or_torn_is_spoken_anew(job: Folder) -> None:
+    job.write(TEXTS)
+    job.run()
+    gone, torn = list(job.out.glob("*/*.wav"))[:2]
+    gone.unlink()
+    torn.write_bytes(b"RIFF")
+    assert job.run().counts.spoken == 2
+    assert job.sounds() == {id: tone_wav(text) for id, text in TEXTS.items()}
+
+
+def test_a_failed_text_is_tried_again_but_not_one_that_was_refused_for_good(job: Folder) -> None:
+    job.write({"good": "你好，今天好。", "bad": "坏了[fail]坏了", "empty": "  "})
+    first = job.run()
+    assert (first.counts.spoken, first.counts.failed, first.complete) == (1, 2, False)
+    errors = {row["id"]: row["error"]["type"] for row in job.manifest() if "error" in row}
+    assert errors == {"bad": "TextError", "empty": "InvalidTextError"}
+    second = job.run()
+    assert (second.counts.failed, second.counts.refused, second.complete) == (0, 2, False)
+    again = job.run(only_failed=True)
+    assert (again.counts.failed, again.counts.skipped) == (2, 1)
+
+
+def test_an_id_that_stands_twice_is_refused_before_anything_is_sent(job: Folder) -> None:
+    row = json.dumps({"id": "a", "text": "你好"})
+    job.input.write_text(f"{row}\n" + '{"id": "b", "text": "好"}\n' + row, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"in\.jsonl, line 3: the id 'a' stands twice"):
+        job.run()
+    assert job.client.stats().requests == 0
+    job.write({"a": "你好吗", "b": "好的好的"})
+    assert job.run().complete
+
+
+def test_a_wrong_last_line_is_told_before_anything_is_sent(job: Folder) -> None:
+    job.write(TEXTS)
+    job.input.write_text(job.input.read_text("utf-8") + "\n{", encoding="utf-8")
+    with pytest.raises(ConfigError, match="line 201: no JSON"):
+        job.run()
+    assert job.client.stats().requests == 0
+
+
+def test_another_jobs_folder_is_refused(job: Folder) -> None:
+    job.write(TEXTS)
+    job.run()
+    other = job.input.with_name("other.jsonl")
+    other.write_bytes(job.input.read_bytes())
+    with pytest.raises(ConfigError, match=r"whose name is 'in\.jsonl'"):
+        run_job(other, job.out, client=job.client)
+    voiced = job.client.with_options(voice="中文男")
+    with pytest.raises(ConfigError, match=r"whose voice is ''.* is '中文男'"):
+        run_job(job.input, job.out, client=voiced)
+    assert (
+        run_job(
+            other, job.out, client=job.client, options=JobOptions(name="in.jsonl")
+        ).counts.skipped
+        == 200
+    )
+
+
+def test_a_limit_is_kept_and_the_rest_comes_with_the_next_run(job: Folder) -> None:
+    job.write(TEXTS)
+    first = job.run(limit=30)
+    assert first.counts.spoken == 30 and first.limited and first.complete
+    assert job.run().counts.spoken == 170
+    assert len(job.sounds()) == 200
+
+
+def test_a_job_that_is_stopped_keeps_what_was_in_flight(job: Folder) -> None:
+    job.write(TEXTS)
+    jobs: list[Job] = []
+    result = run_job(
+        job.input,
+        job.out,
+        client=job.client,
+        started=jobs.append,
+        tell=lambda counts: jobs[0].stop("enough") if counts.spoken >= 1 else None,
+    )
+    assert result.stopped == "enough" and not result.complete
+    assert result.counts.spoken == len(job.sounds()) == len(job.manifest())
+    assert job.run().complete
+
+
+def test_shards_share_the_texts_out(job: Folder) -> None:
+    job.write(TEXTS)
+    spoken = [job.run(shard=(number, 3)).counts.spoken for number in (1, 2, 3)]
+    assert sum(spoken) == 200 and min(spoken) > 30
+    assert job.sounds() == {id: tone_wav(text) for id, text in TEXTS.items()}
+
+
+def test_the_manifests_of_all_shards_are_merged(job: Folder) -> None:
+    job.write(TEXTS)
+    with pytest.raises(ConfigError, match="no manifest of a part"):
+        merge_manifests(job.out)
+    job.run(shard=(1, 3))
+    with pytest.raises(ConfigError, match=r"manifests of \[2, 3\] are missing"):
+        merge_manifests(job.out)
+    job.run(shard=(2, 3))
+    job.run(shard=(3, 3))
+    assert merge_manifests(job.out) == (job.out / "manifest.jsonl", 200)
+    assert {row["id"] for row in job.manifest()} == set(TEXTS)
+
+
+def test_free_shards_are_run_and_busy_ones_left_to_others(job: Folder) -> None:
+    job.write(TEXTS)
+    job.out.mkdir()
+    (job.out / ".cosy-job").mkdir()
+    code = (
+        "import sys, pathlib, cosy_sync.jobs.journal as j\n"
+        "held = j.Journal(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
+    )
+    place = job.out / ".cosy-job" / "journal-2-of-3.sqlite"
+    command = [sys.executable, "-c", code, str(place)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        parts = list(run_free_shards(job.input, job.out, job.client, 3))
+        other.kill()  # as its machine may: what it held is free then
+    assert len(parts) == 2 and len(job.sounds()) < 200
+    assert len(list(run_free_shards(job.input, job.out, job.client, 3))) == 3
+    assert len(job.sounds()) == 200
+
+
+def test_a_shard_is_spoken_with_a_client_of_its_own(job: Folder, server: Server) -> None:
+    job.write(TEXTS)
+    settings = {"url": server.url}
+    work = pickle.loads(pickle.dumps((speak_shard, str(job.input), str(job.out), (1, 2), settings)))
+    counts = work[0](*work[1:])
+    assert counts.spoken == len(job.sounds()) > 50
+    assert pickle.loads(pickle.dumps(counts)) == counts
+
+
+def test_one_process_works_on_a_job_at_a_time(job: Folder) -> None:
+    job.write(TEXTS)
+
+    def again(_: Job) -> None:
+        # A process of its own: locks of the same one would not see each other.
+        code = (
+            "import sys, pathlib, cosy_sync.jobs.journal as j; j.Journal(pathlib.Path(sys.argv[1]))"
+        )
+        place = job.out / ".cosy-job" / "journal.sqlite"
+        command = [sys.executable, "-c", code, str(place)]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        assert "another process works on this job now" in second.stderr
+
+    assert job.run(started=again).complete
+
+
+def test_a_refused_key_ends_it_at_once(job: Folder) -> None:
+    with Server(latency=0, api_key="right") as server:
+        job.client = CosyClient(server.url, api_key="wrong")
+        with job.client:
+            job.write(TEXTS)
+            with pytest.raises(AuthError):
+                job.run()
+        assert server.stats()["texts"] == 0
+    assert job.sounds() == {}
+
+
+class FullStore(LocalStore):
+    """Takes so many sounds, then its disk is full."""
+
+    room = 50
+
+    def put(self, key: str, data: bytes, *args: Any, **options: Any) -> bool:
+        FullStore.room -= 1
+        if FullStore.room < 0:
+            raise OSError(28, "No space left on device", key)
+        return super().put(key, data, *args, **options)
+
+
+def test_a_full_disk_ends_it_and_it_goes_on_when_there_is_room(job: Folder) -> None:
+    job.write(TEXTS)
+    with pytest.raises(OSError, match="No space left"):
+        run_job(job.input, FullStore(job.out), client=job.client)
+    kept = len(job.sounds())
+    assert kept == 50
+    assert len(job.manifest()) == kept
+    result = job.run()
+    assert result.complete and result.counts.spoken == 150
+
+
+def test_a_damaged_journal_says_so(job: Folder) -> None:
+    job.write(TEXTS)
+    (job.out / ".cosy-job").mkdir(parents=True)
+    (job.out / ".cosy-job" / "journal.sqlite").write_bytes(b"x" * 5_000)
+    with pytest.raises(ConfigError, match=r"damaged .*the sounds are whole"):
+        job.run()
+
+
+def test_a_journal_of_another_version_is_left_alone(job: Folder) -> None:
+    job.write(TEXTS)
+    job.run()
+    base = sqlite3.connect(job.out / ".cosy-job" / "journal.sqlite")
+    with base:
+        base.execute("UPDATE facts SET value = '99' WHERE name = 'version'")
+    base.close()
+    with pytest.raises(ConfigError, match="another version of cosy_sync"):
+        job.run()
+
+
+def test_texts_may_come_from_a_generator(job: Folder) -> None:
+    texts = (JobText(id, text) for id, text in TEXTS.items())
+    assert run_job(texts, job.out, client=job.client).counts.spoken == 200
+    with pytest.raises(ConfigError, match="found str as number 1"):
+        run_job(iter(["你好"]), job.out, client=job.client, options=JobOptions(name="texts"))  # type: ignore[arg-type]

@@ -1,0 +1,76 @@
+"""A bucket as a store, over obstore's store in memory; a real S3 server is asked elsewhere."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from cosy_sync import ConfigError
+from cosy_sync.storage import LocalStore, ObjectStore, objects, open_store
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    monkeypatch.setattr(objects, "_first_user", 0)
+    return ObjectStore("memory:///")
+
+
+def test_what_is_put_can_be_got(store: ObjectStore, tmp_path: Path) -> None:
+    assert store.put("x/你 好.wav", b"sound", {"content-type": "audio/wav", "seconds": "1.5"})
+    assert store.get("x/你 好.wav") == b"sound"
+    found = store.head("x/你 好.wav")
+    assert found is not None and found.size == 5
+    assert found.meta == {"content-type": "audio/wav", "seconds": "1.5"}
+    (tmp_path / "file").write_bytes(b"lines")
+    store.put_file("manifest.jsonl", tmp_path / "file", {})
+    assert store.get("manifest.jsonl") == b"lines"
+    assert list(store.keys()) == ["manifest.jsonl", "x/你 好.wav"]
+    assert list(store.keys("x/你")) == ["x/你 好.wav"]
+    store.close()
+
+
+def test_an_object_that_is_there_stays_if_asked(store: ObjectStore) -> None:
+    assert store.put("a", b"1", if_absent=True)
+    assert not store.put("a", b"2", if_absent=True)
+    assert store.get("a") == b"1"
+    assert store.put("a", b"2")
+    assert store.get("a") == b"2"
+
+
+def test_what_is_not_there_is_told_as_of_a_folder(store: ObjectStore) -> None:
+    assert store.head("none") is None
+    with pytest.raises(FileNotFoundError, match=r"memory:.*none: is not there"):
+        store.get("none")
+
+
+def test_a_wrong_address_or_setting_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "_first_user", 0)
+    with pytest.raises(ConfigError, match=r"^s3x://bucket: .*[Uu]nable to recogni"):
+        ObjectStore("s3x://bucket").head("a")
+    with pytest.raises(ConfigError, match=r"^s3://bucket: .*regionn"):
+        ObjectStore("s3://bucket", regionn="eu").head("a")
+
+
+def test_a_child_of_a_process_that_used_it_is_refused(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("a", b"1")
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    for ask in (lambda: store.get("a"), lambda: ObjectStore("memory:///").head("a")):
+        with pytest.raises(ConfigError, match="forked from one that had used an ObjectStore"):
+            ask()
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "_first_user", 0)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(ConfigError, match=r"pip install 'cosy-sync\[storage\]'"):
+        ObjectStore("s3://bucket").get("a")
+
+
+def test_an_address_says_which_store_it_is(tmp_path: Path) -> None:
+    assert isinstance(open_store("s3://bucket/prefix"), ObjectStore)
+    assert isinstance(open_store(tmp_path), LocalStore)
+    found = open_store(f"file://{tmp_path}")
+    assert isinstance(found, LocalStore) and found.path == tmp_path

@@ -2,25 +2,54 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
 
-from cosy_sync import CosyClient
+from cosy_sync import CosyClient, InvalidTextError, Voice
+from cosy_sync.config import Settings
 from cosy_sync.jobs.inputs import JobText
 
-__all__ = ["digest_of", "is_mine"]
+__all__ = ["TextDigest", "is_mine"]
+
+# Ways to speak whose views of the client are kept.
+_VIEWS = 1_000
 
 
-def digest_of(client: CosyClient, text: JobText) -> bytes:
-    """Return what stands for a text and the way in which it is spoken."""
-    config = client.config
-    voice = config.voice
-    spoken = [
-        *(text.text, text.voice, text.instruction, text.speed),
-        *(config.wire, config.model, config.format, config.sample_rate, config.speed),
-        *((voice.name, voice.instruction, voice.transcript) if voice else ()),
-    ]
-    return hashlib.blake2b(json.dumps(spoken).encode(), digest_size=16).digest()
+class TextDigest:
+    """Returns what stands for a text and the way in which a client would speak it: the client's own
+    digest, by which its cache knows the text too."""
+
+    def __init__(self, client: CosyClient) -> None:
+        self._client = client
+        self._view = functools.lru_cache(_VIEWS)(functools.partial(_view, client))
+
+    def __call__(self, text: JobText) -> bytes:
+        """Return the digest of a text: 20 bytes, the same in every process and version.
+
+        Raises ConfigError where the service cannot speak as the text asks for.
+        """
+        own = (text.voice, text.instruction, text.speed)
+        view = self._client if own == (None, None, None) else self._view(*own)
+        try:
+            return bytes.fromhex(view.digest(text.text))
+        except InvalidTextError:  # nobody speaks it, in whatever way
+            words = b"refused\n" + text.text.encode("utf-8", "surrogatepass")
+            return hashlib.blake2b(words, digest_size=20).digest()
+
+
+def _view(
+    client: CosyClient, name: str | None, instruction: str | None, speed: float | None
+) -> CosyClient:
+    """Return the client as it is for a text of this voice, instruction and speed."""
+    settings, voice = Settings(), client.config.voice
+    if speed is not None:
+        settings["speed"] = speed
+    if name is not None:
+        own = voice.instruction if voice is not None else None
+        settings["voice"] = Voice(name, instruction=instruction or own)
+    elif instruction is not None:
+        settings["instruction"] = instruction
+    return client.with_options(**settings)
 
 
 def is_mine(id: str, shard: tuple[int, int] | None) -> bool:

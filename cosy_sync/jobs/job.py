@@ -22,7 +22,7 @@ from cosy_sync import (
     TextError,
 )
 from cosy_sync.jobs.committer import Committer
-from cosy_sync.jobs.identity import digest_of, is_mine
+from cosy_sync.jobs.identity import TextDigest, is_mine
 from cosy_sync.jobs.inputs import JobText
 from cosy_sync.jobs.journal import Journal, Row, State
 from cosy_sync.jobs.names import key_of
@@ -120,6 +120,7 @@ class Job:
         self._journal = journal
         self._options = options
         self._tell = tell
+        self._digest_of = TextDigest(client)
         self._committer = Committer(journal, sink)
         self._storing = ThreadPoolExecutor(_STORING, "cosy-store")
         self._room = threading.Semaphore(_WAITING_SOUNDS)
@@ -217,8 +218,7 @@ class Job:
             yield from filter(self._is_open, self._journal.rows(run=self._journal.run))
 
     def _enter(self, texts: list[JobText]) -> list[str]:
-        digests = [digest_of(self._client, text) for text in texts]
-        for before in self._journal.enter(list(zip(texts, digests, strict=True))):
+        for before in self._journal.enter([(text, self._digest_of(text)) for text in texts]):
             if before.state == State.DONE:
                 self._note_change(before)
         self.counts.read += len(texts)

@@ -73,7 +73,7 @@ def test_the_documents_example_and_table_hold() -> None:
     exec(block, {"print": printed.append})
     assert printed == ["batch"]
     rows = re.findall(r"^\| (`.*) \| `(\w+)` \|$", page, re.MULTILINE)
-    assert len(rows) == 9
+    assert len(rows) == 10
     for urls, wire in rows:
         for url in re.findall("`(.*?)`", urls):
             # What stands for anything, before and behind.

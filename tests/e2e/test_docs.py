@@ -125,7 +125,7 @@ def test_the_examples_of_the_runtime_http_page_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["long-texts", "formats", "notebooks", "texts", "verification", "jobs", "storage"],
+    ["long-texts", "formats", "notebooks", "texts", "verification", "jobs", "storage", "metrics"],
 )
 def test_the_examples_of_the_pages_on_texts_and_sound_run(page: str, tmp_path: Path) -> None:
     pytest.importorskip("soundfile", reason="needs the extra audio")

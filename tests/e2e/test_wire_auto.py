@@ -78,5 +78,6 @@ def test_the_documents_example_and_table_hold() -> None:
         for url in re.findall("`(.*?)`", urls):
             # What stands for anything, before and behind.
             filled = re.sub("^…", "http://tts.example.com/tts", url).replace("….maas", "ws-1.maas")
+            filled = filled.replace("….pai", "1.pai")
             filled = filled.replace("siliconflow.…", "siliconflow.cn").replace("….ali", "-intl.ali")
             assert wire_of_url(filled.replace("…", "/x")) == wire, url

@@ -1,6 +1,7 @@
 """Spans and metrics for OpenTelemetry."""
 
 import sys
+import threading
 from typing import Any
 
 import pytest
@@ -71,22 +72,23 @@ def test_each_request_is_a_span_and_each_text_is_counted() -> None:
     assert duration.count == requests
 
 
-def test_a_span_of_synth_is_below_the_callers_where_texts_share_no_requests() -> None:
+def test_a_span_of_synth_is_below_the_callers_on_threads_that_send_themselves() -> None:
     told = Told()
     tracer = told.tracers.get_tracer("caller")
+
+    def view() -> None:
+        with tracer.start_as_current_span("view"):
+            client.synth("今天天气很好。")
+
     with (
         Server(latency=0) as server,
-        CosyClient(
-            server.url.replace("/batch", "/v1"),
-            wire="openai",
-            voice="中文女",
-            observers=[told.observer],
-        ) as client,
-        tracer.start_as_current_span("view"),
+        CosyClient(server.url, observers=[told.observer]) as client,
     ):
-        client.synth("今天天气很好。")
-    ours, view = told.spans
-    assert ours.parent.span_id == view.context.span_id
+        thread = threading.Thread(target=view)
+        thread.start()
+        thread.join()
+    ours, around = told.spans
+    assert ours.parent.span_id == around.context.span_id
 
 
 def test_what_fails_is_marked_by_its_class() -> None:

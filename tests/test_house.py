@@ -65,7 +65,7 @@ FLOORS = [
         "voice_list",
         "__init__",
     ],
-    ["testing", "server", "storage"],
+    ["testing", "server", "storage", "instrumentation"],
     ["jobs"],
     ["cli", "__main__"],
 ]

@@ -20,7 +20,17 @@ from cosy_sync.cli.wording import in_options
 
 if TYPE_CHECKING:
     # Never run. What packs a program into one file, such as PyInstaller, finds them by this.
-    from cosy_sync.cli import bench, cache, demo, job, narrate, serve, synth, voices  # noqa: F401
+    from cosy_sync.cli import (  # noqa: F401
+        bench,
+        cache,
+        demo,
+        doctor,
+        job,
+        narrate,
+        serve,
+        synth,
+        voices,
+    )
 
 __all__ = ["main"]
 
@@ -32,6 +42,7 @@ examples:
   cosy-sync synth -f sentences.txt -o speech   speak a file, line by line
   cosy-sync narrate book.txt -o book.mp3       a long text in one file, with --srt for subtitles
   cosy-sync job run texts.jsonl --to speech    a million texts, stopped and continued at any time
+  cosy-sync doctor --url URL                   why it does not work, and what to do
   cosy-sync voices --url URL                   which voices there are, and who says so
   cosy-sync bench --url URL                    how much a service gives, and what to configure
   cosy-sync cache warm -f texts.txt            speak now what is asked for often later
@@ -40,7 +51,7 @@ examples:
 COSY_SYNC_URL, COSY_SYNC_API_KEY and the other COSY_SYNC_* variables set what no option does.
 
 {CODES}"""
-_COMMANDS = ("synth", "narrate", "job", "voices", "serve", "demo", "bench", "cache")
+_COMMANDS = ("synth", "narrate", "job", "voices", "doctor", "serve", "demo", "bench", "cache")
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 

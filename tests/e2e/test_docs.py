@@ -61,7 +61,7 @@ def test_the_first_examples_of_the_readme_run_as_they_stand(tmp_path: Path) -> N
         done = subprocess.run(
             run, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=env
         )
-        assert server.stats()["texts"] == 12
+        assert server.stats()["texts"] == 13
     assert (tmp_path / "chapter.mp3").stat().st_size > 1_000
     assert (tmp_path / "left.wav").stat().st_size > 1_000
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("<Audio wav")
@@ -125,7 +125,7 @@ def test_the_examples_of_the_runtime_http_page_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["long-texts", "formats", "notebooks", "texts", "verification", "jobs", "storage"],
+    ["long-texts", "formats", "notebooks", "texts", "verification", "jobs", "storage", "metrics"],
 )
 def test_the_examples_of_the_pages_on_texts_and_sound_run(page: str, tmp_path: Path) -> None:
     pytest.importorskip("soundfile", reason="needs the extra audio")

@@ -633,7 +633,7 @@ def test_an_idle_connection_that_lives_is_used_before_a_new_one_whatever_died_ab
 ) -> None:
     assert sender._transport is not None
     pool = sender._transport.connections
-    with Scripted([READ, reply(b"alive"), HOLD], [RESET], [RESET]) as server:
+    with Scripted([READ, reply(b"alive"), HOLD], [0.1, RESET], [0.1, RESET]) as server:
         route = sender._transport.route(httpx.URL(server.url))
         opened = [pool.open(route, time.monotonic() + 10.0) for _ in range(3)]
         for connection in opened:

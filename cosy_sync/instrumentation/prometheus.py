@@ -1,0 +1,165 @@
+"""Metrics for Prometheus: counters and histograms of texts, requests, retries, refusals."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cosy_sync import ConfigError, Event
+from cosy_sync.events import (
+    AttemptFinished,
+    AudioRefused,
+    BreakerChanged,
+    CallRefused,
+    HedgeFinished,
+    LimitsLowered,
+    RetryPlanned,
+    RetrySuppressed,
+    StreamStarted,
+    TextFailed,
+    TextsFinished,
+    TextsShared,
+)
+
+__all__ = ["PrometheusObserver"]
+
+# Seconds: from a cached answer to a call that waited for its deadline.
+_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0)
+_STATES = {"closed": 0, "half-open": 1, "open": 2}
+
+
+class PrometheusObserver:
+    """Counts events as metrics; give it to a client: CosyClient(url, observers=[...]).
+
+    One for all clients of a process: their metrics are added up. It works in the library's
+    multiprocess mode too (PROMETHEUS_MULTIPROC_DIR, under gunicorn or Celery's prefork). Labels are
+    endpoints, classes of errors and reasons; never a text, a voice or a key.
+
+    Args:
+        registry: where the metrics are registered; left out, the library's own.
+
+    Raises ConfigError where prometheus-client is not installed, ValueError for a second one in the
+    same registry.
+    """
+
+    def __init__(self, registry: Any = None) -> None:
+        try:
+            library = importlib.import_module("prometheus_client")
+        except ImportError:
+            raise ConfigError(
+                "observers: PrometheusObserver needs prometheus-client: "
+                "pip install 'cosy-sync[prometheus]'"
+            ) from None
+        made = _Metrics(library, library.REGISTRY if registry is None else registry)
+        self._takers: Mapping[type, Callable[[Any], None]] = {
+            AttemptFinished: made.attempt,
+            TextsFinished: made.finished,
+            TextFailed: made.failed,
+            TextsShared: made.shared,
+            StreamStarted: made.stream,
+            AudioRefused: made.bad_audio,
+            RetryPlanned: made.retry,
+            RetrySuppressed: made.suppressed,
+            CallRefused: made.refused,
+            BreakerChanged: made.breaker,
+            LimitsLowered: made.lowered,
+            HedgeFinished: made.hedge,
+        }
+
+    def taker(self, kind: type) -> Callable[[Any], None] | None:
+        """Return what is called with events of a class, None where they are not counted."""
+        return self._takers.get(kind)
+
+    def on_event(self, event: Event) -> None:
+        """Count an event."""
+        take = self._takers.get(type(event))
+        if take is not None:
+            take(event)
+
+
+class _Metrics:
+    """The metrics themselves."""
+
+    def __init__(self, library: Any, registry: Any) -> None:
+        def counter(name: str, words: str, *labels: str) -> Any:
+            return library.Counter(f"cosy_sync_{name}", words, labels, registry=registry)
+
+        def seconds(name: str, words: str, *labels: str) -> Any:
+            full = f"cosy_sync_{name}_seconds"
+            return library.Histogram(full, words, labels, registry=registry, buckets=_BUCKETS)
+
+        self._texts = counter("texts", "Texts by how they ended.", "result")
+        self._ok, self._shared = self._texts.labels("ok"), self._texts.labels("shared")
+        self._characters = counter("characters", "Characters of texts that got audio.")
+        self._audio = counter("audio_seconds", "Seconds of audio.")
+        self._audio_bytes = counter("audio_bytes", "Bytes of audio.")
+        self._latency = seconds("text", "From a text's acceptance until its reply was whole.")
+        self._requests = counter("requests", "Requests by result.", "endpoint", "result")
+        self._request = seconds("request", "From sending to the end of the reply.", "endpoint")
+        # By endpoint: what counts its good requests. Two threads at once make the same.
+        self._good: dict[str, tuple[Any, Any]] = {}
+        self._first = seconds("first_audio", "From a stream's call to its first audio.")
+        self._bad = counter("bad_audio_texts", "Texts with refused audio.", "endpoint", "reason")
+        self._retries = counter("retried_texts", "Texts sent again.", "endpoint", "error")
+        self._suppressed = counter("suppressed_texts", "Texts not sent again.", "reason")
+        self._refusals = counter("refused_texts", "Texts not sent, each time.", "endpoint", "error")
+        self._hedges = counter("hedges", "Late calls sent twice.", "won")
+        self._lowered = counter("limits_lowered", "An endpoint showed overload.", "endpoint")
+        self._breaker = library.Gauge(
+            "cosy_sync_breaker_state",
+            "0 closed, 1 half-open, 2 open.",
+            ["endpoint"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
+    def attempt(self, event: AttemptFinished) -> None:
+        endpoint = event.timing.endpoint
+        if event.error is not None:
+            self._requests.labels(endpoint, type(event.error).__name__).inc()
+            return
+        known = self._good.get(endpoint)
+        if known is None:
+            known = self._requests.labels(endpoint, "ok"), self._request.labels(endpoint)
+            self._good[endpoint] = known
+        known[0].inc()
+        known[1].observe(event.timing.total)
+
+    def finished(self, event: TextsFinished) -> None:
+        self._ok.inc(event.texts)
+        self._characters.inc(event.chars)
+        self._audio.inc(event.audio_seconds)
+        self._audio_bytes.inc(event.audio_bytes)
+        for _ in range(event.texts):
+            self._latency.observe(event.latency)
+
+    def failed(self, event: TextFailed) -> None:
+        self._texts.labels(type(event.error).__name__).inc()
+
+    def shared(self, event: TextsShared) -> None:
+        self._shared.inc(event.texts)
+
+    def stream(self, event: StreamStarted) -> None:
+        self._first.observe(event.timing.first_audio)
+
+    def bad_audio(self, event: AudioRefused) -> None:
+        self._bad.labels(event.endpoint, event.reason).inc(event.texts)
+
+    def retry(self, event: RetryPlanned) -> None:
+        self._retries.labels(event.endpoint, type(event.error).__name__).inc(event.texts)
+
+    def suppressed(self, event: RetrySuppressed) -> None:
+        self._suppressed.labels(event.reason).inc()
+
+    def refused(self, event: CallRefused) -> None:
+        self._refusals.labels(event.endpoint, type(event.error).__name__).inc(event.texts)
+
+    def breaker(self, event: BreakerChanged) -> None:
+        self._breaker.labels(event.endpoint).set(_STATES.get(event.new, 0))
+
+    def lowered(self, event: LimitsLowered) -> None:
+        self._lowered.labels(event.endpoint).inc()
+
+    def hedge(self, event: HedgeFinished) -> None:
+        self._hedges.labels("yes" if event.won else "no").inc()

@@ -1,0 +1,122 @@
+"""Metrics for Prometheus: they equal what the client counts, and examples use no others."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import prometheus_client
+import pytest
+
+import cosy_sync
+from cosy_sync import BatchError, ConfigError, CosyClient, RetryConfig
+from cosy_sync.events import BreakerChanged
+from cosy_sync.instrumentation import PrometheusObserver
+from cosy_sync.testing import Server
+
+ROOT = Path(cosy_sync.__file__).parents[1]
+TEXTS = [f"第{number}句话，今天天气很好。" for number in range(100)]
+
+
+def value(registry: prometheus_client.CollectorRegistry, name: str, **labels: str) -> float:
+    return registry.get_sample_value(f"cosy_sync_{name}", labels) or 0.0
+
+
+def test_the_metrics_are_what_the_client_counts() -> None:
+    registry = prometheus_client.CollectorRegistry()
+    observer = PrometheusObserver(registry)
+    with (
+        Server(latency=0) as server,
+        CosyClient(server.url, observers=[observer], retry=RetryConfig(max_retries=0)) as client,
+    ):
+        client.synth_many(TEXTS)
+        with pytest.raises(BatchError):
+            client.synth_many(["坏了[fail]坏了", "好的，谢谢你。"])
+        stats = client.stats()
+        endpoint = client.endpoints[0].label
+    assert value(registry, "texts_total", result="ok") == stats.texts_ok == 101
+    assert value(registry, "texts_total", result="TextError") == stats.texts_failed == 1
+    assert value(registry, "characters_total") == stats.chars_ok
+    assert value(registry, "audio_seconds_total") == pytest.approx(stats.audio_seconds)
+    assert value(registry, "audio_bytes_total") == stats.audio_bytes
+    assert value(registry, "text_seconds_count") == 101
+    requests = value(registry, "requests_total", endpoint=endpoint, result="ok")
+    assert requests == stats.requests == value(registry, "request_seconds_count", endpoint=endpoint)
+
+
+def test_an_outage_shows_in_requests_and_texts() -> None:
+    registry = prometheus_client.CollectorRegistry()
+    observer = PrometheusObserver(registry)
+    retry = RetryConfig(max_retries=1, outlast=1.0)
+    url = "http://127.0.0.1:1/batch"
+    with CosyClient(url, observers=[observer], retry=retry, deadline=5.0) as client:
+        outcomes = client.synth_many(TEXTS, on_error="return")
+        endpoint = client.endpoints[0].label
+    assert not any(outcomes)
+    assert value(registry, "requests_total", endpoint=endpoint, result="ConnectError") > 0
+    failed = registry.get_sample_value
+    names = {type(outcome.error).__name__ for outcome in outcomes}
+    assert sum(failed("cosy_sync_texts_total", {"result": name}) or 0 for name in names) == 100
+
+
+@pytest.mark.parametrize(("state", "number"), [("open", 2), ("half-open", 1), ("closed", 0)])
+def test_a_breakers_state_is_a_number(state: str, number: int) -> None:
+    registry = prometheus_client.CollectorRegistry()
+    PrometheusObserver(registry).on_event(BreakerChanged("http://a", "closed", state))
+    assert registry.get_sample_value("cosy_sync_breaker_state", {"endpoint": "http://a"}) == number
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(ConfigError, match=r"pip install 'cosy-sync\[prometheus\]'"):
+        PrometheusObserver()
+
+
+def test_processes_of_a_prefork_host_are_added_up(tmp_path: Path) -> None:
+    program = """
+import os, prometheus_client
+from prometheus_client import multiprocess
+from cosy_sync import CosyClient
+from cosy_sync.instrumentation import PrometheusObserver
+from cosy_sync.testing import Server
+client_of = lambda url: CosyClient(url, observers=[PrometheusObserver()])
+with Server(latency=0) as server:
+    client = client_of(server.url)
+    children = []
+    for number in range(3):
+        pid = os.fork()
+        if pid == 0:
+            client.synth_many([f"第{number}个孩子说的第{n}句话。" for n in range(10)])
+            os._exit(0)
+        children.append(pid)
+    for pid in children:
+        assert os.waitpid(pid, 0)[1] == 0
+    client.synth("父亲说的一句话。")
+    registry = prometheus_client.CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    print(registry.get_sample_value("cosy_sync_texts_total", {"result": "ok"}))
+    client.close()
+"""
+    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "31.0\n"
+
+
+@pytest.mark.parametrize("name", ["dashboard.json", "alerts.yml"])
+def test_the_examples_use_metrics_that_there_are(name: str) -> None:
+    registry = prometheus_client.CollectorRegistry()
+    PrometheusObserver(registry)
+    known = set()
+    for metric in registry.collect():
+        endings = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
+        known |= {metric.name + ending for ending in endings[metric.type]}
+    text = (ROOT / "examples/prometheus" / name).read_text("utf-8")
+    if name.endswith("json"):
+        json.loads(text)
+    used = set(re.findall(r"cosy_sync_\w+", text)) - {"cosy_sync"}
+    assert used and used <= known
+    page = (ROOT / "docs/metrics.md").read_text("utf-8")
+    assert [metric.name for metric in registry.collect() if metric.name not in page] == []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 
 import httpx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cosy_sync import CacheConfig, CoalesceConfig, CosyClient, MemoryCache
+from cosy_sync import CacheConfig, CoalesceConfig, CosyClient, MemoryCache, Utterance
 from cosy_sync.testing import FakeService
 
 URL = "http://tts.test/batch"
@@ -89,3 +90,55 @@ def test_every_text_ends_once_and_in_its_place(
     assert not known & set(sent) and set(sent) == {t for t in texts if t.strip()} - known
     assert stats.cache_hits + stats.cache_misses == len([t for t in texts if t.strip()])
     assert store.held == set()
+
+
+class Voiced(FakeService):
+    """Each voice sounds in its own way; `said` holds each text that was sent, with its voice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[tuple[str, str]] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        body = json.loads(request.read())
+        said = [(text, body["voice"]) for text in body["texts"]]
+        self.said += said
+        return self.speak([text + voice for text, voice in said])
+
+
+VOICES = ["a", "bb"]  # whose sounds last differently
+KINDS = [(word, voice) for word in WORDS[:6] for voice in VOICES]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    kinds=st.lists(st.sampled_from([*KINDS, (" ", "bb")]), max_size=40),
+    known=st.sets(st.sampled_from(KINDS)),
+    batch_size=st.integers(1, 5),
+    lazy=st.booleans(),
+)
+def test_every_item_ends_once_in_its_place_and_in_its_voice(
+    kinds: list[tuple[str, str]], known: set[tuple[str, str]], batch_size: int, lazy: bool
+) -> None:
+    service = Voiced()
+    with CosyClient(
+        URL,
+        http_client=httpx.Client(transport=service),
+        voice="a",
+        cache="memory",
+        batch_size=batch_size,
+        coalesce=CoalesceConfig(linger=0),
+    ) as client:
+        for text, voice in known:
+            client.synth(text, voice=voice)
+        service.said.clear()
+        items = [Utterance(kind[0], id=place, voice=kind[1]) for place, kind in enumerate(kinds)]
+        if lazy:
+            outcomes = list(client.synth_iter(iter(items)))
+        else:
+            outcomes = client.synth_many(items, on_error="return")
+    assert [(each.index, each.id) for each in outcomes] == [(n, n) for n in range(len(kinds))]
+    for each, (text, voice) in zip(outcomes, kinds, strict=True):
+        assert each.text == text and each.ok == bool(text.strip())
+        assert not each.ok or each.result().data == service.wav(text + voice)
+    assert set(service.said) == {kind for kind in kinds if kind[0].strip()} - known

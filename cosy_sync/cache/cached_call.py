@@ -97,9 +97,9 @@ class CachedCall:
         # What the inner call has, in its order, and how many it has handed out.
         self._sent: deque[Utterance] = deque()
         self._taken = 0
-        # Of a small call: its texts, and what is put into the cache at its end.
-        self._few: list[Utterance] = []
-        self._late: list[Outcome] = []
+        # Of a small call: the digests of its texts, and what is put into the cache at its end.
+        self._few: list[str] = []
+        self._late: list[tuple[str, Outcome]] = []
 
     def outcomes(self) -> Generator[Outcome, None, None]:
         """Yield every outcome in input order, as soon as it and those before it are there.
@@ -224,8 +224,9 @@ class CachedCall:
             # A list: where it is short, its texts share batches with those of other calls.
             self._sent.extend(self._misses)
             self._misses.clear()
-            self._few = [replace(text, index=place) for place, text in enumerate(self._sent)]
-            self._inner = self._start(self._few)
+            self._few = [self._cache.digest(text) for text in self._sent]
+            few = [replace(text, index=place) for place, text in enumerate(self._sent)]
+            self._inner = self._start(few)
         else:
             self._feeding = True
             self._inner = self._start(self._feed())
@@ -261,10 +262,10 @@ class CachedCall:
         text = self._sent.popleft()
         self._taken += 1
         if isinstance(self._inner, SmallCall):
-            self._late.append(outcome)
+            self._late.append((self._few[outcome.index], outcome))
             if not self._sent:
                 late, self._late = self._late, []
-                self._cache.keep(self._few, late)
+                self._cache.keep(late)
         outcome = self._cache.stale(text, _own(text, outcome))
         self._ready[outcome.index] = outcome
         self._bytes += _size(outcome)
@@ -338,8 +339,8 @@ class CachedCall:
         if left or late:
             leave_behind(functools.partial(self._give_back, left, late))
 
-    def _give_back(self, left: Sequence[Utterance], late: Sequence[Outcome]) -> None:
-        self._cache.keep(self._few, late)
+    def _give_back(self, left: Sequence[Utterance], late: Sequence[tuple[str, Outcome]]) -> None:
+        self._cache.keep(late)
         self._cache.release([self._cache.digest(text) for text in left])
 
 

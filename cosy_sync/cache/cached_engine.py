@@ -90,7 +90,7 @@ class CachedEngine:
         except BaseException:
             cache.release([digest])
             raise
-        cache.keep([utterance], [outcome])
+        cache.keep([(digest, outcome)])
         return cache.stale(utterance, outcome)
 
     def submit(
@@ -129,7 +129,7 @@ class CachedEngine:
             assert error is None or isinstance(error, CosyError)
             audio = inner.result() if error is None else None
             outcome = Outcome(utterance.index, utterance.text, audio, error)
-            cache.keep([utterance], [outcome])
+            cache.keep([(digest, outcome)])
             _settle(future, cache.stale(utterance, outcome))
 
         digest = cache.digest(utterance)
@@ -178,7 +178,7 @@ class CachedEngine:
             missing: Iterable[Utterance | Outcome | None],
         ) -> BulkCall | SmallCall:
             left = None if until is None else max(until.remaining(self._clock.now()), 0.001)
-            return run(missing, within=left, after=cache.keep)
+            return run(missing, within=left, after=cache.keep_batch)
 
         terms = CallTerms(
             deadline=config.deadline,
@@ -210,7 +210,7 @@ class CachedEngine:
         def keep(sound: bytes, rate: int) -> None:
             audio = Audio(sound, "pcm", rate, 1, 0, len(sound))
             audio = audio.as_format(config.format if plain else "wav")
-            cache.keep([text], [Outcome(text.index, text.text, audio)], leased=False)
+            cache.keep([(digest, Outcome(text.index, text.text, audio))], leased=False)
 
         return self._engine.stream(
             text,

@@ -146,21 +146,21 @@ class SpeechCache:
         """Look once more after leases were taken: who had them before may have just put them."""
         return self.find(digests) if self._leases.shared and self.options.lease > 0 else {}
 
-    def keep(
-        self, texts: Sequence[Utterance], outcomes: Sequence[Outcome], *, leased: bool = True
-    ) -> None:
+    def keep_batch(self, texts: Sequence[Utterance], outcomes: Sequence[Outcome]) -> None:
+        """Keep what became of a batch of a call of many: its outcomes have their texts' indexes."""
+        digests = {text.index: self.digest(text) for text in texts}
+        self.keep([(digests[outcome.index], outcome) for outcome in outcomes])
+
+    def keep(self, outcomes: Sequence[tuple[str, Outcome]], *, leased: bool = True) -> None:
         """Keep checked audio, and for a moment that a text was refused; let others go on.
 
         Args:
-            texts: In any order; an outcome has its text's index.
-            outcomes: Of all of them, or of some.
+            outcomes: With the digests of their texts. (Not with the texts: a batch that single
+                texts share gives these its own indexes.)
             leased: Whether their leases were taken.
         """
-        entries, digests = [], []
-        known = {text.index: self.digest(text) for text in texts}
-        for outcome in outcomes:
-            digest = known[outcome.index]
-            digests.append(digest)
+        entries = []
+        for digest, outcome in outcomes:
             try:
                 entry = self._entry(digest, outcome)
             except Exception as error:  # what cannot be written down: no error of the text
@@ -172,7 +172,7 @@ class SpeechCache:
             for store in self._stores:
                 store.put_many(entries)
         if leased:
-            self._leases.give_back(digests)
+            self._leases.give_back([digest for digest, _ in outcomes])
 
     def _entry(self, digest: str, outcome: Outcome) -> Entry | None:
         """Return what is kept of an outcome, if anything is."""

@@ -12,6 +12,7 @@ import pytest
 from cosy_sync import (
     Audio,
     AuthError,
+    CoalesceConfig,
     ConfigError,
     CosyClient,
     DiskCache,
@@ -283,3 +284,42 @@ def test_leases_of_texts_that_are_not_sent_after_all_go_back_at_once(tmp_path: P
         assert all(isinstance(each.error, AuthError) for each in outcomes)
         assert server.stats()["requests"] < 100
         assert not list((tmp_path / "v1" / "leases").iterdir())
+
+
+# -- texts that share a batch ---------------------------------------------------------------------
+
+SHARING: dict[str, Callable[[CosyClient, list[str]], list[Audio]]] = {
+    "synth": lambda client, texts: [client.synth(texts[0])],
+    "submit": lambda client, texts: [client.submit(texts[0]).result(10)],
+    "few": lambda client, texts: client.synth_many(texts),
+    "few in voices": lambda client, texts: client.synth_many(
+        [Utterance(text, voice="中文女" if text.startswith("早") else OTHER) for text in texts]
+    ),
+}
+
+
+@pytest.mark.parametrize("call", SHARING)
+def test_texts_of_several_calls_in_one_batch_are_kept_each_as_itself(
+    make: Any, server: Server, call: str
+) -> None:
+    client, speak = make(coalesce=CoalesceConfig(linger=0.05)), SHARING[call]
+    groups = [[f"{when}上第{n}次{'好' * n}" for when in "早晚中"] for n in range(8)]
+    barrier, before = threading.Barrier(len(groups)), server.stats()["requests"]
+    spoken: dict[int, list[Audio]] = {}
+
+    def work(number: int) -> None:
+        barrier.wait(10)
+        spoken[number] = speak(client, groups[number])
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(groups))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert server.stats()["requests"] - before < len(groups)
+    for number, texts in enumerate(groups):
+        known = speak(client, texts)
+        assert all(audio.from_cache for audio in known)
+        assert [audio.data for audio in known] == [audio.data for audio in spoken[number]]
+        if call != "few in voices":
+            assert [audio.data for audio in known] == [sound(text) for text in texts[: len(known)]]

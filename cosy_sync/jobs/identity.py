@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
-from cosy_sync import CosyClient
+from cosy_sync import CosyClient, Recording
 from cosy_sync.jobs.inputs import JobText
 
-__all__ = ["digest_of", "is_mine"]
+__all__ = ["TextDigest", "is_mine"]
 
 
-def digest_of(client: CosyClient, text: JobText) -> bytes:
-    """Return what stands for a text and the way in which it is spoken."""
-    config = client.config
-    voice = config.voice
-    spoken = [
-        *(text.text, text.voice, text.instruction, text.speed),
-        *(config.wire, config.model, config.format, config.sample_rate, config.speed),
-        *((voice.name, voice.instruction, voice.transcript) if voice else ()),
-    ]
-    return hashlib.blake2b(json.dumps(spoken).encode(), digest_size=16).digest()
+class TextDigest:
+    """Returns what stands for a text and the way in which a client would speak it."""
+
+    def __init__(self, client: CosyClient) -> None:
+        config, voice = client.config, client.config.voice
+        self._common: list[Any] = [
+            *(config.wire, config.model, config.format, config.sample_rate, config.speed),
+            *((voice.name, voice.instruction, voice.transcript) if voice else ()),
+        ]
+        if voice is not None and isinstance(voice.reference, Recording):
+            self._common.append(voice.reference.digest)
+
+    def __call__(self, text: JobText) -> bytes:
+        """Return the digest of a text: 16 bytes, the same in every process and version."""
+        spoken = [text.text, text.voice, text.instruction, text.speed, *self._common]
+        return hashlib.blake2b(json.dumps(spoken).encode(), digest_size=16).digest()
 
 
 def is_mine(id: str, shard: tuple[int, int] | None) -> bool:

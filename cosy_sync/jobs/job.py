@@ -7,7 +7,6 @@ import json
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,11 +20,13 @@ from cosy_sync import (
     InvalidTextError,
     TextError,
 )
-from cosy_sync.jobs.committer import Committer
-from cosy_sync.jobs.identity import digest_of, is_mine
-from cosy_sync.jobs.inputs import JobText
+from cosy_sync.jobs.committer import Committer, is_stored
+from cosy_sync.jobs.identity import TextDigest, is_mine
+from cosy_sync.jobs.inputs import JobText, check_text
 from cosy_sync.jobs.journal import Journal, Row, State
 from cosy_sync.jobs.names import key_of
+from cosy_sync.jobs.speaker import Speaker
+from cosy_sync.jobs.trickle import Trickle
 from cosy_sync.storage import LocalStore, Sink, Stored
 
 __all__ = ["Job", "JobCounts", "JobOptions"]
@@ -120,15 +121,17 @@ class Job:
         self._journal = journal
         self._options = options
         self._tell = tell
+        self._digest_of = TextDigest(client)
+        self._speaker = Speaker(client)
         self._committer = Committer(journal, sink)
         self._storing = ThreadPoolExecutor(_STORING, "cosy-store")
         self._room = threading.Semaphore(_WAITING_SOUNDS)
-        # Rows whose texts were given to the client, in that order.
-        self._given: deque[Row] = deque()
         self._until = time.monotonic() + options.within if options.within else None
         self._stopped = ""
         # Whether there is more to speak than `limit` allowed.
         self.limited = False
+        # Whether the bucket may hold sounds that this journal knows nothing of.
+        self._adopts = not isinstance(sink, LocalStore) and bool(next(iter(sink.keys("")), None))
         # Failures since the last success.
         self._streak = 0
 
@@ -147,10 +150,9 @@ class Job:
         Raises the error that every further text would meet, OSError where the store or the journal
         cannot be written, ConfigError for an input that is wrong; what was done before is kept.
         """
-        outcomes = self._client.synth_iter(self._feed(texts))
+        outcomes = self._speaker.outcomes(self._feed(texts))
         try:
-            for outcome in outcomes:
-                row = self._given.popleft()
+            for row, outcome in outcomes:
                 if outcome.audio is not None:
                     self._keep(row, outcome.audio)
                 else:
@@ -159,9 +161,7 @@ class Job:
                 self._committer.check()
                 self._tell(self.counts)
         finally:
-            close = getattr(outcomes, "close", None)
-            if close is not None:
-                close()
+            outcomes.close()
             self._storing.shutdown()
             self._committer.close()
             self._count_linked()
@@ -170,60 +170,77 @@ class Job:
 
     # -- in ---------------------------------------------------------------------------------------
 
-    def _feed(self, texts: Iterable[JobText]) -> Iterator[str]:
+    def _feed(self, texts: Iterable[JobText]) -> Iterator[Row | None]:
         sent = 0
-        rows = self._open_rows(texts)
-        if self._may_adopt():
-            rows = self._adopted(rows)
-        for row in rows:
-            if self._must_stop(sent):
+        for row in self._open_rows(texts):
+            if self._must_stop():
                 return
-            if self._options.limit is not None and sent >= self._options.limit:
-                self.limited = True
-                return
-            if self._committer.follow(row, _MOST_FOLLOWERS):
-                continue
-            sent += 1
-            self._given.append(row)
-            yield row.text
+            if row is not None:
+                if self._options.limit is not None and sent >= self._options.limit:
+                    self.limited = True
+                    return
+                if self._committer.follow(row, _MOST_FOLLOWERS):
+                    continue
+                sent += 1
+            yield row
 
-    def _may_adopt(self) -> bool:
-        """Return whether the bucket may hold sounds that this journal knows nothing of."""
-        if isinstance(self._sink, LocalStore) or self._journal.run > 1 or not self._options.whole:
-            return False
-        return next(iter(self._sink.keys("")), None) is not None
-
-    def _must_stop(self, sent: int) -> bool:
+    def _must_stop(self) -> bool:
         if self._until is not None and time.monotonic() >= self._until:
             self.stop(f"the {self._options.within:g} s are over")
         return bool(self._stopped)
 
-    def _open_rows(self, texts: Iterable[JobText]) -> Iterator[Row]:
+    def _open_rows(self, texts: Iterable[JobText]) -> Iterator[Row | None]:
         """Enter texts into the journal, and yield the rows of those that are to be spoken.
 
         A whole input is entered first: what is wrong with its last line shows before anything is
-        spoken. Of one that may have no end, a few are entered at a time.
+        spoken. Of one that may have no end, what is at hand is; None says that there is no more.
         """
-        source, size = iter(texts), _ENTERED if self._options.whole else 1
-        while chunk := list(islice(source, size)):
-            # Few at first: the first line of a pipe is not to wait for the thousandth.
-            size = min(2 * size, _ENTERED)
-            ids = self._enter([text for text in chunk if is_mine(text.id, self._options.shard)])
-            if not self._options.whole:
-                yield from filter(self._is_open, self._journal.rows_of(ids))
+        if not self._options.whole:
+            with Trickle(texts, _ENTERED) as chunks:
+                for chunk in chunks:
+                    rows = self._journal.rows_of(self._enter(chunk))
+                    yield from self._open_ones(sorted(rows, key=lambda row: row.options))
+                    if not chunk:
+                        yield None
+            return
+        source = iter(texts)
+        while chunk := list(islice(source, _ENTERED)):
+            self._enter(chunk)
             if self._stopped:
                 return
-        if self._options.whole:
-            yield from filter(self._is_open, self._journal.rows(run=self._journal.run))
+        entered = self._journal.rows(run=self._journal.run)
+        while group := list(islice(entered, _ENTERED)):
+            yield from self._open_ones(group)
 
-    def _enter(self, texts: list[JobText]) -> list[str]:
-        digests = [digest_of(self._client, text) for text in texts]
-        for before in self._journal.enter(list(zip(texts, digests, strict=True))):
+    def _enter(self, given: list[JobText]) -> list[str]:
+        for text in given:
+            check_text(text)
+        texts = [text for text in given if is_mine(text.id, self._options.shard)]
+        for text in texts:
+            self._speaker.check(text)
+        for before in self._journal.enter([(text, self._digest_of(text)) for text in texts]):
             if before.state == State.DONE:
                 self._note_change(before)
         self.counts.read += len(texts)
         self._tell(self.counts)
         return [text.id for text in texts]
+
+    def _open_ones(self, rows: list[Row]) -> Iterator[Row]:
+        """Yield the rows that are to be spoken; take over sounds that another machine has put into
+        the bucket."""
+        rows = [row for row in rows if self._is_open(row)]
+        if not self._adopts:
+            yield from rows
+            return
+        ending = self._client.config.format
+        keys = [key_of(row.id, ending) for row in rows]
+        heads = self._storing.map(self._sink.head, keys)
+        for row, key, found in zip(rows, keys, heads, strict=True):
+            if found is not None and found.meta.get("digest") == row.digest.hex():
+                self._committer.adopt(_done(row, key, found))
+                self.counts.skipped += 1
+            else:
+                yield row
 
     def _is_open(self, row: Row) -> bool:
         """Return whether a text is to be spoken; count it if not."""
@@ -233,16 +250,9 @@ class Job:
         if self._options.only_failed:
             wanted = row.state == State.FAILED
         else:
-            wanted = row.state != State.DONE or not self._is_stored(row)
+            wanted = row.state != State.DONE or not is_stored(self._sink, row)
         self.counts.skipped += not wanted
         return wanted
-
-    def _is_stored(self, row: Row) -> bool:
-        """Return whether a sound is as it was stored; of a bucket, this is not asked."""
-        if not isinstance(self._sink, LocalStore) or row.key is None:
-            return True
-        found = self._sink.head(row.key)
-        return found is not None and found.size == row.size
 
     def _note_change(self, before: Row) -> None:
         self.counts.changed += 1
@@ -295,22 +305,6 @@ class Job:
                 return found
             self._sink.put(key, data, facts, if_absent=False)
         return Stored(len(data), facts)
-
-    def _adopted(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield the rows whose sounds are not in the bucket yet, where another machine may have put
-        them; take over the others."""
-        rows = iter(rows)
-        ending = self._client.config.format
-        while chunk := list(islice(rows, _ENTERED)):
-            keys = [key_of(row.id, ending) for row in chunk]
-            for row, key, found in zip(
-                chunk, keys, self._storing.map(self._sink.head, keys), strict=True
-            ):
-                if found is not None and found.meta.get("digest") == row.digest.hex():
-                    self._committer.add(_done(row, key, found))
-                    self.counts.skipped += 1
-                else:
-                    yield row
 
     def _lose(self, row: Row, error: CosyError) -> None:
         name = type(error).__name__

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cosy_sync import CosyClient
 from cosy_sync.jobs import sums
-from cosy_sync.jobs.identity import digest_of, is_mine
+from cosy_sync.jobs.identity import TextDigest, is_mine
 from cosy_sync.jobs.inputs import JobText
 from cosy_sync.jobs.journal import Journal
 from cosy_sync.jobs.run import journal_path
@@ -53,13 +53,14 @@ def plan_job(
     book = Journal(place, reading=True) if place.exists() else None
     counted = characters = done = shared = opened = open_characters = 0
     met: set[bytes] = set()
+    digest_of = TextDigest(client)
     try:
         for text in texts:
             if not is_mine(text.id, shard):
                 continue
             counted += 1
             characters += len(text.text)
-            digest = digest_of(client, text)
+            digest = digest_of(text)
             if book is not None and book.spoken(digest) is not None:
                 done += 1
             elif digest in met:

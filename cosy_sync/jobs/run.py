@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from cosy_sync.storage import LocalStore, Sink, open_store
 __all__ = ["JobResult", "journal_path", "run_job"]
 
 # Files; or the texts themselves.
-Input = str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | Iterable[JobText]
+Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Iterable[JobText]
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def run_job(
     of the same words are spoken once.
 
     Args:
-        texts: files as `read_texts` takes them, or an iterable of JobText.
+        texts: a file or a list of files as `read_texts` takes them, or an iterable of JobText.
         to: a folder, or a store.
         client: speaks; it is not closed.
         options: what to do of it, and when to end.
@@ -141,7 +141,7 @@ def _manifest_path(journal: Path, shard: tuple[int, int] | None) -> Path:
 def _files(texts: object) -> list[str] | None:
     if isinstance(texts, (str, os.PathLike)):
         return [os.fspath(texts)]
-    if isinstance(texts, list) and texts and not isinstance(texts[0], JobText):
+    if isinstance(texts, (list, tuple)) and texts and isinstance(texts[0], (str, os.PathLike)):
         return [os.fspath(path) for path in texts]
     return None
 

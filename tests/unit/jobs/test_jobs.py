@@ -15,6 +15,7 @@ import pytest
 from cosy_sync import AuthError, ConfigError, CosyClient, Endpoint, RetryConfig
 from cosy_sync.jobs import (
     Job,
+    JobIsBusy,
     JobOptions,
     JobResult,
     JobText,
@@ -124,6 +125,16 @@ def test_a_sound_that_is_gone_or_torn_is_spoken_anew(job: Folder) -> None:
     torn.write_bytes(b"RIFF")
     assert job.run().counts.spoken == 2
     assert job.sounds() == {id: tone_wav(text) for id, text in TEXTS.items()}
+
+
+def test_a_text_is_not_linked_to_a_sound_that_is_gone(job: Folder) -> None:
+    job.write({"a": "今天好"})
+    job.run()
+    next(job.out.glob("*/a.wav")).unlink()
+    job.write({"b": "今天好", "c": "今天好"})
+    result = job.run()
+    assert (result.counts.spoken, result.counts.linked) == (1, 1)
+    assert job.sounds() == {"b": tone_wav("今天好"), "c": tone_wav("今天好")}
 
 
 def test_a_failed_text_is_tried_again_but_not_one_that_was_refused_for_good(job: Folder) -> None:
@@ -251,7 +262,6 @@ def test_one_process_works_on_a_job_at_a_time(job: Folder) -> None:
     job.write(TEXTS)
 
     def again(_: Job) -> None:
-        # A process of its own: locks of the same one would not see each other.
         code = (
             "import sys, pathlib, cosy_sync.jobs.journal as j; j.Journal(pathlib.Path(sys.argv[1]))"
         )
@@ -261,6 +271,23 @@ def test_one_process_works_on_a_job_at_a_time(job: Folder) -> None:
         assert "another process works on this job now" in second.stderr
 
     assert job.run(started=again).complete
+
+
+def test_two_threads_do_not_work_on_one_job_either(job: Folder) -> None:
+    job.write(TEXTS)
+    met: list[Job] = []
+
+    def again(first: Job) -> None:
+        met.append(first)
+        with pytest.raises(JobIsBusy):
+            job.run()
+        link = job.out.with_name("link")
+        link.symlink_to(job.out)
+        with pytest.raises(JobIsBusy):
+            run_job(job.input, link, job.client)
+
+    assert job.run(started=again).complete and len(met) == 1
+    assert job.run().complete
 
 
 def test_a_refused_key_ends_it_at_once(job: Folder) -> None:

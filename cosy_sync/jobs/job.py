@@ -24,6 +24,7 @@ from cosy_sync.jobs.committer import Committer, is_stored
 from cosy_sync.jobs.identity import TextDigest, is_mine
 from cosy_sync.jobs.inputs import JobText, check_text
 from cosy_sync.jobs.journal import Journal, Row, State
+from cosy_sync.jobs.lease import Lease
 from cosy_sync.jobs.names import key_of
 from cosy_sync.jobs.speaker import Speaker
 from cosy_sync.jobs.trickle import Trickle
@@ -105,6 +106,7 @@ class Job:
         sink: where the sounds go.
         journal: what is known of the job's texts.
         tell: called after each text, on the thread that runs.
+        lease: of a job in a bucket; once it is lost, nothing more is sent.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class Job:
         journal: Journal,
         options: JobOptions,
         tell: Callable[[JobCounts], object] = lambda counts: None,
+        lease: Lease | None = None,
     ) -> None:
         self.counts = JobCounts()
         self._client = client
@@ -130,8 +133,8 @@ class Job:
         self._stopped = ""
         # Whether there is more to speak than `limit` allowed.
         self.limited = False
-        # Whether the bucket may hold sounds that this journal knows nothing of.
-        self._adopts = not isinstance(sink, LocalStore) and bool(next(iter(sink.keys("")), None))
+        self._lease = lease
+        self._adopts = _may_adopt(sink, lease)
         # Failures since the last success.
         self._streak = 0
 
@@ -187,6 +190,8 @@ class Job:
     def _must_stop(self) -> bool:
         if self._until is not None and time.monotonic() >= self._until:
             self.stop(f"the {self._options.within:g} s are over")
+        if self._lease is not None and self._lease.lost:
+            self.stop(self._lease.lost)
         return bool(self._stopped)
 
     def _open_rows(self, texts: Iterable[JobText]) -> Iterator[Row | None]:
@@ -336,6 +341,13 @@ class Job:
     def _count_linked(self) -> None:
         self.counts.linked = self._committer.linked
         self.counts.failed += self._committer.lost
+
+
+def _may_adopt(sink: Sink, lease: Lease | None) -> bool:
+    """Return whether the store may hold sounds that the journal knows nothing of."""
+    if isinstance(sink, LocalStore) or (lease is not None and not lease.is_new_here):
+        return False
+    return any(not key.startswith(".") for key in sink.keys(""))
 
 
 def _done(row: Row, key: str, stored: Stored) -> Row:

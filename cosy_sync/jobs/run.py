@@ -6,19 +6,21 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from cosy_sync import ConfigError, CosyClient
 from cosy_sync.jobs.inputs import JobText, read_texts
 from cosy_sync.jobs.job import Job, JobCounts, JobOptions
 from cosy_sync.jobs.journal import Journal
+from cosy_sync.jobs.lease import Lease
 from cosy_sync.jobs.manifest import write_manifest
-from cosy_sync.storage import LocalStore, Sink, open_store
+from cosy_sync.storage import LocalStore, ObjectStore, Sink, open_store
 
-__all__ = ["JobResult", "journal_path", "run_job"]
+__all__ = ["JobResult", "is_finished", "journal_path", "part_of", "run_job"]
 
 # Files; or the texts themselves.
 Input = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Iterable[JobText]
@@ -70,8 +72,9 @@ def run_job(
         tell: called with the counts after each text.
         started: called with the Job, whose `stop` ends it in good order.
 
-    Raises ConfigError for an input that is wrong or a folder of another job, OSError where sounds
-    cannot be stored, and the CosyError that every further text would meet.
+    Raises ConfigError for an input that is wrong or a folder of another job, its child JobIsBusy
+    where another process or machine works on it, OSError where sounds cannot be stored, and the
+    CosyError that every further text would meet.
     """
     begun = time.monotonic()
     sink: Sink = open_store(to) if isinstance(to, (str, os.PathLike)) else to
@@ -80,26 +83,58 @@ def run_job(
     if files is not None:
         options = replace(options, whole="-" not in files)
     place = journal_path(sink, options.journal, options.shard)
-    book = Journal(place)
-    try:
+    with closing(Journal(place)) as book:
         if isinstance(sink, LocalStore) and sink is not to:
             # Only now, as the journal is locked, are parts that lie there surely nobody's.
             sink = LocalStore(sink.path, scratch=place.with_suffix(".parts"))
         _check_identity(book, _name(options.name, files), client, place)
         source = _texts(texts) if files is None else read_texts(files, options.input_format)
-        job = Job(client, sink, book, options, tell)
-        started(job)
         manifest = _manifest_path(place, options.shard)
-        try:
-            job.run(source)
-        finally:
-            with suppress(OSError):
-                _list(job, book, sink, manifest)
-    finally:
-        book.close()
+        with _held(sink, book, options) as lease:
+            job = Job(client, sink, book, options, tell, lease)
+            started(job)
+            _run(job, source, book, sink, manifest)
+            if not (job.stopped or job.limited or job.counts.unsent or options.only_failed):
+                book.note("finished", "yes")
     return JobResult(
         job.counts, time.monotonic() - begun, job.stopped, job.limited, manifest, place
     )
+
+
+@contextmanager
+def _held(sink: Sink, book: Journal, options: JobOptions) -> Iterator[Lease | None]:
+    """Hold the lease of a job in a bucket, or of its shard; a folder's journal is locked itself.
+
+    Raises JobIsBusy where another machine holds it.
+    """
+    book.note("finished", "")
+    if not isinstance(sink, ObjectStore):
+        yield None
+        return
+    owner = book.fact("owner") or uuid4().hex
+    book.note("owner", owner)
+    lease = Lease(sink, part_of(options.shard), owner)
+    lease.take()
+    try:
+        yield lease
+    finally:
+        with suppress(OSError):
+            lease.give_back(done=is_finished(book))
+
+
+def is_finished(book: Journal) -> bool:
+    """Return whether the latest run came to the end of its input."""
+    return book.fact("finished") == "yes"
+
+
+def _run(job: Job, texts: Iterator[JobText], book: Journal, sink: Sink, manifest: Path) -> None:
+    try:
+        job.run(texts)
+    except BaseException:
+        with suppress(OSError):
+            _list(job, book, sink, manifest)
+        raise
+    _list(job, book, sink, manifest)
 
 
 def _list(job: Job, book: Journal, sink: Sink, manifest: Path) -> None:
@@ -110,6 +145,11 @@ def _list(job: Job, book: Journal, sink: Sink, manifest: Path) -> None:
     write_manifest(book.rows(), manifest)
     if not local:
         sink.put_file(manifest.name, manifest, {"content-type": "application/jsonl"})
+
+
+def part_of(shard: tuple[int, int] | None) -> str:
+    """Return how the files of a shard are called, after the name that those of the job have."""
+    return "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
 
 
 def journal_path(
@@ -127,15 +167,13 @@ def journal_path(
         raise ConfigError(
             "journal: a bucket cannot hold it; give a folder of this machine (--journal DIR)"
         )
-    part = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
-    return base / f"journal{part}.sqlite"
+    return base / f"journal{part_of(shard)}.sqlite"
 
 
 def _manifest_path(journal: Path, shard: tuple[int, int] | None) -> Path:
     if journal.parent.name != ".cosy-job":
         return journal.with_name(journal.name.replace("journal", "manifest")).with_suffix(".jsonl")
-    part = "" if shard is None else f"-{shard[0]}-of-{shard[1]}"
-    return journal.parent.parent / f"manifest{part}.jsonl"
+    return journal.parent.parent / f"manifest{part_of(shard)}.jsonl"
 
 
 def _files(texts: object) -> list[str] | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cosy_sync.cli import main
-from cosy_sync.cli.job import shard_of_slurm
+from cosy_sync.cli.job_run import shard_of_slurm
 from cosy_sync.testing import Server
 
 Captured = pytest.CaptureFixture[str]
@@ -111,3 +111,30 @@ def test_a_task_of_a_slurm_array_takes_its_part() -> None:
     given = {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()}
     assert shard_of_slurm(given) == (3, 16)
     assert shard_of_slurm({}) is None
+
+
+def test_auto_takes_every_part_and_tells_of_all_together(server: Server, capsys: Captured) -> None:
+    assert job(server, "--shard", "auto/3", "--json") == 1
+    counts = json.loads(capsys.readouterr().out)
+    assert (counts["read"], counts["failed"], counts["errors"]) == (4, 1, {"TextError": 1})
+    assert counts["spoken"] + counts["linked"] == 3
+    assert main(["job", "merge", "out"]) == 0
+    assert len(Path("out", "manifest.jsonl").read_text("utf-8").splitlines()) == 4
+
+
+def test_a_job_in_a_bucket_is_asked_for_by_its_journal(server: Server, capsys: Captured) -> None:
+    assert job(server, "--journal", "journal") == 1
+    capsys.readouterr()
+    assert main(["job", "status", "journal"]) == 1
+    assert capsys.readouterr().out.startswith("3 texts done")
+    assert job(server, "--journal", "journal", "--dry-run") == 0
+    assert "3 are done" in capsys.readouterr().out
+    assert main(["job", "status", "out"]) == 2
+    assert "give --journal's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["0/3", "4/3", "auto/0", "auto", "x/3", "3", "1/2/3", "-1/3"])
+def test_a_wrong_shard_says_what_is_right(wrong: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        main(["job", "run", "in.jsonl", "--to", "out", f"--shard={wrong}"])
+    assert "must be like 3/16, the third of sixteen parts, or auto/16" in capsys.readouterr().err

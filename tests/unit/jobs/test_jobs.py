@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cosy_sync.jobs import (
     merge_manifests,
     run_free_shards,
     run_job,
+    shards,
     speak_shard,
 )
 from cosy_sync.server import Server, tone_wav
@@ -228,25 +230,49 @@ def test_the_manifests_of_all_shards_are_merged(job: Folder) -> None:
     assert {row["id"] for row in job.manifest()} == set(TEXTS)
 
 
-def test_free_shards_are_run_and_busy_ones_left_to_others(job: Folder) -> None:
+def test_free_shards_are_run_and_busy_ones_when_their_process_has_died(
+    job: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "_PAUSE", 0.01)
     job.write(TEXTS)
-    job.out.mkdir()
-    (job.out / ".cosy-job").mkdir()
+    place = job.out / ".cosy-job" / "journal-2-of-3.sqlite"
+    with holding(place) as other:
+        parts = run_free_shards(job.input, job.out, job.client, 3)
+        assert next(parts).complete and next(parts).complete and len(job.sounds()) < 200
+        other.kill()  # as its machine may: what it held is free then
+        assert len(list(parts)) == 1 and len(job.sounds()) == 200
+
+
+def test_a_shard_that_another_process_has_finished_is_not_run_again(
+    job: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.write(TEXTS)
+    job.run(shard=(2, 3))
+    with holding(job.out / ".cosy-job" / "journal-2-of-3.sqlite") as other:
+        monkeypatch.setattr(shards, "_PAUSE", 0.01)
+        parts = run_free_shards(job.input, job.out, job.client, 3)
+        assert len([next(parts), next(parts)]) == 2
+        # It began, which is no end; then it comes to one.
+        other.communicate("finished")
+        assert list(parts) == []
+
+
+@contextmanager
+def holding(place: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Have another process work on a part, until it is told to end."""
     code = (
         "import sys, pathlib, cosy_sync.jobs.journal as j\n"
-        "held = j.Journal(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
+        "held = j.Journal(pathlib.Path(sys.argv[1])); held.note('finished', '')\n"
+        "print('held', flush=True)\n"
+        "held.note('finished', 'yes' if sys.stdin.read() else '')"
     )
-    place = job.out / ".cosy-job" / "journal-2-of-3.sqlite"
     command = [sys.executable, "-c", code, str(place)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        parts = list(run_free_shards(job.input, job.out, job.client, 3))
-        other.kill()  # as its machine may: what it held is free then
-    assert len(parts) == 2 and len(job.sounds()) < 200
-    assert len(list(run_free_shards(job.input, job.out, job.client, 3))) == 3
-    assert len(job.sounds()) == 200
+        yield other
+        other.kill()
 
 
 def test_a_shard_is_spoken_with_a_client_of_its_own(job: Folder, server: Server) -> None:

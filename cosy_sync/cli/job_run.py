@@ -155,11 +155,18 @@ class _Run:
         self._screen.close()
         code, words = meaning(error)
         if isinstance(error, OSError) and not isinstance(error, CosyError):
-            code, words = Exit.FAILED, f"{because(error)}"
+            code, words = Exit.USAGE, f"{self._place(error)}{because(error)}"
         if self._job is not None and self._job.counts.read:
             words += f"; {_kept(self._job.counts)} in {self._args.to}. To go on, run this again"
             code = Exit.FAILED if code == Exit.USAGE else code
         return Stop(words, code)
+
+    def _place(self, error: OSError) -> str:
+        """Say what could not be written; a file's temporary name tells nobody anything."""
+        if error.errno is None:
+            return ""  # one of ours, whose words name it
+        name = str(error.filename or "")
+        return f"{self._args.to if not name or name.endswith('.part') else name}: "
 
     def close(self, results: list[JobResult]) -> int:
         """Tell the end; return the exit code."""

@@ -30,7 +30,7 @@ from cosy_sync.jobs.speaker import Speaker
 from cosy_sync.jobs.trickle import Trickle
 from cosy_sync.storage import LocalStore, Sink, Stored
 
-__all__ = ["Job", "JobCounts", "JobOptions"]
+__all__ = ["Job", "JobCounts", "JobOptions", "is_final"]
 
 # Texts that are entered into the journal together, at most; threads that store sounds, and how many
 # sounds may wait for them.
@@ -314,7 +314,7 @@ class Job:
     def _lose(self, row: Row, error: CosyError) -> None:
         name = type(error).__name__
         self.counts.errors[name] = self.counts.errors.get(name, 0) + 1
-        final = isinstance(error, _FINAL)
+        final = is_final(error)
         self._streak = 0 if final else self._streak + 1
         if _was_sent(error):
             self.counts.failed += 1
@@ -373,6 +373,12 @@ _TYPES = {
     "ogg": "audio/ogg",
     "flac": "audio/flac",
 }
+
+
+def is_final(error: CosyError) -> bool:
+    """Return whether another run would meet the error again. One that a text met alone, as a key
+    was refused or used up, is the key's: other texts had been spoken with it before."""
+    return isinstance(error, _FINAL) and getattr(error, "status", None) not in (401, 402, 403)
 
 
 def _was_sent(error: CosyError) -> bool:

@@ -85,8 +85,9 @@ def run_job(
     place = journal_path(sink, options.journal, options.shard)
     with closing(Journal(place)) as book:
         if isinstance(sink, LocalStore) and sink is not to:
-            # Only now, as the journal is locked, are parts that lie there surely nobody's.
-            sink = LocalStore(sink.path, scratch=place.with_suffix(".parts"))
+            # Only now, as the journal is locked, are parts that lie there surely nobody's. They are
+            # on the sounds' disk; the journal may be on another.
+            sink = LocalStore(sink.path, scratch=sink.path / ".cosy-job" / f"{_owner(book)}.parts")
         _check_identity(book, _name(options.name, files), client, place)
         source = _texts(texts) if files is None else read_texts(files, options.input_format)
         manifest = _manifest_path(place, options.shard)
@@ -111,15 +112,22 @@ def _held(sink: Sink, book: Journal, options: JobOptions) -> Iterator[Lease | No
     if not isinstance(sink, ObjectStore):
         yield None
         return
-    owner = book.fact("owner") or uuid4().hex
-    book.note("owner", owner)
-    lease = Lease(sink, part_of(options.shard), owner)
+    lease = Lease(sink, part_of(options.shard), _owner(book))
     lease.take()
     try:
         yield lease
     finally:
         with suppress(OSError):
             lease.give_back(done=is_finished(book))
+
+
+def _owner(book: Journal) -> str:
+    """Return what stands for a journal, and for no other."""
+    owner = book.fact("owner")
+    if owner is None:
+        owner = uuid4().hex
+        book.note("owner", owner)
+    return owner
 
 
 def is_finished(book: Journal) -> bool:

@@ -1,5 +1,6 @@
 """`job`: what its steps say, and the page that a run leaves behind."""
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from cosy_sync.cli import main
 from cosy_sync.cli.job_run import shard_of_slurm
+from cosy_sync.storage import LocalStore
 from cosy_sync.testing import Server
 
 Captured = pytest.CaptureFixture[str]
@@ -111,6 +113,21 @@ def test_a_task_of_a_slurm_array_takes_its_part() -> None:
     given = {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()}
     assert shard_of_slurm(given) == (3, 16)
     assert shard_of_slurm({}) is None
+
+
+def test_what_the_disk_refuses_names_the_place(
+    server: Server, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").write_text("")
+    assert job(server, "--to", "file/x") == 2
+    assert capsys.readouterr().err == "cosy-sync: error: file/x/.cosy-job: Not a directory\n"
+
+    def full(self: LocalStore, part: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalStore, "_write", full)
+    assert job(server) == 1
+    assert "error: out: No space left on device; " in capsys.readouterr().err
 
 
 def test_auto_takes_every_part_and_tells_of_all_together(server: Server, capsys: Captured) -> None:

@@ -1,7 +1,9 @@
 """A job: nothing spoken twice, nothing lost, whatever ends it."""
 
+import errno
 import hashlib
 import json
+import os
 import pickle
 import sqlite3
 import subprocess
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from cosy_sync import AuthError, ConfigError, CosyClient, Endpoint, RetryConfig
+from cosy_sync import AuthError, ConfigError, CosyClient, Endpoint, RetryConfig, TextError
 from cosy_sync.jobs import (
     Job,
     JobIsBusy,
@@ -26,8 +28,9 @@ from cosy_sync.jobs import (
     shards,
     speak_shard,
 )
+from cosy_sync.jobs.job import is_final
 from cosy_sync.server import Server, tone_wav
-from cosy_sync.storage import LocalStore
+from cosy_sync.storage import LocalStore, local
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +152,13 @@ def test_a_failed_text_is_tried_again_but_not_one_that_was_refused_for_good(job:
     assert (second.counts.failed, second.counts.refused, second.complete) == (0, 2, False)
     again = job.run(only_failed=True)
     assert (again.counts.failed, again.counts.skipped) == (2, 1)
+
+
+def test_a_text_is_not_given_up_for_a_key_that_was_refused_meanwhile() -> None:
+    assert is_final(TextError("too long", status=400))
+    for status in (401, 402, 403):
+        assert not is_final(TextError("others were spoken with this key", status=status))
+    assert not is_final(AuthError("wrong key", status=401))
 
 
 def test_an_id_that_stands_twice_is_refused_before_anything_is_sent(job: Folder) -> None:
@@ -348,6 +358,24 @@ def test_a_full_disk_ends_it_and_it_goes_on_when_there_is_room(job: Folder) -> N
     assert len(job.manifest()) == kept
     result = job.run()
     assert result.complete and result.counts.spoken == 150
+
+
+def test_the_journal_may_be_on_another_disk(job: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    job.write({**TEXTS, "same": TEXTS["t1"]})
+
+    def within_a_disk(step: Any) -> Any:
+        def checked(source: Path, target: Path) -> None:
+            if source.is_relative_to(job.out) != target.is_relative_to(job.out):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            step(source, target)
+
+        return checked
+
+    monkeypatch.setattr(local.os, "replace", within_a_disk(os.replace))
+    monkeypatch.setattr(local.os, "link", within_a_disk(os.link))
+    result = job.run(journal=job.out.with_name("journal"))
+    assert result.counts.spoken == 200 and result.counts.linked == 1
+    assert not list(job.out.rglob("*.part"))
 
 
 def test_a_damaged_journal_says_so(job: Folder) -> None:

@@ -23,6 +23,8 @@ class TextDigest:
         ]
         if voice is not None and isinstance(voice.reference, Recording):
             self._common.append(voice.reference.digest)
+        if config.extra:
+            self._common.append(json.dumps(dict(config.extra), sort_keys=True, default=repr))
 
     def __call__(self, text: JobText) -> bytes:
         """Return the digest of a text: 16 bytes, the same in every process and version."""

@@ -81,18 +81,23 @@ def run_free_shards(
 def take_shards(
     of: int, run: Callable[[Shard], JobResult], finished: Callable[[Shard], bool]
 ) -> Iterator[JobResult]:
-    """Run every shard that is free; come back to the others until they are free or finished."""
+    """Run every shard that is free; come back to the others until they are free or finished.
+
+    Shards that were finished before this began are run too: the input may have changed.
+    """
     # Begin at different parts, or all processes would ask for the same one.
     start = os.getpid() % of
     shards = deque((number + 1, of) for number in (*range(start, of), *range(start)))
+    before = {shard for shard in shards if finished(shard)}
     busy: set[Shard] = set()
     while shards:
         shard = shards.popleft()
-        if shard in busy and finished(shard):
+        if shard not in before and finished(shard):
             continue
         try:
             yield run(shard)
         except JobIsBusy:
+            before.discard(shard)
             if shard in busy:
                 time.sleep(_PAUSE)
             busy.add(shard)

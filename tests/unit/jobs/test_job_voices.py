@@ -101,6 +101,14 @@ def test_a_text_that_can_not_be_spoken_as_it_asks_is_refused_before_anything_is_
     assert not sounds(tmp_path)
 
 
+def test_what_else_the_service_is_told_makes_another_text() -> None:
+    digests = set()
+    for extra in ({}, {"service": "a"}, {"service": "b"}):
+        with CosyClient("http://127.0.0.1:9/batch", extra=extra) as client:
+            digests.add(TextDigest(client)(JobText("a", "你好")))
+    assert len(digests) == 3
+
+
 def test_another_recording_of_the_voice_is_another_text() -> None:
     voices = (
         Voice(reference=Recording(wav=b"", sample_rate=16_000, duration=3.0, digest=digest))

@@ -55,7 +55,7 @@ def test_the_page_shows_failures_and_sounds_and_escapes_texts(server: Server) ->
     page = Path("out", "report.html").read_text("utf-8")
     assert "3 of 4 texts have their sound" in page
     assert "&lt;b&gt;坏了&lt;/b&gt;[fail]坏了" in page and "<b>坏了" not in page
-    assert "TextError: " in page
+    assert "TextError: " in page and "1 refused for good (--only-failed tries them again)" in page
     assert 'src="./b/1.wav"' in page
     for place in ("http:", "https:", "<script"):
         assert place not in page

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from cosy_sync import ConfigError, CosyClient
+from cosy_sync import ConfigError, CosyClient, Recording
 from cosy_sync.jobs.inputs import JobText, read_texts
 from cosy_sync.jobs.job import Job, JobCounts, JobOptions
 from cosy_sync.jobs.journal import Journal
@@ -207,23 +207,32 @@ def _name(name: str | None, files: list[str] | None) -> str:
 
 
 def _check_identity(book: Journal, name: str, client: CosyClient, place: Path) -> None:
-    """Note what job this is. Raises ConfigError where the journal is another one's."""
-    config = client.config
-    mine = {
-        "name": name,
+    """Note what job this is. Raises ConfigError where sounds of another one are there."""
+    mine = {"name": name, **_manner(client)}
+    known = json.loads(book.fact("job") or "{}")
+    other = next((key for key, value in mine.items() if known.get(key, value) != value), None)
+    if other is not None and book.ask("SELECT 1 FROM texts WHERE state = 1 LIMIT 1"):
+        hint = f"name it {known[other]!r} to go on with it, or " if other == "name" else ""
+        raise ConfigError(
+            f"{place.parent}: holds a job whose {other} is {known[other]!r}, and this one's is "
+            f"{mine[other]!r}; {hint}choose another folder"
+        )
+    if known != mine:
+        book.note("job", json.dumps(mine, ensure_ascii=False))
+
+
+def _manner(client: CosyClient) -> dict[str, Any]:
+    """Return how a client speaks: with another value every text would be spoken anew."""
+    config, voice = client.config, client.config.voice
+    recording = None if voice is None else voice.reference
+    return {
         "wire": config.wire,
         "model": config.model or "",
         "format": config.format,
-        "voice": "" if config.voice is None else config.voice.name or "a recording",
+        "voice": "" if voice is None else voice.name or "a recording",
+        "recording": recording.digest[:16] if isinstance(recording, Recording) else "",
+        "instruction": (voice.instruction if voice else None) or "",
+        "speed": config.speed,
+        "sample_rate": config.sample_rate,
+        "extra": json.dumps(dict(config.extra), sort_keys=True, default=repr),
     }
-    known = json.loads(book.fact("job") or "null")
-    if known is None:
-        book.note("job", json.dumps(mine, ensure_ascii=False))
-        return
-    for key, value in mine.items():
-        if known.get(key) != value:
-            hint = f"name it {known[key]!r} to go on with it, or " if key == "name" else ""
-            raise ConfigError(
-                f"{place.parent}: holds a job whose {key} is {known.get(key)!r}, and this one's is "
-                f"{value!r}; {hint}choose another folder"
-            )

@@ -190,12 +190,23 @@ def test_another_jobs_folder_is_refused(job: Folder) -> None:
     voiced = job.client.with_options(voice="中文男")
     with pytest.raises(ConfigError, match=r"whose voice is ''.* is '中文男'"):
         run_job(job.input, job.out, client=voiced)
+    # Or every sound that was paid for would be replaced.
+    with pytest.raises(ConfigError, match=r"whose speed is 1\.0, and this one's is 1\.5; choose"):
+        run_job(job.input, job.out, client=job.client.with_options(speed=1.5))
     assert (
         run_job(
             other, job.out, client=job.client, options=JobOptions(name="in.jsonl")
         ).counts.skipped
         == 200
     )
+
+
+def test_a_folder_without_sounds_belongs_to_no_job_yet(job: Folder) -> None:
+    job.write({"a": "[fail]坏了"})
+    job.run()
+    job.write(TEXTS)
+    voiced = job.client.with_options(voice="中文男")
+    assert run_job(job.input, job.out, client=voiced).counts.spoken == 200
 
 
 def test_a_limit_is_kept_and_the_rest_comes_with_the_next_run(job: Folder) -> None:

@@ -16,6 +16,8 @@ __all__ = ["Lease"]
 
 # Seconds for which a lease holds that is not renewed.
 _LENGTH = 60.0
+# Seconds that an ending job waits for a renewal that the store does not answer.
+_PATIENCE = 5.0
 _CLOCK = ".cosy-job/clock"
 
 
@@ -76,8 +78,8 @@ class Lease:
     def give_back(self, *, done: bool) -> None:
         """End it. Where the store is away, it ends by itself. Raises OSError."""
         self._ended.set()
-        self._thread.join()
-        if not self._taken_over:
+        self._thread.join(_PATIENCE)
+        if not self._taken_over and not self._thread.is_alive():
             self._write("done" if done else "free")
 
     def _renew_often(self) -> None:

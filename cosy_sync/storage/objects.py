@@ -28,6 +28,16 @@ _HEADERS = {
 _SAID = re.compile(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>")
 # A refusal of the keys, where the library's error has no class of its own for it.
 _DENIED = re.compile(r"\b(401 Unauthorized|403 Forbidden)\b")
+# Its own gives up after ten times, which it has had within 2 s.
+_RETRY = {
+    "max_retries": 1_000,
+    "retry_timeout": timedelta(minutes=3),
+    "backoff": {
+        "init_backoff": timedelta(seconds=0.2),
+        "max_backoff": timedelta(seconds=10),
+        "base": 3,
+    },
+}
 # The process that used the library first: in its children, the library hangs.
 _first_user = 0
 
@@ -36,7 +46,8 @@ class ObjectStore:
     """Keeps objects in a bucket, through obstore (extra `storage`).
 
     An object appears whole or not at all, and `put` returns when the store has it. Transient
-    failures (5xx, time-outs, dropped connections) are repeated by obstore for up to 3 minutes.
+    failures (5xx, time-outs, dropped connections) are repeated by obstore for up to 3 minutes; the
+    setting `retry_config` changes that.
 
     Args:
         url: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://account/container/prefix`.
@@ -52,7 +63,7 @@ class ObjectStore:
 
     def __init__(self, url: str, **settings: Any) -> None:
         self.address = url.rstrip("/")
-        self._settings = settings
+        self._settings = {"retry_config": _RETRY, **settings}
         # Made on first use: what is made before a fork hangs in the child.
         self._made: Any = None
 

@@ -213,6 +213,7 @@ class Job:
             self._enter(chunk)
             if self._stopped:
                 return
+        self._journal.forget_missing()
         entered = self._journal.rows(run=self._journal.run)
         while group := list(islice(entered, _ENTERED)):
             yield from self._open_ones(group)
@@ -252,10 +253,11 @@ class Job:
         if row.state == State.FAILED and row.final and not self._options.only_failed:
             self.counts.refused += 1
             return False
-        if self._options.only_failed:
-            wanted = row.state == State.FAILED
-        else:
-            wanted = row.state != State.DONE or not is_stored(self._sink, row)
+        if self._options.only_failed and row.state != State.FAILED:
+            self.counts.skipped += row.state == State.DONE
+            self.counts.unsent += row.state == State.WAITING
+            return False
+        wanted = row.state != State.DONE or not is_stored(self._sink, row)
         self.counts.skipped += not wanted
         return wanted
 

@@ -237,6 +237,11 @@ class Journal:
             (text.text, options_of(text), digest, row.place),
         )
 
+    def forget_missing(self) -> None:
+        """Forget texts without a sound that the input of this run does not hold any more."""
+        with self._changing() as base:
+            base.execute("DELETE FROM texts WHERE state != 1 AND run < ?", (self.run,))
+
     def rows_of(self, ids: Sequence[str]) -> list[Row]:
         """Return the rows of texts, in the order in which they came first."""
         rows = self._all(

@@ -330,6 +330,22 @@ def test_one_process_works_on_a_job_at_a_time(job: Folder) -> None:
     assert job.run(started=again).complete
 
 
+def test_only_failed_does_not_take_what_waits_for_done(job: Folder) -> None:
+    job.write({"bad": "[fail]坏了", **TEXTS})
+    job.run(limit=50)
+    result = job.run(only_failed=True)
+    assert (result.counts.failed, result.counts.skipped, result.counts.unsent) == (1, 49, 151)
+    assert not result.complete
+
+
+def test_a_text_that_left_the_input_without_a_sound_is_forgotten(job: Folder) -> None:
+    job.write({"bad": "[fail]坏了", "good": "今天好"})
+    assert not job.run().complete
+    job.write({"better": "今天真好"})
+    assert job.run().complete
+    assert [row["id"] for row in job.manifest()] == ["good", "better"]
+
+
 def test_two_threads_do_not_work_on_one_job_either(job: Folder) -> None:
     job.write(TEXTS)
     met: list[Job] = []

@@ -12,7 +12,10 @@ from typing import Any
 from cosy_sync.jobs.journal import JobIsBusy
 from cosy_sync.storage import ObjectStore
 
-__all__ = ["Lease"]
+__all__ = ["LEASES", "Lease"]
+
+# How the keys of all leases begin; then comes the part.
+LEASES = ".cosy-job/lease"
 
 # Seconds for which a lease holds that is not renewed.
 _LENGTH = 60.0
@@ -34,7 +37,7 @@ class Lease:
 
     def __init__(self, store: ObjectStore, part: str, owner: str, length: float = _LENGTH) -> None:
         self._store = store
-        self._key = f".cosy-job/lease{part}.json"
+        self._key = f"{LEASES}{part}.json"
         # A journal that was copied is another owner.
         self._owner = f"{owner}@{socket.gethostname()}"
         self._length = length

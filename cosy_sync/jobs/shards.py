@@ -7,15 +7,16 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cosy_sync import ConfigError, CosyClient
 from cosy_sync.jobs.job import JobCounts, JobOptions
 from cosy_sync.jobs.journal import JobIsBusy, Journal
-from cosy_sync.jobs.lease import Lease
+from cosy_sync.jobs.lease import LEASES, Lease
 from cosy_sync.jobs.manifest import whole_text
 from cosy_sync.jobs.run import JobResult, is_finished, journal_path, part_of, run_job
 from cosy_sync.storage import ObjectStore, Sink, open_store
@@ -115,12 +116,28 @@ def is_shard_finished(sink: Sink, options: JobOptions, shard: Shard) -> bool:
         return False  # it is just being made
 
 
-def merge_manifests(folder: str | os.PathLike[str]) -> tuple[Path, int]:
-    """Join the manifests of all parts into `manifest.jsonl`; return its path and its lines.
+def merge_manifests(to: str | os.PathLike[str]) -> tuple[str, int]:
+    """Join the manifests of all parts into `manifest.jsonl`; return where it is, and its lines.
 
     Raises ConfigError where a part is missing, or where there are parts of two divisions.
     """
-    found = sorted(_parts(Path(folder)))
+    sink = open_store(to)
+    if not isinstance(sink, ObjectStore):
+        path, lines = _merge(Path(to))
+        return str(path), lines
+    with TemporaryDirectory() as folder:
+        # The names of the leases say how many parts there are, without a look at each object.
+        for key in sink.keys(f"{LEASES}-"):
+            name = f"manifest{key.removeprefix(LEASES).removesuffix('.json')}.jsonl"
+            with suppress(FileNotFoundError):
+                Path(folder, name).write_bytes(sink.get(name))
+        path, lines = _merge(Path(folder))
+        sink.put_file(path.name, path, {"content-type": "application/jsonl"})
+    return f"{sink.address}/{path.name}", lines
+
+
+def _merge(folder: Path) -> tuple[Path, int]:
+    found = sorted(_parts(folder))
     sizes = {of for of, _, _ in found}
     if len(sizes) != 1:
         what = "no manifest of a part" if not sizes else f"parts of {sorted(sizes)}: keep one kind"
@@ -130,7 +147,7 @@ def merge_manifests(folder: str | os.PathLike[str]) -> tuple[Path, int]:
         raise ConfigError(
             f"{folder}: the manifests of {sorted(missing)} are missing; run those shards first"
         )
-    path = Path(folder) / "manifest.jsonl"
+    path = folder / "manifest.jsonl"
     lines = 0
     with whole_text(path) as file:
         for _, _, part in found:

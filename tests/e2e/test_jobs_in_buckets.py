@@ -15,7 +15,15 @@ from typing import Any
 import pytest
 
 from cosy_sync import CosyClient, Endpoint
-from cosy_sync.jobs import JobOptions, JobResult, JobText, run_free_shards, run_job, shards
+from cosy_sync.jobs import (
+    JobOptions,
+    JobResult,
+    JobText,
+    merge_manifests,
+    run_free_shards,
+    run_job,
+    shards,
+)
 from cosy_sync.jobs.lease import Lease
 from cosy_sync.server import Server, tone_wav
 from cosy_sync.storage import ObjectStore
@@ -163,6 +171,10 @@ def test_machines_on_one_bucket_speak_each_text_once_and_a_dead_ones_part_too(
         assert sum(pool.map(machine, ("one", "two", "three"))) == len(TEXTS)
         assert server.stats()["texts"] == len(TEXTS)
     assert sounds(store(s3, "four")) == {id: tone_wav(text) for id, text in TEXTS.items()}
+    monkeypatch.setattr(shards, "open_store", lambda to: store(s3, to))
+    assert merge_manifests("four") == ("s3://speech/four/manifest.jsonl", 200)
+    rows = [json.loads(row) for row in store(s3, "four").get("manifest.jsonl").splitlines()]
+    assert {row["id"] for row in rows} == set(TEXTS)
 
 
 def test_what_another_machine_did_meanwhile_is_not_spoken_again(

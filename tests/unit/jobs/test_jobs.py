@@ -248,7 +248,7 @@ def test_the_manifests_of_all_shards_are_merged(job: Folder) -> None:
         merge_manifests(job.out)
     job.run(shard=(2, 3))
     job.run(shard=(3, 3))
-    assert merge_manifests(job.out) == (job.out / "manifest.jsonl", 200)
+    assert merge_manifests(job.out) == (str(job.out / "manifest.jsonl"), 200)
     assert {row["id"] for row in job.manifest()} == set(TEXTS)
 
 

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -95,6 +96,7 @@ class _Run:
         self._job: Job | None = None
         self._running = False
         self._pressed = False
+        self._begun = time.monotonic()
 
     def results(self, client: CosyClient, options: JobOptions) -> Iterator[JobResult]:
         """Run the job, its shard, or all shards that are free; yield the result of each."""
@@ -157,6 +159,9 @@ class _Run:
         if isinstance(error, OSError) and not isinstance(error, CosyError):
             code, words = Exit.USAGE, f"{self._place(error)}{because(error)}"
         if self._job is not None and self._job.counts.read:
+            if self._args.json:
+                wall = time.monotonic() - self._begun
+                emit(_as_json(self._job.counts, wall=wall, stopped=words, manifest=None))
             words += f"; {_kept(self._job.counts)} in {self._args.to}. To go on, run this again"
             code = Exit.FAILED if code == Exit.USAGE else code
         return Stop(words, code)
@@ -184,10 +189,8 @@ class _Run:
             say(f"cosy-sync: the text of {key} has changed; its sound was replaced")
         stopped = next((result.stopped for result in results if result.stopped), None)
         if self._args.json:
-            facts = dataclasses.asdict(counts)
-            facts.update(wall=round(wall, 3), stopped=stopped)
-            facts["manifest"] = ", ".join(str(result.manifest) for result in results)
-            emit(json.dumps(facts, ensure_ascii=False))
+            manifest = ", ".join(str(result.manifest) for result in results)
+            emit(_as_json(counts, wall=wall, stopped=stopped, manifest=manifest))
         else:
             emit(
                 f"{_kept(counts)} in {self._args.to}: {speech(counts.seconds)} of speech in "
@@ -200,6 +203,11 @@ class _Run:
         if self._pressed:
             return Exit.INTERRUPTED
         return Exit.DONE if all(result.complete for result in results) else Exit.FAILED
+
+
+def _as_json(counts: JobCounts, *, wall: float, **end: str | None) -> str:
+    facts = {**dataclasses.asdict(counts), "wall": round(wall, 3), **end}
+    return json.dumps(facts, ensure_ascii=False)
 
 
 def _sum(parts: Iterable[JobCounts]) -> JobCounts:

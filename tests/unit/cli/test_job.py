@@ -126,8 +126,11 @@ def test_what_the_disk_refuses_names_the_place(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(LocalStore, "_write", full)
-    assert job(server) == 1
-    assert "error: out: No space left on device; " in capsys.readouterr().err
+    assert job(server, "--json") == 1
+    told = capsys.readouterr()
+    assert "error: out: No space left on device; " in told.err
+    # Programs are told of this end too.
+    assert json.loads(told.out)["stopped"] == "out: No space left on device"
 
 
 def test_auto_takes_every_part_and_tells_of_all_together(server: Server, capsys: Captured) -> None:

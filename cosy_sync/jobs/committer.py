@@ -11,11 +11,19 @@ from cosy_sync.jobs.journal import Journal, Row, State
 from cosy_sync.jobs.names import key_of
 from cosy_sync.storage import LocalStore, Sink
 
-__all__ = ["Committer"]
+__all__ = ["Committer", "is_stored"]
 
 # Seconds for which a group is gathered, and its most rows.
 _GROUP = 0.1
 _MOST = 1_000
+
+
+def is_stored(sink: Sink, row: Row) -> bool:
+    """Return whether a sound is as it was stored; of a bucket, this is not asked."""
+    if not isinstance(sink, LocalStore) or row.key is None:
+        return True
+    found = sink.head(row.key)
+    return found is not None and found.size == row.size
 
 
 class Committer:
@@ -58,7 +66,7 @@ class Committer:
                 self._following += 1
                 return True
         first = self._journal.spoken(row.digest)
-        if first is not None and first.place != row.place:
+        if first is not None and first.place != row.place and is_stored(self._sink, first):
             with self._lock:
                 self._followers.setdefault(row.digest, []).append(row)
                 self._following += 1
@@ -76,6 +84,12 @@ class Committer:
     def add(self, row: Row) -> None:
         """Have a row written down soon."""
         self._rows.put(row)
+
+    def adopt(self, row: Row) -> None:
+        """Have a row written down whose sound was there; texts of its words follow it already."""
+        with self._lock:
+            self._followers.setdefault(row.digest, [])
+        self.add(row)
 
     def fail(self, error: BaseException) -> None:
         """Note that the store refused a sound."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 
-from cosy_sync import CosyClient, InvalidTextError, Voice
+from cosy_sync import ConfigError, CosyClient, InvalidTextError, Voice
 from cosy_sync.config import Settings
 from cosy_sync.jobs.inputs import JobText
 
@@ -21,15 +21,20 @@ class TextDigest:
 
     def __init__(self, client: CosyClient) -> None:
         self._client = client
-        self._view = functools.lru_cache(_VIEWS)(functools.partial(_view, client))
+        # By voice, instruction and speed: the client as it is for texts that ask for them.
+        self.view = functools.lru_cache(_VIEWS)(functools.partial(_view, client))
 
     def __call__(self, text: JobText) -> bytes:
         """Return the digest of a text: 20 bytes, the same in every process and version.
 
-        Raises ConfigError where the service cannot speak as the text asks for.
+        Raises ConfigError, which says where it was read, where the service cannot speak as the text
+        asks for.
         """
         own = (text.voice, text.instruction, text.speed)
-        view = self._client if own == (None, None, None) else self._view(*own)
+        try:
+            view = self._client if own == (None, None, None) else self.view(*own)
+        except ConfigError as error:
+            raise ConfigError(f"{text.place or repr(text.id)}: {error.message}") from None
         try:
             return bytes.fromhex(view.digest(text.text))
         except InvalidTextError:  # nobody speaks it, in whatever way

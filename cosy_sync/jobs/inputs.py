@@ -15,7 +15,7 @@ from typing import Any
 
 from cosy_sync import ConfigError
 
-__all__ = ["FORMATS", "JobText", "read_texts"]
+__all__ = ["FORMATS", "JobText", "check_text", "read_texts"]
 
 # Names under which columns and fields are found, the likeliest first.
 _ID = ("id", "utt_id", "key", "name", "file_name")
@@ -41,6 +41,22 @@ class JobText:
     instruction: str | None = None
     speed: float | None = None
     place: str = ""
+
+
+def check_text(text: JobText) -> None:
+    """Raise ConfigError for an id or a text that no journal and no file name can hold."""
+    place = text.place or f"the text {text.id!r}"
+    for name, words in (("id", text.id), ("text", text.text)):
+        if not isinstance(words, str):
+            raise ConfigError(f"{place}: expected words as {name}, found {type(words).__name__}")
+        try:
+            words.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{place}: half a character (a lone surrogate, such as \\ud800) in the {name}"
+            ) from None
+    if not text.id or "\0" in text.id:
+        raise ConfigError(f"{place}: the id must not be empty or hold a NUL")
 
 
 def read_texts(
@@ -96,7 +112,7 @@ def _guess(path: str, file: io.TextIOWrapper, shown: str) -> str:
         return "kaldi"
     if name == "metadata.csv":
         with open(path, encoding="utf-8-sig") as first:
-            return "csv" if "file_name" in first.readline().split(",") else "ljspeech"
+            return "ljspeech" if "|" in first.readline() else "csv"
     if path == "-":
         return "lines"
     found = _SUFFIXES.get(Path(path).suffix.lower())
@@ -162,7 +178,10 @@ def _csv(lines: _Lines, prefix: str, delimiter: str = ",") -> Iterator[JobText]:
                 raise lines.refuse("more fields than the header has; quote texts with commas")
             yield _of_row(row, lines, prefix)
     except csv.Error as error:
-        raise lines.refuse(f"no table: {error}") from None
+        raise lines.refuse(
+            f"no table: {error} (a field that begins with a quote ends with one; a quote inside it "
+            "is written twice)"
+        ) from None
 
 
 def _tsv(lines: _Lines, prefix: str) -> Iterator[JobText]:
@@ -187,20 +206,24 @@ def _ljspeech(lines: _Lines, prefix: str) -> Iterator[JobText]:
             continue
         if len(fields) not in (2, 3):
             raise lines.refuse("expected id|text or id|text|normalised text")
-        yield JobText(fields[0], fields[2] if len(fields) == 3 else fields[1], place=lines.place)
+        # Some corpora leave the third one empty where it would be the same.
+        yield JobText(fields[0], fields[-1].strip() or fields[1], place=lines.place)
 
 
 def _kaldi(lines: _Lines, prefix: str) -> Iterator[JobText]:
     for line in lines:
         if line.strip():
-            name, _, text = line.strip().partition(" ")
-            yield JobText(name, text.strip(), place=lines.place)
+            name, *text = line.split(maxsplit=1)
+            yield JobText(name, "".join(text).strip(), place=lines.place)
 
 
 def _of_row(row: Mapping[str, Any], lines: _Lines, prefix: str) -> JobText:
     text = next((row[name] for name in _TEXT if row.get(name) is not None), None)
     if not isinstance(text, str):
-        raise lines.refuse(f"expected words as text, found {sorted(map(str, row))}")
+        raise lines.refuse(
+            f"expected words as text, found {'none' if text is None else type(text).__name__}; "
+            f"fields: {', '.join(map(str, row))}"
+        )
     name = next((row[key] for key in _ID if row.get(key) not in (None, "")), None)
     if isinstance(name, bool) or not isinstance(name, (str, int, type(None))):
         raise lines.refuse("expected words or a whole number as id")
@@ -223,6 +246,8 @@ def _speed(row: Mapping[str, Any], lines: _Lines) -> float | None:
     if value is None or value == "":
         return None
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return float(value)
     except (TypeError, ValueError):
         raise lines.refuse(f"expected a number as speed, found {value!r}") from None

@@ -7,7 +7,6 @@ import json
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,14 +20,17 @@ from cosy_sync import (
     InvalidTextError,
     TextError,
 )
-from cosy_sync.jobs.committer import Committer
+from cosy_sync.jobs.committer import Committer, is_stored
 from cosy_sync.jobs.identity import TextDigest, is_mine
-from cosy_sync.jobs.inputs import JobText
+from cosy_sync.jobs.inputs import JobText, check_text
 from cosy_sync.jobs.journal import Journal, Row, State
+from cosy_sync.jobs.lease import Lease
 from cosy_sync.jobs.names import key_of
+from cosy_sync.jobs.speaker import Speaker
+from cosy_sync.jobs.trickle import Trickle
 from cosy_sync.storage import LocalStore, Sink, Stored
 
-__all__ = ["Job", "JobCounts", "JobOptions"]
+__all__ = ["Job", "JobCounts", "JobOptions", "is_final"]
 
 # Texts that are entered into the journal together, at most; threads that store sounds, and how many
 # sounds may wait for them.
@@ -104,6 +106,7 @@ class Job:
         sink: where the sounds go.
         journal: what is known of the job's texts.
         tell: called after each text, on the thread that runs.
+        lease: of a job in a bucket; once it is lost, nothing more is sent.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class Job:
         journal: Journal,
         options: JobOptions,
         tell: Callable[[JobCounts], object] = lambda counts: None,
+        lease: Lease | None = None,
     ) -> None:
         self.counts = JobCounts()
         self._client = client
@@ -121,15 +125,16 @@ class Job:
         self._options = options
         self._tell = tell
         self._digest_of = TextDigest(client)
+        self._speaker = Speaker(client, self._digest_of)
         self._committer = Committer(journal, sink)
         self._storing = ThreadPoolExecutor(_STORING, "cosy-store")
         self._room = threading.Semaphore(_WAITING_SOUNDS)
-        # Rows whose texts were given to the client, in that order.
-        self._given: deque[Row] = deque()
         self._until = time.monotonic() + options.within if options.within else None
         self._stopped = ""
         # Whether there is more to speak than `limit` allowed.
         self.limited = False
+        self._lease = lease
+        self._adopts = _may_adopt(sink, lease)
         # Failures since the last success.
         self._streak = 0
 
@@ -148,10 +153,9 @@ class Job:
         Raises the error that every further text would meet, OSError where the store or the journal
         cannot be written, ConfigError for an input that is wrong; what was done before is kept.
         """
-        outcomes = self._client.synth_iter(self._feed(texts))
+        outcomes = self._speaker.outcomes(self._feed(texts))
         try:
-            for outcome in outcomes:
-                row = self._given.popleft()
+            for row, outcome in outcomes:
                 if outcome.audio is not None:
                     self._keep(row, outcome.audio)
                 else:
@@ -160,9 +164,7 @@ class Job:
                 self._committer.check()
                 self._tell(self.counts)
         finally:
-            close = getattr(outcomes, "close", None)
-            if close is not None:
-                close()
+            outcomes.close()
             self._storing.shutdown()
             self._committer.close()
             self._count_linked()
@@ -171,53 +173,55 @@ class Job:
 
     # -- in ---------------------------------------------------------------------------------------
 
-    def _feed(self, texts: Iterable[JobText]) -> Iterator[str]:
+    def _feed(self, texts: Iterable[JobText]) -> Iterator[Row | None]:
         sent = 0
-        rows = self._open_rows(texts)
-        if self._may_adopt():
-            rows = self._adopted(rows)
-        for row in rows:
-            if self._must_stop(sent):
+        for row in self._open_rows(texts):
+            if self._must_stop():
                 return
-            if self._options.limit is not None and sent >= self._options.limit:
-                self.limited = True
-                return
-            if self._committer.follow(row, _MOST_FOLLOWERS):
-                continue
-            sent += 1
-            self._given.append(row)
-            yield row.text
+            if row is not None:
+                if self._options.limit is not None and sent >= self._options.limit:
+                    self.limited = True
+                    return
+                if self._committer.follow(row, _MOST_FOLLOWERS):
+                    continue
+                sent += 1
+            yield row
 
-    def _may_adopt(self) -> bool:
-        """Return whether the bucket may hold sounds that this journal knows nothing of."""
-        if isinstance(self._sink, LocalStore) or self._journal.run > 1 or not self._options.whole:
-            return False
-        return next(iter(self._sink.keys("")), None) is not None
-
-    def _must_stop(self, sent: int) -> bool:
+    def _must_stop(self) -> bool:
         if self._until is not None and time.monotonic() >= self._until:
             self.stop(f"the {self._options.within:g} s are over")
+        if self._lease is not None and self._lease.lost:
+            self.stop(self._lease.lost)
         return bool(self._stopped)
 
-    def _open_rows(self, texts: Iterable[JobText]) -> Iterator[Row]:
+    def _open_rows(self, texts: Iterable[JobText]) -> Iterator[Row | None]:
         """Enter texts into the journal, and yield the rows of those that are to be spoken.
 
         A whole input is entered first: what is wrong with its last line shows before anything is
-        spoken. Of one that may have no end, a few are entered at a time.
+        spoken. Of one that may have no end, what is at hand is; None says that there is no more.
         """
-        source, size = iter(texts), _ENTERED if self._options.whole else 1
-        while chunk := list(islice(source, size)):
-            # Few at first: the first line of a pipe is not to wait for the thousandth.
-            size = min(2 * size, _ENTERED)
-            ids = self._enter([text for text in chunk if is_mine(text.id, self._options.shard)])
-            if not self._options.whole:
-                yield from filter(self._is_open, self._journal.rows_of(ids))
+        if not self._options.whole:
+            with Trickle(texts, _ENTERED) as chunks:
+                for chunk in chunks:
+                    rows = self._journal.rows_of(self._enter(chunk))
+                    yield from self._open_ones(rows)
+                    if not chunk:
+                        yield None
+            return
+        source = iter(texts)
+        while chunk := list(islice(source, _ENTERED)):
+            self._enter(chunk)
             if self._stopped:
                 return
-        if self._options.whole:
-            yield from filter(self._is_open, self._journal.rows(run=self._journal.run))
+        self._journal.forget_missing()
+        entered = self._journal.rows(run=self._journal.run)
+        while group := list(islice(entered, _ENTERED)):
+            yield from self._open_ones(group)
 
-    def _enter(self, texts: list[JobText]) -> list[str]:
+    def _enter(self, given: list[JobText]) -> list[str]:
+        for text in given:
+            check_text(text)
+        texts = [text for text in given if is_mine(text.id, self._options.shard)]
         for before in self._journal.enter([(text, self._digest_of(text)) for text in texts]):
             if before.state == State.DONE:
                 self._note_change(before)
@@ -225,24 +229,35 @@ class Job:
         self._tell(self.counts)
         return [text.id for text in texts]
 
+    def _open_ones(self, rows: list[Row]) -> Iterator[Row]:
+        """Yield the rows that are to be spoken; take over sounds that another machine has put into
+        the bucket."""
+        rows = [row for row in rows if self._is_open(row)]
+        if not self._adopts:
+            yield from rows
+            return
+        ending = self._client.config.format
+        keys = [key_of(row.id, ending) for row in rows]
+        heads = self._storing.map(self._sink.head, keys)
+        for row, key, found in zip(rows, keys, heads, strict=True):
+            if found is not None and found.meta.get("digest") == row.digest.hex():
+                self._committer.adopt(_done(row, key, found))
+                self.counts.skipped += 1
+            else:
+                yield row
+
     def _is_open(self, row: Row) -> bool:
         """Return whether a text is to be spoken; count it if not."""
         if row.state == State.FAILED and row.final and not self._options.only_failed:
             self.counts.refused += 1
             return False
-        if self._options.only_failed:
-            wanted = row.state == State.FAILED
-        else:
-            wanted = row.state != State.DONE or not self._is_stored(row)
+        if self._options.only_failed and row.state != State.FAILED:
+            self.counts.skipped += row.state == State.DONE
+            self.counts.unsent += row.state == State.WAITING
+            return False
+        wanted = row.state != State.DONE or not is_stored(self._sink, row)
         self.counts.skipped += not wanted
         return wanted
-
-    def _is_stored(self, row: Row) -> bool:
-        """Return whether a sound is as it was stored; of a bucket, this is not asked."""
-        if not isinstance(self._sink, LocalStore) or row.key is None:
-            return True
-        found = self._sink.head(row.key)
-        return found is not None and found.size == row.size
 
     def _note_change(self, before: Row) -> None:
         self.counts.changed += 1
@@ -296,26 +311,10 @@ class Job:
             self._sink.put(key, data, facts, if_absent=False)
         return Stored(len(data), facts)
 
-    def _adopted(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield the rows whose sounds are not in the bucket yet, where another machine may have put
-        them; take over the others."""
-        rows = iter(rows)
-        ending = self._client.config.format
-        while chunk := list(islice(rows, _ENTERED)):
-            keys = [key_of(row.id, ending) for row in chunk]
-            for row, key, found in zip(
-                chunk, keys, self._storing.map(self._sink.head, keys), strict=True
-            ):
-                if found is not None and found.meta.get("digest") == row.digest.hex():
-                    self._committer.add(_done(row, key, found))
-                    self.counts.skipped += 1
-                else:
-                    yield row
-
     def _lose(self, row: Row, error: CosyError) -> None:
         name = type(error).__name__
         self.counts.errors[name] = self.counts.errors.get(name, 0) + 1
-        final = isinstance(error, _FINAL)
+        final = is_final(error)
         self._streak = 0 if final else self._streak + 1
         if _was_sent(error):
             self.counts.failed += 1
@@ -344,6 +343,13 @@ class Job:
         self.counts.failed += self._committer.lost
 
 
+def _may_adopt(sink: Sink, lease: Lease | None) -> bool:
+    """Return whether the store may hold sounds that the journal knows nothing of."""
+    if isinstance(sink, LocalStore) or (lease is not None and not lease.is_new_here):
+        return False
+    return any(not key.startswith(".") for key in sink.keys(""))
+
+
 def _done(row: Row, key: str, stored: Stored) -> Row:
     facts = stored.meta
     return replace(
@@ -367,6 +373,12 @@ _TYPES = {
     "ogg": "audio/ogg",
     "flac": "audio/flac",
 }
+
+
+def is_final(error: CosyError) -> bool:
+    """Return whether another run would meet the error again. One that a text met alone, as a key
+    was refused or used up, is the key's: other texts had been spoken with it before."""
+    return isinstance(error, _FINAL) and getattr(error, "status", None) not in (401, 402, 403)
 
 
 def _was_sent(error: CosyError) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ from typing import Any, BinaryIO
 from cosy_sync import ConfigError
 from cosy_sync.jobs.inputs import JobText
 
-__all__ = ["JobIsBusy", "Journal", "Row", "State"]
+__all__ = ["JobIsBusy", "Journal", "Row", "State", "options_of"]
 
 # Seconds for which one thread's transaction waits for another's.
 _PATIENCE = 60.0
@@ -52,6 +53,7 @@ CREATE TABLE IF NOT EXISTS texts (
 );
 CREATE INDEX IF NOT EXISTS texts_by_digest ON texts (digest) WHERE state = 1;
 CREATE INDEX IF NOT EXISTS texts_by_state ON texts (state) WHERE state != 1;
+CREATE INDEX IF NOT EXISTS texts_by_options ON texts (options, place) WHERE options != '';
 """
 _KNOWN = (
     "place, id, text, options, digest, state, final, key, seconds, size, rate, sha256, attempts, "
@@ -99,6 +101,10 @@ class Row:
     error: str | None = None
 
 
+# Journals that this process has locked.
+_claimed: dict[tuple[int, Path], Journal] = {}
+
+
 class Journal:
     """The journal of one job, open for one process. Its methods may be called by any thread.
 
@@ -114,6 +120,7 @@ class Journal:
         self._reading = reading
         # Locked for as long as the process works on the job; the system frees it at its death.
         self._lock_file: BinaryIO | None = None
+        self._mine: tuple[int, Path] | None = None
         # A connection for each thread: SQLite has their transactions wait for each other.
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -121,13 +128,22 @@ class Journal:
             if not reading:
                 with _told(path):
                     path.parent.mkdir(parents=True, exist_ok=True)
-                self._lock_file = _locked(path)
+                self._claim()
                 self._begin_run()
             else:
                 self._base()
         except BaseException:
             self.close()
             raise
+
+    def _claim(self) -> None:
+        """Lock the journal. Raises JobIsBusy where it is locked."""
+        mine = (os.getpid(), self.path.resolve())
+        # The system's locks are those of a process: its threads would not see each other's.
+        if _claimed.setdefault(mine, self) is not self:
+            raise _busy(self.path)
+        self._mine = mine
+        self._lock_file = _locked(self.path)
 
     def _begin_run(self) -> None:
         with _told(self.path):
@@ -210,7 +226,7 @@ class Journal:
             )
             base.executemany(
                 "INSERT INTO texts (id, text, options, digest, run) VALUES (?, ?, ?, ?, ?)",
-                [(t.id, t.text, _options(t), digest, self.run) for t, digest in given.values()],
+                [(t.id, t.text, options_of(t), digest, self.run) for t, digest in given.values()],
             )
         return changed
 
@@ -218,8 +234,13 @@ class Journal:
         base.execute(
             "UPDATE texts SET text = ?, options = ?, digest = ?, state = 0, final = 0, "
             "error = NULL WHERE place = ?",
-            (text.text, _options(text), digest, row.place),
+            (text.text, options_of(text), digest, row.place),
         )
+
+    def forget_missing(self) -> None:
+        """Forget texts without a sound that the input of this run does not hold any more."""
+        with self._changing() as base:
+            base.execute("DELETE FROM texts WHERE state != 1 AND run < ?", (self.run,))
 
     def rows_of(self, ids: Sequence[str]) -> list[Row]:
         """Return the rows of texts, in the order in which they came first."""
@@ -258,19 +279,33 @@ class Journal:
         """Yield the rows in the order in which their texts came first.
 
         Args:
-            run: only what the input of this run holds.
+            run: only what the input of this run holds: texts without options first, then those of
+                the same options together.
         """
-        last = 0
-        where = "" if run is None else f" AND run = {run:d}"
+        if run is None:
+            yield from self._pages("", ())
+            return
+        yield from self._pages("AND run = ? AND options = ''", (run,))
+        options = ""
         while True:
             found = self._all(
-                f"SELECT {_KNOWN} FROM texts WHERE place > ?{where} ORDER BY place LIMIT 1000",
-                (last,),
+                "SELECT min(options) FROM texts WHERE options != '' AND options > ?", (options,)
             )
-            if not found:
+            options = found[0][0]
+            if options is None:
                 return
-            for each in found:
-                yield Row(*each)
+            yield from self._pages("AND run = ? AND options != '' AND options = ?", (run, options))
+
+    def _pages(self, condition: str, values: Sequence[Any]) -> Iterator[Row]:
+        last = 0
+        while True:
+            found = self._all(
+                f"SELECT {_KNOWN} FROM texts WHERE place > ? {condition} ORDER BY place LIMIT 1000",
+                (last, *values),
+            )
+            yield from (Row(*each) for each in found)
+            if len(found) < 1000:
+                return
             last = found[-1][0]
 
     def counts(self) -> dict[int, int]:
@@ -293,6 +328,8 @@ class Journal:
             base.close()
         if self._lock_file is not None:
             self._lock_file.close()
+        if self._mine is not None:
+            _claimed.pop(self._mine, None)
 
     def _all(self, question: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         base = self._base()
@@ -322,11 +359,15 @@ def _locked(path: Path) -> BinaryIO:
         file.close()
         if error.errno not in (errno.EACCES, errno.EAGAIN):
             raise
-        raise JobIsBusy(
-            f"{path.parent}: another process works on this job now; wait for its end, or give each "
-            "process a shard of its own (--shard 1/2)"
-        ) from None
+        raise _busy(path) from None
     return file
+
+
+def _busy(path: Path) -> JobIsBusy:
+    return JobIsBusy(
+        f"{path.parent}: another process works on this job now; wait for its end, or give each "
+        "process a shard of its own (--shard 1/2)"
+    )
 
 
 @contextmanager
@@ -351,7 +392,8 @@ def _twice(text: JobText) -> ConfigError:
     )
 
 
-def _options(text: JobText) -> str:
+def options_of(text: JobText) -> str:
+    """Return how a text is to be spoken, as JSON; nothing for: as the client has it."""
     names = ("voice", "instruction", "speed")
     given = {name: value for name in names if (value := getattr(text, name)) is not None}
     return json.dumps(given, ensure_ascii=False) if given else ""

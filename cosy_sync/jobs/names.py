@@ -9,6 +9,8 @@ __all__ = ["key_of"]
 
 # What some file system or bucket does not take in a name; it is written as %XX.
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\"*:<>?\\|%\ud800-\udfff]")
+# The folders of plain ids.
+_HASHED = re.compile("[0-9a-f]{2}")
 # Bytes of a name; systems allow 255, and its ending and a temporary form need some.
 _MOST = 200
 
@@ -19,10 +21,15 @@ def key_of(id: str, ending: str) -> str:
     An id with `/` makes folders itself; else 256 folders, named by a hash of the id, keep each
     from holding too many files. Two ids never get the same key.
     """
-    parts = [_escape(part) for part in id.split("/")]
-    if len(parts) == 1:
-        parts.insert(0, hashlib.blake2b(id.encode("utf-8", "surrogatepass")).hexdigest()[:2])
-    return f"{'/'.join(parts)}.{ending}"
+    *folders, name = (_escape(part) for part in id.split("/"))
+    if not folders:
+        folders = [hashlib.blake2b(id.encode("utf-8", "surrogatepass")).hexdigest()[:2]]
+    elif _HASHED.fullmatch(folders[0]):
+        # Or book 5f's a1 and a plain a1 whose hash is 5f would be one.
+        folders[0] = f"%{ord(folders[0][0]):02X}{folders[0][1:]}"
+    # A folder is never called as a sound is: one name cannot be both.
+    folders = [re.sub(rf"\.{ending}$", f"%2E{ending}", folder) for folder in folders]
+    return "/".join([*folders, f"{name}.{ending}"])
 
 
 def _escape(name: str) -> str:

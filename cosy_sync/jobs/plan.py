@@ -10,9 +10,10 @@ from cosy_sync import CosyClient
 from cosy_sync.jobs import sums
 from cosy_sync.jobs.identity import TextDigest, is_mine
 from cosy_sync.jobs.inputs import JobText
+from cosy_sync.jobs.job import JobOptions
 from cosy_sync.jobs.journal import Journal
 from cosy_sync.jobs.run import journal_path
-from cosy_sync.storage import LocalStore
+from cosy_sync.storage import LocalStore, open_store
 
 __all__ = ["Plan", "plan_job"]
 
@@ -43,20 +44,23 @@ def plan_job(
     texts: Iterable[JobText],
     to: str | os.PathLike[str],
     client: CosyClient,
-    shard: tuple[int, int] | None = None,
+    options: JobOptions | None = None,
 ) -> Plan:
     """Read the whole input, and say what a run would do. Nothing is written or sent.
 
     Raises ConfigError for an input that is wrong.
     """
-    place = journal_path(LocalStore(to), None, shard)
-    book = Journal(place, reading=True) if place.exists() else None
+    given = options or JobOptions()
+    sink = open_store(to)
+    known = given.journal is not None or isinstance(sink, LocalStore)
+    place = journal_path(sink, given.journal, given.shard) if known else None
+    book = Journal(place, reading=True) if place is not None and place.exists() else None
     counted = characters = done = shared = opened = open_characters = 0
     met: set[bytes] = set()
     digest_of = TextDigest(client)
     try:
         for text in texts:
-            if not is_mine(text.id, shard):
+            if not is_mine(text.id, given.shard):
                 continue
             counted += 1
             characters += len(text.text)

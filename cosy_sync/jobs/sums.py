@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cosy_sync.jobs.journal import Journal, Row, State
 
-__all__ = ["errors", "finished", "oddest", "rate", "sample", "seconds", "spans"]
+__all__ = ["errors", "final", "finished", "oddest", "rate", "sample", "seconds", "spans"]
 
 # Seconds without a finished text that end a stretch of work.
 _GAP = 10.0
@@ -16,6 +16,11 @@ def errors(book: Journal) -> list[tuple[str, int]]:
         "SELECT json_extract(error, '$.type') AS name, count(*) FROM texts WHERE state = 2 "
         "GROUP BY name"
     )
+
+
+def final(book: Journal) -> int:
+    """Return how many texts failed as they would again."""
+    return int(book.ask("SELECT count(*) FROM texts WHERE state = 2 AND final = 1")[0][0])
 
 
 def seconds(book: Journal) -> float:

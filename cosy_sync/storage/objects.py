@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,16 @@ _HEADERS = {
 _SAID = re.compile(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>")
 # A refusal of the keys, where the library's error has no class of its own for it.
 _DENIED = re.compile(r"\b(401 Unauthorized|403 Forbidden)\b")
+# Its own gives up after ten times, which it has had within 2 s.
+_RETRY = {
+    "max_retries": 1_000,
+    "retry_timeout": timedelta(minutes=3),
+    "backoff": {
+        "init_backoff": timedelta(seconds=0.2),
+        "max_backoff": timedelta(seconds=10),
+        "base": 3,
+    },
+}
 # The process that used the library first: in its children, the library hangs.
 _first_user = 0
 
@@ -35,7 +46,8 @@ class ObjectStore:
     """Keeps objects in a bucket, through obstore (extra `storage`).
 
     An object appears whole or not at all, and `put` returns when the store has it. Transient
-    failures (5xx, time-outs, dropped connections) are repeated by obstore for up to 3 minutes.
+    failures (5xx, time-outs, dropped connections) are repeated by obstore for up to 3 minutes; the
+    setting `retry_config` changes that.
 
     Args:
         url: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://account/container/prefix`.
@@ -51,7 +63,7 @@ class ObjectStore:
 
     def __init__(self, url: str, **settings: Any) -> None:
         self.address = url.rstrip("/")
-        self._settings = settings
+        self._settings = {"retry_config": _RETRY, **settings}
         # Made on first use: what is made before a fork hangs in the child.
         self._made: Any = None
 
@@ -64,9 +76,7 @@ class ObjectStore:
         if_absent: bool = False,
     ) -> bool:
         """Keep an object; return whether it was made."""
-        attributes = {
-            _HEADERS.get(name.lower(), name): value for name, value in (meta or {}).items()
-        }
+        attributes = _attributes(meta or {})
         obstore, store = self._open()
         mode = "create" if if_absent else "overwrite"
         try:
@@ -99,8 +109,29 @@ class ObjectStore:
             found = self._do(key, lambda: obstore.get(store, key, options={"head": True}))
         except FileNotFoundError:
             return None
-        facts = {str(name).lower(): str(value) for name, value in found.attributes.items()}
-        return Stored(found.meta["size"], facts)
+        return _stored(found)
+
+    def fetch(self, key: str) -> tuple[bytes, Stored] | None:
+        """Return an object and what is known of it; None where there is none."""
+        obstore, store = self._open()
+        try:
+            found = self._do(key, lambda: obstore.get(store, key))
+            return self._do(key, lambda: (bytes(found.bytes()), _stored(found)))
+        except FileNotFoundError:
+            return None
+
+    def swap(self, key: str, data: bytes, tag: str | None) -> str | None:
+        """Replace an object if it still has this tag (None: if there is none); return its new tag.
+
+        Returns None where another process was faster: of several that try, one succeeds.
+        """
+        obstore, store = self._open()
+        mode = "create" if tag is None else {"e_tag": tag}
+        put = functools.partial(obstore.put, store, key, data, mode=mode, use_multipart=False)
+        try:
+            return str(self._do(key, put)["e_tag"])
+        except (FileExistsError, FileNotFoundError):
+            return None
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that begin with `prefix`."""
@@ -157,6 +188,8 @@ class ObjectStore:
             return step()
         except (exceptions.AlreadyExistsError, FileExistsError) as error:
             raise FileExistsError(f"{place}: is there already") from error
+        except exceptions.PreconditionError as error:
+            raise FileExistsError(f"{place}: has changed") from error
         except (exceptions.NotFoundError, FileNotFoundError) as error:
             raise FileNotFoundError(f"{place}: is not there") from error
         except (exceptions.BaseError, OSError) as error:
@@ -167,6 +200,12 @@ class ObjectStore:
                     f"secret_access_key, or AWS_* variables): {_reason(error)}"
                 ) from error
             raise OSError(f"{place}: the store cannot do it now: {_reason(error)}") from error
+
+
+def _stored(found: Any) -> Stored:
+    meta = found.meta
+    facts = {str(name).lower(): str(value) for name, value in found.attributes.items()}
+    return Stored(meta["size"], facts, meta["e_tag"] or "", meta["last_modified"].timestamp())
 
 
 def _attributes(meta: Mapping[str, str]) -> dict[str, str]:

@@ -12,10 +12,16 @@ __all__ = ["Sink", "Stored"]
 
 @dataclass(frozen=True)
 class Stored:
-    """What is known of an object: `size` in bytes, and what was put beside it."""
+    """What is known of an object: `size` in bytes, and what was put beside it.
+
+    Of an object in a bucket, also `tag`, another one for each content, and `changed`, when it was
+    put: seconds since 1970 by the store's clock.
+    """
 
     size: int
     meta: Mapping[str, str] = field(default_factory=dict)
+    tag: str = ""
+    changed: float = 0.0
 
 
 class Sink(Protocol):

@@ -8,13 +8,23 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cosy_sync import CosyClient, Endpoint
-from cosy_sync.jobs import JobOptions, JobResult, JobText, run_job
+from cosy_sync.jobs import (
+    JobOptions,
+    JobResult,
+    JobText,
+    merge_manifests,
+    run_free_shards,
+    run_job,
+    shards,
+)
+from cosy_sync.jobs.lease import Lease
 from cosy_sync.server import Server, tone_wav
 from cosy_sync.storage import ObjectStore
 
@@ -135,6 +145,46 @@ def test_another_machine_goes_on_where_the_first_one_ended(
     assert sounds(sink) == {id: tone_wav(text) for id, text in changed.items()}
     rows = [json.loads(line) for line in sink.get("manifest.jsonl").splitlines()]
     assert len(rows) == 200 and all(row["seconds"] > 0 and row["sha256"] for row in rows)
+
+
+def test_machines_on_one_bucket_speak_each_text_once_and_a_dead_ones_part_too(
+    s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "_PAUSE", 0.1)
+    # A machine that died with the third of four parts in its hands.
+    dead = Lease(store(s3, "four"), "-3-of-4", "dead", length=1.0)
+    dead.take()
+    dead._ended.set()
+    texts = tmp_path / "in.jsonl"
+    rows = (json.dumps({"id": id, "text": text}) for id, text in TEXTS.items())
+    texts.write_text("\n".join(rows), "utf-8")
+
+    def machine(name: str) -> int:
+        options = JobOptions(journal=tmp_path / name)
+        with CosyClient(Endpoint(server.url, rate=None)) as client:
+            sink = store(s3, "four")
+            return sum(
+                part.counts.spoken for part in run_free_shards(texts, sink, client, 4, options)
+            )
+
+    with Server(latency=0, rps=0, max_connections=0) as server, ThreadPoolExecutor() as pool:
+        assert sum(pool.map(machine, ("one", "two", "three"))) == len(TEXTS)
+        assert server.stats()["texts"] == len(TEXTS)
+    assert sounds(store(s3, "four")) == {id: tone_wav(text) for id, text in TEXTS.items()}
+    monkeypatch.setattr(shards, "open_store", lambda to: store(s3, to))
+    assert merge_manifests("four") == ("s3://speech/four/manifest.jsonl", 200)
+    rows = [json.loads(row) for row in store(s3, "four").get("manifest.jsonl").splitlines()]
+    assert {row["id"] for row in rows} == set(TEXTS)
+
+
+def test_what_another_machine_did_meanwhile_is_not_spoken_again(
+    s3: str, client: CosyClient, tmp_path: Path
+) -> None:
+    sink = store(s3, "five")
+    run(client, sink, tmp_path / "first", dict(list(TEXTS.items())[:50]))
+    run(client, sink, tmp_path / "second", dict(list(TEXTS.items())[:150]))
+    result = run(client, sink, tmp_path / "first", TEXTS)
+    assert (result.counts.skipped, result.counts.spoken) == (150, 50)
 
 
 def test_wrong_keys_end_the_job_with_what_to_check(

@@ -41,7 +41,8 @@ def speech(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    hours = minutes // 60
+    return f"{hours} h {minutes % 60} min" if hours < 100 else f"{hours:,} h"
 
 
 def ratio(value: float) -> str:

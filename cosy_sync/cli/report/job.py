@@ -50,7 +50,7 @@ def job_page(book: Journal, folder: Path, name: str) -> str:
         css=part("base.css") + part("job.css"),
         headline=escape(headline),
         lead=escape(f"{name}: {speech(seconds)} of speech in {folder.resolve().name}."),
-        tiles=_tiles(totals, seconds, sums.rate(book)),
+        tiles=_tiles(totals, sums.final(book), seconds, sums.rate(book)),
         charts=_charts(book, odd),
         sections="".join(sections),
         facts=f"<div><dt>Version</dt><dd>cosy_sync {escape(__version__)}</dd></div>",
@@ -58,15 +58,16 @@ def job_page(book: Journal, folder: Path, name: str) -> str:
     return page.encode("utf-8", "replace").decode("utf-8")
 
 
-def _tiles(totals: dict[State, int], seconds: float, rate: float | None) -> str:
+def _tiles(totals: dict[State, int], final: int, seconds: float, rate: float | None) -> str:
     done, failed = totals[State.DONE], totals[State.FAILED]
+    refused = f"{count(final)} refused for good (--only-failed tries them again)"
     tiles = [
         ("Texts done", count(done), "of the whole job", "large lead"),
         ("Speech", speech(seconds), "in all", "large"),
         (
             "Failed",
             count(failed),
-            "tried again by the next run",
+            refused if final else "tried again by the next run",
             "large bad" if failed else "large",
         ),
         ("Waiting", count(totals[State.WAITING]), "not spoken yet", "large"),

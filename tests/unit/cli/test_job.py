@@ -1,5 +1,6 @@
 """`job`: what its steps say, and the page that a run leaves behind."""
 
+import errno
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from cosy_sync.cli import main
-from cosy_sync.cli.job import shard_of_slurm
+from cosy_sync.cli.job_run import shard_of_slurm
+from cosy_sync.storage import LocalStore
 from cosy_sync.testing import Server
 
 Captured = pytest.CaptureFixture[str]
@@ -53,7 +55,7 @@ def test_the_page_shows_failures_and_sounds_and_escapes_texts(server: Server) ->
     page = Path("out", "report.html").read_text("utf-8")
     assert "3 of 4 texts have their sound" in page
     assert "&lt;b&gt;坏了&lt;/b&gt;[fail]坏了" in page and "<b>坏了" not in page
-    assert "TextError: " in page
+    assert "TextError: " in page and "1 refused for good (--only-failed tries them again)" in page
     assert 'src="./b/1.wav"' in page
     for place in ("http:", "https:", "<script"):
         assert place not in page
@@ -111,3 +113,48 @@ def test_a_task_of_a_slurm_array_takes_its_part() -> None:
     given = {f"SLURM_ARRAY_TASK_{name}": value for name, value in array.items()}
     assert shard_of_slurm(given) == (3, 16)
     assert shard_of_slurm({}) is None
+
+
+def test_what_the_disk_refuses_names_the_place(
+    server: Server, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").write_text("")
+    assert job(server, "--to", "file/x") == 2
+    assert capsys.readouterr().err == "cosy-sync: error: file/x/.cosy-job: Not a directory\n"
+
+    def full(self: LocalStore, part: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalStore, "_write", full)
+    assert job(server, "--json") == 1
+    told = capsys.readouterr()
+    assert "error: out: No space left on device; " in told.err
+    # Programs are told of this end too.
+    assert json.loads(told.out)["stopped"] == "out: No space left on device"
+
+
+def test_auto_takes_every_part_and_tells_of_all_together(server: Server, capsys: Captured) -> None:
+    assert job(server, "--shard", "auto/3", "--json") == 1
+    counts = json.loads(capsys.readouterr().out)
+    assert (counts["read"], counts["failed"], counts["errors"]) == (4, 1, {"TextError": 1})
+    assert counts["spoken"] + counts["linked"] == 3
+    assert main(["job", "merge", "out"]) == 0
+    assert len(Path("out", "manifest.jsonl").read_text("utf-8").splitlines()) == 4
+
+
+def test_a_job_in_a_bucket_is_asked_for_by_its_journal(server: Server, capsys: Captured) -> None:
+    assert job(server, "--journal", "journal") == 1
+    capsys.readouterr()
+    assert main(["job", "status", "journal"]) == 1
+    assert capsys.readouterr().out.startswith("3 texts done")
+    assert job(server, "--journal", "journal", "--dry-run") == 0
+    assert "3 are done" in capsys.readouterr().out
+    assert main(["job", "status", "out"]) == 2
+    assert "give --journal's" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["0/3", "4/3", "auto/0", "auto", "x/3", "3", "1/2/3", "-1/3"])
+def test_a_wrong_shard_says_what_is_right(wrong: str, capsys: Captured) -> None:
+    with pytest.raises(SystemExit):
+        main(["job", "run", "in.jsonl", "--to", "out", f"--shard={wrong}"])
+    assert "must be like 3/16, the third of sixteen parts, or auto/16" in capsys.readouterr().err

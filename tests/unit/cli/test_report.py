@@ -261,6 +261,7 @@ def test_figures_read_as_people_write_them() -> None:
         "0 ms", "12.3 ms", "226 ms", "1.93 s", "61.0 s",
     ]  # fmt: skip
     assert [speech(s) for s in (5.24, 75, 4210)] == ["5.2 s", "1 min 15 s", "1 h 10 min"]
+    assert [speech(h * 3600) for h in (99, 100, 2496.4)] == ["99 h 0 min", "100 h", "2,496 h"]
     assert [ratio(x) for x in (0.0, math.nan, 3.14, 410.2)] == ["–", "–", "3.1×", "410×"]
     assert [number(x) for x in (0, 4.634, 1899.6, 0.000125)] == ["0", "4.63", "1,900", "0.000125"]
 

@@ -40,6 +40,26 @@ def test_an_audiofolders_table_is_not_taken_for_ljspeech(tmp_path: Path) -> None
     assert texts(tmp_path / "metadata.csv", content) == [("x/a1", "你好")]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("metadata.csv", "a1|一|\na2|二|贰\n", [("a1", "一"), ("a2", "贰")]),
+        ("metadata.csv", "text,file_name\r\n你好,a1.wav\r\n", [("a1", "你好")]),
+        ("metadata.csv", '\ufeff"file_name","text"\r\na1.wav,你好\r\n', [("a1", "你好")]),
+        ("metadata.csv", "id,text\na1,你好\n", [("a1", "你好")]),
+        ("text", "a1\t你好 世界\r\na2  再见\n", [("a1", "你好 世界"), ("a2", "再见")]),
+        ("in.csv", 'id,text\r\na1,"你\r\n好"\r\n', [("a1", "你\r\n好")]),
+        ("in.txt", "\ufeff你好\r\n", [("0000001", "你好")]),
+    ],
+)
+def test_what_other_programs_write_is_read(
+    tmp_path: Path, name: str, content: str, wanted: list[tuple[str, str]]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content.encode())
+    assert [(text.id, text.text) for text in read_texts(path)] == wanted
+
+
 def test_lines_are_called_by_their_numbers_and_files_by_their_names(tmp_path: Path) -> None:
     assert texts(tmp_path / "one.txt", "你好\n\n再见\n") == [
         ("0000001", "你好"),
@@ -66,6 +86,9 @@ def test_a_row_says_how_it_is_spoken(tmp_path: Path) -> None:
         ("in.jsonl", '{"id": "a", "text": 5}', "line 1: expected words as text"),
         ("in.jsonl", '{"id": [1], "text": "a"}', "as id"),
         ("in.jsonl", '{"text": "a", "speed": "fast"}', "as speed, found 'fast'"),
+        ("in.jsonl", '{"text": "a", "speed": true}', "as speed, found True"),
+        ("in.csv", "id,text,voice\na1\n", "expected words as text, found none"),
+        ("in.tsv", 'id\ttext\na1\t"a" b\n', "a quote inside it is written twice"),
         ("in.csv", "你好\n再见\n", "expected a header with a column named text, found 你好"),
         ("in.csv", "id,text\na,b,c\n", "line 2: more fields"),
         ("metadata.csv", "a|b|c|d\n", "line 1: expected id|text"),

@@ -22,6 +22,13 @@ def test_nothing_leaves_the_folder_or_hides_in_it() -> None:
     assert key_of("x/.cosy-job", "wav") == "x/%2Ecosy-job.wav"
 
 
+def test_a_folder_of_an_id_is_neither_one_of_the_256_nor_called_as_a_sound_is() -> None:
+    plain = key_of("a1", "wav")
+    assert key_of(plain.removesuffix(".wav"), "wav") == f"%{ord(plain[0]):02X}{plain[1:]}"
+    assert key_of("x/a", "wav") == "x/a.wav"
+    assert key_of("x/a.wav/b", "wav") == "x/a%2Ewav/b.wav"
+
+
 @given(st.lists(st.text(min_size=1, max_size=300), min_size=2, max_size=2, unique=True))
 def test_two_ids_never_get_the_same_key(ids: list[str]) -> None:
     first, second = (key_of(id, "wav") for id in ids)

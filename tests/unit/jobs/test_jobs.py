@@ -1,30 +1,37 @@
 """A job: nothing spoken twice, nothing lost, whatever ends it."""
 
+import errno
 import hashlib
 import json
+import os
 import pickle
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cosy_sync import AuthError, ConfigError, CosyClient, Endpoint, RetryConfig
+from cosy_sync import AuthError, ConfigError, CosyClient, Endpoint, RetryConfig, TextError
 from cosy_sync.jobs import (
     Job,
+    JobIsBusy,
     JobOptions,
     JobResult,
     JobText,
     merge_manifests,
     run_free_shards,
     run_job,
+    shards,
     speak_shard,
 )
+from cosy_sync.jobs.job import is_final
+from cosy_sync.jobs.shards import take_shards
 from cosy_sync.server import Server, tone_wav
-from cosy_sync.storage import LocalStore
+from cosy_sync.storage import LocalStore, local
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +133,16 @@ def test_a_sound_that_is_gone_or_torn_is_spoken_anew(job: Folder) -> None:
     assert job.sounds() == {id: tone_wav(text) for id, text in TEXTS.items()}
 
 
+def test_a_text_is_not_linked_to_a_sound_that_is_gone(job: Folder) -> None:
+    job.write({"a": "今天好"})
+    job.run()
+    next(job.out.glob("*/a.wav")).unlink()
+    job.write({"b": "今天好", "c": "今天好"})
+    result = job.run()
+    assert (result.counts.spoken, result.counts.linked) == (1, 1)
+    assert job.sounds() == {"b": tone_wav("今天好"), "c": tone_wav("今天好")}
+
+
 def test_a_failed_text_is_tried_again_but_not_one_that_was_refused_for_good(job: Folder) -> None:
     job.write({"good": "你好，今天好。", "bad": "坏了[fail]坏了", "empty": "  "})
     first = job.run()
@@ -136,6 +153,13 @@ def test_a_failed_text_is_tried_again_but_not_one_that_was_refused_for_good(job:
     assert (second.counts.failed, second.counts.refused, second.complete) == (0, 2, False)
     again = job.run(only_failed=True)
     assert (again.counts.failed, again.counts.skipped) == (2, 1)
+
+
+def test_a_text_is_not_given_up_for_a_key_that_was_refused_meanwhile() -> None:
+    assert is_final(TextError("too long", status=400))
+    for status in (401, 402, 403):
+        assert not is_final(TextError("others were spoken with this key", status=status))
+    assert not is_final(AuthError("wrong key", status=401))
 
 
 def test_an_id_that_stands_twice_is_refused_before_anything_is_sent(job: Folder) -> None:
@@ -166,12 +190,23 @@ def test_another_jobs_folder_is_refused(job: Folder) -> None:
     voiced = job.client.with_options(voice="中文男")
     with pytest.raises(ConfigError, match=r"whose voice is ''.* is '中文男'"):
         run_job(job.input, job.out, client=voiced)
+    # Or every sound that was paid for would be replaced.
+    with pytest.raises(ConfigError, match=r"whose speed is 1\.0, and this one's is 1\.5; choose"):
+        run_job(job.input, job.out, client=job.client.with_options(speed=1.5))
     assert (
         run_job(
             other, job.out, client=job.client, options=JobOptions(name="in.jsonl")
         ).counts.skipped
         == 200
     )
+
+
+def test_a_folder_without_sounds_belongs_to_no_job_yet(job: Folder) -> None:
+    job.write({"a": "[fail]坏了"})
+    job.run()
+    job.write(TEXTS)
+    voiced = job.client.with_options(voice="中文男")
+    assert run_job(job.input, job.out, client=voiced).counts.spoken == 200
 
 
 def test_a_limit_is_kept_and_the_rest_comes_with_the_next_run(job: Folder) -> None:
@@ -213,29 +248,62 @@ def test_the_manifests_of_all_shards_are_merged(job: Folder) -> None:
         merge_manifests(job.out)
     job.run(shard=(2, 3))
     job.run(shard=(3, 3))
-    assert merge_manifests(job.out) == (job.out / "manifest.jsonl", 200)
+    assert merge_manifests(job.out) == (str(job.out / "manifest.jsonl"), 200)
     assert {row["id"] for row in job.manifest()} == set(TEXTS)
 
 
-def test_free_shards_are_run_and_busy_ones_left_to_others(job: Folder) -> None:
+def test_free_shards_are_run_and_busy_ones_when_their_process_has_died(
+    job: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "_PAUSE", 0.01)
     job.write(TEXTS)
-    job.out.mkdir()
-    (job.out / ".cosy-job").mkdir()
+    place = job.out / ".cosy-job" / "journal-2-of-3.sqlite"
+    with holding(place) as other:
+        parts = run_free_shards(job.input, job.out, job.client, 3)
+        assert next(parts).complete and next(parts).complete and len(job.sounds()) < 200
+        other.kill()  # as its machine may: what it held is free then
+        assert len(list(parts)) == 1 and len(job.sounds()) == 200
+
+
+def test_a_shard_that_another_process_has_finished_is_not_run_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shards, "_PAUSE", 0)
+    run: list[int] = []
+    # Of each shard, what is met one after the other; the latest stays.
+    finished = {1: [True], 2: [False, False, True], 3: [False], 4: [False], 5: [True, False, True]}
+    busy = {2: 1, 3: 2, 5: 2}
+
+    def try_to_run(shard: tuple[int, int]) -> Any:
+        if busy.get(shard[0], 0):
+            busy[shard[0]] -= 1
+            raise JobIsBusy("in other hands")
+        run.append(shard[0])
+
+    def is_finished(shard: tuple[int, int]) -> bool:
+        known = finished[shard[0]]
+        return known.pop(0) if len(known) > 1 else known[0]
+
+    list(take_shards(5, try_to_run, is_finished))
+    # 1 was finished before, and its input may have changed; 2 and 5 were finished elsewhere
+    # meanwhile, 3 became free.
+    assert sorted(run) == [1, 3, 4]
+
+
+@contextmanager
+def holding(place: Path) -> Iterator["subprocess.Popen[str]"]:
+    """Have another process work on a part, until it is told to end."""
     code = (
         "import sys, pathlib, cosy_sync.jobs.journal as j\n"
         "held = j.Journal(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
     )
-    place = job.out / ".cosy-job" / "journal-2-of-3.sqlite"
     command = [sys.executable, "-c", code, str(place)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None and other.stdout.readline() == "held\n"
-        parts = list(run_free_shards(job.input, job.out, job.client, 3))
-        other.kill()  # as its machine may: what it held is free then
-    assert len(parts) == 2 and len(job.sounds()) < 200
-    assert len(list(run_free_shards(job.input, job.out, job.client, 3))) == 3
-    assert len(job.sounds()) == 200
+        yield other
+        other.kill()
 
 
 def test_a_shard_is_spoken_with_a_client_of_its_own(job: Folder, server: Server) -> None:
@@ -251,7 +319,6 @@ def test_one_process_works_on_a_job_at_a_time(job: Folder) -> None:
     job.write(TEXTS)
 
     def again(_: Job) -> None:
-        # A process of its own: locks of the same one would not see each other.
         code = (
             "import sys, pathlib, cosy_sync.jobs.journal as j; j.Journal(pathlib.Path(sys.argv[1]))"
         )
@@ -261,6 +328,39 @@ def test_one_process_works_on_a_job_at_a_time(job: Folder) -> None:
         assert "another process works on this job now" in second.stderr
 
     assert job.run(started=again).complete
+
+
+def test_only_failed_does_not_take_what_waits_for_done(job: Folder) -> None:
+    job.write({"bad": "[fail]坏了", **TEXTS})
+    job.run(limit=50)
+    result = job.run(only_failed=True)
+    assert (result.counts.failed, result.counts.skipped, result.counts.unsent) == (1, 49, 151)
+    assert not result.complete
+
+
+def test_a_text_that_left_the_input_without_a_sound_is_forgotten(job: Folder) -> None:
+    job.write({"bad": "[fail]坏了", "good": "今天好"})
+    assert not job.run().complete
+    job.write({"better": "今天真好"})
+    assert job.run().complete
+    assert [row["id"] for row in job.manifest()] == ["good", "better"]
+
+
+def test_two_threads_do_not_work_on_one_job_either(job: Folder) -> None:
+    job.write(TEXTS)
+    met: list[Job] = []
+
+    def again(first: Job) -> None:
+        met.append(first)
+        with pytest.raises(JobIsBusy):
+            job.run()
+        link = job.out.with_name("link")
+        link.symlink_to(job.out)
+        with pytest.raises(JobIsBusy):
+            run_job(job.input, link, job.client)
+
+    assert job.run(started=again).complete and len(met) == 1
+    assert job.run().complete
 
 
 def test_a_refused_key_ends_it_at_once(job: Folder) -> None:
@@ -295,6 +395,24 @@ def test_a_full_disk_ends_it_and_it_goes_on_when_there_is_room(job: Folder) -> N
     assert len(job.manifest()) == kept
     result = job.run()
     assert result.complete and result.counts.spoken == 150
+
+
+def test_the_journal_may_be_on_another_disk(job: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    job.write({**TEXTS, "same": TEXTS["t1"]})
+
+    def within_a_disk(step: Any) -> Any:
+        def checked(source: Path, target: Path) -> None:
+            if source.is_relative_to(job.out) != target.is_relative_to(job.out):
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            step(source, target)
+
+        return checked
+
+    monkeypatch.setattr(local.os, "replace", within_a_disk(os.replace))
+    monkeypatch.setattr(local.os, "link", within_a_disk(os.link))
+    result = job.run(journal=job.out.with_name("journal"))
+    assert result.counts.spoken == 200 and result.counts.linked == 1
+    assert not list(job.out.rglob("*.part"))
 
 
 def test_a_damaged_journal_says_so(job: Folder) -> None:

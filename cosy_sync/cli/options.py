@@ -15,7 +15,7 @@ from cosy_sync.cli.exits import Stop, because
 from cosy_sync.config.client import FORMATS
 from cosy_sync.settings import endpoints_from_environment
 
-__all__ = ["add_service_options", "endpoints", "make_client", "number"]
+__all__ = ["add_service_options", "endpoints", "hasty", "make_client", "number"]
 
 # Options whose names are those of the client's settings.
 _SETTINGS = (
@@ -30,6 +30,9 @@ _SETTINGS = (
     "batch_size",
     "extra",
 )
+# Seconds for which texts wait for a service that has answered nothing yet: a wrong address shows
+# soon.
+_FIRST_CONTACT = 10.0
 _VOICE = ("reference", "transcript", "instruction")
 _LIMITS = {"rate": "rate", "connections": "max_connections"}
 
@@ -156,6 +159,14 @@ def make_client(
     if args.api_key_file is not None:
         settings["api_key"] = _read_key(args.api_key_file)
     return CosyClient(endpoints(args), config=config, observers=observers, **settings)
+
+
+def hasty(client: CosyClient) -> CosyClient:
+    """Return a view that waits a few seconds only for a service that has answered nothing yet."""
+    retry = client.config.retry
+    if retry.first_contact is not None:
+        return client
+    return client.with_options(retry=dataclasses.replace(retry, first_contact=_FIRST_CONTACT))
 
 
 def _speaker(args: argparse.Namespace, config: ClientConfig | None) -> str | None:

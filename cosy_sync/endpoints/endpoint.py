@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -292,6 +293,11 @@ class EndpointState:
             return False
         with self._lock:
             return self._blame.acquits(call.kind, now)
+
+    @property
+    def has_answered(self) -> bool:
+        """Return whether anything was ever spoken there."""
+        return self._blame.good_at > -math.inf
 
     def is_away(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
         """Return whether a text of this kind that first fared like this met an outage."""

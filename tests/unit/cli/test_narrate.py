@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import sys
 import wave
 from collections.abc import Iterator
@@ -151,3 +152,18 @@ def test_a_missing_package_is_told_what_needs_it_and_how_it_is_installed(
     told = capsys.readouterr().err
     assert "error: --format: writing mp3 needs soundfile: pip install" in told
     assert server.stats()["texts"] == 0
+
+
+@pytest.mark.parametrize("more", [(), ("--keep-going",)])
+def test_a_wrong_address_shows_soon_and_no_file_of_silence_is_left(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("cosy_sync.cli.options._FIRST_CONTACT", 0.1)
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/batch"
+        assert main(["narrate", "text.txt", "-o", "text.wav", "--url", url, *more]) == 3
+    told = capsys.readouterr().err
+    assert "3 of 3 parts failed, and no file was written" in told and "cannot connect" in told
+    assert ("--keep-going" in told) is (more == ())
+    assert not os.path.exists("text.wav")

@@ -19,7 +19,7 @@ from cosy_sync import (
 from cosy_sync.audio.sound_file import format_of
 from cosy_sync.cli.console import Screen, emit
 from cosy_sync.cli.exits import CODES, Exit, Stop, because, code_for, words_of
-from cosy_sync.cli.options import add_service_options, hasty, make_client, number
+from cosy_sync.cli.options import add_lexicon, add_service_options, hasty, make_client, number
 from cosy_sync.cli.report.figures import duration, speech
 from cosy_sync.cli.silence import Silence
 from cosy_sync.cli.source import read_text
@@ -71,6 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_subtitles(parser.add_argument_group("subtitles"))
     _add_sound(parser.add_argument_group("the sound"))
     add_service_options(parser, format=False)
+    add_lexicon(parser)
     parser.set_defaults(run=run)
 
 

@@ -128,7 +128,7 @@ def _fit(
     faster: dict[float, list[int]] = {}
     for place, (cue, end) in enumerate(zip(cues, ends, strict=True)):
         audio, room = spoken.outcomes[place].audio, end - cue.start
-        if audio is not None and audio.duration > room:
+        if audio is not None and audio.duration > room and speed < max_speed:
             needed = speed * audio.duration / max(room * _AIM, 1e-3)
             faster.setdefault(min(_step_up(needed), max_speed), []).append(place)
     for quick, places in sorted(faster.items()):

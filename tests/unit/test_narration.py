@@ -20,7 +20,7 @@ from cosy_sync import (
     RetryConfig,
 )
 from cosy_sync.models import wav_header
-from cosy_sync.testing import FakeService
+from cosy_sync.testing import FakeService, Server
 from cosy_sync.text import read_subtitles
 
 URL = "http://tts.test/batch"
@@ -413,6 +413,25 @@ def test_what_ends_the_second_speaking_of_cues_carries_the_first(client: CosyCli
         (0, FIRST, True),
         (1, SECOND, True),
     ]
+
+
+def test_where_a_wire_knows_no_speed_what_does_not_fit_is_told_and_spoken_once() -> None:
+    triton = Server(latency=0)
+    with triton, CosyClient(triton.base_url, wire="triton", model="cosyvoice2") as client:
+        cues = [(0.0, 0.1, FIRST), (0.1, 0.2, SECOND)]
+        assert client.dub(cues).segments[0].overrun > 0.5
+        assert triton.stats()["texts"] == 2
+        with pytest.raises(ConfigError, match="speed: the wire 'triton' cannot set it"):
+            client.dub(cues, max_speed=1.5)
+        assert triton.stats()["texts"] == 2
+
+
+def test_a_max_speed_that_the_wire_cannot_is_refused_before_anything_is_sent() -> None:
+    with Server(latency=0) as server:
+        client = CosyClient(server.base_url, wire="pai_eas", voice="中文女", api_key="k")
+        with client, pytest.raises(ConfigError, match="speed"):
+            client.dub([(0.0, 0.1, FIRST), (0.1, 0.2, SECOND)], max_speed=4)
+        assert server.stats()["texts"] == 0
 
 
 def test_a_call_that_failed_names_itself(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from .batch_errors import refuse_invalid
 from .config import CallSettings, ClientConfig, LimitConfig
+from .errors import ConfigError
 from .gathering import check_call, hand_out, run_call
 from .loading import load
 from .models import PLAIN_FORMATS, Outcome
@@ -97,7 +99,7 @@ class LongTextCalls:
         from .narrator import Narrator, plan_text
 
         plan = plan_text(text, own.config)
-        narrator = Narrator(plan.count, own.config, as_progress(progress), to)
+        narrator = Narrator("narrate", plan.count, own.config, to, as_progress(progress))
         engine = self._core.engine()
         # In memory all of it is kept anyway.
         config = own._of_pieces if to is None else own._written
@@ -135,34 +137,53 @@ class LongTextCalls:
         `max_speed`. One that does not fit even so delays the next: its segment's `overrun` says by
         how many seconds. All audio is held in memory until the whole is done.
 
-        Raises InvalidTextError for what is neither SRT nor WebVTT, ConfigError where the wire
-        cannot speak faster, else as `narrate` does.
+        Raises InvalidTextError for what is neither SRT nor WebVTT and, with on_error="raise", for a
+        cue that cannot be sent, before anything is; ConfigError where the wire cannot speak at
+        `max_speed`; else as `narrate` does.
 
         Args:
             subtitles: What an SRT or WebVTT file holds (not its name), or (start, end, text) with
                 seconds, in any order.
             max_speed: From the client's own `speed` to 4. Left out, 1.3, where most voices are
-                still good, or `speed` if that is more.
+                still good, or `speed` if that is more or the wire cannot speak faster.
             to: A file to write the sound to, as in `narrate`.
             on_error: "raise" or "return".
         """
         own = self._with("dub", settings) if settings else self
         check_call(on_error, None)
         load("cosy_sync.dubbing", "cosy_sync.narrator")
-        from .dubbing import CueSchedule, fit_cues, read_cues
+        from .dubbing import CueSchedule, check_cues, fit_cues, read_cues
         from .narrator import Narrator
 
         cues = read_cues(subtitles)
-        narrator = Narrator(lambda: len(cues), own.config, None, to)
+        narrator = Narrator("dub", lambda: len(cues), own.config, to)
         speed = own.config.speed
-        fastest = max(_FASTEST, speed) if max_speed is None else max_speed
-        outcomes = fit_cues(cues, own._speak_at, speed, fastest)
+        fastest = own._fastest() if max_speed is None else max_speed
+        checked = check_cues(cues, own.config)
+        if on_error == "raise":
+            refuse_invalid(checked)
+        outcomes = fit_cues(cues, checked, own._speak_at, speed, fastest)
+        if fastest != speed:  # refuses what the wire cannot, before anything is sent
+            own._at_speed(fastest)
         return narrator.narrate(outcomes, CueSchedule(cues), on_error)
 
+    def _fastest(self) -> float:
+        """Return the speed up to which cues are spoken faster where the user has said none."""
+        usual = self.config.speed
+        try:
+            self._at_speed(max(_FASTEST, usual))
+        except ConfigError:  # the wire cannot: what does not fit is told
+            return usual
+        return max(_FASTEST, usual)
+
     def _speak_at(self, texts: Sequence[str], speed: float) -> list[Outcome]:
-        plain = self.config.format in PLAIN_FORMATS
-        settings: Any = {**({} if plain else _PLAIN), "speed": speed}
-        same = plain and speed == self.config.speed
-        client: Any = self if same else self.with_options(**settings)  # type: ignore[attr-defined]
-        outcomes: list[Outcome] = client.synth_many(texts, on_error="return")
+        outcomes: list[Outcome] = self._at_speed(speed).synth_many(texts, on_error="return")
         return outcomes
+
+    def _at_speed(self, speed: float) -> Any:
+        """Return the client that speaks prepared cues at a speed. Raises ConfigError."""
+        plain = self.config.format in PLAIN_FORMATS
+        if plain and speed == self.config.speed and not self.config.prepare:
+            return self
+        settings: Any = {**({} if plain else _PLAIN), "speed": speed, "prepare": None}
+        return self.with_options(**settings)  # type: ignore[attr-defined]

@@ -177,11 +177,14 @@ class Narrator:
 
     def __init__(
         self,
+        call: str,
         count: Callable[[], int],
         config: ClientConfig,
-        progress: ProgressCallback | None,
         to: str | os.PathLike[str] | None,
+        progress: ProgressCallback | None = None,
     ) -> None:
+        # The method that was called, for messages.
+        self._call = call
         # How many segments there are; a text is only cut to its end when somebody asks.
         self._count = count
         self._config = config
@@ -197,11 +200,12 @@ class Narrator:
         """Return the whole of the outcomes, each where the schedule has it.
 
         Raises BatchError where a segment failed, unless on_error is "return"; a file does not
-        appear then.
+        appear then. Nor does one of nothing but silence, whatever on_error is.
         """
         with self._file or contextlib.nullcontext():
             self._take(outcomes, schedule, on_error)
-            if on_error == "raise":
+            silent = not any(segment.ok for segment in self._segments)
+            if on_error == "raise" or (silent and self._file is not None):
                 self._refuse_failed()
         return self._finish()
 
@@ -246,9 +250,11 @@ class Narrator:
         lost = f"segment {first.index} of {count} failed"
         if len(failed) > 1:
             lost = f"{len(failed)} of {count} segments failed, segment {first.index} first"
+        spoken = len(failed) < len(self._segments)
+        advice = ", and on_error='return' leaves silence in place of what failed" if spoken else ""
         raise BatchError(
-            f"narrate: {lost}; .outcomes has them all, finished audio included, and "
-            f"on_error='return' leaves silence in place of what failed. The first: "
+            f"{self._call}: {lost}; .outcomes has them all, finished audio included{advice}. "
+            f"The first: "
             f"{type(first.error).__name__}: {first.error}",
             outcomes=self.outcomes,
         ) from first.error

@@ -29,22 +29,27 @@ def show_player(audio: Audio) -> str:
     """Return a player with the sound in it, compressed where soundfile is installed."""
     if audio.pcm_size > _MOST_SAMPLES:
         return f"({audio.duration / 60:.0f} minutes of sound: too much for a notebook; save it)"
-    return _player(*_embed(audio))
+    # A browser's player counts whole seconds: 0.9 s would be 0:00.
+    return f"{_player(*_embed(audio))} {_length(audio.duration)}"
 
 
 def show_outcomes(outcomes: Sequence[Outcome]) -> str:
-    """Return a table: number, text, and the player or the error."""
+    """Return a table: number, id if there are any, text, and the player with its length, or the
+    error."""
     left = _MOST_BYTES
     rows = []
+    named = any(outcome.id is not None for outcome in outcomes[:_MOST_ROWS])
     for outcome in outcomes[:_MOST_ROWS]:
         if outcome.audio is None:
             heard = _error(outcome.error)
         else:
             media_type, data = _embed(outcome.audio)
             left -= len(data)
-            heard = _player(media_type, data) if left >= 0 else _length(outcome.audio.duration)
-        rows.append((str(outcome.index), _short(outcome.text), heard))
-    return _table(("", "text", "audio"), rows, len(outcomes))
+            length = _length(outcome.audio.duration)
+            heard = f"{_player(media_type, data)} {length}" if left >= 0 else length
+        id = () if not named else ("" if outcome.id is None else _short(str(outcome.id)),)
+        rows.append((str(outcome.index), *id, _short(outcome.text), heard))
+    return _table(("", *(("id",) if named else ()), "text", "audio"), rows, len(outcomes))
 
 
 def show_segments(
@@ -125,7 +130,8 @@ def _error(error: Exception | None) -> str:
     return f'<span style="color:#c00">{html.escape(words)}</span>'
 
 
-def _short(text: str) -> str:
+def _short(given: object) -> str:
+    text = given if isinstance(given, str) else repr(given)  # an item may be no text
     shown = text if len(text) <= _MOST_CHARS else text[: _MOST_CHARS - 1] + "…"
     return html.escape(shown)
 

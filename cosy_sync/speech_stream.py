@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from .models import Audio, Timing
+from .models import PLAIN_FORMATS, Audio, Timing
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,12 +58,15 @@ class SpeechStream(Iterator[bytes]):
         return sound
 
     def audio(self) -> Audio:
-        """Read the rest and return it: all of the sound, where nothing was read before.
+        """Read the rest and return it: all of the sound, where nothing was read before; where
+        nothing is left, an empty WAV file.
 
         Waits and raises like reading.
         """
         data = b"".join(self)
         rest = Audio(data, "pcm", self.sample_rate, 1, 0, len(data), self.timing)
+        if not data and self._format not in PLAIN_FORMATS:
+            return rest.as_format("wav")  # encoders take no file of no sound
         return rest.as_format(self._format, self._quality)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from cosy_sync import (
 from cosy_sync.audio.sound_file import format_of
 from cosy_sync.cli.console import Screen, emit
 from cosy_sync.cli.exits import CODES, Exit, Stop, because, code_for, words_of
-from cosy_sync.cli.options import add_service_options, make_client, number
+from cosy_sync.cli.options import add_lexicon, add_service_options, hasty, make_client, number
 from cosy_sync.cli.report.figures import duration, speech
 from cosy_sync.cli.silence import Silence
 from cosy_sync.cli.source import read_text
@@ -71,6 +71,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_subtitles(parser.add_argument_group("subtitles"))
     _add_sound(parser.add_argument_group("the sound"))
     add_service_options(parser, format=False)
+    add_lexicon(parser)
     parser.set_defaults(run=run)
 
 
@@ -192,7 +193,7 @@ def _check_places(files: dict[str, Path]) -> None:
 
 def _speak(args: argparse.Namespace, client: CosyClient, screen: Screen, text: str) -> Narration:
     """Speak a text, or subtitles. Raises Stop, which names the parts that failed."""
-    view = client.with_options(narration=_narration(args, client.config.narration))
+    view = hasty(client).with_options(narration=_narration(args, client.config.narration))
 
     def draw(done: int, total: int) -> None:
         screen.total = total
@@ -204,7 +205,7 @@ def _speak(args: argparse.Namespace, client: CosyClient, screen: Screen, text: s
             return view.dub(text, max_speed=args.max_speed, to=args.output, on_error=on_error)
         return view.narrate(text, to=args.output, on_error=on_error, progress=draw)
     except BatchError as error:
-        raise _failed(error) from error
+        raise _failed(error, advise=not args.keep_going) from error
     except OSError as error:
         raise Stop(f"cannot write {args.output}: {because(error)}", Exit.FAILED) from error
     except InvalidTextError as error:
@@ -223,13 +224,14 @@ def _narration(args: argparse.Namespace, usual: NarrationConfig) -> NarrationCon
     return replace(usual, **{name: value for name, value in given.items() if value is not None})
 
 
-def _failed(error: BatchError) -> Stop:
+def _failed(error: BatchError, *, advise: bool) -> Stop:
     failed = [outcome for outcome in error.outcomes if outcome.error is not None]
     first = failed[0].error
     assert first is not None
+    advice = " (--keep-going leaves silence in their place)" if advise else ""
     return Stop(
-        f"{len(failed)} of {len(error.outcomes)} parts failed, and no file was written "
-        f"(--keep-going leaves silence in their place). Part {failed[0].index + 1}: "
+        f"{len(failed)} of {len(error.outcomes)} parts failed, and no file was written{advice}. "
+        f"Part {failed[0].index + 1}: "
         f"{type(first).__name__}: {words_of(first)}",
         code_for(first),
     )

@@ -13,9 +13,10 @@ from typing import Any
 from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint, Observer, Voice
 from cosy_sync.cli.exits import Stop, because
 from cosy_sync.config.client import FORMATS
-from cosy_sync.settings import endpoints_from_environment
+from cosy_sync.settings import endpoints_from_environment, load_config
+from cosy_sync.text import Lexicon
 
-__all__ = ["add_service_options", "endpoints", "make_client", "number"]
+__all__ = ["add_lexicon", "add_service_options", "endpoints", "hasty", "make_client", "number"]
 
 # Options whose names are those of the client's settings.
 _SETTINGS = (
@@ -31,6 +32,9 @@ _SETTINGS = (
     "extra",
     "cache",
 )
+# Seconds for which texts wait for a service that has answered nothing yet: a wrong address shows
+# soon.
+_FIRST_CONTACT = 10.0
 _VOICE = ("reference", "transcript", "instruction")
 _LIMITS = {"rate": "rate", "connections": "max_connections"}
 
@@ -119,6 +123,15 @@ def _add_speech(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_lexicon(group: argparse._ActionsContainer) -> None:
+    """Add the option for words that are read wrongly."""
+    group.add_argument(
+        "--lexicon",
+        metavar="FILE",
+        help="words that are read wrongly: on each line a word, a tab, and what is said",
+    )
+
+
 def _refuse_key(key: str) -> None:
     raise argparse.ArgumentTypeError(
         "a key does not belong on a command line, which others can read: put it into a file for "
@@ -154,9 +167,34 @@ def make_client(
     voice = {name: getattr(args, name) for name in _VOICE}
     if any(value is not None for value in voice.values()):
         settings["voice"] = Voice(_speaker(args, config), **voice)
+    if getattr(args, "lexicon", None) is not None:
+        _say_right(settings, _read_lexicon(args.lexicon), load_config(config, settings))
     if args.api_key_file is not None:
         settings["api_key"] = _read_key(args.api_key_file)
     return CosyClient(endpoints(args), config=config, observers=observers, **settings)
+
+
+def _read_lexicon(path: str) -> Lexicon:
+    try:
+        return Lexicon.from_file(path)
+    except OSError as error:
+        raise Stop(f"cannot read the lexicon {path}: {because(error)}") from error
+
+
+def _say_right(settings: dict[str, Any], lexicon: Lexicon, config: ClientConfig) -> None:
+    """Add what brings the words of a lexicon to the service: its own field where it has one."""
+    if config.wire.startswith("dashscope"):
+        settings["extra"] = {**config.extra, "hot_fix": lexicon.hot_fix()}
+    else:
+        settings["prepare"] = [*config.prepare, lexicon]
+
+
+def hasty(client: CosyClient) -> CosyClient:
+    """Return a view that waits a few seconds only for a service that has answered nothing yet."""
+    retry = client.config.retry
+    if retry.first_contact is not None:
+        return client
+    return client.with_options(retry=dataclasses.replace(retry, first_contact=_FIRST_CONTACT))
 
 
 def _speaker(args: argparse.Namespace, config: ClientConfig | None) -> str | None:

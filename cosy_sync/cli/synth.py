@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from cosy_sync import CosyClient, CosyError, Outcome, RetryConfig, text_hash
+from cosy_sync import CosyClient, CosyError, Outcome, text_hash
 from cosy_sync.audio.formats import CODECS
 from cosy_sync.cli.console import Screen
 from cosy_sync.cli.exits import (
@@ -21,7 +20,7 @@ from cosy_sync.cli.exits import (
     refuses_key,
     uninterrupted,
 )
-from cosy_sync.cli.options import add_service_options, make_client
+from cosy_sync.cli.options import add_lexicon, add_service_options, hasty, make_client
 from cosy_sync.cli.reporter import Reporter
 from cosy_sync.cli.silence import Silence
 from cosy_sync.cli.source import Item, Source, check_kind, count_lines, read_lines
@@ -45,8 +44,6 @@ and a hash, never by their words.
 """
 _DIGITS = 4
 _MOST_DIGITS = 9
-# Seconds for which the first text waits for a service that is away: a wrong address shows soon.
-_FIRST_WAIT = 10.0
 # Texts that are sent one by one, while each is refused, until the key is to blame.
 _TRIED_ALONE = 3
 
@@ -83,6 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--json", action="store_true", help="tell of each text as a JSON line")
     parser.add_argument("--no-progress", action="store_true", help="draw no progress bar")
     add_service_options(parser)
+    add_lexicon(parser)
     parser.set_defaults(run=run)
 
 
@@ -179,18 +177,18 @@ class Synthesis:
         return Exit.FAILED if reporter.failed or reporter.unsent else Exit.DONE
 
     def _speak(self, client: CosyClient) -> None:
-        hasty = client.with_options(retry=_hasty(client.config.retry))
+        client = hasty(client)
         if not self._target.several:
             texts = list(islice(self._checked(self._source), 2))
             if len(texts) != 1:
                 self._refuse(len(texts))
-            self._take_all(hasty, texts)
+            self._take_all(client, texts)
             return
         # The first text goes alone: a wrong address or key shows before a million texts wait, and
         # a pipe hears it before the next line comes. A refusal that may be the text's own fault
         # is only the key's once a few others met it too.
         for _ in range(_TRIED_ALONE):
-            self._take_all(hasty, islice(self._checked(self._source), 1))
+            self._take_all(client, islice(self._checked(self._source), 1))
             if self._doubt is None:
                 self._take_all(client, self._checked(self._source))
                 return
@@ -244,8 +242,3 @@ class Synthesis:
             words += f"; {reporter.half_way(str(self._target))}"
             code = Exit.FAILED if code == Exit.USAGE else code
         return Stop(words, code)
-
-
-def _hasty(retry: RetryConfig) -> RetryConfig:
-    most = _FIRST_WAIT if retry.outlast is None else min(_FIRST_WAIT, retry.outlast)
-    return replace(retry, outlast=most)

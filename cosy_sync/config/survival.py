@@ -31,13 +31,17 @@ class RetryConfig:
     # endpoint that is away; None: as long as its deadline allows. Shorter ends a call sooner where
     # nothing is at the address, and loses texts to longer outages.
     outlast: float | None = None
+    # Seconds for which a bulk call waits for an endpoint that is away and has answered nothing yet:
+    # so a wrong address shows sooner. None: as `outlast` says.
+    first_contact: float | None = None
 
     def __post_init__(self) -> None:
         check(
             self,
             whole("max_retries", "max_bad_audio")
             + positive("base", "max_wait")
-            + (not_negative("outlast") if self.outlast is not None else ()),
+            + (not_negative("outlast") if self.outlast is not None else ())
+            + (not_negative("first_contact") if self.first_contact is not None else ()),
         )
 
 

@@ -110,8 +110,7 @@ class EndpointState:
         self.address = address
         self.label = endpoint.label if address is None else f"{endpoint.label} ({address})"
         self.pool = pool
-        self._observer = observer
-        self._clock = clock
+        self._observer, self._clock = observer, clock
         # Guards what changes, here and in what is made with it, but for what is counted: how many
         # attempts are in flight or wait for their slot is the length of a deque, and each step of
         # that is atomic.
@@ -292,6 +291,11 @@ class EndpointState:
             return False
         with self._lock:
             return self._blame.acquits(call.kind, now)
+
+    @property
+    def has_answered(self) -> bool:
+        """Return whether anything was ever spoken there."""
+        return self._blame.has_succeeded
 
     def is_away(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
         """Return whether a text of this kind that first fared like this met an outage."""

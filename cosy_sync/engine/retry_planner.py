@@ -51,6 +51,25 @@ class RetryPlanner:
             return None
         return wait
 
+    def gives_up(
+        self, batch: Batch, group: Group, endpoint: EndpointState, error: CosyError
+    ) -> bool:
+        """Return whether a bulk call has waited long enough for an endpoint that has answered
+        nothing yet, and there is no other.
+
+        The call's wait counts, not the text's: an open breaker is probed by texts that have not
+        failed yet.
+        """
+        if batch.interactive or not error.trips or endpoint.has_answered:
+            return False
+        if error.sent and endpoint not in group.firsts:  # it is asked once more
+            return False
+        now = self._clock.now()
+        began = min(batch.call_began, batch.accepted_at)
+        if not self.retry.gives_up(now - began):
+            return False
+        return not self._endpoints.elsewhere((*group.avoid, endpoint), now)
+
     def pay(self, batch: Batch, group: Group, part: Group, error: CosyError) -> int:
         """Return how many texts of a group are tried next, as a part failed; 0 where none are.
 

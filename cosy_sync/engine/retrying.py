@@ -192,6 +192,8 @@ class BatchRunner:
             # The way to this endpoint is wrong, whatever is sent: another one's may be right.
             right = self._endpoints.elsewhere((*group.avoid, endpoint), self._clock.now())
             error = error.with_details(retryable=right, hopeless=not right)
+        elif self._planner.gives_up(batch, group, endpoint, error):
+            error = error.with_details(retryable=False, hopeless=True)
         error = splitter.judge(batch, part, endpoint, error)
         if self._is_over(batch, group, part.texts):
             return []

@@ -41,7 +41,7 @@ class _Run:
 class Blame:
     """Tells an endpoint's failures from those of requests that fail while others succeed.
 
-    Its owner's lock guards it; `is_outage` needs none.
+    Its owner's lock guards it; `is_outage` and `has_succeeded` need none.
 
     * A text that fails again, although something succeeded that was sent after its first failure,
       or came a moment ago, says nothing new: its repetitions do not count.
@@ -63,6 +63,11 @@ class Blame:
         # Kinds that have not succeeded since they failed. Whether there are any may be read without
         # the lock.
         self.failing: dict[int, _Run] = {}
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Return whether any call ever did."""
+        return self.good_at > -math.inf
 
     def succeed(self, call: Call, sent: float, now: float) -> None:
         """Note a call that succeeded, and when it was sent."""
@@ -129,7 +134,7 @@ class Blame:
             now: The instant.
         """
         if not error.sent:  # no connection: no text is to blame; a name may be misspelt
-            return self.good_at > -math.inf or getattr(error, "phase", None) != "dns"
+            return self.has_succeeded or getattr(error, "phase", None) != "dns"
         if isinstance(error, ReplyTimeout) or self._is_guilty(kind):
             return False
         waits = now - first.failed < _PATIENCE

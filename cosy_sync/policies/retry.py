@@ -35,6 +35,7 @@ class RetryPolicy:
         self._max_retries = config.max_retries
         self._max_bad_audio = config.max_bad_audio
         self._outlast = math.inf if config.outlast is None else config.outlast
+        self._first_contact = math.inf if config.first_contact is None else config.first_contact
         self._steps = _steps(config)
         self._longest_nap = max(_LONGEST_NAP, config.base)
         self._random = random
@@ -57,6 +58,10 @@ class RetryPolicy:
     def outlasts(self, seconds: float) -> bool:
         """Return whether a text that first failed so long ago still waits for its endpoint."""
         return seconds < self._outlast
+
+    def gives_up(self, seconds: float) -> bool:
+        """Return whether an endpoint that has answered nothing for so long is no service."""
+        return seconds >= self._first_contact
 
     def wait(
         self,

@@ -6,14 +6,14 @@ import itertools
 import re
 import unicodedata
 
-__all__ = ["ends_character", "find_atoms", "find_phrases", "is_ideograph"]
+__all__ = ["SPACELESS", "ends_character", "find_atoms", "find_phrases", "is_ideograph"]
 
 # Scripts that are written without spaces: Chinese, Japanese, Thai, Lao, Burmese, Khmer.
-_SPACELESS = (
+SPACELESS = (
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff"
     r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
-_LETTER = rf"[^\W\d_{_SPACELESS}]"
+_LETTER = rf"[^\W\d_{SPACELESS}]"
 _ADDRESS_END = r"[^\s<>\"'“”‘’，。；：！？、（）【】《》「」『』)\],.;:!?]"
 _ADDRESS = rf"[^\s<>\"“”，。；！？、（）【】《》「」『』]*{_ADDRESS_END}"
 _WORD = rf"{_LETTER}+(?:['’\-_&]{_LETTER}+|\d+)*"
@@ -44,8 +44,8 @@ _ATOM = "|".join(
 _ATOMS = re.compile(_ATOM, re.DOTALL)
 # Phrases are as good as words where only the ends of sentences are looked for.
 _WORDS = rf"(?:{_LETTER}+(?:['’]{_LETTER}+)?,? )+(?={_LETTER})"
-_PHRASES = re.compile(rf"[{_SPACELESS}，、；：]+|{_WORDS}|{_ATOM}", re.DOTALL)
-_IDEOGRAPH = re.compile(rf"[{_SPACELESS}]")
+_PHRASES = re.compile(rf"[{SPACELESS}，、；：]+|{_WORDS}|{_ATOM}", re.DOTALL)
+_IDEOGRAPH = re.compile(rf"[{SPACELESS}]")
 _JOINERS = frozenset("\u200d\u20e3\ufe0e\ufe0f")
 
 

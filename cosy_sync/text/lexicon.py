@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from .atoms import SPACELESS
 
 __all__ = ["Lexicon"]
 
 _PINYIN = re.compile(r"[a-zü:]+[1-5](?: [a-zü:]+[1-5])*", re.IGNORECASE)
+# What a word of letters must not touch. Chinese may stand beside it, and Korean adds particles.
+_LETTER = re.compile(rf"[^\W{SPACELESS}\u1100-\u11ff\uac00-\ud7af]")
+_ACCENTS = r"\u0300-\u036f"
 
 
 class Lexicon:
@@ -46,7 +50,10 @@ class Lexicon:
         Raises OSError, and ConfigError which names the line.
         """
         words: dict[str, str] = {}
-        lines = Path(path).read_text("utf-8-sig").splitlines()
+        try:
+            lines = Path(path).read_text("utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise ConfigError(f"lexicon: {path} is not UTF-8; save it as such") from None
         for number, line in enumerate(lines, 1):
             if not line.strip() or line.startswith("#"):
                 continue
@@ -92,6 +99,6 @@ def _is_pinyin(word: str, said: str) -> bool:
 
 def _pattern(word: str) -> str:
     # Words of letters are not replaced within others: "SQL" not in "MySQL".
-    before = r"(?<![A-Za-z0-9_])" if word[0].isascii() and word[0].isalnum() else ""
-    behind = r"(?![A-Za-z0-9_])" if word[-1].isascii() and word[-1].isalnum() else ""
+    before = f"(?<!{_LETTER.pattern})" if _LETTER.match(word) else ""
+    behind = f"(?!{_LETTER.pattern}|[{_ACCENTS}])" if _LETTER.match(word[-1]) else ""
     return f"{before}{re.escape(word)}{behind}"

@@ -144,8 +144,9 @@ def _read(reply: Reply) -> tuple[str, ...] | None:
     entries = _find_list(value)
     if entries is None:
         return None
-    names = (entry if isinstance(entry, str) else _name_of(entry) for entry in entries)
-    return tuple(dict.fromkeys(name for name in names if name))
+    given = (entry if isinstance(entry, str) else _name_of(entry) for entry in entries)
+    names = tuple(dict.fromkeys(name for name in given if name))
+    return names if names or not entries else None  # a list of something else
 
 
 def _find_list(value: Any) -> Sequence[Any] | None:

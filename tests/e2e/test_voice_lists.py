@@ -95,7 +95,7 @@ def test_lists_are_read_in_the_shapes_that_services_give_them(body: object) -> N
     assert voices.names == ("a", "b") and voices.asked
 
 
-@pytest.mark.parametrize("body", ["words", {"voices": {}}, {"a": 1}, 3, None])
+@pytest.mark.parametrize("body", ["words", {"voices": {}}, {"a": 1}, 3, None, [1, {"x": 2}]])
 def test_what_is_no_list_is_no_answer(body: object) -> None:
     voices = listed("http://tts.test/v1", "openai", http_client=answering(200, body))
     assert not voices.asked and len(voices) == 0

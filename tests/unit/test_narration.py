@@ -20,7 +20,7 @@ from cosy_sync import (
     RetryConfig,
 )
 from cosy_sync.models import wav_header
-from cosy_sync.testing import FakeService
+from cosy_sync.testing import FakeService, Server
 from cosy_sync.text import read_subtitles
 
 URL = "http://tts.test/batch"
@@ -371,6 +371,85 @@ def test_what_a_callback_raises_is_not_taken_for_the_files_error(
     with pytest.raises(OSError, match="of the callback") as caught:
         client.narrate(TEXT, to=tmp_path / "x.wav", progress=fail)
     assert caught.value.filename is None and os.listdir(tmp_path) == []
+
+
+def test_cues_may_come_from_any_iterable_that_has_an_order(
+    client: CosyClient, service: FakeService
+) -> None:
+    cues = [(0.0, 1.0, FIRST), (5.0, 6.0, SECOND)]
+    assert len(client.dub(cue for cue in cues).segments) == 2
+    for wrong in ({cues[0]}, {FIRST: cues[0]}):
+        with pytest.raises(InvalidTextError, match=r"list of \(start, end, text\), got (set|dict)"):
+            client.dub(wrong)  # type: ignore[arg-type]
+    assert len(service.calls) == 1
+
+
+@pytest.mark.parametrize("bad", ["\ud800", "字" * 5001])
+def test_a_cue_that_cannot_be_sent_is_refused_before_the_others_are(
+    client: CosyClient, service: FakeService, bad: str
+) -> None:
+    cues = [(0.0, 1.0, FIRST), (5.0, 6.0, bad + "字"), (9.0, 10.0, SECOND)]
+    with pytest.raises(InvalidTextError, match="text 1"):
+        client.dub(cues)
+    assert service.calls == []
+    segments = client.dub(cues, on_error="return").segments
+    assert [segment.ok for segment in segments] == [True, False, True]
+    assert [segment.start for segment in segments] == [0.0, 5.0, 9.0]
+
+
+def test_what_ends_the_second_speaking_of_cues_carries_the_first(client: CosyClient) -> None:
+    cues = [(0.0, 0.1, FIRST), (0.1, 0.2, SECOND)]
+    many = CosyClient.synth_many
+
+    def interrupt(view: CosyClient, texts: list[str], **settings: object) -> object:
+        if view.config.speed > 1:
+            raise KeyboardInterrupt
+        return many(view, texts, **settings)  # type: ignore[call-overload]
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InterruptedBatch) as caught:
+        patch.setattr(CosyClient, "synth_many", interrupt)
+        client.dub(cues)
+    assert [(each.index, each.text, each.ok) for each in caught.value.outcomes] == [
+        (0, FIRST, True),
+        (1, SECOND, True),
+    ]
+
+
+def test_where_a_wire_knows_no_speed_what_does_not_fit_is_told_and_spoken_once() -> None:
+    triton = Server(latency=0)
+    with triton, CosyClient(triton.base_url, wire="triton", model="cosyvoice2") as client:
+        cues = [(0.0, 0.1, FIRST), (0.1, 0.2, SECOND)]
+        assert client.dub(cues).segments[0].overrun > 0.5
+        assert triton.stats()["texts"] == 2
+        with pytest.raises(ConfigError, match="speed: the wire 'triton' cannot set it"):
+            client.dub(cues, max_speed=1.5)
+        assert triton.stats()["texts"] == 2
+
+
+def test_a_max_speed_that_the_wire_cannot_is_refused_before_anything_is_sent() -> None:
+    with Server(latency=0) as server:
+        client = CosyClient(server.base_url, wire="pai_eas", voice="中文女", api_key="k")
+        with client, pytest.raises(ConfigError, match="speed"):
+            client.dub([(0.0, 0.1, FIRST), (0.1, 0.2, SECOND)], max_speed=4)
+        assert server.stats()["texts"] == 0
+
+
+def test_a_call_that_failed_names_itself(tmp_path: Path) -> None:
+    with CosyClient(URL, http_client=httpx.Client(transport=Refusing())) as client:
+        with pytest.raises(BatchError, match=r"^dub: segment 1 of 2 failed"):
+            client.dub([(0.0, 1.0, FIRST), (5.0, 6.0, THIRD)])
+        with pytest.raises(BatchError, match=r"^narrate: segment 2 of 3 failed"):
+            client.narrate(TEXT)
+
+
+@pytest.mark.parametrize("speak", ["narrate", "dub"])
+def test_a_file_of_nothing_but_silence_is_not_written(tmp_path: Path, speak: str) -> None:
+    with CosyClient(URL, http_client=httpx.Client(transport=Refusing())) as client:
+        given = THIRD if speak == "narrate" else [(0.0, 1.0, THIRD)]
+        with pytest.raises(BatchError, match="failed"):
+            getattr(client, speak)(given, to=tmp_path / "x.wav", on_error="return")
+        assert getattr(client, speak)(given, on_error="return").segments[0].error is not None
+    assert os.listdir(tmp_path) == []
 
 
 def test_no_subtitles_are_refused(client: CosyClient) -> None:

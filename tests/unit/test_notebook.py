@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cosy_sync import Audio, CosyError, Outcome, ServerError
+from cosy_sync import Audio, CosyError, InvalidTextError, Outcome, ServerError
 from cosy_sync.gathering import Outcomes
 from cosy_sync.notebook import show_outcomes, show_segments
 from cosy_sync.progress import Progress, TqdmProgress, as_progress
@@ -38,6 +38,27 @@ def test_players_are_compressed_where_soundfile_is_and_wav_where_not(
     assert sounds_in(spoken()._repr_html_()) == [spoken().data]
 
 
+def test_the_length_stands_beside_a_player_which_counts_whole_seconds() -> None:
+    audio = spoken()
+    length = f"</audio> {audio.duration:.1f} s"
+    assert length in audio._repr_html_()
+    assert length in show_outcomes([Outcome(0, "你好", audio, None)])
+
+
+def test_outcomes_show_their_ids_where_there_are_any() -> None:
+    outcomes = [Outcome(0, "你好", None, None, "<i>"), Outcome(1, "再见", None, None)]
+    shown = show_outcomes(outcomes)
+    assert ">id</th>" in shown and ">&lt;i&gt;</td>" in shown
+    assert ">id</th>" not in show_outcomes(outcomes[1:])
+
+
+def test_an_item_that_is_no_text_shows_all_the_same() -> None:
+    error = InvalidTextError("expected a text, got NoneType")
+    for given in (None, 3, ["<b>"]):
+        shown = show_outcomes([Outcome(0, given, None, error)])  # type: ignore[arg-type]
+        assert "expected a text" in shown and "<b>" not in shown
+
+
 def test_outcomes_are_a_list_that_shows_as_a_table() -> None:
     outcomes = Outcomes(
         [
@@ -58,7 +79,7 @@ def test_a_table_holds_no_more_than_20_mb_of_sound_and_200_rows(
     monkeypatch.setitem(sys.modules, "soundfile", None)
     large = Audio(bytes(9_000_000), "pcm", 24_000, 1, 0, 9_000_000)
     shown = show_outcomes([Outcome(n, "长", large, None) for n in range(4)])
-    assert len(sounds_in(shown)) == 2 and shown.count("187.5 s") == 2
+    assert len(sounds_in(shown)) == 2 and shown.count(">187.5 s") == 2
     many = show_outcomes([Outcome(n, "x", None, CosyError("x")) for n in range(1_300)])
     assert many.count("<tr>") == 201 and "and 1,100 more" in many
 

@@ -149,13 +149,21 @@ WRONG: list[tuple[Callable[[str], Any], str]] = [
 
 
 @pytest.mark.parametrize(("prepare", "words"), WRONG)
-@pytest.mark.parametrize("call", [name for name in CALLS if name != "dub"])
+@pytest.mark.parametrize("call", CALLS)
 def test_a_function_that_fails_is_named_and_nothing_is_sent(service, prepare, words, call) -> None:
     with over(service, prepare) as client, pytest.raises(CosyError, match=words) as caught:
         for outcome in CALLS[call](client):  # synth_iter's
             outcome.result()
     assert TEXT not in str(caught.value) and service.texts == []
     assert caught.value.text_hash is not None
+
+
+def test_a_cue_that_is_spoken_twice_is_prepared_once(service) -> None:
+    prepare = Preparer()
+    with over(service, prepare) as client:
+        dubbed = client.dub([(0.0, 0.3, TEXT), (0.3, 0.6, TEXT)], max_speed=2)
+    assert prepare.got == [TEXT, TEXT] and service.texts == [TEXT + "了"] * 3
+    assert [segment.text for segment in dubbed.segments] == [TEXT, TEXT]
 
 
 def test_one_text_that_cannot_be_prepared_leaves_the_others(service) -> None:

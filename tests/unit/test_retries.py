@@ -298,6 +298,31 @@ def test_outlast_0_leaves_the_retries_alone(service, clock) -> None:
     assert not outcome.ok and len(service.calls) == 4
 
 
+@pytest.mark.parametrize("texts", [1, 300])
+def test_a_service_that_never_answered_ends_a_bulk_call_after_first_contact(
+    service, clock, texts
+) -> None:
+    with make(service, clock, retry=RetryConfig(first_contact=5)) as client:
+        service.fail(503, times=999)
+        outcomes = client.synth_many([f"第{i}句话" for i in range(texts)], on_error="return")
+    assert all(isinstance(each.error, cosy_sync.UnavailableError) for each in outcomes)
+    assert 4.0 < sum(clock.waits) < 8.0
+
+
+def test_first_contact_is_over_when_something_was_answered(service, clock) -> None:
+    with make(service, clock, retry=RetryConfig(first_contact=5)) as client:
+        client.synth("早上好")
+        service.fail(503, times=15)
+        (outcome,) = client.synth_many(["晚上好"], on_error="return")
+    assert outcome.ok and sum(clock.waits) > 10.0
+
+
+def test_first_contact_leaves_interactive_texts_their_retries(service, clock) -> None:
+    with make(service, clock, retry=RetryConfig(first_contact=0)) as client:
+        service.fail(503, times=2)
+        assert client.synth("早上好").duration > 0
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_without_retries_a_bulk_text_is_sent_once(service, clock, status) -> None:
     with make(service, clock, retry=RetryConfig(max_retries=0)) as client:

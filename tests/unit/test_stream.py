@@ -177,6 +177,16 @@ def test_what_the_listener_takes_does_not_count(client, net, clock) -> None:
     assert stream.timing.total == 3.0
 
 
+def test_of_a_stream_that_was_read_to_its_end_an_encoded_format_leaves_an_empty_rest(
+    make, net
+) -> None:
+    pytest.importorskip("soundfile", reason="needs the extra audio")
+    net.script(SOUND)
+    with make(format="mp3").stream(TEXT) as stream:
+        assert b"".join(stream) == SOUND
+        assert stream.audio().pcm() == b""
+
+
 @pytest.mark.parametrize("format", ["wav", "pcm"])
 def test_audio_is_what_was_not_read_yet(make, net, format) -> None:
     client = make(format=format)

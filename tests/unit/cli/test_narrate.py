@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import sys
 import wave
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cosy_sync.cli import main
+from cosy_sync.cli import _parser, main
+from cosy_sync.cli.options import make_client
 from cosy_sync.testing import Server
 from cosy_sync.text import read_subtitles
 
@@ -151,3 +153,52 @@ def test_a_missing_package_is_told_what_needs_it_and_how_it_is_installed(
     told = capsys.readouterr().err
     assert "error: --format: writing mp3 needs soundfile: pip install" in told
     assert server.stats()["texts"] == 0
+
+
+@pytest.mark.parametrize("more", [(), ("--keep-going",)])
+def test_a_wrong_address_shows_soon_and_no_file_of_silence_is_left(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("cosy_sync.cli.options._FIRST_CONTACT", 0.1)
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}/batch"
+        assert main(["narrate", "text.txt", "-o", "text.wav", "--url", url, *more]) == 3
+    told = capsys.readouterr().err
+    assert "3 of 3 parts failed, and no file was written" in told and "cannot connect" in told
+    assert ("--keep-going" in told) is (more == ())
+    assert not os.path.exists("text.wav")
+
+
+def test_a_lexicon_says_words_rightly_and_a_wrong_one_is_told(
+    server: Server, capsys: Captured
+) -> None:
+    Path("words.tsv").write_text("天气\tweather\n", "utf-8")
+    Path("bad.tsv").write_text("天气\n", "utf-8")
+    assert narrate(server, "text.txt", "-o", "a.wav", "--srt", "--lexicon", "words.tsv") == 0
+    assert "今天的weather真是" in Path("a.srt").read_text("utf-8")
+    assert narrate(server, "text.txt", "-o", "b.wav", "--lexicon", "bad.tsv") == 2
+    assert narrate(server, "text.txt", "-o", "b.wav", "--lexicon", "gone.tsv") == 2
+    told = capsys.readouterr().err
+    assert "bad.tsv, line 1: expected a word" in told and "the lexicon gone.tsv: No such" in told
+
+
+def test_dashscope_gets_a_lexicon_as_its_own_field() -> None:
+    Path("words.tsv").write_text("天气\ttian1 qi4\n", "utf-8")
+    argv = ["narrate", "text.txt", "-o", "a.wav", "--lexicon", "words.tsv", "--voice", "longanyang"]
+    argv += [
+        "--model",
+        "cosyvoice-v3-flash",
+        "--extra",
+        '{"seed": 1}',
+        "--wire",
+        "dashscope_http",
+        "--url",
+        "http://127.0.0.1:9",
+    ]
+    with make_client(_parser(argv).parse_args(argv)) as client:
+        assert dict(client.config.extra) == {
+            "seed": 1,
+            "hot_fix": {"pronunciation": [{"天气": "tian1 qi4"}]},
+        }
+        assert not client.config.prepare

@@ -17,6 +17,13 @@ from cosy_sync.text import Lexicon
         ({"重": "虫", "重庆": "崇庆"}, "重庆的重", "崇庆的虫"),
         ({"C++": "C plus plus"}, "C++是C", "C plus plus是C"),
         ({"API": "A P I"}, "用API吧", "用A P I吧"),
+        (
+            {"мир": "покой", "caf": "x", "ß": "s"},
+            "мировой мир, café, Straße",
+            "мировой покой, café, Straße",
+        ),
+        ({"cafe": "x"}, "cafe\u0301 cafe", "cafe\u0301 x"),
+        ({"서울": "써울", "é": "e"}, "서울에서 é 用é吧", "써울에서 e 用e吧"),
         ({".": "点"}, "a.b", "a点b"),
         ({}, "a", "a"),
     ],
@@ -56,6 +63,13 @@ def test_a_bad_line_is_named(tmp_path: Path, lines: str, message: str) -> None:
     path = tmp_path / "words.tsv"
     path.write_text(lines, "utf-8")
     with pytest.raises(ConfigError, match=message):
+        Lexicon.from_file(path)
+
+
+def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "words.tsv"
+    path.write_bytes("café\tx".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"words\.tsv is not UTF-8"):
         Lexicon.from_file(path)
 
 

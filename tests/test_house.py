@@ -65,7 +65,7 @@ FLOORS = [
         "__init__",
     ],
     ["testing", "server", "storage"],
-    ["jobs"],
+    ["jobs", "contrib"],
     ["cli", "__main__"],
 ]
 FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}

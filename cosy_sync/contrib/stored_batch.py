@@ -7,30 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from cosy_sync import (
-    ClosedError,
-    CosyClient,
-    CosyError,
-    DeadlineError,
-    Outcome,
-    RefusedError,
-    ThrottledError,
-    TransportError,
-    UnavailableError,
-    Utterance,
-)
+from cosy_sync import CosyClient, CosyError, Outcome, Utterance
+from cosy_sync.contrib.part_manifests import error_line
+from cosy_sync.contrib.passing_errors import asked_pause, will_pass
 from cosy_sync.contrib.stored_facts import facts_of, meta_of, read_facts, told_facts
 from cosy_sync.contrib.text_items import as_item, item_key
 from cosy_sync.storage import Sink
 
-__all__ = ["StoredBatch", "asked_pause", "will_pass"]
+__all__ = ["StoredBatch"]
 
 # Threads that store sounds.
 _STORING = 16
-_PASSING = (
-    *(ClosedError, DeadlineError, RefusedError),
-    *(ThrottledError, TransportError, UnavailableError),
-)
 
 
 class StoredBatch:
@@ -78,16 +65,19 @@ class StoredBatch:
         for error in sorted(filter(will_pass, errors), key=asked_pause, reverse=True):
             raise error
 
-    def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield a line of the manifest for each text."""
+    def lines(self, ended: BaseException | None = None) -> Iterator[dict[str, Any]]:
+        """Yield a line of the manifest for each text.
+
+        Args:
+            ended: why the texts have no sound that were not spoken.
+        """
         for item, key in self._rows:
-            error = self._errors.get(key)
-            if error is None:
-                yield {**item, "file": key, **self._facts[key]}
+            facts, error = self._facts.get(key), self._errors.get(key) or ended
+            if facts is not None:
+                yield {**item, "file": key, **facts}
             else:
-                told = error.to_dict()
-                names = ("type", "message", "status", "code")
-                yield {**item, "error": {name: told.get(name) for name in names}}
+                assert error is not None
+                yield error_line(item, error)
 
     def _speak(self, missing: dict[str, dict[str, Any]], threads: ThreadPoolExecutor) -> None:
         if not missing:
@@ -140,15 +130,3 @@ class StoredBatch:
             return known
         config = self._client.config
         return read_facts(self._store.get(key), config.format, config.sample_rate)
-
-
-def will_pass(error: BaseException) -> bool:
-    """Return whether another try, later, may well not meet this error."""
-    if isinstance(error, CosyError):
-        return isinstance(error, _PASSING) and not error.hopeless
-    return isinstance(error, OSError) and not isinstance(error, PermissionError)
-
-
-def asked_pause(error: BaseException) -> float:
-    """Return the seconds for which an error asks to wait; 0 where it asks for none."""
-    return getattr(error, "retry_after", None) or 0.0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from cosy_sync import ConfigError, CosyClient, Utterance
 from cosy_sync.jobs.names import key_of
 
-__all__ = ["as_item", "item_key"]
+__all__ = ["as_item", "item_key", "split"]
 
 _FIELDS = ("text", "id", "voice", "speed")
 
@@ -51,3 +52,18 @@ def item_key(item: Mapping[str, Any], client: CosyClient) -> str:
     digest = hashlib.blake2b(json.dumps(spoken).encode(), digest_size=16).hexdigest()
     id = item.get("id")
     return key_of(digest if id is None else f"{id}-{digest[:8]}", config.format)
+
+
+def split(texts: Iterable[Any], size: int = 256) -> Iterator[list[dict[str, Any]]]:
+    """Yield the arguments of `speak_to_storage`: lists of so many texts, as plain values.
+
+    Args:
+        texts: texts, (id, text) tuples, Utterances, or mappings with text, id, voice and speed.
+
+    Raises ConfigError for another item.
+    """
+    if isinstance(texts, (str, bytes, Mapping)):
+        raise ConfigError("texts: expected several; of one text make a list: [text]")
+    items = map(as_item, texts)
+    while chunk := list(islice(items, size)):
+        yield chunk

@@ -19,7 +19,7 @@ from celery.exceptions import Retry, SoftTimeLimitExceeded  # noqa: E402
 
 from cosy_sync.contrib import celery as tasks  # noqa: E402
 from cosy_sync.contrib.celery_checks import found_traps  # noqa: E402
-from cosy_sync.contrib.process_client import client_here, close_clients  # noqa: E402
+from cosy_sync.contrib.distributed import client_here, close_clients  # noqa: E402
 
 TEXTS = [f"第{number}句话，今天好。" for number in range(40)]
 
@@ -271,15 +271,45 @@ def test_few_texts_end_in_a_manifest_too(app: Any, tmp_path: Path, count: int) -
 def test_a_manifest_waits_for_a_chunk_that_is_still_spoken(
     app: Any, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    told = []
+    told: list[Any] = []
 
-    def retry(*, exc: Exception, countdown: float) -> None:
-        told.append(exc)
+    def retry(*, args: Any, exc: Exception, countdown: float) -> None:
+        told.append((args[-1], str(exc)))
         raise Retry("again", exc, countdown)
 
     monkeypatch.setattr(app.tasks[tasks.merge_parts.name], "retry", retry)
-    tasks.merge_parts.apply(args=[[], str(tmp_path), ["none.jsonl"], "manifest.jsonl"]).get()
-    assert isinstance(told[0], FileNotFoundError)
+    part = tasks.part_key("run", 0)
+    tasks.speak_to_storage.apply(args=[TEXTS[:3], str(tmp_path), None, part]).get()
+    tasks.merge_parts.apply(args=[str(tmp_path), "run", 2, "manifest.jsonl"]).get()
+    assert told == [(1, f"{tmp_path}: chunk 2 of 2 has not ended")]
+
+
+def test_chunks_that_fail_for_good_are_in_the_manifest_with_their_error(
+    app: Any, service: FakeService, tmp_path: Path
+) -> None:
+    service.fail(401, times=99)
+    done = tasks.speak_all(TEXTS, str(tmp_path), size=10).get()
+    assert (done["texts"], done["failed"]) == (40, 40)
+    rows = manifest(tmp_path, "manifest.jsonl")
+    assert {row["error"]["type"] for row in rows} == {"AuthError"}
+    assert [row["text"] for row in rows] == TEXTS
+
+
+def test_settings_that_cannot_be_are_in_the_manifest_too(app: Any, tmp_path: Path) -> None:
+    done = tasks.speak_all(TEXTS[:2], str(tmp_path), settings={"speed": 99}).get()
+    assert done["failed"] == 2
+    assert "speed" in manifest(tmp_path, "manifest.jsonl")[0]["error"]["message"]
+
+
+def test_a_task_whose_retries_are_used_up_lists_what_is_missing(
+    app: Any, service: FakeService, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(app.tasks[tasks.speak_to_storage.name], "max_retries", 1)
+    service.answer(FakeService.speak(TEXTS[:10]))
+    service.fail(429, times=99, retry_after="0")
+    app.conf.cosy_sync["batch_size"] = 10
+    done = tasks.speak_all(TEXTS[:20], str(tmp_path)).get()
+    assert (done["texts"], done["failed"]) == (20, 10)
 
 
 def test_an_error_reaches_whoever_waits_as_itself(app: Any, service: FakeService) -> None:

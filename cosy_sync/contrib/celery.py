@@ -77,11 +77,11 @@ def speak_to_storage(
     return {"manifest": key, "texts": len(lines), "stored": len(batch.stored), "failed": failed}
 
 
-@shared_task(bind=True, acks_late=True, reject_on_worker_lost=True, max_retries=10_000)
+@shared_task(bind=True, acks_late=True, reject_on_worker_lost=True, max_retries=100_000)
 def merge_parts(self: Any, to: str, run: str, count: int, name: str, seen: int = 0) -> Any:
     """Join the manifests of a run's chunks into one; return its key, its address and its counts.
 
-    It looks again, at most once a minute for a week, until the last chunk has ended: results that
+    It looks again, at most every 8 s for a week, until the last chunk has ended: results that
     are lost or come twice, as brokers' accidents have it, do not matter.
     """
     store = _store(to)
@@ -94,7 +94,8 @@ def merge_parts(self: Any, to: str, run: str, count: int, name: str, seen: int =
         if not will_pass(error):
             raise
         again = (to, run, count, name, seen)
-        raise self.retry(args=again, exc=error, countdown=_pause(self, error)) from error
+        soon = _pause(self, error) / 8
+        raise self.retry(args=again, exc=error, countdown=soon) from error
 
 
 def speak_all(

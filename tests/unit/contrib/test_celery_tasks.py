@@ -327,6 +327,10 @@ def test_a_process_has_one_client_of_the_same_settings(app: Any) -> None:
     assert first.closed and client_here(settings) is not first
 
 
+def test_a_bucket_opens_only_where_it_is_used_not_before_a_worker_forks() -> None:
+    assert tasks._store("s3://bucket/speech")._made is None
+
+
 def traps(pool: str = "prefork", concurrency: int = 2, **conf: Any) -> str:
     return " ".join(found_traps(conf, pool, concurrency))
 

@@ -65,8 +65,8 @@ FLOORS = [
         "__init__",
     ],
     ["testing", "server", "storage"],
-    ["jobs", "contrib"],
-    ["cli", "__main__"],
+    ["jobs"],
+    ["cli", "contrib", "__main__"],
 ]
 FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
 WINGS = set(FLOORS[2])

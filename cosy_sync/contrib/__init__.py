@@ -1,1 +1,1 @@
-"""Where the client meets frameworks: one module for each, imported by whoever uses it."""
+"""Glue for frameworks, a module each; none is imported with the library."""

@@ -95,7 +95,7 @@ def test_the_example_loses_and_doubles_nothing_when_a_process_is_killed(
         "REDIS_URL": redis_server.url,
         "COSY_SYNC_URL": tts.url,
         "COSY_SYNC_BATCH_MAX_TEXTS": "4",
-        "COSY_SYNC_ENDPOINT_RATE": "10",
+        "COSY_SYNC_ENDPOINT_RATE": "20",
         "SPEECH": str(tmp_path),
     }
     for name, value in given.items():

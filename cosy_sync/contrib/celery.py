@@ -65,10 +65,10 @@ def speak_to_storage(
         put_part(store, key, lines)
     except Exception as error:
         limited = isinstance(error, SoftTimeLimitExceeded)
-        # Without any progress, a limit would end it each time.
-        again = bool(batch and batch.stored) if limited else will_pass(error)
-        if again and (self.max_retries is None or self.request.retries < self.max_retries):
-            raise self.retry(exc=error, countdown=0 if limited else _pause(self, error)) from error
+        may_try = self.max_retries is None or self.request.retries < self.max_retries
+        if may_try and (limited or will_pass(error)):
+            went_on = limited and batch is not None and batch.stored
+            raise self.retry(exc=error, countdown=0 if went_on else _pause(self, error)) from error
         with suppress(Exception):
             rows = [error_line(text, error) for text in texts] if batch is None else None
             put_part(store, key, rows or batch.lines(error))  # type: ignore[union-attr]

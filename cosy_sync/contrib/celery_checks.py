@@ -43,6 +43,11 @@ def found_traps(conf: Any, pool: str, concurrency: int) -> Iterator[str]:
             "broker_transport_options above the time limit"
         )
     deadline = float(settings.get("deadline") or os.environ.get("COSY_SYNC_DEADLINE") or 60.0)
+    if limit and not (soft and soft < limit):
+        yield (
+            "a chunk that comes to its task_time_limit is ended without a line in the manifest, "
+            "which then waits for it; set task_soft_time_limit some 30 s below"
+        )
     shorter = soft or limit
     if shorter and deadline >= shorter:
         yield (

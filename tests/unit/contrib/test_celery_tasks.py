@@ -14,6 +14,7 @@ from cosy_sync.storage import LocalStore
 from cosy_sync.testing import FakeService
 
 celery = pytest.importorskip("celery", reason="needs celery (extra test)")
+pytest.importorskip("celery.signals")
 
 from celery.exceptions import Retry, SoftTimeLimitExceeded  # noqa: E402
 
@@ -324,6 +325,13 @@ def test_a_process_has_one_client_of_the_same_settings(app: Any) -> None:
     assert client_here({**settings, "speed": 2.0}) is not first
     close_clients()
     assert first.closed and client_here(settings) is not first
+
+
+@pytest.mark.parametrize("end", ["worker_process_shutdown", "worker_shutdown"])
+def test_the_client_is_closed_when_its_process_ends(app: Any, end: str) -> None:
+    client = client_here(app.conf.cosy_sync)
+    getattr(celery.signals, end).send(sender=None)
+    assert client.closed
 
 
 def test_a_bucket_opens_only_where_it_is_used_not_before_a_worker_forks() -> None:

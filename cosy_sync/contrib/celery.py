@@ -68,7 +68,8 @@ def speak_to_storage(
         may_try = self.max_retries is None or self.request.retries < self.max_retries
         if may_try and (limited or will_pass(error)):
             went_on = limited and batch is not None and batch.stored
-            raise self.retry(exc=error, countdown=0 if went_on else _pause(self, error)) from error
+            wait = 0 if went_on else _pause(self, error)
+            raise self.retry(exc=error, countdown=wait, argsrepr=_shown(texts)) from error
         with suppress(Exception):
             rows = [error_line(text, error) for text in texts] if batch is None else None
             put_part(store, key, rows or batch.lines(error))  # type: ignore[union-attr]
@@ -93,14 +94,13 @@ def merge_parts(self: Any, to: str, run: str, count: int, name: str, seen: int =
     except OSError as error:
         if not will_pass(error):
             raise
-        again = (to, run, count, name, seen)
-        soon = _pause(self, error) / 8
+        again, soon = (to, run, count, name, seen), _pause(self, error) / 8
         raise self.retry(args=again, exc=error, countdown=soon) from error
 
 
 def speak_all(
     texts: Iterable[Any],
-    to: str,
+    to: str | os.PathLike[str],
     *,
     size: int = 256,
     settings: dict[str, Any] | None = None,
@@ -111,14 +111,22 @@ def speak_all(
     Its result says how many texts there are and how many failed; `manifest` in the store lists
     them. Send the same again after a failure: what is stored is not spoken twice.
     """
-    place, run = to if "://" in to else os.path.abspath(to), uuid4().hex
+    place, run = os.fspath(to), uuid4().hex
+    place = place if "://" in place else os.path.abspath(place)
     tasks = [
-        speak_to_storage.s(chunk, place, settings, part_key(run, number))
+        speak_to_storage.s(chunk, place, settings, part_key(run, number)).set(
+            argsrepr=_shown(chunk)
+        )
         for number, chunk in enumerate(split(texts, size))
     ]
     if tasks:
         group(tasks).apply_async()
     return merge_parts.delay(place, run, len(tasks), manifest)
+
+
+def _shown(texts: list[Any]) -> str:
+    """Return what Celery's logs and monitors show of a task's arguments: no text."""
+    return f"({len(texts)} texts)"
 
 
 def _store(to: str) -> LocalStore | ObjectStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -24,18 +25,24 @@ def as_item(text: Any) -> dict[str, Any]:
     if isinstance(text, str):
         return {"text": text}
     if isinstance(text, (tuple, list)) and len(text) == 2:
-        return {"text": text[1], "id": text[0]}
+        return {"text": text[1], "id": _plain(text[0])}
     if isinstance(text, Mapping) and "text" in text and not set(text) - set(_FIELDS):
         return dict(text)
     if isinstance(text, Utterance):
         given = {name: getattr(text, name) for name in _FIELDS}
         if not isinstance(text.voice, (str, type(None))):
             raise ConfigError("voice: of a text that is sent to a worker, give a speaker's name")
+        given["id"] = _plain(text.id)
         return {name: value for name, value in given.items() if value is not None}
     shown = sorted(map(str, text)) if isinstance(text, Mapping) else type(text).__name__
     raise ConfigError(
         f"texts: expected texts, ('id', 'text'), or {', '.join(_FIELDS)} as a mapping; got {shown}"
     )
+
+
+def _plain(id: Any) -> Any:
+    """Return an id as JSON has it: numpy's numbers are no int."""
+    return operator.index(id) if hasattr(id, "__index__") else id
 
 
 def item_key(item: Mapping[str, Any], client: CosyClient) -> str:
@@ -64,6 +71,8 @@ def split(texts: Iterable[Any], size: int = 256) -> Iterator[list[dict[str, Any]
     """
     if isinstance(texts, (str, bytes, Mapping)):
         raise ConfigError("texts: expected several; of one text make a list: [text]")
+    if size < 1:
+        raise ConfigError(f"size: must be at least 1, got {size}")
     items = map(as_item, texts)
     while chunk := list(islice(items, size)):
         yield chunk

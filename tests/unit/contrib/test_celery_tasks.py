@@ -51,7 +51,8 @@ def pauses(app: Any, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What each retry was told to wait; it ends the task."""
     told: list[float] = []
 
-    def retry(*, exc: Exception, countdown: float) -> None:
+    def retry(*, exc: Exception, countdown: float, argsrepr: str) -> None:
+        assert argsrepr.endswith(" texts)")  # and not the texts
         told.append(countdown)
         raise Retry("again", exc, countdown)
 
@@ -237,12 +238,14 @@ def test_chunks_are_plain_values_of_every_kind_of_text() -> None:
         Utterance("早", id=3, voice="中文女"),
         {"text": "晚", "speed": 2},
     ]
+    np = pytest.importorskip("numpy")
+    given = [each if each != ("a", "再见") else (np.int64(7), "再见") for each in given]
     chunks = list(tasks.split(given, 3))
     assert json.loads(json.dumps(chunks)) == chunks
     assert chunks == [
         [
             {"text": "你好"},
-            {"text": "再见", "id": "a"},
+            {"text": "再见", "id": 7},
             {"text": "早", "id": 3, "voice": "中文女"},
         ],
         [{"text": "晚", "speed": 2}],
@@ -253,6 +256,20 @@ def test_chunks_are_plain_values_of_every_kind_of_text() -> None:
 def test_what_is_no_list_of_texts_is_refused_before_it_is_sent(given: Any) -> None:
     with pytest.raises(ConfigError, match="texts: expected"):
         list(tasks.split(given))
+
+
+def test_monitors_are_not_shown_the_texts(app: Any, tmp_path: Path) -> None:
+    app.conf.task_always_eager = False
+    tasks.speak_all(TEXTS, tmp_path)
+    with app.connection_for_read() as connection, connection.SimpleQueue("celery") as queue:
+        headers = [queue.get_nowait().headers for _ in range(2)]
+    assert headers[0]["argsrepr"] == "(40 texts)"
+    assert not any(text in json.dumps(headers, ensure_ascii=False) for text in TEXTS)
+
+
+def test_chunks_of_no_texts_are_refused() -> None:
+    with pytest.raises(ConfigError, match="size: must be at least 1"):
+        list(tasks.split(TEXTS, 0))
 
 
 def test_all_chunks_end_in_one_manifest_in_order(app: Any, tmp_path: Path) -> None:

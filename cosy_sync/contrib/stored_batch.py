@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +18,8 @@ __all__ = ["StoredBatch"]
 
 # Threads that store sounds.
 _STORING = 16
+# Seconds for which they may go on when the task is to end.
+_GRACE = 20.0
 
 
 class StoredBatch:
@@ -40,6 +42,7 @@ class StoredBatch:
         self._facts: dict[str, dict[str, Any]] = {}
         self._errors: dict[str, CosyError] = {}
         self._refused: BaseException | None = None
+        self._puts: list[Future[None]] = []
         # Keys of sounds that this run has stored.
         self.stored: set[str] = set()
 
@@ -47,16 +50,22 @@ class StoredBatch:
         """Speak and store what is missing.
 
         What ends it from outside, such as SoftTimeLimitExceeded, waits until what was finished is
-        stored. Raises OSError or ConfigError where the store refuses a sound, the error that would
-        end every text alike, or one that another try may not meet.
+        stored, 20 s at most. Raises OSError or ConfigError where the store refuses a sound, the
+        error that would end every text alike, or one that another try may not meet.
         """
-        with ThreadPoolExecutor(_STORING, "cosy-store") as threads:
+        threads = ThreadPoolExecutor(_STORING, "cosy-store")
+        try:
             wanted = {key: item for item, key in self._rows}
             for key, found in zip(wanted, threads.map(self._look, list(wanted)), strict=True):
                 if found is not None:
                     self._facts[key] = found
             missing = {key: item for key, item in wanted.items() if key not in self._facts}
             self._speak(missing, threads)
+        except BaseException:
+            wait(self._puts, _GRACE)
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+        threads.shutdown()
         if self._refused is not None:
             raise self._refused
         errors = self._errors.values()
@@ -90,7 +99,7 @@ class StoredBatch:
         outcomes: Any = self._client.synth_iter(texts)
         try:
             for outcome in outcomes:
-                threads.submit(self._keep, keys[outcome.index], outcome)
+                self._puts.append(threads.submit(self._keep, keys[outcome.index], outcome))
                 if self._refused is not None:
                     break
         except BaseException as error:
@@ -98,7 +107,7 @@ class StoredBatch:
                 with suppress(BaseException):
                     outcomes.throw(error)
             for outcome in getattr(error, "outcomes", ()):
-                threads.submit(self._keep, keys[outcome.index], outcome)
+                self._puts.append(threads.submit(self._keep, keys[outcome.index], outcome))
             raise
         finally:
             outcomes.close()

@@ -1,6 +1,7 @@
 """The task that speaks into a store: what is stored is skipped, what may pass is tried again."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -189,11 +190,12 @@ def test_a_soft_time_limit_between_two_outcomes_keeps_what_was_finished(
         def __init__(self, threads: Any) -> None:
             self._threads, self.left = threads, 1
 
-        def submit(self, *given: Any) -> None:
-            self._threads.submit(*given)
+        def submit(self, *given: Any) -> Any:
             self.left -= 1
+            put = self._threads.submit(*given)
             if self.left == 0:
                 raise SoftTimeLimitExceeded()
+            return put
 
     real = StoredBatch._speak
     monkeypatch.setattr(
@@ -201,6 +203,28 @@ def test_a_soft_time_limit_between_two_outcomes_keeps_what_was_finished(
     )
     speak(TEXTS[:8], tmp_path)  # of one request
     assert len(list(tmp_path.rglob("*.wav"))) == 8
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end_of_a_task(
+    app: Any, pauses: list[float], tmp_path: Path, monkeypatch: Any
+) -> None:
+    freed = threading.Event()
+
+    class Hanging(LocalStore):
+        def put(self, *given: Any, **more: Any) -> bool:
+            freed.wait(20)
+            return True
+
+    def outcomes(self: Any, texts: Any, **more: Any) -> Iterator[Any]:
+        yield from self.synth_many(texts, on_error="return")
+        raise SoftTimeLimitExceeded()
+
+    monkeypatch.setattr("cosy_sync.contrib.stored_batch._GRACE", 0.01)
+    monkeypatch.setattr("cosy_sync.CosyClient.synth_iter", outcomes)
+    tasks._stores[str(tmp_path)] = Hanging(tmp_path)
+    speak(TEXTS, tmp_path)
+    freed.set()
+    assert pauses == [1.0]
 
 
 def test_a_soft_time_limit_without_any_progress_is_tried_again_later(

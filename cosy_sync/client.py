@@ -362,8 +362,13 @@ class CosyClient(LongTextCalls):
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             "a CosyClient can be neither pickled nor copied; make one in each process, or use "
-            "cosy_sync.synth() and the like, which do so"
+            "cosy_sync.synth() and the like, which do so; in Dask, Ray, datasets and "
+            "multiprocessing: cosy_sync.contrib.distributed.speak_batch(texts, settings)"
         )
+
+    def __dask_tokenize__(self) -> tuple[str, int]:
+        # Else Dask only says that it found no name for a task, and not what __reduce__ says.
+        return type(self).__name__, id(self)
 
     def __repr__(self) -> str:
         places = ", ".join(endpoint.label for endpoint in self._core.endpoints)

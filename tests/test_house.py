@@ -66,7 +66,7 @@ FLOORS = [
     ],
     ["testing", "server", "storage"],
     ["jobs"],
-    ["cli", "__main__"],
+    ["cli", "contrib", "__main__"],
 ]
 FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}
 WINGS = set(FLOORS[2])

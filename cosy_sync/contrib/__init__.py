@@ -1,0 +1,1 @@
+"""Glue for frameworks, a module each; none is imported with the library."""

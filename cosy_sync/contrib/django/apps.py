@@ -1,0 +1,23 @@
+"""The application: registers the system checks."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+__all__ = ["CosySyncConfig"]
+
+
+class CosySyncConfig(AppConfig):
+    """Makes no client and opens no connection: the first text does."""
+
+    name = "cosy_sync.contrib.django"
+    label = "cosy_sync"
+    verbose_name = "Speech"
+
+    def ready(self) -> None:
+        """Register the checks."""
+        from django.core import checks
+
+        from .checks import check_settings
+
+        checks.register(check_settings, "cosy_sync")

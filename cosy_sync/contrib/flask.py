@@ -119,7 +119,9 @@ def health() -> Any:
 
 
 def _response(reply: Reply) -> Response:
-    return Response(reply.body, status=reply.status, headers=dict(reply.headers))
+    response = Response(reply.body, status=reply.status)
+    response.headers.update(reply.headers)  # afterwards: of HEAD, the length is not the body's
+    return response
 
 
 def _answer(error: CosyError) -> Response:

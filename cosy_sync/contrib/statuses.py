@@ -54,8 +54,9 @@ def status_of(error: BaseException) -> int | None:
     """
     if isinstance(error, BatchError):
         found = [None if each.error is None else status_of(each.error) for each in error.failures]
-        known = [status for status in found if status is not None]
-        return max(known, key=(400, 502, 504, 503).index) if len(known) == len(found) else None
+        if not found or None in found:
+            return None
+        return max(found, key=(None, 400, 502, 504, 503).index)
     if isinstance(error, CosyError) and not getattr(error, "hopeless", False):
         if getattr(error, "blames", None) == "service":
             return 503

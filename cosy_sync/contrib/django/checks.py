@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE, settings
 from django.core.checks import CheckMessage, Error, Warning
 
 from cosy_sync import ClientConfig, ConfigError
@@ -86,7 +87,8 @@ def _secrets_in_files(config: ClientConfig) -> Iterator[str]:
 
 def _settings_files() -> set[Path]:
     """Return the file of the settings, and those beside it that they were put together from."""
-    home = getattr(sys.modules.get(settings.SETTINGS_MODULE or ""), "__file__", None)
+    name = settings.SETTINGS_MODULE or os.environ.get(ENVIRONMENT_VARIABLE, "")
+    home = getattr(sys.modules.get(name), "__file__", None)
     if home is None:
         return set()
     loaded = (getattr(module, "__file__", None) for module in list(sys.modules.values()))

@@ -14,6 +14,7 @@ from cosy_sync import Audio, CosyClient, CosyError, SpeechStream
 
 from ..forks import notice_fork, renew_after_fork
 from ..given_texts import Item
+from ..loading import load
 from .checking import check_client
 from .plain_settings import from_names
 from .replies import CACHE_CONTROL, Reply, StreamedSound, audio_reply
@@ -26,8 +27,7 @@ _lock = threading.Lock()
 
 
 class CosySync:
-    """The extension. Its settings are the application's COSY_SYNC_* config, by the names of the
-    environment variables, which stand behind them.
+    """The extension. Its settings are COSY_SYNC_* names of the application's config.
 
     Args:
         app: The application; or call `init_app` later, also for several.
@@ -47,6 +47,7 @@ class CosySync:
 
         Makes no client and opens no connection: the first text does. Raises ConfigError.
         """
+        load("cosy_sync.core")  # the first text need not wait for it, nor a fork repeat it
         app.extensions["cosy_sync"] = AppSpeech(from_names(app.config), self._make_client)
         app.register_error_handler(CosyError, _answer)
         app.cli.add_command(_commands)
@@ -58,7 +59,7 @@ class CosySync:
         return state.client
 
     def synth(self, text: str, **settings: Any) -> Audio:
-        """Speak one text; see CosyClient.synth."""
+        """Speak one text."""
         return self.client.synth(text, **settings)
 
     def synth_many(self, texts: Iterable[Item], **settings: Any) -> Any:
@@ -67,7 +68,7 @@ class CosySync:
 
 
 class AppSpeech:
-    """What `app.extensions["cosy_sync"]` is: the application's client, made at its first use."""
+    """What `app.extensions["cosy_sync"]` is: its client, made at the first use."""
 
     def __init__(self, arguments: dict[str, Any], make_client: Callable[..., CosyClient]) -> None:
         self._arguments, self._make_client = arguments, make_client
@@ -96,8 +97,7 @@ class AppSpeech:
 
 
 def audio_response(audio: Audio, *, cache_control: str = CACHE_CONTROL) -> Response:
-    """Return a response with a sound, or the part of it that was asked for; 304 where the browser
-    has it already."""
+    """Return a response with a sound, or what was asked for of it; 304 where it is known."""
     return _response(audio_reply(audio, request.method, dict(request.headers), cache_control))
 
 
@@ -108,8 +108,7 @@ def streaming_response(stream: SpeechStream) -> Response:
 
 
 def health() -> Any:
-    """Tell how the client of this process is, and send nothing: 503 where every endpoint's breaker
-    is open. A client that was not used yet is well."""
+    """Tell how this process's client is, and send nothing: 503 where every breaker is open."""
     client = current_app.extensions["cosy_sync"].used
     states = {} if client is None or client.closed else dict(client.stats().breakers)
     well = not states or set(states.values()) != {"open"}

@@ -15,9 +15,11 @@ class CosySyncConfig(AppConfig):
     verbose_name = "Speech"
 
     def ready(self) -> None:
-        """Register the checks."""
+        """Register the checks; import what the first text would wait for, before a host forks."""
         from django.core import checks
 
+        from ...loading import load
         from .checks import check_settings
 
+        load("cosy_sync.core")
         checks.register(check_settings, "cosy_sync")

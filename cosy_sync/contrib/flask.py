@@ -39,7 +39,7 @@ class CosySync:
         self, app: Flask | None = None, make_client: Callable[..., CosyClient] = CosyClient
     ) -> None:
         self._make_client = make_client
-        if app is not None:
+        if app:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
@@ -103,8 +103,9 @@ def audio_response(audio: Audio, *, cache_control: str = CACHE_CONTROL) -> Respo
 
 def streaming_response(stream: SpeechStream) -> Response:
     """Return a response that plays while its text is still being spoken: a WAV file without end."""
-    headers = {"Content-Type": StreamedSound.content_type, "Cache-Control": "no-store"}
-    return Response(StreamedSound(stream), headers=headers)
+    response = Response(StreamedSound(stream), content_type=StreamedSound.content_type)
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def health() -> Any:

@@ -114,8 +114,7 @@ def health() -> Any:
     states = {} if client is None or client.closed else dict(client.stats().breakers)
     well = not states or set(states.values()) != {"open"}
     reply = jsonify(ok=well, used=client is not None, breakers=states)
-    reply.headers["Cache-Control"] = "no-store"
-    return reply, 200 if well else 503
+    return reply, 200 if well else 503, {"Cache-Control": "no-store"}
 
 
 def _response(reply: Reply) -> Response:
@@ -138,8 +137,7 @@ _commands = AppGroup("cosy", help="Speech.")
 @click.option("--text", default="你好，世界。", help="What to speak.")
 def _check(text: str) -> None:
     """Speak one text; ends with 1 where that fails."""
-    state: AppSpeech = current_app.extensions["cosy_sync"]
-    if not check_client("cosy_sync", state.client, click.echo, text):
+    if not check_client("cosy_sync", current_app.extensions["cosy_sync"].client, click.echo, text):
         raise SystemExit(1)
 
 

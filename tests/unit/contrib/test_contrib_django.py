@@ -19,7 +19,7 @@ from asgiref.sync import ThreadSensitiveContext
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.http import HttpResponse
-from django.test import AsyncClient, Client, RequestFactory, override_settings
+from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory, override_settings
 from django.utils.translation import gettext_lazy
 
 from cosy_sync.contrib.django import (
@@ -28,6 +28,7 @@ from cosy_sync.contrib.django import (
     health,
     speech,
     speech_errors,
+    streaming_response,
     synth,
     synth_many,
 )
@@ -290,6 +291,36 @@ def test_a_sound_is_answered_with_ranges_and_marks() -> None:
     head = audio_response(audio, factory.head("/"), cache_control="no-store")
     assert (head.content, head["Content-Length"]) == (b"", str(len(audio.data)))
     assert head["Cache-Control"] == "no-store"
+
+
+@pytest.fixture
+def streaming() -> Any:
+    with Server(latency=0) as server:
+        client = {"URL": server.base_url, "OPTIONS": {"wire": "openai", "voice": "中文女"}}
+        with override_settings(COSY_SYNC={"default": client}):
+            yield speech["default"]
+
+
+def test_a_stream_is_answered_as_it_comes(streaming: cosy_sync.CosyClient) -> None:
+    reply = streaming_response(streaming.stream("你好"), RequestFactory().get("/"))
+    head, *chunks = list(reply)
+    assert reply["Content-Type"] == "audio/wav" and head[:4] == b"RIFF"
+    assert b"".join(chunks) == tone_wav("你好")[44:]
+    reply.close()
+
+
+def test_a_stream_whose_listener_leaves_is_ended(streaming: cosy_sync.CosyClient) -> None:
+    streaming_response(streaming.stream("你好" * 100)).close()
+    assert streaming.stats().in_flight == 0
+
+
+def test_a_coroutines_stream_is_awaited(streaming: cosy_sync.CosyClient) -> None:
+    request = AsyncRequestFactory().get("/")
+
+    async def read() -> list[bytes]:
+        return [chunk async for chunk in streaming_response(streaming.stream("你好"), request)]
+
+    assert b"".join(asyncio.run(read())[1:]) == tone_wav("你好")[44:]
 
 
 def test_the_middleware_answers_errors_with_their_status() -> None:

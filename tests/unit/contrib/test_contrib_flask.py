@@ -9,10 +9,11 @@ import pytest
 import cosy_sync
 from cosy_sync import ConfigError, RetryConfig
 from cosy_sync.contrib.fakes import FakeClient
+from cosy_sync.testing import Server, tone_wav
 
 flask = pytest.importorskip("flask", reason="needs flask (extra test)")
 
-from cosy_sync.contrib.flask import CosySync, audio_response, health  # noqa: E402
+from cosy_sync.contrib.flask import CosySync, audio_response, health, streaming_response  # noqa: E402
 
 
 @pytest.fixture
@@ -61,6 +62,19 @@ def test_a_view_speaks_with_ranges_and_head(app: Any) -> None:
     assert (head.data, head.headers["Content-Length"]) == (b"", str(len(whole.data)))
     assert client.get("/several").json == pytest.approx([0.4, 0.4], abs=0.1)
     assert client.get("/health").json["used"] is True
+
+
+def test_a_stream_is_answered_as_it_comes() -> None:
+    app = flask.Flask("speaking")
+    with Server(latency=0) as server:
+        app.config.update(COSY_SYNC_URL=server.base_url, COSY_SYNC_WIRE="openai")
+        app.config["COSY_SYNC_VOICE"] = "中文女"
+        speech = CosySync(app)
+        app.add_url_rule("/", "read", lambda: streaming_response(speech.client.stream("你好")))
+        reply = app.test_client().get("/")
+        assert reply.mimetype == "audio/wav" and reply.data[:4] == b"RIFF"
+        assert reply.data[44:] == tone_wav("你好")[44:]
+        app.extensions["cosy_sync"].client.close()
 
 
 def test_errors_have_their_status_and_a_wrong_key_stays_an_exception(app: Any) -> None:

@@ -63,7 +63,13 @@ async def asynth_many(
         items = [_utterance(item) for item in texts]
     settings.setdefault("priority", "bulk")
     # On a thread, as the first call imports and makes the client, and a full one lets callers wait.
-    begun = await asyncio.to_thread(_submit, using, items, settings, on_error == "raise")
+    strict = on_error == "raise"
+    sending = asyncio.ensure_future(asyncio.to_thread(_submit, using, items, settings, strict))
+    try:
+        begun = await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        sending.add_done_callback(_take_back)  # the thread goes on until it has sent them
+        raise
     waiting = [asyncio.wrap_future(each) for each in begun if isinstance(each, Future)]
     await asyncio.gather(*waiting, return_exceptions=True)
     outcomes = [
@@ -85,12 +91,21 @@ def _submit(
         except CosyError as error:
             known = error.with_details(index=index, id=item.id)
             if strict and isinstance(error, InvalidTextError):
-                for each in begun:
-                    if isinstance(each, Future):
-                        each.cancel()
+                _cancel(begun)
                 raise known from error
             begun.append(known)
     return begun
+
+
+def _take_back(sending: asyncio.Future[list[Future[Audio] | CosyError]]) -> None:
+    if not sending.cancelled() and sending.exception() is None:
+        _cancel(sending.result())
+
+
+def _cancel(begun: list[Future[Audio] | CosyError]) -> None:
+    for each in begun:
+        if isinstance(each, Future):
+            each.cancel()
 
 
 def _outcome(index: int, item: Utterance, each: Future[Audio] | CosyError) -> Outcome:

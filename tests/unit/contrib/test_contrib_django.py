@@ -218,6 +218,36 @@ def test_asynth_many_keeps_what_was_spoken_where_texts_failed() -> None:
     assert caught.value.outcomes[0].error.index == 0
 
 
+@pytest.mark.parametrize("after", [1, 2])
+def test_asynth_many_takes_its_texts_back_when_it_is_cancelled(
+    after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    futures: list[Any] = []
+    with Server(latency=0) as server:
+        server.inject("stall", times=2)
+        with override_settings(COSY_SYNC={"default": {"URL": server.url}}):
+            real = type(speech["default"]).submit
+
+            def submit(*given: Any, **named: Any) -> Any:
+                futures.append(real(*given, **named))
+                return futures[-1]
+
+            monkeypatch.setattr(type(speech["default"]), "submit", submit)
+
+            async def leave() -> None:
+                call = asyncio.ensure_future(asynth_many(["你好", "再见"]))
+                while len(futures) < after:
+                    await asyncio.sleep(0)
+                call.cancel()
+                await asyncio.gather(call, return_exceptions=True)
+                while not (len(futures) == 2 and all(each.done() for each in futures)):
+                    await asyncio.sleep(0)
+
+            asyncio.run(leave())
+            assert [each.cancelled() for each in futures] == [True, True]
+            speech["default"].close(0.0)
+
+
 def test_asynth_many_reads_what_is_awaited() -> None:
     async def texts() -> Any:
         yield "你好"

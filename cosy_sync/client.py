@@ -396,8 +396,3 @@ class CosyClient(LongTextCalls):
     @functools.cached_property
     def _views(self) -> Views[CosyClient]:
         return Views()
-
-    @functools.cached_property
-    def _interactive(self) -> ClientConfig:
-        priority = self.config.priority or "interactive"
-        return self._core.lent(dataclasses.replace(self.config, priority=priority))

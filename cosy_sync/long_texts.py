@@ -44,6 +44,11 @@ class LongTextCalls:
         raise NotImplementedError
 
     @functools.cached_property
+    def _interactive(self) -> ClientConfig:
+        priority = self.config.priority or "interactive"
+        return self._core.lent(dataclasses.replace(self.config, priority=priority))
+
+    @functools.cached_property
     def _bulk(self) -> ClientConfig:
         priority = self.config.priority or "bulk"
         return self._core.lent(dataclasses.replace(self.config, priority=priority))

@@ -1,0 +1,97 @@
+"""Clients from plain settings: a mapping a client, or COSY_SYNC_* names in a framework's config."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cosy_sync import ClientConfig, ConfigError, Endpoint, SharingConfig, Voice
+
+from ..config.client import GROUPS
+from ..settings import endpoints_from_environment, endpoints_of, load_config
+
+__all__ = ["arguments_of", "config_of", "from_names"]
+
+_KEYS = ("URL", "OPTIONS", "SHARING", "CACHE", "BACKEND")
+# Arguments of a client that are no settings.
+_WHOLE = ("http_client", "observers", "config", "clock")
+_PREFIX = "COSY_SYNC_"
+
+
+def arguments_of(given: Any) -> dict[str, Any]:
+    """Return the keywords of a CosyClient for what one alias was given; `url` is one of them.
+
+    Raises ConfigError for an unknown name, with the one that was meant.
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"expected a dict such as {{'URL': ...}}, got {type(given).__name__}")
+    for key in given:
+        if key not in _KEYS:
+            raise ConfigError(f"{key}: no such name; {_advice(str(key))}")
+    options = given.get("OPTIONS") or {}
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"OPTIONS: expected a dict, got {type(options).__name__}")
+    found = {name: _grouped(name, value) for name, value in options.items()}
+    if "CACHE" in given:
+        found["cache"] = _grouped("cache", given["CACHE"])
+    sharing = given.get("SHARING")
+    if isinstance(sharing, str):
+        sharing = {"redis_url": sharing}
+    if sharing is not None:
+        found["sharing"] = SharingConfig(**sharing) if isinstance(sharing, Mapping) else sharing
+    url = given.get("URL")
+    places = [_endpoint(each) for each in url] if isinstance(url, (list, tuple)) else _endpoint(url)
+    return {"url": places or None, **found}
+
+
+def config_of(arguments: Mapping[str, Any]) -> tuple[ClientConfig, Sequence[Endpoint]]:
+    """Return the settings and endpoints of what `arguments_of` returned, without making a client.
+
+    Raises ConfigError.
+    """
+    settings = {k: v for k, v in arguments.items() if k not in ("url", *_WHOLE)}
+    return load_config(arguments.get("config"), settings), endpoints_of(arguments.get("url"))
+
+
+def from_names(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a CosyClient for the COSY_SYNC_* names of a mapping.
+
+    They are those of the environment, which stands behind them; a value may also be an object,
+    such as a RetryConfig. Raises ConfigError.
+    """
+    texts: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+    for name, value in config.items():
+        if not name.startswith(_PREFIX) or value is None:
+            continue
+        if isinstance(value, (str, int, float)):
+            texts[name] = str(value)
+        else:
+            key = name.removeprefix(_PREFIX).lower()
+            settings[key] = _grouped(key, value)
+    url = settings.pop("url", None)
+    environ = {**os.environ, **texts}
+    loaded = load_config(None, settings, environ)
+    endpoints = endpoints_from_environment(environ) if url is None else endpoints_of(url)
+    if not endpoints:
+        raise ConfigError("COSY_SYNC_URL: no endpoint; give its address")
+    return {"url": endpoints, "config": loaded}
+
+
+def _endpoint(given: Any) -> Any:
+    return Endpoint(**given) if isinstance(given, Mapping) else given
+
+
+def _grouped(name: str, value: Any) -> Any:
+    """Return a group of settings that was written as a mapping."""
+    kind: type | None = Voice if name == "voice" else GROUPS.get(name)
+    return kind(**value) if kind is not None and isinstance(value, Mapping) else value
+
+
+def _advice(key: str) -> str:
+    near = difflib.get_close_matches(key.upper(), _KEYS, n=1)
+    if key.lower() in (*ClientConfig.__dataclass_fields__, "batch_size", "instruction"):
+        return f"write 'OPTIONS': {{'{key.lower()}': ...}}"
+    return f"did you mean {near[0]}?" if near else f"it may have {', '.join(_KEYS)}"

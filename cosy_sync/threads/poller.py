@@ -16,8 +16,9 @@ Every step is one atomic operation on a dict, a set or a deque, so that no lock 
 * The slot that nobody has lies in `_free`, and who takes it out has it. Who puts it there looks
   at `_ready` once more, who puts its lock into `_ready` at `_free`: one of the two sees it.
 * The poller is parked (in epoll, whoever has the slot), or waits for `_mine`, which is released
-  when the slot is put down, but by a pause: for that it looks every now and then. It parks once it
-  has woken a reader, and where nobody is ready.
+  when the slot is put down, but by a pause: for that it looks every now and then, and is rung for
+  where it is parked and somebody is ready. It parks once it has woken a reader, and where nobody is
+  ready.
 
 A holder that is held up for long (in a user's code, in a call of C), or never gives the slot
 back, is not waited for: its slot does not count any more, and there is another.
@@ -355,6 +356,8 @@ def pause() -> None:
             if getattr(_here, "returns", False):
                 poller.pauses += 1
                 poller.put_down()
+                if poller._parked and poller._ready:  # it would see it only at its next look
+                    poller._ring()
             else:
                 poller.hand_on()
             _here.turn = poller.turns

@@ -54,7 +54,7 @@ for _ in range(4):
             audios = client.synth_many([f"大家都要的第{n}句" for n in range(20)])
             audios.append(client.synth("大家都要的一句"))
             # In one write, between which no other process's comes.
-            os.write(1, b"%d\n" % sum(audio.from_cache for audio in audios))
+            os.write(1, b"%d\\n" % sum(audio.from_cache for audio in audios))
         sys.exit()
     children.append(pid)
 assert not any(os.waitpid(pid, 0)[1] for pid in children)

@@ -257,6 +257,27 @@ def test_who_pauses_and_stays_away_holds_nobody_up(lines: list[Line]) -> None:
     assert not other.is_alive()
 
 
+def test_who_pauses_and_stays_away_wakes_a_poller_that_is_parked(
+    lines: list[Line], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The last texts of 200 threads took a second each: whoever had read their events was gone.
+    monkeypatch.setattr(poller, "_LOOK", 20.0)
+    held, fd = poller._poller, lines[0].near.fileno()
+    assert held is not None
+    before = held.turns
+    held._ring()  # its looks are long from now on
+    eventually(lambda: held.turns > before and held._parked and bool(held._free))
+    enter()
+    other = threading.Thread(target=lambda: lines[0].watched.wait(20) and leave())
+    other.start()
+    eventually(lambda: fd in held.waiting and held._parked)
+    held._ready.append(fd)  # as a look by who had the slot before
+    poller._here.returns = True
+    pause()
+    other.join(10)
+    assert not other.is_alive()
+
+
 @pytest.mark.usefixtures("patient")
 def test_a_slot_that_lies_free_is_taken_without_waking_the_poller(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch

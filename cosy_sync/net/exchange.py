@@ -134,15 +134,20 @@ class Exchange(ReplyParser):
         self._push()
         broken: OSError | None = None
         try:
-            if not self._unsent and not connection.tls:
-                # As in `_wait`, which every request would call: as all was sent at once, no time
-                # has passed that would count.
+            if self._unsent or connection.tls:
+                data = self._get(connection.sock.recv, _BEGIN)
+            else:
+                # As in `_get` and `_wait`, which every request would call. All was sent at once: no
+                # time has passed that would count.
                 patience, until = self._limits.first_byte, self._limits.until
                 limit = min(self._started + patience, until)
                 if not connection.wait(limit, self._started):
                     self._wait_longer(limit, patience)
                 self._begun = True
-            data = self._get(connection.sock.recv, _BEGIN)
+                try:
+                    data = connection.sock.recv(_BEGIN)
+                except BLOCKED:
+                    data = self._get(connection.sock.recv, _BEGIN)
         except OSError as error:
             data, broken = b"", error
         self._first_byte = time.monotonic() - self._started

@@ -152,7 +152,9 @@ class AttemptRunner:
                 attempt = endpoint.admit(batch.interactive, call, self.clock.now())
             else:
                 attempt = self.entry.go(batch, endpoint, call, self.clock.now())
-            while attempt is None:
+            while True:
+                if attempt is not None:
+                    break
                 attempt = self._enter_slowly(batch, endpoint, call, number)
             batch.sent = attempt.sent
             return attempt
@@ -288,8 +290,8 @@ class AttemptRunner:
             results = self.verifier.check(texts, self._open(batch, payloads, timing))
             size = heard = 0
             for result in results:
-                if isinstance(result, Audio):
-                    size, heard = size + len(result.data), heard + 1
+                size += len(result.data) if isinstance(result, Audio) else 0
+                heard += isinstance(result, Audio)
             if heard < len(results):
                 self.tell_refused(timing, results, reply)
             kept = size

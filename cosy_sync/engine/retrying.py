@@ -90,7 +90,9 @@ class BatchRunner:
         """
         try:
             groups = [Group(batch.texts)]
-            while groups:
+            while True:
+                if not groups:
+                    break
                 batch.waiting = batch.parked = 0
                 group = groups.pop() if len(groups) == 1 else self._next(batch, groups)
                 try:

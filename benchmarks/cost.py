@@ -38,7 +38,7 @@ _BATCH = 64
 _LOCKS = frozenset(["lock", "RLock"])
 _CLOCKS = frozenset(["monotonic", "perf_counter", "time", "monotonic_ns", "perf_counter_ns"])
 # Name of a count, and the most that one `synth` on a thread of its own may have.
-_BOUNDS = {"Python calls": 120, "lock acquisitions": 8, "clock readings": 8}
+_BOUNDS = {"Python calls": 100, "lock acquisitions": 8, "clock readings": 8}
 
 
 class _Counts(Counter[str]):

@@ -179,15 +179,14 @@ class Core:
 
     def _build(self) -> Engine:
         check_waiting()  # a library may have been patched since the client was made
+        log, others = LogObserver(self.clock.now), [WeakObserver(each) for each in self._observers]
         engine = Engine(
             EngineParts(
                 endpoints=self.endpoints,
                 config=self.lent(self.config),
                 network=self._network(),
                 wire=make_wire,
-                observer=Observers(
-                    [self._stats, LogObserver(self.clock.now), *map(WeakObserver, self._observers)]
-                ),
+                observer=Observers(others, self._stats, log, log.takes_answers),
                 clock=self.clock,
             )
         )

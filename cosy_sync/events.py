@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .errors import CosyError, RefusedError
-from .models import Timing
+from .models import Audio, Timing
 from .user_code import goes_on, log_failure
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "EndpointEjected",
     "EndpointReadmitted",
     "Event",
+    "EventCounts",
     "HedgeFinished",
     "LimitsLowered",
     "LookupFailed",
@@ -257,17 +259,78 @@ class Observer(Protocol):
         ...
 
 
+class EventCounts(Observer, Protocol):
+    """An observer that counts what goes well without an event: every text comes by."""
+
+    # What is not counted yet: of an attempt the seconds that connecting took, of texts what
+    # TextsFinished has, in its order. Appended without a lock.
+    fresh: deque[float | tuple[int, int, int, float, float]]
+    # So many of these wait to be counted together.
+    most_fresh: int
+
+    def count_fresh(self) -> None:
+        """Count what is fresh."""
+        ...
+
+
 class Observers:
     """Tells several observers; one that fails does not disturb the others or the work.
 
     An observer with a method `taker` names, once for each class of events, what is called with
     them, None for nothing: so an event passes no function that has no use for it.
+
+    Args:
+        observers: Whom to tell.
+        counts: Is told first. Where nobody else takes the events of what went well, none are made.
+        log: Is told next; it takes those events while `log_takes` says so.
+        log_takes: Returns whether it does now.
     """
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = tuple(observers)
+    def __init__(
+        self,
+        observers: Sequence[Observer],
+        counts: EventCounts | None = None,
+        log: Observer | None = None,
+        log_takes: Callable[[], bool] = lambda: True,
+    ) -> None:
+        ours = [each for each in (counts, log) if each is not None]
+        self._observers = (*ours, *observers)
+        self._counts = None if observers else counts
+        self._log_takes = log_takes if log is not None else lambda: False
         # By the event's class. Written without a lock: two threads find the same.
         self._takers: dict[type, tuple[Callable[[Any], None], ...]] = {}
+
+    @classmethod
+    def around(cls, observer: Observer) -> Observers:
+        """Return what tells an observer, which may be such a one."""
+        return observer if isinstance(observer, cls) else cls([observer])
+
+    def tell_answer(self, timing: Timing, texts: Sequence[str], received: int) -> None:
+        """Tell of an attempt that was answered (AttemptFinished)."""
+        counts = self._counts
+        if counts is None or self._log_takes():
+            chars = sum(map(len, texts))
+            self.on_event(AttemptFinished(timing, len(texts), chars, received, None))
+            return
+        counts.fresh.append(timing.connect)
+        if len(counts.fresh) >= counts.most_fresh:
+            counts.count_fresh()
+
+    def tell_finished(self, finished: Sequence[Audio], chars: int) -> None:
+        """Tell of texts of one batch that were spoken (TextsFinished)."""
+        timing = finished[0].timing
+        size, seconds = 0, 0.0
+        for audio in finished:
+            size += len(audio.data)
+            # Its `duration`, without the call: every text comes here.
+            seconds += audio.pcm_size / (2 * audio.channels * audio.sample_rate)
+        latency = timing.queued + timing.total if timing else 0.0
+        counts = self._counts
+        if counts is None:
+            self.on_event(TextsFinished(len(finished), chars, size, seconds, latency))
+        else:
+            # The attempt was told of before: there they are counted.
+            counts.fresh.append((len(finished), chars, size, seconds, latency))
 
     def _find_takers(self, kind: type) -> tuple[Callable[[Any], None], ...]:
         found = []

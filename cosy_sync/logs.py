@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import time
@@ -50,6 +51,9 @@ class LogObserver:
         # When each endpoint's lack of something was last a warning. Without a lock: of two threads
         # at the same time, both may warn.
         self._warned: dict[tuple[str, str], float] = {}
+
+    # Returns whether attempts that were answered are written now.
+    takes_answers = staticmethod(functools.partial(logger.isEnabledFor, logging.DEBUG))
 
     def taker(self, kind: type) -> Callable[..., None] | None:
         """Return what is called with events of a class, None where they are not written."""

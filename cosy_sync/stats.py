@@ -37,8 +37,6 @@ _SUMS = (
     *("requests", "connects", "retries", "throttled", "lowered", "ejections"),
     *("hedges", "hedges_won", "cache_hits", "cache_misses", "cache_bytes"),
 )
-# Events of good calls that wait to be counted together.
-_MOST_FRESH = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +98,9 @@ class StatsObserver:
     """Counts events."""
 
     def __init__(self) -> None:
-        # What went well, not counted yet: appended without the lock, taken out under it.
-        self._fresh: deque[AttemptFinished | TextsFinished] = deque()
+        # What went well, not counted yet (EventCounts): taken out under the lock.
+        self.most_fresh = 128
+        self.fresh: deque[float | tuple[int, int, int, float, float]] = deque()
         # Guards: everything below.
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
@@ -131,9 +130,8 @@ class StatsObserver:
         """Return what is called with events of a class, None where they are not counted."""
         if kind is AttemptFinished:
             return self._attempt
-        # A call that ends is told of before its texts are: there they are counted.
         if kind is TextsFinished:
-            return self._fresh.append
+            return self._finished
         return self._count if kind in self._takers else None
 
     def on_event(self, event: Event) -> None:
@@ -147,11 +145,26 @@ class StatsObserver:
             self._takers[type(event)](event)
 
     def _attempt(self, event: AttemptFinished) -> None:
-        self._fresh.append(event)
-        # An error is not kept until others come: it may hold much.
-        if event.error is not None or len(self._fresh) >= _MOST_FRESH:
+        self.fresh.append(event.timing.connect)
+        error = event.error
+        if error is not None:
             with self._lock:
                 self._count_fresh()
+                self._errors[type(error).__name__] += 1
+                if isinstance(error, ThrottledError):
+                    self._counts["throttled"] += 1
+        elif len(self.fresh) >= self.most_fresh:
+            self.count_fresh()
+
+    def _finished(self, event: TextsFinished) -> None:
+        # The attempt was told of before: there they are counted.
+        times = event.audio_seconds, event.latency
+        self.fresh.append((event.texts, event.chars, event.audio_bytes, *times))
+
+    def count_fresh(self) -> None:
+        """Count what is fresh."""
+        with self._lock:
+            self._count_fresh()
 
     def snapshot(
         self,
@@ -197,23 +210,20 @@ class StatsObserver:
 
     def _count_fresh(self) -> None:
         # In one place, as two of these come for every text.
-        fresh, counts = self._fresh, self._counts
+        fresh, counts = self.fresh, self._counts
         while fresh:
-            event = fresh.popleft()
-            if isinstance(event, TextsFinished):
-                counts["texts_ok"] += event.texts
-                counts["chars_ok"] += event.chars
-                counts["audio_bytes"] += event.audio_bytes
-                self._audio_seconds += event.audio_seconds
-                self._latencies.append((event.latency, event.texts))
+            entry = fresh.popleft()
+            if isinstance(entry, tuple):
+                texts, chars, size, seconds, latency = entry
+                counts["texts_ok"] += texts
+                counts["chars_ok"] += chars
+                counts["audio_bytes"] += size
+                self._audio_seconds += seconds
+                self._latencies.append((latency, texts))
                 continue
             counts["requests"] += 1
-            if event.timing.connect:
+            if entry:
                 counts["connects"] += 1
-            if event.error is not None:
-                self._errors[type(event.error).__name__] += 1
-                if isinstance(event.error, ThrottledError):
-                    counts["throttled"] += 1
 
     def _bad(self, event: AudioRefused) -> None:
         self._bad_audio[event.reason] += event.texts

@@ -175,9 +175,12 @@ class EndpointState:
         """Note that an attempt ended, or was not sent."""
         self._latency.progress = now
         self._here.pop()
-        if self._idle_waiters and not self._here:  # almost never
-            for idle in list(self._idle_waiters):
-                idle.set()
+        if self._idle_waiters:  # almost never
+            self._tell_idle()
+
+    def _tell_idle(self) -> None:
+        for idle in () if self._here else list(self._idle_waiters):
+            idle.set()
 
     def wait_idle(self, seconds: float) -> bool:
         """Wait until no attempt is here, at most so many seconds; return whether that came."""
@@ -226,7 +229,10 @@ class EndpointState:
     ) -> CosyError | None:
         """Note what became of an attempt that was sent, and how long the service took, and give its
         place back; return what that says about this endpoint."""
-        self.leave(now)
+        self._latency.progress = now  # as `leave`: every text comes here
+        self._here.pop()
+        if self._idle_waiters:
+            self._tell_idle()
         if error is not None:
             if attempt.holds:
                 self.slots.release()
@@ -315,10 +321,8 @@ class EndpointState:
         now: float,
         seconds: float,
     ) -> None:
-        """Learn from an attempt how well and how fast this endpoint speaks, for the next choice.
-
-        It took so many seconds; a stream's listener may have made it last longer.
-        """
+        """Learn from an attempt how well and how fast this endpoint speaks: it took so many
+        seconds; a stream's listener may have made it last longer."""
         assert self.pool is not None
         if error is None or isinstance(error, ReplyTimeout):
             chars = sum([len(utterance.text) for utterance in texts])

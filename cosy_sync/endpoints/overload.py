@@ -194,9 +194,10 @@ class OverloadControl:
         self._succeeded_at = now
         self._throttle.record(True, now)
         more = self._concurrency.succeed(in_flight, started, now)
-        if self._slow_start.asks(now - started):
+        slow_start = self._slow_start
+        if slow_start.limit < slow_start.ceiling or now - started > slow_start.late:
             chars = len(texts[0].text) if len(texts) == 1 else _chars_of(texts)
-            more |= self._slow_start.succeed(in_flight, started, now, chars)
+            more |= slow_start.succeed(in_flight, started, now, chars)
         return more
 
     def resize(self) -> None:

@@ -121,15 +121,16 @@ class Entry:
                     return now, 0.0
                 if wait > BRIEF:
                     break
-                leave()
-                if self.clock.wait(batch.stop, max(wait, _SOONEST)):
-                    raise ClosedError(
-                        "cancelled while it waited for the rate limit; nothing was sent"
-                    )
+                self._nap(batch, max(wait, _SOONEST))
         finally:
             if not keeps:
                 self.give_back(endpoint)
         return None, wait
+
+    def _nap(self, batch: Batch, seconds: float) -> None:
+        leave()
+        if self.clock.wait(batch.stop, seconds):
+            raise ClosedError("cancelled while it waited for the rate limit; nothing was sent")
 
     def _take_place(
         self, batch: Batch, endpoint: EndpointState, began: float, again: bool = False
@@ -176,7 +177,9 @@ class Entry:
         while needed[0].acquire(key=key, urgent=urgent, seconds=seconds, again=again, stop=stop):
             taken = 1
             try:
-                while taken < len(needed) and needed[taken].acquire(key=key, urgent=urgent):
+                while True:
+                    if taken == len(needed) or not needed[taken].acquire(key=key, urgent=urgent):
+                        break
                     taken += 1
             finally:
                 if taken < len(needed):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from ..audio import Verifier, read_audio
 from ..clock import Clock
@@ -20,13 +18,12 @@ from ..errors import (
     ReplyTimeout,
     ThrottledError,
 )
-from ..events import AttemptFinished, AudioRefused, Observer, RetryPlanned
-from ..messages import Payload, Reply, Request, WireRequest
+from ..events import AttemptFinished, AudioRefused, Observer, Observers, RetryPlanned
+from ..messages import Payload, Reply
 from ..models import Audio, Timing, Utterance
 from ..policies import Call
 from ..threads import leave
 from ..threads.permits import Permits
-from ..threads.stop import Stop
 from ..wires.base import Wire
 from .admission import Entry
 from .audio_check import ask
@@ -34,19 +31,14 @@ from .batch import Batch
 from .encoding import Encoding
 from .ports import ReplyStream, Result, Sender
 from .reply_bounds import ReplyBounds
-from .reply_memory import ReplyMemory
 from .request_ids import next_request_id
+from .sending import Sending
 
-__all__ = ["Attempt", "AttemptRunner", "aim", "fair_verdict", "sleep"]
+__all__ = ["Attempt", "AttemptRunner", "fair_verdict", "sleep"]
 
 # If an attempt had less than this many seconds, its deadline is to blame for a time-out, not the
 # endpoint.
 _FAIR_SECONDS = 2.0
-
-# The limiter is corrected where a request left between so many seconds after its slot: the thread
-# was held up. Later than that nobody needs it any more. (A test's clock and the net's clock may
-# have nothing to do with each other.)
-_HELD_UP, _LATEST_NEWS = 0.001, 1.0
 
 # How audio is refused that was right, but another request's: had a reply come twice, the same would
 # become of each that follows, and not all of them could be told.
@@ -87,11 +79,13 @@ class AttemptRunner:
     # What checked audio is encoded in, if it is.
     encoding: Encoding | None = None
     entry: Entry = field(init=False)
+    _observers: Observers = field(init=False)
     # What most attempts are judged by: those of texts that have not failed, by their priority.
     _usual: Mapping[bool, Call] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "entry", Entry(self.connections, self.clock, self.silent_since))
+        object.__setattr__(self, "_observers", Observers.around(self.observer))
         usual = {urgent: Call(self.kind, not urgent) for urgent in (False, True)}
         object.__setattr__(self, "_usual", usual)
 
@@ -110,7 +104,10 @@ class AttemptRunner:
         asks = self.verifier.asks
         try:
             endpoint.silence.ask(attempt, attempt.sent)
-            texts = batch.seal(texts)
+            if batch.on_seal is None and batch.record is None:  # as `seal`
+                batch.queue_deadline, batch.in_flight = None, True
+            else:
+                texts = batch.seal(texts)
             results, timing = self._send(batch, texts, attempt, number)
             verdict = None
             if not isinstance(results[0], Audio):
@@ -151,8 +148,13 @@ class AttemptRunner:
             else:
                 call = self._usual[batch.interactive]
             batch.call = call
-            attempt = self.entry.go(batch, endpoint, call, self.clock.now())
-            while attempt is None:
+            if batch.queue_deadline is None and self.connections is None:
+                attempt = endpoint.admit(batch.interactive, call, self.clock.now())
+            else:
+                attempt = self.entry.go(batch, endpoint, call, self.clock.now())
+            while True:
+                if attempt is not None:
+                    break
                 attempt = self._enter_slowly(batch, endpoint, call, number)
             batch.sent = attempt.sent
             return attempt
@@ -233,7 +235,17 @@ class AttemptRunner:
         """
         endpoint = attempt.endpoint
         lost.endpoint = endpoint.label
-        timing = self._timing(batch, attempt, attempt.sent, None, request_id, number)
+        sent = attempt.sent
+        timing = Timing(
+            started=sent,
+            queued=sent - batch.accepted_at,
+            connect=0.0,
+            first_byte=0.0,
+            total=self.clock.now() - sent,
+            attempts=number,
+            endpoint=endpoint.label,
+            request_id=request_id,
+        )
         self.tell(timing, texts, 0, lost)
         self.observer.on_event(RetryPlanned(endpoint.label, len(texts), number, 0.0, lost))
         attempt.holds = False
@@ -250,45 +262,42 @@ class AttemptRunner:
         one = len(utterances) == 1
         texts = [utterances[0].text] if one else [each.text for each in utterances]
         request_id = next_request_id()
-        reply: Reply | None = None
         failure: CosyError | None = None
-        room, kept = ReplyMemory(batch, self.memory, self.clock), 0
-        again = functools.partial(self.enter_again, batch, attempt, texts, request_id, number)
-
-        def send(request: WireRequest) -> Reply:
-            nonlocal reply
-            aim(request, endpoint, again, batch.stop, texts)
-            left, first = max(0.0, batch.deadline.at - self.clock.now()), reply is None
-            reply = self.sender.post(request, left, self.bounds.most(texts), room.make)
-            if first and _HELD_UP < reply.left - attempt.sent < _LATEST_NEWS:
-                endpoint.limiter.correct(attempt.sent, reply.left)
-            return reply
-
+        sending, kept = Sending(self, batch, attempt, texts, request_id, number), 0
         try:
             try:
-                payloads = self.wires[endpoint.endpoint.url].exchange(texts, send, request_id)
+                payloads = self.wires[endpoint.endpoint.url].exchange(
+                    texts, sending.send, request_id
+                )
             except CosyError as error:
                 failure = error.with_details(endpoint=endpoint.label)
-                if len(texts) > 1:  # a piece of a batch is of no use, and would be kept for long
-                    failure.partial = b""
-            attempt.ended = self.clock.now()
-            timing = self._timing(batch, attempt, started, reply, request_id, number)
-            if attempt.holds:  # else there was no second sending, and the first was reported
-                self.tell(timing, texts, reply.received if reply else 0, failure)
+            attempt.ended = ended = self.clock.now()
+            reply = sending.reply
+            timing = Timing(
+                started=started,
+                queued=started - batch.accepted_at,
+                connect=reply.connect if reply else 0.0,
+                first_byte=reply.first_byte if reply else 0.0,
+                total=ended - started,
+                attempts=number,
+                endpoint=endpoint.label,
+                request_id=request_id,
+            )
             if failure is not None:
-                self.tell_refused(timing, [failure] * len(texts), reply)
+                self._tell_failure(timing, texts, attempt, failure, reply)
                 raise failure
+            self._observers.tell_answer(timing, texts, reply.received if reply else 0)
             results = self.verifier.check(texts, self._open(batch, payloads, timing))
             size = heard = 0
             for result in results:
-                if isinstance(result, Audio):
-                    size, heard = size + len(result.data), heard + 1
+                size += len(result.data) if isinstance(result, Audio) else 0
+                heard += isinstance(result, Audio)
             if heard < len(results):
                 self.tell_refused(timing, results, reply)
             kept = size
             return results, timing
         finally:
-            room.leave(kept)
+            sending.leave(kept)
 
     def _open(
         self, batch: Batch, payloads: Sequence[Payload | CosyError], timing: Timing
@@ -310,26 +319,19 @@ class AttemptRunner:
                 results.append(error)
         return results
 
-    def _timing(
+    def _tell_failure(
         self,
-        batch: Batch,
+        timing: Timing,
+        texts: Sequence[str],
         attempt: Attempt,
-        started: float,
+        failure: CosyError,
         reply: Reply | None,
-        request_id: str,
-        number: int,
-    ) -> Timing:
-        ended = self.clock.now() if attempt.ended is None else attempt.ended
-        return Timing(
-            started=started,
-            queued=started - batch.accepted_at,
-            connect=reply.connect if reply else 0.0,
-            first_byte=reply.first_byte if reply else 0.0,
-            total=ended - started,
-            attempts=number,
-            endpoint=attempt.endpoint.label,
-            request_id=request_id,
-        )
+    ) -> None:
+        if len(texts) > 1:  # a piece of a batch is of no use, and would be kept for long
+            failure.partial = b""
+        if attempt.holds:  # else there was no second sending, and the first was reported
+            self.tell(timing, texts, reply.received if reply else 0, failure)
+        self.tell_refused(timing, [failure] * len(texts), reply)
 
     def tell(
         self, timing: Timing, texts: Sequence[str], received: int, error: CosyError | None
@@ -357,39 +359,9 @@ class AttemptRunner:
             self.observer.on_event(AudioRefused(timing.endpoint, timing.request_id, texts, reason))
 
 
-def aim(
-    request: WireRequest,
-    endpoint: EndpointState,
-    again: Callable[[CosyError], None],
-    stop: Stop,
-    texts: Sequence[str] = (),
-) -> None:
-    """Send a request to the endpoint's own address, if it goes to its host at all; give it the time
-    that its texts may take, what is to be asked before a second sending, and what cuts it off.
-
-    Raises ClosedError where that has happened.
-    """
-    if stop.was_cut:
-        raise ClosedError("cancelled before it was sent")
-    if stop.cuts and hasattr(request, "stop"):
-        request.stop = stop
-    if isinstance(request, Request):
-        request.chars = sum(map(len, texts))
-        if not request.foreign:  # the limits are the service's
-            request.again = again
-    elif hasattr(request, "again"):
-        request.again = again
-    if endpoint.address is not None and _same_host(request.url, endpoint.endpoint.url):
-        request.address = endpoint.address
-
-
 def _answers(verdict: CosyError) -> bool:
     """Return whether a service that this was said of is there, though perhaps too busy."""
     return verdict.accepted is True or isinstance(verdict, ThrottledError)
-
-
-def _same_host(url: str, other: str) -> bool:
-    return urlsplit(url).netloc == urlsplit(other).netloc
 
 
 def fair_verdict(batch: Batch, error: CosyError, started: float) -> CosyError:

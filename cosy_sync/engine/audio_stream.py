@@ -43,10 +43,11 @@ from ..models import Audio, Timing
 from ..threads import leave_behind
 from ..user_code import unexpected
 from ..wires.base import DuplexWire, StreamReader
-from .attempt import NOT_SENT, Attempt, AttemptRunner, aim, fair_verdict
+from .attempt import NOT_SENT, Attempt, AttemptRunner, fair_verdict
 from .audio_check import ask
 from .batch import Batch
 from .request_ids import next_request_id
+from .sending import aim
 from .streamed_reply import StreamedReply
 
 __all__ = ["AudioStream"]

@@ -152,7 +152,7 @@ class Engine:
     def occupy(self, call: object) -> None:
         """Make close() wait for a call of many texts, also between two of its batches, until
         `vacate(call, None)`."""
-        self._bulk.occupy(call)
+        self._bulk.occupy(call, threading.get_ident())
 
     def submit(
         self,

@@ -1,16 +1,13 @@
-"""How a text's end is told: the error that it ends with, the event of those that were spoken."""
+"""The error that a text ends with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ..errors import CosyError, TransportError
-from ..events import TextsFinished
-from ..models import Audio, Utterance
+from ..models import Utterance
 from .batch import Batch
 from .group import Group
 
-__all__ = ["final_error", "finished_event", "verdict_for"]
+__all__ = ["final_error", "verdict_for"]
 
 # What cures a service that gets more than it can speak in time.
 _SEND_LESS = "send less at once (batch_size, max_connections)"
@@ -47,20 +44,3 @@ def verdict_for(
     # Of texts that failed together and are sent in smaller parts no attempt is noted.
     sent = just_sent or group.splits or group.mark is not None or any(each.sent for each in before)
     return verdict if sent else verdict.with_details(sent=False)
-
-
-def finished_event(finished: Sequence[Audio], chars: int) -> TextsFinished:
-    """Return the event of texts of one batch that were spoken."""
-    timing = finished[0].timing
-    audio_bytes, seconds = 0, 0.0
-    for audio in finished:
-        audio_bytes += len(audio.data)
-        # Its `duration`, without the call: every text comes here.
-        seconds += audio.pcm_size / (2 * audio.channels * audio.sample_rate)
-    return TextsFinished(
-        texts=len(finished),
-        chars=chars,
-        audio_bytes=audio_bytes,
-        audio_seconds=seconds,
-        latency=timing.queued + timing.total if timing else 0.0,
-    )

@@ -41,14 +41,14 @@ from ..errors import (
     RefusedError,
     ResourceError,
 )
-from ..events import CallRefused, Observer, RetryPlanned, TextFailed
+from ..events import CallRefused, Observer, Observers, RetryPlanned, TextFailed
 from ..models import Audio, Outcome, Utterance
 from ..policies import FirstTry
 from ..policies.refusals import may_be_text
 from ..user_code import goes_on
 from .attempt import sleep
 from .batch import Batch, HeldBack
-from .final_errors import final_error, finished_event, verdict_for
+from .final_errors import final_error, verdict_for
 from .group import Fate, Group
 from .ports import Attempts, Result
 from .retry_planner import RetryPlanner, needs_own_request
@@ -75,7 +75,7 @@ class BatchRunner:
         self._attempter, self._endpoints = attempter, endpoints
         self._splitter, self._planner = splitter, planner
         self._budget = planner.budget
-        self._observer, self._clock = observer, clock
+        self._observer, self._clock = Observers.around(observer), clock
 
     def with_attempts(self, attempter: Attempts) -> BatchRunner:
         """Return a runner whose attempts somebody else makes; what is learned is shared."""
@@ -90,7 +90,9 @@ class BatchRunner:
         """
         try:
             groups = [Group(batch.texts)]
-            while groups:
+            while True:
+                if not groups:
+                    break
                 batch.waiting = batch.parked = 0
                 group = groups.pop() if len(groups) == 1 else self._next(batch, groups)
                 try:
@@ -114,9 +116,8 @@ class BatchRunner:
         batch.waiting = len(groups) - batch.parked
         return group
 
-    def _await_leave(self, batch: Batch, group: Group) -> float | None:
+    def _await_leave(self, batch: Batch, group: Group, now: float) -> float | None:
         """Wait until the group may be sent; return the instant, None where its texts have ended."""
-        now = self._clock.now()
         if group.due > now:
             sleep(self._clock, batch.stop, group.due - now)
             now = self._clock.now()
@@ -132,7 +133,9 @@ class BatchRunner:
 
     def _handle(self, batch: Batch, group: Group) -> list[Group]:
         """Make one attempt; return the groups that must still be sent."""
-        now = self._await_leave(batch, group)
+        now: float | None = (at := self._clock.now())
+        if not group.due <= at < batch.deadline.at or batch.stop.raised or batch.record is not None:
+            now = self._await_leave(batch, group, at)
         if now is None:
             return []
         if group.parked is not None:
@@ -154,12 +157,7 @@ class BatchRunner:
                 if grows:  # until it was sealed: from now on the group has whatever joined
                     part.texts = batch.texts
         except (RefusedError, DeadlineError) as error:
-            batch.settle()
-            if self._is_over(batch, group):
-                return []
-            if isinstance(error, HeldBack):
-                return [group]
-            return self._refused(batch, group, error, endpoint)
+            return self._not_sent(batch, group, error, endpoint)
         except ClosedError:
             raise
         except CosyError as error:
@@ -174,6 +172,21 @@ class BatchRunner:
             group.paid = 0
         left = self._settle(batch, part, endpoint, results)
         return left if part is group else left + self._splitter.passed(group, part, endpoint)
+
+    def _not_sent(
+        self,
+        batch: Batch,
+        group: Group,
+        error: RefusedError | DeadlineError,
+        endpoint: EndpointState,
+    ) -> list[Group]:
+        """Treat an attempt that ended before anything was sent."""
+        batch.settle()
+        if self._is_over(batch, group):
+            return []
+        if isinstance(error, HeldBack):
+            return [group]
+        return self._refused(batch, group, error, endpoint)
 
     def _part(self, batch: Batch, group: Group, endpoint: EndpointState, now: float) -> Group:
         """Return which texts of a group are sent now to an endpoint, which was joined."""
@@ -335,7 +348,7 @@ class BatchRunner:
                 (apart if needs_own_request(result) else again).append(utterance)
                 longest = max(longest, wait)
         if finished:
-            self._observer.on_event(finished_event(finished, chars))
+            self._observer.tell_finished(finished, chars)
         if batch.on_deliver is not None:
             batch.deliver()
         count = len(again) + len(apart)

@@ -226,7 +226,7 @@ class SingleCalls:
         executor = self._workers.executor
         enter()
         try:
-            executor.occupy(pending)
+            executor.occupy(pending, threading.get_ident())
             try:
                 told = outcome = self._send(pending.utterance, config, deadline, queue.runner, stop)
                 if isinstance(outcome.error, ClosedError) and not self._workers.cut.is_set():

@@ -122,7 +122,8 @@ class TextQueue:
         """End a text that its caller's own thread sent; without an outcome another one sends it."""
         with self._lock:
             self._in_flight -= 1
-            self._pending.forget(pending)
+            if self._pending.by_key.get(pending.key) is pending:  # as `forget`, without the call
+                del self._pending.by_key[pending.key]
             waiters = self._pending.end(pending, deadline, outcome) if pending.waiters else []
             needed = bool(self._pending.queued) and self._needs_worker()
         if waiters and outcome is not None:

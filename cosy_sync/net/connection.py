@@ -42,7 +42,7 @@ class Connection:
     """
 
     __slots__ = (
-        *("_poller", "expires", "idle_since", "is_distrusted", "route", "sock", "stack", "tls"),
+        *("expires", "idle_since", "is_distrusted", "poll", "route", "sock", "stack", "tls"),
         "watched",
     )
 
@@ -58,8 +58,10 @@ class Connection:
         self.expires = math.inf
         # What comes over it may be another request's.
         self.is_distrusted = False
-        self._poller = select.poll()
-        self._poller.register(sock.fileno(), select.POLLIN)
+        poller = select.poll()
+        poller.register(sock.fileno(), select.POLLIN)
+        # Waits so many milliseconds at most for something to read.
+        self.poll = poller.poll
         # What waits in place of the thread that reads, where many do.
         self.watched: Watched | None = None
 
@@ -86,9 +88,10 @@ class Connection:
         """Wait until there is something to read; return False when the instant came first.
         `now`: the instant, where it is known."""
         left = min(until - (time.monotonic() if now is None else now), LONGEST)
-        if self.watched is not None and self.watched.runs:
-            return left > 0 and self.watched.wait(left)
-        return left > 0 and bool(self._poller.poll(left * 1000))
+        watched = self.watched
+        if watched is not None and watched.poller.runs:
+            return left > 0 and watched.wait(left)
+        return left > 0 and bool(self.poll(left * 1000))
 
     def wait_both(self, until: float) -> tuple[bool, bool]:
         """Wait until something can be read or sent; return which, or neither when time is up."""
@@ -104,7 +107,7 @@ class Connection:
     def is_quiet(self) -> bool:
         """Return whether nothing has come since the last reply: no goodbye, no rubbish."""
         if not self.tls:
-            return not self._poller.poll(0)
+            return not self.poll(0)
         try:
             # TLS itself may have had something to say (a session ticket): reading settles it.
             return self.receive(1) is None

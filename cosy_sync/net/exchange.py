@@ -48,6 +48,12 @@ def exchange(
 class Exchange(ReplyParser):
     """One request and its reply on one connection. Whoever begins it must end it."""
 
+    # How the sending failed; whether the reply has begun, and when; a body of known length.
+    _broken: OSError | None = None
+    _begun = False
+    _first_byte = 0.0
+    _sized: memoryview | None = None
+
     def __init__(
         self, connection: Connection, request: bytes, limits: ExchangeLimits, started: float
     ) -> None:
@@ -58,12 +64,8 @@ class Exchange(ReplyParser):
         self._request = request
         self._bodyless = request.startswith((b"HEAD ", b"CONNECT "))
         self._unsent: bytes | memoryview = request
-        self._broken: OSError | None = None
-        self._begun = False
-        self._first_byte = 0.0
         self._headers = []
         self._body = bytearray()
-        self._sized: memoryview | None = None
 
     def run(self, reused: bool) -> RawReply:
         """Send the request and return its reply; see `exchange`."""
@@ -76,7 +78,9 @@ class Exchange(ReplyParser):
                 self._phase = "first byte"
             if self._length is not None and not self._complete and not self._refused:
                 self._read_sized(self._length)
-            while not self._complete:
+            while True:
+                if self._complete:
+                    break
                 self._read_some()
         finally:
             self._parser = None  # see `end`
@@ -88,6 +92,7 @@ class Exchange(ReplyParser):
             first_byte=self._first_byte,
             reusable=self._keep and not self._unsent and self._broken is None,
             left=self._started,
+            names=self._names,
         )
 
     def begin(self, reused: bool) -> None:
@@ -124,13 +129,25 @@ class Exchange(ReplyParser):
                 connection.watched.begin()
             # What came before this request belongs to nobody. This is the only look at a connection
             # that was taken out of the pool, so nothing may wait between it and the sending.
-            if not connection.is_quiet():
+            if not connection.is_quiet() if connection.tls else connection.poll(0):
                 raise StaleConnection
         self._push()
         broken: OSError | None = None
         try:
-            # Where all was sent at once, no time has passed that would count.
-            data = self._get(connection.sock.recv, _BEGIN, None if self._unsent else self._started)
+            if self._unsent or connection.tls:
+                data = self._get(connection.sock.recv, _BEGIN)
+            else:
+                # As in `_get` and `_wait`, which every request would call. All was sent at once: no
+                # time has passed that would count.
+                patience, until = self._limits.first_byte, self._limits.until
+                limit = min(self._started + patience, until)
+                if not connection.wait(limit, self._started):
+                    self._wait_longer(limit, patience)
+                self._begun = True
+                try:
+                    data = connection.sock.recv(_BEGIN)
+                except BLOCKED:
+                    data = self._get(connection.sock.recv, _BEGIN)
         except OSError as error:
             data, broken = b"", error
         self._first_byte = time.monotonic() - self._started
@@ -138,7 +155,6 @@ class Exchange(ReplyParser):
             return data
         broken = self._broken or broken
         why = f"broke before the reply: {broken}" if broken else "was closed before the reply"
-        connection = self._connection
         if connection.stack.alive_at == -math.inf and not self._bodyless:
             why += ask_for_tls(connection.route)
         cut = CutError(f"the connection {why}")
@@ -251,22 +267,21 @@ class Exchange(ReplyParser):
 
     # -- the socket -----------------------------------------------------------------------------
 
-    def _get(self, read: Callable[[_A], _T], what: _A, now: float | None = None) -> _T:
-        """Read as soon as there is something to read; send the rest of the request meanwhile.
-        `now`: the instant, where it is known."""
+    def _get(self, read: Callable[[_A], _T], what: _A) -> _T:
+        """Read as soon as there is something to read; send the rest of the request meanwhile."""
         # Of a reply that has begun, more is mostly there already; TLS may hold it.
         if not self._begun and not self._connection.tls:
-            self._wait(now)
+            self._wait()
         while True:
             try:
                 got = read(what)
             except BLOCKED:
-                self._wait(None)
+                self._wait()
             else:
                 self._begun = True
                 return got
 
-    def _wait(self, now: float | None) -> None:
+    def _wait(self) -> None:
         connection, until = self._connection, self._limits.until
         while self._unsent:
             limit = min(time.monotonic() + self._limits.idle, until)
@@ -278,12 +293,18 @@ class Exchange(ReplyParser):
                 return
             if not writable:
                 raise _late("send")
-        if now is None:
-            now = time.monotonic()
+        now = time.monotonic()
         first = self._phase == "first byte"
         patience = self._limits.first_byte if first else self._limits.idle
         limit = min(now + patience, until)
-        came = connection.wait(limit, now)
+        if not connection.wait(limit, now):
+            self._wait_longer(limit, patience)
+
+    def _wait_longer(self, limit: float, patience: float) -> None:
+        """Wait on where nothing came until that instant. Raises ReplyTimeout."""
+        connection, until = self._connection, self._limits.until
+        first = self._phase == "first byte"
+        came = False
         while not came:
             # The service may be busy with others: its time runs from the last reply it gave.
             alive = connection.stack.alive_at if first else 0.0

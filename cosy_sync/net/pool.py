@@ -71,6 +71,10 @@ class ConnectionPool:
         self._open: set[Connection] = set()
         self._opening = 0
         self._stacks: dict[Route, Stack] = {}
+        # The route that was taken last, and its stack: mostly it is the same, and to compare is
+        # cheaper than to hash. Written as a whole, without the lock: any pair is a right one,
+        # unless its stack was forgotten.
+        self._latest: tuple[Route, Stack] | None = None
         self._closed = False
         # How many may be open until an instant, as this process was out of descriptors.
         self._most, self._most_until = max_connections, -math.inf
@@ -91,7 +95,13 @@ class ConnectionPool:
         it looks before whether it is quiet."""
         if self._pid != os.getpid():
             self._renew()
-        stack = self._stacks.get(route)
+        latest = self._latest
+        if latest is not None and latest[0] is route and not latest[1].forgotten:
+            stack: Stack | None = latest[1]
+        else:
+            stack = self._stacks.get(route)
+            if stack is not None:
+                self._latest = route, stack
         while stack:
             try:
                 connection = stack.pop()
@@ -234,7 +244,7 @@ class ConnectionPool:
         self._closed = closed
         connections, self._open = self._open, set()
         self._opening = 0
-        self._stacks = {}
+        self._stacks, self._latest = {}, None
         schedule, self._schedule = self._schedule, None
         if schedule is not None:
             schedule.close()

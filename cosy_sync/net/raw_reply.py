@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..messages import Link, Reply
-from .inflate import inflated
+from .inflate import Body, inflated
 from .reply_head import named
 
 __all__ = ["RawReply"]
@@ -25,20 +25,16 @@ class RawReply:
     first_byte: float
     reusable: bool
     left: float
+    # The headers by name, where they are known.
+    names: dict[str, str] | None = field(default=None, repr=False, compare=False)
     connect: float = 0.0
     link: Link | None = field(default=None, repr=False, compare=False)
 
     def decompress(self, max_bytes: int) -> Reply:
         """Return it with its headers by name, and its body decompressed. Raises BadAudioError."""
-        headers = named(self.headers)
-        packed = "content-encoding" in headers
-        return Reply(
-            status=self.status,
-            headers=headers,
-            body=inflated(self.body, headers, self.status, max_bytes) if packed else self.body,
-            connect=self.connect,
-            first_byte=self.first_byte,
-            received=len(self.body),
-            left=self.left,
-            link=self.link,
-        )
+        headers = self.names or named(self.headers)
+        body: Body = self.body
+        if "content-encoding" in headers:
+            body = inflated(body, headers, self.status, max_bytes)
+        times = self.connect, self.first_byte, len(self.body), self.left
+        return Reply(self.status, headers, body, *times, self.link)

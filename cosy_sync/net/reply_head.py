@@ -15,34 +15,36 @@ _VALUE = rb"[!-~][ -~]*"
 _HEAD = re.compile(rb"HTTP/1\.1 200 [ -~]*\r\n(?:%b: ?%b\r\n)+\r\n" % (_NAME, _VALUE))
 _HEADER = re.compile(rb"\r\n(%b): ?(%b)" % (_NAME, _VALUE))
 # Headers that change where the reply ends, or what may follow it.
-_DECIDES = frozenset({b"transfer-encoding", b"upgrade", b"proxy-connection"})
+_DECIDES = frozenset({"transfer-encoding", "upgrade", "proxy-connection"})
 # More digits are no size that anything can have.
 _MOST_DIGITS = 15
 
 
-def read_plain_head(data: bytes) -> tuple[list[tuple[bytes, bytes]], int, int] | None:
-    """Return the headers of a reply that begins with all of its head, its Content-Length, and
-    where its body starts.
+def read_plain_head(
+    data: bytes,
+) -> tuple[list[tuple[bytes, bytes]], dict[str, str], int, int] | None:
+    """Return the headers of a reply that begins with all of its head, the same as `named` has them,
+    its Content-Length, and where its body starts.
 
-    None for whatever is not plain: another version or status, a length that is missing or said
-    twice, a header that decides about the connection, anything that readers understand differently.
-    httptools reads these. What is returned, it would have read in the same way.
+    None for whatever is not plain: another version or status, a length that is missing, a header
+    that is there twice or decides about the connection, anything that readers understand
+    differently. httptools reads these. What is returned, it would have read in the same way.
     """
     found = _HEAD.match(data)
     if found is None:
         return None
     start = found.end()
     headers: list[tuple[bytes, bytes]] = _HEADER.findall(data, 0, start)
-    length = -1
+    names: dict[str, str] = {}
     for name, value in headers:
-        lower = name.lower()
-        if lower == b"content-length":
-            if length >= 0 or not value.isdigit() or len(value) > _MOST_DIGITS:
-                return None
-            length = int(value)
-        elif lower in _DECIDES or (lower == b"connection" and value.lower() != b"keep-alive"):
-            return None
-    return None if length < 0 else (headers, length, start)
+        names[name.lower().decode("ascii")] = value.decode("ascii")
+    length = names.get("content-length", "")
+    if len(names) < len(headers) or not length.isdigit() or len(length) > _MOST_DIGITS:
+        return None
+    kept = names.get("connection", "keep-alive").lower()
+    if kept != "keep-alive" or not _DECIDES.isdisjoint(names):
+        return None
+    return headers, names, int(length), start
 
 
 def named(headers: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:

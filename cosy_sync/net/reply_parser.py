@@ -22,6 +22,8 @@ class ReplyParser:
     _limits: ExchangeLimits
     _headers: list[tuple[bytes, bytes]]
     _body: bytearray
+    # The headers by name, where the head is plain.
+    _names: dict[str, str] | None = None
 
     # Only where the head is not plain.
     _parser: httptools.HttpResponseParser | None = None
@@ -56,14 +58,14 @@ class ReplyParser:
         plain = None if self._bodyless else read_plain_head(data)
         if plain is None:
             return False
-        headers, length, start = plain
+        headers, names, length, start = plain
         size = len(data) - start
         if size > length or length > self._limits.max_bytes:
             return False
-        for name, value in headers:
-            if name.lower() == b"x-request-id":
-                check_answer(self._request, value)
-        self._status, self._headers, self._length = 200, headers, length
+        answered = names.get("x-request-id")
+        if answered is not None:
+            check_answer(self._request, answered.encode("ascii"))
+        self._status, self._headers, self._names, self._length = 200, headers, names, length
         self._body += memoryview(data)[start:]
         self._size = size
         self._final = self._keep = True

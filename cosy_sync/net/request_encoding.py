@@ -9,13 +9,13 @@ from ..errors import ConfigError
 from ..version import VERSION
 from .route import Route
 
-__all__ = ["USER_AGENT", "encode_request", "head_start", "one_length"]
+__all__ = ["OURS", "USER_AGENT", "encode_request", "head_start", "one_length"]
 
 # What every request names as its sender, unless its headers have another.
 USER_AGENT = f"cosy-sync/{VERSION}"
 
 # They belong to this one connection, and we write our own.
-_OURS = frozenset(("host", "connection", "content-length", "transfer-encoding"))
+OURS = frozenset(("host", "connection", "content-length", "transfer-encoding"))
 
 
 def head_start(method: str, target: str, host: str, route: Route) -> str:
@@ -36,7 +36,7 @@ def encode_request(start: str, headers: Iterable[tuple[str, str]], body: bytes) 
     agent: str | None = USER_AGENT
     for name, value in headers:
         lower = name.lower()
-        if lower not in _OURS:
+        if lower not in OURS:
             lines.append(f"{name}: {value}")
             if lower == "user-agent":
                 agent = None

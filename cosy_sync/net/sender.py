@@ -22,7 +22,8 @@ from .inflate import Body, inflated, too_large
 from .matching import check_echo
 from .reply_stream import ReplyStream
 from .reply_streams import HttpxReplyStream, named_foreign
-from .request_encoding import USER_AGENT, encode_request, head_start
+from .request_encoder import RequestEncoder
+from .request_encoding import USER_AGENT, head_start
 from .resolver import is_name, look_up_all, look_up_public
 from .route import Route
 from .task_transport import TaskTransport, create_transport, kind_of, kind_of_url
@@ -30,6 +31,8 @@ from .transport import PoolTransport
 
 __all__ = ["Sender"]
 
+# How httpx chooses a transport: by its `_mounts`, of which our own client has none.
+_CHOICE = httpx.Client._transport_for_url
 # How the caller's client sends what goes to others: without its login.
 _FOREIGN: Mapping[str, Any] = MappingProxyType({"auth": None, "follow_redirects": False})
 
@@ -40,7 +43,7 @@ class _Address:
 
     url: httpx.URL
     route: Route
-    start: str
+    encoder: RequestEncoder
 
 
 class Sender:
@@ -85,10 +88,14 @@ class Sender:
         BadAudioError for a reply larger than `max_bytes`, ClosedError.
         """
         now = time.monotonic()
-        limits = self._limits(request, seconds, now, max_bytes, make_room)
-        if not isinstance(request, Request):
+        if not isinstance(request, Request) or seconds <= 0:
+            limits = self._limits(request, seconds, now, max_bytes, make_room)
             return self._task_transport(kind_of(request)).post(request, limits)
-        limits.first_byte += request.chars * self._timeouts.first_byte_per_char
+        # As in `_limits`, which every request would call.
+        times, again, stop = self._timeouts, request.again, request.stop
+        first = times.first_byte + request.chars * times.first_byte_per_char
+        bounds = first, times.idle, now + seconds, max_bytes, make_room
+        limits = ExchangeLimits(*bounds, again, MAX_REFUSAL, stop)
         if request.public:
             self._aim_at_public(request)
             now = time.monotonic()
@@ -96,9 +103,12 @@ class Sender:
         if transport is not None:
             key = (request.url, request.address, request.method)
             address = self._addresses.get(key) or self._find_address(transport, request)
-            # httpx's own choice of a transport: mocks such as respx put theirs in its place.
-            if self._client._transport_for_url(address.url) is transport:
-                data = encode_request(address.start, request.headers, request.body)
+            # httpx's own choice of a transport, where anybody has changed that: mocks such as
+            # respx put theirs in its place.
+            choose = self._client._transport_for_url
+            usual = getattr(choose, "__func__", None) is _CHOICE and not self._client._mounts
+            if (self._client._transport if usual else choose(address.url)) is transport:
+                data = address.encoder.encode(request.headers, request.body)
                 raw = transport.send(transport.exchange, address.route, data, limits, now)
                 return raw.decompress(limits.max_bytes)
         return self._post_httpx(request, limits)
@@ -174,16 +184,9 @@ class Sender:
         if seconds <= 0:
             raise ReplyTimeout("no time was left to send the request", phase="send", sent=False)
         times = self._timeouts
-        return ExchangeLimits(
-            first_byte=times.first_byte,
-            idle=times.idle,
-            until=now + seconds,
-            max_bytes=max_bytes,
-            make_room=make_room,
-            again=getattr(request, "again", None),
-            max_refusal=MAX_REFUSAL,
-            stop=getattr(request, "stop", None),
-        )
+        again, stop = getattr(request, "again", None), getattr(request, "stop", None)
+        bounds = times.first_byte, times.idle, now + seconds, max_bytes, make_room
+        return ExchangeLimits(*bounds, again, MAX_REFUSAL, stop)
 
     # -- names and addresses ------------------------------------------------------------------
 
@@ -249,7 +252,7 @@ class Sender:
         start = head_start(method, parsed.raw_path.decode("ascii"), route.netloc, route)
         if at is not None:
             route = dataclasses.replace(route, address=at)
-        found = _Address(parsed, route, start)
+        found = _Address(parsed, route, RequestEncoder(start))
         if not request.foreign:  # links are used once, and there is no end of them
             self._addresses[url, at, method] = found
         return found
@@ -314,7 +317,7 @@ class Sender:
             key = (request.url, request.address, request.method)
             address = self._addresses.get(key) or self._find_address(transport, request)
             if self._client._transport_for_url(address.url) is transport:
-                data = encode_request(address.start, request.headers, request.body)
+                data = address.encoder.encode(request.headers, request.body)
                 return transport.send(transport.begin, address.route, data, limits, now)
         built = self._built(request, limits, time.monotonic())
         # The client's own default would let the sound be compressed, and so held up.

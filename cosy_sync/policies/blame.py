@@ -73,7 +73,8 @@ class Blame:
         """Note a call that succeeded, and when it was sent."""
         kind = call.kind
         self.good_at = now
-        self.good_sent = max(self.good_sent, sent)
+        if sent > self.good_sent:
+            self.good_sent = sent
         self._fresh = 0
         if self.failing:
             self.failing.pop(kind, None)
@@ -81,7 +82,8 @@ class Blame:
             self._latest, self._others_sent = kind, self._latest_sent
             self._latest_sent = sent
             self._good.keep(kind, sent)
-        self._latest_sent = max(self._latest_sent, sent)
+        if sent > self._latest_sent:
+            self._latest_sent = sent
         self._good[kind] = sent
 
     def fail(self, call: Call, now: float, sent: bool = True) -> bool:

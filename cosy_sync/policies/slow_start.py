@@ -52,7 +52,9 @@ class SlowStart:
     in flight over the mean latency (Little's law), which bursts of replies do not disturb; fewer
     by what was spoken meanwhile, which does not depend on how long the line was before.
 
-    It has no lock: that of its owner guards it; the limit may be read without.
+    It has no lock: that of its owner guards it; `limit`, how many requests may be in flight now,
+    may be read without. A good reply says nothing, as most do, where that is the ceiling, and it
+    took no longer than `late` seconds.
 
     Args:
         ceiling: The most that may be in flight.
@@ -62,27 +64,19 @@ class SlowStart:
 
     def __init__(self, ceiling: int, patience: float, start: int) -> None:
         self._start = min(start, ceiling)
-        self._ceiling = ceiling
+        self.ceiling = ceiling
         self._patience = patience
+        self.late = _LATE * patience
         self._replies = self._used = self._chars = self._spoken = 0
         self._seconds = 0.0
         self._reset(-math.inf)
-
-    @property
-    def limit(self) -> int:
-        """Return how many requests may be in flight now."""
-        return self._limit
 
     def restart(self, now: float) -> None:
         """Forget what was learned: the endpoint was away, and may be weaker than before."""
         self._reset(now)
 
-    def asks(self, seconds: float) -> bool:
-        """Return whether a good reply that took so long says anything; mostly it does not."""
-        return self._limit < self._ceiling or seconds > _LATE * self._patience
-
     def succeed(self, used: int, started: float, now: float, chars: int) -> bool:
-        """Note a good reply that `asks` wants to hear of; return whether the limit changed.
+        """Note a good reply that says something; return whether the limit changed.
 
         Args:
             used: Requests in flight, that of this reply included.
@@ -92,7 +86,7 @@ class SlowStart:
         """
         seconds = now - started
         self._spoken += chars
-        full = self._limit >= self._ceiling
+        full = self.limit >= self.ceiling
         if full and not self._replies:  # only late replies come here: begin with the first
             self._since, self._spoken = now, 0
         elif self._since == -math.inf:
@@ -100,23 +94,23 @@ class SlowStart:
         if seconds <= 0.0 or (started < self._began and not full):
             return False
         self._replies += 1
-        self._used += min(used, self._limit)
+        self._used += min(used, self.limit)
         self._seconds += seconds
         self._chars += chars
         # Late replies need a quick answer; but several that come together do not show a pace.
-        enough = max(4, self._limit // 4) if full else self._limit
+        enough = max(4, self.limit // 4) if full else self.limit
         soon = 2.0 * (now - self._since) * self._replies < self._seconds
         if self._replies < enough or soon:
             return False
-        before = self._limit
+        before = self.limit
         self._judge(now)
         self._begin(now)
-        return self._limit != before
+        return self.limit != before
 
     # -- inside ---------------------------------------------------------------------------------
 
     def _reset(self, now: float) -> None:
-        self._limit = self._start
+        self.limit: int = self._start
         # The round before the limit was changed to see whether that pays.
         self._before: _Round | None = None
         self._hold = _HOLD
@@ -132,29 +126,29 @@ class SlowStart:
     def _judge(self, now: float) -> None:
         """Decide what the round that ends says about the limit."""
         count, in_flight = self._replies, self._used / self._replies
-        if 2.0 * in_flight < self._limit:
+        if 2.0 * in_flight < self.limit:
             return
         latency = self._seconds / count
         speed = in_flight * self._chars / self._seconds
-        this = _Round(self._limit, latency, speed, self._spoken / (now - self._since))
+        this = _Round(self.limit, latency, speed, self._spoken / (now - self._since))
         free = in_flight * _FREE * self._patience / latency
         before, self._before = self._before, None
         factor = self._next_factor(this, before)
         if factor is None:
             self._hold_until = now + max(self._hold, _HOLD_TRIPS * latency)
             self._hold = min(2.0 * self._hold, _LONGEST_HOLD)
-        if self._limit < self._ceiling and free >= self._limit + 1:
-            self._limit = min(self._ceiling, int(free))
+        if self.limit < self.ceiling and free >= self.limit + 1:
+            self.limit = min(self.ceiling, int(free))
         elif factor is not None and now >= self._hold_until:
-            base = this if before is None or self._limit == this.limit else before
-            self._limit = max(1, min(int(self._limit * factor), self._ceiling))
-            if self._limit != base.limit:
+            base = this if before is None or self.limit == this.limit else before
+            self.limit = max(1, min(int(self.limit * factor), self.ceiling))
+            if self.limit != base.limit:
                 self._before = base
 
     def _next_factor(self, this: _Round, before: _Round | None) -> float | None:
         """End a trial, going back to the round before if it did not pay; return what to multiply
         the limit with next, None to keep it."""
-        late = this.latency > _LATE * self._patience
+        late = this.latency > self.late
         if before is None:
             most = _CLIMB if self._hold_until == -math.inf else _PROBE
             return 0.5 if late else min(most, self._patience / this.latency)
@@ -165,12 +159,12 @@ class SlowStart:
             if this.speed / before.speed - 1.0 < _GAIN * possible:
                 # So many requests bring what was spoken now, at what each brought before.
                 suffice = int(before.limit * this.spoken / before.spoken)
-                self._limit = max(before.limit, min(suffice, this.limit - 1))
+                self.limit = max(before.limit, min(suffice, this.limit - 1))
                 return None
         elif this.spoken >= _ENOUGH * before.spoken:
             return 0.5 if late else None
         else:
-            self._limit = before.limit
+            self.limit = before.limit
         # Nothing waits at the service. Where it is slow all the same, it may still speak more texts
         # at once.
-        return None if this.limit >= self._ceiling else _CALM_CLIMB if late else _CLIMB
+        return None if this.limit >= self.ceiling else _CALM_CLIMB if late else _CLIMB

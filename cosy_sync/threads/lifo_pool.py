@@ -134,7 +134,7 @@ class LifoThreadPool(Executor):
 
     def _serve_once(self, wakeup: threading.Lock) -> bool:
         """Run what is queued, park, and wait to be woken; return False when there is no more."""
-        self.occupy(wakeup)
+        self.occupy(wakeup, threading.get_ident())
         self._work()
         with self._lock:
             if self._queue:  # queued since the last look, when this worker was not parked yet

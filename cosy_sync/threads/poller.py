@@ -59,26 +59,22 @@ _here = threading.local()
 class Watched:
     """A socket whose replies one thread waits for. Its wait wakes up holding the run slot."""
 
-    __slots__ = ("_poller", "fd", "wakeup")
+    __slots__ = ("fd", "poller", "wakeup")
 
     def __init__(self, poller: _Poller, fd: int) -> None:
-        self._poller = poller
+        # Its `runs` tells whether there is a thread that waits.
+        self.poller = poller
         self.fd = fd
         self.wakeup = _locked()
 
-    @property
-    def runs(self) -> bool:
-        """Return whether there is a thread that waits."""
-        return self._poller.runs
-
     def begin(self) -> None:
         """Forget what came before: it was read, or will be seen by a look at the socket."""
-        self._poller.arrived.discard(self.fd)
+        self.poller.arrived.discard(self.fd)
 
     def wait(self, seconds: float) -> bool:
         """Wait until something may be read, at most so many seconds; return whether it may. Then
         this thread has the slot, or may read without. While it waits others run."""
-        poller, fd = self._poller, self.fd
+        poller, fd = self.poller, self.fd
         poller.waiting[fd] = self.wakeup
         if fd in poller.arrived:
             poller.arrived.discard(fd)
@@ -88,7 +84,7 @@ class Watched:
 
     def forget(self) -> None:
         """Let go of the socket, which is about to be closed."""
-        self._poller.forget(self)
+        self.poller.forget(self)
 
 
 class Turn:

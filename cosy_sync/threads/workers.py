@@ -24,7 +24,9 @@ class Executor:
         # all workers of the process would compete.
         self._pending: dict[object, int] = {}
         self._local = threading.local()
-        # Ends what `occupy` began. One call of C code: no Ctrl-C comes in between.
+        # Counts work of a thread (its number) like a task, until `vacate(work, None)`. Each is one
+        # call of C code: no Ctrl-C comes in between.
+        self.occupy: Callable[[object, int], object] = self._pending.__setitem__
         self.vacate: Callable[[object, None], object] = self._pending.pop
 
     @property
@@ -46,10 +48,6 @@ class Executor:
     def busy(self) -> Busy:
         """Count the work that is done in this `with` on the caller's own thread like a task."""
         return Busy(self._pending)
-
-    def occupy(self, work: object) -> None:
-        """Count work of the caller's own thread like a task until `vacate(work, None)`."""
-        self._pending[work] = threading.get_ident()
 
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is queued or running; return whether that came in time.
@@ -78,7 +76,7 @@ class Executor:
         inside = getattr(local, "inside", 0)
         try:
             local.inside = inside + 1
-            self.occupy(token)
+            self.occupy(token, threading.get_ident())
             task()
         finally:
             local.inside = inside

@@ -19,7 +19,7 @@ from cosy_sync.net import reply_parser
 from cosy_sync.net.connection import Connection
 from cosy_sync.net.exchange import exchange
 from cosy_sync.net.exchange_limits import ExchangeLimits
-from cosy_sync.net.reply_head import read_plain_head
+from cosy_sync.net.reply_head import named, read_plain_head
 from cosy_sync.net.route import Route
 
 ROUTE = Route("127.0.0.1", 80, False, None)
@@ -172,8 +172,9 @@ def test_a_plain_head_is_read_without_a_parser(end: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n" + end + b"\r\n"
     found = read_plain_head(head + BODY)
     assert found is not None
-    headers, length, start = found
+    headers, names, length, start = found
     assert headers[0] == (b"content-length", b"10")
+    assert names == named(headers)
     assert (length, start) == (10, len(head))
 
 

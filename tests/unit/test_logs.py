@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import types
 import weakref
 from collections.abc import Callable
 
@@ -201,3 +202,35 @@ def test_a_failed_call_is_not_kept_until_somebody_looks() -> None:
     del error
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("watched", ["by nobody", "by an observer", "by the log"])
+def test_what_went_well_is_counted_alike_whoever_watches(watched: str) -> None:
+    timing = Timing(
+        started=0.0,
+        queued=0.5,
+        connect=0.1,
+        first_byte=0.0,
+        total=1.0,
+        attempts=1,
+        endpoint="http://a.test/",
+        request_id="1",
+    )
+    audio = cosy_sync.Audio(bytes(48_000), "pcm", 24_000, 1, 0, 48_000, timing)
+    told: list[object] = []
+    seen = types.SimpleNamespace(on_event=told.append)
+    stats = StatsObserver()
+    others = [seen] if watched == "by an observer" else []
+    log = seen if watched == "by the log" else None
+    observers = Observers(others, stats, log)
+    for _ in range(200):
+        observers.tell_answer(timing, ["你好"], 100)
+        observers.tell_finished([audio, audio], 4)
+    shown = stats.snapshot(
+        in_flight=0, connections=(0, 0), breakers={}, limits={}, retry_budget=0.0
+    )
+    assert (shown.requests, shown.connects, shown.texts_ok, shown.chars_ok) == (200, 200, 400, 800)
+    assert (shown.audio_bytes, shown.audio_seconds) == (19_200_000, 400.0)
+    assert shown.latency_p50 == 1.5
+    wanted = {"by nobody": 0, "by an observer": 400, "by the log": 200}[watched]
+    assert len(told) == wanted

@@ -36,7 +36,7 @@ class Line:
         assert self.connection.wait(time.monotonic() + 10.0)
         watched = self.connection.watched
         if watched is not None:
-            watched._poller.arrived.add(watched.fd)  # as where nobody waited for it
+            watched.poller.arrived.add(watched.fd)  # as where nobody waited for it
 
     def exchange(self, *, reused: bool) -> bytes:
         limits = ExchangeLimits(2.0, 2.0, time.monotonic() + 2.0, 1 << 20)

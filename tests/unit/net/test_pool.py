@@ -176,7 +176,9 @@ def test_what_a_forgotten_route_had_is_closed(pool: ConnectionPool) -> None:
 
 
 def test_a_forgotten_route_may_be_used_again(pool: ConnectionPool) -> None:
-    returned(pool, ONE)
+    (first,) = returned(pool, ONE)
+    assert pool.take(ONE) is first  # the pool remembers where it took the latest one
+    pool.give_back(first)
     pool.forget(ONE)
     (again,) = returned(pool, ONE)
     assert pool.take(ONE) is again

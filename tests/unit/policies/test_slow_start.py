@@ -13,6 +13,11 @@ from cosy_sync.policies import SlowStart
 PATIENCE = 30.0
 
 
+def says_something(policy: SlowStart, seconds: float) -> bool:
+    """Return whether its owner tells it of a good reply that took so long."""
+    return policy.limit < policy.ceiling or seconds > policy.late
+
+
 class Run:
     """A client that always has work, at a service of some workers, first come first served.
 
@@ -52,7 +57,7 @@ class Run:
         return self
 
     def answer(self, used: int, sent: float, chars: int) -> None:
-        if self.policy.asks(self.now - sent):
+        if says_something(self.policy, self.now - sent):
             changed = self.policy.succeed(used, sent, self.now, chars)
             assert changed == (self.policy.limit != self.limits[-1])
             if changed:
@@ -147,7 +152,7 @@ def test_the_limit_stays_between_one_and_the_ceiling(start: int) -> None:
     for _ in range(3_000):
         now += draw.expovariate(10)
         took = draw.choice([0.001, 0.2, 5.0, 20.0, 100.0])
-        if policy.asks(took):
+        if says_something(policy, took):
             policy.succeed(draw.randrange(1, 60), now - took, now, draw.randrange(1, 12_000))
         assert 1 <= policy.limit <= 50
 

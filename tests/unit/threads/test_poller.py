@@ -56,7 +56,7 @@ def test_a_thread_is_woken_by_what_comes_and_reads_it(lines: list[Line]) -> None
 
 def test_what_came_before_the_wait_ends_it_at_once(lines: list[Line]) -> None:
     lines[0].far.send(b"x")
-    eventually(lambda: lines[0].near.fileno() in lines[0].watched._poller.arrived)
+    eventually(lambda: lines[0].near.fileno() in lines[0].watched.poller.arrived)
     assert lines[0].watched.wait(20)
 
 
@@ -64,7 +64,7 @@ def test_what_was_read_before_is_forgotten_when_the_next_exchange_begins(
     lines: list[Line],
 ) -> None:
     lines[0].far.send(b"x")
-    eventually(lambda: lines[0].near.fileno() in lines[0].watched._poller.arrived)
+    eventually(lambda: lines[0].near.fileno() in lines[0].watched.poller.arrived)
     lines[0].near.recv(10)
     lines[0].watched.begin()
     assert not lines[0].watched.wait(0.05)
@@ -102,7 +102,7 @@ def test_of_those_whose_replies_came_one_runs_at_a_time(
     for thread in threads:
         thread.start()
     together.wait()
-    held = lines[0].watched._poller
+    held = lines[0].watched.poller
     eventually(lambda: len(held.waiting) == len(lines))
     for line in lines:
         line.far.send(b"x")
@@ -133,7 +133,7 @@ def test_who_enters_waits_for_who_is_in(lines: list[Line]) -> None:
 def test_who_was_let_in_at_once_is_no_more_among_those_who_wait(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = lines[0].watched._poller
+    held = lines[0].watched.poller
     ring, rung = held._ring, threading.Event()
 
     def let_in() -> None:  # before the thread that enters has begun to wait
@@ -170,7 +170,7 @@ def test_who_is_held_up_holds_nobody_up(lines: list[Line]) -> None:
 
 def test_who_leaves_after_nothing_was_watched_any_more_gives_no_slot_to_those_of_later() -> None:
     first = Line()
-    held = first.watched._poller
+    held = first.watched.poller
     first.close()
     eventually(lambda: not held.runs and not held._parked)
     poller._here.slot = held.slot  # as one who was let in at the end
@@ -193,7 +193,7 @@ def test_entering_twice_and_leaving_twice_are_harmless(lines: list[Line]) -> Non
 
 def _ready(line: Line) -> threading.Thread:
     """Have a thread wait for a line whose reply is there, while this thread has the slot."""
-    held = line.watched._poller
+    held = line.watched.poller
 
     def read() -> None:
         assert line.watched.wait(20)
@@ -218,7 +218,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("patient")
 def test_who_came_right_back_the_last_time_pauses_without_a_wake_up(lines: list[Line]) -> None:
-    held = lines[0].watched._poller
+    held = lines[0].watched.poller
     enter()
     pause()
     enter()  # before anybody else ran
@@ -235,7 +235,7 @@ def test_who_came_right_back_the_last_time_pauses_without_a_wake_up(lines: list[
 
 @pytest.mark.usefixtures("patient")
 def test_who_stayed_away_the_last_time_hands_on_when_it_pauses(lines: list[Line]) -> None:
-    held = lines[0].watched._poller
+    held = lines[0].watched.poller
     for line in lines[:2]:
         enter()
         other = _ready(line)
@@ -282,7 +282,7 @@ def test_who_pauses_and_stays_away_wakes_a_poller_that_is_parked(
 def test_a_slot_that_lies_free_is_taken_without_waking_the_poller(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = lines[0].watched._poller
+    held = lines[0].watched.poller
     eventually(lambda: held._parked and bool(held._free))
     with monkeypatch.context() as patch:
         patch.setattr(held, "_ring", lambda: pytest.fail("the poller was woken"))
@@ -295,7 +295,7 @@ def test_a_slot_that_lies_free_is_taken_without_waking_the_poller(
 def test_who_comes_first_or_is_hurried_runs_before_those_who_are_ready(
     lines: list[Line], how: str
 ) -> None:
-    held, turn, order = lines[0].watched._poller, Turn(), []
+    held, turn, order = lines[0].watched.poller, Turn(), []
 
     def come(name: str) -> None:
         turn.take(first=how == "first") if name == "turn" else enter()
@@ -319,7 +319,7 @@ def test_who_comes_first_or_is_hurried_runs_before_those_who_are_ready(
 
 @pytest.mark.usefixtures("patient")
 def test_who_had_entered_enters_again_after_a_wait_and_nobody_else(lines: list[Line]) -> None:
-    held = lines[0].watched._poller
+    held = lines[0].watched.poller
     resume()  # a thread of the user's own, say
     assert getattr(poller._here, "slot", 0) != held.slot
     enter()
@@ -332,7 +332,7 @@ def test_who_had_entered_enters_again_after_a_wait_and_nobody_else(lines: list[L
 
 
 def test_a_permit_that_was_waited_for_lets_its_thread_run_in_turn(lines: list[Line]) -> None:
-    held, permits, slots = lines[0].watched._poller, Permits(1), []
+    held, permits, slots = lines[0].watched.poller, Permits(1), []
     assert permits.acquire()
 
     def come() -> None:
@@ -370,7 +370,7 @@ def test_an_interrupted_wait_passes_the_slot_on(
 ) -> None:
     class Interrupted:
         def acquire(self, timeout: float = -1) -> bool:
-            eventually(lambda: fd not in lines[0].watched._poller.waiting)  # it was being woken
+            eventually(lambda: fd not in lines[0].watched.poller.waiting)  # it was being woken
             raise KeyboardInterrupt
 
         def release(self) -> None: ...

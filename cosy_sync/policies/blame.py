@@ -28,6 +28,8 @@ _MOST_KINDS = 256
 # Below this probability it is no chance that a text is refused again and again, or that so many
 # texts in a row break their calls.
 _CHANCE_REFUSED, _CHANCE_BROKEN = 1e-4, 1e-2
+# Texts to blame, at least, by which it is known how often texts are.
+_SEVERAL = 2
 # What stands before a service answers like this while the service is away.
 _AWAY_STATUSES = (502, 503, 504, *range(520, 531))
 
@@ -67,6 +69,7 @@ class Blame:
         # failed again last, which is to blame if another succeeds next.
         self._first_failures, self._texts = FailureShare(), FailureShare()
         self._suspect: FirstTry | None = None
+        self._suspected = 0.0
         # When the latest success of each kind was sent; of the kind that succeeded last, and of
         # the others.
         self._good: BoundedCache[int, float] = BoundedCache(_MOST_KINDS)
@@ -79,7 +82,7 @@ class Blame:
     def succeed(self, call: Call, sent: float, now: float) -> None:
         """Note a call that succeeded, and when it was sent."""
         kind = call.kind
-        if self._suspect is not None:
+        if self._suspect is not None and sent > self._suspected:
             if call.first is None:
                 self._texts.add(self._suspect.failed, self._answers, now)
             self._suspect = None
@@ -123,7 +126,7 @@ class Blame:
 
     def _is_repetition(self, first: FirstTry, run: _Run, now: float) -> bool:
         """Return whether a text that was sent and failed again says nothing new."""
-        self._suspect = first
+        self._suspect, self._suspected = first, now
         if self.good_sent > first.failed:
             self._texts.add(first.failed, self._answers, now)
             return True
@@ -177,7 +180,7 @@ class Blame:
     def _is_usual(self, now: float) -> bool:
         """Return whether no more texts failed since the latest success than chance brings in a
         row, as often as texts were to blame lately."""
-        share = self._texts.of(self._answers, now)
+        share = self._texts.of(self._answers, now, fewest=_SEVERAL)
         return share ** max(1, self._fresh) >= _CHANCE_BROKEN
 
     def _others(self, kind: int) -> float:

@@ -30,9 +30,12 @@ class FailureShare:
         while now - self._marks[0][0] >= _MEMORY and len(self._marks) > 1:
             self._marks.popleft()
 
-    def of(self, successes: int, now: float, more: int = 0) -> float:
-        """Return the share of failures, with so many more of them; 0 where none is known."""
-        if not self._marks or now - self._marks[-1][0] >= _MEMORY:
+    def of(self, successes: int, now: float, more: int = 0, fewest: int = 1) -> float:
+        """Return the share of failures, with so many more of them; 0 where fewer than `fewest` are
+        known, or fewer successes beside them than four times as many."""
+        if len(self._marks) < fewest or now - self._marks[-1][0] >= _MEMORY:
             return 0.0
-        failures = len(self._marks) + more
-        return failures / (failures + successes - self._marks[0][2])
+        failures, good = len(self._marks) + more, successes - self._marks[0][2]
+        if fewest > 1 and good < 4 * fewest:
+            return 0.0
+        return failures / (failures + good)

@@ -74,9 +74,9 @@ def test_a_call_whose_last_text_always_fails_ends_where_others_did_before() -> N
 
     with (
         Picky(choose) as server,
-        CosyClient(Endpoint(server.batch, max_connections=2), batch_size=1) as client,
+        CosyClient(Endpoint(server.batch, max_connections=4), batch_size=1) as client,
     ):
-        outcomes = client.synth_many([f"第{number}句" for number in range(13)], on_error="return")
+        outcomes = client.synth_many([f"第{number}句" for number in range(31)], on_error="return")
         assert set(client.stats().breakers.values()) == {"closed"}
-    assert [outcome.ok for outcome in outcomes] == [number % 3 > 0 for number in range(13)]
+    assert [outcome.ok for outcome in outcomes] == [number % 3 > 0 for number in range(31)]
     assert outcomes[-1].error is not None and len(outcomes[-1].error.attempts) == 3

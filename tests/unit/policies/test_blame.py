@@ -308,22 +308,39 @@ def test_texts_that_were_to_blame_long_ago_prove_nothing():
     assert subject.is_outage(GOOD, BROKEN, FirstTry(START + 60, START + 60), START + 61)
 
 
-def test_a_text_is_to_blame_where_another_succeeds_after_its_last_attempt():
+def with_ended_texts(succeeds: Call, sent: float) -> Blame:
+    """Return where each of three texts failed twice, and then such a call succeeded, and others."""
     subject = Blame()
-    subject.fail(Call(GOOD), START)
-    subject.fail(again(GOOD, START, START), START + 1)
-    subject.succeed(Call(GOOD), START + 2, START + 2)
-    subject.fail(Call(GOOD), START + 3)
-    assert not subject.is_outage(GOOD, BROKEN, FirstTry(START + 3, START + 3), START + 3)
+    for now in (START, START + 3, START + 6):
+        subject.fail(Call(GOOD), now)
+        subject.fail(again(GOOD, now, now), now + 1)
+        subject.succeed(succeeds, now + sent, now + 2)
+        for _ in range(4):
+            subject.succeed(Call(GOOD), now + 2, now + 2.1)
+    subject.fail(Call(GOOD), START + 9)
+    return subject
 
 
-def test_a_text_that_succeeds_at_last_was_not_to_blame():
-    subject = Blame()
-    subject.fail(Call(GOOD), START)
-    subject.fail(again(GOOD, START, START), START + 1)
-    subject.succeed(again(GOOD, START, START), START + 2, START + 2)
+@pytest.mark.parametrize(
+    ("succeeds", "sent", "outage"),
+    [
+        (Call(GOOD), 1.5, False),
+        (again(GOOD, START, START), 1.5, True),  # the very text
+    ],
+)
+def test_a_text_is_to_blame_where_another_succeeds_that_was_sent_after_its_last_attempt(
+    succeeds: Call, sent: float, outage: bool
+):
+    subject = with_ended_texts(succeeds, sent)
+    first = FirstTry(START + 9, START + 9)
+    assert subject.is_outage(GOOD, BROKEN, first, START + 9) is outage
+
+
+@pytest.mark.parametrize("error", [CUT, GATEWAY])
+def test_a_few_replies_do_not_show_that_texts_are_to_blame(error: CosyError):
+    subject = with_bad_texts(2, good=1)
     subject.fail(Call(GOOD), START + 3)
-    assert subject.is_outage(GOOD, BROKEN, FirstTry(START + 3, START + 3), START + 3)
+    assert subject.is_outage(GOOD, error, FirstTry(START + 3, START + 3), START + 3)
 
 
 def test_of_a_single_text_a_few_repetitions_count_shortly_after_a_success():

@@ -30,6 +30,8 @@ _MOST_KINDS = 256
 _CHANCE_REFUSED, _CHANCE_BROKEN = 1e-4, 1e-2
 # Texts to blame, at least, by which it is known how often texts are.
 _SEVERAL = 2
+# Share of texts to blame from which on it is rather the service that is.
+_TOO_MANY = 0.5
 # What stands before a service answers like this while the service is away.
 _AWAY_STATUSES = (502, 503, 504, *range(520, 531))
 
@@ -181,6 +183,8 @@ class Blame:
         """Return whether no more texts failed since the latest success than chance brings in a
         row, as often as texts were to blame lately."""
         share = self._texts.of(self._answers, now, fewest=_SEVERAL)
+        if share >= _TOO_MANY:
+            return False
         return share ** max(1, self._fresh) >= _CHANCE_BROKEN
 
     def _others(self, kind: int) -> float:

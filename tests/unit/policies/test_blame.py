@@ -302,6 +302,14 @@ def test_more_texts_in_a_row_than_chance_brings_are_an_outage_though_others_fail
     assert not subject.fail(again(GOOD, *first), START + 11)
 
 
+def test_where_half_of_the_texts_fail_the_service_is_to_blame():
+    subject = with_bad_texts(12, good=1)
+    subject.fail(Call(GOOD), START + 20)
+    first = FirstTry(START + 20, START + 20)
+    assert subject.is_outage(GOOD, CUT, first, START + 21)
+    assert not subject.fail(again(GOOD, *first), START + 21)
+
+
 def test_texts_that_were_to_blame_long_ago_prove_nothing():
     subject = with_bad_texts(5)
     subject.fail(Call(GOOD), START + 60)

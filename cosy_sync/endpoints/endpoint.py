@@ -312,6 +312,10 @@ class EndpointState:
         busy = getattr(error, "status", None) == 503 and self.overload.is_strained(now)
         return busy and now - first.failed < _OVERLOADED
 
+    def may_be_chance(self, error: CosyError, refusals: int, now: float) -> bool:
+        """Return whether a service that is too busy may refuse a text so often in a row."""
+        return getattr(error, "status", None) != 503 or self._blame.is_chance(refusals, now)
+
     def judge(
         self,
         texts: Sequence[Utterance],

@@ -81,9 +81,11 @@ class Batch:
         # Other parts of it: yet to be sent, and those that wait for what becomes of them.
         "waiting",
         "parked",
-        # Each failed text's errors so far, newest last, and how many of them used up no attempt.
+        # Each failed text's errors so far, newest last, how many of them used up no attempt, and
+        # how many came in a row while its endpoint was not away.
         "tries",
         "spared",
+        "refusals",
         # Of the texts that are being sent: whether it is one that was parted from others with which
         # it had failed, and how they first fared, by the endpoint, where they failed before.
         "apart",
@@ -125,6 +127,7 @@ class Batch:
         self.paid: bool | None = None
         self.tries: dict[int, list[CosyError]] = {}
         self.spared: dict[int, int] = {}
+        self.refusals: dict[int, int] = {}
         self.apart = self.in_flight = self.arrived = False
         self.first_tries: Mapping[Any, FirstTry] = {}
         self.sent = self.ended = 0.0
@@ -223,6 +226,12 @@ class Batch:
     def spare(self, utterance: Utterance) -> int:
         """Note that a text's latest failure used up no attempt; return how many did not."""
         times = self.spared[utterance.index] = self.spared.get(utterance.index, 0) + 1
+        return times
+
+    def refuse(self, utterance: Utterance, away: bool) -> int:
+        """Note whether a text's latest failure met an outage; return how many in a row did not."""
+        times = 0 if away else self.refusals.get(utterance.index, 0) + 1
+        self.refusals[utterance.index] = times
         return times
 
     def seal(self, texts: Sequence[Utterance]) -> Sequence[Utterance]:

@@ -96,9 +96,13 @@ class RetryPlanner:
         first = group.firsts.setdefault(endpoint, FirstTry(batch.sent, now))
         elsewhere = self._endpoints.elsewhere((*group.avoid, endpoint), now)
         errors = batch.note(text, error)
-        if self._is_spared(batch, group, endpoint, error, first):
-            return self.retry.nap(error, batch.spare(text), elsewhere=elsewhere)
-        spared, shared = batch.spared.get(text.index, 0), 0
+        away = endpoint.is_away(batch.call.kind, error, first, now)
+        spared, shared = 0, 0
+        # Else it was the text all the time, and each of its attempts counts.
+        if endpoint.may_be_chance(error, batch.refuse(text, away), now):
+            if self._is_spared(batch, group, endpoint, error, away):
+                return self.retry.nap(error, batch.spare(text), elsewhere=elsewhere)
+            spared = batch.spared.get(text.index, 0)
         if len(group.texts) == 1 and may_be_text(error):
             # It is repeated once at least, unless the budget must pay for that.
             most = self.retry.max_retries - (0 if batch.interactive else 1)
@@ -106,7 +110,7 @@ class RetryPlanner:
         return self.retry.wait(errors, elsewhere=elsewhere, spared=spared, shared=shared)
 
     def _is_spared(
-        self, batch: Batch, group: Group, endpoint: EndpointState, error: CosyError, first: FirstTry
+        self, batch: Batch, group: Group, endpoint: EndpointState, error: CosyError, away: bool
     ) -> bool:
         """Return whether a failure uses up no attempt, so that the deadline alone bounds the text.
 
@@ -115,7 +119,7 @@ class RetryPlanner:
         """
         if not error.retryable or not self.retry.repeats:
             return False
-        now = self._clock.now()
+        now, first = self._clock.now(), group.firsts[endpoint]
         by_text = error.trips and may_be_text(error)
         together = by_text and len(group.texts) > 1 and self._splitter.speaks(now)
         if batch.interactive:
@@ -128,7 +132,7 @@ class RetryPlanner:
             return True
         if by_text and group.splits and len(group.texts) == 1:
             return False  # it has failed with others that were spoken without it
-        return endpoint.is_away(batch.call.kind, error, first, now)
+        return away
 
     def _may_repeat(self, batch: Batch, text: Utterance, error: CosyError, wait: float) -> bool:
         """Return whether a retry fits into the deadline and, if interactive, is paid for."""

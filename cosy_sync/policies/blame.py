@@ -7,6 +7,7 @@ import math
 from ..bounded import BoundedCache
 from ..errors import CosyError, ReplyTimeout
 from .admission import Call, FirstTry
+from .failure_share import FailureShare
 
 __all__ = ["Blame"]
 
@@ -24,6 +25,13 @@ _HESITATION = 1.5
 _PATIENCE = 10.0
 # Kinds that are remembered.
 _MOST_KINDS = 256
+# Below this probability it is no chance that a text is refused again and again, or that so many
+# texts in a row break their calls.
+_CHANCE_REFUSED, _CHANCE_BROKEN = 1e-4, 1e-2
+# Texts to blame, at least, by which it is known how often texts are.
+_SEVERAL = 2
+# Share of texts to blame from which on it is rather the service that is.
+_TOO_MANY = 0.5
 # What stands before a service answers like this while the service is away.
 _AWAY_STATUSES = (502, 503, 504, *range(520, 531))
 
@@ -44,7 +52,9 @@ class Blame:
     Its owner's lock guards it; `is_outage` and `has_succeeded` need none.
 
     * A text that fails again, although something succeeded that was sent after its first failure,
-      or came a moment ago, says nothing new: its repetitions do not count.
+      or came a moment ago, says nothing new: its repetitions do not count. Where others were to
+      blame lately, neither do those of texts that failed last, if they are no more than chance
+      brings; and of a single text only a few, shortly after a success.
     * Of a kind of request of which nothing but failures comes, the first few count and the rest
       does not, as long as other kinds succeed.
     """
@@ -53,8 +63,15 @@ class Blame:
         # The latest success: when it came, and the latest instant at which one was sent.
         self.good_at = -math.inf
         self.good_sent = -math.inf
+        # Calls that succeeded.
+        self._answers = 0
         # Texts whose first attempt failed since the latest success.
         self._fresh = 0
+        # First attempts that failed lately; texts that were to blame for theirs; and the one that
+        # failed again last, which is to blame if another succeeds next.
+        self._first_failures, self._texts = FailureShare(), FailureShare()
+        self._suspect: FirstTry | None = None
+        self._suspected = 0.0
         # When the latest success of each kind was sent; of the kind that succeeded last, and of
         # the others.
         self._good: BoundedCache[int, float] = BoundedCache(_MOST_KINDS)
@@ -72,6 +89,11 @@ class Blame:
     def succeed(self, call: Call, sent: float, now: float) -> None:
         """Note a call that succeeded, and when it was sent."""
         kind = call.kind
+        if self._suspect is not None and sent > self._suspected:
+            if call.first is None:
+                self._texts.add(self._suspect.failed, self._answers, now)
+            self._suspect = None
+        self._answers += 1
         self.good_at = now
         if sent > self.good_sent:
             self.good_sent = sent
@@ -98,7 +120,8 @@ class Blame:
         run.count += 1
         if call.first is None:
             self._fresh += 1
-        elif sent and (self.good_sent > call.first.failed or now - self.good_at < _LATELY):
+            self._first_failures.add(now, self._answers, now)
+        elif sent and self._is_repetition(call.first, run, now):
             return True
         if not sent or run.count <= _FEW:
             return False
@@ -109,6 +132,16 @@ class Blame:
             return False
         new = now - self._good.get(call.kind, -math.inf) >= _RECENT
         return others > run.began or (new and now - run.began < _HESITATION)
+
+    def _is_repetition(self, first: FirstTry, run: _Run, now: float) -> bool:
+        """Return whether a text that was sent and failed again says nothing new."""
+        self._suspect, self._suspected = first, now
+        if self.good_sent > first.failed:
+            self._texts.add(first.failed, self._answers, now)
+            return True
+        if now - self.good_at < _LATELY or self._is_usual(now):
+            return True
+        return self._fresh <= 1 and run.count > _FEW and now - self.good_at < _RECENT
 
     def culprit(self, now: float) -> int | None:
         """Return the only kind of request that failed lately and did not succeed since."""
@@ -137,7 +170,7 @@ class Blame:
         """
         if not error.sent:  # no connection: no text is to blame; a name may be misspelt
             return self.has_succeeded or getattr(error, "phase", None) != "dns"
-        if isinstance(error, ReplyTimeout) or self._is_guilty(kind):
+        if isinstance(error, ReplyTimeout) or self._is_guilty(kind) or self._is_usual(now):
             return False
         waits = now - first.failed < _PATIENCE
         succeeded = self.good_at > first.sent
@@ -146,6 +179,20 @@ class Blame:
             # A service that answers, and nothing else fails.
             return not succeeded and (waits or first.sent - self.good_at >= _RECENT)
         return not succeeded or (waits and self.good_sent <= first.failed)
+
+    def is_chance(self, refusals: int, now: float) -> bool:
+        """Return whether a text may be refused so often in a row by a service that refuses any,
+        as often as it lately refused texts that it had not seen. Needs no lock."""
+        share = self._first_failures.of(self._answers, now, more=1)
+        return share == 0.0 or share**refusals >= _CHANCE_REFUSED
+
+    def _is_usual(self, now: float) -> bool:
+        """Return whether no more texts failed since the latest success than chance brings in a
+        row, as often as texts were to blame lately."""
+        share = self._texts.of(self._answers, now, fewest=_SEVERAL)
+        if share >= _TOO_MANY:
+            return False
+        return share ** max(1, self._fresh) >= _CHANCE_BROKEN
 
     def _others(self, kind: int) -> float:
         """Return when the latest success of any other kind was sent."""

@@ -290,7 +290,8 @@ class OpenaiWire(HttpWire):
         kind = kind_of(reply.headers.get("content-type", ""))
         shown = without_texts(kind, [text], _SHOWN)
         return BadAudioError(
-            f"expected a stream of sound, got {shown}; use synth() with this service",
+            f"expected a stream of 16-bit PCM or WAV, got {shown}, which cannot be read as it "
+            "comes; let the service send PCM",
             reason="not_audio",
             retryable=False,
         )

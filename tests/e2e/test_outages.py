@@ -1,11 +1,13 @@
 """Outages, throttling and bad requests over real sockets: nothing is lost, nobody else suffers."""
 
 import threading
+from collections.abc import Sequence
 
 import pytest
+from picky import SPEAK, Picky, Refusal, said
 
 import cosy_sync
-from cosy_sync import CosyClient, Voice
+from cosy_sync import CosyClient, Endpoint, Voice
 from cosy_sync.events import AttemptFinished, Event
 from cosy_sync.testing import Outage, Server
 
@@ -64,3 +66,17 @@ def test_a_model_that_always_fails_takes_the_service_down_for_nobody_else() -> N
             bulk.join(0.05)
         assert client.stats().breakers == {server.url: "closed"}
     assert [type(outcome.error) for outcome in outcomes] == [cosy_sync.UnavailableError] * 60
+
+
+def test_a_call_whose_last_text_always_fails_ends_where_others_did_before() -> None:
+    def choose(texts: Sequence[str]) -> Refusal | str:
+        return said(500) if int(texts[0][1:-1]) % 3 == 0 else SPEAK
+
+    with (
+        Picky(choose) as server,
+        CosyClient(Endpoint(server.batch, max_connections=4), batch_size=1) as client,
+    ):
+        outcomes = client.synth_many([f"第{number}句" for number in range(31)], on_error="return")
+        assert set(client.stats().breakers.values()) == {"closed"}
+    assert [outcome.ok for outcome in outcomes] == [number % 3 > 0 for number in range(31)]
+    assert outcomes[-1].error is not None and len(outcomes[-1].error.attempts) == 3

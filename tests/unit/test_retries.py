@@ -281,6 +281,15 @@ def test_a_single_text_that_a_working_service_refuses_ends_after_a_while(service
     assert 8.0 < sum(clock.waits) < 14.0
 
 
+def test_texts_that_fail_after_others_were_to_blame_end_with_their_retries(service, clock) -> None:
+    picky(service, 500)
+    texts = [f"{'第' if n % 6 else '坏'}{n}句" for n in range(19)]
+    with make(service, clock, batch_size=1, deadline=20) as client:
+        outcomes = client.synth_many(texts, on_error="return")
+    assert [outcome.ok for outcome in outcomes] == ["坏" not in text for text in texts]
+    assert len(outcomes[-1].error.attempts) == 3
+
+
 def test_outlast_bounds_how_long_a_bulk_text_waits_for_a_service_that_is_away(
     service, clock
 ) -> None:

@@ -219,3 +219,16 @@ def test_a_503_is_not_the_texts_fault_while_fewer_are_in_flight_for_it(
     assert endpoint.is_overloaded(busy, first, NOW + 1)
     assert not endpoint.is_overloaded(BROKEN, first, NOW + 1)
     assert not endpoint.is_overloaded(busy, first, NOW + 31)
+
+
+def test_a_503_is_the_texts_fault_once_others_were_refused_too_rarely_for_chance(
+    endpoint: EndpointState,
+) -> None:
+    busy = UnavailableError("busy", status=503)
+    settle(endpoint, busy)
+    for _ in range(8):
+        settle(endpoint, None)
+    settle(endpoint, busy)
+    assert endpoint.may_be_chance(busy, 5, NOW + 1)
+    assert not endpoint.may_be_chance(busy, 10, NOW + 1)
+    assert endpoint.may_be_chance(BROKEN, 10, NOW + 1)  # of other failures it is not asked

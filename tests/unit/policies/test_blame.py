@@ -266,3 +266,115 @@ def test_two_texts_that_a_service_refuses_alike_are_an_outage():
     subject.fail(Call(), START + 0.2)
     subject.fail(Call(), START + 0.2)
     assert subject.is_outage(GOOD, BROKEN, FirstTry(START, START + 0.2), START + 100)
+
+
+# Texts that are to blame
+
+
+def with_bad_texts(count: int, good: int = 4) -> Blame:
+    """Return where each of so many texts failed twice, and so many others succeeded after each."""
+    subject = Blame()
+    for number in range(count):
+        now = START + number
+        subject.fail(Call(GOOD), now)
+        for _ in range(good):
+            subject.succeed(Call(GOOD), now + 0.1, now + 0.2)
+        assert subject.fail(again(GOOD, now, now), now + 0.3)
+    return subject
+
+
+@pytest.mark.parametrize("error", [CUT, BROKEN, GATEWAY])
+def test_the_last_text_fails_by_itself_where_others_did_lately(error: CosyError):
+    subject = with_bad_texts(5)
+    subject.fail(Call(GOOD), START + 10)
+    first = FirstTry(START + 10, START + 10)
+    assert not subject.is_outage(GOOD, error, first, START + 11)
+    assert all(subject.fail(again(GOOD, *first), START + 11 + n) for n in range(20))
+
+
+@pytest.mark.parametrize("error", [CUT, BROKEN, GATEWAY])
+def test_more_texts_in_a_row_than_chance_brings_are_an_outage_though_others_failed_lately(error):
+    subject = with_bad_texts(5)
+    for _ in range(4):
+        subject.fail(Call(GOOD), START + 10)
+    first = FirstTry(START + 9.9, START + 10)
+    assert subject.is_outage(GOOD, error, first, START + 11)
+    assert not subject.fail(again(GOOD, *first), START + 11)
+
+
+def test_where_half_of_the_texts_fail_the_service_is_to_blame():
+    subject = with_bad_texts(12, good=1)
+    subject.fail(Call(GOOD), START + 20)
+    first = FirstTry(START + 20, START + 20)
+    assert subject.is_outage(GOOD, CUT, first, START + 21)
+    assert not subject.fail(again(GOOD, *first), START + 21)
+
+
+def test_texts_that_were_to_blame_long_ago_prove_nothing():
+    subject = with_bad_texts(5)
+    subject.fail(Call(GOOD), START + 60)
+    assert subject.is_outage(GOOD, BROKEN, FirstTry(START + 60, START + 60), START + 61)
+
+
+def with_ended_texts(succeeds: Call, sent: float) -> Blame:
+    """Return where each of three texts failed twice, and then such a call succeeded, and others."""
+    subject = Blame()
+    for now in (START, START + 3, START + 6):
+        subject.fail(Call(GOOD), now)
+        subject.fail(again(GOOD, now, now), now + 1)
+        subject.succeed(succeeds, now + sent, now + 2)
+        for _ in range(4):
+            subject.succeed(Call(GOOD), now + 2, now + 2.1)
+    subject.fail(Call(GOOD), START + 9)
+    return subject
+
+
+@pytest.mark.parametrize(
+    ("succeeds", "sent", "outage"),
+    [
+        (Call(GOOD), 1.5, False),
+        (again(GOOD, START, START), 1.5, True),  # the very text
+    ],
+)
+def test_a_text_is_to_blame_where_another_succeeds_that_was_sent_after_its_last_attempt(
+    succeeds: Call, sent: float, outage: bool
+):
+    subject = with_ended_texts(succeeds, sent)
+    first = FirstTry(START + 9, START + 9)
+    assert subject.is_outage(GOOD, BROKEN, first, START + 9) is outage
+
+
+@pytest.mark.parametrize("error", [CUT, GATEWAY])
+def test_a_few_replies_do_not_show_that_texts_are_to_blame(error: CosyError):
+    subject = with_bad_texts(2, good=1)
+    subject.fail(Call(GOOD), START + 3)
+    assert subject.is_outage(GOOD, error, FirstTry(START + 3, START + 3), START + 3)
+
+
+def test_of_a_single_text_a_few_repetitions_count_shortly_after_a_success():
+    subject = Blame()
+    subject.succeed(Call(GOOD), START, START)
+    subject.fail(Call(GOOD), START + 1)
+    verdicts = [subject.fail(again(GOOD, START, START + 1), START + 2 + n) for n in range(12)]
+    assert verdicts == [False] * 3 + [True] * 5 + [False] * 4
+
+
+def test_of_two_texts_all_repetitions_count():
+    subject = Blame()
+    subject.succeed(Call(GOOD), START, START)
+    subject.fail(Call(GOOD), START + 1)
+    subject.fail(Call(GOOD), START + 1)
+    assert not any(subject.fail(again(GOOD, START, START + 1), START + 2 + n) for n in range(7))
+
+
+def test_so_many_refusals_in_a_row_are_chance_as_the_share_of_refused_texts_allows():
+    subject = with_bad_texts(5)  # a fifth of the texts
+    assert subject.is_chance(5, START + 6)
+    assert not subject.is_chance(8, START + 6)
+
+
+def test_refusals_are_chance_while_every_text_is_refused():
+    subject = Blame()
+    for number in range(50):
+        subject.fail(Call(GOOD), START + number / 10)
+    assert subject.is_chance(100, START + 6)

@@ -304,7 +304,7 @@ def test_a_format_that_cannot_be_streamed_says_what_to_do() -> None:
     wire = OpenaiWire("http://tts/v1", SpeechOptions.from_config(ClientConfig()))
     made = wire.listen(TEXT, lambda _: pytest.fail(), "r1")
     told = made.refuse(Reply(200, {"content-type": "audio/mpeg"}, struct.pack("<4h", 1, 2, 3, 4)))
-    assert "got audio/mpeg; use synth() with this service" in str(told)
+    assert "got audio/mpeg, which cannot be read as it comes; let the service send PCM" in str(told)
 
 
 def test_bare_samples_have_the_rate_that_a_header_tells() -> None:

@@ -22,7 +22,7 @@ from benchmarks.sound_faults import FAULTS, Spoken
 from benchmarks.spoken_corpus import Group, groups_of, speak, texts_for
 from benchmarks.table import Table
 from cosy_sync.audio import Verifier
-from cosy_sync.audio.learned import Learned
+from cosy_sync.audio.usual import Learned
 from cosy_sync.config import VerifyConfig
 from cosy_sync.errors import BadAudioError
 from cosy_sync.models import Audio

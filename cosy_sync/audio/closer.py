@@ -6,19 +6,15 @@ import math
 
 from ..errors import BadAudioError
 from ..models import Audio
-from .band import BLOCKS, count_sharp
+from .band import is_bright
 from .look import LOOKS, Look, crossing_of, hiss_seconds
 from .pace import Kinds
 from .speakable import has_pauses
 from .usual import BAND_SECONDS, Learned
 from .voiced import measure
 
-__all__ = ["is_bright", "look_closer"]
+__all__ = ["look_closer"]
 
-# Blocks of a first look for sharp sound, of which a narrow band has hardly more than so many
-# samples and a part of what is usual; and of a last one, so many times as many as of the second.
-_FEW_BLOCKS, _ROUGH, _PART = 32, 4, 4
-_MORE = 4
 # A recording whose pace is off by as much, as a logarithm, may have another rate.
 _OFF = 0.22
 # Rates that sound may really have, and how much likelier one must be than the one it is labelled
@@ -31,20 +27,6 @@ _LEAST_PACE_OFF, _LEAST_CROSSING_OFF = 0.07, 0.12
 _SOME_SPEECH = 1.5
 _PLAIN = 6.0
 _PLAIN_SHARE = 0.8
-
-
-def is_bright(audio: Audio, fewest: float) -> bool:
-    """Return whether a recording has so much sound above a sixth of its rate, or can not be told.
-
-    Most have, and show it at once.
-    """
-    if fewest <= 0 or audio.duration < BAND_SECONDS:
-        return True
-    return (
-        count_sharp(audio, _FEW_BLOCKS) > _ROUGH + fewest / _PART
-        or count_sharp(audio, BLOCKS) >= fewest
-        or count_sharp(audio, _MORE * BLOCKS) >= _MORE * fewest
-    )
 
 
 def look_closer(
@@ -83,7 +65,8 @@ def look_closer(
                 f"{rate} Hz; check sample_rate, and the service",
                 "rate",
             )
-    if audio.sample_rate == calm.rate and not is_bright(audio, calm.sharp):
+    sure = seconds < BAND_SECONDS or audio.sample_rate != calm.rate
+    if not sure and not is_bright(audio, calm.sharp):
         return _refusal(
             f"the sound has nothing above {audio.sample_rate // 6} Hz, which this voice's others "
             "have",

@@ -9,7 +9,8 @@ from ..config import VerifyConfig
 from ..errors import BadAudioError, CosyError, UnexpectedError
 from ..models import Audio, detach
 from ..user_code import goes_on
-from .closer import is_bright, look_closer
+from .band import is_bright
+from .closer import look_closer
 from .look import LOOKS, Look, look_at
 from .pace import Range, range_of
 from .repeats import RepeatGuard

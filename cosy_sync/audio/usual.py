@@ -113,7 +113,9 @@ class Usual:
             self._bands += 1
             sharp = count_sharp(audio, _EXACT * BLOCKS) / _EXACT
             self._sharp += max(_STEP, 1 / self._bands) * (sharp - self._sharp)
-            self._dullest = min(sharp, self._dullest / _FADE)
+            # Of a known voice, one recording moves it by a part only.
+            least = (1 - _RISE) * self._dullest if self.calm.sharp > 0 else 0.0
+            self._dullest = min(max(sharp, least), self._dullest / _FADE)
         self._end = self._most(self._end, look.end)
         self._tail = self._most(self._tail, look.tail)
         silence = max(map(len, look.heard.split(b"\1"))) / LOOKS * seconds

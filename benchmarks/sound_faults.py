@@ -7,6 +7,8 @@ from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from cosy_sync.models import Audio
 
 __all__ = ["FAULTS", "Fault", "Spoken"]
@@ -176,9 +178,9 @@ def _narrow_band(spoken: Spoken, drawn: random.Random) -> tuple[str, Audio] | No
         return None
     narrow = replace(_of(spoken.audio, _resampled(spoken.audio, 8)), sample_rate=8_000)
     back = _resampled(narrow, 24)
-    lost = [one - other for one, other in zip(_samples(spoken.audio), back, strict=False)]
-    power = sum(each * each for each in _samples(spoken.audio))
-    if sum(each * each for each in lost) < _HEARD_LOSS * power:
+    whole = np.frombuffer(spoken.audio.data, "<i2").astype(float)
+    lost = whole[: len(back)] - np.frombuffer(back, "<i2")[: len(whole)]
+    if (lost * lost).sum() < _HEARD_LOSS * (whole * whole).sum():
         return None
     return spoken.text, _of(spoken.audio, back)
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from ..models import Audio
 
 __all__ = ["LOOKS", "Look", "hiss_seconds", "look_at"]
 
-# A look compares so many places, evenly spread: each with the next, and at each samples that lie 1
-# and 3 apart, which 8 bytes of one channel hold.
+# A look compares so many places, evenly spread, each with the next.
 LOOKS = 128
-_FOUR = 8
 # Bytes from one place to the next: what is shorter is no speech.
 _LEAST_STEP = 16
 # The beginning is looked at more densely: so many times, each so many a second apart.
 _EARLY, _EARLY_RATE = 48, 100
-# The end is so many frames, of which each eighth is looked at.
-_END, _EIGHTH = 120, 4
+# The end is so many frames, of which each eighth is looked at; before it, of so many parts of a
+# second, so many.
+_END, _EIGHTH = 120, 8
+_TAIL, _TAIL_LOOKS = 16, 24
+# Places at which steps over 0 are counted.
+_PLACES = 4_096
 
 # Only high bytes are compared. By their places in the Gray code neighbours differ in one bit: where
 # more bits differ, the samples do by more than 256. (The 2 % of pairs that differ in one bit and
@@ -30,7 +33,6 @@ _SIDES = bytes(0 if byte in (0, 255) else 1 if byte < 128 else 2 for byte in ran
 _OTHERS = bytes(0 if byte in (0, 255) else 2 if byte < 128 else 1 for byte in range(256))
 # How far from 0 a sample is.
 _LEVEL = bytes(byte if byte < 128 else 255 - byte for byte in range(256))
-_SIGNS = int.from_bytes(b"\x80" * LOOKS, "little")
 
 # Noise before speech is looked for in so many seconds, in windows of as many looks; it is one where
 # so many of them step over 0 (half of white noise does; of vowels a tenth).
@@ -41,70 +43,60 @@ class Look(NamedTuple):
     """What a look saw.
 
     `heard` has one byte for each place: 1 where there is sound, else 0. `early` is how many of 48
-    places in the first half second step over 0, loudly; `alternating` how many of all places step
-    over it and back within three samples, loudly or not: sound above a sixth of the rate. `end` is
-    the loudest of the last samples, in 128ths of full scale. `crossings` is how many places step
-    over 0, loudly; it is counted only where more places than usual are looked at.
+    places in the first half second step over 0, loudly. `end` is the loudest of the last samples,
+    `tail` of the last 60 ms, in 128ths of full scale.
     """
 
     heard: bytes
     early: int
-    alternating: int
     end: int
-    crossings: int
+    tail: int
 
 
 # Makes a tuple of a class without a call of Python code.
 _new = tuple.__new__
-_NOTHING = Look(bytes(LOOKS), 0, 0, 0, 0)
+_NOTHING = Look(bytes(LOOKS), 0, 0, 0)
 
 
-def look_at(audio: Audio, places: int = LOOKS) -> Look:
-    """Look at the first channel of a recording; what is too short shows nothing.
-
-    Args:
-        places: How many to look at; more are more exact, and cost more.
-    """
-    data, size, frame = audio.data, audio.pcm_size, 2 * audio.channels
-    step = size // (places * _FOUR + _FOUR) * _FOUR
+def look_at(audio: Audio) -> Look:
+    """Look at the first channel of a recording; what is too short shows nothing."""
+    data, start, frame = audio.data, audio.pcm_start + 1, 2 * audio.channels
+    step = audio.pcm_size // (LOOKS + 1)
+    step -= step % frame
     if step < _LEAST_STEP:
         return _NOTHING
-    at = audio.pcm_start
-    last, end = at + size, at + step * places
-    if frame == 2 and not isinstance(data, bytes):
-        # Of a view, strides of 8 bytes are as slow as those of one.
-        four = bytes(data[at:end].cast("Q")[:: step // _FOUR])
-        here, second, third = four[1::_FOUR], four[3::_FOUR], four[7::_FOUR]
-    else:
-        step -= step % frame
-        at, end = at + 1, at + 1 + step * places
-        here = bytes(data[at:end:step])
-        second = bytes(data[at + frame : end + frame : step])
-        third = bytes(data[at + 3 * frame : end + 3 * frame : step])
+    last = start + audio.pcm_size
     number = int.from_bytes
-    gray = here.translate(_GRAY)
+    gray = bytes(data[start : start + step * LOOKS : step]).translate(_GRAY)
     differ = number(gray, "big") ^ number(gray[1:] + gray[-2:-1], "big")
-    middle = number(second, "little")
-    signs = _SIGNS if places == LOOKS else number(b"\x80" * places, "little")
-    both = (number(here, "little") ^ middle) & (middle ^ number(third, "little")) & signs
-    at = audio.pcm_start + 1
     dense = frame * (audio.sample_rate // _EARLY_RATE)
-    early = min(at + _EARLY * dense, last - 2 * frame)
-    first = number(bytes(data[at:early:dense]).translate(_SIDES), "little")
-    beside = number(bytes(data[at + frame : early + frame : dense]).translate(_OTHERS), "little")
+    early = min(start + _EARLY * dense, last - 2 * frame)
+    first = number(bytes(data[start:early:dense]).translate(_SIDES), "little")
+    beside = bytes(data[start + frame : early + frame : dense]).translate(_OTHERS)
+    sixty = max(start, last - audio.sample_rate // _TAIL * frame)
     seen = (
-        differ.to_bytes(places, "big").translate(_DIFFERS),
-        (first & beside).bit_count(),
-        both.bit_count(),
-        max(bytes(data[last - _END * frame + 1 : last : _EIGHTH * frame]).translate(_LEVEL)),
-        _count_steps(here, second) if places > LOOKS else 0,
+        differ.to_bytes(LOOKS, "big").translate(_DIFFERS),
+        (first & number(beside, "little")).bit_count(),
+        max(bytes(data[last - _END * frame : last : _EIGHTH * frame]).translate(_LEVEL)),
+        max(
+            bytes(
+                data[sixty : last : audio.sample_rate // (_TAIL * _TAIL_LOOKS) * frame]
+            ).translate(_LEVEL)
+        ),
     )
     return _new(Look, seen)
 
 
-def _count_steps(here: bytes, beside: bytes) -> int:
+def crossing_of(audio: Audio) -> float:
+    """Return the logarithm of the share of sound that steps over 0 from one sample to the next."""
+    frame = 2 * audio.channels
+    step = max(frame, audio.pcm_size // (_PLACES + 1) // frame * frame)
+    start, end = audio.pcm_start + 1, audio.pcm_start + audio.pcm_size
+    here = bytes(audio.data[start : end - frame : step])
+    beside = bytes(audio.data[start + frame : end : step])
     one, other = here.translate(_SIDES), beside.translate(_OTHERS)
-    return (int.from_bytes(one, "little") & int.from_bytes(other, "little")).bit_count()
+    steps = (int.from_bytes(one, "little") & int.from_bytes(other, "little")).bit_count()
+    return math.log((steps + 0.5) / (len(one) - one.count(0) + 1))
 
 
 def hiss_seconds(audio: Audio) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from operator import mul
 from typing import NamedTuple
 
 from .speakable import count_signs, spoken_part
@@ -26,10 +27,12 @@ _CAPITALS = re.compile(r"[A-Z]{2,}")
 # long as two of ours do, a capital that is spelled as four letters.
 _SHORTEST_NUMBER, _LONGEST_DIGIT, _LONGEST_CAPITAL = 0.5, 3, 4
 
-# Texts after which a voice is known, and the share of them that a kind must have had.
+# Texts after which a voice is known, and how many of them a kind must have had.
 _KNOWN = 50
 _KNOWN_KIND = 15.0
-_STRANGE = 0.25
+# Share of a text's time that kinds may take which were hardly met: more, and nobody knows how long
+# it takes. And so many times longer than the others they may take.
+_STRANGE, _STRANGER = 0.5, 3.0
 # Share of digits and signs up to which a text shows how much this voice's pace varies.
 _PLAIN = 0.1
 # How far one text moves what was learned, and how far off it may be to count in full.
@@ -74,11 +77,11 @@ class Pace:
         self._slower = [0.0] * len(_USUAL)
         self._met = [0.0] * len(_USUAL)
         self.deviation = 0.3
-        # Seconds for a letter and for a wide character.
-        self.quick = _USUAL[1], _USUAL[0]
+        # Seconds for a character of each kind; of unknown ones, as the others are.
+        self.seconds = Kinds(*_USUAL)
 
     def __repr__(self) -> str:
-        shown = zip(Kinds._fields, self.seconds(), self._met, strict=True)
+        shown = zip(Kinds._fields, self.seconds, self._met, strict=True)
         known = ", ".join(f"{value:.3f} s for {name}" for name, value, met in shown if met >= 1)
         return f"<Pace of {self.texts} texts: {known or 'nothing'}>"
 
@@ -87,18 +90,12 @@ class Pace:
         """Return whether enough texts were met."""
         return self.texts >= _KNOWN
 
-    def seconds(self) -> list[float]:
-        """Return how long a character of each kind takes; of unknown ones, as the others are."""
-        common = self._common()
-        pairs = zip(_USUAL, self._slower, self._met, strict=True)
-        return [
-            usual * math.exp(slower if met >= _KNOWN_KIND else common)
-            for usual, slower, met in pairs
-        ]
-
     def expected(self, kinds: Kinds) -> float:
         """Return how many seconds these characters take this voice."""
-        return sum(each * count for each, count in zip(self.seconds(), kinds, strict=True))
+        wide, letter, digit, other = self.seconds
+        return (
+            wide * kinds.wide + letter * kinds.letters + digit * kinds.digits + other * kinds.others
+        )
 
     def tolerance(self, kinds: Kinds) -> float | None:
         """Return the logarithm of how many times longer or shorter than expected may be right.
@@ -106,19 +103,28 @@ class Pace:
         None where nobody knows: of few texts, and of kinds of characters that were hardly met.
         """
         every = sum(kinds)
-        if not every:
+        if not every or not self.known:
             return None
-        pairs = zip(kinds, self._met, strict=True)
-        strange = sum(count for count, met in pairs if met < _KNOWN_KIND)
-        if not self.known or strange > _STRANGE * every:
+        strange = self.strange(kinds)
+        if strange > _STRANGE:
             return None
         many_ways = _MANY_WAYS * (kinds.digits + kinds.others) / every
         steady = min(max(_LEAST, _TIMES * self.deviation), _MOST)
-        return steady + _FEW / every + many_ways
+        unknown = math.log(1 + (_STRANGER - 1) * strange)
+        return steady + _FEW / every + many_ways + unknown
+
+    def strange(self, kinds: Kinds) -> float:
+        """Return the share of the time that kinds take which were hardly met."""
+        if min(self._met) >= _KNOWN_KIND:
+            return 0.0
+        parts = [each * count for each, count in zip(self.seconds, kinds, strict=True)]
+        unknown = [max(0.0, 1 - met / _KNOWN_KIND) for met in self._met]
+        strange: float = sum(map(mul, parts, unknown))
+        return strange / (sum(parts) or 1.0)
 
     def learn(self, kinds: Kinds, seconds: float) -> None:
         """Learn how long a text took; what is far off counts little."""
-        expected = [each * count for each, count in zip(self.seconds(), kinds, strict=True)]
+        expected = [each * count for each, count in zip(self.seconds, kinds, strict=True)]
         whole = sum(expected)
         if not whole or not seconds:
             return
@@ -137,20 +143,25 @@ class Pace:
             else:
                 self._slower[kind] += max(_STEP, 1 / (met + 1)) * share * min(max(off, -clip), clip)
             self._met[kind] = met + share
-        now = self.seconds()
-        self.quick = now[1], now[0]
+        self.seconds = self._learned()
         if kinds.digits + kinds.others > _PLAIN * sum(kinds):
             return
         self.plain += 1
         step = max(_STEP, 1 / (self.plain + 1))
         self.deviation += step * (min(abs(off), 1.0) - self.deviation)
 
+    def _learned(self) -> Kinds:
+        common = self._common()
+        known = [
+            slower if met >= _KNOWN_KIND else common
+            for slower, met in zip(self._slower, self._met, strict=True)
+        ]
+        return Kinds(*map(mul, _USUAL, map(math.exp, known)))
+
     def _common(self) -> float:
         met = sum(self._met)
-        if not met:
-            return 0.0
-        pairs = zip(self._slower, self._met, strict=True)
-        return sum(slower * count for slower, count in pairs) / met
+        common: float = sum(map(mul, self._slower, self._met))
+        return common / met if met else 0.0
 
 
 def count_kinds(text: str) -> Kinds:

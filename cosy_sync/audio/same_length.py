@@ -37,7 +37,8 @@ class SameLength:
         first = self.first.get(size, met)
         if len(self.first) > _LENGTHS:
             self.first, self._others = {}, {}
-        if first is met or not _are_apart(first[0], met[0]):
+        # Their letters at a glance say mostly enough.
+        if first[1] < 2 * met[1] < 4 * first[1] or not _are_apart(first[0], met[0]):
             return False
         others = self._others.setdefault(size, [])
         if all(each[0] != met[0] for each in others) and len(others) < _TEXTS:

@@ -1,37 +1,41 @@
-"""What a voice's recordings are usually like: their rate, timbre, pauses and ends, learned."""
+"""What a verifier learned of one voice at one speed: its pace, and what its recordings are like."""
 
 from __future__ import annotations
 
 import math
+import threading
 from typing import NamedTuple
 
 from ..models import Audio
-from .look import LOOKS, Look, hiss_seconds, look_at
+from .band import BLOCKS, count_sharp
+from .look import LOOKS, Look, crossing_of, hiss_seconds
+from .pace import Pace
 
-__all__ = ["Calm", "Usual", "crossing_of"]
+__all__ = ["BAND_SECONDS", "Calm", "Learned", "Usual"]
 
 # Recordings after which they are known.
 _KNOWN = 50
 _STEP = 0.02
-# Places that are looked at to learn the timbre, of recordings of so many seconds.
-_PLACES = 4_096
-_SOME_SPEECH = 1.5
+# Seconds from which a recording says something about the band: many a short text has no sharp
+# consonant. How many of them must have been met; the share of the sharp sound that is usual, and of
+# the least that any had, below which one is dull; and what is too little to say anything.
+BAND_SECONDS = 3.0
+_BANDS, _DULL, _DULLEST, _LEAST_SHARP = 20, 0.08, 0.5, 1.5
+# So many times more is looked at to learn it.
+_EXACT = 4
 # Which recordings teach that pass a quick look, and from how many on fewer are enough.
 _EACH, _EACH_LATER, _WELL_KNOWN = 32, 128, 52
 # What is at most usual sinks by the first with each recording that has less, and rises by the other
 # with each that has more.
 _FADE, _RISE = 0.995, 0.25
 # Seconds of silence that nobody minds, and how many times the longest pause that was met.
-_PAUSE, _PAUSES = 2.5, 3.0
+_PAUSE, _PAUSES = 1.3, 1.6
 # What is longer than the usual longest pause of a text, so many times and seconds, is no speech.
 _REST, _RESTS = 0.2, 2.0
 # Before anything is known: a pause that no reader makes.
 _LONGEST_PAUSE = 8.0
 # How much louder than any before an end must be to be taken for a cut, in 128ths of full scale.
 _ENDS, _END = 2.0, 6.0
-# Share of what is usual above a sixth of the rate below which a recording is looked at again. Where
-# even one of a voice has less than the other share of its places, it says nothing.
-_DULL, _BRIGHT = 0.55, 0.01
 # Steps over 0 in the first half second from which noise is looked for: half of noise's places do.
 # Consonants and whispers do too: so many times their spread above what is usual.
 _NOISY, _SPREADS = 2, 2.0
@@ -42,21 +46,21 @@ _HISS, _HISSES = 0.5, 2.0
 class Calm(NamedTuple):
     """What passes without a closer look.
 
-    In order: Hz; the loudest end; the fewest alternating places, and their share at a second look;
-    the most early steps over 0; seconds of silence that may be part of the speech; seconds of it
-    that may be there at all.
+    In order: Hz; the loudest end, and the loudest last 60 ms; the most early steps over 0; seconds
+    of silence that may be part of the speech; seconds of it that may be there at all; the fewest
+    sharp samples, as count_sharp counts them: 0 where they say nothing, less where that is unknown.
     """
 
     rate: int
     end: float
-    alternating: float
-    bright: float
+    tail: float
     early: int
     rest: float
     pause: float
+    sharp: float
 
 
-_UNKNOWN = Calm(0, 128.0, 0.0, 0.0, LOOKS, _LONGEST_PAUSE, _LONGEST_PAUSE)
+_UNKNOWN = Calm(0, 128.0, 128.0, LOOKS, _LONGEST_PAUSE, _LONGEST_PAUSE, -1)
 
 
 class Usual:
@@ -67,11 +71,10 @@ class Usual:
         # The logarithm of the share of heard places that cross 0, and how far it is mostly off.
         self.crossing = 0.0
         self.crossing_off = 0.3
-        # The share of places that alternate.
-        self.alternating = 0.0
-        # The least share that any had.
-        self._dullest = 1.0
-        self._end = 0.0
+        # Recordings that said something about the band; how many sharp samples they had on average,
+        # and at least.
+        self._bands, self._sharp, self._dullest = 0, 0.0, math.inf
+        self._end = self._tail = 0.0
         self._pause = 0.0
         # Seconds of a text's longest pause.
         self.rest = 0.0
@@ -99,18 +102,22 @@ class Usual:
         if self.recordings >= _WELL_KNOWN:
             self.each = _EACH_LATER
         step = max(_STEP, 1 / self.recordings)
-        many = look_at(audio, _PLACES)
-        off = crossing_of(many) - self.crossing
+        off = crossing_of(audio) - self.crossing
         self.crossing += step * off
         if self.recordings > 1:
             self.crossing_off += step * (min(abs(off), 1.0) - self.crossing_off)
-        self.alternating += step * (look.alternating / LOOKS - self.alternating)
         self._early += step * (look.early - self._early)
         if look.early >= _NOISY:
             self._hiss = self._most(self._hiss, hiss_seconds(audio))
-        if seconds >= _SOME_SPEECH:
-            self._dullest = min(many.alternating / _PLACES, self._dullest / _FADE)
+        if seconds >= BAND_SECONDS:
+            self._bands += 1
+            sharp = count_sharp(audio, _EXACT * BLOCKS) / _EXACT
+            self._sharp += max(_STEP, 1 / self._bands) * (sharp - self._sharp)
+            # Of a known voice, one recording moves it by a part only.
+            least = (1 - _RISE) * self._dullest if self.calm.sharp > 0 else 0.0
+            self._dullest = min(max(sharp, least), self._dullest / _FADE)
         self._end = self._most(self._end, look.end)
+        self._tail = self._most(self._tail, look.tail)
         silence = max(map(len, look.heard.split(b"\1"))) / LOOKS * seconds
         self._pause = self._most(self._pause, silence)
         rest = max(map(len, look.heard.strip(b"\0").split(b"\1"))) / LOOKS * seconds
@@ -120,12 +127,18 @@ class Usual:
             self.calm = Calm(
                 max(self._rates, key=self._rates.__getitem__),
                 _ENDS * self._end + _END,
-                _DULL * self.alternating * LOOKS if _BRIGHT < self._dullest < 1 else -1,
-                self._dullest,
+                _ENDS * self._tail + _END,
                 round(self._early + _SPREADS * math.sqrt(self._early)) + _NOISY,
                 _RESTS * self.rest + _REST,
                 min(max(_PAUSE, _PAUSES * self._pause), _LONGEST_PAUSE),
+                self._fewest_sharp(),
             )
+
+    def _fewest_sharp(self) -> float:
+        if self._bands < _BANDS:
+            return -1
+        fewest = min(_DULL * self._sharp, _DULLEST * self._dullest)
+        return fewest if fewest >= _LEAST_SHARP else 0
 
     def _most(self, before: float, now: float) -> float:
         """Return what is at most usual; of a known voice, one recording moves it by a part only."""
@@ -134,6 +147,11 @@ class Usual:
         return before + _RISE * (now - before) if self.known else now
 
 
-def crossing_of(look: Look) -> float:
-    """Return the logarithm of the share of heard places that cross 0."""
-    return math.log((look.crossings + 0.5) / (look.heard.count(1) + 1))
+class Learned:
+    """What is known of one voice at one speed."""
+
+    def __init__(self) -> None:
+        # Taken to teach. Both are read without: one recording more or less makes no difference.
+        self.lock = threading.Lock()
+        self.pace = Pace()
+        self.usual = Usual()

@@ -9,14 +9,14 @@ from ..config import VerifyConfig
 from ..errors import BadAudioError, CosyError, UnexpectedError
 from ..models import Audio, detach
 from ..user_code import goes_on
-from .closer import is_bright, look_closer
-from .learned import Learned
+from .band import is_bright
+from .closer import look_closer
 from .look import LOOKS, Look, look_at
 from .pace import Range, range_of
 from .repeats import RepeatGuard
 from .same_length import Met, SameLength, same_length_error
 from .speakable import count_signs, fewest_spoken, most_spoken, spoken_chars
-from .usual import Usual
+from .usual import BAND_SECONDS, Learned, Usual
 from .voiced import measure
 
 __all__ = ["Verifier"]
@@ -35,6 +35,10 @@ _WIDER = 3
 _PLAIN_SHARE = 0.84
 # The part of the slack that pauses within a text may have, where its ends are left out.
 _INNER_SLACK = 0.25
+# So many times beyond what this voice varies, a duration stays wrong if it comes again.
+_FAR = 1.4
+# Share of a text's time that kinds of characters have which were hardly met, from which it teaches.
+_STRANGE = 0.05
 # Seconds from which a text that was cut short may have met a limit of the service.
 _MAYBE_LIMIT = 15.0
 # Recordings from one that is refused to the next, where all are.
@@ -113,7 +117,7 @@ class Verifier:
                 continue
             look = look_at(audio)
             heard, calm = look.heard, usual.calm
-            letter, wide_one = pace.quick
+            wide_one, letter, _, _ = pace.seconds
             seconds = audio.pcm_size / (2 * audio.channels * audio.sample_rate)
             # Of UTF-8's bytes a Chinese character has two more than a letter.
             wide = (len(text.encode("utf-8", "surrogatepass")) - len(text)) / 2
@@ -124,7 +128,8 @@ class Verifier:
             met = (text, size, look)
             first = lengths.setdefault(audio.pcm_size, met)
             self._seen = seen = self._seen + 1  # two threads may count one
-            due = not seen % usual.each
+            long = seconds >= BAND_SECONDS
+            due = not seen % usual.each or (long and calm.sharp < 0)
             if (
                 audio.sample_rate == calm.rate
                 and not due
@@ -134,9 +139,10 @@ class Verifier:
                 and 2 * heard.count(1) > LOOKS
                 and bytes(int(calm.rest / seconds * LOOKS) + 1) not in heard
                 and look.end <= calm.end
+                and look.tail <= calm.tail
                 and look.early <= calm.early
-                and (look.alternating > calm.alternating or is_bright(audio, calm))
                 and (first is met or first[1] < 2 * size < 4 * first[1])
+                and (not long or is_bright(audio, calm.sharp))
             ):
                 continue
             refusal = self._judge(text, audio, met, due)
@@ -156,14 +162,15 @@ class Verifier:
         spoken = _spoken_seconds(look, seconds, learned.usual)
         off = math.log(max(spoken, 0.01) / pace.expected(counted.usual))
         few = sum(counted.usual) < _MIN_CHARS
-        refusal = None if few else self._judge_pace(counted, audio, spoken)
-        if refusal is None and odd and not (pace.known and abs(off) < math.log(_QUICK)):
-            refusal = same_length_error(seconds)
-        doubt = None if refusal else look_closer(text, counted.usual, audio, look, off, learned)
-        if doubt is not None and not self._is_doubted_again(text):
-            refusal = doubt
-        strange = pace.tolerance(counted.usual) is None
-        if not few and (due or doubt or strange or self._goes_on(refusal)):
+        error, far = (None, False) if few else self._judge_pace(counted, audio, spoken)
+        if error is None and odd and not (pace.known and abs(off) < math.log(_QUICK)):
+            error, far = same_length_error(seconds), True
+        if error is None:
+            error = look_closer(text, counted.usual, audio, look, off, learned)
+        again = error is not None and not far and self._is_doubted_again(text)
+        refusal = None if again else error
+        strange = not pace.known or pace.strange(counted.usual) > _STRANGE
+        if not few and (due or again or strange or self._goes_on(refusal)):
             with learned.lock:
                 pace.learn(counted.usual, spoken)
                 if refusal is None:
@@ -243,12 +250,15 @@ class Verifier:
             reason="short",
         )
 
-    def _judge_pace(self, counted: Range, audio: Audio, spoken: float) -> BadAudioError | None:
-        """Refuse what this voice does not take so short or so long for."""
+    def _judge_pace(
+        self, counted: Range, audio: Audio, spoken: float
+    ) -> tuple[BadAudioError | None, bool]:
+        """Refuse what this voice does not take so short or so long for; say whether it is so far
+        off that it stays wrong if it comes back so."""
         pace = self.learned.pace
         tolerance = pace.tolerance(counted.usual)
         if tolerance is None:
-            return None
+            return None, False
         times = math.exp(tolerance)
         least = pace.expected(counted.least) / times
         most = pace.expected(counted.most) * times + _INNER_SLACK * self._config.slack
@@ -258,16 +268,18 @@ class Verifier:
             more = voiced.rest - usual.rest if voiced.rest > usual.calm.rest else 0.0
             spoken = voiced.span - more
         if least <= spoken <= most:
-            return None
+            return None, False
+        far = not least <= spoken * _FAR <= most * _FAR * _FAR
         word = "short" if spoken < least else "long"
         why = "the service may have stopped at a limit of its own: split the text (client.narrate "
         why = f"{why}does), or " if word == "short" and least > _MAYBE_LIMIT else ""
-        return BadAudioError(
+        error = BadAudioError(
             f"{spoken:.2f} s of speech are too {word} for {sum(counted.usual):.0f} spoken "
             f"characters of this voice: expected {least:.2f} to {most:.2f} s; {why}try again, and "
             "check sample_rate",
             reason=word,
         )
+        return error, far
 
 
 def _in_haste(seconds: float) -> float:

@@ -82,6 +82,7 @@ class SampleReader:
             raise BadAudioError(
                 f"expected one channel, got {self.channels}; the service must speak in mono",
                 reason="header",
+                retryable=False,
             )
         return samples
 

@@ -39,6 +39,7 @@ from cosy_sync import (
     UnexpectedError,
     VerifyConfig,
 )
+from cosy_sync.audio import Verifier
 from cosy_sync.events import (
     AttemptFinished,
     AudioRefused,
@@ -145,6 +146,21 @@ def test_a_chunk_holds_whole_samples_and_is_never_empty(client, net) -> None:
     chunks = list(client.stream(TEXT))
     assert list(map(len, chunks)) == [2, 998, len(SOUND) - 1000]
     assert b"".join(chunks) == SOUND
+
+
+def test_streams_teach_the_verifier_of_their_voice(client, net, monkeypatch) -> None:
+    made: list[Verifier] = []
+
+    class Kept(Verifier):
+        def __init__(self, config: VerifyConfig) -> None:
+            super().__init__(config)
+            made.append(self)
+
+    monkeypatch.setattr("cosy_sync.engine.runners.Verifier", Kept)
+    for number in range(3):
+        net.script(SOUND)
+        list(client.stream(TEXT + "！" * number))
+    assert [each.learned.pace.texts for each in made] == [3]
 
 
 def test_the_first_sound_is_there_when_the_stream_is(client, net, clock) -> None:

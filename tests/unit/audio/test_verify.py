@@ -68,7 +68,7 @@ def learned(pace: float) -> Verifier:
 
 def learned_pace(verifier: Verifier) -> float:
     """Return the seconds that were learned for a Chinese character."""
-    return verifier.learned.pace.seconds()[0]
+    return verifier.learned.pace.seconds[0]
 
 
 @pytest.mark.parametrize("pace", [0.05, 0.15, 0.25, 0.35])

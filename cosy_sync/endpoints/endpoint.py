@@ -49,16 +49,14 @@ _LONGEST_PAUSE = 600.0
 _OVERLOADED = 30.0
 
 _ANY, _PATIENT = Call(), Call(patient=True)
-# What the breaker is given for a time-out that is overload, and for a request that is itself to
-# blame: the endpoint took that one.
+# What the breaker is given in place of an error that does not tell of the endpoint.
 _ONLY_LATE = RefusedError("too late, while others were answered")
 _IN_COMPANY = RefusedError("one of its texts may be to blame")
 _OWN_FAULT = RefusedError("the request fails while others succeed", accepted=True)
 
 
 class Attempt:
-    """An attempt in flight: where, how the breaker admitted it, when it was sent, whether it holds
-    a place there, and when its reply had come, None before."""
+    """An attempt in flight; `holds` a place there; `ended` when its reply had come, None before."""
 
     __slots__ = ("admission", "call", "ended", "endpoint", "holds", "sent")
 
@@ -87,9 +85,8 @@ class EndpointState:
 
     It has one lock, which its slots, limiter, breaker and overload control use as well. Mostly
     everything allows a request, which `admit` finds out in one step under it; what must wait asks
-    one after the other, and holds nothing of them meanwhile. An answer is noted in one step as
-    well (`settle`). A limit that is shared, with other endpoints or other processes, has a lock of
-    its own, and is asked by itself: no lock is taken under another.
+    one after the other, and holds nothing of them meanwhile. An answer is noted in one step too
+    (`settle`). A shared limit has a lock of its own: no lock is taken under another.
 
     `pool` is None where there is no other endpoint and never will be: then nothing is measured
     that only a choice needs.
@@ -111,9 +108,8 @@ class EndpointState:
         self.label = endpoint.label if address is None else f"{endpoint.label} ({address})"
         self.pool = pool
         self._observer, self._clock = observer, clock
-        # Guards what changes, here and in what is made with it, but for what is counted: how many
-        # attempts are in flight or wait for their slot is the length of a deque, and each step of
-        # that is atomic.
+        # Guards what changes, here and in what is made with it, but for the number of attempts in
+        # flight or waiting for their slot: a deque's length, of which each step is atomic.
         self._lock = lock = threading.Lock()
         self._here: deque[None] = deque()
         # Set when nobody is here any more. Every use of it is one atomic step.
@@ -227,8 +223,7 @@ class EndpointState:
         seconds: float,
         texts: Sequence[Utterance],
     ) -> CosyError | None:
-        """Note what became of an attempt that was sent, and how long the service took, and give its
-        place back; return what that says about this endpoint."""
+        """Note what became of an attempt, and give its place back; return what it says of this."""
         self._latency.progress = now  # as `leave`: every text comes here
         self._here.pop()
         if self._idle_waiters:
@@ -325,8 +320,7 @@ class EndpointState:
         now: float,
         seconds: float,
     ) -> None:
-        """Learn from an attempt how well and how fast this endpoint speaks: it took so many
-        seconds; a stream's listener may have made it last longer."""
+        """Learn how well and how fast this endpoint speaks from an attempt of so many seconds."""
         assert self.pool is not None
         if error is None or isinstance(error, ReplyTimeout):
             chars = sum([len(utterance.text) for utterance in texts])
@@ -361,8 +355,7 @@ class EndpointState:
         return self._latency.per_char(now, self.busy)
 
     def may_try(self, texts: int, now: float) -> bool:
-        """Return whether so many texts may be sent after fewer of them passed: not by the few
-        probes that its breaker lets through."""
+        """Return whether so many texts may be sent after fewer passed: not as a breaker's probe."""
         return self.sizes.lets_try(texts, self.breaker.state == "closed", now)
 
     def limit_with(self, common: EndpointLimiter) -> None:
@@ -380,8 +373,7 @@ class EndpointState:
         ).with_details(endpoint=self.label, phase=phase)
 
     def obey(self, error: CosyError, now: float) -> None:
-        """Pause when the service said when to come back, but not for ever; and not for a refusal
-        that waiting does not change, such as one of the key."""
+        """Pause as long as the service said, but not for ever, nor where waiting changes nothing."""
         retry_after: float | None = getattr(error, "retry_after", None)
         if error.retryable and retry_after is not None and retry_after > 0:
             self.limiter.pause(now + min(retry_after, _LONGEST_PAUSE))

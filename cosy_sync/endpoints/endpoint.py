@@ -373,7 +373,7 @@ class EndpointState:
         ).with_details(endpoint=self.label, phase=phase)
 
     def obey(self, error: CosyError, now: float) -> None:
-        """Pause as long as the service said, but not for ever, nor where waiting changes nothing."""
+        """Pause as long as the service said, not for ever, nor where waiting changes nothing."""
         retry_after: float | None = getattr(error, "retry_after", None)
         if error.retryable and retry_after is not None and retry_after > 0:
             self.limiter.pause(now + min(retry_after, _LONGEST_PAUSE))

@@ -31,8 +31,10 @@ from .transport import PoolTransport
 
 __all__ = ["Sender"]
 
-# How httpx chooses a transport: by its `_mounts`, of which our own client has none.
-_CHOICE = httpx.Client._transport_for_url
+# How httpx chooses a transport: by its `_mounts`, of which our own client has none. Where a mock
+# stands in its place already, as this is imported, httpx is always asked.
+_choice: Any = httpx.Client._transport_for_url
+_CHOICE = _choice if getattr(_choice, "__module__", "") == "httpx._client" else None
 # How the caller's client sends what goes to others: without its login.
 _FOREIGN: Mapping[str, Any] = MappingProxyType({"auth": None, "follow_redirects": False})
 

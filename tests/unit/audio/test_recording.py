@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clips import interleaved, share_at, tone, wav
+from made_sounds import interleaved, share_at, tone, wav
 
 from cosy_sync import ConfigError, Recording
 from cosy_sync.audio import load_recording, parse_wav

@@ -31,8 +31,7 @@ from .transport import PoolTransport
 
 __all__ = ["Sender"]
 
-# How httpx chooses a transport: by its `_mounts`, of which our own client has none. Where a mock
-# stands in its place already, as this is imported, httpx is always asked.
+# How httpx chooses a transport, by its `_mounts`; None where a mock stands there already.
 _choice: Any = httpx.Client._transport_for_url
 _CHOICE = _choice if getattr(_choice, "__module__", "") == "httpx._client" else None
 # How the caller's client sends what goes to others: without its login.

@@ -92,7 +92,7 @@ def test_after_a_storm_of_faults_nothing_is_left(eager_switching: None) -> None:
         engine = client._core.engine()
         assert wrong == []
         # How many of each depends on how often the service stalls.
-        assert stats.texts_ok > 50 and stats.retries > 0
+        assert stats.texts_ok > 0 and stats.errors
         assert engine._memory.used == engine._submitted.used == 0
         assert stats.connections_open == stats.connections_idle <= THREADS
         client.close()

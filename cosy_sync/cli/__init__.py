@@ -41,7 +41,7 @@ examples:
   cosy-sync serve --port 8000                  a stand-in for the service, on this machine
   cosy-sync synth -f sentences.txt -o speech   speak a file, line by line
   cosy-sync narrate book.txt -o book.mp3       a long text in one file, with --srt for subtitles
-  cosy-sync job run texts.jsonl --to speech    a million texts, stopped and continued at any time
+  cosy-sync job run texts.jsonl --to speech    very many texts, stopped and continued at any time
   cosy-sync doctor --url URL                   why it does not work, and what to do
   cosy-sync voices --url URL                   which voices there are, and who says so
   cosy-sync bench --url URL                    how much a service gives, and what to configure

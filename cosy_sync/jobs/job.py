@@ -129,7 +129,7 @@ class Job:
         self._committer = Committer(journal, sink)
         self._storing = ThreadPoolExecutor(_STORING, "cosy-store")
         self._room = threading.Semaphore(_WAITING_SOUNDS)
-        self._until = time.monotonic() + options.within if options.within else None
+        self._until = time.monotonic() + options.within if options.within is not None else None
         self._stopped = ""
         # Whether there is more to speak than `limit` allowed.
         self.limited = False

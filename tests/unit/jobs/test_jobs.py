@@ -217,6 +217,13 @@ def test_a_limit_is_kept_and_the_rest_comes_with_the_next_run(job: Folder) -> No
     assert len(job.sounds()) == 200
 
 
+def test_no_time_at_all_is_a_bound_too(job: Folder) -> None:
+    job.write(TEXTS)
+    result = job.run(within=0.0)
+    assert result.stopped == "the 0 s are over" and not result.complete
+    assert result.counts.spoken == job.client.stats().requests == 0
+
+
 def test_a_job_that_is_stopped_keeps_what_was_in_flight(job: Folder) -> None:
     job.write(TEXTS)
     jobs: list[Job] = []

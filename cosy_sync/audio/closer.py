@@ -43,7 +43,7 @@ def look_closer(
         silence = measure(audio).silence
         if silence > calm.pause and not has_pauses(text):
             return _refusal(f"{silence:.1f} s of silence in {seconds:.1f} s of audio", "pause")
-    if not usual.known:
+    if not calm.known:
         return None
     pause = bytes(int(calm.rest / seconds * LOOKS) + 1)
     if off < -_OFF and pause in look.heard.strip(b"\0") and not has_pauses(text):
@@ -58,7 +58,7 @@ def look_closer(
     if seconds < _SOME_SPEECH or plain < max(_PLAIN, _PLAIN_SHARE * sum(kinds)):
         return None
     if audio.sample_rate != calm.rate or not -_OFF < off < _OFF:
-        rate = _likelier_rate(audio, off, learned)
+        rate = _likelier_rate(audio, off, learned, calm.rate)
         if rate:
             return _refusal(
                 f"the sound is labelled {audio.sample_rate} Hz, but has the pitch and the pace of "
@@ -75,7 +75,7 @@ def look_closer(
     return None
 
 
-def _likelier_rate(audio: Audio, off: float, learned: Learned) -> int:
+def _likelier_rate(audio: Audio, off: float, learned: Learned, known: int) -> int:
     """Return the rate that the samples have, where it is surely not the one they are labelled with.
 
     A wrong label changes pace and pitch together: samples of a rate T that are labelled L last
@@ -83,7 +83,7 @@ def _likelier_rate(audio: Audio, off: float, learned: Learned) -> int:
     """
     pace, usual = learned.pace, learned.usual
     crossing = crossing_of(audio) - usual.crossing
-    label, known = audio.sample_rate, usual.calm.rate
+    label = audio.sample_rate
     pace_off = max(_LEAST_PACE_OFF, 1.25 * pace.deviation)
     crossing_off = max(_LEAST_CROSSING_OFF, usual.crossing_off)
 

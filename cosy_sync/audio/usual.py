@@ -59,12 +59,21 @@ class Calm(NamedTuple):
     pause: float
     sharp: float
 
+    @property
+    def known(self) -> bool:
+        """Return whether enough recordings were met."""
+        return self.rate > 0
+
 
 _UNKNOWN = Calm(0, 128.0, 128.0, LOOKS, _LONGEST_PAUSE, _LONGEST_PAUSE, -1)
 
 
 class Usual:
-    """Means and bounds over the recordings that were taken for right. Read without a lock."""
+    """Means and bounds over the recordings that were taken for right.
+
+    It is read without a lock while another thread learns: `calm` is replaced last and as a whole,
+    and whoever needs several of its values takes it once.
+    """
 
     def __init__(self) -> None:
         self.recordings = 0
@@ -84,11 +93,6 @@ class Usual:
         self.calm = _UNKNOWN
         # Of what passes the quick look, each so many-th recording teaches.
         self.each = _EACH
-
-    @property
-    def known(self) -> bool:
-        """Return whether enough recordings were met."""
-        return self.recordings >= _KNOWN
 
     @property
     def longest_hiss(self) -> float:
@@ -123,7 +127,7 @@ class Usual:
         rest = max(map(len, look.heard.strip(b"\0").split(b"\1"))) / LOOKS * seconds
         self.rest += step * (rest - self.rest)
         self._rates[rate] = self._rates.get(rate, 0) + 1
-        if self.known:
+        if self.recordings >= _KNOWN:
             self.calm = Calm(
                 max(self._rates, key=self._rates.__getitem__),
                 _ENDS * self._end + _END,
@@ -144,7 +148,7 @@ class Usual:
         """Return what is at most usual; of a known voice, one recording moves it by a part only."""
         if now <= before:
             return max(now, before * _FADE)
-        return before + _RISE * (now - before) if self.known else now
+        return before + _RISE * (now - before) if self.calm.known else now
 
 
 class Learned:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 from array import array
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import accumulate
+from types import FrameType
 
 import pytest
 
-from cosy_sync.audio import Verifier
+from cosy_sync.audio import Verifier, pace, usual
+from cosy_sync.audio.closer import look_closer
 from cosy_sync.audio.look import LOOKS, hiss_seconds, look_at
 from cosy_sync.audio.pace import Pace, range_of
 from cosy_sync.audio.usual import Learned
@@ -285,6 +289,36 @@ def test_the_doubts_that_are_remembered_are_bounded(known: Verifier) -> None:
     for number in range(1_100):
         known._is_doubted_again(text_of(number))
     assert len(known._doubted) <= 1_024
+
+
+def test_a_recording_is_judged_whatever_another_thread_has_learned_of_the_next_half_way() -> None:
+    learned, slow = Learned(), speech(23)
+    look, counted = look_at(slow), range_of(MANDARIN)
+    lines = 0
+
+    def judge(frame: FrameType, event: str, _: object) -> Callable[..., object] | None:
+        nonlocal lines
+        if frame.f_code.co_filename not in (usual.__file__, pace.__file__):
+            return None
+        sys.settrace(None)  # what judges is not looked at
+        lines += 1
+        learned.pace.tolerance(counted.usual)
+        seen = look_closer(MANDARIN, counted.usual, slow, look, 0.4, learned)
+        assert seen is None or seen.reason == "rate"
+        sys.settrace(judge)
+        return judge
+
+    verifier = Verifier(VerifyConfig(), learned)
+    before = sys.gettrace()
+    for number in range(60):
+        text, audio = text_of(number), speech(23)
+        sys.settrace(judge)
+        try:
+            verifier.check([text], [audio])
+        finally:
+            sys.settrace(before)
+    assert learned.usual.calm.known
+    assert lines > 1_000
 
 
 def test_what_cannot_be_right_is_refused_each_time(known: Verifier) -> None:

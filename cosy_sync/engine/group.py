@@ -74,6 +74,10 @@ class Group:
         """Return the group of its first texts, or itself."""
         return self if size >= len(self.texts) else self._with(self.texts[:size])
 
+    def fits(self, endpoint: EndpointState) -> bool:
+        """Return whether as many texts have passed there: then their number broke nothing."""
+        return len(self.texts) <= max(1, endpoint.sizes.best)
+
     def rest(self, part: Group) -> list[Group]:
         """Return what is left without a part, as a group or none."""
         return [] if part is self else [self._with(self.texts[len(part.texts) :])]

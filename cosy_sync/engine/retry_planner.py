@@ -9,7 +9,7 @@ from ..errors import BadAudioError, CosyError, ThrottledError
 from ..events import Observer, RetrySuppressed
 from ..models import Utterance
 from ..policies import FirstTry, RetryBudget, RetryPolicy
-from ..policies.refusals import may_be_text
+from ..policies.refusals import may_be_size, may_be_text
 from .batch import Batch
 from .group import Group
 from .splitting import Splitter
@@ -84,8 +84,7 @@ class RetryPlanner:
         if not speaks and self.retry.wait([*tries, error]) is None:
             return 0
         size = max(1, min(size, int(self.budget.balance(now) / 2)))
-        pays = group.most is None or may_be_text(error)
-        batch.paid = pays and self.budget.withdraw(size, now)
+        batch.paid = self.budget.withdraw(size, now)
         return size if batch.paid else 0
 
     def _wait(
@@ -121,7 +120,8 @@ class RetryPlanner:
             return False
         now, first = self._clock.now(), group.firsts[endpoint]
         by_text = error.trips and may_be_text(error)
-        together = by_text and len(group.texts) > 1 and self._splitter.speaks(now)
+        by_any = by_text or may_be_size(error)
+        together = by_any and len(group.texts) > 1 and self._splitter.speaks(now)
         if batch.interactive:
             return together and batch.paid is True
         if isinstance(error, ThrottledError):

@@ -234,7 +234,7 @@ class BatchRunner:
     def _split(
         self, batch: Batch, group: Group, part: Group, endpoint: EndpointState, error: CosyError
     ) -> list[Group]:
-        if may_be_text(error):
+        if may_be_text(error, fits=part.fits(endpoint)):
             part.firsts.setdefault(endpoint, FirstTry(batch.sent, self._clock.now()))
         return self._splitter.split(group, part, endpoint, error)
 

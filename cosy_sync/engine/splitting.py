@@ -309,7 +309,9 @@ class Splitter:
             return Fate.SPLIT if halved else Fate.CHARGED
         if not self._halves or not (size or text):
             return Fate.CHARGED
-        if text:
+        # A single failure of a size that has passed is chance, if somebody can wait to see.
+        again = part.attempt == 1 and not batch.interactive
+        if text or (not again and may_be_text(error, fits=part.fits(endpoint))):
             return self._text_fate(batch, group, part)
         batch.strikes += 1
         limit = endpoint.sizes.limit
@@ -318,11 +320,7 @@ class Splitter:
         if part.passed and batch.strikes <= _STRIKES:
             return Fate.SPLIT if count > 1 else Fate.CHARGED
         part.passed = 0
-        if count == 1:
-            return Fate.CHARGED
-        # One that has passed before is sent once more: a single failure is chance.
-        again = count <= endpoint.sizes.best and part.attempt == 1
-        return Fate.CHARGED if again else Fate.PROBED
+        return Fate.CHARGED if part.fits(endpoint) else Fate.PROBED
 
     def hears(self, batch: Batch, part: Group) -> bool:
         """Return whether there is a sign of life for a part that failed."""
@@ -365,7 +363,8 @@ class Splitter:
     ) -> list[Group]:
         """Return a group whose part failed in smaller parts, which is no attempt."""
         count = len(part.texts)
-        size = may_be_size(error)
+        text = may_be_text(error, fits=part.fits(endpoint))
+        size = may_be_size(error) and not text
         if size and 0 < part.passed < count:  # what is too large is so for the others as well
             most = max(part.passed, count // _PART)
             if endpoint.sizes.sure:

@@ -106,7 +106,7 @@ class BatchSize:
             return  # it is no news that more than the limit is too much
         self._doubts = self._failures = 0
         self._tried_until = float("-inf")
-        self.limit = self.best = passed
+        self.limit, self.best = passed, min(self.best, passed)
         self._failed = failed
         self._keep, self._enough = _KEPT_SECONDS[0], _KEPT_CALLS[0]
         self._wait_again(now)

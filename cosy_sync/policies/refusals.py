@@ -103,11 +103,14 @@ def may_be_size(error: CosyError) -> bool:
     return isinstance(error, (ReplyTimeout, CutError))
 
 
-def may_be_text(error: CosyError) -> bool:
-    """Return whether one text may have broken the whole call, each time that it is sent."""
-    if isinstance(error, UnavailableError):
-        return error.status not in (503, *_SIZE_STATUSES)
-    return isinstance(error, BadAudioError)
+def may_be_text(error: CosyError, *, fits: bool = False) -> bool:
+    """Return whether one text may have broken the whole call, each time that it is sent.
+
+    `fits`: a call of as many texts has passed, so that what looks like too many may be one of them.
+    """
+    if isinstance(error, UnavailableError) and error.status not in (503, *_SIZE_STATUSES):
+        return True
+    return isinstance(error, BadAudioError) or (fits and may_be_size(error))
 
 
 def kind_of(error: CosyError) -> str:

@@ -401,19 +401,28 @@ def test_a_batch_that_is_refused_and_passes_in_halves_was_too_large() -> None:
 
 @pytest.mark.parametrize("priority", ["bulk", "interactive"])
 @pytest.mark.parametrize("at", [0, 10, 63])
-def test_a_text_that_breaks_the_only_batch_costs_no_other(at: int, priority: str) -> None:
-    rig = Rig(disliking(BAD, 500), priority=priority)
+@pytest.mark.parametrize("status", [500, 502, 504])
+def test_a_text_that_breaks_the_only_batch_costs_no_other(
+    status: int, at: int, priority: str
+) -> None:
+    rig = Rig(disliking(BAD, status), priority=priority)
     outcomes = rig.speak(with_bad(at, 64))
     assert [index for index, outcome in enumerate(outcomes) if not outcome.ok] == [at]
     assert len(rig.calls) < 30
 
 
-@pytest.mark.parametrize("priority", ["bulk", "interactive"])
-@pytest.mark.parametrize("every", [3, 5, 20])
+@pytest.mark.parametrize(
+    ("priority", "status", "every"),
+    [
+        *((priority, 500, every) for priority in ("bulk", "interactive") for every in (3, 5, 20)),
+        *(("bulk", status, every) for status in (502, 504) for every in (3, 5, 20)),
+        *(("interactive", status, 20) for status in (502, 504)),
+    ],
+)
 def test_however_many_texts_break_their_batches_the_others_are_spoken(
-    every: int, priority: str
+    priority: str, status: int, every: int
 ) -> None:
-    rig = Rig(disliking("坏", 500), priority=priority, breaker=BreakerConfig()).take(0.02)
+    rig = Rig(disliking("坏", status), priority=priority, breaker=BreakerConfig()).take(0.02)
     texts = [text.replace("第", "坏" if n % every == 1 else "第") for n, text in enumerate(TEXTS)]
     texts = texts[:128]
     outcomes = rig.speak(texts)

@@ -68,7 +68,7 @@ def test_a_smaller_size_is_only_learned_where_the_limit_itself_failed(sizes: Bat
     sizes.learn(44, 11, 0.0)
     assert sizes.limit == 16
     sizes.learn(16, 4, 0.0)
-    assert sizes.limit == 4 and sizes.best == 4
+    assert sizes.limit == 4
     sizes.learn(48, 12, 0.0)
     assert sizes.limit == 12
 

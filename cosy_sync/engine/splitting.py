@@ -320,6 +320,7 @@ class Splitter:
         if part.passed and batch.strikes <= _STRIKES:
             return Fate.SPLIT if count > 1 else Fate.CHARGED
         part.passed = 0
+        part.heard = self.answers  # what was answered before it failed is no sign of life
         return Fate.CHARGED if part.fits(endpoint) else Fate.PROBED
 
     def hears(self, batch: Batch, part: Group) -> bool:

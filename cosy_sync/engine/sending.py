@@ -81,10 +81,20 @@ class Sending(ReplyMemory):
         left = max(0.0, batch.deadline.at - parts.clock.now())
         first = self.reply is None
         most = parts.bounds.most(texts)
-        self.reply = reply = parts.sender.post(request, left, most, self.make)
-        if first and _HELD_UP < reply.left - attempt.sent < _LATEST_NEWS:
-            attempt.endpoint.limiter.correct(attempt.sent, reply.left)
+        try:
+            self.reply = reply = parts.sender.post(request, left, most, self.make)
+        except CosyError as error:
+            if first and error.sent:  # it left before it failed; nobody knows when
+                self._correct(parts.clock.now())
+            raise
+        if first and reply.left - attempt.sent > _HELD_UP:
+            self._correct(reply.left)
         return reply
+
+    def _correct(self, left: float) -> None:
+        sent = self._attempt.sent
+        if _HELD_UP < left - sent < _LATEST_NEWS:
+            self._attempt.endpoint.limiter.correct(sent, left)
 
     def _ask_again(self, lost: CosyError) -> None:
         rest = self._texts, self._request_id, self._number, lost

@@ -38,6 +38,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 
 from ..clock import Clock
@@ -116,6 +117,8 @@ class BulkCall:
         # Texts of one batch have one runner: the call's, or that of their own settings.
         self._options, self._runner_of = options, runner_of
         self._executor, self._clock = executor, clock
+        # What the caller's checks and observers see of its context variables.
+        self._context = copy_context()
         self.stop = Stop()
         self._watch = CallWatch(options.within, self.stop, clock)
         self._ready = ReadyBatches(options.tenant_limit)
@@ -322,7 +325,8 @@ class BulkCall:
         refused = None if batch.record is None else batch.record.verdict
         try:
             if refused is None:
-                self._runner_of(batch.texts[0]).run(batch)
+                # A copy for each thread: no two can be in one context.
+                self._context.copy().run(self._runner_of(batch.texts[0]).run, batch)
             else:  # by what became of others with its settings while it was ready
                 error = refused.with_details(sent=False)
                 batch.outcomes += [failed(text, error) for text in batch.texts]

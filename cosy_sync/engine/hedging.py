@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -202,7 +204,7 @@ class Hedging:
             race.mail.put(_News(endpoint, answer))
 
         try:
-            self.workers.submit(work)
+            self.workers.submit(functools.partial(copy_context().run, work))
         except ClosedError:
             endpoint.leave(self.attempter.clock.now())
             raise

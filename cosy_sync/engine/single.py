@@ -6,6 +6,7 @@ import functools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import replace
 
 from ..bounded import BoundedCache
@@ -275,7 +276,7 @@ class SingleCalls:
                 self._workers.stops.discard(stop)
 
         try:
-            self._workers.executor.submit(begin)
+            self._workers.executor.submit(functools.partial(copy_context().run, begin))
             return queue.wait(utterance, waiter)
         except BaseException:
             stop.set()

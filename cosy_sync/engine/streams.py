@@ -6,6 +6,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextvars import copy_context
 from typing import TypeVar
 
 from ..atomic import Flag
@@ -109,7 +110,7 @@ class StreamOpener:
 
         batch = stream.batch
         try:
-            self._workers.submit(work)
+            self._workers.submit(functools.partial(copy_context().run, work))
             left = batch.deadline.remaining(self._clock.now()) + _LAST_WORD
             if not done.wait(min(left, threading.TIMEOUT_MAX)):
                 raise batch.deadline.error("waiting for a worker: all are busy with other calls")

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import copy_context
 
 from ..atomic import BareCondition
 from ..errors import ClosedError
@@ -37,13 +38,15 @@ class TextFuture(Future[Audio]):
         self._calling = threading.Lock()
 
     def add_done_callback(self, fn: Callable[[Future[Audio]], object]) -> None:
-        """Call the function on a worker for callbacks, once the future is done.
+        """Call the function on a worker for callbacks, once the future is done, with the context
+        variables of whoever adds it.
 
         Where the client is closed, or in a forked child, it is called on the thread that ends the
         future, or on this one if that is done.
         """
         # There before the future may be done: whoever ends it meanwhile finds it.
-        self._wanted.append(fn)
+        context = copy_context()
+        self._wanted.append(lambda future: context.run(fn, future))
         super().add_done_callback(_call_on_worker)
 
     def when_ended(self, fn: Callable[[Future[Audio]], object]) -> None:

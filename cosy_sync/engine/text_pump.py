@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterable
+from contextvars import copy_context
 
 from ..errors import CosyError, InvalidTextError
 from ..user_code import unexpected
@@ -27,7 +29,8 @@ class TextPump:
 
     def start(self) -> None:
         """Begin to pull."""
-        threading.Thread(target=self._pull, name="cosy-feeder", daemon=True).start()
+        pull = functools.partial(copy_context().run, self._pull)
+        threading.Thread(target=pull, name="cosy-feeder", daemon=True).start()
 
     def stop(self) -> None:
         """Pull no more: the stream has ended."""

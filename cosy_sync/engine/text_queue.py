@@ -49,6 +49,7 @@ import operator
 import threading
 import weakref
 from collections.abc import Sequence
+from contextvars import Context, copy_context
 
 from ..atomic import Flag
 from ..errors import CosyError, RefusedError
@@ -151,6 +152,8 @@ class TextQueue:
             new = pending is None
             if pending is None:
                 pending = PendingText(utterance, key, [waiter])
+                if not self._gathers:
+                    pending.context = copy_context()
                 self._pending.add(pending)
             else:
                 waiter.pending = pending
@@ -294,7 +297,8 @@ class TextQueue:
                 self._linger()
             batched = self._start_batch()
             if batched is not None:
-                self._run(batched.batch)
+                context = batched.pending_texts[0].context or Context()
+                context.run(self._run, batched.batch)
         finally:
             if self._tenant_limit is not None:
                 self._tenant_limit.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import cast
 
 from ..atomic import wait_for
@@ -110,10 +111,11 @@ class PendingText:
     """A text from its arrival until it has an outcome. Its text queue's lock guards it.
 
     `key` is what it is known by, `batched` the texts that it shares a batch with, once it does.
+    `context`: its caller's context variables, where others' texts do not join it.
     `sent_alone`: its caller's own thread sends it, and has no waiter.
     """
 
-    __slots__ = ("accepted_at", "batched", "key", "sent_alone", "utterance", "waiters")
+    __slots__ = ("accepted_at", "batched", "context", "key", "sent_alone", "utterance", "waiters")
 
     def __init__(self, utterance: Utterance, key: object, waiters: list[Waiter]) -> None:
         self.utterance = utterance
@@ -122,6 +124,7 @@ class PendingText:
         self.sent_alone = not waiters
         self.accepted_at = waiters[0].deadline.started if waiters else 0.0
         self.batched: BatchedTexts | None = None
+        self.context: Context | None = None
         for waiter in waiters:
             waiter.pending = self
 

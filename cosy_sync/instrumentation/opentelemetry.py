@@ -34,10 +34,9 @@ _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 class OpenTelemetryObserver:
     """Tells OpenTelemetry of requests and texts; give it to a client: observers=[...].
 
-    A request is a span of its own. That of a `synth` which is sent on its caller's thread (any but
-    the main one, where nothing else is in flight) is below the span that is current there; requests
-    that several callers share, and those of bulk calls, have no parent. Attributes hold endpoints,
-    classes of errors and reasons; never a text, a voice or a key.
+    A request is a span of its own, below the one that is current where its call was made; one that
+    several callers may share has no parent. Attributes hold endpoints, classes of errors and
+    reasons; never a text, a voice or a key.
 
     Args:
         attributes: beside them, such as {"gen_ai.request.model": "cosyvoice-v2"}.

@@ -91,6 +91,22 @@ def test_a_span_of_synth_is_below_the_callers_on_threads_that_send_themselves() 
     assert ours.parent.span_id == around.context.span_id
 
 
+def test_spans_of_a_bulk_call_are_below_its_callers_and_of_shared_requests_below_none() -> None:
+    told = Told()
+    with (
+        Server(latency=0) as server,
+        CosyClient(server.url, observers=[told.observer]) as client,
+        told.tracers.get_tracer("caller").start_as_current_span("view") as around,
+    ):
+        client.synth_many([f"第{n}句" for n in range(150)])
+        below = [span.parent.span_id for span in told.spans]
+        for future in [client.submit(f"第{n}个") for n in range(20)]:
+            future.result()
+    assert len(below) == 3 and set(below) == {around.get_span_context().span_id}
+    shared = [span for span in told.spans[3:] if span.name != "view"]
+    assert shared and {span.parent for span in shared} == {None}
+
+
 def test_what_fails_is_marked_by_its_class() -> None:
     told = Told()
     retry = RetryConfig(max_retries=0, outlast=0.5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 from .errors import ConfigError
 from .hints import MOVED, RENAMED
 
-__all__ = ["tells_fields"]
+__all__ = ["field_docs", "tells_fields"]
 
 _C = TypeVar("_C")
 
@@ -99,7 +100,8 @@ _OF_CLIENT: Mapping[str, str] = {
 
 
 def tells_fields(cls: type[_C]) -> type[_C]:
-    """Let a dataclass raise ConfigError, with the field that was meant, for an unknown name."""
+    """Let a dataclass raise ConfigError, with the field that was meant, for an unknown name, and
+    let `help()` show what stands under each field."""
     fields = [item for item in dataclasses.fields(cls) if item.init]  # type: ignore[arg-type]
     names = _FIELDS[cls.__name__] = [item.name for item in fields]
     places = [item.name for item in fields if not item.kw_only]
@@ -123,7 +125,43 @@ def tells_fields(cls: type[_C]) -> type[_C]:
         plain(self, *args, **given)
 
     cls.__init__ = __init__  # type: ignore[assignment, method-assign]
+    cls.__doc__ = _HelpText(cls.__doc__ or "")  # type: ignore[assignment]
     return cls
+
+
+class _HelpText:
+    """A class's docstring with those of its fields, read from the source when it is asked for."""
+
+    def __init__(self, summary: str) -> None:
+        self._summary = summary
+
+    def __get__(self, _: object, cls: type) -> str:
+        import textwrap  # as below: for those who ask
+
+        told = [
+            textwrap.fill(f"{name}: {said}", 92, initial_indent=" " * 4, subsequent_indent=" " * 8)
+            for name, said in field_docs(cls).items()
+        ]
+        return "\n".join([self._summary, "", "Fields:", *told]) if told else self._summary
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Return the docstring below each field of a class; nothing where its source is not there."""
+    import ast  # both are slow to import, and nobody needs them who does not ask for help
+    import inspect
+
+    try:
+        (tree,) = ast.parse(inspect.getsource(cls).lstrip()).body
+    except (OSError, SyntaxError, TypeError):
+        return {}
+    found = {}
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
+    for field, below in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+            value = below.value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                found[ast.unparse(field.target)] = " ".join(value.value.split())
+    return found
 
 
 def _advice(cls: type, name: str) -> str:

@@ -7,6 +7,7 @@ import difflib
 import functools
 import itertools
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -75,7 +76,7 @@ _OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "ServerConfig": {
         "latency": "delay sleep",
-        "rps": "rate qps rate_limit max_rate",
+        "rate": "qps rate_limit max_rate requests_per_second",
         "max_connections": "connections concurrency",
         "workers": "threads slots",
     },
@@ -88,6 +89,9 @@ _OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
     },
 }
 
+
+# What fields were called before; taken still, with a warning.
+_OLD_NAMES: Mapping[str, Mapping[str, str]] = {"ServerConfig": {"rps": "rate"}}
 
 # What belongs to the client itself, given to its configuration.
 _OF_CLIENT: Mapping[str, str] = {
@@ -108,9 +112,17 @@ def tells_fields(cls: type[_C]) -> type[_C]:
     missing = dataclasses.MISSING
     needed = [i.name for i in fields if i.default is missing and i.default_factory is missing]
     plain: Callable[..., None] = cls.__init__
+    old_names = _OLD_NAMES.get(cls.__name__, {}).keys()
 
     @functools.wraps(plain)
     def __init__(self: _C, *args: Any, **given: Any) -> None:
+        for old in old_names & given.keys():
+            warnings.warn(
+                f"{old}: {cls.__name__} calls it {_OLD_NAMES[cls.__name__][old]} now",
+                DeprecationWarning,
+                stacklevel=3,
+            )
+            given[_OLD_NAMES[cls.__name__][old]] = given.pop(old)
         for name in given:
             if name not in names:
                 raise ConfigError(f"{name}: {cls.__name__} has no such field; {_advice(cls, name)}")

@@ -52,7 +52,7 @@ class ServerConfig:
     their latency begins when their turn comes."""
     max_connections: int = 50
     """Connections from one address; what is beyond is answered 503."""
-    rps: int = 100
+    rate: int = 100
     """Calls from one address in any sliding second; what is beyond is answered 429."""
     overrun: str = "auto"
     """Status of what is beyond these two limits; `auto` is 503 and 429, as said there."""
@@ -69,7 +69,7 @@ class ServerConfig:
     outages: Sequence[Outage] = ()
     """Spans in which every call meets one fault, or nobody listens."""
     shortages: Sequence[Shortage] = ()
-    """Spans in which only a share of `rps` is granted."""
+    """Spans in which only a share of `rate` is granted."""
     echo: bool = True
     """Send a hash of the text beside its audio, so that a client sees when places are mixed up."""
     seed: int | None = None
@@ -112,7 +112,7 @@ class ServerConfig:
             ("text_latency", 0, 3600),
             ("workers", 0, 1_000_000),
             ("max_connections", 0, 1_000_000),
-            ("rps", 0, 1_000_000),
+            ("rate", 0, 1_000_000),
             ("accept_delay", 0, 3600),
             ("idle_timeout", 0, 86_400),
             ("max_body_bytes", 1, 1_000_000_000),
@@ -141,5 +141,5 @@ class ServerConfig:
                 raise ValueError(f"faults[{name!r}] is {probability}: use a number from 0 to 1")
         if sum(self.faults.values()) > 1 + 1e-9:
             raise ValueError("faults add up to more than 1: lower some probabilities")
-        if self.shortages and not self.rps:
-            raise ValueError("shortages: without rps there is nothing to lower")
+        if self.shortages and not self.rate:
+            raise ValueError("shortages: without rate there is nothing to lower")

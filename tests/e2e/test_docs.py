@@ -235,7 +235,7 @@ def test_the_bench_page_tells_the_defaults() -> None:
         check=True,
         timeout=60,
     ).stdout
-    for option, default in (("--max-texts", 1000), ("--rate", 100), ("--connections", 50)):
+    for option, default in (("--max-texts", 1000), ("--rate", 100), ("--max-connections", 50)):
         assert re.search(rf"{option} N\s[^-]*\(default:\s+{default}\b", told)
         assert re.search(rf"`{option}` \({default:,}", page)
 

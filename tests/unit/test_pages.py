@@ -45,7 +45,8 @@ def test_each_page_stands_once_in_the_table_of_contents() -> None:
     for page in (DOCS / "index.md", DOCS / "api" / "index.md"):
         for block in re.findall(r"```\{toctree\}\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
             lines = [line for line in block.splitlines() if line and not line.startswith(":")]
-            named += [(page.parent / f"{line}.md").relative_to(DOCS).as_posix() for line in lines]
+            names = [line.rpartition("<")[2].rstrip(">") for line in lines]
+            named += [(page.parent / f"{name}.md").relative_to(DOCS).as_posix() for name in names]
     pages = [page.relative_to(DOCS).as_posix() for page in PAGES]
     assert sorted([*named, "index.md"]) == pages, "add the page to a toctree of docs/index.md"
 

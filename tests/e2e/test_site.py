@@ -11,7 +11,7 @@ import pytest
 import cosy_sync
 import cosy_sync.config
 
-pytestmark = pytest.mark.site
+pytestmark = [pytest.mark.site, pytest.mark.timeout(330)]
 ROOT = Path(__file__).parents[2]
 
 
@@ -25,7 +25,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [*command, "-d", str(out / "trees"), str(ROOT / "docs"), str(out / "html")],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
     )
     assert (done.returncode, done.stderr) == (0, "")
     return out / "html"

@@ -73,8 +73,8 @@ def test_each_link_inside_the_documents_leads_somewhere(page: Path) -> None:
 
 # What users import from, beside `cosy_sync` itself.
 MODULES = [
-    *("audio", "cache", "config", "events", "instrumentation", "jobs", "storage", "testing"),
-    *("text", "wires", "contrib.celery", "contrib.distributed", "contrib.django"),
+    *("audio", "cache", "config", "events", "instrumentation", "jobs", "messages", "storage"),
+    *("testing", "text", "wires", "contrib.celery", "contrib.distributed", "contrib.django"),
     *("contrib.fakes", "contrib.flask", "contrib.statuses"),
 ]
 

@@ -156,20 +156,42 @@ class CallSettings(TypedDict, total=False):
     """The settings that a single call may have of its own, as keyword arguments."""
 
     voice: Voice | str | None
+    """Who speaks."""
     instruction: str | None
+    """How to speak, such as 用四川话说这句话; part of the voice."""
     model: str | None
+    """The model's name, where the service has several."""
     format: Literal["pcm", "wav", "mp3", "opus", "ogg", "flac"]
+    """What `Audio.data` holds: a WAV file, bare samples (pcm), or a file that is encoded here
+    once the audio is checked; that takes up to 2 s of a core for each minute, and the extra
+    `audio`."""
     quality: float | None
+    """Of mp3, opus and ogg, from 0 (smallest file) to 1 (best)."""
     sample_rate: int
+    """Hz. CosyVoice 1 speaks at 22 050 Hz, 2 and 3 at 24 000 Hz."""
     speed: float
+    """Pace of the speech; 1 is normal."""
     prepare: Callable[[str], str] | Sequence[Callable[[str], str]] | None
+    """Functions from text to text, or one, that change each text once before it is sent, on the
+    caller's thread: numbers, dates, names that are read wrongly."""
     deadline: float
+    """Seconds for each text: in `synth`, `submit` and `stream` from the call on, in
+    `synth_many` and `synth_iter` from its sending on, since their texts wait for their turn
+    first (`within` bounds a whole `synth_many`); at a service that answers nothing they share
+    one deadline."""
     priority: Literal["bulk", "interactive"] | None
+    """`interactive` goes first, and fails at once where `bulk` waits for a breaker."""
     tenant: str | None
+    """Callers with the same tenant share `max_in_flight`."""
     max_in_flight: int | None
+    """Batches of a tenant in flight at once."""
     cache: Any
+    """Where the audio of spoken texts is kept: "memory", a folder, a redis:// URL, a store such
+    as DiskCache(...), several of these in a list, or a CacheConfig."""
     headers: Mapping[str, str]
+    """Sent with each request."""
     extra: Mapping[str, Any]
+    """Further fields for the service, sent unchanged; the wire's page says where it puts them."""
 
 
 class Settings(CallSettings, total=False):
@@ -177,22 +199,39 @@ class Settings(CallSettings, total=False):
     `instruction`, which stand for one field of a group and of the voice."""
 
     api_key: str | None
+    """Sent as `Authorization: Bearer`; never shown or logged."""
     wire: str
+    """The protocol that the endpoints speak."""
     serial: bool
+    """Run everything on the caller's own thread, one call after the other: for debugging."""
     batch_size: int
+    """Texts in one call; the same as `batch=BatchConfig(max_texts=...)`."""
     batch: BatchConfig
+    """How texts are packed into calls."""
     pool: PoolConfig
+    """Connections: how many, how long they are kept, TLS, proxies, look-ups."""
     timeouts: TimeoutConfig
+    """Seconds that one attempt may spend in each phase."""
     retry: RetryConfig
+    """When a failed call is sent again."""
     breaker: BreakerConfig
+    """When an endpoint is left alone for a while."""
     ejection: EjectionConfig
+    """When one of several endpoints is left out."""
     overload: OverloadConfig
+    """How the client holds back when the service has too much to do."""
     limits: LimitConfig
+    """How much may be in flight or waiting at once, in the whole client."""
     sharing: SharingConfig
+    """What several processes and hosts share through Redis."""
     verify: VerifyConfig
+    """What audio must be like to count as a success."""
     coalesce: CoalesceConfig
+    """How concurrent calls of few texts share requests."""
     hedge: HedgeConfig
+    """When a late call is sent a second time, to another endpoint."""
     narration: NarrationConfig
+    """How `narrate` cuts a long text and joins what was spoken."""
 
 
 GROUPS: Mapping[str, type] = MappingProxyType(

@@ -31,10 +31,11 @@ class Capabilities:
     """What a wire can do, and what its services usually bear."""
 
     max_texts_per_call: int
-    """Texts that one call takes, and characters that one text may have at most (None: not
-    known): longer ones are refused before sending. A wire that counts otherwise than len() says
-    the largest len() here, and refuses the rest by itself."""
+    """Texts that one call takes."""
     max_text_chars: int | None = None
+    """Characters that one text may have at most (None: not known); longer ones are refused before
+    sending. A wire that counts otherwise than len() says the largest len() here, and refuses the
+    rest by itself."""
     schemes: tuple[str, ...] = ("http", "https")
     """What may stand in an endpoint's URL."""
     formats: tuple[str, ...] = ("wav", "pcm")
@@ -57,9 +58,9 @@ class Capabilities:
     """Requests are compressed as BatchConfig.gzip_above says; where not, the option gives a
     warning."""
     max_connections: int = 50
-    """Limits that services usually have, for one client: requests in flight, requests a second
-    (math.inf for any number)."""
+    """Requests in flight that services usually allow one client."""
     rate: float = 100.0
+    """Requests a second that services usually allow one client; math.inf for any number."""
     idle_expiry: float = 5.0
     """Seconds after which an idle connection is better closed by us than by the server."""
     stream_advice: str = ""

@@ -55,9 +55,9 @@ def after_napoleon(app: Any, what: str, name: str, *rest: Any) -> None:
     rest[-1][:] = _AS_WRITTEN.pop(name, rest[-1])
 
 
-def short_signature(app: Any, what: str, name: str, obj: Any, *rest: Any) -> Any:
+def short_signature(app: Any, what: str, name: str, obj: Any, options: Any, *said: Any) -> Any:
     """Leave out the signature of a class whose fields have entries of their own."""
-    return ("", None) if what == "class" and field_docs(obj) else None
+    return ("", None) if what == "class" and said[0] and field_docs(obj) else None
 
 
 def setup(app: Any) -> None:

@@ -25,7 +25,7 @@ _THREADS = 200
 _TEXTS = 10_000
 _HITS = 0.35
 _EXPONENT = 0.9
-_SERVER = ("--max-connections", "0", "--rps", "0", "--latency", "0.05", "--audio-bytes", "32000")
+_SERVER = ("--max-connections", "0", "--rate", "0", "--latency", "0.05", "--audio-bytes", "32000")
 _COLUMNS = ("cache", "requests", "texts sent", "less by", "hits", "asked again, answered")
 _TIMES = ("hit p50 ms", "hit p99 ms", "hit alone p50 ms", "bytes saved")
 

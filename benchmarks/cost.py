@@ -26,7 +26,7 @@ _SERVER = (
     "16000",
     "--max-connections",
     "0",
-    "--rps",
+    "--rate",
     "0",
     "--latency",
     "0",

@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _measure(way: str, folder: Path, texts: int) -> list[str]:
     serve = [sys.executable, "-m", "cosy_sync", "serve", "--port", "0", "--json-ready", "--quiet"]
-    serve += ["--latency", "0.05", "--rps", "0", "--max-connections", "0", "--exit-with-parent"]
+    serve += ["--latency", "0.05", "--rate", "0", "--max-connections", "0", "--exit-with-parent"]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--sentences", type=int, nargs="+", default=[1000, 4000])
     options = parser.parse_args(argv)
     rows: list[list[str]] = []
-    with Server(latency=0, rps=0, max_connections=0) as server, CosyClient(server.url) as client:
+    with Server(latency=0, rate=0, max_connections=0) as server, CosyClient(server.url) as client:
         for count in options.sentences:
             rows += _measure(client, _chapter(count), options.runs)
     head = ["characters", "how", "seconds: median", "CPU s: median", "seconds, to synth_many"]

@@ -11,7 +11,7 @@ from cosy_sync import CosyClient, Endpoint, OverloadConfig, PoolConfig
 
 __all__ = ["fast_service", "slow_service"]
 
-_FREE = ("--max-connections", "0", "--rps", "0")
+_FREE = ("--max-connections", "0", "--rate", "0")
 _SPOKEN = ("--audio-bytes", "24000")
 _WORKERS = 4
 # Texts/s of a service, and how many texts it is given: for longer than a text's deadline, were

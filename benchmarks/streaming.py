@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse_options(_TITLE, argv, seconds=0.0, texts=100, runs=1)
     machine = describe_machine()
     grpc = _free_port()
-    limits = ("--max-connections", "0", "--rps", "0", "--latency", str(_LATENCY))
+    limits = ("--max-connections", "0", "--rate", "0", "--latency", str(_LATENCY))
     rows, late = [], {}
     with serve_limited(*limits, "--grpc-port", str(grpc)) as url:
         host = urlsplit(url).netloc

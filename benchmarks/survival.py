@@ -23,7 +23,7 @@ from cosy_sync.events import AttemptFinished
 __all__ = ["main"]
 
 _TITLE = "When the service fails: the embedded server in a process of its own, 200 ms latency"
-_FREE = ("--max-connections", "0", "--rps", "0")
+_FREE = ("--max-connections", "0", "--rate", "0")
 _AUDIO = ("--audio-bytes", "24000")
 
 
@@ -206,7 +206,7 @@ def _late_start(seconds: float) -> list[Row]:
 def _shortage(seconds: float) -> list[Row]:
     name, start, length = "capacity falls to 30 % for 5 s, interactive at 80 % load", 10.0, 5.0
     sends = _Sends()
-    limits = ("--max-connections", "0", "--rps", "100", "--shortage", f"{start}:{length}:0.3")
+    limits = ("--max-connections", "0", "--rate", "100", "--shortage", f"{start}:{length}:0.3")
     with serve_limited(*_AUDIO, *limits) as url:
         began = time.monotonic()
         with CosyClient(url, observers=[sends], batch_size=1) as client:

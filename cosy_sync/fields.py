@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import itertools
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from .errors import ConfigError
 from .hints import MOVED, RENAMED
 
-__all__ = ["tells_fields"]
+__all__ = ["field_docs", "tells_fields"]
 
 _C = TypeVar("_C")
 
@@ -74,7 +76,7 @@ _OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
     },
     "ServerConfig": {
         "latency": "delay sleep",
-        "rps": "rate qps rate_limit max_rate",
+        "rate": "qps rate_limit max_rate requests_per_second",
         "max_connections": "connections concurrency",
         "workers": "threads slots",
     },
@@ -88,6 +90,9 @@ _OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
 }
 
 
+# What fields were called before; taken still, with a warning.
+_OLD_NAMES: Mapping[str, Mapping[str, str]] = {"ServerConfig": {"rps": "rate"}}
+
 # What belongs to the client itself, given to its configuration.
 _OF_CLIENT: Mapping[str, str] = {
     "batch_size": "write batch=BatchConfig(max_texts=...)",
@@ -99,16 +104,25 @@ _OF_CLIENT: Mapping[str, str] = {
 
 
 def tells_fields(cls: type[_C]) -> type[_C]:
-    """Let a dataclass raise ConfigError, with the field that was meant, for an unknown name."""
+    """Let a dataclass raise ConfigError, with the field that was meant, for an unknown name, and
+    let `help()` show what stands under each field."""
     fields = [item for item in dataclasses.fields(cls) if item.init]  # type: ignore[arg-type]
     names = _FIELDS[cls.__name__] = [item.name for item in fields]
     places = [item.name for item in fields if not item.kw_only]
     missing = dataclasses.MISSING
     needed = [i.name for i in fields if i.default is missing and i.default_factory is missing]
     plain: Callable[..., None] = cls.__init__
+    old_names = _OLD_NAMES.get(cls.__name__, {}).keys()
 
     @functools.wraps(plain)
     def __init__(self: _C, *args: Any, **given: Any) -> None:
+        for old in old_names & given.keys():
+            warnings.warn(
+                f"{old}: {cls.__name__} calls it {_OLD_NAMES[cls.__name__][old]} now",
+                DeprecationWarning,
+                stacklevel=3,
+            )
+            given[_OLD_NAMES[cls.__name__][old]] = given.pop(old)
         for name in given:
             if name not in names:
                 raise ConfigError(f"{name}: {cls.__name__} has no such field; {_advice(cls, name)}")
@@ -123,7 +137,43 @@ def tells_fields(cls: type[_C]) -> type[_C]:
         plain(self, *args, **given)
 
     cls.__init__ = __init__  # type: ignore[assignment, method-assign]
+    cls.__doc__ = _HelpText(cls.__doc__ or "")  # type: ignore[assignment]
     return cls
+
+
+class _HelpText:
+    """A class's docstring with those of its fields, read from the source when it is asked for."""
+
+    def __init__(self, summary: str) -> None:
+        self._summary = summary
+
+    def __get__(self, _: object, cls: type) -> str:
+        import textwrap  # as below: for those who ask
+
+        told = [
+            textwrap.fill(f"{name}: {said}", 92, initial_indent=" " * 4, subsequent_indent=" " * 8)
+            for name, said in field_docs(cls).items()
+        ]
+        return "\n".join([self._summary, "", "Fields:", *told]) if told else self._summary
+
+
+def field_docs(cls: type) -> dict[str, str]:
+    """Return the docstring below each field of a class; nothing where its source is not there."""
+    import ast  # both are slow to import, and nobody needs them who does not ask for help
+    import inspect
+
+    try:
+        (tree,) = ast.parse(inspect.getsource(cls).lstrip()).body
+    except (OSError, SyntaxError, TypeError):
+        return {}
+    found = {}
+    body = tree.body if isinstance(tree, ast.ClassDef) else []
+    for field, below in itertools.pairwise(body):
+        if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+            value = below.value
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                found[ast.unparse(field.target)] = " ".join(value.value.split())
+    return found
 
 
 def _advice(cls: type, name: str) -> str:

@@ -199,8 +199,8 @@ class Audio:
     pcm_size: int = 0
     timing: Timing | None = None
     words: tuple[Word, ...] = field(default=(), repr=False)
-    # Whether it was spoken before, and comes out of the client's cache: then it has no timing.
     from_cache: bool = False
+    """Whether it was spoken before, and comes out of the client's cache: then it has no timing."""
 
     @property
     def duration(self) -> float:

@@ -21,6 +21,7 @@ __all__ = [
     "load_config",
     "refuse_attribute",
     "variable_of",
+    "variable_paths",
 ]
 
 ENV_PREFIX = "COSY_SYNC_"
@@ -141,6 +142,13 @@ def variable_of(field: str) -> str | None:
     return f"{ENV_PREFIX}{'_'.join(paths[0])}".upper() if len(paths) == 1 else None
 
 
+def variable_paths() -> dict[str, tuple[str, ...]]:
+    """Return each variable but COSY_SYNC_URL with the field that it sets: its group, where it is in
+    one (`endpoint` for an address's limits), and its name."""
+    paths = [*_paths(), *(("endpoint", key) for key in _ENDPOINT_HINTS)]
+    return {f"{ENV_PREFIX}{'_'.join(path)}".upper(): path for path in paths}
+
+
 def _given(environ: Mapping[str, str]) -> dict[str, str]:
     """Return our variables that are set to something. Links to services are not ours."""
     return {
@@ -151,17 +159,15 @@ def _given(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> ClientConfig:
-    names = {f"{ENV_PREFIX}{'_'.join(path)}".upper(): path for path in _paths()}
+    names = {**variable_paths(), f"{ENV_PREFIX}URL": ("endpoint", "url")}
     given = _given(environ)
-    of_endpoints = [f"{ENV_PREFIX}ENDPOINT_{key}".upper() for key in _ENDPOINT_HINTS]
-    of_endpoints.append(f"{ENV_PREFIX}URL")
-    _refuse_unknown(given, [*names, *of_endpoints], "environment variable")
+    _refuse_unknown(given, list(names), "environment variable")
     values: dict[str, Any] = {}
     groups: dict[str, dict[str, Any]] = {}
     for name, text in given.items():
-        if name in of_endpoints:
-            continue
         *group, key = names[name]
+        if group == ["endpoint"]:
+            continue
         place = groups.setdefault(group[0], {}) if group else values
         place[key] = _parse(name, text, _hint(group, key))
     if "batch_size" in values:

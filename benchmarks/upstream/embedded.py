@@ -45,7 +45,7 @@ def _server(place: Place) -> Server:
         audio_bytes=max(64, place.size),
         latency=place.latency,
         max_connections=0,
-        rps=0,
+        rate=0,
         gzip="never",
         reply_form=_FORMS[place.form],
     )

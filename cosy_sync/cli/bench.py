@@ -34,10 +34,10 @@ examples:
   cosy-sync bench --url URL --max-texts 5000 --texts sentences.txt
 
 Each step keeps more calls in flight: 1, 2, 4, 8 ..., with as many texts in each call as a client
-sends by itself, or --batch-size. It never exceeds --rate and --connections, says before it starts
-how much it sends at most, sends no text again that failed, and stops by itself at the first refusal
-(429, 5xx, no connection), when texts fail, and when more calls in flight bring no more. Services
-cost money: --max-texts is the bound. Ctrl-C keeps what was measured.
+sends by itself, or --batch-size. It never exceeds --rate and --max-connections, says before it
+starts how much it sends at most, sends no text again that failed, and stops by itself at the first
+refusal (429, 5xx, no connection), when texts fail, and when more calls in flight bring no
+more. Services cost money: --max-texts is the bound. Ctrl-C keeps what was measured.
 """
 # Texts in all, where nobody says how many: services that take one text a call are mostly paid for.
 _TEXTS = 1_000
@@ -80,7 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
             "where a request takes several)",
         ),
         ("--seconds", 1.0, 600.0, _SECONDS, "seconds for each step, or longer for 8 calls"),
-        ("--max-in-flight", 1, 10_000, None, "calls in flight at most (default: --connections)"),
+        ("--max-in-flight", 1, 10_000, None, "most calls in flight (default: --max-connections)"),
     ):
         kind = number(type(low), low, high)
         words += "" if default is None else f" (default: {default:g})"
@@ -184,7 +184,7 @@ def _top(args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig) -> 
     if top > allowed:
         raise Stop(
             f"--max-in-flight {top} is more than the {allowed} connections of the endpoint; "
-            "raise --connections if the service allows it"
+            "raise --max-connections if the service allows it"
         )
     return top
 

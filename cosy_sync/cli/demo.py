@@ -15,6 +15,7 @@ from cosy_sync.cli.console import emit, say
 from cosy_sync.cli.demo_results import Results
 from cosy_sync.cli.exits import CODES, Exit, Stop, because
 from cosy_sync.cli.options import number
+from cosy_sync.cli.parser import add_old_name
 from cosy_sync.hints import install_line
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _EXAMPLES = """\
 examples:
   cosy-sync demo                         1 000 sentences into cosy-demo/; open its index.html
   cosy-sync demo --engine tone -o /tmp/d tones instead of speech, for a machine without espeak-ng
-  cosy-sync demo --latency 1 --rps 20    a slower service
+  cosy-sync demo --latency 1 --rate 20    a slower service
 
 The server runs on this machine only and ends with the demo. Wall time counts from the first call to
 the last reply; the files are written afterwards. Files of an earlier demo are replaced, others in
@@ -63,12 +64,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for name, low, high, default, words in (
         ("--texts", 1, 1000, 1000, "how many"),
         ("--latency", 0.0, 20.0, 0.2, "seconds that the service takes for a call"),
-        ("--rps", 1, 10_000, 100, "requests per second that it allows"),
+        ("--rate", 1, 10_000, 100, "requests per second that it allows"),
         ("--max-connections", 1, 800, 50, "connections that it allows"),
     ):
         words = f"{words}, {low:g} to {high:g} (default: {default:g})"
         kind = number(type(low), low, high)
         parser.add_argument(name, type=kind, metavar="N", default=default, help=words)
+    add_old_name(parser, "--rps", "--rate", number(int, 1, 10_000))
     parser.add_argument(
         "--no-serial", action="store_true", help="do not measure one text after another first"
     )
@@ -113,7 +115,7 @@ def _half_way(error: OSError | KeyboardInterrupt, folder: DemoFolder, results: R
 def _server(args: argparse.Namespace) -> Iterator[tuple[DemoServer, str]]:
     from cosy_sync.cli.demo_server import run_server
 
-    options = ["--latency", str(args.latency), "--rps", str(args.rps)]
+    options = ["--latency", str(args.latency), "--rate", str(args.rate)]
     options += ["--max-connections", str(args.max_connections)]
     with contextlib.ExitStack() as stack:
         engine = "espeak" if args.engine == "auto" else args.engine
@@ -133,7 +135,7 @@ def _server(args: argparse.Namespace) -> Iterator[tuple[DemoServer, str]]:
 
 def _speak(args: argparse.Namespace, results: Results) -> None:
     texts = [sentence.text for sentence in results.sentences]
-    endpoint = Endpoint(results.url, max_connections=args.max_connections, rate=args.rps)
+    endpoint = Endpoint(results.url, max_connections=args.max_connections, rate=args.rate)
     # The user's own variables and proxies are for the user's own service.
     config = ClientConfig(pool=PoolConfig(trust_env=False))
     if not args.no_serial:
@@ -211,7 +213,7 @@ def _check(args: argparse.Namespace, folder: DemoFolder, results: Results) -> No
     server = results.server
     if server["connections_peak"] > args.max_connections:
         problems.append(f"{server['connections_peak']} connections were open at once")
-    if server["peak_requests_per_second"] > args.rps:
+    if server["peak_requests_per_second"] > args.rate:
         problems.append(f"{server['peak_requests_per_second']} requests were sent in one second")
     if server["throttled"] or server["refused"]:
         refusals = server["throttled"] + server["refused"]

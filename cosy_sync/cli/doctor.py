@@ -33,7 +33,7 @@ _USER = re.compile(r"//[^/@\s]*@")
 # Options whose values come from the command line, as they are called there.
 _OPTIONS = (
     *("url", "wire", "voice", "model", "sample_rate", "speed", "deadline", "batch_size", "rate"),
-    *("connections", "reference", "transcript", "instruction", "api_key_file", "extra"),
+    *("max_connections", "reference", "transcript", "instruction", "api_key_file", "extra"),
 )
 
 

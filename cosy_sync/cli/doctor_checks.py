@@ -60,7 +60,7 @@ def check_machine(endpoints: tuple[Endpoint, ...]) -> Check:
     words = f"{allowed} open files allowed, {wanted} wanted"
     if allowed in (resource.RLIM_INFINITY,) or allowed >= wanted:
         return Check(name="open files", state="ok", words=words)
-    advice = f"raise it (ulimit -n {wanted}), or give --connections"
+    advice = f"raise it (ulimit -n {wanted}), or give --max-connections"
     return Check(name="open files", state="warning", words=words, advice=advice)
 
 
@@ -256,7 +256,7 @@ def _speech(client: CosyClient, endpoint: Endpoint) -> Iterator[Check]:
     words = f"{audio.duration:.2f} s of {audio.format}, {audio.sample_rate} Hz"
     yield Check(name="speech", state="ok", words=words, seconds=time.monotonic() - begun)
     if throttled:
-        advice = "lower --rate or --connections to what the service allows"
+        advice = "lower --rate or --max-connections to what the service allows"
         yield Check(name="limits", state="warning", words="429 for one text", advice=advice)
     yield from _voice(client)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint, Observer, Voice
 from cosy_sync.cli.exits import Stop, because
+from cosy_sync.cli.parser import add_old_name
 from cosy_sync.config.client import FORMATS
 from cosy_sync.settings import endpoints_from_environment, load_config
 from cosy_sync.text import Lexicon
@@ -36,7 +37,7 @@ _SETTINGS = (
 # soon.
 _FIRST_CONTACT = 10.0
 _VOICE = ("reference", "transcript", "instruction")
-_LIMITS = {"rate": "rate", "connections": "max_connections"}
+_LIMITS = ("rate", "max_connections")
 
 
 def add_service_options(
@@ -86,13 +87,14 @@ def _add_service(group: argparse._ArgumentGroup, url: str) -> None:
     default = Endpoint("http://localhost")
     for name, kind, words, value in (
         ("--rate", float, "requests per second to each endpoint", default.rate_limit),
-        ("--connections", int, "connections to each endpoint", default.max_connections),
+        ("--max-connections", int, "connections to each endpoint", default.max_connections),
         ("--batch-size", int, "texts in one request", BatchConfig.max_texts),
         ("--deadline", float, "seconds for each text, from its sending on", ClientConfig.deadline),
     ):
         less = "" if name == "--deadline" else "; other wires: what is usual there"
         help = f"{words} (default: {value:g}{less})"
         group.add_argument(name, type=kind, metavar="N", help=help)
+    add_old_name(group, "--connections", "--max-connections", int)
 
 
 def _add_speech(group: argparse._ArgumentGroup) -> None:
@@ -214,7 +216,7 @@ def endpoints(args: argparse.Namespace) -> list[Endpoint] | None:
     """
     urls = args.url
     found = endpoints_from_environment() if urls is None else [Endpoint(url) for url in urls]
-    given = {field: getattr(args, name) for name, field in _LIMITS.items()}
+    given = {name: getattr(args, name) for name in _LIMITS}
     limits = {field: value for field, value in given.items() if value is not None}
     return [dataclasses.replace(endpoint, **limits) for endpoint in found] or None
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+from cosy_sync.cli.console import say
 from cosy_sync.cli.wording import OPTIONS, in_options
 from cosy_sync.config import VerifyConfig
 from cosy_sync.hints import MOVED, RENAMED, advice_for_group, variable_for
 from cosy_sync.settings import variable_of
 
-__all__ = ["Parser", "parse"]
+__all__ = ["Parser", "add_old_name", "parse"]
 
 # What other commands call our options, beside the names of the library's settings.
 _OTHER_NAMES: Mapping[str, str] = MappingProxyType(
@@ -29,6 +30,7 @@ _OTHER_NAMES: Mapping[str, str] = MappingProxyType(
             ("--json", "jsonl json-lines"),
             ("--max-texts", "limit count max"),
             ("--verbose", "debug log-level"),
+            ("--max-connections", "conn conns"),
             ("--url", "base-url api-base endpoint endpoint-url host server address port"),
             ("--reference", "ref-audio reference-audio prompt-audio prompt-wav speaker-wav clone"),
             ("--transcript", "prompt-text ref-text reference-text"),
@@ -94,6 +96,29 @@ def parse(parser: Parser, given: Sequence[str], known: Sequence[str]) -> argpars
             used.refuse_option(option)
         used.error(f"unrecognized arguments: {' '.join(unknown)}")
     return args
+
+
+def add_old_name(
+    group: argparse._ActionsContainer, old: str, new: str, kind: Callable[[str], Any]
+) -> None:
+    """Take an option by the name that it had before, and tell the one that it has."""
+
+    class OldName(argparse.Action):
+        def __call__(
+            self, parser: Any, namespace: argparse.Namespace, value: Any, option: Any = None
+        ) -> None:
+            say(f"warning: {old} is called {new} now")
+            setattr(namespace, self.dest, value)
+
+    dest = new.lstrip("-").replace("-", "_")
+    group.add_argument(
+        old,
+        dest=dest,
+        action=OldName,
+        type=kind,
+        default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )
 
 
 def _hint(option: str, known: Sequence[str]) -> str:

@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Sequence
 
+from cosy_sync.cli.parser import add_old_name
 from cosy_sync.server import MissingExtraError, Outage, ServerConfig, Shortage, serve_forever
 from cosy_sync.server.config import ENGINES, GZIP_MODES, OVERRUNS, REPLY_FORMS
 from cosy_sync.server.errors import GrpcPortError
@@ -49,7 +50,7 @@ _FIELDS = (
     "text_latency",
     "workers",
     "max_connections",
-    "rps",
+    "rate",
     "overrun",
     "accept_delay",
     "idle_timeout",
@@ -231,10 +232,11 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
     )
     _add_number(
         group,
-        "--rps",
+        "--rate",
         "N",
         "calls from one address in any sliding second; 429 beyond",
     )
+    add_old_name(group, "--rps", "--rate", int)
     _add_number(
         group,
         "--grpc-max-conc",
@@ -291,7 +293,7 @@ def _add_faults(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="START:SECONDS:SHARE",
-        help="from this second on, for so long, grant only this share of --rps; repeatable",
+        help="from this second on, for so long, grant only this share of --rate; repeatable",
     )
     group.add_argument(
         "--no-echo", action="store_true", help="send no hash of the text beside its audio"

@@ -17,7 +17,7 @@ OPTIONS = MappingProxyType(
         "wire": "--wire",
         "api_key": "--api-key-file",
         "rate": "--rate",
-        "max_connections": "--connections",
+        "max_connections": "--max-connections",
         "batch_size": "--batch-size",
         "deadline": "--deadline",
         "voice": "--voice",
@@ -99,7 +99,7 @@ _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
         (r"check api_key", "check the key (--api-key-file or COSY_SYNC_API_KEY)"),
         (r"the endpoint's (rate|max_connections)", r"\1"),
         (r"above 0, or None for no limit", "above 0, or inf for no limit"),
-        (r"\brate or max_connections", "--rate or --connections"),
+        (r"\brate or max_connections", "--rate or --max-connections"),
         (r"check (that )?wire=", r"check \1--wire"),
         (r"and that wire= names", "and that --wire names"),
         # Constructors.

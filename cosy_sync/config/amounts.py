@@ -29,23 +29,24 @@ class DefaultCount(int):
 class BatchConfig:
     """How texts are packed into calls."""
 
-    # Texts in one call, where the wire takes as many. More texts, fewer round trips.
     max_texts: int = DefaultCount(64)
-    # Characters in one call. Bounds the size of a reply and the time that a call takes.
+    """Texts in one call, where the wire takes as many. More texts, fewer round trips."""
     max_chars: int = 12_000
-    # Characters of one text; a longer one is refused before sending. At most what the wire takes.
+    """Characters in one call. Bounds the size of a reply and the time that a call takes."""
     max_text_chars: int = 5_000
-    # How many batches are sorted by length together. More makes batches more even, and the first
-    # audio of an endless input come later.
+    """Characters of one text; a longer one is refused before sending. At most what the wire
+    takes."""
     sort_window: int = 4
-    # Send a batch that is refused, or fails, as a whole in smaller parts: to find the text that is
-    # meant, at up to twice as many requests as the batch has texts, or the size that a gateway
-    # bears. False repeats and fails whole batches only.
+    """How many batches are sorted by length together. More makes batches more even, and delays
+    the first audio of an endless input."""
     halve_refused: bool = True
-    # Compress request bodies from this many bytes on; 0 never. Saves little for short texts.
+    """Send a batch that is refused, or fails, as a whole in smaller parts: to find the text at
+    fault, at up to twice as many requests as the batch has texts, or the size that a gateway
+    lets through. False repeats and fails whole batches only."""
     gzip_above: int = 0
-    # Ask for compressed replies: worth it for JSON and PCM over slow links; costs CPU.
+    """Compress request bodies from this many bytes on; 0 never. Saves little for short texts."""
     gzip_replies: bool = True
+    """Ask for compressed replies: worth it for JSON and PCM over slow links; costs CPU."""
 
     def __post_init__(self) -> None:
         check(
@@ -61,30 +62,30 @@ class BatchConfig:
 class PoolConfig:
     """Connections that are kept for reuse."""
 
-    # Open connections to all endpoints together, busy and idle.
     max_connections: int = 800
-    # Seconds after which an idle connection is closed. Keep it below the server's own. A
-    # wire whose services are known to close earlier makes this default less.
+    """Open connections to all endpoints together, busy and idle."""
     idle_expiry: float = 5.0
-    # Seconds after which a connection is replaced, up to a fifth earlier so that they do not all
-    # go at once, and never during a request: a host name that moved is then followed. Less costs
-    # more connecting.
+    """Seconds after which an idle connection is closed. Keep it below the server's own. A wire
+    whose services are known to close earlier makes this default less."""
     max_age: float = 300.0
-    # Endpoints with `per_address`: seconds between two look-ups of the name, and the seconds that
-    # an address stays after the last answer that had it. Give `dns_keep` some minutes where the
-    # name server answers with one address out of many.
+    """Seconds after which a connection is replaced, up to a fifth earlier so that they do not
+    all go at once, and never during a request: a host name that moved is then followed. A
+    shorter time costs more connecting."""
     dns_refresh: float = 30.0
+    """Seconds between two look-ups of the name of an endpoint with `per_address`."""
     dns_keep: float = 0.0
-    # Check the server's certificate. False invites anybody on the way to listen and answer.
+    """Seconds for which an address of such an endpoint is kept after the last answer that had it.
+    Give it some minutes where the name server answers with one address out of many."""
     verify_tls: bool = True
-    # A TLS context of your own: private CA, client certificate. Overrules verify_tls.
+    """Check the server's certificate. False invites anybody on the way to listen and answer."""
     ssl_context: ssl.SSLContext | None = None
-    # Take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. One that is itself reached
-    # through TLS (https://) is refused where the service is too.
+    """A TLS context of your own: private CA, client certificate. Overrules verify_tls."""
     trust_env: bool = True
-    # Follow a service's link to its sound (wire `dashscope_http`) into private networks too. True
-    # lets whoever answers for the service make this machine ask there.
+    """Take proxies from HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY. One that is itself
+    reached through TLS (https://) is refused where the service is too."""
     private_links: bool = False
+    """Follow a service's link to its sound (wire `dashscope_http`) into private networks too.
+    True lets whoever answers for the service make this machine send requests there."""
 
     def __post_init__(self) -> None:
         check(
@@ -118,15 +119,15 @@ class PoolConfig:
 class TimeoutConfig:
     """Seconds that one attempt may spend in each phase; `deadline` bounds them all together."""
 
-    # Name look-up, TCP and TLS together.
     connect: float = 3.0
-    # Until the first byte of the reply's body: the synthesis itself. Counts from the request's
-    # end, or from the latest good reply of the same address, where others are spoken meanwhile;
-    # and lasts longer by so much for each character of the request's texts.
+    """Name look-up, TCP and TLS together."""
     first_byte: float = 30.0
+    """Until the first byte of the reply's body: the synthesis itself. Counts from the request's
+    end, or from the latest good reply of the same address, where others are spoken meanwhile."""
     first_byte_per_char: float = 0.01
-    # Between two bytes of the reply.
+    """Seconds that are added to `first_byte` for each character of the request's texts."""
     idle: float = 15.0
+    """Between two bytes of the reply."""
 
     def __post_init__(self) -> None:
         check(
@@ -140,21 +141,23 @@ class TimeoutConfig:
 class LimitConfig:
     """How much may be in flight at once."""
 
-    # Bytes, as announced, of all the replies that come in at once; more wait at the network's end.
     max_bytes_in_flight: int = 1 << 30
-    # Bytes of audio that one `synth_iter` holds, coming in or waiting for its turn: behind a text
-    # that is held up no more are spoken than that.
+    """Bytes, as announced, of all the replies that come in at once; further ones are not read
+    until there is room."""
     max_bytes_waiting: int = 8 << 20
-    # Bytes of one reply, after decompression. A larger one is refused while it is read.
+    """Bytes of audio that one `synth_iter` holds, coming in or waiting for its turn: how far it
+    gets ahead of a text that is held up."""
     max_reply_bytes: int = 256 << 20
-    # Texts given to `submit` and not finished. Each costs some 7 KB while it waits.
+    """Bytes of one reply, after decompression. A larger one is refused while it is read."""
     max_submitted: int = 10_000
-    # What happens to more: `block` lets `submit` wait, up to the deadline; `shed` refuses them at
-    # once, but an interactive text takes the place of the latest bulk one that has not begun.
+    """Texts given to `submit` and not finished. Each costs about 7 KB while it waits."""
     on_full: str = "block"
-    # Requests per second to all endpoints together, beside what each of them allows: for a key or
-    # an address whose limit they share. None (or math.inf) for no such limit.
+    """What happens to further ones: `block` lets `submit` wait, up to the deadline; `shed` refuses
+    them at once, but an interactive text takes the place of the latest bulk one that has not
+    begun."""
     rate: float | None = None
+    """Requests per second to all endpoints together, beside what each of them allows: for a key
+    or an address whose limit they share. None (or math.inf) for no such limit."""
 
     def __post_init__(self) -> None:
         names = ["max_bytes_in_flight", "max_bytes_waiting", "max_reply_bytes", "max_submitted"]

@@ -22,22 +22,23 @@ _METHODS = ("get_many", "put_many", "delete")
 class CacheConfig:
     """Texts that were spoken before are not sent again."""
 
-    # "memory", a folder, a redis:// URL, a store such as DiskCache(...), or several of these, the
-    # quickest first; never shown, as there may be a password in it.
     store: Any = field(default="memory", repr=False)
-    # Seconds that audio is kept, each text's up to a tenth more or less, so that what was spoken
-    # together does not end together.
+    """Where audio is kept: "memory", a folder, a redis:// URL, a store such as DiskCache(...), or
+    several of these, the quickest first. Never shown, as there may be a password in it."""
     ttl: float = 86_400.0
-    # Seconds for which a text that the service refused is refused without asking again; 0 for none.
+    """Seconds that audio is kept, each text's up to a tenth more or less, so that what was
+    spoken together does not end together."""
     refused_ttl: float = 60.0
-    # Seconds after `ttl` for which audio may still be used where the service cannot speak the text:
-    # its breaker is open, or it fails.
+    """Seconds for which a text that the service refused is refused without asking again; 0 for
+    none."""
     stale_if_error: float = 0.0
-    # Seconds for which other processes wait for a text that one of them has spoken; if it dies,
-    # another one goes on after them. 0 waits for nobody.
+    """Seconds after `ttl` for which audio may still be used where the service cannot speak the
+    text: its breaker is open, or it fails."""
     lease: float = 30.0
-    # Yours: another word is another cache. Change it when the service gets another model.
+    """Seconds for which other processes wait for a text that one of them has spoken; if it
+    dies, another one goes on after them. 0 waits for nobody."""
     version: str = ""
+    """Your own part of every key. Change it when the service gets another model."""
 
     def __post_init__(self) -> None:
         stores = self.stores

@@ -59,63 +59,78 @@ _CLIENT_RULES: tuple[Rule, ...] = (
 class ClientConfig:
     """Everything that a client needs to know beside its endpoints."""
 
-    # Who speaks. None leaves it to the service; wires whose services need one refuse that.
     voice: Voice | None = None
-    # Sent as `Authorization: Bearer`; never shown or logged.
+    """Who speaks. None leaves it to the service; wires whose services need one refuse that."""
     api_key: str | None = field(default=None, repr=False)
-    # The protocol that the endpoints speak. `auto` takes it from the URL, or asks the service:
-    # up to two requests and 3 s for each endpoint when the client is made.
+    """Sent as `Authorization: Bearer`; never shown or logged."""
     wire: str = "batch"
-    # The model's name, where the service has several.
+    """The protocol that the endpoints speak. `auto` takes it from the URL, or asks the service:
+    up to two requests and 3 s for each endpoint when the client is made."""
     model: str | None = None
-    # What `Audio.data` holds: a WAV file, bare samples (pcm), or a file that is encoded here once
-    # the audio is checked; that takes up to 2 s of a core for each minute, and the extra `audio`.
+    """The model's name, where the service has several."""
     format: str = "wav"
-    # Of mp3, opus and ogg, from 0 (smallest file) to 1 (best). None: what their encoders think
-    # right.
+    """What `Audio.data` holds: a WAV file, bare samples (pcm), or a file that is encoded here
+    once the audio is checked; that takes up to 2 s of a core for each minute, and the extra
+    `audio`."""
     quality: float | None = None
-    # Hz. CosyVoice 1 speaks at 22 050 Hz, 2 and 3 at 24 000 Hz.
+    """Of mp3, opus and ogg, from 0 (smallest file) to 1 (best). None leaves it to the
+    encoder."""
     sample_rate: int = 24_000
-    # Pace of the speech; 1 is normal.
+    """Hz. CosyVoice 1 speaks at 22 050 Hz, 2 and 3 at 24 000 Hz."""
     speed: float = 1.0
-    # Functions from text to text, or one, that change each text once before it is sent, on the
-    # caller's thread: numbers, dates, names that are read wrongly. Outcomes keep the given text.
+    """Pace of the speech; 1 is normal."""
     prepare: Sequence[Callable[[str], str]] = ()
-    # Seconds for each text: in `synth`, `submit` and `stream` from the call on, in `synth_many` and
-    # `synth_iter` from its sending on, since their texts wait for their turn first (`within` bounds
-    # a whole `synth_many`); at a service that answers nothing they share one deadline. A web or
-    # task host's own limit should be longer.
+    """Functions from text to text, or one, that change each text once before it is sent, on the
+    caller's thread: numbers, dates, names that are read wrongly. Outcomes keep the given text."""
     deadline: float = 60.0
-    # `interactive` goes first, and fails at once where `bulk` waits for a breaker. None means
-    # `interactive` for synth and submit, `bulk` for synth_many and synth_iter.
+    """Seconds for each text: in `synth`, `submit` and `stream` from the call on, in
+    `synth_many` and `synth_iter` from its sending on, since their texts wait for their turn
+    first (`within` bounds a whole `synth_many`); at a service that answers nothing they share
+    one deadline. A web or task host's own limit should be longer."""
     priority: str | None = None
-    # Callers of one tenant share `max_in_flight` batches; without a tenant, those with the same
-    # number share them.
+    """`interactive` goes first, and fails at once where `bulk` waits for a breaker. None means
+    `interactive` for synth and submit, `bulk` for synth_many and synth_iter."""
     tenant: str | None = None
+    """Callers with the same tenant share `max_in_flight`."""
     max_in_flight: int | None = None
-    # Run everything on the caller's own thread, one call after the other: for debugging.
+    """Batches of a tenant in flight at once. Without a tenant, callers with the same number share
+    it. None sets no bound beside the endpoints' own."""
     serial: bool = False
-    # Where the audio of spoken texts is kept: "memory", a folder, a redis:// URL, a store such as
-    # DiskCache(...), several of these in a list, or a CacheConfig. None keeps nothing.
+    """Run everything on the caller's own thread, one call after the other: for debugging."""
     cache: Any = field(default=None, repr=False)
-    # Sent with each request.
+    """Where the audio of spoken texts is kept: "memory", a folder, a redis:// URL, a store such
+    as DiskCache(...), several of these in a list, or a CacheConfig. None keeps nothing."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    # Further fields for the service, sent as they are; docs say where each wire puts them.
+    """Sent with each request."""
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Further fields for the service, sent unchanged; the wire's page says where it puts them."""
 
     batch: BatchConfig = BatchConfig()
+    """How texts are packed into calls."""
     pool: PoolConfig = PoolConfig()
+    """Connections: how many, how long they are kept, TLS, proxies, look-ups."""
     timeouts: TimeoutConfig = TimeoutConfig()
+    """Seconds that one attempt may spend in each phase."""
     retry: RetryConfig = RetryConfig()
+    """When a failed call is sent again."""
     breaker: BreakerConfig = BreakerConfig()
+    """When an endpoint is left alone for a while."""
     ejection: EjectionConfig = EjectionConfig()
+    """When one of several endpoints is left out."""
     overload: OverloadConfig = OverloadConfig()
+    """How the client holds back when the service has too much to do."""
     limits: LimitConfig = LimitConfig()
+    """How much may be in flight or waiting at once, in the whole client."""
     sharing: SharingConfig = SharingConfig()
+    """What several processes and hosts share through Redis."""
     verify: VerifyConfig = VerifyConfig()
+    """What audio must be like to count as a success."""
     coalesce: CoalesceConfig = CoalesceConfig()
+    """How concurrent calls of few texts share requests."""
     hedge: HedgeConfig = HedgeConfig()
+    """When a late call is sent a second time, to another endpoint."""
     narration: NarrationConfig = NarrationConfig()
+    """How `narrate` cuts a long text and joins what was spoken."""
 
     def __post_init__(self) -> None:
         if isinstance(self.voice, str):
@@ -141,20 +156,42 @@ class CallSettings(TypedDict, total=False):
     """The settings that a single call may have of its own, as keyword arguments."""
 
     voice: Voice | str | None
+    """Who speaks."""
     instruction: str | None
+    """How to speak, such as 用四川话说这句话; part of the voice."""
     model: str | None
+    """The model's name, where the service has several."""
     format: Literal["pcm", "wav", "mp3", "opus", "ogg", "flac"]
+    """What `Audio.data` holds: a WAV file, bare samples (pcm), or a file that is encoded here
+    once the audio is checked; that takes up to 2 s of a core for each minute, and the extra
+    `audio`."""
     quality: float | None
+    """Of mp3, opus and ogg, from 0 (smallest file) to 1 (best)."""
     sample_rate: int
+    """Hz. CosyVoice 1 speaks at 22 050 Hz, 2 and 3 at 24 000 Hz."""
     speed: float
+    """Pace of the speech; 1 is normal."""
     prepare: Callable[[str], str] | Sequence[Callable[[str], str]] | None
+    """Functions from text to text, or one, that change each text once before it is sent, on the
+    caller's thread: numbers, dates, names that are read wrongly."""
     deadline: float
+    """Seconds for each text: in `synth`, `submit` and `stream` from the call on, in
+    `synth_many` and `synth_iter` from its sending on, since their texts wait for their turn
+    first (`within` bounds a whole `synth_many`); at a service that answers nothing they share
+    one deadline."""
     priority: Literal["bulk", "interactive"] | None
+    """`interactive` goes first, and fails at once where `bulk` waits for a breaker."""
     tenant: str | None
+    """Callers with the same tenant share `max_in_flight`."""
     max_in_flight: int | None
+    """Batches of a tenant in flight at once."""
     cache: Any
+    """Where the audio of spoken texts is kept: "memory", a folder, a redis:// URL, a store such
+    as DiskCache(...), several of these in a list, or a CacheConfig."""
     headers: Mapping[str, str]
+    """Sent with each request."""
     extra: Mapping[str, Any]
+    """Further fields for the service, sent unchanged; the wire's page says where it puts them."""
 
 
 class Settings(CallSettings, total=False):
@@ -162,22 +199,39 @@ class Settings(CallSettings, total=False):
     `instruction`, which stand for one field of a group and of the voice."""
 
     api_key: str | None
+    """Sent as `Authorization: Bearer`; never shown or logged."""
     wire: str
+    """The protocol that the endpoints speak."""
     serial: bool
+    """Run everything on the caller's own thread, one call after the other: for debugging."""
     batch_size: int
+    """Texts in one call; the same as `batch=BatchConfig(max_texts=...)`."""
     batch: BatchConfig
+    """How texts are packed into calls."""
     pool: PoolConfig
+    """Connections: how many, how long they are kept, TLS, proxies, look-ups."""
     timeouts: TimeoutConfig
+    """Seconds that one attempt may spend in each phase."""
     retry: RetryConfig
+    """When a failed call is sent again."""
     breaker: BreakerConfig
+    """When an endpoint is left alone for a while."""
     ejection: EjectionConfig
+    """When one of several endpoints is left out."""
     overload: OverloadConfig
+    """How the client holds back when the service has too much to do."""
     limits: LimitConfig
+    """How much may be in flight or waiting at once, in the whole client."""
     sharing: SharingConfig
+    """What several processes and hosts share through Redis."""
     verify: VerifyConfig
+    """What audio must be like to count as a success."""
     coalesce: CoalesceConfig
+    """How concurrent calls of few texts share requests."""
     hedge: HedgeConfig
+    """When a late call is sent a second time, to another endpoint."""
     narration: NarrationConfig
+    """How `narrate` cuts a long text and joins what was spoken."""
 
 
 GROUPS: Mapping[str, type] = MappingProxyType(

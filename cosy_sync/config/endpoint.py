@@ -29,26 +29,23 @@ class _Rate(float):
 @tells_fields
 @dataclass(frozen=True)
 class Endpoint:
-    """One address of the service with the limits that it sets for one client.
-
-    Args:
-        url: As the wire wants it: for `batch` the whole URL, such as https://tts.example.com/batch,
-            for others the service's address, such as https://api.siliconflow.cn/v1.
-        max_connections: Connections, and so requests in flight, at the same time. Left out: what
-            services of the wire usually allow.
-        rate: Requests per second; no sliding second exceeds it. Of a fraction whole requests count,
-            in a longer stretch: 2.5 are at most 3 in any 1.2 s. None or math.inf is no limit; then
-            429s lower only the requests in flight. Left out: the same as for max_connections.
-        weight: Share of the traffic when there are several endpoints.
-        per_address: True where each address of the host name has these limits for itself; each
-            then counts as an endpoint. False takes them as the limits of the name.
-    """
+    """One address of the service with the limits that it sets for one client."""
 
     url: str = field(repr=False)
+    """As the wire wants it: for `batch` the whole URL, such as https://tts.example.com/batch, for
+    others the service's address, such as https://api.siliconflow.cn/v1."""
     max_connections: int = field(default=_Count(50), kw_only=True)
+    """Connections, and so requests in flight, at the same time. Left out: what services of the
+    wire usually allow."""
     rate: float | None = field(default=_Rate(100), kw_only=True)
+    """Requests per second; no sliding second exceeds it. A fraction is counted in whole requests
+    over a longer time: 2.5 are at most 3 in any 1.2 s. None or math.inf is no limit; 429s then
+    lower only the requests in flight. Left out: what services of the wire usually allow."""
     weight: float = field(default=1.0, kw_only=True)
+    """Share of the traffic when there are several endpoints."""
     per_address: bool = field(default=False, kw_only=True)
+    """True where each address of the host name has these limits for itself; each then counts as
+    an endpoint. False takes them as the limits of the name."""
 
     def __post_init__(self) -> None:
         checked_url("url", self.url)

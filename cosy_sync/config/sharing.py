@@ -22,21 +22,22 @@ _SCHEMES = ("redis", "rediss", "unix")
 class SharingConfig:
     """What all who use the same Redis share: each endpoint's rate, connections and breaker."""
 
-    # Where Redis is, as redis://, rediss:// or unix://; never shown or logged. None shares nothing.
     redis_url: str | None = field(default=None, repr=False)
-    # How the keys in Redis begin. Clients share an endpoint's limit when this is equal.
+    """Where Redis is, as redis://, rediss:// or unix://; never shown or logged. None shares
+    nothing."""
     prefix: str = "cosy_sync"
-    # Seconds that Redis may take for an answer. A longer time lets callers wait longer when it is
-    # gone; a shorter one takes a busy Redis for a lost one.
+    """How the keys in Redis begin. Clients share an endpoint's limit when this is equal."""
     timeout: float = 0.1
-    # Share `max_connections` too: each client gets what it needs, as long as all together keep to
-    # it, else an equal share. False leaves each client all of them.
+    """Seconds that Redis may take for an answer. A longer time lets callers wait longer when it
+    is gone; a shorter one takes a busy Redis for a lost one."""
     connections: bool = True
-    # Share the breaker's state too: where it opens in one process, the others stop as well. A
-    # storage of your own, BreakerConfig(storage=...), goes before.
+    """Share `max_connections` too: each client gets what it needs, as long as all together keep
+    to it, else an equal share. False leaves each client all of them."""
     breaker: bool = True
-    # Clients that are assumed to share the limit when Redis cannot be asked from the start.
+    """Share the breaker's state too: where it opens in one process, the others stop as well. A
+    storage of your own, BreakerConfig(storage=...), goes before."""
     clients: int = 1
+    """Clients that are assumed to share the limit when Redis cannot be asked from the start."""
 
     def __post_init__(self) -> None:
         if self.redis_url is not None:

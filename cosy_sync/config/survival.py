@@ -19,21 +19,21 @@ __all__ = ["BreakerConfig", "EjectionConfig", "OverloadConfig", "RetryConfig", "
 class RetryConfig:
     """When a failed call is sent again: 200 ms, 400 ms, 800 ms, each with jitter."""
 
-    # Repetitions after the first attempt.
     max_retries: int = 3
-    # Seconds before the first repetition; doubled each time.
+    """Repetitions after the first attempt."""
     base: float = 0.2
-    # The longest wait in seconds. A longer Retry-After from the service is obeyed all the same.
+    """Seconds before the first repetition; doubled each time."""
     max_wait: float = 10.0
-    # Repetitions after audio that was wrong or missing.
+    """The longest wait in seconds. A longer Retry-After from the service is obeyed all the same."""
     max_bad_audio: int = 2
-    # Seconds after its first failure for which a bulk text waits, beyond its repetitions, for an
-    # endpoint that is away; None: as long as its deadline allows. Shorter ends a call sooner where
-    # nothing is at the address, and loses texts to longer outages.
+    """Repetitions after audio that was wrong or missing."""
     outlast: float | None = None
-    # Seconds for which a bulk call waits for an endpoint that is away and has answered nothing yet:
-    # so a wrong address shows sooner. None: as `outlast` says.
+    """Seconds after its first failure for which a bulk text waits, beyond its repetitions, for
+    an endpoint that is away; None: as long as its deadline allows. Shorter ends a call sooner
+    where nothing is at the address, and loses texts to longer outages."""
     first_contact: float | None = None
+    """Seconds for which a bulk call waits for an endpoint that is away and has answered nothing
+    yet: so a wrong address shows sooner. None: as `outlast` says."""
 
     def __post_init__(self) -> None:
         check(
@@ -59,32 +59,35 @@ _BREAKER_RULES: tuple[Rule, ...] = (
 class BreakerConfig:
     """When an endpoint is left alone for a while."""
 
-    # Share of failures that opens the breaker.
     failure_ratio: float = 0.5
-    # Seconds from which on a call counts as slow, whether it succeeds or fails; None never.
+    """Share of failures that opens the breaker."""
     slow_call: float | None = None
-    # Share of slow calls that opens the breaker.
+    """Seconds from which on a call counts as slow, whether it succeeds or fails; None never."""
     slow_ratio: float = 0.5
-    # Seconds over which the shares are counted.
+    """Share of slow calls that opens the breaker."""
     window: float = 10.0
-    # Calls in the window below which it never opens.
+    """Seconds over which the shares are counted."""
     min_calls: int = 20
-    # Seconds of nothing but failures, `min_calls` of them, that open it whatever came before: a
-    # service that has died is left alone long before its failures are half of the window.
+    """Calls in the window below which it never opens."""
     dead_after: float = 1.5
-    # Seconds that it stays open; `jitter` is a share of them, so that clients do not return as one.
-    # While bulk work waits, single probes go earlier: after a 60th of it, then at most every 30th.
+    """Seconds of nothing but failures, `min_calls` of them, that open it whatever came before:
+    a service that has died is left alone long before its failures are half of the window."""
     open_for: float = 30.0
+    """Seconds that it stays open. While bulk work waits, single probes go earlier: after a 60th of
+    it, then at most every 30th."""
     jitter: float = 0.1
-    # Calls let through afterwards; all of them must succeed, and none be slow, to close it.
+    """Share of `open_for` that is added or taken away at random, so that clients do not all return
+    at the same moment."""
     probes: int = 5
-    # Seconds after which a probe that never reported gives its place to another.
+    """Calls let through afterwards; all of them must succeed, and none be slow, to close it."""
     probe_lease: float = 60.0
-    # pybreaker listeners, told of changes and of calls on the threads where they happen: be quick.
+    """Seconds after which a probe that never reported gives its place to another."""
     listeners: Sequence[Any] = field(default=(), repr=False)
-    # Makes the pybreaker storage for an endpoint, given its address, in which the state is shared
-    # with others. Called and used on a thread of its own, two or three times a second.
+    """pybreaker listeners, told of changes and of calls on the threads where they happen: be
+    quick."""
     storage: Callable[[str], Any] | None = field(default=None, repr=False)
+    """Makes the pybreaker storage for an endpoint, given its address, in which the state is
+    shared with others. Called and used on a thread of its own, two or three times a second."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "listeners", _listeners(self.listeners))
@@ -112,38 +115,41 @@ _OVERLOAD_RULES: tuple[Rule, ...] = (
 class OverloadConfig:
     """How the client holds back when the service has too much to do."""
 
-    # Requests in flight at an endpoint at first, or a twelfth of its `max_connections` where that
-    # is more; more as soon as replies show that it bears them. More fills a fast service earlier,
-    # by a round trip or two, and gives a slow one more texts than it can speak before their
-    # deadline.
     start: int = 4
-    # Retries of interactive calls, as a share of the interactive texts sent in the latest seconds,
-    # `retry_window`. More saves more calls from single failures, and adds as much traffic when
-    # everything fails; a longer window lets more of it come at once.
+    """Requests in flight at an endpoint at first, or a twelfth of its `max_connections` where
+    that is more; more as soon as replies show that it bears them. More fills a fast service
+    earlier, by a round trip or two, and gives a slow one more texts than it can speak before
+    their deadline."""
     retry_share: float = 0.1
+    """Retries of interactive calls, as a share of the interactive texts sent in the last
+    `retry_window` seconds. More saves more calls from single failures, and adds as much traffic
+    when everything fails."""
     retry_window: float = 10.0
-    # Retries per second that are allowed in any case: a quiet client has no texts to take a
-    # share of.
+    """Seconds over which `retry_share` is counted. A longer window lets more retries come at
+    once."""
     retry_floor: float = 1.0
-    # Calls are held back once the service accepts less than one in so many, in the latest
-    # seconds, `throttle_window`. A longer window is steadier; one that is not much shorter than
-    # the breaker's leaves nothing to do before the breaker opens.
+    """Retries per second that are always allowed: a quiet client has no texts to share out."""
     throttle_factor: float = 2.0
+    """Calls are held back once the service accepts less than one in this many of those in the last
+    `throttle_window` seconds."""
     throttle_window: float = 3.0
-    # The largest share that is held back; 0 for none. The rest finds out when the service is back.
+    """Seconds over which `throttle_factor` is counted. A longer window is steadier; one that is
+    not much shorter than the breaker's leaves nothing to do before the breaker opens."""
     throttle_cap: float = 0.8
-    # Calls in the window below which none is held back.
+    """The largest share that is held back; 0 for none. The rest finds out when the service is
+    back."""
     throttle_min_calls: int = 20
-    # What the rate (after 429s) and the requests in flight (after 429, 503 and time-outs) are
-    # multiplied with, at most once in a round trip. Smaller gives way faster and wastes more.
+    """Calls in the window below which none is held back."""
     decrease: float = 0.7
-    # Seconds in which the rate is back after one decrease. Shorter probes the limit more often.
+    """What the rate (after 429s) and the requests in flight (after 429, 503 and time-outs) are
+    multiplied with, at most once in a round trip. Smaller gives way faster and wastes more."""
     recovery: float = 5.0
-    # Seconds that an interactive call waits for a slot while the rate is lowered, and a tenth of
-    # them (or four slots) once a queue has lasted for a second; bulk work waits as long as its
-    # deadline allows. More serves more calls, later, and their line is sent on top of the new
-    # calls once the service has recovered.
+    """Seconds in which the rate is back after one decrease. Shorter probes the limit more often."""
     patience: float = 0.5
+    """Seconds that an interactive call waits for a slot while the rate is lowered, and a tenth
+    of them (or four slots) once a queue has lasted for a second; bulk work waits as long as its
+    deadline allows. More serves more calls, later, and those that waited are sent on top of the
+    new calls once the service has recovered."""
 
     def __post_init__(self) -> None:
         check(
@@ -173,17 +179,19 @@ def _listeners(given: Any) -> tuple[Any, ...]:
 class EjectionConfig:
     """When one of several endpoints is left out because its calls fail. Never over half of them."""
 
-    # Share of its latest calls that failed, wrong audio included, at which an endpoint is left out.
     failure_ratio: float = 0.6
-    # Calls that the share is a moving average over. Fewer is quicker: of 32, 15 failures in a row
-    # suffice; but chance then also ejects an endpoint when all of them fail now and then.
+    """Share of its latest calls that failed, wrong audio included, at which an endpoint is left
+    out."""
     calls: int = 32
-    # Seconds of the first ejection; twice as many each time that the probe after it fails or the
-    # endpoint is soon left out again, up to `longest`.
+    """Calls that the share is a moving average over. Fewer is quicker: of 32, 15 failures in a
+    row suffice; but chance then also ejects an endpoint when all of them fail now and then."""
     base: float = 5.0
+    """Seconds of the first ejection. Doubled each time that the probe after it fails or the
+    endpoint is soon left out again, up to `longest`."""
     longest: float = 300.0
-    # Seconds after which a probe that never reported gives its place to another.
+    """The longest ejection in seconds."""
     probe_lease: float = 60.0
+    """Seconds after which a probe that never reported gives its place to another."""
 
     def __post_init__(self) -> None:
         check(
@@ -199,18 +207,18 @@ class EjectionConfig:
 class VerifyConfig:
     """What audio must be like to count as a success."""
 
-    # False accepts any well-formed audio; missing or doubled items are refused all the same.
     enabled: bool = True
-    # Seconds of speech per character: the widest plausible bounds. Of the least, silence counts for
-    # nothing.
+    """False accepts any well-formed audio; missing or doubled items are refused all the same."""
     min_seconds_per_char: float = 0.02
+    """The fewest plausible seconds of speech per character. Silence does not count as speech."""
     max_seconds_per_char: float = 2.0
-    # Seconds that every text may last longer: pauses at both ends.
+    """The most plausible seconds of audio per character."""
     slack: float = 2.0
-    # The caller's own check, (text, audio) -> bool, on a worker thread; False refuses the audio.
-    # Nothing of the service's is held meanwhile. It may call the client, on that very thread.
+    """Seconds that every text may last longer: pauses at both ends."""
     # Not part of the hash, so that any object may be given.
     check: Callable[[str, Audio], bool] | None = field(default=None, hash=False)
+    """Your own check, (text, audio) -> bool, called on a worker thread; False refuses the audio.
+    No connection or permit is held meanwhile, so it may call the client on that same thread."""
 
     def __post_init__(self) -> None:
         check(

@@ -49,25 +49,26 @@ _FINAL = (InvalidTextError, TextError, BadRequestError)
 class JobOptions:
     """What a job is called, what a run does of it, and when the run ends."""
 
-    # What the job is called; a folder that holds another one is refused. None: as its files are.
     name: str | None = None
-    # One of FORMATS; None: as each file's name says.
+    """What the job is called; a folder that holds another one is refused. None: as its files
+    are."""
     input_format: str | None = None
-    # The folder of the journal; None: `.cosy-job` in the folder of the sounds.
+    """One of FORMATS; None: as each file's name says."""
     journal: str | os.PathLike[str] | None = None
+    """The folder of the journal; None: `.cosy-job` in the folder of the sounds."""
 
-    # Speak only what failed in earlier runs, also what the service refused for good.
     only_failed: bool = False
-    # Texts to speak in this run; None for all.
+    """Speak only what failed in earlier runs, also what the service refused for good."""
     limit: int | None = None
-    # Failures after which the run ends; None for no limit.
+    """Texts to speak in this run; None for all."""
     max_errors: int | None = None
-    # Seconds after which nothing more is sent; None for no limit.
+    """Failures after which the run ends; None for no limit."""
     within: float | None = None
-    # Read the whole input before the first text is spoken; not for one that may have no end.
+    """Seconds after which nothing more is sent; None for no limit."""
     whole: bool = True
-    # (2, 16): the second of sixteen parts, by the ids' hashes; None for everything.
+    """Read the whole input before the first text is spoken; not for one that may have no end."""
     shard: tuple[int, int] | None = None
+    """(2, 16): the second of sixteen parts, by the ids' hashes; None for everything."""
 
 
 @dataclass

@@ -24,62 +24,62 @@ REPLY_FORMS = ("auto", "multipart", "results", "array")
 class ServerConfig:
     """How one server listens, speaks, limits and fails. 0 switches a limit off."""
 
-    # Address to listen on; only this machine by default.
     host: str = "127.0.0.1"
-    # 0 takes any free port.
+    """Address to listen on; only this machine by default."""
     port: int = 0
-    # Speak the wires `runtime_grpc` and `triton` at this port, too; 0 takes any free one, None
-    # leaves it out.
+    """0 takes any free port."""
     grpc_port: int | None = None
-    # gRPC calls at the same time; what is beyond is refused at once, as the real server does.
+    """Speak the wires `runtime_grpc` and `triton` at this port, too; 0 takes any free one, None
+    leaves it out."""
     grpc_max_conc: int = 4
-    # `tone` costs nothing; `espeak` is real speech, about 8 ms of one core a sentence.
+    """gRPC calls at the same time; what is beyond is refused at once, as the real server does."""
     engine: str = "tone"
-    # Tone engine: PCM bytes for every text; None lets the audio grow with the text.
+    """`tone` costs nothing; `espeak` is real speech, about 8 ms of one core a sentence."""
     audio_bytes: int | None = None
-    # Tone engine: seconds of audio for each character at speed 1.0.
+    """Tone engine: PCM bytes for every text; None lets the audio grow with the text."""
     seconds_per_char: float = SECONDS_PER_CHAR
-    # Espeak engine: copies of the library, each speaking on a thread of its own.
+    """Tone engine: seconds of audio for each character at speed 1.0."""
     speakers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    # Asked of every call but /health and /stats; None lets everybody in.
+    """Espeak engine: copies of the library, each speaking on a thread of its own."""
     api_key: str | None = field(default=None, repr=False)
-    # Seconds that a call takes at least, counted from the arrival of its request.
+    """Asked of every call but /health and /stats; None lets everybody in."""
     latency: float = 0.2
-    # Seconds that a call takes beside for each of its texts.
+    """Seconds that a call takes at least, counted from the arrival of its request."""
     text_latency: float = 0.0
-    # Calls that are worked on at the same time, first come first served; the others wait, and
-    # their latency begins when their turn comes.
+    """Seconds that a call takes beside for each of its texts."""
     workers: int = 0
-    # Connections from one address; what is beyond is answered 503.
+    """Calls that are worked on at the same time, first come first served; the others wait, and
+    their latency begins when their turn comes."""
     max_connections: int = 50
-    # Calls from one address in any sliding second; what is beyond is answered 429.
-    rps: int = 100
-    # Status of what is beyond these two limits; `auto` is 503 and 429, as said there.
+    """Connections from one address; what is beyond is answered 503."""
+    rate: int = 100
+    """Calls from one address in any sliding second; what is beyond is answered 429."""
     overrun: str = "auto"
-    # Seconds before the first bytes of a new connection are read.
+    """Status of what is beyond these two limits; `auto` is 503 and 429, as said there."""
     accept_delay: float = 0.0
-    # Seconds before an idle connection is closed; 0 closes after each reply.
+    """Seconds before the first bytes of a new connection are read."""
     idle_timeout: float = 60.0
-    # `auto` compresses JSON only: audio shrinks little and costs the processor much.
+    """Seconds before an idle connection is closed; 0 closes after each reply."""
     gzip: str = "auto"
-    # `auto` lets the client's Accept header choose.
+    """`auto` compresses JSON only: audio shrinks little and costs the processor much."""
     reply_form: str = "auto"
-    # Name of a fault -> its probability for each batch; together at most 1.
+    """`auto` lets the client's Accept header choose."""
     faults: Mapping[str, float] = field(default_factory=dict)
-    # Spans in which every call meets one fault, or nobody listens.
+    """Name of a fault -> its probability for each batch; together at most 1."""
     outages: Sequence[Outage] = ()
-    # Spans in which only a share of `rps` is granted.
+    """Spans in which every call meets one fault, or nobody listens."""
     shortages: Sequence[Shortage] = ()
-    # Send a hash of the text beside its audio, so that a client sees when places are mixed up.
+    """Spans in which only a share of `rate` is granted."""
     echo: bool = True
-    # Makes the faults the same in every run.
+    """Send a hash of the text beside its audio, so that a client sees when places are mixed up."""
     seed: int | None = None
-    # Largest request body, also after decompression, in bytes.
+    """Makes the faults the same in every run."""
     max_body_bytes: int = 4_000_000
-    # Largest batch.
+    """Largest request body, also after decompression, in bytes."""
     max_texts: int = 64
-    # Longest text, in characters.
+    """Largest batch."""
     max_text_chars: int = 5_000
+    """Longest text, in characters."""
 
     def __post_init__(self) -> None:
         self._check_choices()
@@ -112,7 +112,7 @@ class ServerConfig:
             ("text_latency", 0, 3600),
             ("workers", 0, 1_000_000),
             ("max_connections", 0, 1_000_000),
-            ("rps", 0, 1_000_000),
+            ("rate", 0, 1_000_000),
             ("accept_delay", 0, 3600),
             ("idle_timeout", 0, 86_400),
             ("max_body_bytes", 1, 1_000_000_000),
@@ -141,5 +141,5 @@ class ServerConfig:
                 raise ValueError(f"faults[{name!r}] is {probability}: use a number from 0 to 1")
         if sum(self.faults.values()) > 1 + 1e-9:
             raise ValueError("faults add up to more than 1: lower some probabilities")
-        if self.shortages and not self.rps:
-            raise ValueError("shortages: without rps there is nothing to lower")
+        if self.shortages and not self.rate:
+            raise ValueError("shortages: without rate there is nothing to lower")

@@ -26,7 +26,7 @@ class Outage:
 
 @dataclass(frozen=True, kw_only=True)
 class Shortage:
-    """A span in which only a share of the `rps` is granted. Seconds count from the start."""
+    """A span in which only a share of the `rate` is granted. Seconds count from the start."""
 
     start: float
     seconds: float

@@ -64,7 +64,7 @@ class Service:
         self.grpc_url = ""
         self.rules = CallRules(engine.voices, config.max_texts, config.max_text_chars)
         self._connections = ConnectionLimit(config.max_connections)
-        self._calls = CallLimit(config.rps)
+        self._calls = CallLimit(config.rate)
         self.faults = FaultPlan(config.faults, config.seed)
         self.schedule = Schedule(config.outages, config.shortages)
         self._started = time.monotonic()
@@ -278,7 +278,7 @@ class Service:
         if not wait:
             return
         self.counters.overrun += 1
-        message = f"more than {self.config.rps} requests a second from one address"
+        message = f"more than {self.config.rate} requests a second from one address"
         if self.config.overrun != "auto":
             raise RequestError(int(self.config.overrun), "overrun", message)
         raise _throttled(("Retry-After", str(max(math.ceil(wait), 1))), message=message)

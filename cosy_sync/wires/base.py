@@ -30,40 +30,43 @@ Send = Callable[[WireRequest], Reply]
 class Capabilities:
     """What a wire can do, and what its services usually bear."""
 
-    # Texts that one call takes, and characters that one text may have at most (None: not known):
-    # longer ones are refused before sending. A wire that counts otherwise than len() says the
-    # largest len() here, and refuses the rest by itself.
     max_texts_per_call: int
+    """Texts that one call takes."""
     max_text_chars: int | None = None
-    # What may stand in an endpoint's URL.
+    """Characters that one text may have at most (None: not known); longer ones are refused before
+    sending. A wire that counts otherwise than len() says the largest len() here, and refuses the
+    rest by itself."""
     schemes: tuple[str, ...] = ("http", "https")
-    # Of ClientConfig.format, what the service itself can send; the client converts between them.
+    """What may stand in an endpoint's URL."""
     formats: tuple[str, ...] = ("wav", "pcm")
-    # Hz that can be asked for; None: any, or set by the service alone.
+    """Of ClientConfig.format, what the service itself can send; the client converts between
+    them."""
     sample_rates: tuple[int, ...] | None = None
-    # Ways to say who speaks, of `VOICES`.
+    """Hz that can be asked for; None: any, or set by the service alone."""
     voices: frozenset[str] = frozenset({"name"})
-    # The lowest and highest Hz that a reference recording may have; others are brought to them.
+    """Ways to say who speaks, of `VOICES`."""
     reference_rates: tuple[int, int] = (16_000, 48_000)
-    # What else can be asked for: `model`, `speed`; by fields of `extra` that the wire's page names,
-    # `ssml` (the texts are marked up) and `words` (their times come with the sound).
+    """The lowest and highest Hz that a reference recording may have; others are brought to them."""
     features: frozenset[str] = frozenset({"model", "speed"})
-    # Sound arrives while the text is still being spoken, and hanging up ends the work.
+    """What else can be asked for: `model`, `speed`; by fields of `extra` that the wire's page
+    names, `ssml` (the texts are marked up) and `words` (their times come with the sound)."""
     streaming: bool = False
-    # A text may be given in pieces while it is already being spoken.
+    """Sound arrives while the text is still being spoken, and hanging up ends the work."""
     duplex: bool = False
-    # Requests are compressed as BatchConfig.gzip_above says; where not, the option gives a warning.
+    """A text may be given in pieces while it is already being spoken."""
     gzip: bool = True
-    # Limits that services usually have, for one client: requests in flight, requests a second
-    # (math.inf for any number).
+    """Requests are compressed as BatchConfig.gzip_above says; where not, the option gives a
+    warning."""
     max_connections: int = 50
+    """Requests in flight that services usually allow one client."""
     rate: float = 100.0
-    # Seconds after which an idle connection is better closed by us than by the server.
+    """Requests a second that services usually allow one client; math.inf for any number."""
     idle_expiry: float = 5.0
-    # Where this does not stream, what to do for streams of the same service.
+    """Seconds after which an idle connection is better closed by us than by the server."""
     stream_advice: str = ""
-    # What a reply that breaks off usually means at this service, and what to do.
+    """Where this does not stream, what to do for streams of the same service."""
     cut_advice: str = ""
+    """What a reply that breaks off usually means at this service, and what to do."""
 
     def explain(self, error: CosyError) -> None:
         """Add to the message of a reply that broke off what that means at this service."""
@@ -88,8 +91,8 @@ class SpeechOptions:
     sample_rate: int
     speed: float
     api_key: str | None = field(repr=False)
-    # May hold keys as well.
     headers: Mapping[str, str] = field(repr=False)
+    """They may hold keys as well."""
     extra: Mapping[str, Any] = field(repr=False)
     gzip_above: int
     gzip_replies: bool

@@ -8,13 +8,13 @@ from wires import Case, cases
 
 from cosy_sync import BatchConfig, CosyClient, Endpoint, OverloadConfig
 
-README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "services.md").read_text("utf-8")
 # Its services differ; the wire's own page has a table of them.
 DIFFERS = "openai"
 
 
 def told(wire: str) -> str:
-    (row,) = re.findall(rf"^\| `{wire}` \| .*\|$", README, re.MULTILINE)
+    (row,) = re.findall(rf"^\| `{wire}` \| .*\|$", PAGE, re.MULTILINE)
     return str(row)
 
 
@@ -25,7 +25,7 @@ def rows() -> list[Case]:
 
 
 @pytest.mark.parametrize("case", rows(), ids=lambda case: case.name)
-def test_the_readme_tells_each_wires_usual_limits(case: Case) -> None:
+def test_the_page_of_services_tells_each_wires_usual_limits(case: Case) -> None:
     can, row = case.capabilities, told(case.wire or case.name)
     rate = f"{can.rate:,.0f}".replace(",", " ")
     assert re.search(rf"\| {can.max_texts_per_call} \|", row)

@@ -49,7 +49,7 @@ def announced(capsys: Captured) -> tuple[int, int]:
 
 def test_no_limit_is_exceeded_and_no_request_untold(capsys: Captured) -> None:
     with Server(ServerConfig(latency=0.05, rps=0, max_connections=4)) as server:
-        assert bench(server, "--rate", "40", "--connections", "4") == 0
+        assert bench(server, "--rate", "40", "--max-connections", "4") == 0
         stats = server.stats()
     assert stats["throttled"] == stats["refused"] == 0
     assert stats["connections_peak"] <= 4

@@ -44,8 +44,8 @@ def test_the_tests_of_the_testing_page_pass(tmp_path: Path) -> None:
     assert f"{count} passed" in done.stdout, done.stdout
 
 
-def test_the_first_examples_of_the_readme_run_as_they_stand(tmp_path: Path) -> None:
-    first, second = examples("README.md")[:2]
+def test_the_first_examples_of_the_readme_and_of_usage_run_as_they_stand(tmp_path: Path) -> None:
+    first, second = examples("README.md")[0], examples("docs/usage.md")[0]
     with Server(latency=0, api_key="sk-of-the-readme") as server:
         env = {**os.environ, "COSY_SYNC_URL": server.url, "COSY_SYNC_API_KEY": "sk-of-the-readme"}
         subprocess.run([sys.executable, "-c", first], check=True, timeout=60, env=env, cwd=tmp_path)
@@ -92,16 +92,36 @@ def command_lines() -> list[str]:
 
 
 def test_every_command_line_of_the_documents_is_taken() -> None:
-    lines = [line for line in command_lines() if "--help" not in line]
+    ends = ("--help", "--version")  # these print and end
+    lines = [line for line in command_lines() if not line.strip().endswith(ends)]
     assert len(lines) > 15
     for line in lines:
         given = shlex.split(line)
         assert parse(_parser(given), given, _COMMANDS).run is not None, line
 
 
-def test_the_readmes_mock_works() -> None:
-    (block,) = [block for block in examples("README.md") if "respx" in block]
-    subprocess.run([sys.executable, "-c", block], check=True, timeout=60)
+def test_the_readme_stays_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
+
+
+def test_the_tutorial_runs_from_its_first_line_to_its_last(tmp_path: Path) -> None:
+    page = (ROOT / "docs/tutorial.md").read_text("utf-8")
+    shell = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    lines = [line for block in shell for line in block.splitlines() if line.startswith("cosy-sync")]
+    assert len(lines) == 6
+    (tmp_path / "lines.txt").write_text("早上好。\n晚上好。\n", "utf-8")
+    code = "\n".join([*examples("docs/tutorial.md"), *examples("docs/errors.md")])
+    with Server(latency=0) as server:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COSY_SYNC_URL": server.url}
+        env["COSY_SYNC_VOICE"] = "中文女"
+        commands = [[sys.executable, "-m", "cosy_sync", *shlex.split(line)[1:]] for line in lines]
+        code = code.replace("http://localhost:8000/batch", server.url)
+        for command in [c for c in commands if "serve" not in c] + [[sys.executable, "-c", code]]:
+            subprocess.run(
+                command, check=True, timeout=60, cwd=tmp_path, env=env, capture_output=True
+            )
+    assert len(list(tmp_path.glob("train-*.wav"))) == 1_000
+    assert len(list(tmp_path.glob("out/*.wav"))) == len(list(tmp_path.glob("speech/*/*.wav"))) == 2
 
 
 def test_the_examples_of_the_overload_page_run() -> None:
@@ -215,7 +235,7 @@ def test_the_bench_page_tells_the_defaults() -> None:
         check=True,
         timeout=60,
     ).stdout
-    for option, default in (("--max-texts", 1000), ("--rate", 100), ("--connections", 50)):
+    for option, default in (("--max-texts", 1000), ("--rate", 100), ("--max-connections", 50)):
         assert re.search(rf"{option} N\s[^-]*\(default:\s+{default}\b", told)
         assert re.search(rf"`{option}` \({default:,}", page)
 

@@ -201,7 +201,10 @@ def test_a_wrong_wire(last: Last) -> None:
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
-        (b"HTTP/1.1 429 Too Many\r\nContent-Length: 0\r\n\r\n", "lower --rate or --connections"),
+        (
+            b"HTTP/1.1 429 Too Many\r\nContent-Length: 0\r\n\r\n",
+            "lower --rate or --max-connections",
+        ),
         (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n", "speech (UnavailableError): "),
         (b"HTTP/1.1 402 Pay\r\nContent-Length: 0\r\n\r\n", "check the account's balance"),
         (

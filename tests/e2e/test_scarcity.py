@@ -90,7 +90,7 @@ def test_files_are_written_although_connections_would_take_every_descriptor(
 ) -> None:
     lines, folder = tmp_path / "lines.txt", tmp_path / "out"
     lines.write_text("\n".join(f"这是第{n}句要说的话" for n in range(300)), "utf-8")
-    options = f"--url {server.url} --connections 200 --rate 5000 --batch-size 1"
+    options = f"--url {server.url} --max-connections 200 --rate 5000 --batch-size 1"
     command = f"ulimit -n 64; exec {sys.executable} -m cosy_sync synth {options} -f {lines}"
     done = subprocess.run(
         ["sh", "-c", f"{command} -o {folder}"], capture_output=True, text=True, timeout=60

@@ -13,7 +13,7 @@ from cosy_sync.server import tone_wav
 THREADS = 200
 SECONDS = 4.0
 # Of the service: 200 ms a request, 50 connections, 100 requests/s.
-SERVICE = ("--engine", "tone", "--latency", "0.2", "--max-connections", "50", "--rps", "100")
+SERVICE = ("--engine", "tone", "--latency", "0.2", "--max-connections", "50", "--rate", "100")
 
 
 class Callers:

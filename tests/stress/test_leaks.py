@@ -66,7 +66,7 @@ def speak_until(client: CosyClient, until: float, wrong: list[str]) -> None:
 
 @pytest.mark.timeout(90 + 2 * SECONDS)
 def test_after_a_storm_of_faults_nothing_is_left(eager_switching: None) -> None:
-    options = ["--latency", "0.01", "--rps", "0", "--max-connections", "0"]
+    options = ["--latency", "0.01", "--rate", "0", "--max-connections", "0"]
     for fault in FAULTS:
         options += ["--fault", fault]
     before, wrong = descriptors(), []
@@ -104,7 +104,7 @@ def test_after_a_storm_of_faults_nothing_is_left(eager_switching: None) -> None:
 @pytest.mark.timeout(90 + 2 * SECONDS)
 def test_closing_in_the_middle_of_a_storm_ends_everything() -> None:
     before = descriptors()
-    options = ["--latency", "0.2", "--rps", "0", "--max-connections", "0", "--fault", "stall:0.2"]
+    options = ["--latency", "0.2", "--rate", "0", "--max-connections", "0", "--fault", "stall:0.2"]
     with served(*options) as url:
         client = CosyClient(Endpoint(url, max_connections=THREADS, rate=1e5), batch_size=1)
         ended: list[BaseException] = []
@@ -132,7 +132,7 @@ def test_closing_in_the_middle_of_a_storm_ends_everything() -> None:
 
 @pytest.mark.timeout(120)
 def test_a_long_lazy_call_holds_its_memory() -> None:
-    options = ["--latency", "0", "--rps", "0", "--audio-bytes", "32768"]
+    options = ["--latency", "0", "--rate", "0", "--audio-bytes", "32768"]
     with served(*options) as url, CosyClient(Endpoint(url, rate=1e5)) as client:
         client.synth("先说一句话")
         start = most = resident()

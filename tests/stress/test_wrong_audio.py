@@ -48,7 +48,7 @@ def spoken(url: str, texts: Sequence[str]) -> tuple[list[Outcome], CosyClient]:
 def test_every_text_ends_with_its_own_audio_or_a_typed_error(
     mix_up: str, reason: str, option: str
 ) -> None:
-    options = ["--latency", "0.005", "--rps", "0", "--seed", "1", option]
+    options = ["--latency", "0.005", "--rate", "0", "--seed", "1", option]
     for name, share in {**TROUBLE, mix_up: 0.01}.items():
         options += ["--fault", f"{name}:{share}"]
     texts = [f"第{number}位乘客请到{number % 7}号窗口" for number in range(TEXTS)]

@@ -106,8 +106,14 @@ def test_endpoints_and_voices_know_theirs_too() -> None:
 def test_the_embedded_server_knows_its_options() -> None:
     with pytest.raises(ConfigError, match=r"^latncy: .*did you mean latency\?"):
         Server(latncy=1)
-    with pytest.raises(ConfigError, match=r"^rate: .*did you mean rps\?"):
-        Server(rate=5)
+    with pytest.raises(ConfigError, match=r"^qps: .*did you mean rate\?"):
+        Server(qps=5)
+
+
+def test_a_fields_name_of_before_is_taken_with_a_warning() -> None:
+    with pytest.warns(DeprecationWarning, match="^rps: ServerConfig calls it rate now$"):
+        config = ServerConfig(rps=7)  # type: ignore[call-arg]
+    assert config.rate == 7
 
 
 def test_the_other_names_lead_to_fields_and_are_none_themselves() -> None:

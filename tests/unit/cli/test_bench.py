@@ -83,7 +83,7 @@ def test_a_bench_without_a_rate_limit_is_refused_by_its_option(capsys: Captured)
         (["--max-texts", "575"], "--max-texts 575 is too little: a request takes 64"),
         (["--max-texts", "35", "--batch-size", "4"], "give 36 at least"),
         (["--max-in-flight", "51"], "more than the 50 connections of the endpoint"),
-        (["--max-in-flight", "4", "--connections", "3"], "more than the 3 connections"),
+        (["--max-in-flight", "4", "--max-connections", "3"], "more than the 3 connections"),
         (["--batch-size", "0"], "--batch-size: must be a whole number above 0"),
         (["--batch-size", "65"], "--batch-size: the wire 'batch' takes at most 64 texts a call"),
         (["--wire", "runtime_http", "--voice", "a", "--batch-size", "2"], "takes 1 text a call"),

@@ -81,9 +81,9 @@ def test_the_serial_part_can_be_left_out(started: list[list[str]], capsys: Captu
 
 
 def test_limits_are_given_to_the_server(started: list[list[str]]) -> None:
-    assert demo("--texts", "1", "--rps", "7", "--max-connections", "3", "--latency", "0.5") == 0
+    assert demo("--texts", "1", "--rate", "7", "--max-connections", "3", "--latency", "0.5") == 0
     told = " ".join(started[0])
-    assert "--latency 0.5" in told and "--rps 7" in told and "--max-connections 3" in told
+    assert "--latency 0.5" in told and "--rate 7" in told and "--max-connections 3" in told
 
 
 def test_settings_for_other_services_do_not_disturb(
@@ -108,7 +108,7 @@ def test_without_speech_espeak_is_an_error(started: list[list[str]], capsys: Cap
     assert "pip install 'espeakng-loader>=0.2.4'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", ["--texts=0", "--texts=1001", "--latency=nan", "--rps=x"])
+@pytest.mark.parametrize("option", ["--texts=0", "--texts=1001", "--latency=nan", "--rate=x"])
 def test_numbers_out_of_range_are_refused(option: str) -> None:
     with pytest.raises(SystemExit) as end:
         demo(option)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cosy_sync.cli import main
+from cosy_sync.cli import _COMMANDS, _parser, main
+from cosy_sync.cli.parser import parse
 
 
 @pytest.mark.parametrize(
@@ -13,9 +14,8 @@ from cosy_sync.cli import main
         (["--timeout", "3"], "did you mean --deadline?"),
         (["--token", "x"], "did you mean --api-key-file?"),
         (["--speaker", "x"], "did you mean --voice?"),
-        (["--threads", "3"], "did you mean --connections?"),
-        (["--max-connections", "3"], "did you mean --connections?"),
-        (["--concurrency", "3"], "did you mean --connections?"),
+        (["--threads", "3"], "did you mean --max-connections?"),
+        (["--concurrency", "3"], "did you mean --max-connections?"),
         (["--qps", "3"], "did you mean --rate?"),
         (["--base-url", "x"], "did you mean --url?"),
         (["--prompt-wav", "x"], "did you mean --reference?"),
@@ -31,7 +31,7 @@ from cosy_sync.cli import main
         (["--redis-url", "x"], "set the variable COSY_SYNC_SHARING_REDIS_URL"),
         (["--no-verify-tls"], "set the variable COSY_SYNC_POOL_VERIFY_TLS"),
         (["--no-verify"], "for certificates write COSY_SYNC_POOL_VERIFY_TLS=false"),
-        (["--conn", "3"], "--conn: no such option; did you mean --connections?"),
+        (["--conn", "3"], "--conn: no such option; did you mean --max-connections?"),
         (["--dead=3"], "--dead: no such option; did you mean --deadline?"),
         (["--s", "3"], "did you mean --sample-rate or --speed?"),
         (["--backoff", "3"], "set the variable COSY_SYNC_RETRY_BASE"),
@@ -57,7 +57,7 @@ def test_a_mistyped_option_is_told_the_right_one(
         (["serve", "--prot", "80"], "did you mean --port?"),
         (["serve", "--po", "80"], "did you mean --port?"),
         (["demo", "--eng", "tone"], "did you mean --engine?"),
-        (["bench", "--conn", "3"], "did you mean --connections?"),
+        (["bench", "--conn", "3"], "did you mean --max-connections?"),
         (["demo", "--url", "x"], "--url: no such option; the usage above names them all"),
     ],
 )
@@ -98,7 +98,7 @@ def test_a_mistyped_command_is_told_the_right_one(
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--rps", "-1"], "--rps is -1: use a number from 0 to"),
+        (["--rate", "-1"], "--rate is -1: use a number from 0 to"),
         (["--max-texts", "0"], "--max-texts is 0: use a number from 1 to"),
         (["--audio-bytes", "3"], "--audio-bytes is 3: use an even number"),
         (["--fault", "reset:2"], "--fault 'reset': the probability is 2.0: use a number from 0"),
@@ -111,3 +111,21 @@ def test_the_server_names_its_options_too(
     assert main(["serve", *argv]) == 2
     told = capsys.readouterr().err
     assert f"cosy-sync serve: {words}" in told and "None" not in told
+
+
+@pytest.mark.parametrize(
+    ("argv", "dest", "words"),
+    [
+        (["synth", "--connections", "3"], "max_connections", "--max-connections"),
+        (["serve", "--rps", "3"], "rate", "--rate"),
+        (["demo", "--rps", "3"], "rate", "--rate"),
+    ],
+)
+def test_an_options_name_of_before_is_taken_with_a_warning(
+    argv: list[str], dest: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = parse(_parser(argv), argv, _COMMANDS)
+    assert getattr(args, dest) == 3
+    assert capsys.readouterr().err == f"warning: {argv[1]} is called {words} now\n"
+    args = parse(_parser(argv), argv[:1], _COMMANDS)
+    assert getattr(args, dest) == {"synth": None}.get(argv[0], 100)

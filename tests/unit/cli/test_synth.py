@@ -113,7 +113,7 @@ def test_the_address_may_come_from_the_environment(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COSY_SYNC_URL", url)
-    assert synth("-o", "out", "--rate", "50", "--connections", "2", "你好") == 0
+    assert synth("-o", "out", "--rate", "50", "--max-connections", "2", "你好") == 0
     assert list(written()) == ["0001.wav"]
 
 

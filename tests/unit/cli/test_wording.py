@@ -19,9 +19,9 @@ ROOT = Path(cosy_sync.__file__).parent
     ("message", "told"),
     [
         ("url: no endpoint; set COSY_SYNC_URL", "--url: no endpoint; set COSY_SYNC_URL"),
-        ("max_connections: must be a whole number", "--connections: must be a whole number"),
+        ("max_connections: must be a whole number", "--max-connections: must be a whole number"),
         ("batch_size: the wire 'openai' takes 1", "--batch-size: the wire 'openai' takes 1"),
-        ("lower the endpoint's rate or max_connections", "lower --rate or --connections"),
+        ("lower the endpoint's rate or max_connections", "lower --rate or --max-connections"),
         ("check api_key (or COSY_SYNC_API_KEY)", "(--api-key-file or COSY_SYNC_API_KEY)"),
         ("raise PoolConfig(max_connections)", "raise COSY_SYNC_POOL_MAX_CONNECTIONS"),
         ("give pool=PoolConfig(trust_env=False)", "give COSY_SYNC_POOL_TRUST_ENV=false"),

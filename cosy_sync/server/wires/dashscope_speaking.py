@@ -52,8 +52,8 @@ class Socket(Protocol):
         """Send a message, waiting while the reader is slow."""
         ...
 
-    def finish(self, task: Progress) -> None:
-        """Say that the task has ended well."""
+    def finish(self, task: Progress, more: bytes = b"") -> None:
+        """Say that the task has ended well; `more` is what a broken server says after that."""
         ...
 
     def fail(self, error: RequestError, task_id: str) -> None:

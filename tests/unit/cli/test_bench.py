@@ -33,7 +33,7 @@ from cosy_sync.cli.bench_steps import End, Step
 from cosy_sync.cli.bench_sweep import Meter, Plan, careful
 from cosy_sync.cli.demo_server import DemoServer
 from cosy_sync.cli.report.axes import WIDTH
-from cosy_sync.cli.report.curves import Curve, Mark, Picture, curves
+from cosy_sync.cli.report.charts import Curve, Mark, Picture, curves
 from cosy_sync.events import AttemptFinished, BreakerChanged
 from cosy_sync.models import Recording
 from cosy_sync.server import Server, ServerConfig
@@ -485,7 +485,7 @@ def test_the_page_is_one_well_formed_text_that_loads_nothing(results: BenchResul
     assert page.count("href=") == 1 and '<link rel="icon" href="data:,">' in page
     closed = page.replace("<!DOCTYPE html>", "").replace('href="data:,">', 'href="data:,"/>')
     closed = closed.replace('charset="utf-8">', 'charset="utf-8"/>')
-    for name in ('initial-scale=1">', 'light dark">', 'data:">'):
+    for name in ('initial-scale=1">', 'light dark">', 'file:">'):
         closed = closed.replace(name, f"{name[:-1]}/>")
     ElementTree.fromstring(closed)
 

@@ -222,7 +222,7 @@ def _floor(requirement: str) -> str:
     return f"{found[1]}=={found[2]}" if found else ""
 
 
-@nox.session
+@nox.session(python=["3.11", *OTHERS])
 def core(session: nox.Session) -> None:
     """The package without any extra: imports, and a text from end to end."""
     _alone(session, "")

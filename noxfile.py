@@ -209,17 +209,26 @@ def tests(session: nox.Session) -> None:
 @nox.session(python="3.10")
 def lowest(session: nox.Session) -> None:
     """Unit and contract tests with the lowest versions that pyproject.toml allows."""
-    given = [*PROJECT["dependencies"], *(each for name in OFFERED for each in EXTRAS[name])]
     floors = Path(session.create_tmp(), "lowest.txt")
-    floors.write_text("".join(f"{line}\n" for line in map(_floor, given) if line), "utf-8")
+    floors.write_text("".join(f"{name}=={least}\n" for name, least in _floors().items()), "utf-8")
     session.install("-c", str(floors), "-e", ".[server,speed,test]")
     session.run("python", "-m", "pytest", "-n", "4", *(session.posargs or EVERYWHERE[:2]))
 
 
-def _floor(requirement: str) -> str:
-    """Turn `httpx>=0.27,<1` into `httpx==0.27`; what names another extra has no floor."""
-    found = re.match(r"([\w-]+)(?:\[\w+\])?>=([\w.]+)", requirement)
-    return f"{found[1]}=={found[2]}" if found else ""
+def _floors() -> dict[str, str]:
+    """Return the lowest version of each requirement that users may have and the tests can use."""
+    wanted = [*PROJECT["dependencies"], *(each for name in OFFERED for each in EXTRAS[name])]
+    names = {found[0] for each in wanted if (found := re.match(r"[\w-]+", each))}
+    floors: dict[str, str] = {}
+    for requirement in (*wanted, *EXTRAS["test"]):
+        found = re.match(r"([\w-]+)(?:\[\w+\])?>=([\w.]+)", requirement)
+        if found and found[1] in names:
+            floors[found[1]] = max(found[2], floors.get(found[1], "0"), key=_as_numbers)
+    return floors
+
+
+def _as_numbers(version: str) -> list[int]:
+    return [int(part) for part in version.split(".")]
 
 
 @nox.session(python=["3.11", *OTHERS])

@@ -41,7 +41,7 @@ def render(rows: Sequence[Row], summary: Summary) -> str:
         headline=_headline(summary),
         lead=f"{speech(summary.speech_seconds)} of speech. {_HEARD.get(summary.engine, '')}",
         tiles=_tiles(summary),
-        body=section("pictures", "How the run went", run)
+        body=section("pictures", "How the run went", run, _why(spans))
         + section("sentences", "Every sentence", sentences),
         facts=[
             ("Engine", summary.engine),
@@ -127,20 +127,25 @@ def _charts(rows: Sequence[Row], spans: Sequence[Span], summary: Summary) -> str
         (
             "Latency",
             charts.latency_histogram(latencies, summary.p50, summary.p99),
-            _waits(spans, summary),
+            _waits(summary),
         ),
     ]
     return "".join(figure(*each) for each in pictures)
 
 
-def _waits(spans: Sequence[Span], summary: Summary) -> str:
+def _waits(summary: Summary) -> str:
     if not math.isfinite(summary.p50) or summary.failed >= summary.texts:
         return "No reply to measure."
-    most = max(span.texts for span in spans)
+    half, most = duration(summary.p50), duration(summary.p99)
+    return f"Half of the texts had their reply within {half}, 99 % within {most}."
+
+
+def _why(spans: Sequence[Span]) -> str:
+    most = max((span.texts for span in spans), default=0)
     return (
         f"A text waits for its whole call, here of up to {count(most)} texts: for the pause that "
         "the demo's server makes in place of a GPU's work (--latency), and while this machine's "
-        "processor speaks them all. So it tells of this machine, not of CosyVoice."
+        "processor speaks them all. The latency tells of this machine, not of CosyVoice."
     )
 
 

@@ -5,10 +5,13 @@ Counts do not depend on the machine, so they show a change that its noise would 
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,7 +21,7 @@ from benchmarks.table import Table
 from benchmarks.upstream.limited import serve_limited
 from cosy_sync import CosyClient, Endpoint, PoolConfig
 
-__all__ = ["main"]
+__all__ = ["dearer", "main"]
 
 _TITLE = "What one text costs: counts, with all policies on"
 _SERVER = (
@@ -35,8 +38,18 @@ _SERVER = (
 )
 _JSON = ("--reply-form", "results")
 _BATCH = 64
+_ALONE = "`synth` on a thread of its own, one text a call"
+_BATCHED = f"`synth_many`, batches of {_BATCH}, all threads together"
 _LOCKS = frozenset(["lock", "RLock"])
 _CLOCKS = frozenset(["monotonic", "perf_counter", "time", "monotonic_ns", "perf_counter_ns"])
+_COUNTED = ("Python calls", "C calls", "lock acquisitions", "clock readings")
+# The interpreter's own calls differ from one Python to the next; CI checks on this one.
+_PYTHON = (3, 11)
+_BASELINE = Path(__file__).resolve().parent / "cost_baseline.json"
+# What a count may be above the committed one: a tenth, and what threads' waits make of a small one.
+_SLACK, _WAITS = 0.10, 0.1
+# What else runs on the machine only adds (an alarm, a wait), so the least of some runs is told.
+_CHECKED = 3
 # Name of a count, and the most that one `synth` on a thread of its own may have.
 _BOUNDS = {"Python calls": 100, "lock acquisitions": 8, "clock readings": 8}
 
@@ -101,30 +114,82 @@ def _one_by_one(client: CosyClient, texts: int) -> _Counts:
     return counts
 
 
-def _rows(counts: _Counts, texts: int, bounds: dict[str, int]) -> list[list[str]]:
-    return [
-        [name, f"{counts[name] / texts:.1f}", str(bounds.get(name, ""))]
-        for name in ("Python calls", "C calls", "lock acquisitions", "clock readings")
-    ]
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run, print the tables, write the JSON."""
-    options = parse_options(_TITLE, argv, seconds=0.0, texts=640)
-    columns = ["count per text", "is", "at most"]
-    tables, data = [], {}
+def _measure(texts: int) -> dict[str, _Counts]:
+    """Count a `synth` on a thread of its own, and `synth_many`."""
     with serve_limited(*_SERVER, *_JSON) as url:
         endpoint = Endpoint(url, max_connections=8, rate=100_000)
         with CosyClient(endpoint, pool=PoolConfig(max_connections=8)) as client:
-            alone = _one_by_one(client, options.texts)
+            alone = _one_by_one(client, texts)
         # Its workers begin under the profiler, so the client must be new.
         with CosyClient(endpoint, batch_size=_BATCH) as client:
-            sentences = [f"请第{number}号车辆注意" for number in range(options.texts)]
+            sentences = [f"请第{number}号车辆注意" for number in range(texts)]
             first = [f"请热身第{number}次" for number in range(200)]  # until the voice is known
             batched = _count(lambda: client.synth_many(first), lambda: client.synth_many(sentences))
+    return {_ALONE: alone, _BATCHED: batched}
+
+
+def _least(texts: int) -> dict[str, dict[str, float]]:
+    runs = [_measure(texts) for _ in range(_CHECKED)]
+    return {
+        case: {name: min(run[case][name] for run in runs) / texts for name in _COUNTED}
+        for case in runs[0]
+    }
+
+
+def dearer(
+    now: Mapping[str, Mapping[str, float]], before: Mapping[str, Mapping[str, float]]
+) -> list[str]:
+    """Say which counts a text are more than a tenth above those of before."""
+    return [
+        f"{case}: {name} {now[case][name]:.2f} a text, {counts[name]:.2f} before"
+        for case, counts in before.items()
+        for name in counts
+        if now[case][name] > counts[name] + max(counts[name] * _SLACK, _WAITS)
+    ]
+
+
+def _check(texts: int, *, write: bool) -> None:
+    if sys.version_info[:2] != _PYTHON:
+        print("not checked: the baseline is of another Python")
+        return
+    now = _least(texts)
+    for case, counts in now.items():
+        print(f"{case}: " + ", ".join(f"{counts[name]:.2f} {name}" for name in _COUNTED))
+    if write:
+        rounded = {
+            case: {name: round(count, 3) for name, count in counts.items()}
+            for case, counts in now.items()
+        }
+        _BASELINE.write_text(json.dumps(rounded, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        return
+    found = dearer(now, json.loads(_BASELINE.read_text("utf-8")))
+    if found:
+        told = "\n".join(found)
+        raise SystemExit(
+            f"a text has become dearer:\n{told}\nwhere that is worth it: --write-baseline"
+        )
+
+
+def _rows(counts: _Counts, texts: int, bounds: dict[str, int]) -> list[list[str]]:
+    return [[name, f"{counts[name] / texts:.1f}", str(bounds.get(name, ""))] for name in _COUNTED]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run, print the tables, write the JSON; or compare with the committed counts."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--write-baseline", action="store_true")
+    guard, rest = parser.parse_known_args(argv)
+    options = parse_options(_TITLE, rest, seconds=0.0, texts=640)
+    if guard.check or guard.write_baseline:
+        _check(options.texts, write=guard.write_baseline)
+        return
+    columns = ["count per text", "is", "at most"]
+    tables, data = [], {}
+    measured = _measure(options.texts)
     for name, counts, bounds in (
-        ("`synth` on a thread of its own, one text a call", alone, _BOUNDS),
-        (f"`synth_many`, batches of {_BATCH}, all threads together", batched, {}),
+        (_ALONE, measured[_ALONE], _BOUNDS),
+        (_BATCHED, measured[_BATCHED], {}),
     ):
         table = Table(name, columns, _rows(counts, options.texts, bounds))
         print(table.markdown(), end="\n\n")

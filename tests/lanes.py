@@ -29,7 +29,7 @@ PACKING = {
 
 
 def eventually(condition: Callable[[], object]) -> None:
-    limit = time.monotonic() + 10
+    limit = time.monotonic() + 60  # a guard against hanging alone
     while not condition():
         assert time.monotonic() < limit
         time.sleep(0.001)

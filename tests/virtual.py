@@ -14,9 +14,10 @@ _STUCK = 60.0
 class Baton:
     """What a sleeping thread waits for. Handed over once, whoever planned it how often."""
 
-    def __init__(self) -> None:
+    def __init__(self, moves: Callable[[], int]) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
+        self._moves = moves
         self.used = False
 
     def hand_over(self) -> None:
@@ -24,8 +25,11 @@ class Baton:
         self._lock.release()
 
     def wait(self) -> None:
-        if not self._lock.acquire(timeout=_STUCK):
-            raise AssertionError("the simulation stands still")
+        seen = -1
+        while not self._lock.acquire(timeout=_STUCK):
+            if seen == self._moves():
+                raise AssertionError("the simulation stands still")
+            seen = self._moves()
 
 
 class Beginning:
@@ -49,6 +53,8 @@ class World:
         self._now = 1_000.0
         self._until = self._now
         self._numbers = itertools.count()
+        # How often the clock was moved: a slow machine moves it slowly.
+        self._moves = 0
         self._heap: list[tuple[float, int, Baton | Beginning]] = []
         self._turn = threading.Lock()  # the caller's of run(), locked while a thread runs
         self._turn.acquire()
@@ -79,7 +85,7 @@ class World:
         self.wait_for(self.plan(self._now + seconds))
 
     def plan(self, at: float, baton: Baton | None = None) -> Baton:
-        baton = baton or Baton()
+        baton = baton or Baton(lambda: self._moves)
         heapq.heappush(self._heap, (at, next(self._numbers), baton))
         return baton
 
@@ -101,11 +107,11 @@ class World:
         """Let everything happen that is planned before that instant."""
         self._until = until
         self._wake(self._advance())
-        seen = -1.0
+        seen = -1
         while not self._turn.acquire(timeout=_STUCK):
-            if seen == self._now:
+            if seen == self._moves:
                 raise AssertionError("a thread waits for something outside of the simulation")
-            seen = self._now
+            seen = self._moves
         if self.failures:
             raise self.failures[0]
 
@@ -130,6 +136,7 @@ class World:
             if following.used:  # a gate that opened before its time was up
                 continue
             self._now = max(self._now, at)
+            self._moves += 1
             return following
         return None
 

@@ -109,9 +109,9 @@ class CachedCall:
         dropped = whole = False
         try:
             while True:
-                while self._next in self._ready:
+                if self._next in self._ready:
                     yield from self._hand_out()
-                if self._next == self._pulled:
+                elif self._next == self._pulled:
                     if self._ended:
                         break
                     self._pull()

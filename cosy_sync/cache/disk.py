@@ -225,9 +225,7 @@ class DiskCache:
             self._make_folders()
             file = os.open(path, flags, 0o600)
         try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(file, left) :]
+            _write_all(file, data)
         finally:
             os.close(file)
 
@@ -320,13 +318,23 @@ class DiskCache:
 def _read(file: int) -> bytes:
     """Return what an open file holds, and close it."""
     try:
-        size = os.fstat(file).st_size
-        data = os.read(file, size + 1)
-        while len(data) < size and (more := os.read(file, size - len(data))):
-            data += more
-        return data
+        return _read_all(file)
     finally:
         os.close(file)
+
+
+def _read_all(file: int) -> bytes:
+    size = os.fstat(file).st_size
+    data = os.read(file, size + 1)
+    while len(data) < size and (more := os.read(file, size - len(data))):
+        data += more
+    return data
+
+
+def _write_all(file: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]
 
 
 _all: weakref.WeakSet[DiskCache] = weakref.WeakSet()

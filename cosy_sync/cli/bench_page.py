@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from html import escape
-from string import Template
 
 from cosy_sync.cli.bench_results import COLUMNS, BenchResults, cells_of, notes_of
 from cosy_sync.cli.bench_steps import Step
-from cosy_sync.cli.report.curves import Curve, Mark, Picture, curves
+from cosy_sync.cli.report.charts import Curve, Mark, Picture, curves
 from cosy_sync.cli.report.figures import count, duration, number, ratio, time_unit
-from cosy_sync.cli.report.page import figure, part, tile
+from cosy_sync.cli.report.page import Page, figure, section, table
 
 __all__ = ["page_of"]
 
@@ -18,17 +17,25 @@ _MARKS = {"refused": "refused", "errors": "errors", "texts": "no texts left"}
 
 def page_of(results: BenchResults) -> str:
     """Build the whole page; it loads nothing."""
-    return Template(part("bench.html")).substitute(
-        css=part("base.css") + part("bench.css"),
-        headline=escape(_headline(results)),
-        lead=escape(_lead(results)),
+    steps = table([*COLUMNS, ""], (_row(step, results) for step in results.steps))
+    page = Page(
+        kind="bench",
+        headline=_headline(results),
+        lead=_lead(results),
         tiles=_tiles(results),
-        charts=_charts(results),
-        advice=_advice(results),
-        names="".join(f"<th>{escape(name)}</th>" for name in (*COLUMNS, "")),
-        rows="".join(_row(step, results) for step in results.steps),
-        facts=_facts(results),
+        body=section("pictures", "More in flight", f'<div class="charts">{_charts(results)}</div>')
+        + section("configure", "What to configure", _advice(results))
+        + section("steps", "Every step", steps),
+        facts=[
+            ("Endpoint", results.endpoint),
+            ("Wire", results.wire),
+            ("Connections allowed", count(results.max_connections)),
+            ("Each step", duration(results.seconds)),
+            ("Version", f"cosy_sync {results.version}"),
+            ("Created", results.created),
+        ],
     )
+    return page.html()
 
 
 def _headline(results: BenchResults) -> str:
@@ -44,15 +51,15 @@ def _lead(results: BenchResults) -> str:
     return f"{words} Sent: {count(results.requests)} requests, {count(results.texts)} texts."
 
 
-def _tiles(results: BenchResults) -> str:
+def _tiles(results: BenchResults) -> list[tuple[str, str, str, str]]:
     best = results.best
     failed = sum(step.errors for step in results.steps)
     throttled = sum(step.throttled for step in results.steps)
     troubles = ("Failed texts", count(failed), f"{count(throttled)} throttled", "")
     if best is None:
-        return tile(*troubles)
+        return [troubles]
     at = f"with {count(best.in_flight)} in flight"
-    tiles = [
+    return [
         ("Requests", number(best.requests_per_second), "per second", "large lead"),
         ("In flight", count(best.in_flight), "calls at once", "large lead"),
         ("Latency p50", duration(best.p50), at, "large"),
@@ -63,7 +70,6 @@ def _tiles(results: BenchResults) -> str:
         ("Rate limit", number(results.rate), "requests per second", ""),
         (*troubles[:3], "bad" if failed else ""),
     ]
-    return "".join(tile(*each) for each in tiles)
 
 
 def _charts(results: BenchResults) -> str:
@@ -136,15 +142,3 @@ def _row(step: Step, results: BenchResults) -> str:
         kind, word = "cut", "cut short"
     cells = "".join(f"<td>{escape(cell)}</td>" for cell in (*cells_of(step), word))
     return f'<tr class="{kind}">{cells}</tr>'
-
-
-def _facts(results: BenchResults) -> str:
-    facts = [
-        ("Endpoint", results.endpoint),
-        ("Wire", results.wire),
-        ("Connections allowed", count(results.max_connections)),
-        ("Each step", duration(results.seconds)),
-        ("Version", f"cosy_sync {results.version}"),
-        ("Created", results.created),
-    ]
-    return "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from typing import Any
@@ -55,12 +55,7 @@ class StoredBatch:
         """
         threads = ThreadPoolExecutor(_STORING, "cosy-store")
         try:
-            wanted = {key: item for item, key in self._rows}
-            for key, found in zip(wanted, threads.map(self._look, list(wanted)), strict=True):
-                if found is not None:
-                    self._facts[key] = found
-            missing = {key: item for key, item in wanted.items() if key not in self._facts}
-            self._speak(missing, threads)
+            self._speak(self._missing(threads), threads)
         except BaseException:
             wait(self._puts, _GRACE)
             threads.shutdown(wait=False, cancel_futures=True)
@@ -73,6 +68,14 @@ class StoredBatch:
             raise error
         for error in sorted(filter(will_pass, errors), key=asked_pause, reverse=True):
             raise error
+
+    def _missing(self, threads: ThreadPoolExecutor) -> dict[str, dict[str, Any]]:
+        """Note what is stored already; return the rest, by its keys."""
+        wanted = {key: item for item, key in self._rows}
+        for key, found in zip(wanted, threads.map(self._look, list(wanted)), strict=True):
+            if found is not None:
+                self._facts[key] = found
+        return {key: item for key, item in wanted.items() if key not in self._facts}
 
     def lines(self, ended: BaseException | None = None) -> Iterator[dict[str, Any]]:
         """Yield a line of the manifest for each text.
@@ -98,10 +101,7 @@ class StoredBatch:
         ]
         outcomes: Any = self._client.synth_iter(texts)
         try:
-            for outcome in outcomes:
-                self._puts.append(threads.submit(self._keep, keys[outcome.index], outcome))
-                if self._refused is not None:
-                    break
+            self._store_all(outcomes, keys, threads)
         except BaseException as error:
             if not hasattr(error, "outcomes"):  # it came between two outcomes
                 with suppress(BaseException):
@@ -111,6 +111,14 @@ class StoredBatch:
             raise
         finally:
             outcomes.close()
+
+    def _store_all(
+        self, outcomes: Iterable[Outcome], keys: Sequence[str], threads: ThreadPoolExecutor
+    ) -> None:
+        for outcome in outcomes:
+            self._puts.append(threads.submit(self._keep, keys[outcome.index], outcome))
+            if self._refused is not None:
+                break
 
     def _keep(self, key: str, outcome: Outcome) -> None:
         audio = outcome.audio

@@ -123,8 +123,7 @@ class SmallCall:
         """Yield every outcome in input order, as soon as it and those before it are there."""
         dropped = False
         try:
-            for queue in {part.queue: None for part in self._parts}:
-                queue.join_all([part for part in self._parts if part.queue is queue])
+            self._join()
             for text in self._texts:
                 self._watch.refuse_child()
                 outcome = text if isinstance(text, Outcome) else self._await(text)
@@ -136,6 +135,10 @@ class SmallCall:
         finally:
             if not self._watch.forked and not self._over:
                 self._end_elsewhere() if dropped else self.end()
+
+    def _join(self) -> None:
+        for queue in {part.queue: None for part in self._parts}:
+            queue.join_all([part for part in self._parts if part.queue is queue])
 
     def end(self) -> None:
         """Send nothing more, and cut off what is in flight for nobody else."""

@@ -86,7 +86,10 @@ class WebSocketTransport:
         reply = self.open(request, limits)
         pieces: list[bytes] = []
         try:
-            while piece := reply.read():
+            while True:
+                piece = reply.read()
+                if not piece:
+                    break
                 pieces.append(piece)
         except CutError as error:
             error.partial = b"".join(pieces)

@@ -169,7 +169,9 @@ class _Scheduler:
         while True:
             try:
                 self._idle = False
-                while not self._may_end():
+                while True:
+                    if self._may_end():
+                        break
                     self._do_next()
                 ended.set()
                 return

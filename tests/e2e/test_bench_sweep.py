@@ -81,7 +81,8 @@ def test_the_figures_are_those_of_the_server(capsys: Captured) -> None:
 
 
 def test_it_stops_when_it_is_throttled(capsys: Captured) -> None:
-    with Server(ServerConfig(latency=0.05, rps=25)) as server:
+    # Three a second: also a slow machine sends more.
+    with Server(ServerConfig(latency=0.05, rps=3)) as server:
         assert bench(server, "--rate", "400") == 1
         stats = server.stats()
     found = figures()
@@ -92,7 +93,7 @@ def test_it_stops_when_it_is_throttled(capsys: Captured) -> None:
     # Nothing was begun after the refusal: what was refused as well was under way.
     assert 1 <= stats["throttled"] <= last["in_flight"]
     assert stats["requests"] <= found["requests"]
-    assert found["advice"] is None or found["advice"]["rate"] <= 25
+    assert found["advice"] is None or found["advice"]["rate"] <= 3
     assert "cosy-sync: error: the service refuses at" in capsys.readouterr().err
 
 
@@ -129,7 +130,7 @@ def test_any_refusal_ends_it_however_rare(fault: str) -> None:
 
 
 def test_a_rise_of_failed_texts_ends_it(capsys: Captured) -> None:
-    lines = [f"第{n}句话{'[fail]' if n % 4 == 3 else ''}" for n in range(100)]
+    lines = [f"第{n}句话{'[fail]' if n % 2 else ''}" for n in range(100)]
     Path("in.txt").write_text("\n".join(lines), "utf-8")
     with Server(ServerConfig(latency=0.01, rps=0)) as server:
         assert bench(server, "--texts", "in.txt") == 1

@@ -1,6 +1,6 @@
 """The demo's report: one HTML page with its numbers, its pictures and every sentence to play."""
 
-from cosy_sync.cli.report.page import render
+from cosy_sync.cli.report.demo import render
 from cosy_sync.cli.report.run import Row, Summary
 
 __all__ = ["Row", "Summary", "render"]

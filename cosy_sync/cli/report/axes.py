@@ -111,10 +111,16 @@ def line(start: tuple[float, float], end: tuple[float, float], kind: str) -> str
     return f'<line class="{kind}" {ends}/>'
 
 
+def shape(name: str, kind: str, tip: str, **sizes: float) -> str:
+    """Draw a shape of a class that the style sheet knows; `tip` is told where it is pointed at."""
+    told = " ".join(f'{key}="{place(value)}"' for key, value in sizes.items())
+    return f'<{name} class="{kind.rstrip()}" {told}><title>{escape(tip)}</title></{name}>'
+
+
 def text(x: float, y: float, words: str, kind: str, anchor: str) -> str:
     """Write words at a place; they are escaped."""
     where = f'x="{place(x)}" y="{place(y)}" text-anchor="{anchor}"'
-    return f'<text class="{kind}" {where}>{escape(words)}</text>'
+    return f'<text class="{kind.rstrip()}" {where}>{escape(words)}</text>'
 
 
 def svg(name: str, title: str, description: str, body: str) -> str:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
-from string import Template
 from urllib.parse import quote
-from xml.sax.saxutils import quoteattr
 
 from cosy_sync import __version__
-from cosy_sync.cli.report.axes import Frame, empty, place, svg, ticks
-from cosy_sync.cli.report.charts import bucket_for, bucket_name
+from cosy_sync.cli.report import charts
 from cosy_sync.cli.report.figures import count, duration, number, speech
-from cosy_sync.cli.report.page import figure, part, tile
+from cosy_sync.cli.report.page import Page, figure, section, table
 from cosy_sync.jobs import sums
 from cosy_sync.jobs.journal import Journal, Row, State
 
@@ -39,117 +37,73 @@ def job_page(book: Journal, folder: Path, name: str) -> str:
     done, failed = totals[State.DONE], totals[State.FAILED]
     odd = sums.oddest(book, _ODD)
     some = sums.sample(book, _SAMPLES, State.DONE)
-    sections = [
+    seconds = sums.seconds(book)
+    body = [
+        section("pictures", "How it went", f'<div class="charts">{_charts(book, odd)}</div>'),
         _failures(sums.errors(book), sums.sample(book, _FAILED, State.FAILED), failed),
         _sounds("odd", "Odd for their length", _ODD_NOTE, odd),
         _sounds("samples", "To listen to", "Drawn at random.", some),
     ]
-    headline = f"{count(done)} of {count(sum(totals.values()))} texts have their sound"
-    seconds = sums.seconds(book)
-    page = Template(part("job.html")).substitute(
-        css=part("base.css") + part("job.css"),
-        headline=escape(headline),
-        lead=escape(f"{name}: {speech(seconds)} of speech in {folder.resolve().name}."),
+    page = Page(
+        kind="job",
+        headline=f"{count(done)} of {count(sum(totals.values()))} texts have their sound",
+        lead=f"{name}: {speech(seconds)} of speech in {folder.resolve().name}.",
         tiles=_tiles(totals, sums.final(book), seconds, sums.rate(book)),
-        charts=_charts(book, odd),
-        sections="".join(sections),
-        facts=f"<div><dt>Version</dt><dd>cosy_sync {escape(__version__)}</dd></div>",
+        body="".join(body),
+        facts=[("Version", f"cosy_sync {__version__}")],
     )
-    return page.encode("utf-8", "replace").decode("utf-8")
+    return page.html()
 
 
-def _tiles(totals: dict[State, int], final: int, seconds: float, rate: float | None) -> str:
+def _tiles(
+    totals: dict[State, int], final: int, seconds: float, rate: float | None
+) -> list[tuple[str, str, str, str]]:
     done, failed = totals[State.DONE], totals[State.FAILED]
     refused = f"{count(final)} refused for good (--only-failed tries them again)"
-    tiles = [
+    again = refused if final else "tried again by the next run"
+    speed = "–" if rate is None else number(rate)
+    mean = duration(seconds / done) if done else "–"
+    return [
         ("Texts done", count(done), "of the whole job", "large lead"),
         ("Speech", speech(seconds), "in all", "large"),
-        (
-            "Failed",
-            count(failed),
-            refused if final else "tried again by the next run",
-            "large bad" if failed else "large",
-        ),
+        ("Failed", count(failed), again, "large bad" if failed else "large"),
         ("Waiting", count(totals[State.WAITING]), "not spoken yet", "large"),
-        (
-            "Rate",
-            "–" if rate is None else number(rate),
-            "texts per second, the latest thousand",
-            "half",
-        ),
-        ("Mean length", duration(seconds / done) if done else "–", "of a sound", "half"),
+        ("Rate", speed, "texts per second, the latest thousand", ""),
+        ("Mean length", mean, "of a sound", ""),
     ]
-    return "".join(tile(*each) for each in tiles)
 
 
 # -- pictures -----------------------------------------------------------------------------------
 
 
 def _charts(book: Journal, odd: Sequence[Row]) -> str:
-    dots = [*sums.sample(book, _DOTS, State.DONE)]
+    some = [*sums.sample(book, _DOTS, State.DONE)]
+    points = [*map(_dot, some), *(replace(_dot(row), address=_address(row)) for row in odd)]
+    words = f"{count(len(some))} sounds at random, {count(len(odd))} odd ones."
     return figure(
         "Texts finished",
         _over_time(book),
         "Time without any is left out where a run ended and a later one began.",
     ) + figure(
         "Length of the sound, by length of the text",
-        _lengths(dots, odd),
-        f"{count(len(dots))} at random; the odd ones below in the other colour.",
+        charts.dots(points, words),
+        f"{count(len(some))} at random; the odd ones below in the other colour.",
     )
 
 
 def _over_time(book: Journal) -> str:
-    name, title = "throughput", "Texts finished over time"
     runs = sums.spans(book)
     span = sum(last - first for first, last in runs)
-    if not runs:
-        return empty(name, title, "No text was finished.")
-    bucket = bucket_for(max(span, 1e-3))
-    bars: list[int] = []
-    for first, last in runs:
-        bars += sums.finished(book, first, last, bucket)
-    frame = Frame(
-        xs=ticks(0, len(bars) * bucket, most=6),
-        ys=ticks(0, max(bars), most=4, whole=True),
-        x_title="seconds of work",
-        y_title=f"texts per {bucket_name(bucket)}",
-    )
-    drawn = "".join(_bar(frame, i * bucket, bucket, n) for i, n in enumerate(bars) if n)
+    bucket = charts.bucket_for(max(span, 1e-3))
+    bars = [n for first, last in runs for n in sums.finished(book, first, last, bucket)]
     words = f"{count(sum(bars))} texts in {duration(span)}, {count(len(runs))} stretches of work."
-    return svg(name, title, words, frame.drawn() + drawn)
+    return charts.throughput(bars, bucket, words)
 
 
-def _bar(frame: Frame, start: float, bucket: float, texts: int) -> str:
-    x, top = frame.x(start), frame.y(texts)
-    wide = max(0.5, frame.x(start + bucket) - x - 1)
-    box = f'x="{place(x + 0.5)}" y="{place(top)}" width="{place(wide)}"'
-    tip = escape(f"{number(start)} s: {count(texts)} texts")
-    tall = f'height="{place(frame.bottom - top)}"'
-    return f'<rect class="bar" {box} {tall}><title>{tip}</title></rect>'
-
-
-def _lengths(rows: Sequence[Row], odd: Sequence[Row]) -> str:
-    name, title = "lengths", "Seconds of sound by characters of text"
-    shown = [*rows, *odd]
-    if not shown:
-        return empty(name, title, "No text was spoken.")
-    frame = Frame(
-        xs=ticks(0, max(len(row.text) for row in shown), most=6, whole=True),
-        ys=ticks(0, max(row.seconds or 0.0 for row in shown), most=4),
-        x_title="characters",
-        y_title="seconds",
-    )
-    dots = "".join(_dot(frame, row) for row in rows)
-    dots += "".join(f"<a href={_address(row)}>{_dot(frame, row)}</a>" for row in odd)
-    words = f"{count(len(rows))} sounds at random, {count(len(odd))} odd ones."
-    return svg(name, title, words, frame.drawn() + dots)
-
-
-def _dot(frame: Frame, row: Row) -> str:
-    x, y = frame.x(len(row.text)), frame.y(row.seconds or 0.0)
-    tip = escape(f"{row.id}: {count(len(row.text))} characters, {duration(row.seconds or 0.0)}")
-    where = f'cx="{place(x)}" cy="{place(y)}"'
-    return f'<circle class="point" {where} r="3"><title>{tip}</title></circle>'
+def _dot(row: Row) -> charts.Dot:
+    seconds = row.seconds or 0.0
+    tip = f"{row.id}: {count(len(row.text))} characters, {duration(seconds)}"
+    return charts.Dot(x=len(row.text), y=seconds, tip=tip)
 
 
 # -- tables -------------------------------------------------------------------------------------
@@ -163,24 +117,18 @@ _ODD_NOTE = (
 def _failures(errors: Sequence[tuple[str, int]], rows: Iterable[Row], failed: int) -> str:
     if not failed:
         return ""
-    kinds = "".join(
-        f"<tr><td>{escape(str(name))}</td><td class=number>{count(texts)}</td></tr>"
+    kinds = (
+        f'<tr><td>{escape(str(name))}</td><td class="number">{count(texts)}</td></tr>'
         for name, texts in sorted(errors, key=lambda each: -each[1])
     )
-    lines = "".join(
-        f"<tr><td class=id>{escape(row.id)}</td><td class=words>{escape(row.text)}</td>"
-        f"<td class=words>{escape(_words(row))}</td></tr>"
+    lines = (
+        f'<tr><td>{escape(row.id)}</td><td class="words">{escape(row.text)}</td>'
+        f'<td class="words">{escape(_words(row))}</td></tr>'
         for row in rows
     )
     note = f"{count(min(failed, _FAILED))} of {count(failed)} are shown; manifest.jsonl lists all."
-    return _section(
-        "failed",
-        "What failed",
-        note,
-        f"<table><tr><th>error</th><th>texts</th></tr>{kinds}</table></div>"
-        '<div class="card scroll" tabindex="0">'
-        f"<table><tr><th>id</th><th>text</th><th>why</th></tr>{lines}</table>",
-    )
+    tables = table(["error", "texts"], kinds) + table(["id", "text", "why"], lines)
+    return section("failed", "What failed", tables, note)
 
 
 def _words(row: Row) -> str:
@@ -188,26 +136,15 @@ def _words(row: Row) -> str:
     return f"{error.get('type', 'error')}: {error.get('message', '')}"
 
 
-def _sounds(name: str, title: str, note: str, rows: Iterable[Row]) -> str:
-    lines = "".join(
-        f"<tr><td class=id>{escape(row.id)}</td><td class=words>{escape(row.text)}</td>"
-        f"<td class=number>{duration(row.seconds or math.nan)}</td>"
-        f'<td><audio controls preload="none" src={_address(row)}></audio></td></tr>'
+def _sounds(name: str, title: str, note: str, rows: Sequence[Row]) -> str:
+    lines = (
+        f'<tr><td>{escape(row.id)}</td><td class="words">{escape(row.text)}</td>'
+        f'<td class="number">{duration(row.seconds or math.nan)}</td>'
+        f'<td><audio controls preload="none" src="{escape(_address(row))}"></audio></td></tr>'
         for row in rows
     )
-    if not lines:
-        return ""
-    head = "<tr><th>id</th><th>text</th><th>length</th><th></th></tr>"
-    return _section(name, title, note, f"<table>{head}{lines}</table>")
-
-
-def _section(name: str, title: str, note: str, content: str) -> str:
-    return (
-        f'<section class="page" aria-labelledby="{name}"><h2 id="{name}">{escape(title)}</h2>'
-        f'<p class="note">{escape(note)}</p><div class="card scroll" tabindex="0">{content}</div>'
-        "</section>"
-    )
+    return section(name, title, table(["id", "text", "length", ""], lines), note) if rows else ""
 
 
 def _address(row: Row) -> str:
-    return quoteattr("./" + quote(row.key or "", safe="/", errors="replace"))
+    return "./" + quote(row.key or "", safe="/", errors="replace")

@@ -35,6 +35,7 @@ _FAIL_MARK, _REFUSE_MARK = "[fail]", "[refuse]"
 _FRAME_SECONDS = 0.5
 _DRIP_SECONDS = 0.05
 _LATE_SECONDS = 1.0
+_RUBBISH = b"rubbish!"
 # Faults that leave the frames of audio as they are.
 _HARMLESS = ("", "late", "extra-after")
 _SENTENCE_ENDS = tuple("。！？；.!?;\n")
@@ -51,8 +52,8 @@ class Socket(Protocol):
         """Send a message, waiting while the reader is slow."""
         ...
 
-    def finish(self, task: Progress) -> None:
-        """Say that the task has ended well."""
+    def finish(self, task: Progress, more: bytes = b"") -> None:
+        """Say that the task has ended well; `more` is what a broken server says after that."""
         ...
 
     def fail(self, error: RequestError, task_id: str) -> None:
@@ -128,9 +129,7 @@ class Speaking:
                 await self._speak(text)
             if not self.task.sentences:
                 raise invalid("task can not be null")
-            self._socket.finish(self.task)
-            if self._fault == "extra-after":
-                await self._socket.send(b"rubbish!")
+            self._socket.finish(self.task, _RUBBISH if self._fault == "extra-after" else b"")
         except RequestError as error:
             self._socket.fail(error, self.task.task_id)
         except Exception as error:

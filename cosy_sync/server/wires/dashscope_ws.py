@@ -113,14 +113,17 @@ class Session:
                 self._take_message(data)
 
     def _flush(self) -> None:
-        for data in self._protocol.data_to_send():
-            if data:
-                self._outlet.write(data)
+        # As one write: a reader that has heard the first of two frames has the second as well.
+        data = b"".join(self._protocol.data_to_send())
+        if data:
+            self._outlet.write(data)
 
-    def _tell(self, event: str) -> None:
-        """Send an event without waiting."""
+    def _tell(self, event: str, more: bytes = b"") -> None:
+        """Send an event without waiting; `more` leaves with it, in one piece."""
         if self._protocol.state.name == "OPEN":
             self._protocol.send_text(event.encode())
+            if more:
+                self._protocol.send_binary(more)
             self._flush()
 
     async def send(self, message: str | bytes) -> None:
@@ -244,12 +247,12 @@ class Session:
         message = f"request timeout after {GAP_SECONDS:g} seconds."
         self.fail(RequestError(400, "CLIENT_ERROR", message), "")
 
-    def finish(self, task: Progress) -> None:
-        """Say that the task has ended well."""
+    def finish(self, task: Progress, more: bytes = b"") -> None:
+        """Say that the task has ended well; `more` is what a broken server says after that."""
         self._drop_task()
         self._last_id = task.task_id
         self._service.counters.count_reply(200)
-        self._tell(task.finished())
+        self._tell(task.finished(), more)
         self._wind(self._service.config.idle_timeout or 60.0, self._close_idle)
 
     def fail(self, error: RequestError, task_id: str) -> None:

@@ -40,6 +40,9 @@ from cosy_sync.threads.permits import Permits
 from cosy_sync.threads.stop import Stop
 from cosy_sync.wires.base import Capabilities, HttpWire
 
+# Thousands of threads, one at a time: a guard against hanging, not a measure of the machine.
+pytestmark = pytest.mark.timeout(600)
+
 START = 1_000.0
 SOUND = wav_header(24_000, 1, 4_800) + bytes(range(1, 241)) * 20
 REFUSED = ConnectError("refused", phase="connect")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -14,6 +15,7 @@ from cosy_sync.errors import ClosedError, ConnectError, ResourceError, ShedError
 from cosy_sync.net.connection import Connection
 from cosy_sync.net.pool import ConnectionPool
 from cosy_sync.net.route import Route
+from cosy_sync.threads import Schedule
 
 pytestmark = pytest.mark.usefixtures("each_way_of_waiting")
 # A forked child's poller is its own, and knows nothing of these connections.
@@ -98,6 +100,20 @@ def returned(pool: ConnectionPool, *routes: Route) -> list[Connection]:
 
 def is_open(connection: Connection) -> bool:
     return connection.sock.fileno() >= 0
+
+
+def pretend_to_be_a_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosy_sync.forks._pid", os.getpid())  # put back, or the next is no fork
+    monkeypatch.setattr("cosy_sync.net.pool.os.getpid", lambda: -1)
+
+
+def end_thread_of(schedule: Schedule) -> None:
+    """End the parent's scheduler, which a real fork would have taken away.
+
+    In a child `close` leaves it alone, and it would wait there for an idle connection's end.
+    """
+    assert schedule.closed
+    schedule._scheduler._inbox.put(None)
 
 
 def test_an_empty_pool_has_nothing_to_take(pool: ConnectionPool) -> None:
@@ -382,11 +398,12 @@ def test_in_another_process_the_parents_connections_are_forgotten_and_new_ones_o
     busy, idle = opened(pool, ONE, ONE)
     pool.give_back(idle)
     parents = pool._schedule
-    monkeypatch.setattr("cosy_sync.net.pool.os.getpid", lambda: -1)
+    assert parents is not None
+    eventually(lambda: parents._scheduler._heap)  # its thread waits for the connection's end
+    pretend_to_be_a_child(monkeypatch)
     with pool._lock:  # a thread of the parent held it at the fork
         assert pool.take(ONE) is None
-    if parents is not None:  # a real fork would have taken it away
-        parents.close(5.0)
+    end_thread_of(parents)
     assert (busy.sock.fileno(), idle.sock.fileno(), pool.count()) == (-1, -1, (0, 0))
     (mine,) = opened(pool, ONE)
     pool.give_back(mine)
@@ -399,7 +416,7 @@ def test_a_pool_that_was_closed_before_a_fork_is_closed_in_the_child(
     pool: ConnectionPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool.close()
-    monkeypatch.setattr("cosy_sync.net.pool.os.getpid", lambda: -1)
+    pretend_to_be_a_child(monkeypatch)
     assert pool.take(ONE) is None
     with pytest.raises(ClosedError):
         pool.open(ONE, LATER)

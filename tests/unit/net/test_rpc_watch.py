@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
+from lanes import eventually
 
 from cosy_sync.net.rpc_watch import Watch
 
@@ -16,6 +19,42 @@ def watch():  # type: ignore[no-untyped-def]
     made.close()
 
 
+class ByHand:
+    """A schedule whose time goes on when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.posted: list[float] = []
+        self._jobs: list[tuple[float, Callable[[], object]]] = []
+
+    def after(self, seconds: float, job: Callable[[], object]) -> bool:
+        self.posted.append(seconds)
+        self._jobs.append((self.now + seconds, job))
+        return True
+
+    def pass_by(self, seconds: float) -> None:
+        until = self.now + seconds
+        while due := [each for each in self._jobs if each[0] <= until]:
+            first = min(due, key=lambda each: each[0])
+            self._jobs.remove(first)
+            self.now = max(self.now, first[0])
+            first[1]()
+        self.now = until
+
+    def close(self, seconds: float = 0.0) -> None:
+        self._jobs.clear()
+
+
+@pytest.fixture
+def time_of(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> ByHand:
+    hand = ByHand()
+    watch._schedule.close()
+    monkeypatch.setattr(watch, "_schedule", hand)
+    clock = SimpleNamespace(monotonic=lambda: hand.now)
+    monkeypatch.setattr("cosy_sync.net.rpc_watch.time", clock)
+    return hand
+
+
 def test_a_call_that_is_silent_for_too_long_is_cancelled(watch: Watch) -> None:
     cancelled = threading.Event()
     timer = watch.add(cancelled.set)
@@ -23,24 +62,19 @@ def test_a_call_that_is_silent_for_too_long_is_cancelled(watch: Watch) -> None:
     assert cancelled.wait(20) and timer.rang
 
 
-def test_calls_ring_by_themselves_and_a_later_one_may_be_due_earlier(watch: Watch) -> None:
+def test_calls_ring_by_themselves_and_a_later_one_may_be_due_earlier(
+    watch: Watch, time_of: ByHand
+) -> None:
     rung: list[str] = []
-    both = threading.Barrier(2)
-
-    def ring(name: str) -> None:
-        rung.append(name)
-        if len(rung) == 2:
-            both.wait(20)
-
-    slow = watch.add(lambda: ring("slow"))
-    slow.start(0.3)
-    quick = watch.add(lambda: ring("quick"))
-    quick.start(0.01)
-    both.wait(20)
+    watch.add(lambda: rung.append("slow")).start(0.3)
+    watch.add(lambda: rung.append("quick")).start(0.01)
+    time_of.pass_by(0.02)
+    assert rung == ["quick"]
+    time_of.pass_by(0.3)
     assert rung == ["quick", "slow"]
 
 
-def test_a_stopped_or_forgotten_clock_never_rings(watch: Watch) -> None:
+def test_a_stopped_or_forgotten_clock_never_rings(watch: Watch, time_of: ByHand) -> None:
     rung: list[str] = []
     stopped = watch.add(lambda: rung.append("stopped"))
     stopped.start(0.05)
@@ -51,17 +85,16 @@ def test_a_stopped_or_forgotten_clock_never_rings(watch: Watch) -> None:
     wound_again = watch.add(lambda: rung.append("wound again"))
     wound_again.start(0.05)
     wound_again.start(60)
-    last = threading.Event()
-    watch.add(last.set).start(0.2)
-    assert last.wait(20)
-    assert rung == [] and not stopped.rang and not wound_again.rang
+    watch.add(lambda: rung.append("last")).start(0.2)
+    time_of.pass_by(1.0)
+    assert rung == ["last"] and not stopped.rang and not wound_again.rang
 
 
 def test_nothing_is_cancelled_after_the_end_and_no_thread_is_left(watch: Watch) -> None:
     rung = threading.Event()
-    watch.add(rung.set).start(0.05)
+    watch.add(rung.set).start(60)
     watch.close()
-    assert not [t for t in threading.enumerate() if t.name == "cosy-keeper"]
+    eventually(lambda: not [t for t in threading.enumerate() if t.name == "cosy-keeper"])
     watch.add(rung.set).start(0.0)
     assert not rung.wait(0.2)
     assert not [t for t in threading.enumerate() if t.name == "cosy-keeper"]
@@ -92,9 +125,9 @@ def test_clocks_that_are_wound_again_and_again_leave_one_job(watch: Watch) -> No
     assert cancelled.wait(20)
 
 
-def test_the_shorter_waits_that_follow_in_a_call_wake_no_thread(watch: Watch) -> None:
-    posted: list[float] = []
-    watch._schedule.after = lambda seconds, _: posted.append(seconds) or True  # type: ignore
+def test_the_shorter_waits_that_follow_in_a_call_wake_no_thread(
+    watch: Watch, time_of: ByHand
+) -> None:
     timer = watch.add(lambda: None, 15.0)
     timer.start(30.0)  # for the first byte
     timer.stop()
@@ -102,20 +135,22 @@ def test_the_shorter_waits_that_follow_in_a_call_wake_no_thread(watch: Watch) ->
         timer.start(15.0)  # for the next one
         timer.stop()
     watch.add(lambda: None, 15.0).start(30.0)
-    assert len(posted) == 1 and 14.0 < posted[0] <= 15.0
+    assert time_of.posted == [15.0]
     timer.start(2.0)  # its deadline is near
-    assert len(posted) == 2 and posted[1] <= 2.0
+    assert time_of.posted == [15.0, 2.0]
 
 
-def test_a_call_that_was_looked_after_before_its_time_goes_on_until_then(watch: Watch) -> None:
-    cancelled = threading.Event()
-    timer = watch.add(cancelled.set, 0.01)
+def test_a_call_that_was_looked_after_before_its_time_goes_on_until_then(
+    watch: Watch, time_of: ByHand
+) -> None:
+    cancelled: list[bool] = []
+    timer = watch.add(lambda: cancelled.append(True), 0.01)
     timer.start(60)
-    gone_by, early = threading.Event(), watch.add(lambda: gone_by.set())
-    early.start(0.05)
-    assert gone_by.wait(20) and not timer.rang and not cancelled.is_set()
+    time_of.pass_by(1.0)
+    assert not timer.rang and not cancelled
     timer.start(0.01)
-    assert cancelled.wait(20) and timer.rang
+    time_of.pass_by(0.02)
+    assert cancelled and timer.rang
 
 
 def test_without_a_thread_calls_go_on_unwatched(

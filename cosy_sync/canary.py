@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import TypeVar
 
 from .bounded import BoundedCache
 from .cache.cached_call import CachedCall
 from .cache.cached_engine import CachedEngine
-from .config import ClientConfig, as_spoken
+from .config import ClientConfig, SharingConfig, as_spoken
 from .engine import Engine
 from .engine.audio_stream import AudioStream
 from .engine.bulk import BulkCall
-from .engine.canary_watch import CanaryWatch
+from .engine.canary_watch import CanaryWatch, parse_state
 from .engine.small_call import SmallCall
 from .events import Observer
 from .models import Audio, Outcome, Utterance
+from .policies.canary import WORDS, Judge
 from .shared.canary import CanaryBook, CanaryLink
 from .stats import Stats
 from .wire_rules import WireRules
 
-__all__ = ["AttachedCanary", "CanaryEngine", "Routes"]
+__all__ = ["AttachedCanary", "CanaryEngine", "CanaryReport", "FleetCanaries", "Routes"]
 
 _Held = TypeVar("_Held")
 # Seconds to wait for the thread that shares: it may be asking a server that is gone.
@@ -169,3 +170,59 @@ class CanaryEngine:
             if own is not given:
                 text.settings = own
         return text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CanaryReport:
+    """A canary as Redis knows it.
+
+    `state` is "running", "rolled back" or "promoted", `share` that of the texts, None for the one
+    that its clients configure; `changed` the Unix time of the latest change, None before any.
+    `shares` has, by what is compared, the bad ones and all of the new model, and of the old one.
+    """
+
+    name: str
+    state: str
+    share: float | None
+    reason: str
+    changed: float | None
+    shares: Mapping[str, tuple[float, float, float, float]]
+
+
+class FleetCanaries:
+    """The canaries of all processes that share a Redis. Methods raise what redis raises."""
+
+    def __init__(self, sharing: SharingConfig) -> None:
+        self._book = CanaryBook(sharing)
+
+    def names(self) -> list[str]:
+        """Return the names of those that there are."""
+        return self._book.names()
+
+    def read(self, name: str) -> CanaryReport:
+        """Return what is known of one."""
+        fields, counts, _ = self._book.read(name)
+        state, judge, shares = parse_state(fields), Judge(1.0, 0.0), {}
+        for metric, words in WORDS.items():
+            new, old = judge.rates(counts, metric)
+            shares[words] = (new.bad, new.count, old.bad, old.count)
+        return CanaryReport(
+            name=name,
+            state=state.state,
+            share=state.share,
+            reason=state.reason,
+            changed=float(fields["at"]) if "at" in fields else None,
+            shares=shares,
+        )
+
+    def roll_back(self, name: str) -> None:
+        """Give one no more texts, in all processes, within half a second."""
+        self._book.decide(name, "rolled back", 0.0, "by hand")
+
+    def reset(self, name: str) -> None:
+        """Let one begin anew, with its configured share."""
+        self._book.decide(name, "running", None, "")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._book.close()

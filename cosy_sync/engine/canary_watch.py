@@ -36,7 +36,7 @@ __all__ = ["CanaryNews", "CanaryWatch", "parse_state"]
 
 # Errors that say nothing about a model: decisions of ours, this machine's, or too many requests.
 _NO_NEWS = (ClosedError, RefusedError, ResourceError, ThrottledError)
-# Requests of the new model after which it is asked whether it is as good.
+# Requests of either after which it is asked how the new model fares, whoever sent the latest.
 _SOMETIMES = 16
 
 
@@ -126,7 +126,10 @@ class CanaryWatch:
             if results and not failed:
                 self._evidence.count(arm, "refused", len(results) - len(heard), len(results))
                 self._measure(arm, seconds, heard)
-            changed = arm == "canary" and self._decide()
+            self._requests += 1
+            # Of a new one that a breaker holds back, only the old one's requests go on.
+            now_and_then = self._requests % _SOMETIMES == 0
+            changed = (arm == "canary" or now_and_then) and self._decide(now_and_then)
         if changed:
             self._tell(before)
 
@@ -139,18 +142,17 @@ class CanaryWatch:
             evidence.measure(arm, "long", length / chars)
             evidence.measure(arm, "short", length / chars)
 
-    def _decide(self) -> bool:
+    def _decide(self, may_promote: bool) -> bool:
         """Roll back or promote where that is due; return whether it was."""
         state, counts = self.state, self._evidence.counts
         if state.state != "running":
             return False
-        self._requests += 1
         worse = self._judge.worse(counts)
         if worse is not None:
             self._set(state.rolled_back(self._judge.explain(counts, worse)), decided=True)
             return True
         larger = [step for step in self._steps if step > self.share]
-        if not larger or self._requests % _SOMETIMES or not self._judge.as_good(counts):
+        if not (larger and may_promote and self._judge.as_good(counts)):
             return False
         self._set(state.promoted(larger[0]), decided=True)
         return True
@@ -181,7 +183,7 @@ class CanaryWatch:
             elif not news.decided:
                 self._add(news.counts, counts)
                 self._evidence.bounds.update(bounds)
-                self._decide()
+                self._decide(may_promote=True)
             changed = self.state.state != kind or self.share != before
         if changed:
             self._tell(before)

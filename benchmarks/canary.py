@@ -1,9 +1,12 @@
-"""How soon a worse model is rolled back, and how often an equally good one: simulated.
+"""How soon a worse model is rolled back, and how often an equally good one: simulated, and real.
 
 No service and no sleep: texts fail by a seeded chance, and the client's own test judges them. Each
-row is 100 runs; a run ends when the new model is rolled back, or has had its texts.
+row is 100 runs; a run ends when the new model is rolled back, or has had its texts. With
+`--embedded` clients speak through two servers on this machine instead, of which the new one fails
+4 % of the requests, or 1 %, as the old one does.
 
     python -m benchmarks.canary            # prints the table, writes benchmarks/results/canary.json
+    python -m benchmarks.canary --embedded --runs 5
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cosy_sync import CanaryConfig, CosyClient, Endpoint
 from cosy_sync.policies.canary import Evidence, Judge
+from cosy_sync.server import Server, ServerConfig
 
 RESULTS = Path(__file__).parent / "results" / "canary.json"
 
@@ -36,7 +41,7 @@ class Case:
 CASES = (
     Case(name="equal, 1 % fail"),
     Case(name="equal, 1 % fail, share 50 %", share=0.5),
-    Case(name="equal, 20 000 texts", texts=20_000),
+    Case(name="equal, 20 000 texts, share 20 %", share=0.2, texts=20_000),
     Case(name="equal, 10 % fail, 5 % refused", failed=(0.1, 0.1), refused=(0.05, 0.05)),
     Case(name="10 % slower: within the tolerance", slower=1.1),
     Case(name="4 % fail instead of 1 %", failed=(0.04, 0.01)),
@@ -81,10 +86,41 @@ def speak(case: Case, evidence: Evidence, arm: str, chance: random.Random) -> No
         evidence.measure(arm, "short", length)
 
 
+def run_embedded(failed: float, seed: int) -> int | None:
+    """Return after how many texts of the new model a client rolls it back, at most 2 000."""
+    limits = {"latency": 0.0, "rps": 0, "seed": seed, "audio_bytes": 20_000}
+    with (
+        Server(ServerConfig(**limits, faults={"status-500": 0.01})) as old,
+        Server(ServerConfig(**limits, faults={"status-500": failed})) as new,
+        CosyClient(
+            [Endpoint(old.url, rate=None), Endpoint(new.url, weight=0.2, rate=None)],
+            canary=CanaryConfig(slower=3.0),
+            batch_size=1,
+        ) as client,
+    ):
+        for start in range(0, 10_000, 250):
+            client.synth_many([f"第{start + number}句话" for number in range(250)])
+            known = client.stats().canary
+            if known is not None and known[0] == "rolled back":
+                return int(new.stats()["requests"])
+    return None
+
+
+def show_embedded(runs: int) -> None:
+    for failed in (0.04, 0.01):
+        found = [run_embedded(failed, seed) for seed in range(runs)]
+        ends = sorted(end for end in found if end is not None)
+        print(f"new fails {failed:.0%}, old 1 %: rolled back {len(ends)} of {runs}, after {ends}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--embedded", action="store_true", help="real clients and servers")
     options = parser.parse_args()
+    if options.embedded:
+        show_embedded(options.runs)
+        return
     rows = []
     print(f"{'case':36} {'texts':>6} {'rolled back':>12} {'median text':>12} {'95th':>6}")
     for case in CASES:

@@ -109,15 +109,16 @@ class CanaryWatch:
     ) -> None:
         """Count a request: its results, or the error that failed it as a whole. One that took more
         than `most` seconds has failed: the new model has no more."""
-        sent = isinstance(error, DeadlineError) and error.in_flight
-        if isinstance(error, _NO_NEWS) or (isinstance(error, DeadlineError) and not sent):
+        unsent = isinstance(error, DeadlineError) and not error.in_flight
+        if unsent or isinstance(error, _NO_NEWS) or self.state.state != "running":
             return
         heard = [
             (len(text.text), result)
             for text, result in zip(texts, results, strict=False)
             if isinstance(result, Audio)
         ]
-        seconds = _seconds(heard)
+        timing = heard[0][1].timing if heard else None
+        seconds = 0.0 if timing is None else timing.total
         # What fails together counts once.
         failed = error is not None or seconds > most or (len(results) > 1 and not heard)
         with self._lock:
@@ -125,7 +126,8 @@ class CanaryWatch:
             self._evidence.count(arm, "failed", failed)
             if results and not failed:
                 self._evidence.count(arm, "refused", len(results) - len(heard), len(results))
-                self._measure(arm, seconds, heard)
+                # The new one's connections are idle for longer, and so more often made anew.
+                self._measure(arm, seconds - timing.connect if timing else 0.0, heard)
             self._requests += 1
             # Of a new one that a breaker holds back, only the old one's requests go on.
             now_and_then = self._requests % _SOMETIMES == 0
@@ -239,8 +241,3 @@ def parse_state(fields: Mapping[str, str]) -> CanaryState:
         None if share is None else float(share),
         fields.get("reason", ""),
     )
-
-
-def _seconds(heard: Sequence[tuple[int, Audio]]) -> float:
-    timing = heard[0][1].timing if heard else None
-    return 0.0 if timing is None else timing.total

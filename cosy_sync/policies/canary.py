@@ -25,7 +25,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["WORDS", "CanaryState", "Evidence", "Judge", "Rate", "place_of"]
+__all__ = ["CanaryState", "Evidence", "Judge", "Rate", "place_of"]
 
 # Arms: the new model, "canary"; those texts of the old one that are packed as sparsely as the new
 # one's, so that the times of requests may be compared, "control"; its other texts, "stable".

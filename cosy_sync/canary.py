@@ -48,7 +48,8 @@ class Routes:
         """Return the configuration of whoever speaks a text; the same one for the usual."""
         variant = config.variant
         if variant is None:
-            variant = self.watch.variant_of(text)
+            arm = self.watch.arm_of(text)
+            variant = "trial" if arm == "canary" else arm
         elif variant == "whole":
             variant = "canary" if self.watch.share >= 1 else "stable"
         if variant is None or variant == config.variant:

@@ -14,9 +14,12 @@ from .endpoint import Endpoint
 
 __all__ = ["CanaryConfig", "Variant", "as_canary"]
 
-# Which of a canary's two speaks; those texts of the old one that are packed as the new one's are;
-# texts that are heard together, so that one of the two speaks all of them.
-VARIANTS = ("stable", "canary", "control", "whole")
+# Which of a canary's two speaks, where somebody has said so. Where its share says so: the new one's
+# texts, and those of the old one that are packed alike. Texts that are heard together, so that one
+# of the two speaks all of them.
+VARIANTS = ("stable", "canary", "trial", "control", "whole")
+# Those that the new one speaks.
+NEW = ("canary", "trial")
 _STEPS = (0.05, 0.25, 0.5, 1.0)
 
 

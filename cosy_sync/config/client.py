@@ -25,7 +25,7 @@ from ..hints import advice_for_group
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .caching import CacheConfig
-from .canary import VARIANTS, CanaryConfig, Variant, as_canary
+from .canary import NEW, VARIANTS, CanaryConfig, Variant, as_canary
 from .interactive import CoalesceConfig, HedgeConfig
 from .narration import NarrationConfig
 from .sharing import SharingConfig
@@ -150,7 +150,7 @@ class ClientConfig:
 def as_spoken(config: ClientConfig) -> ClientConfig:
     """Return a configuration with what its variant has of its own: a canary's model, and the
     version of what it speaks."""
-    if config.variant != "canary":
+    if config.variant not in NEW:
         return config
     variant: Variant = config.canary.variant
     model, cache = variant.model or config.model, config.cache

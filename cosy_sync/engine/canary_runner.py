@@ -19,7 +19,7 @@ from .group import Group
 from .ports import Attempts, Result
 from .retrying import BatchRunner
 
-__all__ = ["CanaryRunner", "StandIn", "TrialRunner", "WatchedAttempts"]
+__all__ = ["CanaryRunner", "TrialRunner", "WatchedAttempts"]
 
 # The share of the time that is left when a batch is sent which the new model has.
 _HALF = 0.5
@@ -27,53 +27,38 @@ _HALF = 0.5
 
 @dataclass(frozen=True)
 class WatchedAttempts:
-    """Makes attempts, and says which variant spoke; counts the first of each batch.
+    """Makes attempts, and says which variant spoke; has the first of each batch counted.
 
-    What is sent again has failed before, and would fail more often than others.
+    What is sent again has failed before, and would fail more often than others. Without a watch
+    none is counted.
     """
 
     attempter: Attempts
     variant: str
-    watch: CanaryWatch
+    watch: CanaryWatch | None
 
     def attempt(
         self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int
     ) -> Sequence[Result]:
         """Make an attempt."""
-        first, batch.judged = not batch.judged, True
+        watch = None if batch.judged else self.watch
+        batch.judged = True
         grows = batch.may_grow
         try:
             results = self.attempter.attempt(batch, texts, endpoint, number)
         except CosyError as error:
-            if first:
-                self.watch.note(self.variant, (), (), error, 0.0)
+            if watch is not None:
+                watch.note(self.variant, batch.texts if grows else texts, (), error, 0.0)
             raise
-        if first:
+        if watch is not None:
             # Where the new model is asked, the deadline is shortened already.
             part = 1.0 if self.variant == "canary" else _HALF
             most = part * (batch.deadline.at - batch.sent)
-            self.watch.note(self.variant, batch.texts if grows else texts, results, None, most)
-        return _signed(results, self.variant)
-
-
-@dataclass(frozen=True)
-class StandIn:
-    """Makes attempts of the old model for what failed on the new one."""
-
-    attempter: Attempts
-
-    def attempt(
-        self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int
-    ) -> Sequence[Result]:
-        """Make an attempt."""
-        return _signed(self.attempter.attempt(batch, texts, endpoint, number), "fallback")
-
-
-def _signed(results: Sequence[Result], variant: str) -> Sequence[Result]:
-    for result in results:
-        if isinstance(result, Audio):
-            object.__setattr__(result, "variant", variant)
-    return results
+            watch.note(self.variant, batch.texts if grows else texts, results, None, most)
+        for result in results:
+            if isinstance(result, Audio):
+                object.__setattr__(result, "variant", self.variant)
+        return results
 
 
 class TrialRunner(BatchRunner):
@@ -98,7 +83,7 @@ class CanaryRunner:
     Args:
         new: Sends each text once: a TrialRunner.
         old: Speaks what fails.
-        watch: Says whether the new one still speaks.
+        watch: Says whether the new one still speaks; None where it does in any case.
         observer: Told that texts are sent again.
         clock: The time.
     """
@@ -107,7 +92,7 @@ class CanaryRunner:
         self,
         new: BatchRunner,
         old: BatchRunner,
-        watch: CanaryWatch,
+        watch: CanaryWatch | None,
         observer: Observer,
         clock: Clock,
     ) -> None:
@@ -116,7 +101,7 @@ class CanaryRunner:
 
     def run(self, batch: Batch) -> None:
         """Bring every text of the batch to an outcome; as BatchRunner's."""
-        if self._watch.is_over:  # it was packed before
+        if self._watch is not None and self._watch.is_over:  # it was packed before
             self._old.run(batch)
             return
         failed = self._try(batch)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from ..config import CanaryConfig
 from ..errors import (
@@ -38,6 +39,8 @@ __all__ = ["CanaryNews", "CanaryWatch", "parse_state"]
 _NO_NEWS = (ClosedError, RefusedError, ResourceError, ThrottledError)
 # Requests of either after which it is asked how the new model fares, whoever sent the latest.
 _SOMETIMES = 16
+# Texts that are remembered, so that each counts once.
+_MOST_SEEN = 100_000
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ class CanaryWatch:
         self._evidence = self._new_evidence()
         self._told: dict[str, float] = {}  # of the counts: what others know
         self._requests = 0
+        self._seen: set[int] = set()
 
     @property
     def is_over(self) -> bool:
@@ -87,8 +91,8 @@ class CanaryWatch:
         share = self.state.share
         return self.variant.share if share is None else share
 
-    def variant_of(self, text: str) -> str | None:
-        """Return who speaks a text: "canary", "control", or None for whoever does usually."""
+    def arm_of(self, text: str) -> str | None:
+        """Return who speaks a text: "canary", "control", or None for the other texts."""
         share = self.share
         if not 0 < share < 1:
             return "canary" if share else None
@@ -112,22 +116,25 @@ class CanaryWatch:
         unsent = isinstance(error, DeadlineError) and not error.in_flight
         if unsent or isinstance(error, _NO_NEWS) or self.state.state != "running":
             return
-        heard = [
-            (len(text.text), result)
-            for text, result in zip(texts, results, strict=False)
-            if isinstance(result, Audio)
-        ]
-        timing = heard[0][1].timing if heard else None
-        seconds = 0.0 if timing is None else timing.total
+        keys = [hash(text.text) for text in texts]
+        spoken = [each for each in results if isinstance(each, Audio)]
+        timing = spoken[0].timing if spoken else None
         # What fails together counts once.
-        failed = error is not None or seconds > most or (len(results) > 1 and not heard)
+        failed = error is not None or (len(results) > 1 and not spoken)
+        failed = failed or (timing is not None and timing.total > most)
         with self._lock:
             before = self.share
+            new = self._take_new(keys)
+            if not any(new):
+                return
             self._evidence.count(arm, "failed", failed)
-            if results and not failed:
-                self._evidence.count(arm, "refused", len(results) - len(heard), len(results))
+            if not failed and timing is not None:
                 # The new one's connections are idle for longer, and so more often made anew.
-                self._measure(arm, seconds - timing.connect if timing else 0.0, heard)
+                chars = sum([len(each.text) for each in texts])
+                self._evidence.measure(arm, "slow", (timing.total - timing.connect) / chars)
+            if not failed:
+                for text, result in compress(zip(texts, results, strict=False), new):
+                    self._hear(arm, len(text.text), result)
             self._requests += 1
             # Of a new one that a breaker holds back, only the old one's requests go on.
             now_and_then = self._requests % _SOMETIMES == 0
@@ -135,12 +142,21 @@ class CanaryWatch:
         if changed:
             self._tell(before)
 
-    def _measure(self, arm: str, seconds: float, heard: Sequence[tuple[int, Audio]]) -> None:
+    def _take_new(self, keys: Sequence[int]) -> list[bool]:
+        """Tell which texts are new: those that come again are always the same one's, and one that
+        is hard to speak would count for it again and again."""
+        if len(self._seen) > _MOST_SEEN:
+            self._seen.clear()
+        new = [key not in self._seen for key in keys]
+        self._seen.update(keys)
+        return new
+
+    def _hear(self, arm: str, chars: int, result: Result) -> None:
+        """Count what came for one text of a reply."""
         evidence = self._evidence
-        if seconds and heard:
-            evidence.measure(arm, "slow", seconds / sum([chars for chars, _ in heard]))
-        for chars, audio in heard:
-            length = audio.pcm_size / (2 * audio.channels * audio.sample_rate)
+        evidence.count(arm, "refused", not isinstance(result, Audio))
+        if isinstance(result, Audio):
+            length = result.pcm_size / (2 * result.channels * result.sample_rate)
             evidence.measure(arm, "long", length / chars)
             evidence.measure(arm, "short", length / chars)
 
@@ -203,6 +219,7 @@ class CanaryWatch:
         """In a forked child: what was decided stays, what was counted is the parent's."""
         self._lock = threading.Lock()
         self._evidence, self._told, self._requests = self._new_evidence(), {}, 0
+        self._seen = set()
 
     # -- under the lock -------------------------------------------------------------------------
 
@@ -221,6 +238,7 @@ class CanaryWatch:
     def _set(self, state: CanaryState, *, decided: bool) -> None:
         self.state, self._decided = state, decided
         self._evidence, self._told, self._requests = self._new_evidence(), {}, 0
+        self._seen = set()
 
     def _new_evidence(self) -> Evidence:
         return Evidence(self.config.slower, self.config.pace)

@@ -16,7 +16,7 @@ from ..policies import AcceptedKeys, HedgePolicy, RetryBudget, RetryPolicy
 from ..threads.permits import Permits
 from ..threads.workers import Executor
 from .attempt import AttemptRunner
-from .canary_runner import CanaryRunner, StandIn, TrialRunner, WatchedAttempts
+from .canary_runner import CanaryRunner, TrialRunner, WatchedAttempts
 from .canary_watch import CanaryWatch
 from .encoding import Encoding, plain_format
 from .hedging import Hedging
@@ -125,14 +125,16 @@ class Runners:
 
     def _make_watched(self, config: ClientConfig, watch: CanaryWatch) -> tuple[Runs, _StreamRunner]:
         """Make the runners of one of a canary's variants."""
-        url, variant = watch.variant.url, config.variant or "stable"
+        url, variant = watch.variant.url, config.variant
         urls = {each.url for each in self._parts.endpoints}
         old_pool = self._endpoints if url is None else self._endpoints.part(urls - {url})
         old = self._arm(config, old_pool)
-        if variant != "canary":
+        # What somebody has chosen is no sample, and counts for neither.
+        counts = watch if variant in (None, "control", "trial") else None
+        if variant not in ("canary", "trial"):
 
             def watched(attempter: Attempts) -> BatchRunner:
-                return old.runner(WatchedAttempts(attempter, variant, watch))
+                return old.runner(WatchedAttempts(attempter, variant or "stable", counts))
 
             return watched(old.hedged), lambda stream: watched(StreamingAttempts(old.plain, stream))
         batch = replace(config.batch, halve_refused=False)
@@ -141,8 +143,9 @@ class Runners:
         observer, clock = self._parts.observer, self._parts.clock
 
         def both(first: Attempts, second: Attempts) -> CanaryRunner:
-            trial = new.runner(WatchedAttempts(first, variant, watch), TrialRunner)
-            return CanaryRunner(trial, old.runner(StandIn(second)), watch, observer, clock)
+            trial = new.runner(WatchedAttempts(first, "canary", counts), TrialRunner)
+            second = WatchedAttempts(second, "fallback", None)
+            return CanaryRunner(trial, old.runner(second), counts, observer, clock)
 
         return both(new.hedged, old.hedged), lambda stream: both(
             StreamingAttempts(new.plain, stream), StreamingAttempts(old.plain, stream)

@@ -258,6 +258,18 @@ def test_a_client_of_the_old_ones_endpoints_keeps_to_them(url: bool) -> None:
         assert variants(client.synth_many(TEXTS))["canary"]
 
 
+def test_what_somebody_has_chosen_counts_for_neither_and_is_heard_after_a_rollback() -> None:
+    models = Models(status(500))
+    with client_of(models, batch_size=1) as client:
+        client.synth_many(TEXTS, variant="stable")
+        client.synth_many(TEXTS, variant="canary")
+        assert client.stats().canary == ("running", 0.2, "")
+        client.synth_many(TEXTS)
+        assert (client.stats().canary or ("",))[0] == "rolled back"
+        models.fault = None
+        assert client.synth("你好", variant="canary").variant == "canary"
+
+
 def test_a_retry_is_planned_for_what_falls_back() -> None:
     events = Events()
     with client_of(Models(status(500)), observers=[events], batch_size=1) as client:

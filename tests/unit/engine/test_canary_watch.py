@@ -1,5 +1,6 @@
 """What a canary's watch counts, decides and shares."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -21,8 +22,12 @@ from cosy_sync.events import Event
 from cosy_sync.models import Audio, Timing, Utterance
 from cosy_sync.policies.canary import CanaryState
 
-TEXT = Utterance("今天天气很好")
+NUMBERS = itertools.count()
 ALL = 1e9
+
+
+def text() -> Utterance:
+    return Utterance(f"今天天气很好{next(NUMBERS) % 10**6:06}")
 
 
 def audio(seconds: float = 1.2, took: float = 0.1) -> Audio:
@@ -52,12 +57,12 @@ def speak(
     watch: CanaryWatch, arm: str, times: int, result: Audio | CosyError | None = None
 ) -> None:
     for _ in range(times):
-        watch.note(arm, [TEXT], [result or audio()], None, ALL)
+        watch.note(arm, [text()], [result or audio()], None, ALL)
 
 
 def fail(watch: CanaryWatch, arm: str, times: int, error: CosyError | None = None) -> None:
     for _ in range(times):
-        watch.note(arm, (), (), error or UnavailableError("away"), 0.0)
+        watch.note(arm, [text()], (), error or UnavailableError("away"), 0.0)
 
 
 def test_one_that_fails_is_rolled_back_and_stays_so() -> None:
@@ -68,7 +73,7 @@ def test_one_that_fails_is_rolled_back_and_stays_so() -> None:
     assert [event.state for event in told.events] == ["rolled back"]  # type: ignore[union-attr]
     speak(watch, "canary", 500)
     assert watch.is_over and len(told.events) == 1
-    assert watch.variant_of("任何") is None
+    assert watch.arm_of("任何") is None
 
 
 @pytest.mark.parametrize(
@@ -102,16 +107,26 @@ def test_a_service_that_is_away_or_late_counts(error: CosyError) -> None:
 
 def test_a_reply_in_more_than_the_new_ones_time_is_a_failure_of_the_old_one_too() -> None:
     watch, _ = watch_of()
-    watch.note("control", [TEXT], [audio(took=2.0)], None, 1.0)
+    watch.note("control", [text()], [audio(took=2.0)], None, 1.0)
     assert watch.news().counts["control.failed"] == 1
+
+
+def test_a_text_that_comes_again_counts_once() -> None:
+    watch, _ = watch_of()
+    speak(watch, "control", 50)
+    hard = Utterance("难")
+    for _ in range(100):
+        watch.note("canary", [hard], (), UnavailableError("away"), 0.0)
+        watch.note("canary", [hard, hard], [audio(seconds=9.0)] * 2, None, ALL)
+    assert not watch.is_over and watch.news().counts["canary.failed.of"] == 1
 
 
 def test_a_reply_of_several_texts_without_any_sound_counts_once() -> None:
     watch, _ = watch_of()
     bad = [BadAudioError("silent")] * 3
-    watch.note("canary", [TEXT] * 3, bad, None, ALL)
+    watch.note("canary", [text(), text(), text()], bad, None, ALL)
     assert watch.news().counts == {"canary.failed": 1, "canary.failed.of": 1}
-    watch.note("canary", [TEXT] * 3, [audio(), *bad[:2]], None, ALL)
+    watch.note("canary", [text(), text(), text()], [audio(), *bad[:2]], None, ALL)
     counts = watch.news().counts
     assert (counts["canary.refused"], counts["canary.refused.of"]) == (2, 3)
 
@@ -149,7 +164,7 @@ def test_one_that_is_as_good_gets_more_texts_only_where_that_is_asked_for() -> N
             watch.follow(watch.news(), (state, {}, {}))
             watch.follow(watch.news(), (state, many, {}))
         assert [event.share for event in told.events] == states  # type: ignore[union-attr]
-    assert watch.state.state == "promoted" and watch.variant_of("任何") == "canary"
+    assert watch.state.state == "promoted" and watch.arm_of("任何") == "canary"
 
 
 def test_a_worse_one_is_found_while_a_breaker_holds_it_back() -> None:
@@ -164,9 +179,9 @@ def test_a_worse_one_is_found_while_a_breaker_holds_it_back() -> None:
 def test_texts_that_were_the_new_ones_stay_so_while_its_share_grows() -> None:
     watch, _ = watch_of(0.05)
     texts = [f"第{number}句" for number in range(2_000)]
-    before = {text for text in texts if watch.variant_of(text) == "canary"}
+    before = {text for text in texts if watch.arm_of(text) == "canary"}
     watch.state = CanaryState(1, "running", 0.5)
-    assert before and before <= {text for text in texts if watch.variant_of(text) == "canary"}
+    assert before and before <= {text for text in texts if watch.arm_of(text) == "canary"}
 
 
 def test_counts_of_other_processes_are_added_and_nothing_twice() -> None:

@@ -41,7 +41,7 @@ class Case:
 CASES = (
     Case(name="equal, 1 % fail"),
     Case(name="equal, 1 % fail, share 50 %", share=0.5),
-    Case(name="equal, 20 000 texts, share 20 %", share=0.2, texts=20_000),
+    Case(name="equal, share 50 %, 10 000 texts", share=0.5, texts=10_000),
     Case(name="equal, 10 % fail, 5 % refused", failed=(0.1, 0.1), refused=(0.05, 0.05)),
     Case(name="10 % slower: within the tolerance", slower=1.1),
     Case(name="4 % fail instead of 1 %", failed=(0.04, 0.01)),

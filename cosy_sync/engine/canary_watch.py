@@ -40,7 +40,7 @@ _NO_NEWS = (ClosedError, RefusedError, ResourceError, ThrottledError)
 # Requests of either after which it is asked how the new model fares, whoever sent the latest.
 _SOMETIMES = 16
 # Texts that are remembered, so that each counts once.
-_MOST_SEEN = 100_000
+_MOST_SEEN = 50_000
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,19 @@
 """Whether a new model speaks worse than the old one: counts of both, and a sequential test.
 
 What is compared are shares: of requests that failed, of texts whose audio was refused, of requests
-that took longer than a bound, of recordings that are longer or shorter than one. Each share lies in
-a confidence sequence, an interval that holds at every look at once, so that one may look after each
-text and stop whenever it suffices. For `k` bad ones of `n` it is all `p` with
+that took longer than a bound, of recordings that are longer or shorter than one. For `k` bad ones
+of `n` of the new model, and `l` of `m` of the old one, the evidence against "the new one's share
+`p` is at most the old one's `q` and a tolerance" is the likelihood ratio
 
-    log B(k + 1/2, n - k + 1/2) - log B(1/2, 1/2) - k log p - (n - k) log(1 - p) < log(1 / alpha)
+    M = f(k, n) f(l, m) / max over p = q + tolerance of p^k (1 - p)^(n - k) q^l (1 - q)^(m - l)
+    f(k, n) = B(k + 1/2, n - k + b) / B(1/2, b)
 
-where B is the beta function. The left side's exponential is a likelihood ratio of a Beta(1/2, 1/2)
-mixture to `p` (H. Robbins, Ann. Math. Stat. 41, 1970), a martingale under `p` that by Ville's
-inequality ever reaches 1 / alpha with a probability of at most alpha; see also S. Howard et al.,
-Ann. Stat. 49, 2021. The new one is worse where its interval lies wholly above the old one's. Five
-comparisons of two intervals share the false-alarm rate evenly (union bound).
+where B is the beta function, and b is 12 for failures, which are rare, else 1/2: a mixture over all
+shares, to the best that the assumption can say. Whatever the true shares are, if they keep to it, M
+is at most a ratio of a mixture to them, which is a martingale with mean 1; by Ville's inequality M
+ever reaches 1 / alpha with a probability of at most alpha. So one may look after each text, and stop whenever it suffices. (H. Robbins, Ann. Math.
+Stat. 41, 1970; L. Wasserman, A. Ramdas, S. Balakrishnan, PNAS 117, 2020.) Of what is allowed,
+failed requests have 40 %, and each of the four other comparisons 15 % (union bound).
 
 The bounds of seconds are found from the first observations of the old model, which are not used any
 more after that: so shares above them are alike where the two models are, whatever is distributed
@@ -25,7 +27,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["CanaryState", "Evidence", "Judge", "Rate", "place_of"]
+__all__ = ["CanaryState", "Evidence", "Judge", "Rate", "log_ratio", "place_of"]
 
 # Arms: the new model, "canary"; those texts of the old one that are packed as sparsely as the new
 # one's, so that the times of requests may be compared, "control"; its other texts, "stable".
@@ -37,7 +39,11 @@ WORDS = {
     "long": "recordings that are too long",
     "short": "recordings that are too short",
 }
-METRICS = tuple(WORDS)
+METRICS, FAILURES = tuple(WORDS), ("failed", "refused")
+# `b` of failures; the parts of what is allowed.
+_RARE, _OF_FAILED, _OF_OTHERS = 12.0, 0.4, 0.15
+# Shares that are not told from 0 and 1, and the steps after which a maximum is found.
+_LEAST, _STEPS = 1e-9, 40
 # First observations of the old model that a bound is found from, and their share below it.
 _FIRST, _QUANTILE = 12, 0.9
 # What the new one may be worse by, at most, to get more texts: a share of failures, or of others.
@@ -57,36 +63,46 @@ class Rate:
 
     bad: float
     count: float
+    # Of its mixture: the larger, the rarer bad ones are expected to be.
+    prior: float = 0.5
 
     @property
     def share(self) -> float:
         """Return the share of bad ones, 0 of nothing."""
         return self.bad / self.count if self.count else 0.0
 
-    def low(self, alpha: float) -> float:
-        """Return the lower end of the confidence sequence."""
-        return self._end(alpha, 0.0) if self.bad else 0.0
+    @property
+    def mixture(self) -> float:
+        """Return the logarithm of the likelihood under a mixture of shares, Beta(1/2, prior)."""
+        bad, good = self.bad + 0.5, self.count - self.bad + self.prior
+        return _log_beta(bad, good) - _log_beta(0.5, self.prior)
 
-    def high(self, alpha: float) -> float:
-        """Return its upper end."""
-        return self._end(alpha, 1.0) if self.bad < self.count else 1.0
-
-    def _end(self, alpha: float, outside: float) -> float:
+    def likelihood(self, share: float) -> float:
+        """Return the logarithm of the likelihood if this is the true share."""
         bad, good = self.bad, self.count - self.bad
-        mixed = math.lgamma(bad + 0.5) + math.lgamma(good + 0.5) - math.lgamma(bad + good + 1)
-        limit = mixed - math.log(math.pi) + math.log(alpha)
-        inside = self.share
-        for _ in range(30):
-            p = (inside + outside) / 2
-            if _likelihood(bad, good, p) > limit:
-                inside = p
-            else:
-                outside = p
-        return outside
+        share = min(max(share, _LEAST), 1 - _LEAST)
+        return bad * math.log(share) + good * math.log1p(-share)
 
 
-def _likelihood(bad: float, good: float, p: float) -> float:
-    return (bad * math.log(p) if bad else 0.0) + (good * math.log1p(-p) if good else 0.0)
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def log_ratio(new: Rate, old: Rate, spare: float) -> float:
+    """Return the logarithm of the evidence that the new rate is not `spare` above the old one:
+    that it is more, or less, as the counts say."""
+    low, high = max(0.0, -spare), min(1.0, 1.0 - spare)
+    for _ in range(_STEPS):  # the likelihood has one maximum
+        third = (high - low) / 3
+        at, above = low + third, high - third
+        if new.likelihood(at + spare) + old.likelihood(at) < (
+            new.likelihood(above + spare) + old.likelihood(above)
+        ):
+            low = at
+        else:
+            high = above
+    best = new.likelihood(low + spare) + old.likelihood(low)
+    return new.mixture + old.mixture - best
 
 
 class Evidence:
@@ -142,10 +158,9 @@ class Judge:
     alarms: float
     tolerance: float
 
-    @property
-    def alpha(self) -> float:
-        """Return what each interval may be wrong with."""
-        return self.alarms / (2 * len(METRICS))
+    def enough(self, metric: str) -> float:
+        """Return the logarithm of the evidence that suffices."""
+        return -math.log(self.alarms * (_OF_FAILED if metric == "failed" else _OF_OTHERS))
 
     def rates(self, counts: Mapping[str, float], metric: str) -> tuple[Rate, Rate]:
         """Return the new model's rate, and the old one's."""
@@ -153,7 +168,7 @@ class Judge:
         def rate(*arms: str) -> Rate:
             keys = [f"{arm}.{metric}" for arm in arms]
             sums = [sum([counts.get(key + end, 0) for key in keys]) for end in ("", ".of")]
-            return Rate(*sums)
+            return Rate(sums[0], sums[1], _RARE if metric in FAILURES else 0.5)
 
         return rate("canary"), rate("control", *(() if metric == "slow" else ("stable",)))
 
@@ -161,10 +176,9 @@ class Judge:
         """Return the metric in which the new one is worse, None while that is not known."""
         for metric in METRICS:
             new, old = self.rates(counts, metric)
-            spare = self.tolerance if metric in ("failed", "refused") else 0.0
-            if new.share <= old.share + spare or not old.count:
-                continue
-            if new.low(self.alpha) > old.high(self.alpha) + spare:
+            spare = self.tolerance if metric in FAILURES else 0.0
+            above = new.share > old.share + spare and old.count > 0
+            if above and log_ratio(new, old, spare) >= self.enough(metric):
                 return metric
         return None
 
@@ -178,7 +192,8 @@ class Judge:
         """Return whether the new one is known to be as good as the old one, or nearly so."""
         for metric, spare in _AS_GOOD.items():
             new, old = self.rates(counts, metric)
-            if not old.count or new.high(self.alpha) > old.low(self.alpha) + spare:
+            below = new.count and old.count and new.share < old.share + spare
+            if not below or log_ratio(new, old, spare) < self.enough(metric):
                 return False
         return True
 

@@ -1,13 +1,14 @@
 """The sequential test of a canary: false alarms, power, and texts that stay where they are."""
 
+import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.canary import Case, run
-from cosy_sync.policies.canary import CanaryState, Evidence, Judge, Rate, place_of
+from cosy_sync.policies.canary import CanaryState, Evidence, Judge, Rate, log_ratio, place_of
 
 
 @pytest.mark.parametrize("share", [0.05, 0.25])
@@ -18,27 +19,36 @@ def test_the_share_is_kept_and_a_text_stays_where_it_is(share: float) -> None:
     assert places[:20] != [place_of("v4", f"第{number}句") for number in range(20)]
 
 
-@given(st.integers(0, 10_000), st.integers(0, 10_000), st.sampled_from([0.05, 0.001]))
-def test_an_interval_holds_its_share_and_narrows_with_alpha(
-    bad: int, good: int, alpha: float
+rates = st.integers(0, 10_000).flatmap(
+    lambda count: st.builds(Rate, st.integers(0, count), st.just(count))
+)
+
+
+@settings(max_examples=30)
+@given(rates, rates, st.sampled_from([0.0, 0.002, 0.15]))
+def test_the_evidence_is_against_the_best_that_the_assumption_can_say(
+    new: Rate, old: Rate, spare: float
 ) -> None:
-    rate = Rate(bad, bad + good)
-    low, high = rate.low(alpha), rate.high(alpha)
-    assert 0 <= low <= rate.share <= high <= 1
-    assert rate.low(alpha / 10) <= low + 1e-6 and high - 1e-6 <= rate.high(alpha / 10)
+    ratio = log_ratio(new, old, spare)
+    mixed = new.mixture + old.mixture
+    for share in (0.0, 0.01, 0.1, 0.5, min(old.share, 1 - spare), max(0.0, new.share - spare)):
+        assert ratio <= mixed - new.likelihood(share + spare) - old.likelihood(share) + 0.01
 
 
-@pytest.mark.parametrize("chance", [0.01, 0.3])
-def test_no_interval_of_a_long_run_misses_the_truth_more_often_than_alpha(chance: float) -> None:
-    missed = 0
+@pytest.mark.parametrize(("chance", "prior"), [(0.01, 12.0), (0.3, 0.5)])
+def test_alike_ones_are_called_unlike_no_more_often_than_is_allowed(
+    chance: float, prior: float
+) -> None:
+    wrong = 0
     for seed in range(40):
-        draw, bad, outside = random.Random(seed), 0, False
-        for count in range(1, 201):
-            bad += draw.random() < chance
-            rate = Rate(bad, count)
-            outside = outside or not rate.low(0.05) <= chance <= rate.high(0.05)
-        missed += outside
-    assert missed <= 2
+        draw, bad, found = random.Random(seed), [0, 0], False
+        for count in range(1, 151):
+            for place in (0, 1):
+                bad[place] += draw.random() < chance
+            new, old = Rate(bad[0], count, prior), Rate(bad[1], count, prior)
+            found = found or (new.share > old.share and log_ratio(new, old, 0.0) > math.log(20))
+        wrong += found
+    assert wrong <= 2  # 5 % of 40
 
 
 WORSE = [
@@ -99,7 +109,7 @@ def test_one_that_is_as_good_for_long_is_known_to_be() -> None:
 def test_nothing_is_known_of_nothing() -> None:
     judge = Judge(0.01, 0.002)
     assert judge.worse({}) is None and not judge.as_good({})
-    assert (Rate(0, 0).low(0.01), Rate(0, 0).high(0.01)) == (0.0, 1.0)
+    assert log_ratio(Rate(0, 0), Rate(0, 0), 0.0) == pytest.approx(0)
 
 
 def test_each_change_is_an_epoch_of_its_own() -> None:

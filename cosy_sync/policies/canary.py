@@ -11,9 +11,10 @@ of `n` of the new model, and `l` of `m` of the old one, the evidence against "th
 where B is the beta function, and b is 12 for failures, which are rare, else 1/2: a mixture over all
 shares, to the best that the assumption can say. Whatever the true shares are, if they keep to it, M
 is at most a ratio of a mixture to them, which is a martingale with mean 1; by Ville's inequality M
-ever reaches 1 / alpha with a probability of at most alpha. So one may look after each text, and stop whenever it suffices. (H. Robbins, Ann. Math.
-Stat. 41, 1970; L. Wasserman, A. Ramdas, S. Balakrishnan, PNAS 117, 2020.) Of what is allowed,
-failed requests have 40 %, and each of the four other comparisons 15 % (union bound).
+ever reaches 1 / alpha with a probability of at most alpha. So one may look after each text, and
+stop whenever it suffices. (H. Robbins, Ann. Math. Stat. 41, 1970; L. Wasserman, A. Ramdas, S.
+Balakrishnan, PNAS 117, 2020.) Of what is allowed, failed requests have 40 %, and each of the four
+other comparisons 15 % (union bound).
 
 The bounds of seconds are found from the first observations of the old model, which are not used any
 more after that: so shares above them are alike where the two models are, whatever is distributed

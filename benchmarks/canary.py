@@ -49,6 +49,7 @@ CASES = (
     Case(name="4 % fail, 2 000 texts of both", failed=(0.04, 0.01), texts=100),
     Case(name="4 % refused instead of 1 %", refused=(0.04, 0.01)),
     Case(name="half fail, 2 000 texts of both", failed=(0.5, 0.01), texts=100),
+    Case(name="all fail, 2 000 texts of both", failed=(1.0, 0.01), texts=100),
     Case(name="twice as slow", slower=2.0),
     Case(name="speech 1.5 times as long", longer=1.5),
     Case(name="speech 1.5 times as short", longer=1 / 1.5),

@@ -89,21 +89,26 @@ def _log_beta(a: float, b: float) -> float:
     return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
-def log_ratio(new: Rate, old: Rate, spare: float) -> float:
+def log_ratio(new: Rate, old: Rate, spare: float, enough: float = -math.inf) -> float:
     """Return the logarithm of the evidence that the new rate is not `spare` above the old one:
-    that it is more, or less, as the counts say."""
-    low, high = max(0.0, -spare), min(1.0, 1.0 - spare)
+    that it is more, or less, as the counts say. Where it is less than `enough`, what is returned
+    may be too large, but not by as much."""
+
+    def likelihood(share: float) -> float:
+        return new.likelihood(share + spare) + old.likelihood(share)
+
+    low, high, mixed = max(0.0, -spare), min(1.0, 1.0 - spare), new.mixture + old.mixture
+    pooled = (new.bad + old.bad - spare * new.count) / max(1, new.count + old.count)
+    most = mixed - likelihood(min(max(pooled, low), high))
+    if most < enough:  # mostly: all else takes fifty times as long
+        return most
     for _ in range(_STEPS):  # the likelihood has one maximum
         third = (high - low) / 3
-        at, above = low + third, high - third
-        if new.likelihood(at + spare) + old.likelihood(at) < (
-            new.likelihood(above + spare) + old.likelihood(above)
-        ):
-            low = at
+        if likelihood(low + third) < likelihood(high - third):
+            low += third
         else:
-            high = above
-    best = new.likelihood(low + spare) + old.likelihood(low)
-    return new.mixture + old.mixture - best
+            high -= third
+    return min(most, mixed - likelihood(low))
 
 
 class Evidence:
@@ -179,7 +184,8 @@ class Judge:
             new, old = self.rates(counts, metric)
             spare = self.tolerance if metric in FAILURES else 0.0
             above = new.share > old.share + spare and old.count > 0
-            if above and log_ratio(new, old, spare) >= self.enough(metric):
+            enough = self.enough(metric)
+            if above and log_ratio(new, old, spare, enough) >= enough:
                 return metric
         return None
 
@@ -194,7 +200,8 @@ class Judge:
         for metric, spare in _AS_GOOD.items():
             new, old = self.rates(counts, metric)
             below = new.count and old.count and new.share < old.share + spare
-            if not below or log_ratio(new, old, spare) < self.enough(metric):
+            enough = self.enough(metric)
+            if not below or log_ratio(new, old, spare, enough) < enough:
                 return False
         return True
 

@@ -7,6 +7,7 @@ from .config import (
     BatchConfig,
     BreakerConfig,
     CacheConfig,
+    CanaryConfig,
     ClientConfig,
     CoalesceConfig,
     EjectionConfig,
@@ -19,6 +20,7 @@ from .config import (
     RetryConfig,
     SharingConfig,
     TimeoutConfig,
+    Variant,
     VerifyConfig,
 )
 from .default import (
@@ -83,6 +85,7 @@ __all__ = [
     "CacheConfig",
     "CacheStats",
     "CacheStore",
+    "CanaryConfig",
     "ClientConfig",
     "ClosedError",
     "CoalesceConfig",
@@ -133,6 +136,7 @@ __all__ = [
     "UnexpectedError",
     "UnframedError",
     "Utterance",
+    "Variant",
     "VerifyConfig",
     "Voice",
     "VoiceList",

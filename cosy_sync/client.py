@@ -292,7 +292,7 @@ class CosyClient(LongTextCalls):
         own = self._with("digest", settings) if settings else self
         whole = prepare_text(0, text, own.config.prepare) if own.config.prepare else text
         utterance = check_text(0, whole, own.config.batch.max_text_chars)
-        return self._core.cache.digest(own.config, utterance.text)
+        return self._core.cache.digest(self._core.routed(own.config, utterance), utterance.text)
 
     @property
     def cache(self) -> ClientCache:

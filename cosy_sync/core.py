@@ -21,6 +21,7 @@ from .forks import notice_fork, renew_after_fork
 from .hooks import WeakCheck, WeakListener, WeakObserver, WeakStorage, checked_observers
 from .loading import load
 from .logs import LogObserver
+from .models import Utterance
 from .stats import Stats, StatsObserver
 from .system import ENDING, check_waiting
 from .threads import leave_behind
@@ -28,6 +29,7 @@ from .wire_rules import WireRules, make_wire
 
 if TYPE_CHECKING:
     from .cache.cached_engine import CachedEngine
+    from .canary import AttachedCanary, CanaryEngine
     from .net import HttpClient, Sender
 
 __all__ = ["Core"]
@@ -55,10 +57,19 @@ class Core:
             from .net import check_client
 
             check_client(http_client)
+        if config.canary is not None:
+            canary = config.canary.settled(endpoints)
+            config = dataclasses.replace(config, canary=canary)
         self.rules = WireRules(endpoints, config, over_http_client=http_client is not None)
         self.endpoints = self.rules.endpoints
         self.config = self.rules.settle(config)
         self.cache = Attached(config.cache, clock)
+        self.canary: AttachedCanary | None = None
+        if config.canary is not None:
+            load("cosy_sync.canary")
+            from .canary import AttachedCanary
+
+            self.canary = AttachedCanary(self.config, self.rules)
         self._http_client = http_client
         self.clock = clock
         self._pid = os.getpid()
@@ -66,7 +77,7 @@ class Core:
         self._lock = threading.Lock()
         self._engine: Engine | None = None
         # What clients ask: the engine, or the cache before it.
-        self._front: Engine | CachedEngine | None = None
+        self._front: Engine | CachedEngine | CanaryEngine | None = None
         # What ends the engine when nobody holds this core any more.
         self._reaper: weakref.finalize[..., Core] | None = None
         # URLs of the endpoints that are left out, also in a forked child.
@@ -92,7 +103,7 @@ class Core:
             config = dataclasses.replace(config, breaker=breaker)
         return config
 
-    def engine(self) -> Engine | CachedEngine:
+    def engine(self) -> Engine | CachedEngine | CanaryEngine:
         """Return the machines of this process. Raises ClosedError after close()."""
         engine = self._front
         # In a forked child it is the parent's: `notice_fork` asks the same, but for every text.
@@ -102,7 +113,7 @@ class Core:
         if self.closed or _is_at_exit():
             raise ClosedError(_why_closed())
         made = self._build()  # outside the lock: it may call the user's function for a client
-        front = self.cache.before(made)
+        front = self._before(made)
         with self._lock:
             if self._engine is None and not self.closed:
                 self._engine, self._front = made, front
@@ -116,8 +127,20 @@ class Core:
             raise ClosedError(_why_closed())
         return engine
 
+    def routed(self, config: ClientConfig, text: Utterance) -> ClientConfig:
+        """Return the configuration that a text is spoken with as things are."""
+        return config if self.canary is None else self.canary.routes.of(config, text.text)
+
+    def _before(self, made: Engine) -> Engine | CachedEngine | CanaryEngine:
+        front = self.cache.before(made)
+        return front if self.canary is None else self.canary.before(front)
+
     def stats(self) -> Stats:
         """Return the counters as they are now."""
+        known = self._counted()
+        return known if self.canary is None else self.canary.add_to(known)
+
+    def _counted(self) -> Stats:
         notice_fork()
         engine = self._engine
         if engine is None:
@@ -155,6 +178,8 @@ class Core:
         if engine is not None:
             engine.close(seconds)
             self.cache.close()
+            if self.canary is not None:
+                self.canary.close()
             if self._reaper is not None:
                 self._reaper.detach()
 
@@ -165,6 +190,8 @@ class Core:
             _finish(self._engine)
             self.closed = True
             self.cache.close()
+            if self.canary is not None:
+                self.canary.close()
 
     def renew(self) -> None:
         """In a forked child: forget the parent's machines; other threads, and whatever they held
@@ -172,6 +199,8 @@ class Core:
         engine, self._engine, self._front = self._engine, None, None
         self._lock = threading.Lock()
         self._stats = StatsObserver()
+        if self.canary is not None:
+            self.canary.renew()
         if self._reaper is not None:
             self._reaper.detach()
         if engine is not None:
@@ -180,14 +209,16 @@ class Core:
     def _build(self) -> Engine:
         check_waiting()  # a library may have been patched since the client was made
         log, others = LogObserver(self.clock.now), [WeakObserver(each) for each in self._observers]
+        observer = Observers(others, self._stats, log, log.takes_answers)
         engine = Engine(
             EngineParts(
                 endpoints=self.endpoints,
                 config=self.lent(self.config),
                 network=self._network(),
                 wire=make_wire,
-                observer=Observers(others, self._stats, log, log.takes_answers),
+                observer=observer,
                 clock=self.clock,
+                canary=None if self.canary is None else self.canary.open(observer),
             )
         )
         for url in self._drained:

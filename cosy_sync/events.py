@@ -19,6 +19,7 @@ __all__ = [
     "CacheAnswered",
     "CacheMissed",
     "CallRefused",
+    "CanaryChanged",
     "EndpointEjected",
     "EndpointReadmitted",
     "Event",
@@ -153,12 +154,27 @@ class LookupFailed:
 class SharingChanged:
     """What is shared with other processes can be reached no longer, or again.
 
-    `what` is "rate limit", "connections" or "breaker". Until it can, the client decides by itself.
+    `what` is "rate limit", "connections", "breaker" or "canary" (then the endpoint is the name of
+    the canary). Until it can, the client decides by itself.
     """
 
     endpoint: str
     what: str
     shared: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryChanged:
+    """A canary, known by the name of its variant, speaks another share of the texts.
+
+    `state` is "running", "rolled back" or "promoted"; `reason` says what it was worse in.
+    """
+
+    name: str
+    state: str
+    old_share: float
+    share: float
     reason: str
 
 
@@ -237,6 +253,7 @@ Event = (
     | LimitsLowered
     | BreakerChanged
     | SharingChanged
+    | CanaryChanged
     | EndpointEjected
     | EndpointReadmitted
     | AddressesChanged

@@ -14,6 +14,7 @@ from .progress import ProgressCallback
 if TYPE_CHECKING:
     from .cache.cached_call import CachedCall
     from .cache.cached_engine import CachedEngine
+    from .canary import CanaryEngine
     from .engine import Engine
     from .engine.bulk import BulkCall
     from .engine.small_call import SmallCall
@@ -61,7 +62,7 @@ def hand_out(call: Call, owner: object, given: GivenTexts | None = None) -> Iter
 
 
 def gather(
-    engine: Engine | CachedEngine,
+    engine: Engine | CachedEngine | CanaryEngine,
     call: Call,
     total: int,
     progress: ProgressCallback | None,
@@ -85,7 +86,7 @@ def _restored(outcomes: list[Outcome], given: GivenTexts | None) -> list[Outcome
 
 
 def run_call(
-    engine: Engine | CachedEngine,
+    engine: Engine | CachedEngine | CanaryEngine,
     call: Call,
     taken: list[Outcome],
     take: Callable[[Iterator[Outcome]], _T],

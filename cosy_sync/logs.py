@@ -15,6 +15,7 @@ from .events import (
     AudioRefused,
     BreakerChanged,
     CallRefused,
+    CanaryChanged,
     EndpointEjected,
     EndpointReadmitted,
     Event,
@@ -82,6 +83,17 @@ class LogObserver:
             level = logging.INFO if event.shared else logging.WARNING
             now = "shared again" if event.shared else "not shared any more"
             logger.log(level, "%s of %s %s: %s", event.what, event.endpoint, now, event.reason)
+        elif isinstance(event, CanaryChanged):
+            level = logging.WARNING if event.state == "rolled back" else logging.INFO
+            logger.log(
+                level,
+                "canary %s is %s: %.3g %% of the texts instead of %.3g %%%s",
+                event.name,
+                event.state,
+                100 * event.share,
+                100 * event.old_share,
+                f"; {event.reason}" if event.reason else "",
+            )
         elif isinstance(event, TextFailed):
             name = type(event.error).__name__
             logger.info("text #%s of %d characters: %s", event.text_hash, event.chars, name)

@@ -56,8 +56,11 @@ class LongTextCalls:
     @functools.cached_property
     def _of_pieces(self) -> ClientConfig:
         """Settings for what is joined: it is encoded once, as a whole."""
+        config = self._bulk
+        if config.canary is not None and config.variant is None:
+            config = dataclasses.replace(config, variant="whole")  # one voice for all of it
         plain = self.config.format in PLAIN_FORMATS
-        return self._bulk if plain else dataclasses.replace(self._bulk, **_PLAIN)
+        return config if plain else dataclasses.replace(config, **_PLAIN)
 
     @functools.cached_property
     def _written(self) -> ClientConfig:
@@ -187,8 +190,11 @@ class LongTextCalls:
 
     def _at_speed(self, speed: float) -> Any:
         """Return the client that speaks prepared cues at a speed. Raises ConfigError."""
-        plain = self.config.format in PLAIN_FORMATS
-        if plain and speed == self.config.speed and not self.config.prepare:
+        plain, config = self.config.format in PLAIN_FORMATS, self.config
+        mixed = config.canary is not None and config.variant is None
+        if plain and speed == config.speed and not config.prepare and not mixed:
             return self
         settings: Any = {**({} if plain else _PLAIN), "speed": speed, "prepare": None}
+        if mixed:
+            settings["variant"] = "whole"
         return self.with_options(**settings)  # type: ignore[attr-defined]

@@ -201,6 +201,9 @@ class Audio:
     words: tuple[Word, ...] = field(default=(), repr=False)
     from_cache: bool = False
     """Whether it was spoken before, and comes out of the client's cache: then it has no timing."""
+    variant: str = ""
+    """Which of a canary's two spoke it: "stable" or "canary"; "fallback" is the stable one in place
+    of the other, which failed. Without a canary it is empty."""
 
     @property
     def duration(self) -> float:

@@ -183,7 +183,10 @@ def _from_environment(environ: Mapping[str, str]) -> ClientConfig:
     return config if instruction is None else _instruct(config, instruction)
 
 
-_NOT_TEXT = ("headers", "extra", "prepare", "check", "ssl_context", "listeners", "storage")
+_NOT_TEXT = (
+    *("headers", "extra", "prepare", "check", "ssl_context", "listeners", "storage"),
+    *("canary", "variant"),
+)
 
 
 # Arguments and variables that stand for a field of a group, or of the voice: how they are read.

@@ -57,7 +57,8 @@ class Stats:
     left early is among neither the texts that are ok nor failed. `cache_hits` texts were answered
     out of the cache, `cache_bytes` of audio, and `cache_misses` were not in it. `limits` holds each
     endpoint's requests per second and requests in flight as they are now, `retry_budget` how many
-    more texts of interactive calls may be repeated.
+    more texts of interactive calls may be repeated. `canary` is None without one, else its state
+    ("running", "rolled back" or "promoted"), its share of the texts, and what it was worse in.
     """
 
     texts_ok: int
@@ -92,6 +93,7 @@ class Stats:
     cache_hits: int = 0
     cache_misses: int = 0
     cache_bytes: int = 0
+    canary: tuple[str, float, str] | None = None
 
 
 class StatsObserver:

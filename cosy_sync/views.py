@@ -23,6 +23,7 @@ _WHOLE = (
     "serial",
     "limits",
     "sharing",
+    "canary",
     "url",
     "http_client",
     "observers",

@@ -43,6 +43,7 @@ FLOORS = [
     [
         "texts",
         "cache",
+        "canary",
         "narration",
         "notebook",
         "narrator",
@@ -394,7 +395,7 @@ def test_a_state_machine_begins_with_its_states(name: str) -> None:
 # The one background thread beside the workers; what else may wait has a thread while it lasts.
 BACKGROUND = {"cosy-keeper"}
 WHILE_IT_LASTS = {"cosy-feeder", "cosy-import", "cosy-lookup", "cosy-poller", "cosy-reaper"}
-SHARED_LIMITS = {"cosy-breaker", "cosy-limit", "cosy-places"}
+SHARED_LIMITS = {"cosy-breaker", "cosy-canary", "cosy-limit", "cosy-places"}
 WORKER = re.compile(r"cosy-worker-\d+")
 
 

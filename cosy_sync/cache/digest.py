@@ -17,7 +17,7 @@ import json
 from typing import Any
 
 from ..bounded import BoundedCache
-from ..config import ClientConfig
+from ..config import ClientConfig, as_spoken
 from ..models import Recording
 
 __all__ = ["Prefixes", "digest_text", "prefix_of", "wire_family"]
@@ -37,6 +37,7 @@ def wire_family(wire: str) -> str:
 
 def prefix_of(config: ClientConfig) -> Any:
     """Return the hash that the digests of all texts under a configuration begin with."""
+    config = as_spoken(config)
     voice = config.voice
     recording = None if voice is None else voice.reference
     fields = [

@@ -178,7 +178,8 @@ class SpeechCache:
         """Return what is kept of an outcome, if anything is."""
         options, now, error = self.options, _wall(), outcome.error
         if outcome.audio is not None:
-            if not self._checked:
+            # What another model spoke in place of a canary is not the canary's audio.
+            if not self._checked or outcome.audio.variant == "fallback":
                 return None
             seconds = options.ttl * _spread(digest)
             data = encode(digest, outcome.audio, now + seconds)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cosy_sync.cli import (  # noqa: F401
         bench,
         cache,
+        canary,
         demo,
         doctor,
         job,
@@ -46,12 +47,16 @@ examples:
   cosy-sync voices --url URL                   which voices there are, and who says so
   cosy-sync bench --url URL                    how much a service gives, and what to configure
   cosy-sync cache warm -f texts.txt            speak now what is asked for often later
+  cosy-sync canary                             how a new model fares, and to roll it back by hand
   cosy-sync COMMAND --help                     everything about a command
 
 COSY_SYNC_URL, COSY_SYNC_API_KEY and the other COSY_SYNC_* variables set what no option does.
 
 {CODES}"""
-_COMMANDS = ("synth", "narrate", "job", "voices", "doctor", "serve", "demo", "bench", "cache")
+_COMMANDS = (
+    *("synth", "narrate", "job", "voices", "doctor", "serve", "demo", "bench", "cache"),
+    "canary",
+)
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 

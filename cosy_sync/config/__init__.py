@@ -2,7 +2,8 @@
 
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .caching import CacheConfig
-from .client import CallSettings, ClientConfig, Settings
+from .canary import CanaryConfig, Variant
+from .client import CallSettings, ClientConfig, Settings, as_spoken
 from .endpoint import Endpoint
 from .interactive import CoalesceConfig, HedgeConfig
 from .narration import NarrationConfig
@@ -14,6 +15,7 @@ __all__ = [
     "BreakerConfig",
     "CacheConfig",
     "CallSettings",
+    "CanaryConfig",
     "ClientConfig",
     "CoalesceConfig",
     "EjectionConfig",
@@ -27,5 +29,7 @@ __all__ = [
     "Settings",
     "SharingConfig",
     "TimeoutConfig",
+    "Variant",
     "VerifyConfig",
+    "as_spoken",
 ]

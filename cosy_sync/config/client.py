@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypedDict
 
@@ -25,12 +25,13 @@ from ..hints import advice_for_group
 from ..models import Voice
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .caching import CacheConfig
+from .canary import NEW, VARIANTS, CanaryConfig, Variant, as_canary
 from .interactive import CoalesceConfig, HedgeConfig
 from .narration import NarrationConfig
 from .sharing import SharingConfig
 from .survival import BreakerConfig, EjectionConfig, OverloadConfig, RetryConfig, VerifyConfig
 
-__all__ = ["CallSettings", "ClientConfig", "Settings"]
+__all__ = ["CallSettings", "ClientConfig", "Settings", "as_spoken"]
 
 PRIORITIES = ("bulk", "interactive")
 FORMATS = ("pcm", "wav", "mp3", "opus", "ogg", "flac")
@@ -47,6 +48,7 @@ _CLIENT_RULES: tuple[Rule, ...] = (
     ("quality", lambda v: v is None or 0 <= v <= 1, "0 (smallest file) to 1 (best)"),
     ("speed", lambda v: 0.25 <= v <= 4, "0.25 to 4"),
     *positive("deadline"),
+    ("variant", lambda v: v is None or v in VARIANTS, "'stable' or 'canary'"),
     ("priority", lambda v: v is None or v in PRIORITIES, f"one of {', '.join(PRIORITIES)}"),
     ("tenant", name_or_none, "a name"),
     *count_or_none("max_in_flight"),
@@ -100,6 +102,11 @@ class ClientConfig:
     cache: Any = field(default=None, repr=False)
     """Where the audio of spoken texts is kept: "memory", a folder, a redis:// URL, a store such
     as DiskCache(...), several of these in a list, or a CacheConfig. None keeps nothing."""
+    canary: Any = None
+    """A new model that speaks a few of the texts, and is rolled back where it is worse: a Variant,
+    or a CanaryConfig. None tries nothing."""
+    variant: str | None = None
+    """Which of a canary's two speaks: `stable` or `canary`. None leaves it to the text."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent with each request."""
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -137,6 +144,9 @@ class ClientConfig:
             object.__setattr__(self, "voice", Voice(self.voice))
         if self.cache is not None and not isinstance(self.cache, CacheConfig):
             object.__setattr__(self, "cache", CacheConfig(store=self.cache))
+        object.__setattr__(self, "canary", as_canary(self.canary))
+        if self.variant is not None and self.canary is None:
+            raise ConfigError("variant: this client has no canary; leave it out")
         object.__setattr__(self, "headers", checked_headers(self.headers))
         object.__setattr__(self, "extra", checked_extra(self.extra))
         object.__setattr__(self, "prepare", checked_prepare(self.prepare))
@@ -150,6 +160,21 @@ class ClientConfig:
                     f"{name}: expected {'an' if kind[0] in 'EO' else 'a'} {kind}, got "
                     f"{getattr(self, name)!r}; {advice_for_group(name, cls)}"
                 )
+
+
+def as_spoken(config: ClientConfig) -> ClientConfig:
+    """Return a configuration with what its variant has of its own: a canary's model, and the
+    version of what it speaks."""
+    if config.variant not in NEW:
+        return config
+    variant: Variant = config.canary.variant
+    model, cache = variant.model or config.model, config.cache
+    if cache is not None:
+        # A model tells itself apart, an endpoint does not.
+        other = variant.name if variant.url is not None else cache.version
+        version = other if variant.version is None else variant.version
+        cache = replace(cache, version=version)
+    return replace(config, model=model, cache=cache)
 
 
 class CallSettings(TypedDict, total=False):
@@ -188,6 +213,8 @@ class CallSettings(TypedDict, total=False):
     cache: Any
     """Where the audio of spoken texts is kept: "memory", a folder, a redis:// URL, a store such
     as DiskCache(...), several of these in a list, or a CacheConfig."""
+    variant: Literal["stable", "canary"] | None
+    """Which of a canary's two speaks. None leaves it to the text."""
     headers: Mapping[str, str]
     """Sent with each request."""
     extra: Mapping[str, Any]
@@ -204,6 +231,8 @@ class Settings(CallSettings, total=False):
     """The protocol that the endpoints speak."""
     serial: bool
     """Run everything on the caller's own thread, one call after the other: for debugging."""
+    canary: Variant | CanaryConfig | None
+    """A new model that speaks a few of the texts, and is rolled back where it is worse."""
     batch_size: int
     """Texts in one call; the same as `batch=BatchConfig(max_texts=...)`."""
     batch: BatchConfig

@@ -17,7 +17,7 @@ from ..errors import CosyError
 from ..threads import Schedule, open_schedule
 from ..user_code import log_failure, unexpected
 
-__all__ = ["DnsWatcher", "NameService"]
+__all__ = ["DnsWatcher", "HostConnections", "NameService"]
 
 # Seconds between two look-ups at least, however much trouble there is.
 _SPACING = 5.0
@@ -34,6 +34,22 @@ class NameService(Protocol):
 
     def addresses(self, url: str) -> Sequence[str]:
         """Return all addresses of a URL's host, at least one. Raises CosyError."""
+        ...
+
+
+class HostConnections(NameService, Protocol):
+    """The net, as far as it knows where a URL leads."""
+
+    def resolves(self, url: str) -> bool:
+        """Return whether its host's addresses are ours to look up."""
+        ...
+
+    def forget(self, url: str, address: str) -> None:
+        """Close what is open to an address of a URL's host."""
+        ...
+
+    def close_idle(self, url: str) -> None:
+        """Close the idle connections to a URL's host."""
         ...
 
 

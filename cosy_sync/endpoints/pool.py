@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import threading
 import time
 from collections.abc import Collection, Sequence
-from typing import Protocol
 
 from ..clock import Clock
 from ..config import ClientConfig, Endpoint
@@ -22,11 +22,11 @@ from ..events import (
 from ..policies import Deadline, Ejector, pick
 from ..policies.balancer import SOON
 from ..threads.stop import Stop
-from .dns import AGAIN, DnsWatcher, NameService
+from .dns import AGAIN, DnsWatcher, HostConnections
 from .endpoint import EndpointState
 from .limiter import EndpointLimiter, make_limiter
 
-__all__ = ["EndpointPool", "HostConnections"]
+__all__ = ["EndpointPool"]
 
 # Seconds that an address which left is remembered with its limits, in case it comes back.
 _MEMORY = 60.0
@@ -39,22 +39,6 @@ _MOMENT = 1.0
 _EVERYBODY = "all endpoints"
 
 _Key = tuple[str, str | None]
-
-
-class HostConnections(NameService, Protocol):
-    """The net, as far as it knows where a URL leads."""
-
-    def resolves(self, url: str) -> bool:
-        """Return whether its host's addresses are ours to look up."""
-        ...
-
-    def forget(self, url: str, address: str) -> None:
-        """Close what is open to an address of a URL's host."""
-        ...
-
-    def close_idle(self, url: str) -> None:
-        """Close the idle connections to a URL's host."""
-        ...
 
 
 class EndpointPool:
@@ -100,11 +84,20 @@ class EndpointPool:
         self._drained: set[str] = set()
         self._failures: dict[str, CosyError] = {}  # of the latest look-ups
         self.endpoints: tuple[EndpointState, ...] = ()
+        self._parts: dict[frozenset[str], EndpointPool] = {}
         for configured in endpoints:
             self._addresses[configured.url] = () if configured.url in names else (None,)
             if configured.url not in names:
                 self._known[configured.url, None] = self._make_endpoint(configured.url, None)
         self._publish()
+
+    def part(self, urls: Collection[str]) -> EndpointPool:
+        """Return a pool that chooses among some of several endpoints; all else is this one's."""
+        made = copy.copy(self)
+        with self._lock:
+            part = self._parts.setdefault(frozenset(urls), made)
+            self._publish()
+        return part
 
     # -- the choice -----------------------------------------------------------------------------
 
@@ -390,6 +383,8 @@ class EndpointPool:
             for address in addresses
         )
         self.endpoints = endpoints
+        for urls, part in self._parts.items():
+            part.endpoints = tuple([each for each in endpoints if each.endpoint.url in urls])
         back = self._ejector.change([endpoint.health for endpoint in endpoints])
         return [endpoint for endpoint in endpoints if endpoint.health in back]
 

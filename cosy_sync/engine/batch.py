@@ -98,6 +98,8 @@ class Batch:
         # and only the user's check follows.
         "in_flight",
         "arrived",
+        # Whether its first request was counted for or against a canary.
+        "judged",
     )
 
     def __init__(
@@ -128,7 +130,7 @@ class Batch:
         self.tries: dict[int, list[CosyError]] = {}
         self.spared: dict[int, int] = {}
         self.refusals: dict[int, int] = {}
-        self.apart = self.in_flight = self.arrived = False
+        self.apart = self.in_flight = self.arrived = self.judged = False
         self.first_tries: Mapping[Any, FirstTry] = {}
         self.sent = self.ended = 0.0
         self.call = _UNSENT

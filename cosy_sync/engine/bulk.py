@@ -53,9 +53,9 @@ from .batch import ANY_TIME, Batch, failed
 from .call_watch import CallWatch
 from .intake import Intake
 from .packing import pack
+from .ports import Runs
 from .ready_batches import ReadyBatches
 from .reorder import ReorderBuffer, Unbounded
-from .retrying import BatchRunner
 from .tenants import TenantLimit
 from .verdicts import Verdicts
 
@@ -107,7 +107,7 @@ class BulkCall:
         texts: Iterable[Utterance | Outcome | None],
         config: BatchConfig,
         options: BulkOptions,
-        runner_of: Callable[[Utterance], BatchRunner],
+        runner_of: Callable[[Utterance], Runs],
         executor: Executor,
         clock: Clock,
     ) -> None:

@@ -9,6 +9,7 @@ from ..clock import Clock
 from ..config import ClientConfig, Endpoint
 from ..events import Observer
 from ..wires.base import Wire
+from .canary_watch import CanaryWatch
 from .ports import Network
 
 __all__ = ["EngineParts"]
@@ -24,3 +25,5 @@ class EngineParts:
     wire: Callable[[Endpoint, ClientConfig], Wire]
     observer: Observer
     clock: Clock
+    # Of a client with a canary.
+    canary: CanaryWatch | None = None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from ..endpoints.dns import HostConnections
 from ..endpoints.endpoint import EndpointState
-from ..endpoints.pool import HostConnections
 from ..errors import CosyError
 from ..messages import Link, Reply, WireRequest
 from ..models import Audio, Utterance
 from .batch import Batch
 
-__all__ = ["Attempts", "Network", "ReplyStream", "Result", "Sender"]
+__all__ = ["Attempts", "Network", "ReplyStream", "Result", "Runs", "Sender"]
 
 Result = Audio | CosyError
 
@@ -88,4 +88,12 @@ class Attempts(Protocol):
         self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int
     ) -> Sequence[Result]:
         """Send texts to an endpoint and return audio or an error for each."""
+        ...
+
+
+class Runs(Protocol):
+    """What brings the texts of batches to their outcomes: a BatchRunner, or two of them."""
+
+    def run(self, batch: Batch) -> None:
+        """Bring every text of the batch to an outcome, whatever happens; blocks until then."""
         ...

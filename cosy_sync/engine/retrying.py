@@ -83,13 +83,14 @@ class BatchRunner:
         other._attempter = attempter
         return other
 
-    def run(self, batch: Batch) -> None:
-        """Bring every text of the batch to an outcome, whatever happens; blocks until then.
+    def run(self, batch: Batch, texts: Sequence[Utterance] | None = None) -> None:
+        """Bring every text of the batch, or these, to an outcome, whatever happens; blocks until
+        then.
 
         What ends its thread's call as well (Ctrl-C, say) is raised afterwards.
         """
         try:
-            groups = [Group(batch.texts)]
+            groups = [Group(batch.texts if texts is None else texts)]
             while True:
                 if not groups:
                     break

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from ..audio import Verifier
 from ..bounded import BoundedCache
-from ..config import ClientConfig
+from ..config import ClientConfig, as_spoken
 from ..endpoints.pool import EndpointPool
 from ..models import Utterance
 from ..policies import AcceptedKeys, HedgePolicy, RetryBudget, RetryPolicy
 from ..threads.permits import Permits
 from ..threads.workers import Executor
 from .attempt import AttemptRunner
+from .canary_runner import CanaryRunner, TrialRunner, WatchedAttempts
+from .canary_watch import CanaryWatch
 from .encoding import Encoding, plain_format
 from .hedging import Hedging
 from .open_stream import OpenStream, StreamingAttempts
 from .parts import EngineParts
-from .ports import Attempts
+from .ports import Attempts, Runs
 from .reply_bounds import ReplyBounds
 from .retry_planner import RetryPlanner
 from .retrying import BatchRunner
@@ -31,7 +34,17 @@ __all__ = ["Runners", "runner_key"]
 # request, say) must not grow for ever.
 _MOST_RUNNERS = 256
 
-_StreamRunner = Callable[[OpenStream], BatchRunner]
+_StreamRunner = Callable[[OpenStream], Runs]
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """What makes runners of one configuration: its attempts, those that are hedged, and the
+    runner of some attempts."""
+
+    plain: AttemptRunner
+    hedged: Attempts
+    runner: Callable[..., BatchRunner]
 
 
 class Runners:
@@ -62,13 +75,11 @@ class Runners:
         self._keys = AcceptedKeys()
         # Guards: changes of _kept.
         self._lock = threading.Lock()
-        self._kept: BoundedCache[object, tuple[BatchRunner, _StreamRunner]] = BoundedCache(
-            _MOST_RUNNERS
-        )
+        self._kept: BoundedCache[object, tuple[Runs, _StreamRunner]] = BoundedCache(_MOST_RUNNERS)
         # Written as a whole, without the lock: whichever thread's it is, it is a right one.
-        self._latest: tuple[ClientConfig, BatchRunner, _StreamRunner] | None = None
+        self._latest: tuple[ClientConfig, Runs, _StreamRunner] | None = None
 
-    def of(self, config: ClientConfig) -> BatchRunner:
+    def of(self, config: ClientConfig) -> Runs:
         """Return the runner of calls whose replies are whole."""
         # A view always comes with the same object: comparing it is cheaper than its many fields.
         known = self._latest
@@ -76,19 +87,19 @@ class Runners:
             return known[1]
         return self._find(config)[1]
 
-    def for_texts(self, config: ClientConfig) -> Callable[[Utterance], BatchRunner]:
+    def for_texts(self, config: ClientConfig) -> Callable[[Utterance], Runs]:
         """Return what finds the runner of a text: of its own settings, else of its call's."""
         self.of(config)  # what goes wrong with it, goes wrong here
         return lambda text: self.of(text.settings or config)
 
-    def of_stream(self, config: ClientConfig, stream: OpenStream) -> BatchRunner:
+    def of_stream(self, config: ClientConfig, stream: OpenStream) -> Runs:
         """Return a runner whose attempts are this stream's."""
         known = self._latest
         if known is None or known[0] is not config:
             known = self._find(config)
         return known[2](stream)
 
-    def _find(self, config: ClientConfig) -> tuple[ClientConfig, BatchRunner, _StreamRunner]:
+    def _find(self, config: ClientConfig) -> tuple[ClientConfig, Runs, _StreamRunner]:
         key = runner_key(config)
         runners = self._kept.get(key)
         if runners is None:
@@ -101,8 +112,48 @@ class Runners:
         self._endpoints.open()
         return known
 
-    def _make(self, config: ClientConfig) -> tuple[BatchRunner, _StreamRunner]:
-        parts, endpoints = self._parts, self._endpoints
+    def _make(self, config: ClientConfig) -> tuple[Runs, _StreamRunner]:
+        watch = self._parts.canary
+        if watch is None:
+            alone = self._arm(config, self._endpoints)
+            plain = alone.plain
+            streams = alone.runner(plain)
+            return alone.runner(alone.hedged), lambda stream: streams.with_attempts(
+                StreamingAttempts(plain, stream)
+            )
+        return self._make_watched(config, watch)
+
+    def _make_watched(self, config: ClientConfig, watch: CanaryWatch) -> tuple[Runs, _StreamRunner]:
+        """Make the runners of one of a canary's variants."""
+        url, variant = watch.variant.url, config.variant
+        urls = {each.url for each in self._parts.endpoints}
+        old_pool = self._endpoints if url is None else self._endpoints.part(urls - {url})
+        old = self._arm(config, old_pool)
+        # What somebody has chosen is no sample, and counts for neither.
+        counts = watch if variant in (None, "control", "trial") else None
+        if variant not in ("canary", "trial"):
+
+            def watched(attempter: Attempts) -> BatchRunner:
+                return old.runner(WatchedAttempts(attempter, variant or "stable", counts))
+
+            return watched(old.hedged), lambda stream: watched(StreamingAttempts(old.plain, stream))
+        batch = replace(config.batch, halve_refused=False)
+        once = replace(as_spoken(config), batch=batch, retry=replace(config.retry, max_retries=0))
+        new = self._arm(once, self._endpoints if url is None else self._endpoints.part({url}))
+        observer, clock = self._parts.observer, self._parts.clock
+
+        def both(first: Attempts, second: Attempts) -> CanaryRunner:
+            trial = new.runner(WatchedAttempts(first, "canary", counts), TrialRunner)
+            second = WatchedAttempts(second, "fallback", None)
+            return CanaryRunner(trial, old.runner(second), counts, observer, clock)
+
+        return both(new.hedged, old.hedged), lambda stream: both(
+            StreamingAttempts(new.plain, stream), StreamingAttempts(old.plain, stream)
+        )
+
+    def _arm(self, config: ClientConfig, endpoints: EndpointPool) -> _Arm:
+        """Return what makes runners of a configuration for some of the endpoints."""
+        parts = self._parts
         plain = AttemptRunner(
             wires={e.url: parts.wire(e, config) for e in parts.endpoints},
             sender=parts.network,
@@ -122,17 +173,12 @@ class Runners:
         # What stands for the key: other headers may bring it as well.
         key = hash((config.api_key, tuple(sorted(config.headers.items()))))
 
-        def runner(attempter: Attempts) -> BatchRunner:
+        def runner(attempter: Attempts, kind: type[BatchRunner] = BatchRunner) -> BatchRunner:
             splitter = Splitter(plain.wires, self._keys, key, config.batch.halve_refused, clock)
             planner = RetryPlanner(retry, self.budget, endpoints, splitter, observer, clock)
-            return BatchRunner(attempter, endpoints, splitter, planner, observer, clock)
+            return kind(attempter, endpoints, splitter, planner, observer, clock)
 
-        streams = runner(plain)
-
-        def stream_runner(stream: OpenStream) -> BatchRunner:
-            return streams.with_attempts(StreamingAttempts(plain, stream))
-
-        return runner(self._hedged(plain, config)), stream_runner
+        return _Arm(plain, self._hedged(plain, config, endpoints), runner)
 
     def _encoding(self, config: ClientConfig) -> Encoding | None:
         if config.format == plain_format(config.format):
@@ -140,12 +186,14 @@ class Runners:
         helpers = None if config.serial else self._hedge_workers
         return Encoding(config.format, config.quality, helpers)
 
-    def _hedged(self, attempter: AttemptRunner, config: ClientConfig) -> Attempts:
-        if not config.hedge.enabled or self._endpoints.alone or config.serial:
+    def _hedged(
+        self, attempter: AttemptRunner, config: ClientConfig, endpoints: EndpointPool
+    ) -> Attempts:
+        if not config.hedge.enabled or endpoints.alone or config.serial:
             return attempter
         return Hedging(
             attempter=attempter,
-            endpoints=self._endpoints,
+            endpoints=endpoints,
             policy=HedgePolicy(config.hedge),
             budget=self.budget,
             workers=self._hedge_workers,
@@ -170,4 +218,5 @@ def runner_key(config: ClientConfig) -> object:
         config.verify,
         config.limits,
         config.hedge,
+        config.variant,
     )

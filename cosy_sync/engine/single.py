@@ -21,8 +21,8 @@ from ..threads.workers import Executor
 from .audio_check import asking, has_place
 from .batch import Batch, failed
 from .pending_texts import QueueOptions
+from .ports import Runs
 from .queue_workers import QueueWorkers
-from .retrying import BatchRunner
 from .runners import Runners, runner_key
 from .small_call import SmallCall
 from .submit_limit import SubmitLimit, SubmitSlot
@@ -289,7 +289,7 @@ class SingleCalls:
         utterance: Utterance,
         config: ClientConfig,
         deadline: Deadline,
-        runner: BatchRunner,
+        runner: Runs,
         stop: Stop | None = None,
     ) -> Outcome:
         batch = Batch(

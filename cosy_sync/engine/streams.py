@@ -22,7 +22,7 @@ from .audio_check import has_place
 from .audio_stream import AudioStream
 from .batch import Batch
 from .open_stream import OpenStream
-from .retrying import BatchRunner
+from .ports import Runs
 from .tenants import TenantLimit, TenantLimits
 from .text_pump import TextPump
 
@@ -48,7 +48,7 @@ class StreamOpener:
 
     def __init__(
         self,
-        runner: Callable[[ClientConfig, OpenStream], BatchRunner],
+        runner: Callable[[ClientConfig, OpenStream], Runs],
         tenant_limits: TenantLimits,
         clock: Clock,
         workers: Executor,

@@ -58,8 +58,8 @@ from ..policies import Deadline
 from ..threads import enter, leave_behind, pause
 from .batch import Batch, failed
 from .pending_texts import PendingTexts, QueueOptions, as_event, late
+from .ports import Runs
 from .queue_workers import QueueWorkers
-from .retrying import BatchRunner
 from .small_call import Part
 from .tenants import TenantLimit
 from .waiters import BatchedTexts, BlockingWaiter, PendingText, Waiter, share
@@ -79,7 +79,7 @@ class TextQueue:
         self,
         options: QueueOptions,
         workers: QueueWorkers,
-        runner: BatchRunner,
+        runner: Runs,
         tenant_limit: TenantLimit | None,
     ) -> None:
         self._options, self._gathers = options, options.max_texts > 1

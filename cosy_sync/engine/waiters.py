@@ -250,4 +250,5 @@ def _timed(audio: Audio, accepted_at: float) -> Audio:
         pcm_size=audio.pcm_size,
         timing=own,
         words=audio.words,
+        variant=audio.variant,
     )

@@ -12,6 +12,7 @@ from cosy_sync.events import (
     AudioRefused,
     BreakerChanged,
     CallRefused,
+    CanaryChanged,
     HedgeFinished,
     LimitsLowered,
     RetryPlanned,
@@ -65,6 +66,7 @@ class PrometheusObserver:
             BreakerChanged: made.breaker,
             LimitsLowered: made.lowered,
             HedgeFinished: made.hedge,
+            CanaryChanged: made.canary,
         }
 
     def taker(self, kind: type) -> Callable[[Any], None] | None:
@@ -113,6 +115,14 @@ class _Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self._canary = library.Gauge(
+            "cosy_sync_canary_share",
+            "Share of the texts that the new model speaks; 0 once it is rolled back.",
+            ["canary"],
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._rollbacks = counter("canary_rollbacks", "Processes that rolled back.", "canary")
 
     def attempt(self, event: AttemptFinished) -> None:
         endpoint = event.timing.endpoint
@@ -163,3 +173,8 @@ class _Metrics:
 
     def hedge(self, event: HedgeFinished) -> None:
         self._hedges.labels("yes" if event.won else "no").inc()
+
+    def canary(self, event: CanaryChanged) -> None:
+        self._canary.labels(event.name).set(event.share)
+        if event.state == "rolled back":
+            self._rollbacks.labels(event.name).inc()

@@ -262,6 +262,32 @@ def test_the_examples_of_shared_limits_work(redis_server) -> None:
     assert b"http://tts.test/batch:pybreaker:state" in keys
 
 
+def test_the_examples_of_the_canary_page_work(redis_server) -> None:
+    front = (
+        "import httpx, functools, cosy_sync\n"
+        "from cosy_sync.testing import FakeService\n"
+        "make = functools.partial(\n"
+        "    cosy_sync.CosyClient, http_client=lambda: httpx.Client(transport=FakeService())\n)\n"
+        "def client_of(url, **settings):\n"
+        "    settings.pop('wire', None)\n"
+        "    return make(url, **settings)\n"
+        "cosy_sync.CosyClient = client_of\n"
+    )
+    use = "assert client.synth('你好').variant and client.stats().canary[0] == 'running'\n"
+    blocks = examples("docs/canary.md")
+    assert len(blocks) == 4
+    code = front + "".join(block + use + "client.close()\n" for block in blocks)
+    code = code.replace("redis://localhost:6379/0", redis_server.url)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split("\n")[0].endswith("('running', 0.05, '')")
+    assert "cosyvoice-v3 running 0.05" in done.stdout
+    keys = redis_server.client().keys()
+    assert b"cosy_sync:canary:{cosyvoice-v3}" in keys
+
+
 def test_the_examples_of_the_interactive_page_work() -> None:
     blocks = examples("docs/interactive.md")
     assert len(blocks) == 2

@@ -14,6 +14,7 @@ from cosy_sync import (
     CacheConfig,
     CacheStats,
     CacheStore,
+    CanaryConfig,
     CosyClient,
     CosyError,
     DiskCache,
@@ -25,6 +26,7 @@ from cosy_sync import (
     Stats,
     Timing,
     Utterance,
+    Variant,
     Voice,
 )
 
@@ -105,6 +107,16 @@ def cached(path: str) -> None:
         assert_type(client.digest("你好"), str)
         assert_type(client.synth("你好").from_cache, bool)
     DiskCache(path, size=3)  # type: ignore[call-arg]
+
+
+def canary(new: Endpoint) -> None:
+    with CosyClient("http://a.test/batch", canary=Variant(model="v3", share=0.05)) as client:
+        assert_type(client.synth("你好", variant="canary").variant, str)
+        assert_type(client.stats().canary, tuple[str, float, str] | None)
+        client.synth("你好", variant="control")  # type: ignore[arg-type]
+    config = CanaryConfig(variant=Variant(url=new.url), promote=True, false_alarms=0.001)
+    CosyClient(["http://a.test/batch", new], canary=config)
+    CosyClient("http://a.test/batch", canary="v3")  # type: ignore[arg-type]
 
 
 def errors(error: BatchError) -> None:

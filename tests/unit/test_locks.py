@@ -14,6 +14,7 @@ import pytest
 
 from cosy_sync import (
     BreakerConfig,
+    CanaryConfig,
     CosyClient,
     CosyError,
     Endpoint,
@@ -159,6 +160,17 @@ def test_nothing_happens_under_a_lock_where_several_endpoints_fail(found: list[s
         client.resume(URL)
         with contextlib.suppress(CosyError):
             client.synth("再见")
+    assert found == []
+
+
+def test_nothing_happens_under_a_canarys_lock(found: list[str]) -> None:
+    users = Users()
+    endpoints = Endpoint(URL, rate=500), Endpoint(OTHER, rate=500, weight=0.3)
+    with users.client(*endpoints, batch_size=8, canary=CanaryConfig(promote=True)) as client:
+        work_in_every_way(client, users)
+        users.service.fail(500, times=10)
+        work_in_every_way(client, users)
+        client.synth("再见", variant="canary")
     assert found == []
 
 

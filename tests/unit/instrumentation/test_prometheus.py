@@ -12,7 +12,7 @@ import pytest
 
 import cosy_sync
 from cosy_sync import BatchError, ConfigError, CosyClient, RetryConfig
-from cosy_sync.events import BreakerChanged
+from cosy_sync.events import BreakerChanged, CanaryChanged
 from cosy_sync.instrumentation import PrometheusObserver
 from cosy_sync.testing import Server
 
@@ -44,6 +44,16 @@ def test_the_metrics_are_what_the_client_counts() -> None:
     assert value(registry, "text_seconds_count") == 101
     requests = value(registry, "requests_total", endpoint=endpoint, result="ok")
     assert requests == stats.requests == value(registry, "request_seconds_count", endpoint=endpoint)
+
+
+def test_a_canarys_share_and_rollbacks_show() -> None:
+    registry = prometheus_client.CollectorRegistry()
+    observer = PrometheusObserver(registry)
+    observer.on_event(CanaryChanged("v3", "running", 0.0, 0.05, ""))
+    assert value(registry, "canary_share", canary="v3") == 0.05
+    observer.on_event(CanaryChanged("v3", "rolled back", 0.05, 0.0, "slow"))
+    assert value(registry, "canary_share", canary="v3") == 0.0
+    assert value(registry, "canary_rollbacks_total", canary="v3") == 1
 
 
 def test_an_outage_shows_in_requests_and_texts() -> None:

@@ -1,0 +1,228 @@
+"""Whether a new model speaks worse than the old one: counts of both, and a sequential test.
+
+What is compared are shares: of requests that failed, of texts whose audio was refused, of requests
+that took longer than a bound, of recordings that are longer or shorter than one. For `k` bad ones
+of `n` of the new model, and `l` of `m` of the old one, the evidence against "the new one's share
+`p` is at most the old one's `q` and a tolerance" is the likelihood ratio
+
+    M = f(k, n) f(l, m) / max over p = q + tolerance of p^k (1 - p)^(n - k) q^l (1 - q)^(m - l)
+    f(k, n) = B(k + 1/2, n - k + b) / B(1/2, b)
+
+where B is the beta function, and b is 12 for failures, which are rare, else 1/2: a mixture over all
+shares, to the best that the assumption can say. Whatever the true shares are, if they keep to it, M
+is at most a ratio of a mixture to them, which is a martingale with mean 1; by Ville's inequality M
+ever reaches 1 / alpha with a probability of at most alpha. So one may look after each text, and
+stop whenever it suffices. (H. Robbins, Ann. Math. Stat. 41, 1970; L. Wasserman, A. Ramdas, S.
+Balakrishnan, PNAS 117, 2020.) Of what is allowed, failed requests have 40 %, and each of the four
+other comparisons 15 % (union bound).
+
+The bounds of seconds are found from the first observations of the old model, which are not used any
+more after that: so shares above them are alike where the two models are, whatever is distributed
+how. Requests are counted as such, and not by their texts, which fail together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["CanaryState", "Evidence", "Judge", "Rate", "log_ratio", "place_of"]
+
+# Arms: the new model, "canary"; those texts of the old one that are packed as sparsely as the new
+# one's, so that the times of requests may be compared, "control"; its other texts, "stable".
+# What is compared; of all but "slow", all of the old model's texts count.
+WORDS = {
+    "failed": "requests that failed",
+    "refused": "texts whose audio was refused",
+    "slow": "requests that took too long for their characters",
+    "long": "recordings that are too long",
+    "short": "recordings that are too short",
+}
+METRICS, FAILURES = tuple(WORDS), ("failed", "refused")
+# `b` of failures; the parts of what is allowed.
+_RARE, _OF_FAILED, _OF_OTHERS = 12.0, 0.4, 0.15
+# Shares that are not told from 0 and 1, and the steps after which a maximum is found.
+_LEAST, _STEPS = 1e-9, 40
+# First observations of the old model that a bound is found from, and their share below it.
+_FIRST, _QUANTILE = 12, 0.9
+# What the new one may be worse by, at most, to get more texts: a share of failures, or of others.
+_AS_GOOD = {"failed": 0.01, "refused": 0.01, "slow": 0.15, "long": 0.15, "short": 0.15}
+
+
+def place_of(name: str, text: str) -> float:
+    """Return the place of a text in a canary's order, from 0 to 1: the first ones are the canary's,
+    and stay so while its share grows."""
+    data = f"{name}\n{text}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(data, digest_size=7).digest(), "big") / 2**56
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So many bad ones of so many."""
+
+    bad: float
+    count: float
+    # Of its mixture: the larger, the rarer bad ones are expected to be.
+    prior: float = 0.5
+
+    @property
+    def share(self) -> float:
+        """Return the share of bad ones, 0 of nothing."""
+        return self.bad / self.count if self.count else 0.0
+
+    @property
+    def mixture(self) -> float:
+        """Return the logarithm of the likelihood under a mixture of shares, Beta(1/2, prior)."""
+        bad, good = self.bad + 0.5, self.count - self.bad + self.prior
+        return _log_beta(bad, good) - _log_beta(0.5, self.prior)
+
+    def likelihood(self, share: float) -> float:
+        """Return the logarithm of the likelihood if this is the true share."""
+        bad, good = self.bad, self.count - self.bad
+        share = min(max(share, _LEAST), 1 - _LEAST)
+        return bad * math.log(share) + good * math.log1p(-share)
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+def log_ratio(new: Rate, old: Rate, spare: float, enough: float = -math.inf) -> float:
+    """Return the logarithm of the evidence that the new rate is not `spare` above the old one:
+    that it is more, or less, as the counts say. Where it is less than `enough`, what is returned
+    may be too large, but not by as much."""
+
+    def likelihood(share: float) -> float:
+        return new.likelihood(share + spare) + old.likelihood(share)
+
+    low, high, mixed = max(0.0, -spare), min(1.0, 1.0 - spare), new.mixture + old.mixture
+    pooled = (new.bad + old.bad - spare * new.count) / max(1, new.count + old.count)
+    most = mixed - likelihood(min(max(pooled, low), high))
+    if most < enough:  # mostly: all else takes fifty times as long
+        return most
+    for _ in range(_STEPS):  # the likelihood has one maximum
+        third = (high - low) / 3
+        if likelihood(low + third) < likelihood(high - third):
+            low += third
+        else:
+            high -= third
+    return min(most, mixed - likelihood(low))
+
+
+class Evidence:
+    """What was counted of each arm. It has no lock: whoever uses it holds one.
+
+    `counts` are numbers by "arm.metric" (bad ones) and "arm.metric.of" (all); `bounds` those in
+    seconds for each character, by metric.
+
+    Args:
+        slower: How many times the old one's seconds the new one may take.
+        pace: How many times longer or shorter than the old one's its speech may be.
+    """
+
+    def __init__(self, slower: float, pace: float) -> None:
+        self._factors = {"slow": slower, "long": pace, "short": 1 / pace}
+        self.counts: dict[str, float] = {}
+        self.bounds: dict[str, float] = {}
+        self._first: dict[str, list[float]] = {}
+
+    def count(self, arm: str, metric: str, bad: float, of: float = 1) -> None:
+        """Count bad ones among some."""
+        key = f"{arm}.{metric}"
+        self.counts[key] = self.counts.get(key, 0) + bad
+        self.counts[f"{key}.of"] = self.counts.get(f"{key}.of", 0) + of
+
+    def measure(self, arm: str, metric: str, seconds: float) -> None:
+        """Count seconds for each character as above their bound, or below it for "short"."""
+        bound = self.bounds.get(metric)
+        if bound is None:
+            self._find_bound(arm, metric, seconds)
+            return
+        # The old one's seconds are stretched: the new one may be worse by as much.
+        seconds *= 1.0 if arm == "canary" else self._factors[metric]
+        self.count(arm, metric, seconds < bound if metric == "short" else seconds > bound)
+
+    def _find_bound(self, arm: str, metric: str, seconds: float) -> None:
+        if arm == "canary" or (arm == "stable" and metric == "slow"):
+            return
+        first = self._first.setdefault(metric, [])
+        first.append(seconds * self._factors[metric])
+        if len(first) == _FIRST:
+            first.sort(reverse=metric == "short")
+            self.bounds[metric] = first[int(_QUANTILE * _FIRST)]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Compares what was counted, with a probability of at most `alarms` to call alike ones unlike.
+
+    `tolerance`: the share of failures that the new one may have more.
+    """
+
+    alarms: float
+    tolerance: float
+
+    def enough(self, metric: str) -> float:
+        """Return the logarithm of the evidence that suffices."""
+        return -math.log(self.alarms * (_OF_FAILED if metric == "failed" else _OF_OTHERS))
+
+    def rates(self, counts: Mapping[str, float], metric: str) -> tuple[Rate, Rate]:
+        """Return the new model's rate, and the old one's."""
+
+        def rate(*arms: str) -> Rate:
+            keys = [f"{arm}.{metric}" for arm in arms]
+            sums = [sum([counts.get(key + end, 0) for key in keys]) for end in ("", ".of")]
+            return Rate(sums[0], sums[1], _RARE if metric in FAILURES else 0.5)
+
+        return rate("canary"), rate("control", *(() if metric == "slow" else ("stable",)))
+
+    def worse(self, counts: Mapping[str, float]) -> str | None:
+        """Return the metric in which the new one is worse, None while that is not known."""
+        for metric in METRICS:
+            new, old = self.rates(counts, metric)
+            spare = self.tolerance if metric in FAILURES else 0.0
+            above = new.share > old.share + spare and old.count > 0
+            enough = self.enough(metric)
+            if above and log_ratio(new, old, spare, enough) >= enough:
+                return metric
+        return None
+
+    def explain(self, counts: Mapping[str, float], metric: str) -> str:
+        """Return what both have shown, in words."""
+        new, old = self.rates(counts, metric)
+        figures = [f"{rate.bad:g} of {rate.count:g} ({rate.share:.1%})" for rate in (new, old)]
+        return f"{WORDS[metric]}: {figures[0]} against {figures[1]}"
+
+    def as_good(self, counts: Mapping[str, float]) -> bool:
+        """Return whether the new one is known to be as good as the old one, or nearly so."""
+        for metric, spare in _AS_GOOD.items():
+            new, old = self.rates(counts, metric)
+            below = new.count and old.count and new.share < old.share + spare
+            enough = self.enough(metric)
+            if not below or log_ratio(new, old, spare, enough) < enough:
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class CanaryState:
+    """What became of a canary: "running", "rolled back" or "promoted", with its share of the texts.
+
+    `epoch` grows with each change, and what was counted before does not count after it. A share of
+    None is the configured one. `reason` says what the new model was worse in.
+    """
+
+    epoch: int = 0
+    state: str = "running"
+    share: float | None = None
+    reason: str = ""
+
+    def rolled_back(self, reason: str) -> CanaryState:
+        """Return the state after it was found to be worse: there is no way back but by hand."""
+        return CanaryState(self.epoch + 1, "rolled back", 0.0, reason)
+
+    def promoted(self, share: float) -> CanaryState:
+        """Return the state with more texts."""
+        return CanaryState(self.epoch + 1, "promoted" if share >= 1 else "running", share)

@@ -1,0 +1,118 @@
+"""The sequential test of a canary: false alarms, power, and texts that stay where they are."""
+
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.canary import Case, run
+from cosy_sync.policies.canary import CanaryState, Evidence, Judge, Rate, log_ratio, place_of
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25])
+def test_the_share_is_kept_and_a_text_stays_where_it_is(share: float) -> None:
+    places = [place_of("v3", f"第{number}句") for number in range(4_000)]
+    assert sum(place < share for place in places) / 4_000 == pytest.approx(share, abs=0.02)
+    assert places == [place_of("v3", f"第{number}句") for number in range(4_000)]
+    assert places[:20] != [place_of("v4", f"第{number}句") for number in range(20)]
+
+
+rates = st.integers(0, 10_000).flatmap(
+    lambda count: st.builds(Rate, st.integers(0, count), st.just(count))
+)
+
+
+@settings(max_examples=30)
+@given(rates, rates, st.sampled_from([0.0, 0.002, 0.15]))
+def test_the_evidence_is_against_the_best_that_the_assumption_can_say(
+    new: Rate, old: Rate, spare: float
+) -> None:
+    ratio = log_ratio(new, old, spare)
+    mixed = new.mixture + old.mixture
+    for share in (0.0, 0.01, 0.1, 0.5, min(old.share, 1 - spare), max(0.0, new.share - spare)):
+        assert ratio <= mixed - new.likelihood(share + spare) - old.likelihood(share) + 0.01
+
+
+@pytest.mark.parametrize(("chance", "prior"), [(0.01, 12.0), (0.3, 0.5)])
+def test_alike_ones_are_called_unlike_no_more_often_than_is_allowed(
+    chance: float, prior: float
+) -> None:
+    wrong = 0
+    for seed in range(40):
+        draw, bad, found = random.Random(seed), [0, 0], False
+        for count in range(1, 151):
+            for place in (0, 1):
+                bad[place] += draw.random() < chance
+            new, old = Rate(bad[0], count, prior), Rate(bad[1], count, prior)
+            found = found or (new.share > old.share and log_ratio(new, old, 0.0) > math.log(20))
+        wrong += found
+    assert wrong <= 2  # 5 % of 40
+
+
+WORSE = [
+    Case(name="fails", failed=(0.04, 0.01)),
+    Case(name="refused", refused=(0.04, 0.0)),
+    Case(name="slow", slower=2.0, texts=300),
+    Case(name="long", longer=1.5, texts=300),
+    Case(name="short", longer=0.6, texts=300),
+]
+
+
+@pytest.mark.parametrize("case", WORSE, ids=lambda case: case.name)
+def test_a_worse_one_is_rolled_back_within_its_texts(case: Case) -> None:
+    assert all(run(case, seed) is not None for seed in range(3))
+
+
+@pytest.mark.parametrize("failed", [0.0, 0.01, 0.3])
+def test_one_that_is_as_good_is_not(failed: float) -> None:
+    case = Case(name="equal", failed=(failed, failed), refused=(0.02, 0.02), texts=300)
+    assert all(run(case, seed) is None for seed in range(4))
+
+
+def test_one_that_is_a_little_slower_is_within_the_tolerance() -> None:
+    assert all(run(Case(name="10 %", slower=1.1, texts=300), seed) is None for seed in range(4))
+
+
+def test_one_that_fails_at_once_is_rolled_back_after_a_few_texts() -> None:
+    end = run(Case(name="dead", failed=(1.0, 0.0)), 0)
+    assert end is not None and end <= 10
+
+
+def test_the_canarys_times_are_compared_with_those_of_the_control_alone() -> None:
+    evidence = Evidence(1.25, 1.15)
+    for _ in range(100):
+        evidence.measure("stable", "slow", 0.001)
+    assert not evidence.bounds
+    for _ in range(12):
+        evidence.measure("control", "slow", 1.0)
+    assert evidence.bounds == {"slow": 1.25}
+    evidence.measure("canary", "slow", 1.2)
+    assert evidence.counts == {"canary.slow": 0, "canary.slow.of": 1}
+
+
+def test_one_that_is_as_good_for_long_is_known_to_be() -> None:
+    judge, counts = Judge(0.01, 0.002), {}
+    for arm, count in (("canary", 6_000), ("control", 6_000), ("stable", 60_000)):
+        for metric in ("failed", "refused", "slow", "long", "short"):
+            counts[f"{arm}.{metric}"] = 0.002 * count
+            counts[f"{arm}.{metric}.of"] = count
+    assert judge.as_good(counts) and judge.worse(counts) is None
+    counts["canary.failed"] *= 20
+    assert judge.worse(counts) == "failed" and not judge.as_good(counts)
+    assert judge.explain(counts, "failed").endswith(
+        "240 of 6000 (4.0%) against 132 of 66000 (0.2%)"
+    )
+
+
+def test_nothing_is_known_of_nothing() -> None:
+    judge = Judge(0.01, 0.002)
+    assert judge.worse({}) is None and not judge.as_good({})
+    assert log_ratio(Rate(0, 0), Rate(0, 0), 0.0) == pytest.approx(0)
+
+
+def test_each_change_is_an_epoch_of_its_own() -> None:
+    state = CanaryState().promoted(0.25).promoted(1.0)
+    assert (state.epoch, state.state, state.share) == (2, "promoted", 1.0)
+    assert state.rolled_back("why") == CanaryState(3, "rolled back", 0.0, "why")

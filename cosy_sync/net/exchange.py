@@ -24,7 +24,7 @@ __all__ = ["Exchange", "RawReply", "exchange"]
 # Bytes asked of the kernel at once while a reply's length is not known; and at the reply's begin,
 # which each of many threads may hold while it waits for room.
 _CHUNK = 65536
-_BEGIN = 16384
+_BEGIN = 32768
 # Bytes without any of the body among them: status line, headers, chunk extensions, trailers.
 # Beyond that it is an attack or not HTTP.
 _MAX_DRY = 65536
@@ -48,11 +48,10 @@ def exchange(
 class Exchange(ReplyParser):
     """One request and its reply on one connection. Whoever begins it must end it."""
 
-    # How the sending failed; whether the reply has begun, and when; a body of known length.
+    # How the sending failed; whether the reply has begun, and when.
     _broken: OSError | None = None
     _begun = False
     _first_byte = 0.0
-    _sized: memoryview | None = None
 
     def __init__(
         self, connection: Connection, request: bytes, limits: ExchangeLimits, started: float
@@ -87,7 +86,7 @@ class Exchange(ReplyParser):
         body = self._body if self._sized is None else self._sized
         return RawReply(
             status=self._status,
-            headers=self._headers,
+            headers=self._headers if self._names is None else None,
             body=body,
             first_byte=self._first_byte,
             reusable=self._keep and not self._unsent and self._broken is None,
@@ -174,7 +173,7 @@ class Exchange(ReplyParser):
     def _read_sized(self, length: int) -> None:
         """Read a body of known length straight into its place."""
         view = memoryview(new_buffer(length))
-        view[: self._size] = self._body
+        view[: self._size] = self._body if self._sized is None else self._sized
         self._sized = view
         while self._size < length:
             try:

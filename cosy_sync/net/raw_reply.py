@@ -20,7 +20,8 @@ class RawReply:
     """
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+    # None where `names` has all of them.
+    headers: list[tuple[bytes, bytes]] | None
     body: bytearray | memoryview
     first_byte: float
     reusable: bool
@@ -30,9 +31,16 @@ class RawReply:
     connect: float = 0.0
     link: Link | None = field(default=None, repr=False, compare=False)
 
+    def pairs(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers as they came, or with their names in lower case."""
+        if self.headers is not None:
+            return self.headers
+        names = self.names or {}
+        return [(name.encode("ascii"), value.encode("ascii")) for name, value in names.items()]
+
     def decompress(self, max_bytes: int) -> Reply:
         """Return it with its headers by name, and its body decompressed. Raises BadAudioError."""
-        headers = self.names or named(self.headers)
+        headers = self.names or named(self.pairs())
         body: Body = self.body
         if "content-encoding" in headers:
             body = inflated(body, headers, self.status, max_bytes)

@@ -22,8 +22,10 @@ class ReplyParser:
     _limits: ExchangeLimits
     _headers: list[tuple[bytes, bytes]]
     _body: bytearray
-    # The headers by name, where the head is plain.
+    # The headers by name, where the head is plain: then they are not in _headers.
     _names: dict[str, str] | None = None
+    # A body of known length, as far as it has come.
+    _sized: memoryview | None = None
 
     # Only where the head is not plain.
     _parser: httptools.HttpResponseParser | None = None
@@ -58,15 +60,15 @@ class ReplyParser:
         plain = None if self._bodyless else read_plain_head(data)
         if plain is None:
             return False
-        headers, names, length, start = plain
+        names, length, start = plain
         size = len(data) - start
         if size > length or length > self._limits.max_bytes:
             return False
         answered = names.get("x-request-id")
         if answered is not None:
             check_answer(self._request, answered.encode("ascii"))
-        self._status, self._headers, self._names, self._length = 200, headers, names, length
-        self._body += memoryview(data)[start:]
+        self._status, self._names, self._length = 200, names, length
+        self._sized = memoryview(data)[start:]
         self._size = size
         self._final = self._keep = True
         self._complete = size == length

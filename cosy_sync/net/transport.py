@@ -78,7 +78,7 @@ class PoolTransport(httpx.BaseTransport):
         raw = self.send(self.exchange, route, data, limits, time.monotonic())
         return httpx.Response(
             raw.status,
-            headers=raw.headers,
+            headers=raw.pairs(),
             stream=httpx.ByteStream(bytes(raw.body)),
             extensions={
                 "http_version": b"HTTP/1.1",

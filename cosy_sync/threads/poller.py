@@ -8,8 +8,8 @@ it.
 
 Every step is one atomic operation on a dict, a set or a deque, so that no lock is contended:
 
-* Who waits puts its lock into `waiting`, by its socket or by the lock itself; taking it out of
-  there is the right, and the duty, to release that lock.
+* Who waits puts its wake-up (a lock or a bell) into `waiting`, by its socket or by the lock itself;
+  taking it out of there is the right, and the duty, to release that.
 * An event puts the socket into `_ready`; who wants the slot puts its lock there.
 * Who has the slot takes the first from `_ready` and wakes it, which then has the slot. Where
   nobody waits for that socket yet, `arrived` remembers the event.
@@ -37,6 +37,7 @@ from typing import Any
 
 from ..forks import renew_after_fork
 from ..user_code import log_failure
+from .wakeups import Wakeup, new_bell, new_lock
 
 __all__ = ["Turn", "Watched", "enter", "leave", "pause", "resume", "watch"]
 
@@ -65,7 +66,7 @@ class Watched:
         # Its `runs` tells whether there is a thread that waits.
         self.poller = poller
         self.fd = fd
-        self.wakeup = _locked()
+        self.wakeup = new_bell(fd)
 
     def begin(self) -> None:
         """Forget what came before: it was read, or will be seen by a look at the socket."""
@@ -93,7 +94,7 @@ class Turn:
     __slots__ = ("_wakeup",)
 
     def __init__(self) -> None:
-        self._wakeup = _locked()
+        self._wakeup = new_lock()
 
     def take(self, *, first: bool) -> None:
         """Enter, see there; `first`: before all that are ready. One thread at a time may."""
@@ -115,14 +116,14 @@ class _Poller:
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._bell, select.EPOLLIN | select.EPOLLET)
         self.arrived: set[int] = set()
-        self.waiting: dict[object, threading.Lock] = {}
+        self.waiting: dict[object, Wakeup] = {}
         self._ready: deque[Any] = deque()
         # Which slot counts: a holder that was held up has one that does not any more.
         self.slot = 1
         self._free: deque[int] = deque(maxlen=1)
         # Released to tell the poller, which is not parked, of the slot; whether it is parked; when
         # a reader was woken last; how often the slot was handed on, and put down by a pause.
-        self._mine = _locked()
+        self._mine = new_lock()
         self._parked = False
         self._woken_at = 0.0
         self.turns = self.pauses = 0
@@ -146,10 +147,11 @@ class _Poller:
             if not self.known:
                 self._ring()
 
-    def be_woken(self, key: object, wakeup: threading.Lock, seconds: float) -> bool:
+    def be_woken(self, key: object, wakeup: Wakeup, seconds: float) -> bool:
         """Wait to be woken under this key; return whether this thread was, and has the slot."""
         try:
-            # Just before: whoever is woken wants the GIL, which this thread keeps until it waits.
+            # Just before: whoever is woken by a lock wants the GIL, which this thread keeps until
+            # it waits.
             leave()
             if not wakeup.acquire(timeout=min(seconds, threading.TIMEOUT_MAX)):
                 if self.waiting.pop(key, None) is not None:
@@ -171,7 +173,7 @@ class _Poller:
         if wakeup is None:
             wakeup = getattr(_here, "wakeup", None)
             if wakeup is None:
-                wakeup = _here.wakeup = _locked()
+                wakeup = _here.wakeup = new_lock()
         self.waiting[wakeup] = wakeup
         (self._ready.appendleft if first else self._ready.append)(wakeup)
         if self._take():
@@ -350,19 +352,14 @@ def pause() -> None:
         slot, _here.slot = getattr(_here, "slot", 0), 0
         if slot == poller.slot:
             if getattr(_here, "returns", False):
+                _here.turn = poller.turns
                 poller.pauses += 1
                 poller.put_down()
                 if poller._parked and poller._ready:  # it would see it only at its next look
                     poller._ring()
             else:
+                _here.turn = poller.turns + 1  # of those after it: they may be over when it ends
                 poller.hand_on()
-            _here.turn = poller.turns
-
-
-def _locked() -> threading.Lock:
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
 
 
 def _is_of_use() -> bool:

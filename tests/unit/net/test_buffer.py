@@ -55,4 +55,26 @@ def test_a_reply_that_waits_for_room_has_begun_and_no_more() -> None:
         connection = Connection(Route("127.0.0.1", 80, False, None), near)
         reply = exchange(connection, b"GET", limits, reused=False)
     assert bytes(reply.body) == body
-    assert seen[0] == 100_000 and seen[1] > 80_000
+    assert seen[0] == 100_000 and seen[1] > 65_000
+
+
+class CountingSocket(socket.socket):
+    """A socket that counts how often it was asked for bytes."""
+
+    asked = 0
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        self.asked += 1
+        return super().recv(size, flags)
+
+
+def test_a_small_reply_takes_one_receive_and_is_not_copied() -> None:
+    near, far = socket.socketpair()
+    with closing(CountingSocket(fileno=near.detach())) as counting, closing(far):
+        counting.setblocking(False)
+        far.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 21000\r\n\r\n" + b"x" * 21_000)
+        limits = ExchangeLimits(5.0, 5.0, time.monotonic() + 5.0, 1 << 20)
+        connection = Connection(Route("127.0.0.1", 80, False, None), counting)
+        reply = exchange(connection, b"GET", limits, reused=False)
+        assert (counting.asked, reply.body) == (1, b"x" * 21_000)
+        assert isinstance(reply.body, memoryview) and isinstance(reply.body.obj, bytes)

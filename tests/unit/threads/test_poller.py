@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 from lanes import eventually
 
-from cosy_sync.threads import poller
+from cosy_sync.threads import poller, wakeups
 from cosy_sync.threads.permits import Permits
 from cosy_sync.threads.poller import Turn, Watched, enter, leave, pause, resume, watch
 
@@ -36,8 +36,10 @@ class Line:
         self.far.close()
 
 
-@pytest.fixture
-def lines() -> Iterator[list[Line]]:
+@pytest.fixture(params=["locks", "bells"])
+def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Line]]:
+    most = {"locks": 1_024.0, "bells": 1_000_000.0}[request.param]
+    monkeypatch.setattr(wakeups, "_most_files", lambda: most)
     made = [Line() for _ in range(8)]
     yield made
     leave()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from ..config import VerifyConfig
 from ..errors import BadAudioError, CosyError, UnexpectedError
 from ..models import Audio, detach
-from ..user_code import goes_on
+from ..user_code import goes_on, unexpected
 from .band import is_bright
 from .closer import look_closer
 from .look import LOOKS, Look, look_at
@@ -80,11 +80,20 @@ class Verifier:
     def check(
         self, texts: Sequence[str], results: Sequence[Audio | CosyError]
     ) -> list[Audio | CosyError]:
-        """Return the results with BadAudioError in place of audio that is refused."""
+        """Return the results with BadAudioError in place of audio that is refused.
+
+        A bug in here costs the text whose audio meets it, and no other: UnexpectedError.
+        """
         checked = list(results)
         if self._config.enabled:
-            self._check_each(texts, checked)
-            self._repeats.check(texts, checked)
+            try:
+                self._check_each(texts, checked)
+                self._repeats.check(texts, checked)
+            except Exception as cause:
+                if len(checked) > 1:
+                    pairs = zip(texts, checked, strict=True)
+                    return [self.check([text], [result])[0] for text, result in pairs]
+                checked[0] = unexpected(cause)
         return checked
 
     def ask(

@@ -125,33 +125,36 @@ class Verifier:
             if not isinstance(audio, Audio):
                 continue
             look = look_at(audio)
-            heard, calm = look.heard, usual.calm
+            heard, early, end, tail = look
+            rate, loudest, loudest_tail, most_early, rest, _, sharp = usual.calm
             wide_one, letter, _, _ = pace.seconds
-            seconds = audio.pcm_size / (2 * audio.channels * audio.sample_rate)
+            size, hertz = audio.pcm_size, audio.sample_rate
+            seconds = size / (2 * audio.channels * hertz)
             # Of UTF-8's bytes a Chinese character has two more than a letter.
-            wide = (len(text.encode("utf-8", "surrogatepass")) - len(text)) / 2
-            expected = _PLAIN_SHARE * letter * (len(text) - wide) + wide_one * wide
-            spoken = seconds * len(heard.strip(b"\0")) / LOOKS
+            chars = len(text)
+            wide = (len(text.encode("utf-8", "surrogatepass")) - chars) / 2
+            expected = _PLAIN_SHARE * letter * (chars - wide) + wide_one * wide
+            spoken = seconds * len(heard.strip(b"\0")) / LOOKS * _QUICK
             # How long the text is, whatever was learned meanwhile.
-            size = len(text) + _WIDER * wide
-            met = (text, size, look)
-            first = lengths.setdefault(audio.pcm_size, met)
+            letters = chars + _WIDER * wide
+            met = (text, letters, look)
+            first = lengths.setdefault(size, met)
             self._seen = seen = self._seen + 1  # two threads may count one
             long = seconds >= BAND_SECONDS
-            due = not seen % usual.each or (long and calm.sharp < 0)
+            due = not seen % usual.each or (long and sharp < 0)
             if (
-                audio.sample_rate == calm.rate
+                hertz == rate
                 and not due
-                and seconds >= lowest * len(text)
+                and seconds >= lowest * chars
                 and wide_one * _QUICK <= highest
-                and expected < spoken * _QUICK < expected * _QUICK * _QUICK
+                and expected < spoken < expected * _QUICK * _QUICK
                 and 2 * heard.count(1) > LOOKS
-                and bytes(int(calm.rest / seconds * LOOKS) + 1) not in heard
-                and look.end <= calm.end
-                and look.tail <= calm.tail
-                and look.early <= calm.early
-                and (first is met or first[1] < 2 * size < 4 * first[1])
-                and (not long or is_bright(audio, calm.sharp))
+                and bytes(int(rest / seconds * LOOKS) + 1) not in heard
+                and end <= loudest
+                and tail <= loudest_tail
+                and early <= most_early
+                and (first is met or first[1] < 2 * letters < 4 * first[1])
+                and (not long or is_bright(audio, sharp))
             ):
                 continue
             refusal = self._judge(text, audio, met, due)

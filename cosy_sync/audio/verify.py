@@ -29,6 +29,8 @@ _LONGEST_OF_FEW = 10.0
 _MIN_CHARS = 4
 # What the quick estimate may be off, times longer or shorter, and still pass.
 _QUICK = 1.3
+# What is shorter by less than that must end with this part of the loudest end: else it may be cut.
+_HURRIED, _SOFTLY = 1.3 / 1.15, 0.37
 # By how many letters more a Chinese character is spoken.
 _WIDER = 3
 # Spaces and punctuation among letters.
@@ -153,6 +155,10 @@ class Verifier:
                 and end <= loudest
                 and tail <= loudest_tail
                 and early <= most_early
+                and (
+                    spoken > expected * _HURRIED
+                    or (end <= _SOFTLY * loudest and tail <= _SOFTLY * loudest_tail)
+                )
                 and (first is met or first[1] < 2 * letters < 4 * first[1])
                 and (not long or is_bright(audio, sharp))
             ):
@@ -178,7 +184,7 @@ class Verifier:
         if error is None and odd and not (pace.known and abs(off) < math.log(_QUICK)):
             error, far = same_length_error(seconds), True
         if error is None:
-            error = look_closer(text, counted.usual, audio, look, off, learned)
+            error = look_closer(text, counted, audio, look, off, learned)
         again = error is not None and not far and self._is_doubted_again(text)
         refusal = None if again else error
         strange = not pace.known or pace.strange(counted.usual) > _STRANGE

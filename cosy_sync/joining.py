@@ -6,6 +6,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 from .errors import ConfigError
 from .models import Audio, Word, wav_header
@@ -72,10 +73,15 @@ def silence(seconds: float, sample_rate: int, channels: int = 1) -> bytes:
     return bytes(2 * channels * round(seconds * sample_rate))
 
 
-def silent_blocks(seconds: float, sample_rate: int, channels: int = 1) -> list[bytes]:
-    """Return the same as pieces, most of them one and the same: hours of it take no memory."""
+@lru_cache(maxsize=8)
+def silent_blocks(seconds: float, sample_rate: int, channels: int = 1) -> tuple[bytes, ...]:
+    """Return the same as pieces, most of them one and the same: hours of it take no memory.
+
+    A narration has few kinds of pauses: they are made once.
+    """
     whole, rest = divmod(round(seconds * sample_rate), sample_rate)
-    return [bytes(2 * channels * sample_rate)] * whole + [bytes(2 * channels * rest)] * bool(rest)
+    blocks = (bytes(2 * channels * sample_rate),) * whole if whole else ()
+    return (*blocks, bytes(2 * channels * rest)) if rest else blocks
 
 
 def trim(audio: Audio) -> Audio:

@@ -8,7 +8,7 @@ from ..errors import BadAudioError
 from ..models import Audio
 from .band import is_bright
 from .look import LOOKS, Look, crossing_of, hiss_seconds
-from .pace import Kinds
+from .pace import Range
 from .speakable import has_pauses
 from .usual import BAND_SECONDS, Learned
 from .voiced import measure
@@ -27,10 +27,15 @@ _LEAST_PACE_OFF, _LEAST_CROSSING_OFF = 0.07, 0.12
 _SOME_SPEECH = 1.5
 _PLAIN = 6.0
 _PLAIN_SHARE = 0.8
+# What says something about the pace: so many of them, and a text mostly of kinds that were met. One
+# that is short by this part of what it hardly ever is must end softly: with this part of the
+# loudest end.
+_SOME_WORDS, _STRANGE = 8.0, 0.2
+_HURRIED, _SOFTLY = 0.7, 0.37
 
 
 def look_closer(
-    text: str, kinds: Kinds, audio: Audio, look: Look, off: float, learned: Learned
+    text: str, counted: Range, audio: Audio, look: Look, off: float, learned: Learned
 ) -> BadAudioError | None:
     """Return why a recording may not be right, though as long as it should be; None if it may.
 
@@ -54,9 +59,12 @@ def look_closer(
         return _refusal("the sound breaks off, which this voice's others do not", "cut")
     if look.early > calm.early and (hiss := hiss_seconds(audio)) > usual.longest_hiss:
         return _refusal(f"{hiss:.1f} s of noise before the speech", "noise")
+    kinds = counted.usual
     plain = kinds.wide + kinds.letters
-    if seconds < _SOME_SPEECH or plain < max(_PLAIN, _PLAIN_SHARE * sum(kinds)):
+    if plain < max(_PLAIN, _PLAIN_SHARE * sum(kinds)):
         return None
+    if seconds < _SOME_SPEECH:
+        return _judge_hurry(counted, look, off, learned)
     if audio.sample_rate != calm.rate or not -_OFF < off < _OFF:
         rate = _likelier_rate(audio, off, learned, calm.rate)
         if rate:
@@ -65,6 +73,9 @@ def look_closer(
                 f"{rate} Hz; check sample_rate, and the service",
                 "rate",
             )
+    hurry = _judge_hurry(counted, look, off, learned)
+    if hurry is not None:
+        return hurry
     sure = seconds < BAND_SECONDS or audio.sample_rate != calm.rate
     if not sure and not is_bright(audio, calm.sharp):
         return _refusal(
@@ -73,6 +84,27 @@ def look_closer(
             "dull",
         )
     return None
+
+
+def _judge_hurry(counted: Range, look: Look, off: float, learned: Learned) -> BadAudioError | None:
+    """Refuse what is shorter or longer than this voice's texts of words hardly ever are, however
+    they are read; and sooner what ends loudly as well."""
+    pace, calm, kinds = learned.pace, learned.usual.calm, counted.usual
+    if kinds.wide + kinds.letters < _SOME_WORDS or pace.strange(kinds) > _STRANGE:
+        return None
+    usual, least, most = map(pace.expected, counted)
+    short, long = math.log(least / usual) - off, off - math.log(most / usual)
+    spread = pace.spread(kinds)
+    loud = look.end > _SOFTLY * calm.end or look.tail > _SOFTLY * calm.tail
+    if loud and short > _HURRIED * spread:
+        return _refusal("the sound breaks off early, and not as softly as others", "cut")
+    if max(short, long) <= spread:
+        return None
+    word = "shorter" if short > long else "longer"
+    return _refusal(
+        f"{math.exp(abs(off)):.1f} times {word} than usual of this voice",
+        "short" if short > long else "long",
+    )
 
 
 def _likelier_rate(audio: Audio, off: float, learned: Learned, known: int) -> int:

@@ -44,6 +44,9 @@ _LEAST_CLIP = 0.04
 # read in several ways.
 _TIMES, _LEAST, _MOST = 5.0, 0.42, 1.25
 _FEW, _MANY_WAYS = 1.5, 0.8
+# How far off a text of words hardly ever is: so many times what this voice's texts usually are, and
+# a part that sinks with the root of its characters; so much at least.
+_HARDLY, _OF_FEW, _ALWAYS = 4.2, 0.78, 0.25
 
 
 class Kinds(NamedTuple):
@@ -105,13 +108,20 @@ class Pace:
         every = sum(kinds)
         if not every or not self.known:
             return None
-        strange = self.strange(kinds)
-        if strange > _STRANGE:
+        if self.strange(kinds) > _STRANGE:
             return None
         many_ways = _MANY_WAYS * (kinds.digits + kinds.others) / every
         steady = min(max(_LEAST, _TIMES * self.deviation), _MOST)
-        unknown = math.log(1 + (_STRANGER - 1) * strange)
-        return steady + _FEW / every + many_ways + unknown
+        return steady + _FEW / every + many_ways + self._unknown(kinds)
+
+    def spread(self, kinds: Kinds) -> float:
+        """Return the logarithm of how many times longer or shorter than expected a text of words
+        hardly ever is: less than what may be right."""
+        few = _OF_FEW / math.sqrt(max(1.0, sum(kinds)))
+        return max(_ALWAYS, math.hypot(_HARDLY * self.deviation, few)) + self._unknown(kinds)
+
+    def _unknown(self, kinds: Kinds) -> float:
+        return math.log(1 + (_STRANGER - 1) * self.strange(kinds))
 
     def strange(self, kinds: Kinds) -> float:
         """Return the share of the time that kinds take which were hardly met."""

@@ -7,7 +7,7 @@ import threading
 from typing import NamedTuple
 
 from ..models import Audio
-from .band import BLOCKS, count_sharp
+from .band import count_sharp
 from .look import LOOKS, Look, crossing_of, hiss_seconds
 from .pace import Pace
 
@@ -20,9 +20,7 @@ _STEP = 0.02
 # consonant. How many of them must have been met; the share of the sharp sound that is usual, and of
 # the least that any had, below which one is dull; and what is too little to say anything.
 BAND_SECONDS = 3.0
-_BANDS, _DULL, _DULLEST, _LEAST_SHARP = 20, 0.08, 0.5, 1.5
-# So many times more is looked at to learn it.
-_EXACT = 4
+_BANDS, _DULL, _DULLEST, _LEAST_SHARP = 20, 0.08, 0.5, 3.5
 # Which recordings teach that pass a quick look, and from how many on fewer are enough.
 _EACH, _EACH_LATER, _WELL_KNOWN = 32, 128, 52
 # What is at most usual sinks by the first with each recording that has less, and rises by the other
@@ -115,7 +113,7 @@ class Usual:
             self._hiss = self._most(self._hiss, hiss_seconds(audio))
         if seconds >= BAND_SECONDS:
             self._bands += 1
-            sharp = count_sharp(audio, _EXACT * BLOCKS) / _EXACT
+            sharp = count_sharp(audio)
             self._sharp += max(_STEP, 1 / self._bands) * (sharp - self._sharp)
             # Of a known voice, one recording moves it by a part only.
             least = (1 - _RISE) * self._dullest if self.calm.sharp > 0 else 0.0

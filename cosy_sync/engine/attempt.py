@@ -24,6 +24,7 @@ from ..models import Audio, Timing, Utterance
 from ..policies import Call
 from ..threads import leave
 from ..threads.permits import Permits
+from ..user_code import unexpected
 from ..wires.base import Wire
 from .admission import Entry
 from .audio_check import ask
@@ -317,6 +318,8 @@ class AttemptRunner:
                 results.append(audio if same else audio.as_format(self.format))
             except CosyError as error:
                 results.append(error)
+            except Exception as error:  # a bug: of one text's audio, not of the others'
+                results.append(unexpected(error))
         return results
 
     def _tell_failure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import base64
 import hashlib
+import importlib
 import io
 import json
 import math
@@ -14,6 +15,7 @@ import wave
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -314,3 +316,27 @@ def test_a_pause_between_two_sentences_is_good(wire: str) -> None:
     server = Server(lambda _: wav(samples))
     with client_of(server, wire, retry=ONCE) as client:
         assert client.synth("今天天气真好啊，我们一起去公园里散步吧好吗").duration == 5.0
+
+
+@pytest.mark.parametrize("part", ["audio.verify.look_at", "engine.attempt.read_audio"])
+def test_a_bug_in_the_look_at_one_recording_ends_that_text_and_none_of_its_batch(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, name = f"cosy_sync.{part}".rsplit(".", 1)
+    true, end = getattr(importlib.import_module(place), name), read_aloud("这一句。")[-99:]
+
+    def broken(sound: Any, **settings: Any) -> object:
+        if bytes(sound.data[-99:]) == end:
+            raise ValueError("expected a positive input")
+        return true(sound, **settings)
+
+    monkeypatch.setattr(f"{place}.{name}", broken)
+    texts = ["这一句。", "另外的一句话。", "还有一句别的话。"]
+    server = Server(read_aloud)
+    with client_of(server, "batch") as client:
+        outcomes = client.synth_many(texts, on_error="return")
+        assert dict(client.stats().breakers) == {URLS["batch"]: "closed"}
+    assert [type(outcome.error).__name__ for outcome in outcomes] == [
+        *("UnexpectedError", "NoneType", "NoneType")
+    ]
+    assert server.calls == [texts]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 import random
 import sys
 import threading
 from array import array
+from typing import Any
 
 import pytest
 
@@ -415,3 +417,45 @@ def test_a_check_of_the_callers_own_is_given_bytes() -> None:
     verifier = Verifier(VerifyConfig(check=lambda _, audio: not kinds.append(type(audio.data))))
     [result] = verifier.ask([TEXT], [as_view(sound(4))])
     assert isinstance(result, Audio) and kinds == [bytes]
+
+
+PARTS = ["verify.look_at", "verify.Verifier._judge", "repeats.digest_of"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_bug_of_the_verification_costs_the_text_that_meets_it_and_no_other(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [TEXT, "张三", "李四", TEXT + "吗"]
+    audios = [sound(4, seed=1), sound(1, seed=2), sound(1, seed=3), sound(4, seed=4)]
+    module, *classes, name = part.split(".")
+    owner: Any = importlib.import_module(f"cosy_sync.audio.{module}")
+    for each in classes:
+        owner = getattr(owner, each)
+    true = getattr(owner, name)
+
+    def broken(*given: object) -> object:
+        if any(each is audios[2] or each == texts[2] for each in given):
+            raise ValueError("expected a positive input")
+        return true(*given)
+
+    monkeypatch.setattr(owner, name, broken)
+    results = Verifier(VerifyConfig()).check(texts, audios)
+    assert isinstance(results[2], UnexpectedError)
+    assert isinstance(results[2].__cause__, ValueError)
+    assert [*results[:2], results[3]] == [*audios[:2], audios[3]]
+
+
+def test_what_was_refused_stays_so_where_another_text_meets_a_bug(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(audio: Audio) -> int:
+        raise ValueError("expected a positive input")
+
+    verifier = learned(0.25)
+    monkeypatch.setattr("cosy_sync.audio.repeats.digest_of", broken)
+    doubtful = TEXT + "呢"
+    audio = bare(sound(2, seed=5).data[44:] + zeros(2.5) + sound(2, seed=6).data[44:])
+    refused, crashed = verifier.check([doubtful, TEXT], [audio, sound(4, seed=7)])
+    assert isinstance(refused, BadAudioError) and refused.reason == "pause"
+    assert isinstance(crashed, UnexpectedError)

@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Gateway", "find_envoy", "serve_envoy"]
+__all__ = ["EXAMPLE", "LIMIT", "Gateway", "find_envoy", "serve_envoy"]
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "envoy" / "envoy.yaml"
+# The part of it that limits the rate.
+LIMIT = "max_tokens: 10, tokens_per_fill: 10, fill_interval: 0.1s"
 _STARTS_WITHIN = 30.0
 
 
@@ -30,14 +32,29 @@ class Gateway:
     admin: int
 
     @property
+    def base_url(self) -> str:
+        """Return the address of the wires that speak HTTP, without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def url(self) -> str:
         """Return the address of the wire `batch`."""
-        return f"http://127.0.0.1:{self.port}/batch"
+        return f"{self.base_url}/batch"
 
     @property
     def grpc_url(self) -> str:
         """Return the address of the wires that speak gRPC."""
         return f"grpc://127.0.0.1:{self.port}"
+
+    @property
+    def passed(self) -> int:
+        """Return how many requests its limit has let through."""
+        return sum(self.counters(r"^limit\.http_local_rate_limit\.ok$").values())
+
+    @property
+    def refused(self) -> int:
+        """Return how many requests its limit has refused."""
+        return sum(self.counters(r"^limit\.http_local_rate_limit\.rate_limited$").values())
 
     def counters(self, pattern: str = "") -> dict[str, int]:
         """Return its counters whose name holds the pattern, a regular expression."""

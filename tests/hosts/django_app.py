@@ -24,7 +24,7 @@ django.setup()
 from django.core.asgi import get_asgi_application  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
 
-from cosy_sync.contrib.django import asynth_many, speech, synth_many  # noqa: E402
+from cosy_sync.contrib.django import asynth_many, speech, synth, synth_many  # noqa: E402
 
 
 def begin(request: HttpRequest) -> list[str]:
@@ -51,11 +51,21 @@ async def speak_async(request: HttpRequest) -> JsonResponse:
     return answer(texts, await asynth_many(texts))
 
 
+def speak_one(request: HttpRequest) -> JsonResponse:
+    texts = begin(request)
+    return answer(texts, [synth(text) for text in texts])
+
+
 def ready(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"pid": os.getpid()})
 
 
-urlpatterns = [path("", speak), path("async", speak_async), path("ready", ready)]
+urlpatterns = [
+    path("", speak),
+    path("async", speak_async),
+    path("one", speak_one),
+    path("ready", ready),
+]
 application = get_wsgi_application()
 asgi = get_asgi_application()
 

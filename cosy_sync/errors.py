@@ -310,11 +310,13 @@ class ThrottledError(ServerError):
     """Too many requests for the service's limits.
 
     `crowded`: the service bounds the requests at the same time, and says that those were too many.
+    `by_rate`: it bounds the requests in a time, and says so: fewer at the same time change nothing.
     """
 
     retryable = True
     accepted = False
     crowded: bool = False
+    by_rate: bool = False
 
 
 class UnavailableError(ServerError):

@@ -23,8 +23,23 @@ if not hasattr(os, "register_at_fork"):
     )
 
 
+def _is_patched() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+# gevent's patches do not reach what a module has imported before them.
+_WAS_PATCHED = _is_patched()
+
+
 def check_waiting() -> None:
-    """Raise ConfigError where a process has no way to wait for a socket."""
+    """Raise ConfigError where a process has no way to wait for a socket, or for a greenlet."""
+    if _is_patched() and not _WAS_PATCHED:
+        raise ConfigError(
+            "gevent: cosy_sync was imported before monkey.patch_all(), so a call that waits would "
+            "stop every greenlet for good; patch first. gunicorn's gevent worker patches too late "
+            "under --preload: leave that out, or patch at the top of gunicorn.conf.py"
+        )
     if hasattr(select, "poll"):
         return
     if "eventlet" in sys.modules:

@@ -193,6 +193,8 @@ class OverloadControl:
         in_flight = self._slots.limit - self._slots.free + 1
         self._succeeded_at = now
         self._throttle.record(True, now)
+        if self._pace.lowered:
+            self._pace.passed += 1
         more = self._concurrency.succeed(in_flight, started, now)
         slow_start = self._slow_start
         if slow_start.limit < slow_start.ceiling or now - started > slow_start.late:
@@ -223,6 +225,8 @@ class OverloadControl:
         if error.accepted is None:
             return False, False
         self._throttle.record(error.accepted, now)
+        if self._pace.lowered and not isinstance(error, ThrottledError):
+            self._pace.passed += 1
         if error.accepted:  # an unpaid bill comes as 429 too
             return False, False
         status = getattr(error, "status", None)
@@ -234,9 +238,10 @@ class OverloadControl:
             return self._concurrency.overload(in_flight, started, now, most), False
         if error.crowded:
             return self._concurrency.crowd(in_flight, started, now), False
-        # A rate that is too high says nothing about the number in flight.
-        fewer = self._concurrency.overload(in_flight, started, now)
-        return fewer, self._pace.refuse(started, now, error.retry_after or 0.0)
+        slower = self._pace.refuse(started, now, error.retry_after or 0.0)
+        if error.by_rate and self._rate_limit != math.inf:
+            return False, slower  # it says nothing about the number in flight
+        return self._concurrency.overload(in_flight, started, now), slower
 
     def _make_do(self, error: CosyError, started: float, now: float) -> bool:
         """Keep no more in flight than this machine can carry, where it is out of something; more is

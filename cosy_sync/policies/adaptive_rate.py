@@ -13,6 +13,11 @@ _ISOLATED = 100
 _SETTLING = 1.0
 # Share of the configured rate below which it never falls: some calls must show the recovery.
 _LEAST = 0.01
+# While the limit is being followed: share of what it seems to be with which requests go on.
+_BELOW = 0.98
+# Where each refusal brings a pause, the next one may come after ten times as long, so that pauses
+# take a tenth of the time; but not later than after so many seconds.
+_SPACED, _LONGEST_SPACED = 10.0, 30.0
 
 
 class AdaptiveRate:
@@ -26,6 +31,11 @@ class AdaptiveRate:
     rate, C = (1 - decrease) x rate / recovery^3, so that `recovery` is the K of a refusal at the
     full rate; the RFC's C of 0.4 belongs to 100 requests/s and 4.2 s.
 
+    A limit is not a queue, of which only its overflow is seen: what it let through since the rate
+    fell last (`passed`) is hardly ever more than it, and the rate that was refused is not less. So
+    once lowered, the rate falls only to just below the middle of the two, where that is more than
+    decrease x rate: an average of 7 % less than the limit would be lost else.
+
     It has no lock: that of its owner guards it.
 
     Args:
@@ -38,9 +48,11 @@ class AdaptiveRate:
     def __init__(self, rate: float, decrease: float, recovery: float) -> None:
         self._full = rate
         self._decrease = decrease
-        self._c = (1.0 - decrease) * rate / recovery**3
+        self._steep = self._c = (1.0 - decrease) * rate / recovery**3
         # May be read without the lock: a thread that misses a change sees it at its next call.
         self.lowered = False
+        # Requests that were no 429 since the rate fell last. Its owner counts them.
+        self.passed = 0
         self._top = rate
         self._k = 0.0
         self._lowered_at = float("-inf")
@@ -73,14 +85,29 @@ class AdaptiveRate:
         self._refused_at = now + pause
         if isolated:
             return False
-        low = max(rate * self._decrease, self._full * _LEAST)
+        self._fall(rate, now, pause)
+        return True
+
+    def _fall(self, rate: float, now: float, pause: float) -> None:
+        low, spaced = rate * self._decrease, 0.0
         # Refused at a rate below the one that was refused last time: the limit is lower still.
-        converging = rate < self._top
-        self._top = max(low, rate * (1.0 + self._decrease) / 2) if converging else rate
-        self._k = ((self._top - low) / self._c) ** (1 / 3)
+        self._top = rate * (1.0 + self._decrease) / 2 if rate < self._top else rate
+        if self.lowered:
+            through = self.passed / (now - self._lowered_at)
+            if through > low:
+                self._top = (min(rate, through) + rate) / 2
+                low = max(low, _BELOW * self._top)
+            spaced = min(_SPACED * pause, _LONGEST_SPACED)
+        low = max(low, self._full * _LEAST)
+        self._top = max(low, self._top)
+        rise = self._top - low
+        self._k = (rise / self._steep) ** (1 / 3)
+        self._c = self._steep
+        if self._k < spaced:
+            self._k, self._c = spaced, rise / spaced**3
         self._lowered_at = now
         self.lowered = True
-        return True
+        self.passed = 0
 
     def _rate(self, now: float) -> float:
         if not self.lowered:

@@ -24,7 +24,7 @@ from . import item_errors
 from .billing import PAY, cannot_pay
 from .fastjson import load_json
 from .redaction import request_id_of, without_texts
-from .retry_after import is_overloaded, retry_after
+from .retry_after import is_by_rate, is_overloaded, retry_after
 
 __all__ = ["CUT_SHORT", "check_end", "cut_short", "false_success", "read_error", "text_error"]
 
@@ -92,6 +92,14 @@ def read_error(reply: Reply, texts: Sequence[str] = ()) -> ServerError:
             f"{text}: HTTP 503{message and f': {message}'}; lower max_connections",
             status=503,
             crowded=True,
+            **details,
+        )
+    if reply.status in (429, 503) and is_by_rate(reply.headers, told.message):
+        return ThrottledError(
+            f"the service answered HTTP {reply.status}{message and f': {message}'}; "
+            "lower the endpoint's rate to what the service allows",
+            status=reply.status,
+            by_rate=True,
             **details,
         )
     return _blamed(reply.status, message, said, details)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
-__all__ = ["is_overloaded", "retry_after"]
+__all__ = ["is_by_rate", "is_overloaded", "retry_after"]
 
 # Seconds. What is longer is no pause but a closed account, or a mistake.
 _LONGEST = 86_400.0
@@ -18,6 +18,9 @@ _LONGEST_RESET = 3_600.0
 # What Envoy's x-envoy-overloaded stands for, which names no time: it bounds what is in flight, and
 # fewer requests are the cure. A second would cost a small service most of its throughput.
 _OVERLOADED = 0.1
+_DROPPED = ("x-envoy-overloaded", "x-envoy-local-overloaded")
+# Of its two filters that limit the rate, the one has a header, the other a body.
+_LIMITED, _LIMITED_BODY = "x-envoy-ratelimited", "local_rate_limited"
 
 # Of one limit: until when it is used up, and what is left of it. The first that is there counts.
 _RESETS = (
@@ -66,8 +69,20 @@ def retry_after(headers: Mapping[str, str], status: int | None = 429) -> float |
 
 
 def is_overloaded(headers: Mapping[str, str]) -> bool:
-    """Return whether Envoy says that it dropped the request to protect what stands behind it."""
-    return headers.get("x-envoy-overloaded", "").strip().lower() == "true"
+    """Return whether Envoy says that it dropped the request to protect what stands behind it, or
+    itself."""
+    return any([headers.get(name, "").strip().lower() == "true" for name in _DROPPED])
+
+
+def is_by_rate(headers: Mapping[str, str], said: str = "") -> bool:
+    """Return whether a refused request met a limit of requests in a time: Envoy says so, or a used
+    up limit has a reset.
+
+    Args:
+        headers: The reply's, with names in lower case.
+        said: The refusal's message.
+    """
+    return said == _LIMITED_BODY or _LIMITED in headers or _reset(headers) is not None
 
 
 def _asked(headers: Mapping[str, str]) -> float | None:

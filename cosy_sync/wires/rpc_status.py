@@ -17,7 +17,7 @@ from ..errors import (
 from ..messages import Reply
 from .billing import PAY, cannot_pay
 from .redaction import without_texts
-from .retry_after import is_overloaded, retry_after
+from .retry_after import is_by_rate, is_overloaded, retry_after
 
 __all__ = ["OK", "read_status"]
 
@@ -69,7 +69,6 @@ _CROWDED = "Concurrent RPC limit"
 # words it, of calls at the same time.
 _TOO_FAST = re.compile(r"rate.?limit|too many (?:requests|calls)|throttl|status: 429", re.I)
 _TOO_MANY = re.compile(r"reset reason: overflow|overload manager", re.I)
-_LIMITED = "x-envoy-ratelimited"
 # How qi-hua/async_cosyvoice fails at a request of the official proto, which it cannot read.
 _OTHER_PROTO = "invalid request type"
 
@@ -112,7 +111,7 @@ def read_status(
         )
     if number in ("7", "8") and cannot_pay(re.findall(r"\w+", said), said, kind.status):
         kind = _Kind(kind.name, BillingError, 402, PAY)
-    limited = number == "14" and _limit(said, reply.headers)
+    limited = _limit(number, said, reply.headers)
     if limited:
         kind = _Kind(kind.name, ThrottledError, 429, limited)
     if "larger than max" in said:
@@ -120,21 +119,34 @@ def read_status(
         kind = _Kind(kind.name, BadRequestError, 413, "use a shorter text or recording")
     message = without_texts(said, texts, _MESSAGE_CHARS) or "without a reason"
     advice = f"; {kind.advice}" if kind.advice else ""
+    details = _details(kind, said, reply.headers, limited)
+    return kind.error(f"the service answered {kind.name}: {message}{advice}", **details)
+
+
+def _details(kind: _Kind, said: str, headers: Mapping[str, str], limited: str) -> dict[str, Any]:
+    """Return what an error tells beside its message."""
     details: dict[str, Any] = {"status": kind.status, "code": kind.name}
     if kind.name in _HOPELESS:
         details["hopeless"] = True
     if _CROWDED in said or limited == _FEWER:
         details["crowded"] = True
+    elif limited and is_by_rate(headers, said):
+        details["by_rate"] = True
     if kind.error in (ThrottledError, UnavailableError):
-        details["retry_after"] = _pause(reply.headers, kind.status)
-    return kind.error(f"the service answered {kind.name}: {message}{advice}", **details)
+        details["retry_after"] = _pause(headers, kind.status)
+    return details
 
 
-def _limit(said: str, headers: Mapping[str, str]) -> str:
-    """Return what to do about the limit that a call met which is UNAVAILABLE, nothing for none."""
+def _limit(number: str, said: str, headers: Mapping[str, str]) -> str:
+    """Return what to do about the limit that a call met which is UNAVAILABLE, or that a gateway
+    tells as RESOURCE_EXHAUSTED; nothing for none."""
+    if number == "8":
+        return _SLOWER if is_by_rate(headers, said) else ""
+    if number != "14":
+        return ""
     if _TOO_MANY.search(said) or is_overloaded(headers):
         return _FEWER
-    return _SLOWER if _LIMITED in headers or _TOO_FAST.search(said) else ""
+    return _SLOWER if is_by_rate(headers, said) or _TOO_FAST.search(said) else ""
 
 
 def _pause(headers: Mapping[str, str], status: int) -> float | None:

@@ -76,9 +76,19 @@ def test_the_examples_of_the_endpoints_page_run() -> None:
 
 
 def test_the_example_for_web_hosts_works() -> None:
-    (block,) = examples("docs/web-hosts.md")
+    block, _ = examples("docs/deployment.md")  # the other patches a whole process
     code = f"{block}\nassert quick.config.deadline == 5.0\nclient.close()\n"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+def test_the_command_of_the_page_on_deployment_is_one_that_gunicorn_takes() -> None:
+    config = pytest.importorskip("gunicorn.config", reason="needs gunicorn (extra test)")
+    page = (ROOT / "docs/deployment.md").read_text("utf-8")
+    (line,) = re.findall(r"^gunicorn (project.*)$", page, re.MULTILINE)
+    told = config.Config().parser().parse_args(shlex.split(line))
+    assert (told.workers, told.threads, told.preload_app) == (2, 32, True)
+    deadline = int(re.findall(r"COSY_SYNC_DEADLINE=(\d+)\n", page)[0])
+    assert deadline < told.graceful_timeout < told.timeout
 
 
 def command_lines() -> list[str]:

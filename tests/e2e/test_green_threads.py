@@ -90,3 +90,27 @@ def test_eventlet_is_refused_by_name() -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 3 and all(line.startswith("eventlet: ") for line in lines)
     assert all("gevent" in line for line in lines)
+
+
+LATE = """
+import cosy_sync
+from cosy_sync.testing import FakeService
+import httpx
+
+made = cosy_sync.CosyClient("http://a.test", http_client=httpx.Client(transport=FakeService()))
+from gevent import monkey
+monkey.patch_all()
+for attempt in (lambda: cosy_sync.CosyClient("http://a.test"), lambda: made.synth("你好")):
+    try:
+        attempt()
+    except cosy_sync.ConfigError as error:
+        print(error)
+"""
+
+
+def test_gevent_that_patches_after_the_import_is_refused_instead_of_waiting_for_ever() -> None:
+    pytest.importorskip("gevent", reason="needs gevent (extra test)")
+    done = run(LATE)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 and all("patch first" in line for line in lines)

@@ -293,6 +293,34 @@ def test_a_429_of_too_many_at_the_same_time_lowers_the_slots_and_not_the_rate(ri
     assert rig.interval() == pytest.approx(0.01, rel=0.05)
 
 
+def test_a_429_of_too_many_in_a_time_lowers_the_rate_and_not_the_slots(rig):
+    rig.feed(server_error(429, "too many in a second", by_rate=True), 20)
+    assert rig.overload.limits(START) == (pytest.approx(70.0), 10)
+    assert rig.slots.limit == 10
+
+
+def test_where_no_rate_is_given_any_429_lowers_the_slots() -> None:
+    slots, limiter = Permits(10), EndpointLimiter(RateLimiter(math.inf), FakeClock())
+    endpoint = Endpoint(URL, max_connections=10, rate=None)
+    overload = OverloadControl(endpoint, ClientConfig(), slots, limiter, Rig())
+    for _ in range(20):
+        overload.record(server_error(429, "too many in a second", by_rate=True), START, START)
+    assert slots.limit < 4
+
+
+def test_what_passes_a_lowered_limit_is_counted(rig: Rig) -> None:
+    pace = rig.overload._pace
+    rig.feed(None, 5)
+    assert pace.passed == 0  # nothing is followed yet
+    rig.feed(server_error(429, ""), 2)
+    rig.feed(None, 5)
+    rig.feed(server_error(500, ""), 3)  # a limit let them through as well
+    rig.feed(BadRequestError("", status=400), 1)
+    assert pace.passed == 9
+    rig.feed(server_error(429, ""), 4)
+    assert pace.passed == 9
+
+
 def test_an_urgent_call_does_not_wait_long_for_a_place_at_a_strained_service(rig):
     assert rig.overload.longest_wait(True, START) == math.inf
     rig.feed(server_error(503, "full"), 1)

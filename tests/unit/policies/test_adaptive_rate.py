@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from cosy_sync.policies import AdaptiveRate
@@ -141,3 +143,74 @@ def test_with_a_rate_that_hardly_falls_the_least_rate_holds():
     assert chosen.refuse(START + 1.0, START + 1.0)
     assert chosen.rate(START + 1.0) == pytest.approx(1.0)
     assert 1.0 <= chosen.rate(START + 1.5) < 100.0
+
+
+def test_once_lowered_it_falls_to_just_below_the_middle_of_what_passed_and_what_was_refused():
+    chosen = pace()
+    assert refuse_twice(chosen)
+    chosen.passed = 150  # in 2 s: 75/s of the 93.52/s at which it is refused
+    now = START + 2.0
+    assert not chosen.refuse(now, now)
+    assert chosen.refuse(now, now)
+    middle = (75 + 93.52) / 2
+    assert chosen.rate(now) == pytest.approx(0.98 * middle)
+    assert chosen.passed == 0
+    k = (0.02 * middle / 0.24) ** (1 / 3)
+    assert chosen.rate(now + k) == pytest.approx(middle)
+
+
+@pytest.mark.parametrize("passed", [0, 59])
+def test_where_far_less_passed_it_falls_as_at_first(passed: int):
+    chosen = pace()
+    assert refuse_twice(chosen)
+    chosen.passed = passed  # in 1 s: less than 0.7 of the 84.64/s at which it is refused
+    now = START + 1.0
+    assert chosen.refuse(now, now)
+    assert chosen.rate(now) == pytest.approx(0.7 * 84.64)
+
+
+@pytest.mark.parametrize(("pause", "k"), [(1.0, 10.0), (20.0, 30.0)])
+def test_where_refusals_bring_pauses_the_next_one_comes_ten_times_as_late(pause: float, k: float):
+    chosen = pace()
+    assert refuse_twice(chosen)
+    chosen.passed = 80
+    now = START + 1.0
+    assert chosen.refuse(now, now, pause)
+    top = (80 + 84.64) / 2
+    assert chosen.rate(now + k) == pytest.approx(top)
+    assert chosen.rate(now + k / 2) < top < chosen.rate(now + 1.5 * k) < 100.0
+
+
+def spoken_at(
+    limit: float, depth: float, refill: float, seconds: float = 60.0
+) -> tuple[float, float]:
+    """Send as fast as allowed through a bucket of tokens; return the share of the limit that
+    passed after the first 5 s, and the share of all that was refused."""
+    chosen, chance = pace(), Random(7)
+    now, filled, tokens, sent, passed, late = 0.0, 0.0, depth, 0, 0, 0
+    replies: list[float] = []
+    while now < seconds:
+        now += chance.uniform(0.9, 1.1) / chosen.rate(now)
+        fills = (now - filled) // refill if refill else (now - filled)
+        filled = filled + fills * refill if refill else now
+        tokens = min(depth, tokens + fills * limit * (refill or 1.0))
+        while replies and replies[0] <= now:
+            del replies[0]
+            chosen.passed += chosen.lowered
+        sent += 1
+        if tokens >= 1.0:
+            tokens, passed, late = tokens - 1.0, passed + 1, late + (now > 5.0)
+            replies.append(now + 0.2)
+        else:
+            chosen.refuse(now, now)
+    return late / (limit * (seconds - 5.0)), 1 - passed / sent
+
+
+@pytest.mark.parametrize("limit", [20.0, 50.0, 90.0])
+@pytest.mark.parametrize(("depth", "refill"), [(1.0, 0.0), (0.1, 0.0), (1.0, 1.0)])
+def test_a_limit_that_is_lower_than_the_rate_is_used_to_97_percent(
+    limit: float, depth: float, refill: float
+):
+    share, refused = spoken_at(limit, depth * limit, refill)
+    assert share > 0.97
+    assert refused < 0.2  # at a fifth of the configured rate; far less near it

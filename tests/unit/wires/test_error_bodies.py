@@ -196,6 +196,37 @@ def test_a_503_by_which_a_proxy_protects_its_service_is_throttling() -> None:
     assert type(refused(503, x_envoy_overloaded="")) is UnavailableError
 
 
+def test_envoy_may_protect_itself_too() -> None:
+    error = refused(503, b"envoy overloaded", "text/plain", x_envoy_local_overloaded="true")
+    assert type(error) is ThrottledError and error.crowded and error.retry_after == 0.1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"local_rate_limited", {}),
+        (b"", {"x_envoy_ratelimited": "true"}),
+        (b"", {"ratelimit_remaining": "0", "ratelimit_reset": "2"}),
+    ],
+)
+def test_a_gateways_limit_of_requests_in_a_time_is_told_from_one_at_the_same_time(
+    status: int, body: bytes, headers: dict[str, str]
+) -> None:
+    error = refused(status, body, "text/plain", **headers)
+    assert type(error) is ThrottledError and error.by_rate and not error.crowded
+    assert error.status == status and error.message.endswith(
+        "lower the endpoint's rate to what the service allows"
+    )
+
+
+def test_a_bare_429_may_mean_either_limit() -> None:
+    for headers in ({}, {"retry_after": "1"}, {"x_ratelimit_remaining": "5"}):
+        error = refused(429, b"slow down", "text/plain", **headers)
+        assert type(error) is ThrottledError and not error.by_rate and not error.crowded
+        assert "max_connections" in str(error)
+
+
 def test_the_reset_of_a_limit_is_the_wait_of_a_429() -> None:
     assert refused(429, x_ratelimit_reset="2").retry_after == 2.0
     assert refused(400, x_ratelimit_reset="2").retry_after is None

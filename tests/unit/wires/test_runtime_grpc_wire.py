@@ -289,6 +289,15 @@ def test_a_quota_is_throttling_but_says_nothing_of_calls_at_the_same_time() -> N
     assert type(error) is ThrottledError and not error.crowded
 
 
+@pytest.mark.parametrize("number", [8, 14])
+def test_the_limit_of_a_gateway_is_one_of_the_rate(number: int) -> None:
+    error = failure(number, "local_rate_limited")
+    assert type(error) is ThrottledError and error.by_rate and not error.crowded
+    assert str(error).endswith("local_rate_limited; lower the endpoint's rate")
+    told = failure(14, "Too many requests")  # in a second, or at the same time
+    assert type(told) is ThrottledError and not told.by_rate
+
+
 @pytest.mark.parametrize(
     ("said", "crowded"),
     [

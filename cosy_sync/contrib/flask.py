@@ -14,7 +14,7 @@ from cosy_sync import Audio, CosyClient, CosyError, SpeechStream
 
 from ..forks import notice_fork, renew_after_fork
 from ..given_texts import Item
-from ..loading import load
+from ..loading import FIRST_TEXT, load
 from .checking import check_client
 from .plain_settings import from_names
 from .replies import CACHE_CONTROL, Reply, StreamedSound, audio_reply
@@ -47,7 +47,7 @@ class CosySync:
 
         Makes no client and opens no connection: the first text does. Raises ConfigError.
         """
-        load("cosy_sync.core")  # the first text need not wait for it, nor a fork repeat it
+        load("cosy_sync.core", *FIRST_TEXT)
         app.extensions["cosy_sync"] = AppSpeech(from_names(app.config), self._make_client)
         app.register_error_handler(CosyError, _answer)
         app.cli.add_command(_commands)

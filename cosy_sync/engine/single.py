@@ -35,7 +35,7 @@ __all__ = ["SingleCalls"]
 # Text queues that are kept. A program that makes more (headers of its own for each request, say)
 # must not grow for ever.
 _MOST_QUEUES = 256
-# How often as long as others a bulk text waits for more to join its batch: it is in less of a hurry.
+# Times as long as others a bulk text waits for more to join its batch: it is in less of a hurry.
 _BULK_LINGER = 2.0
 
 

@@ -103,9 +103,8 @@ def audio_response(audio: Audio, *, cache_control: str = CACHE_CONTROL) -> Respo
 
 def streaming_response(stream: SpeechStream) -> Response:
     """Return a response that plays while its text is still being spoken: a WAV file without end."""
-    response = Response(StreamedSound(stream), content_type=StreamedSound.content_type)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    sound = StreamedSound(stream, request.method)
+    return Response(sound, content_type=sound.content_type, headers={"Cache-Control": "no-store"})
 
 
 def health() -> Any:

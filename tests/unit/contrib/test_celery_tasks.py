@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -301,6 +302,46 @@ def test_all_chunks_end_in_one_manifest_in_order(app: Any, tmp_path: Path) -> No
     assert (done["texts"], done["failed"]) == (40, 0) and done["seconds"] > 4
     rows = manifest(tmp_path, done["manifest"])
     assert [row["id"] for row in rows] == list(range(40))
+
+
+def left(to: Path) -> list[str]:
+    return sorted(each.name for each in (to / ".cosy-parts").iterdir())
+
+
+def test_the_manifests_of_chunks_are_removed_once_they_are_joined(app: Any, tmp_path: Path) -> None:
+    tasks.speak_all(TEXTS, str(tmp_path), size=10).get()
+    (note,) = left(tmp_path)
+    assert note.endswith(".json") and len(manifest(tmp_path, "manifest.jsonl")) == 40
+
+
+def test_a_join_that_comes_twice_tells_the_same_again(
+    app: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tasks, "uuid4", lambda: UUID(int=7))
+    first = tasks.speak_all(TEXTS, str(tmp_path), size=10).get()
+    again = [str(tmp_path), UUID(int=7).hex, 4, "manifest.jsonl", 4]
+    assert tasks.merge_parts.apply(args=again).get() == first
+
+
+def test_keys_that_may_not_remove_leave_the_chunks_manifests(
+    app: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    def refuse(*given: Any) -> None:
+        raise PermissionError("these keys may not remove")
+
+    monkeypatch.setattr(LocalStore, "delete", refuse)
+    assert tasks.speak_all(TEXTS, str(tmp_path), size=10).get()["texts"] == 40
+    assert len(left(tmp_path)) == 2
+
+
+def test_an_id_that_comes_twice_is_refused_before_anything_is_sent(
+    app: Any, service: FakeService, tmp_path: Path
+) -> None:
+    texts = [*((number, "你好") for number in range(9)), ("7", "再见")]
+    with pytest.raises(ConfigError, match="texts 7 and 9 have the same, '7'"):
+        tasks.speak_all(texts, str(tmp_path), size=4)
+    assert service.calls == []
+    assert len(list(tasks.split(["你好", "你好"]))) == 1  # without an id, each is one by itself
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -118,6 +118,7 @@ def health() -> Any:
 
 def _response(reply: Reply) -> Response:
     response = Response(reply.body, status=reply.status)
+    del response.headers["Content-Type"]  # HTML, where there is nothing
     response.headers.update(reply.headers)  # afterwards: of HEAD, the length is not the body's
     return response
 

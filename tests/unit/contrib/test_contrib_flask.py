@@ -58,6 +58,8 @@ def test_a_view_speaks_with_ranges_and_head(app: Any) -> None:
     assert (part.status_code, part.data) == (206, whole.data[-4:])
     same = client.get("/speak?text=你好", headers={"If-None-Match": whole.headers["ETag"]})
     assert (same.status_code, same.data) == (304, b"")
+    none = client.get("/speak?text=你好", headers={"Range": "bytes=99999999-"})
+    assert (none.status_code, none.data, none.content_type) == (416, b"", None)
     head = client.head("/speak?text=你好")
     assert (head.data, head.headers["Content-Length"]) == (b"", str(len(whole.data)))
     assert client.get("/several").json == pytest.approx([0.4, 0.4], abs=0.1)

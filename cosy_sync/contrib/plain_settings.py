@@ -12,7 +12,7 @@ from cosy_sync import ClientConfig, ConfigError, Endpoint, SharingConfig, Voice
 from ..config.client import GROUPS
 from ..settings import endpoints_from_environment, endpoints_of, load_config
 
-__all__ = ["arguments_of", "config_of", "from_names"]
+__all__ = ["arguments_of", "config_of", "from_names", "keywords_of"]
 
 _KEYS = ("URL", "OPTIONS", "SHARING", "CACHE", "BACKEND")
 # Arguments of a client that are no settings.
@@ -44,6 +44,15 @@ def arguments_of(given: Any) -> dict[str, Any]:
     if sharing is not None:
         found["sharing"] = SharingConfig(**sharing) if isinstance(sharing, Mapping) else sharing
     return {"url": _places(given.get("URL")) or None, **found}
+
+
+def keywords_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keywords of a CosyClient, of which groups and endpoints may be mappings, as JSON and
+    configuration files have them. Raises ConfigError."""
+    found = {name: _grouped(name, value) for name, value in settings.items()}
+    if "url" in found:
+        found["url"] = _places(found["url"])
+    return found
 
 
 def config_of(arguments: Mapping[str, Any]) -> tuple[ClientConfig, Sequence[Endpoint]]:

@@ -19,7 +19,7 @@ from .errors import ClosedError
 from .events import Observer, Observers
 from .forks import notice_fork, renew_after_fork
 from .hooks import WeakCheck, WeakListener, WeakObserver, WeakStorage, checked_observers
-from .loading import load
+from .loading import FIRST_TEXT, load
 from .logs import LogObserver
 from .models import Utterance
 from .stats import Stats, StatsObserver
@@ -228,7 +228,7 @@ class Core:
     def _network(self) -> Sender:
         # httpx and urllib3 take 60 ms to import; `import cosy_sync` should not cost that. The
         # others are what workers would import on their way: how names are encoded, for one.
-        load("cosy_sync.net", "backoff", "encodings.idna")
+        load(*FIRST_TEXT)
         from .net import provide_sender
 
         forked = os.getpid() != self._pid

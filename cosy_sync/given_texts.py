@@ -11,7 +11,7 @@ from .errors import ConfigError, CosyError, InvalidTextError
 from .models import Outcome, Utterance, Voice
 from .texts import as_text, check_several, check_text, prepare_text
 
-__all__ = ["GivenTexts", "Item"]
+__all__ = ["GivenTexts", "Item", "as_item"]
 
 Id = str | int
 # What a call of many texts takes.
@@ -66,7 +66,7 @@ class GivenTexts:
                 if plain and isinstance(given, str):
                     utterance = check_text(index, given, most)
                 else:
-                    item = _as_item(index, given)
+                    item = as_item(index, given)
                     utterance = self._read(index, item)
             except (InvalidTextError, ConfigError) as error:
                 yield self._refuse(index, given, item, error)
@@ -133,7 +133,7 @@ class GivenTexts:
         return Outcome(index, item.text, None, error.with_details(index=index), item.id)
 
 
-def _as_item(index: int, given: Any) -> Utterance:
+def as_item(index: int, given: Any) -> Utterance:
     """Return what is to be spoken, with its id and voice if it has any. Raises InvalidTextError."""
     if isinstance(given, Utterance):
         return given

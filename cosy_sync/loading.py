@@ -8,7 +8,11 @@ import sys
 
 from .atomic import on_main_thread, run_aside
 
-__all__ = ["load"]
+__all__ = ["FIRST_TEXT", "load"]
+
+# What a client's first text imports beside `core`: some 60 ms. A web host loads all of it before it
+# forks, or the first visitors of each process would wait for it.
+FIRST_TEXT = ("cosy_sync.net", "backoff", "encodings.idna")
 
 
 def load(*names: str) -> None:

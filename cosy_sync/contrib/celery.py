@@ -19,6 +19,7 @@ from cosy_sync.contrib.part_manifests import (
     join_parts,
     part_key,
     put_part,
+    read_end,
 )
 from cosy_sync.contrib.passing_errors import asked_pause, will_pass
 from cosy_sync.contrib.stored_batch import StoredBatch
@@ -82,15 +83,19 @@ def speak_to_storage(
 def merge_parts(self: Any, to: str, run: str, count: int, name: str, seen: int = 0) -> Any:
     """Join the manifests of a run's chunks into one; return its key, its address and its counts.
 
-    It looks again, at most every 8 s for a week, until the last chunk has ended: results that
-    are lost or come twice, as brokers' accidents have it, do not matter.
+    Those of the chunks are removed then. It looks again, at most every 8 s for a week, until the
+    last chunk has ended: results that are lost or come twice, as brokers' accidents have it, do
+    not matter.
     """
     store = _store(to)
     try:
-        seen = count_parts(store, run, count, seen)
-        if seen < count:
-            raise FileNotFoundError(f"{to}: chunk {seen + 1} of {count} has not ended")
-        return {"to": to, **join_parts(store, [part_key(run, n) for n in range(count)], name)}
+        told = read_end(store, run)
+        if told is None:
+            seen = count_parts(store, run, count, seen)
+            if seen < count:
+                raise FileNotFoundError(f"{to}: chunk {seen + 1} of {count} has not ended")
+            told = join_parts(store, run, count, name)
+        return {"to": to, **told}
     except OSError as error:
         if not will_pass(error):
             raise
@@ -109,16 +114,15 @@ def speak_all(
     """Send the texts to workers, `size` for each task; return the AsyncResult of the whole.
 
     Its result says how many texts there are and how many failed; `manifest` in the store lists
-    them. Send the same again after a failure: what is stored is not spoken twice.
+    them. Send the same again after a failure: what is stored is not spoken twice. Raises
+    ConfigError before anything is sent, as `split` does.
     """
     place, run = os.fspath(to), uuid4().hex
     place = place if "://" in place else os.path.abspath(place)
-    tasks = [
-        speak_to_storage.s(chunk, place, settings, part_key(run, number)).set(
-            argsrepr=_shown(chunk)
-        )
-        for number, chunk in enumerate(split(texts, size))
-    ]
+    tasks = []
+    for number, chunk in enumerate(split(texts, size)):
+        task = speak_to_storage.s(chunk, place, settings, part_key(run, number))
+        tasks.append(task.set(argsrepr=_shown(chunk)))
     if tasks:
         group(tasks).apply_async()
     return merge_parts.delay(place, run, len(tasks), manifest)

@@ -7,6 +7,9 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cosy_sync import ConfigError
+from cosy_sync.contrib.plain_settings import config_of, keywords_of
+
 __all__ = ["found_traps", "warn_of_settings"]
 
 _log = logging.getLogger("cosy_sync")
@@ -29,6 +32,11 @@ def found_traps(conf: Any, pool: str, concurrency: int) -> Iterator[str]:
         concurrency: how many tasks run at the same time.
     """
     settings: Mapping[str, Any] = conf.get("cosy_sync") or {}
+    if settings:
+        try:
+            config_of(keywords_of(settings))
+        except ConfigError as error:
+            yield f"app.conf.cosy_sync: {error.message}; until then every chunk fails"
     if pool == "prefork" and concurrency > 1 and not _shares(settings):
         yield (
             f"each of the {concurrency} processes is a client with the endpoint's whole rate and "

@@ -7,6 +7,8 @@ from typing import Any
 
 from cosy_sync import CosyClient, Outcome
 
+from .plain_settings import keywords_of
+
 __all__ = ["client_here", "close_clients", "speak_batch"]
 
 # Without a lock, which a fork might copy locked: the first of equal settings counts.
@@ -17,7 +19,8 @@ def client_here(settings: Mapping[str, Any] | None = None) -> CosyClient:
     """Return this process' client of these settings; it is made by the first call.
 
     Args:
-        settings: of CosyClient; what is left out comes from COSY_SYNC_* variables.
+        settings: of CosyClient, groups also as mappings; what is left out comes from COSY_SYNC_*
+            variables.
 
     Raises ConfigError.
     """
@@ -25,7 +28,7 @@ def client_here(settings: Mapping[str, Any] | None = None) -> CosyClient:
     known = _find(given)
     if known is not None:
         return known
-    made = CosyClient(**given)
+    made = CosyClient(**keywords_of(given))
     _clients.append((given, made))
     first = _find(given)
     if first is not None and first is not made:  # another thread's came first

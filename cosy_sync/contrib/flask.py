@@ -14,7 +14,7 @@ from cosy_sync import Audio, CosyClient, CosyError, SpeechStream
 
 from ..forks import notice_fork, renew_after_fork
 from ..given_texts import Item
-from ..loading import load
+from ..loading import FIRST_TEXT, load
 from .checking import check_client
 from .plain_settings import from_names
 from .replies import CACHE_CONTROL, Reply, StreamedSound, audio_reply
@@ -47,7 +47,7 @@ class CosySync:
 
         Makes no client and opens no connection: the first text does. Raises ConfigError.
         """
-        load("cosy_sync.core")  # the first text need not wait for it, nor a fork repeat it
+        load("cosy_sync.core", *FIRST_TEXT)
         app.extensions["cosy_sync"] = AppSpeech(from_names(app.config), self._make_client)
         app.register_error_handler(CosyError, _answer)
         app.cli.add_command(_commands)
@@ -103,9 +103,8 @@ def audio_response(audio: Audio, *, cache_control: str = CACHE_CONTROL) -> Respo
 
 def streaming_response(stream: SpeechStream) -> Response:
     """Return a response that plays while its text is still being spoken: a WAV file without end."""
-    response = Response(StreamedSound(stream), content_type=StreamedSound.content_type)
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    sound = StreamedSound(stream, request.method)
+    return Response(sound, content_type=sound.content_type, headers={"Cache-Control": "no-store"})
 
 
 def health() -> Any:
@@ -119,6 +118,7 @@ def health() -> Any:
 
 def _response(reply: Reply) -> Response:
     response = Response(reply.body, status=reply.status)
+    del response.headers["Content-Type"]  # HTML, where there is nothing
     response.headers.update(reply.headers)  # afterwards: of HEAD, the length is not the body's
     return response
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from cosy_sync import CosyError
 from cosy_sync.storage import Sink
 
-__all__ = ["count_parts", "error_line", "join_parts", "part_key", "put_part"]
+__all__ = [
+    "count_parts",
+    "error_line",
+    "join_parts",
+    "part_key",
+    "put_part",
+    "read_end",
+]
 
 _META = {"content-type": "application/jsonl"}
 # Of an error, in its line.
@@ -43,11 +51,22 @@ def count_parts(store: Sink, run: str, count: int, seen: int) -> int:
     return seen
 
 
-def join_parts(store: Sink, keys: Sequence[str], name: str) -> dict[str, Any]:
-    """Join the parts into one manifest in the store; return its key and its counts.
+def read_end(store: Sink, run: str) -> dict[str, Any] | None:
+    """Return what became of a run whose parts were joined; None of one that goes on."""
+    try:
+        told: dict[str, Any] = json.loads(store.get(_end_key(run)))
+    except FileNotFoundError:
+        return None
+    return told
+
+
+def join_parts(store: Sink, run: str, count: int, name: str) -> dict[str, Any]:
+    """Join a run's parts into one manifest in the store, and remove them; return its key and its
+    counts, which `read_end` returns from now on.
 
     Raises OSError.
     """
+    keys = [part_key(run, number) for number in range(count)]
     texts, failed, seconds = 0, 0, 0.0
     with tempfile.NamedTemporaryFile() as file:
         for key in keys:
@@ -58,4 +77,13 @@ def join_parts(store: Sink, keys: Sequence[str], name: str) -> dict[str, Any]:
                 seconds += line.get("seconds") or 0.0
         file.flush()
         store.put_file(name, file.name, _META)
-    return {"manifest": name, "texts": texts, "failed": failed, "seconds": round(seconds, 3)}
+    told = {"manifest": name, "texts": texts, "failed": failed, "seconds": round(seconds, 3)}
+    # In this order: whoever joins them a second time finds the note, or all parts.
+    store.put(_end_key(run), json.dumps(told).encode(), _META, if_absent=False)
+    with suppress(OSError):  # keys that may not remove them leave them there
+        store.delete(keys)
+    return told
+
+
+def _end_key(run: str) -> str:
+    return f".cosy-parts/{run}.json"

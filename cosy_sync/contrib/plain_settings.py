@@ -12,7 +12,7 @@ from cosy_sync import ClientConfig, ConfigError, Endpoint, SharingConfig, Voice
 from ..config.client import GROUPS
 from ..settings import endpoints_from_environment, endpoints_of, load_config
 
-__all__ = ["arguments_of", "config_of", "from_names"]
+__all__ = ["arguments_of", "config_of", "from_names", "keywords_of"]
 
 _KEYS = ("URL", "OPTIONS", "SHARING", "CACHE", "BACKEND")
 # Arguments of a client that are no settings.
@@ -33,6 +33,8 @@ def arguments_of(given: Any) -> dict[str, Any]:
     options = given.get("OPTIONS") or {}
     if not isinstance(options, Mapping):
         raise ConfigError(f"OPTIONS: expected a dict, got {type(options).__name__}")
+    if "url" in options:
+        raise ConfigError("OPTIONS: the address stands beside it, as 'URL': ...")
     found = {name: _grouped(name, value) for name, value in options.items()}
     if "CACHE" in given:
         found["cache"] = _grouped("cache", given["CACHE"])
@@ -41,9 +43,16 @@ def arguments_of(given: Any) -> dict[str, Any]:
         sharing = {"redis_url": sharing}
     if sharing is not None:
         found["sharing"] = SharingConfig(**sharing) if isinstance(sharing, Mapping) else sharing
-    url = given.get("URL")
-    places = [_endpoint(each) for each in url] if isinstance(url, (list, tuple)) else _endpoint(url)
-    return {"url": places or None, **found}
+    return {"url": _places(given.get("URL")) or None, **found}
+
+
+def keywords_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keywords of a CosyClient, of which groups and endpoints may be mappings, as JSON and
+    configuration files have them. Raises ConfigError."""
+    found = {name: _grouped(name, value) for name, value in settings.items()}
+    if "url" in found:
+        found["url"] = _places(found["url"])
+    return found
 
 
 def config_of(arguments: Mapping[str, Any]) -> tuple[ClientConfig, Sequence[Endpoint]]:
@@ -71,13 +80,25 @@ def from_names(config: Mapping[str, Any]) -> dict[str, Any]:
         else:
             key = name.removeprefix(_PREFIX).lower()
             settings[key] = _grouped(key, value)
-    url = settings.pop("url", None)
+    url = _places(settings.pop("url", None))
     environ = {**os.environ, **texts}
-    loaded = load_config(None, settings, environ)
+    try:
+        loaded = load_config(None, settings, environ)
+    except ConfigError as error:
+        # It may stand in either.
+        plain = error.message.replace("no such environment variable", "no such setting")
+        raise error.reworded(plain) from error
     endpoints = endpoints_from_environment(environ) if url is None else endpoints_of(url)
     if not endpoints:
         raise ConfigError("COSY_SYNC_URL: no endpoint; give its address")
     return {"url": endpoints, "config": loaded}
+
+
+def _places(given: Any) -> Any:
+    """Return addresses, of which some may be written as mappings."""
+    if isinstance(given, (list, tuple)):
+        return [_endpoint(each) for each in given]
+    return _endpoint(given)
 
 
 def _endpoint(given: Any) -> Any:

@@ -22,7 +22,8 @@ _TYPES = {
     "ogg": "audio/ogg; codecs=vorbis",
     "flac": "audio/flac",
 }
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+# No sound has more digits; Python refuses to read thousands of them.
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII | re.IGNORECASE)
 # A WAV file whose end nobody knows yet says that it is as long as can be.
 _ENDLESS = 0xFFFFFFFF - 36
 
@@ -65,15 +66,24 @@ def audio_reply(
 
 
 class StreamedSound(Iterator[bytes]):
-    """A stream as the body of a WAV file that has no end yet; whoever ends it early closes it."""
+    """A stream as the body of a WAV file that has no end yet; whoever ends it early closes it.
+
+    Args:
+        method: That of the request: HEAD ends the stream, and has no body.
+    """
 
     content_type = _TYPES["wav"]
 
-    def __init__(self, stream: SpeechStream) -> None:
+    def __init__(self, stream: SpeechStream, method: str | None = None) -> None:
         self._stream = stream
-        self._begun = False
+        self._begun = self._over = False
+        if method == "HEAD":
+            self._over = True
+            stream.close()
 
     def __next__(self) -> bytes:
+        if self._over:
+            raise StopIteration
         if self._begun:
             return next(self._stream)
         self._begun = True

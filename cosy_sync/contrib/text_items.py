@@ -67,12 +67,25 @@ def split(texts: Iterable[Any], size: int = 256) -> Iterator[list[dict[str, Any]
     Args:
         texts: texts, (id, text) tuples, Utterances, or mappings with text, id, voice and speed.
 
-    Raises ConfigError for another item.
+    Raises ConfigError for another item, and for an id that comes twice.
     """
     if isinstance(texts, (str, bytes, Mapping)):
         raise ConfigError("texts: expected several; of one text make a list: [text]")
     if size < 1:
         raise ConfigError(f"size: must be at least 1, got {size}")
-    items = map(as_item, texts)
+    items = _distinct(map(as_item, texts))
     while chunk := list(islice(items, size)):
         yield chunk
+
+
+def _distinct(items: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    places: dict[Any, int] = {}
+    for index, item in enumerate(items):
+        id = item.get("id")
+        before = index if id is None else places.setdefault(str(id), index)
+        if before != index:
+            raise ConfigError(
+                f"id: texts {before} and {index} have the same, {id!r}; ids tell sounds apart, so "
+                "give each its own"
+            )
+        yield item

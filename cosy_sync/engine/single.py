@@ -36,6 +36,8 @@ __all__ = ["SingleCalls"]
 # Text queues that are kept. A program that makes more (headers of its own for each request, say)
 # must not grow for ever.
 _MOST_QUEUES = 256
+# Times as long as others a bulk text waits for more to join its batch: it is in less of a hurry.
+_BULK_LINGER = 2.0
 
 
 class SingleCalls:
@@ -339,12 +341,13 @@ class SingleCalls:
 
     def _make(self, config: ClientConfig) -> TextQueue:
         sharing, batch = config.coalesce, config.batch
+        interactive = config.priority != "bulk"
         options = QueueOptions(
             max_texts=batch.max_texts if sharing.enabled else 1,
             max_chars=batch.max_chars,
-            linger=sharing.linger,
+            linger=sharing.linger if interactive else _BULK_LINGER * sharing.linger,
             single_flight=sharing.single_flight,
-            interactive=config.priority != "bulk",
+            interactive=interactive,
             tenant=config.tenant or "",
         )
         workers = self._workers

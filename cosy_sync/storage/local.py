@@ -6,7 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -106,6 +106,15 @@ class LocalStore:
                 key = (inside / name).as_posix()
                 if not name.startswith(".") and key.startswith(prefix):
                     yield key
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove files, and the folders in which nothing is left."""
+        places = [self._place(key) for key in keys]
+        for place in places:
+            place.unlink(missing_ok=True)
+        for folder in {place.parent for place in places} - {self.path}:
+            with contextlib.suppress(OSError):  # something is in it
+                folder.rmdir()
 
     def url(self, key: str, seconds: float = 3600.0) -> str:
         """Return the file's address; it holds for as long as the file is there."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -143,6 +144,12 @@ class ObjectStore:
             for meta in page:
                 if meta["path"].startswith(prefix):
                     yield meta["path"]
+
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects, many with one request where the store can do that."""
+        obstore, store = self._open()
+        with contextlib.suppress(FileNotFoundError):
+            self._do(keys[0] if keys else "", lambda: obstore.delete(store, list(keys)))
 
     def url(self, key: str, seconds: float = 3600.0) -> str:
         """Return a signed address from which everybody can read the object for so long."""

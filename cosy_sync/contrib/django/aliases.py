@@ -45,10 +45,17 @@ def arguments_for(alias: str) -> dict[str, Any]:
 
 def backend_of(alias: str) -> Any:
     """Return what makes the client of an alias. Raises ConfigError."""
+    name = _configured()[alias].get("BACKEND") or _DEFAULT_BACKEND
+    where = f"{_NAME}[{alias!r}]: BACKEND"
+    if not isinstance(name, str):
+        raise ConfigError(f"{where}: expected a class's dotted name, got {type(name).__name__}")
     try:
-        return import_string(_configured()[alias].get("BACKEND") or _DEFAULT_BACKEND)
+        found = import_string(name)
     except ImportError as error:
-        raise ConfigError(f"{_NAME}[{alias!r}]: BACKEND: {error}") from error
+        raise ConfigError(f"{where}: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"{where}: {name} is no class but a {type(found).__name__}")
+    return found
 
 
 def make_client(alias: str) -> CosyClient:

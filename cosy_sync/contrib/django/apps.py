@@ -18,8 +18,8 @@ class CosySyncConfig(AppConfig):
         """Register the checks; import what the first text would wait for, before a host forks."""
         from django.core import checks
 
-        from ...loading import load
+        from ...loading import FIRST_TEXT, load
         from .checks import check_settings
 
-        load("cosy_sync.core")
+        load("cosy_sync.core", *FIRST_TEXT)
         checks.register(check_settings, "cosy_sync")

@@ -76,12 +76,14 @@ def _is_faked(alias: str) -> bool:
 
 
 def _secrets_in_files(config: ClientConfig) -> Iterator[str]:
-    secrets = {"api_key": config.api_key}
-    if config.sharing.redis_url:
-        secrets["the password of Redis"] = urlsplit(config.sharing.redis_url).password
+    store = None if config.cache is None else config.cache.store
+    places = [config.sharing.redis_url, *(store if isinstance(store, (list, tuple)) else [store])]
+    passwords = {urlsplit(place).password for place in places if isinstance(place, str)}
+    secrets = {"api_key": {config.api_key}, "the password of Redis": passwords}
     texts = [path.read_text("utf-8", "ignore") for path in _settings_files()]
-    for name, secret in secrets.items():
-        if secret and any(quote + secret in text for text in texts for quote in "'\":"):
+    for name, known in secrets.items():
+        written = [quote + secret for secret in known if secret for quote in "'\":"]
+        if any(each in text for each in written for text in texts):
             yield name
 
 

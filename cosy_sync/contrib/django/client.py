@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from django.db import connections
 
 from cosy_sync import Audio, CosyClient, Event, Observer, SpeechStream
+
+from ...texts import check_order, is_several
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -46,14 +50,25 @@ class DjangoClient(CosyClient):
         """Speak one text on a worker thread; see CosyClient.submit."""
         own = closing(callback) if callable(callback) else callback
         future = super().submit(text, own, **settings)
-        add = future.add_done_callback
-        future.add_done_callback = lambda fn: add(closing(fn))  # type: ignore[method-assign]
+        # By a weak reference: one to itself would keep each future, with its sound, until the
+        # collector comes.
+        future.add_done_callback = functools.partial(  # type: ignore[method-assign]
+            _add_closing, weakref.ref(future)
+        )
         return future
 
     def stream(self, text: str | Iterable[str], **settings: Unpack[CallSettings]) -> SpeechStream:
         """Speak one text, or its pieces, and hand its sound on; see CosyClient.stream."""
-        pieces = not isinstance(text, (str, bytes)) and isinstance(text, Iterator)
-        return super().stream(_closed_after(text) if pieces else text, **settings)
+        if not is_several(text):
+            return super().stream(text, **settings)
+        check_order(text)
+        return super().stream(_closed_after(text), **settings)
+
+
+def _add_closing(known: weakref.ref[Future[Audio]], fn: Callable[[Future[Audio]], object]) -> None:
+    future = known()
+    if future is not None:  # or nobody could have called this
+        type(future).add_done_callback(future, closing(fn))
 
 
 class _ClosingObserver:

@@ -41,7 +41,7 @@ def streaming_response(
 
     Give the request under ASGI, where what is read on a thread must be asked for from a coroutine.
     """
-    sound = StreamedSound(stream)
+    sound = StreamedSound(stream, None if request is None else request.method)
     body = _Awaited(sound) if isinstance(request, ASGIRequest) else sound
     response = StreamingHttpResponse(body, content_type=sound.content_type)
     response["Cache-Control"] = "no-store"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -23,6 +24,7 @@ from cosy_sync.contrib import celery as tasks  # noqa: E402
 from cosy_sync.contrib.celery_checks import found_traps  # noqa: E402
 from cosy_sync.contrib.distributed import client_here, close_clients  # noqa: E402
 
+URL = "http://tts.test/batch"
 TEXTS = [f"第{number}句话，今天好。" for number in range(40)]
 
 
@@ -37,7 +39,7 @@ def app(service: FakeService) -> Iterator[Any]:
     app.set_current()
     app.conf.task_always_eager = True
     app.conf.cosy_sync = {
-        "url": "http://tts.test/batch",
+        "url": URL,
         "http_client": lambda: httpx.Client(transport=service),
         "retry": RetryConfig(max_retries=0),
         "deadline": 5.0,
@@ -303,6 +305,46 @@ def test_all_chunks_end_in_one_manifest_in_order(app: Any, tmp_path: Path) -> No
     assert [row["id"] for row in rows] == list(range(40))
 
 
+def left(to: Path) -> list[str]:
+    return sorted(each.name for each in (to / ".cosy-parts").iterdir())
+
+
+def test_the_manifests_of_chunks_are_removed_once_they_are_joined(app: Any, tmp_path: Path) -> None:
+    tasks.speak_all(TEXTS, str(tmp_path), size=10).get()
+    (note,) = left(tmp_path)
+    assert note.endswith(".json") and len(manifest(tmp_path, "manifest.jsonl")) == 40
+
+
+def test_a_join_that_comes_twice_tells_the_same_again(
+    app: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tasks, "uuid4", lambda: UUID(int=7))
+    first = tasks.speak_all(TEXTS, str(tmp_path), size=10).get()
+    again = [str(tmp_path), UUID(int=7).hex, 4, "manifest.jsonl", 4]
+    assert tasks.merge_parts.apply(args=again).get() == first
+
+
+def test_keys_that_may_not_remove_leave_the_chunks_manifests(
+    app: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    def refuse(*given: Any) -> None:
+        raise PermissionError("these keys may not remove")
+
+    monkeypatch.setattr(LocalStore, "delete", refuse)
+    assert tasks.speak_all(TEXTS, str(tmp_path), size=10).get()["texts"] == 40
+    assert len(left(tmp_path)) == 2
+
+
+def test_an_id_that_comes_twice_is_refused_before_anything_is_sent(
+    app: Any, service: FakeService, tmp_path: Path
+) -> None:
+    texts = [*((number, "你好") for number in range(9)), ("7", "再见")]
+    with pytest.raises(ConfigError, match="texts 7 and 9 have the same, '7'"):
+        tasks.speak_all(texts, str(tmp_path), size=4)
+    assert service.calls == []
+    assert len(list(tasks.split(["你好", "你好"]))) == 1  # without an id, each is one by itself
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_texts_end_in_a_manifest_too(app: Any, tmp_path: Path, count: int) -> None:
     done = tasks.speak_all(TEXTS[:count], str(tmp_path)).get()
@@ -359,6 +401,17 @@ def test_an_error_reaches_whoever_waits_as_itself(app: Any, service: FakeService
     assert isinstance(again, ThrottledError) and again.retry_after == 3.0
 
 
+def test_settings_may_be_plain_values_as_a_broker_or_a_file_has_them() -> None:
+    url = [{"url": URL, "rate": 7}, "http://b.test/batch"]
+    given = json.loads(json.dumps({"url": url, "retry": {"max_retries": 1}}))
+    client = client_here(given)
+    assert (client.config.retry.max_retries, client.endpoints[0].rate) == (1, 7)
+    assert client_here(given) is client
+    with pytest.raises(ConfigError, match="did you mean max_retries"):
+        client_here({"url": URL, "retry": {"max_retrys": 1}})
+    close_clients()
+
+
 def test_a_process_has_one_client_of_the_same_settings(app: Any) -> None:
     settings = dict(app.conf.cosy_sync)
     first = client_here(settings)
@@ -379,6 +432,20 @@ def test_a_bucket_opens_only_where_it_is_used_not_before_a_worker_forks() -> Non
     assert tasks._store("s3://bucket/speech")._made is None
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"url": URL, "voise": "中文女"}, "did you mean voice?"),
+        ({"url": "tts.test/batch"}, "has no scheme"),
+        ({"voice": "中文女"}, "no endpoint"),
+    ],
+)
+def test_a_worker_tells_at_its_start_of_settings_that_no_client_takes(
+    settings: dict[str, Any], words: str
+) -> None:
+    assert words in traps("solo", cosy_sync=settings)
+
+
 def traps(pool: str = "prefork", concurrency: int = 2, **conf: Any) -> str:
     return " ".join(found_traps(conf, pool, concurrency))
 
@@ -386,7 +453,7 @@ def traps(pool: str = "prefork", concurrency: int = 2, **conf: Any) -> str:
 def test_a_worker_tells_at_its_start_what_would_surprise_later(monkeypatch: Any) -> None:
     assert "COSY_SYNC_SHARING_REDIS_URL" in traps()
     assert traps(concurrency=1) == traps("thread") == traps("solo") == ""
-    assert traps(cosy_sync={"sharing": {"redis_url": "redis://here"}}) == ""
+    assert traps(cosy_sync={"url": URL, "sharing": {"redis_url": "redis://here"}}) == ""
     monkeypatch.setenv("COSY_SYNC_SHARING_REDIS_URL", "redis://here")
     assert traps() == ""
     assert "task_soft_time_limit" in traps(task_time_limit=200)
@@ -399,4 +466,4 @@ def test_a_worker_tells_at_its_start_what_would_surprise_later(monkeypatch: Any)
     assert traps(**slow, broker_transport_options={"visibility_timeout": 5_000}) == ""
     assert traps(**{**slow, "broker_url": "amqp://here"}) == ""
     assert "COSY_SYNC_DEADLINE" in traps(task_soft_time_limit=30)
-    assert traps(task_soft_time_limit=30, cosy_sync={"deadline": 20}) == ""
+    assert traps(task_soft_time_limit=30, cosy_sync={"url": URL, "deadline": 20}) == ""

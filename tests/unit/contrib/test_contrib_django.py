@@ -115,6 +115,9 @@ def test_an_alias_that_is_not_there_names_those_that_are() -> None:
         ({"URL": {"url": "http://a.test", "rps": 4}}, "rate"),
         ({"SHARING": "localhost"}, "redis://"),
         ({"BACKEND": "no.such.thing"}, "BACKEND"),
+        ({"BACKEND": 5}, "BACKEND: expected a class's dotted name, got int"),
+        ({"BACKEND": "os.path"}, "os.path is no class but a module"),
+        ({"OPTIONS": {"url": "http://b.test/batch"}}, "stands beside it, as 'URL'"),
     ],
 )
 def test_what_is_wrong_in_the_settings_names_the_client_and_the_fix(
@@ -158,6 +161,9 @@ def test_a_key_in_the_settings_file_is_told_while_debugging(
         assert ids(**there) == ["cosy_sync.W001"]
         assert "only-for-this-example" not in told(**there)
         assert ids(**{**there, "OPTIONS": {"api_key": "from-the-environment"}}) == []
+        cache = "redis://:only-for-this-example@redis.test/0"
+        assert ids(URL="http://a.test/batch", CACHE=cache) == ["cosy_sync.W001"]
+        assert ids(URL="http://a.test/batch", SHARING=cache) == ["cosy_sync.W001"]
 
 
 def test_traps_of_the_host_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,10 +210,31 @@ def test_asynth_many_returns_each_texts_own_sound_in_order() -> None:
 
 def test_asynth_many_refuses_a_bad_text_before_anything_is_sent() -> None:
     with pytest.raises(cosy_sync.InvalidTextError) as caught:
-        asyncio.run(asynth_many(["", "你好"]))
-    assert caught.value.index == 0
+        asyncio.run(asynth_many(["你好", ""]))
+    assert caught.value.index == 1 and speech["default"].texts == []
     outcomes = asyncio.run(asynth_many([("a", ""), ("b", "你好")], on_error="return"))
     assert [(each.id, each.ok) for each in outcomes] == [("a", False), ("b", True)]
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["你好", b"x", {"a": "你好"}, {"你好"}, [None], [("a", "b", "c")], [("a", "b"), ("a", "c")]],
+)
+def test_asynth_many_refuses_what_synth_many_refuses(given: Any) -> None:
+    with pytest.raises(cosy_sync.InvalidTextError) as plain:
+        synth_many(given)
+    with pytest.raises(cosy_sync.InvalidTextError) as later:
+        asyncio.run(asynth_many(given))
+    assert later.value.message.split(";")[0] == plain.value.message.split(";")[0]
+    assert speech["default"].texts == []
+
+
+@pytest.mark.parametrize("on_error", ["raise", "return"])
+def test_an_argument_that_asynth_many_does_not_know_is_no_text_that_failed(on_error: Any) -> None:
+    with pytest.raises(ConfigError, match=r"deadlin: asynth_many takes no such .* deadline"):
+        asyncio.run(asynth_many(["你好"], on_error=on_error, deadlin=3))
+    with pytest.raises(ConfigError, match="on_error"):
+        asyncio.run(asynth_many(["你好"], on_error="ignore"))  # type: ignore[arg-type]
 
 
 def test_asynth_many_keeps_what_was_spoken_where_texts_failed() -> None:
@@ -298,6 +325,26 @@ def test_checks_and_observers_leave_no_database_connection_open() -> None:
     assert check.left_open() == observer.left_open() == []
 
 
+def test_pieces_of_a_text_leave_no_database_connection_open(monkeypatch: Any) -> None:
+    spy, fed = Spy(), []
+
+    class Rows:
+        """Asks the database when it is iterated, as a queryset does."""
+
+        def __iter__(self) -> Any:
+            spy()
+            yield "你好"
+
+    def stream(self: Any, pieces: Any, **settings: Any) -> None:
+        thread = threading.Thread(target=lambda: fed.extend(pieces), name="cosy-feeder")
+        thread.start()
+        thread.join()
+
+    monkeypatch.setattr(cosy_sync.CosyClient, "stream", stream)
+    speech["default"].stream(Rows())  # type: ignore[arg-type]
+    assert fed == ["你好"] and spy.used and spy.left_open() == []
+
+
 def test_the_callers_own_connection_stays_open() -> None:
     connection.ensure_connection()
     options = {"serial": True}
@@ -341,6 +388,12 @@ def test_a_stream_is_answered_as_it_comes(streaming: cosy_sync.CosyClient) -> No
 
 def test_a_stream_whose_listener_leaves_is_ended(streaming: cosy_sync.CosyClient) -> None:
     streaming_response(streaming.stream("你好" * 100)).close()
+    assert streaming.stats().in_flight == 0
+
+
+def test_head_of_a_stream_ends_it_and_has_no_body(streaming: cosy_sync.CosyClient) -> None:
+    reply = streaming_response(streaming.stream("你好" * 100), RequestFactory().head("/"))
+    assert (list(reply), reply["Content-Type"]) == ([], "audio/wav")
     assert streaming.stats().in_flight == 0
 
 

@@ -58,6 +58,8 @@ def test_a_view_speaks_with_ranges_and_head(app: Any) -> None:
     assert (part.status_code, part.data) == (206, whole.data[-4:])
     same = client.get("/speak?text=你好", headers={"If-None-Match": whole.headers["ETag"]})
     assert (same.status_code, same.data) == (304, b"")
+    none = client.get("/speak?text=你好", headers={"Range": "bytes=99999999-"})
+    assert (none.status_code, none.data, none.content_type) == (416, b"", None)
     head = client.head("/speak?text=你好")
     assert (head.data, head.headers["Content-Length"]) == (b"", str(len(whole.data)))
     assert client.get("/several").json == pytest.approx([0.4, 0.4], abs=0.1)
@@ -97,6 +99,7 @@ def test_errors_have_their_status_and_a_wrong_key_stays_an_exception(app: Any) -
         ({"COSY_SYNC_RETRY_MAX_RETRIES": -1}, "COSY_SYNC_RETRY_MAX_RETRIES"),
         ({"COSY_SYNC_RETRY": {"max_retrys": 1}}, "max_retries"),
         ({"COSY_SYNC_SPEAKER": object()}, "speaker"),
+        ({"COSY_SYNC_DEADLIN": 5}, "no such setting; did you mean COSY_SYNC_DEADLINE"),
     ],
 )
 def test_the_config_is_checked_when_the_application_is_set_up(
@@ -116,7 +119,7 @@ def test_config_takes_objects_and_stands_before_the_environment(
     monkeypatch.setenv("COSY_SYNC_SPEED", "2")
     app = flask.Flask("speaking")
     app.config.update(
-        COSY_SYNC_URL=["http://a.test/batch", "http://b.test/batch"],
+        COSY_SYNC_URL=["http://a.test/batch", {"url": "http://b.test/batch", "rate": 7}],
         COSY_SYNC_DEADLINE=5,
         COSY_SYNC_RETRY=RetryConfig(max_retries=1),
         COSY_SYNC_HEDGE={"enabled": True},
@@ -128,7 +131,7 @@ def test_config_takes_objects_and_stands_before_the_environment(
         config = client.config
         assert (config.deadline, config.speed, config.retry.max_retries) == (5, 2, 1)
         assert config.hedge.enabled and config.voice.name == "中文女"
-        assert len(client.endpoints) == 2
+        assert [each.rate for each in client.endpoints][1] == 7
 
 
 def test_flask_cosy_check_speaks(app: Any) -> None:

@@ -39,6 +39,7 @@ def test_head_has_the_headers_of_get_and_no_body() -> None:
         ("bytes=44-99", "44-99/444", DATA[44:100]),
         ("bytes=400-9999", "400-443/444", DATA[400:]),
         ("bytes=-4", "440-443/444", DATA[-4:]),
+        ("Bytes=0-0", "0-0/444", DATA[:1]),
         ("bytes=-9999", "0-443/444", DATA),
     ],
 )
@@ -63,6 +64,7 @@ def test_a_range_beyond_the_sound_is_416(asked: str) -> None:
         {"Range": "pages=1-2"},
         {"Range": "bytes=-"},
         {"Range": "bytes=一-"},
+        {"Range": f"bytes={'1' * 5_000}-"},
         {"Range": "bytes=0-3", "If-Range": '"of another sound"'},
     ],
 )

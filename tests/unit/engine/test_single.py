@@ -12,6 +12,7 @@ from lanes import eventually
 
 import cosy_sync
 from cosy_sync import CoalesceConfig, CosyClient, Endpoint
+from cosy_sync.engine.text_queue import TextQueue
 from cosy_sync.engine.waiters import PendingText
 from cosy_sync.models import Utterance
 from cosy_sync.testing import FakeService
@@ -69,6 +70,21 @@ def test_coalescing_can_be_switched_off(held) -> None:
         for future in [client.submit(f"这是第{number}句话") for number in range(20)]:
             future.result(20)
     assert [len(call) for call in held.calls] == [1] * 20
+
+
+def test_bulk_texts_wait_twice_as_long_for_others_as_interactive_ones(held, monkeypatch) -> None:
+    lingers: dict[bool, float] = {}
+
+    class Noted(TextQueue):
+        def __init__(self, options: Any, *rest: Any) -> None:
+            lingers[options.interactive] = options.linger
+            super().__init__(options, *rest)
+
+    monkeypatch.setattr("cosy_sync.engine.single.TextQueue", Noted)
+    with over(held, coalesce=CoalesceConfig(linger=0.004)) as client:
+        client.synth("你好")
+        client.synth_many(["你好", "再见"])
+    assert lingers == {True: 0.004, False: 0.008}
 
 
 def test_views_with_other_deadlines_share_batches_but_other_voices_do_not(held) -> None:

@@ -26,6 +26,16 @@ def test_what_is_put_can_be_got(tmp_path: Path) -> None:
         store.get("x/z.wav")
 
 
+def test_what_is_removed_is_gone_with_its_empty_folder(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for key in ("a", "b/c", "d/e", "d/f"):
+        store.put(key, b"1")
+    store.delete(["a", "b/c", "d/e", "d/none"])
+    store.delete([])
+    assert list(store.keys()) == ["d/f"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["d"]
+
+
 def test_an_object_that_is_there_stays_if_asked(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     assert store.put("a", b"1", if_absent=True)

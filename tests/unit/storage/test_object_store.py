@@ -30,6 +30,14 @@ def test_what_is_put_can_be_got(store: ObjectStore, tmp_path: Path) -> None:
     store.close()
 
 
+def test_what_is_removed_is_gone_and_what_is_not_there_is_no_error(store: ObjectStore) -> None:
+    for key in ("a", "b/c", "b/d"):
+        store.put(key, b"1")
+    store.delete(["a", "b/c", "b/none"])
+    store.delete([])
+    assert list(store.keys()) == ["b/d"]
+
+
 def test_an_object_that_is_there_stays_if_asked(store: ObjectStore) -> None:
     assert store.put("a", b"1", if_absent=True)
     assert not store.put("a", b"2", if_absent=True)

@@ -67,6 +67,7 @@ from .models import Audio, Outcome, Recording, Timing, Utterance, Voice, Word, t
 from .narration import Narration, Segment
 from .speech_stream import SpeechStream
 from .stats import Stats
+from .stored_call import StoredOutcome
 from .version import VERSION as __version__
 from .voice_list import ListedVoice, VoiceList
 
@@ -124,6 +125,7 @@ __all__ = [
     "ShedError",
     "SpeechStream",
     "Stats",
+    "StoredOutcome",
     "TextError",
     "ThrottledError",
     "TimeoutConfig",

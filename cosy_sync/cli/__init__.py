@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         serve,
         synth,
         voices,
+        warm,
     )
 
 __all__ = ["main"]
@@ -46,12 +47,16 @@ examples:
   cosy-sync voices --url URL                   which voices there are, and who says so
   cosy-sync bench --url URL                    how much a service gives, and what to configure
   cosy-sync cache warm -f texts.txt            speak now what is asked for often later
+  cosy-sync warm texts.txt --to s3://bucket    the same for a CDN, with a map of addresses
   cosy-sync COMMAND --help                     everything about a command
 
 COSY_SYNC_URL, COSY_SYNC_API_KEY and the other COSY_SYNC_* variables set what no option does.
 
 {CODES}"""
-_COMMANDS = ("synth", "narrate", "job", "voices", "doctor", "serve", "demo", "bench", "cache")
+_COMMANDS = (
+    *("synth", "narrate", "job", "voices", "doctor"),
+    *("serve", "demo", "bench", "cache", "warm"),
+)
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 
 

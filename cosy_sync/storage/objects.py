@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from cosy_sync import ConfigError
-from cosy_sync.storage.sink import Stored
+from ..errors import ConfigError
+from .sink import Stored
 
 __all__ = ["ObjectStore"]
 
@@ -51,6 +51,8 @@ class ObjectStore:
 
     Args:
         url: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://account/container/prefix`.
+        meta: what is put beside each object, unless `put` says otherwise, such as
+            `cache-control`.
         settings: what obstore takes beside it, such as `region`, `endpoint` (with
             `client_options={"allow_http": True}` for plain http), `access_key_id`,
             `secret_access_key`, `skip_signature`; what is left out comes from AWS_*, GOOGLE_* and
@@ -61,8 +63,9 @@ class ObjectStore:
     A process that has used one must not fork: in the child, every method raises ConfigError.
     """
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(self, url: str, *, meta: Mapping[str, str] | None = None, **settings: Any) -> None:
         self.address = url.rstrip("/")
+        self._meta = dict(meta or {})
         self._settings = {"retry_config": _RETRY, **settings}
         # Made on first use: what is made before a fork hangs in the child.
         self._made: Any = None
@@ -76,7 +79,7 @@ class ObjectStore:
         if_absent: bool = False,
     ) -> bool:
         """Keep an object; return whether it was made."""
-        attributes = _attributes(meta or {})
+        attributes = _attributes({**self._meta, **(meta or {})})
         obstore, store = self._open()
         mode = "create" if if_absent else "overwrite"
         try:
@@ -92,7 +95,7 @@ class ObjectStore:
 
     def put_file(self, key: str, path: str | os.PathLike[str], meta: Mapping[str, str]) -> None:
         """Keep a file, also a large one; it replaces what is there."""
-        attributes = _attributes(meta)
+        attributes = _attributes({**self._meta, **meta})
         obstore, store = self._open()
         with open(path, "rb") as file:
             self._do(key, lambda: obstore.put(store, key, file, attributes=attributes))

@@ -188,6 +188,27 @@ def test_the_commands_of_the_page_on_jobs_run(tmp_path: Path) -> None:
     assert (tmp_path / "speech" / "metadata.csv").exists()
 
 
+def test_the_examples_on_stores_and_jobs_run(tmp_path: Path) -> None:
+    blocks = [*examples("docs/storage.md"), *examples("docs/jobs.md")]
+    assert len(blocks) == 3
+    (commands,) = re.findall(
+        r"```sh\n(.*?)```", (ROOT / "docs/storage.md").read_text("utf-8"), re.S
+    )
+    (tmp_path / "texts.txt").write_text("这是第1句话。\n你好\n", "utf-8")
+    with Server(latency=0) as server:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COSY_SYNC_URL": server.url}
+        code = "\n".join(blocks).replace("http://localhost:8000/batch", server.url)
+        run = [sys.executable, "-W", "error", "-c", code]
+        subprocess.run(run, check=True, timeout=60, cwd=tmp_path, env=env)
+        command = [*commands.strip().split(), "--voice", "中文女"]
+        assert command[0] == "cosy-sync" and "\n" not in commands.strip()
+        run = [sys.executable, "-W", "error", "-m", "cosy_sync", *command[1:]]
+        done = subprocess.run(
+            run, check=True, timeout=60, cwd=tmp_path, env=env, capture_output=True, text=True
+        )
+    assert done.stdout == "1 texts spoken, 1 known, 0 failed; addresses in speech/map.json\n"
+
+
 def test_the_testing_page_names_every_fault() -> None:
     page = (ROOT / "docs/testing.md").read_text("utf-8")
     assert [fault for fault in FAULTS if f"`{fault}`" not in page] == []

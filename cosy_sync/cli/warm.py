@@ -13,7 +13,7 @@ from cosy_sync.cli.exits import CODES, Exit, Stop, because, is_hopeless, words_o
 from cosy_sync.cli.options import add_cache, add_lexicon, add_service_options, hasty, make_client
 from cosy_sync.cli.silence import Silence
 from cosy_sync.cli.source import Source, check_kind, count_lines
-from cosy_sync.storage import LocalStore, ObjectStore, open_store
+from cosy_sync.storage import Boto3Store, LocalStore, ObjectStore, open_store
 
 __all__ = ["add_parser", "run"]
 
@@ -96,7 +96,9 @@ def run(args: argparse.Namespace) -> int:
 class _Warming:
     """Counts what is there, and notes where."""
 
-    def __init__(self, args: argparse.Namespace, store: LocalStore | ObjectStore) -> None:
+    def __init__(
+        self, args: argparse.Namespace, store: LocalStore | ObjectStore | Boto3Store
+    ) -> None:
         self._args, self._store = args, store
         self._counts = dict.fromkeys(("spoken", "known", "failed"), 0)
         self._addresses: dict[str, str] = {}

@@ -18,7 +18,7 @@ from cosy_sync.jobs.job import Job, JobCounts, JobOptions
 from cosy_sync.jobs.journal import Journal
 from cosy_sync.jobs.lease import Lease
 from cosy_sync.jobs.manifest import write_manifest
-from cosy_sync.storage import LocalStore, ObjectStore, Sink, open_store
+from cosy_sync.storage import Bucket, LocalStore, Sink, open_store
 
 __all__ = ["JobResult", "is_finished", "journal_path", "part_of", "run_job"]
 
@@ -109,7 +109,7 @@ def _held(sink: Sink, book: Journal, options: JobOptions) -> Iterator[Lease | No
     Raises JobIsBusy where another machine holds it.
     """
     book.note("finished", "")
-    if not isinstance(sink, ObjectStore):
+    if not isinstance(sink, Bucket):
         yield None
         return
     lease = Lease(sink, part_of(options.shard), _owner(book))

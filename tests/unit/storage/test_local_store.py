@@ -26,16 +26,6 @@ def test_what_is_put_can_be_got(tmp_path: Path) -> None:
         store.get("x/z.wav")
 
 
-def test_an_object_that_is_there_stays_if_asked(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    assert store.put("a", b"1", if_absent=True)
-    assert not store.put("a", b"2", if_absent=True)
-    assert store.get("a") == b"1"
-    assert store.put("a", b"2", if_absent=False)
-    assert store.get("a") == b"2"
-    assert files(tmp_path) == ["a"]
-
-
 def test_a_file_that_came_meanwhile_stays_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

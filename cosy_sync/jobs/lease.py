@@ -9,7 +9,7 @@ import threading
 import time
 from typing import Any
 
-from cosy_sync.jobs.journal import JobIsBusy
+from cosy_sync.jobs.locking import JobIsBusy
 from cosy_sync.storage import Bucket
 
 __all__ = ["LEASES", "Lease"]

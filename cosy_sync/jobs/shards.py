@@ -15,8 +15,9 @@ from typing import Any
 
 from cosy_sync import ConfigError, CosyClient
 from cosy_sync.jobs.job import JobCounts, JobOptions
-from cosy_sync.jobs.journal import JobIsBusy, Journal
+from cosy_sync.jobs.journal import Journal
 from cosy_sync.jobs.lease import LEASES, Lease
+from cosy_sync.jobs.locking import JobIsBusy
 from cosy_sync.jobs.manifest import whole_text
 from cosy_sync.jobs.run import JobResult, is_finished, journal_path, part_of, run_job
 from cosy_sync.storage import Bucket, Sink, open_store

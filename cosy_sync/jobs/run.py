@@ -203,7 +203,8 @@ def _texts(texts: Any) -> Iterator[JobText]:
 
 
 def _name(name: str | None, files: list[str] | None) -> str:
-    return name or ",".join(Path(path).name for path in files or ["texts"])
+    # Packed or not, it is the same input.
+    return name or ",".join(Path(path).name.removesuffix(".gz") for path in files or ["texts"])
 
 
 def _check_identity(book: Journal, name: str, client: CosyClient, place: Path) -> None:

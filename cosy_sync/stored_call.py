@@ -129,8 +129,10 @@ class StoredCall:
         self._asks: bool | None = None
         self._ended = self._over = False
         self._error: BaseException | None = None  # of the source
+        # The engine's call, its outcomes, and how many of them were taken.
         self._inner: Any = None
         self._outcomes: Iterator[Outcome] = iter(())
+        self._taken = 0
 
     def outcomes(self) -> Generator[StoredOutcome, None, None]:
         """Yield every outcome in input order, as soon as it and those before it are there.
@@ -182,9 +184,19 @@ class StoredCall:
         if self._over:
             return
         self._over = True
+        refused = any(entry.refused is not None for entry in self._order)
         if not whole and self._inner is not None:
             self._inner.end()
-        self._place.close()
+            if not refused:
+                self._store_finished()
+        self._place.close(hurry=refused)
+
+    def _store_finished(self) -> None:
+        """Have stored what was spoken and not taken: it is paid for."""
+        for outcome in self._inner.finished():
+            number = outcome.index - self._taken
+            if 0 <= number < len(self._sent) and outcome.audio is not None:
+                self._store(self._sent[number], outcome)
 
     # -- pulling --------------------------------------------------------------------------------
 
@@ -256,6 +268,10 @@ class StoredCall:
             self._outcomes = iter(self._inner.outcomes())
         outcome = next(self._outcomes)
         entry = self._sent.popleft()
+        self._taken += 1
+        self._store(entry, outcome)
+
+    def _store(self, entry: _Entry, outcome: Outcome) -> None:
         if outcome.audio is None:
             assert outcome.error is not None
             entry.result = outcome.error.with_details(index=entry.index)

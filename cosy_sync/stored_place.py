@@ -89,9 +89,10 @@ class Place:
             return mine
         return self.look(digest) or replace(mine, created=False)
 
-    def close(self) -> None:
-        """Let the threads end what they have begun, and close the store if that is ours."""
-        self.threads.shutdown(cancel_futures=True)
+    def close(self, *, hurry: bool = False) -> None:
+        """Let the threads end what they have begun, and what waits unless there is a hurry; close
+        the store if that is ours."""
+        self.threads.shutdown(cancel_futures=hurry)
         if self._owned:
             self._store.close()
 

@@ -106,8 +106,8 @@ def _open(path: str) -> io.TextIOWrapper:
         # Another wrapper around its descriptor: standard input itself stays open.
         raw = os.dup(sys.stdin.fileno())
         return io.TextIOWrapper(open(raw, "rb"), encoding="utf-8-sig", newline="")
-    raw: Any = gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb")  # noqa: SIM115
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", newline="")
+    given: Any = gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb")  # noqa: SIM115
+    return io.TextIOWrapper(given, encoding="utf-8-sig", newline="")
 
 
 def _guess(path: str, shown: str) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..errors import ConfigError
 from .boto3_store import Boto3Store
 from .local import LocalStore
 from .objects import ObjectStore, hangs_here
@@ -25,7 +26,11 @@ def open_store(
 
     Args:
         meta: what a bucket is to put beside each object, such as `cache-control`.
+
+    Raises ConfigError for nothing.
     """
+    if place == "":
+        raise ConfigError("store: its address is empty; give a folder, or s3://bucket/prefix")
     if not isinstance(place, str) or "://" not in place:
         return LocalStore(Path(place))
     if place.startswith("file://"):

@@ -172,10 +172,10 @@ def test_the_examples_and_commands_of_the_cache_page_run(tmp_path: Path) -> None
 def test_the_commands_of_the_page_on_jobs_run(tmp_path: Path) -> None:
     page = (ROOT / "docs/jobs.md").read_text("utf-8")
     blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     rows = [f'{{"id": "a{number}", "text": "第{number}句话，今天好。"}}' for number in range(30)]
     (tmp_path / "texts.jsonl").write_text("\n".join(rows), "utf-8")
-    shared = blocks[1].replace("/shared/speech", "shared")
+    shared = blocks[2].replace("/shared/speech", "shared")
     with Server(latency=0) as server:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "COSY_SYNC_URL": server.url}
         for line in f"{blocks[0]}{shared}".strip().splitlines():
@@ -183,6 +183,10 @@ def test_the_commands_of_the_page_on_jobs_run(tmp_path: Path) -> None:
             assert command[0] == "cosy-sync"
             run = [sys.executable, "-W", "error", "-m", "cosy_sync", *command[1:]]
             subprocess.run(run, check=True, timeout=60, cwd=tmp_path, env=env)
+    here = blocks[1].replace("cosy-sync", "python -m cosy_sync")
+    here = here.replace("python ", f"{shlex.quote(sys.executable)} ")
+    subprocess.run(f"set -e\n{here}", shell=True, check=True, cwd=tmp_path, env=env, timeout=60)
+    assert len((tmp_path / "sums").read_text("utf-8").splitlines()) == 30
     assert len(list(tmp_path.glob("speech/*/*.wav"))) == 30
     assert len((tmp_path / "shared" / "manifest.jsonl").read_text("utf-8").splitlines()) == 30
     assert (tmp_path / "speech" / "metadata.csv").exists()

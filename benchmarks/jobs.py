@@ -1,10 +1,14 @@
-"""Benchmark `jobs`: a job against `synth_iter` and `save`, its memory, and its second run."""
+"""Benchmark `jobs`: a job against `synth_iter` and `save`, its memory, and its second run; puts
+into a bucket against obstore's own rate.
+
+`--texts 1000000` takes some ten minutes a way on a quiet machine, and `--puts 100000` writes 12 GB;
+each row is told on standard error as it comes.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.puts import Memory, measure_puts
 from benchmarks.table import Table
 from cosy_sync import CosyClient, Endpoint
 from cosy_sync.jobs import JobCounts, JobOptions, JobText, run_job
@@ -20,8 +25,6 @@ from cosy_sync.storage import LocalStore
 
 __all__ = ["main"]
 
-# Texts after which a process has all that it needs; what it grows by from here on is a leak.
-_SETTLED = 50_000
 _SAMPLE_RATE = 8_000
 _WAYS = ("synth_iter and save", "synth_iter and save, on the disk", "job", "job, second run")
 
@@ -30,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run each way in a process of its own, against a server of its own, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=200_000)
+    parser.add_argument("--ways", nargs="+", choices=_WAYS, default=_WAYS, help="only these rows")
+    parser.add_argument("--puts", type=int, help="measure so many puts of 60 kB instead")
     parser.add_argument("--way", choices=_WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -37,18 +42,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.way is not None:
         print(json.dumps(_run(args.way, args.url, args.folder, args.texts)))
         return
-    rows = []
+    if args.puts is not None:
+        measure_puts(args.puts)
+        return
+    rows: list[list[str]] = []
+    first = 0.0
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        for way in _WAYS:
+        for way in args.ways:
             place = Path(folder) / way.partition(",")[0].replace(" ", "-")
             if way == _WAYS[1]:
                 place = place.with_name("durable")
-            rows.append([way, *_measure(way, place, args.texts)])
-    names = ["way", "wall s", "texts/s", "CPU us a text", "MB grown after the first 50 000"]
+            told = _measure(way, place, args.texts)
+            first = first or told["wall"]
+            rows.append(_row(way, told, args.texts, first))
+            print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
+    names = ["way", "wall s", "of the first", "texts/s", "CPU us a text"]
+    names.append("MB grown after the first 50 000")
     print(Table(f"{args.texts:,} texts into a folder", names, rows).markdown())
 
 
-def _measure(way: str, folder: Path, texts: int) -> list[str]:
+def _row(way: str, told: dict[str, float], texts: int, first: float) -> list[str]:
+    return [
+        way,
+        f"{told['wall']:.1f}",
+        f"{told['wall'] / first:.2f}",
+        f"{texts / told['wall']:.0f}",
+        f"{told['cpu'] / texts * 1e6:.0f}",
+        f"{told['grown']:.1f}",
+    ]
+
+
+def _measure(way: str, folder: Path, texts: int) -> dict[str, float]:
     serve = [sys.executable, "-m", "cosy_sync", "serve", "--port", "0", "--json-ready", "--quiet"]
     serve += ["--latency", "0.05", "--rate", "0", "--max-connections", "0", "--exit-with-parent"]
     with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
@@ -60,22 +84,23 @@ def _measure(way: str, folder: Path, texts: int) -> list[str]:
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         finally:
             server.kill()
-    told = json.loads(done.stdout)
+    told: dict[str, float] = json.loads(done.stdout)
     assert told["sounds"] == texts, told
-    return [
-        f"{told['wall']:.1f}",
-        f"{texts / told['wall']:.0f}",
-        f"{told['cpu'] / texts * 1e6:.0f}",
-        f"{told['grown']:.1f}",
-    ]
+    return told
 
 
 def _run(way: str, url: str, folder: Path, texts: int) -> dict[str, float]:
-    memory = _Memory()
+    memory = Memory()
     begun, cpu = time.monotonic(), time.process_time()
     with CosyClient(Endpoint(url, rate=None), sample_rate=_SAMPLE_RATE) as client:
         if way.startswith("job"):
-            run_job(_texts(texts), folder, client, JobOptions(), tell=memory.look)
+            run_job(
+                _texts(texts),
+                folder,
+                client,
+                JobOptions(),
+                tell=lambda counts: memory.look(counts.spoken),
+            )
         else:
             _save_all(client, LocalStore(folder, durable=way == _WAYS[1]), texts, memory)
     return {
@@ -86,38 +111,18 @@ def _run(way: str, url: str, folder: Path, texts: int) -> dict[str, float]:
     }
 
 
-def _save_all(client: CosyClient, store: LocalStore, texts: int, memory: _Memory) -> None:
+def _save_all(client: CosyClient, store: LocalStore, texts: int, memory: Memory) -> None:
     ids = (text.id for text in _texts(texts))
     counts = JobCounts()
     for outcome in client.synth_iter(text.text for text in _texts(texts)):
         store.put(key_of(next(ids), "wav"), outcome.result().data)
         counts.spoken += 1
-        memory.look(counts)
+        memory.look(counts.spoken)
 
 
 def _texts(count: int) -> Iterator[JobText]:
     for number in range(count):
         yield JobText(f"t{number}", f"第{number}句")
-
-
-class _Memory:
-    """Megabytes that the process holds, looked at every thousand texts."""
-
-    def __init__(self) -> None:
-        self._settled = 0.0
-        self._most = 0.0
-
-    def look(self, counts: JobCounts) -> None:
-        if counts.spoken % 1_000:
-            return
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        now = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-        if counts.spoken <= _SETTLED:
-            self._settled = max(self._settled, now)
-        self._most = max(self._most, now)
-
-    def grown(self) -> float:
-        return self._most - self._settled
 
 
 if __name__ == "__main__":

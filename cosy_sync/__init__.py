@@ -69,6 +69,7 @@ from .models import Audio, Outcome, Recording, Timing, Utterance, Voice, Word, t
 from .narration import Narration, Segment
 from .speech_stream import SpeechStream
 from .stats import Stats
+from .stored_call import StoredOutcome
 from .version import VERSION as __version__
 from .voice_list import ListedVoice, VoiceList
 
@@ -127,6 +128,7 @@ __all__ = [
     "ShedError",
     "SpeechStream",
     "Stats",
+    "StoredOutcome",
     "TextError",
     "ThrottledError",
     "TimeoutConfig",

@@ -9,7 +9,7 @@ from typing import Any
 from .errors import BatchError
 from .models import Audio, Outcome, Utterance
 
-__all__ = ["InterruptedBatch", "audios_of", "refuse_invalid", "take_along"]
+__all__ = ["InterruptedBatch", "audios_of", "refuse_failed", "refuse_invalid", "take_along"]
 
 
 class InterruptedBatch(KeyboardInterrupt):
@@ -51,9 +51,16 @@ def take_along(error: BaseException, outcomes: list[Outcome]) -> None:
 def audios_of(outcomes: Sequence[Outcome]) -> list[Audio]:
     """Return the audio of a call's texts. Raises BatchError where one failed."""
     audios = [outcome.audio for outcome in outcomes if outcome.audio is not None]
-    if len(audios) == len(outcomes):
-        return audios
+    if len(audios) != len(outcomes):
+        refuse_failed(outcomes)
+    return audios
+
+
+def refuse_failed(outcomes: Sequence[Any]) -> None:
+    """Raise BatchError where one of a call's outcomes is an error."""
     failed = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if not failed:
+        return
     raise BatchError(
         f"{len(failed)} of {len(outcomes)} texts failed; .outcomes has them all, finished audio "
         f"included. The first: {type(failed[0]).__name__}: {failed[0]}",

@@ -136,7 +136,7 @@ class CanaryEngine:
 
     def run_many(
         self,
-        texts: Iterable[Utterance | Outcome],
+        texts: Iterable[Utterance | Outcome | None],
         config: ClientConfig,
         *,
         within: float | None = None,
@@ -164,7 +164,9 @@ class CanaryEngine:
             config = self._routes.of(config, text.text)
         return self._front.stream(text, config, hold)
 
-    def _routed(self, text: Utterance | Outcome, config: ClientConfig) -> Utterance | Outcome:
+    def _routed(
+        self, text: Utterance | Outcome | None, config: ClientConfig
+    ) -> Utterance | Outcome | None:
         if isinstance(text, Utterance):
             given = text.settings or config
             own = self._routes.of(given, text.text)

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, NoReturn
 
-from .batch_errors import audios_of, refuse_invalid, take_along
 from .cache import ClientCache
 from .clock import Clock, SystemClock
 from .config import CallSettings, ClientConfig, Endpoint, Settings
 from .errors import ConfigError
 from .events import Observer
-from .gathering import check_call, gather, hand_out
-from .given_texts import GivenTexts, Item
 from .hints import RENAMED
 from .hooks import Hold
 from .loading import load
-from .long_texts import LongTextCalls
-from .models import Audio, Outcome, Utterance
-from .progress import ProgressCallback, as_progress
+from .many_texts import ManyTextCalls
+from .models import Audio, Utterance
 from .settings import Target, endpoints_of, load_config, refuse_attribute
 from .speech_stream import SpeechStream
 from .stats import Stats
 from .system import check_waiting
-from .texts import as_text, check_order, check_read_ahead, check_text, is_several, prepare_text
+from .texts import as_text, check_order, check_text, is_several, prepare_text
 from .views import TAKERS, Views
 from .voice_list import VoiceList, list_voices
 
@@ -40,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["CosyClient", "Target"]
 
 
-class CosyClient(LongTextCalls):
+class CosyClient(ManyTextCalls):
     """Synthesises speech through a CosyVoice service, from any number of threads.
 
     Args:
@@ -161,99 +157,6 @@ class CosyClient(LongTextCalls):
             SpeechStream, format=config.format, quality=config.quality, owner=self
         )
         return self._core.engine().stream(given, own._interactive, hold)
-
-    # -- many texts -----------------------------------------------------------------------------
-
-    @overload
-    def synth_many(
-        self,
-        texts: Iterable[Item],
-        *,
-        on_error: Literal["raise"] = "raise",
-        progress: bool | ProgressCallback = False,
-        within: float | None = None,
-        **settings: Unpack[CallSettings],
-    ) -> list[Audio]: ...
-
-    @overload
-    def synth_many(
-        self,
-        texts: Iterable[Item],
-        *,
-        on_error: Literal["return"],
-        progress: bool | ProgressCallback = False,
-        within: float | None = None,
-        **settings: Unpack[CallSettings],
-    ) -> list[Outcome]: ...
-
-    def synth_many(
-        self,
-        texts: Iterable[Item],
-        *,
-        on_error: Literal["raise", "return"] = "raise",
-        progress: bool | ProgressCallback = False,
-        within: float | None = None,
-        **settings: Unpack[CallSettings],
-    ) -> list[Audio] | list[Outcome]:
-        """Speak many texts in batches side by side; results in input order.
-
-        With on_error="raise", a text that cannot be sent raises InvalidTextError before anything
-        is sent, and texts that failed raise BatchError, whose `outcomes` hold the audio of the
-        others. With "return", every text gets an Outcome. Ctrl-C raises InterruptedBatch (a
-        KeyboardInterrupt); it, and whatever else ends the call from outside (what a signal's
-        handler raises, such as Celery's SoftTimeLimitExceeded), carries as `outcomes` what was
-        finished; requests that are in flight are cut off.
-
-        Args:
-            texts: What to speak: a list, a generator or another iterable, read to its end first.
-                Its items are texts, ("id", "text") tuples (of two texts the first is the id), or
-                Utterances with an id or a voice of their own, whose outcomes and errors bear the
-                id. An id that comes twice is refused.
-            on_error: "raise" or "return".
-            progress: True draws a bar on a terminal; a function gets (done, total).
-            within: Seconds for the whole call. What is not done by then is a DeadlineError.
-        """
-        own = self._with("synth_many", settings) if settings else self
-        check_call(on_error, within)
-        try:
-            given = GivenTexts(texts, own.config, own._bulk_with, distinct=True)
-            checked = list(given)
-            if on_error == "raise":
-                refuse_invalid(checked)
-            engine = self._core.engine()
-            call = engine.run_many(checked, own._bulk, within=within)
-            outcomes = gather(engine, call, len(checked), as_progress(progress), given)
-        except BaseException as error:
-            if not hasattr(error, "outcomes"):
-                take_along(error, [])
-            raise
-        return outcomes if on_error == "return" else audios_of(outcomes)
-
-    def synth_iter(
-        self,
-        texts: Iterable[Item],
-        *,
-        read_ahead: int | None = None,
-        **settings: Unpack[CallSettings],
-    ) -> Iterator[Outcome]:
-        """Speak an endless stream of texts in constant memory; yield outcomes in input order.
-
-        Items are those of `synth_many`, but for ids that come twice, which nobody notices here.
-
-        Texts are pulled on this thread, at most `read_ahead` of them before their outcomes are
-        taken, also while the first of these is held up; what was pulled may be spoken, and billed.
-        Left out, it is two batches for each request that may be in flight as things are: 512 texts
-        at the start, and 6 400 at most, with the usual limits. When `texts` raises, the outcomes of
-        what came before are yielded first and then the exception goes on. Ctrl-C, or another
-        exception that ends it, carries as `outcomes` what was finished and not yielded. The
-        requests of one that is ended early, or dropped, are cut off.
-        """
-        own = self._with("synth_iter", settings) if settings else self
-        given = GivenTexts(texts, own.config, own._bulk_with, distinct=False)
-        check_read_ahead(read_ahead)
-        engine = self._core.engine()
-        call = engine.run_many(given, own._bulk, lazy=True, read_ahead=read_ahead)
-        return hand_out(call, self, given)
 
     # -- views, counters, the end ---------------------------------------------------------------
 
@@ -389,9 +292,6 @@ class CosyClient(LongTextCalls):
         """Return the view with a call's own settings; it has no cycle with this client, which may
         be dropped."""
         return self._views.of(call, settings, self._view)
-
-    def _bulk_with(self, settings: CallSettings) -> ClientConfig:
-        return self._with("synth_many", settings)._bulk
 
     @functools.cached_property
     def _views(self) -> Views[CosyClient]:

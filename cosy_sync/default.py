@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from .config import CallSettings, ClientConfig, Settings
+    from .many_texts import Store
     from .net import HttpClient
+    from .stored_call import StoredOutcome
 
 __all__ = [
     "configure",
@@ -104,17 +106,45 @@ def stream(text: str | Iterable[str], **settings: Unpack[CallSettings]) -> Speec
     return default_client().stream(text, **settings)
 
 
+@overload
 def synth_iter(
-    texts: Iterable[Item], *, read_ahead: int | None = None, **settings: Unpack[CallSettings]
-) -> Iterator[Outcome]:
+    texts: Iterable[Item],
+    *,
+    to: None = None,
+    read_ahead: int | None = None,
+    **settings: Unpack[CallSettings],
+) -> Iterator[Outcome]: ...
+
+
+@overload
+def synth_iter(
+    texts: Iterable[Item],
+    *,
+    to: Store,
+    read_ahead: int | None = None,
+    **settings: Unpack[CallSettings],
+) -> Iterator[StoredOutcome]: ...
+
+
+def synth_iter(
+    texts: Iterable[Item],
+    *,
+    to: Store | None = None,
+    read_ahead: int | None = None,
+    **settings: Unpack[CallSettings],
+) -> Iterator[Outcome] | Iterator[StoredOutcome]:
     """Speak an endless stream of texts; see CosyClient.synth_iter."""
-    return default_client().synth_iter(texts, read_ahead=read_ahead, **settings)
+    options: Any = {"to": to, "read_ahead": read_ahead, **settings}
+    spoken: Iterator[Outcome] | Iterator[StoredOutcome]
+    spoken = default_client().synth_iter(texts, **options)
+    return spoken
 
 
 @overload
 def synth_many(
     texts: Iterable[Item],
     *,
+    to: None = None,
     on_error: Literal["raise"] = "raise",
     progress: bool | ProgressCallback = False,
     within: float | None = None,
@@ -126,6 +156,7 @@ def synth_many(
 def synth_many(
     texts: Iterable[Item],
     *,
+    to: None = None,
     on_error: Literal["return"],
     progress: bool | ProgressCallback = False,
     within: float | None = None,
@@ -133,17 +164,31 @@ def synth_many(
 ) -> list[Outcome]: ...
 
 
+@overload
 def synth_many(
     texts: Iterable[Item],
     *,
+    to: Store,
     on_error: Literal["raise", "return"] = "raise",
     progress: bool | ProgressCallback = False,
     within: float | None = None,
     **settings: Unpack[CallSettings],
-) -> list[Audio] | list[Outcome]:
+) -> list[StoredOutcome]: ...
+
+
+def synth_many(
+    texts: Iterable[Item],
+    *,
+    to: Store | None = None,
+    on_error: Literal["raise", "return"] = "raise",
+    progress: bool | ProgressCallback = False,
+    within: float | None = None,
+    **settings: Unpack[CallSettings],
+) -> list[Audio] | list[Outcome] | list[StoredOutcome]:
     """Speak many texts in batches side by side; see CosyClient.synth_many."""
-    options: Any = {"on_error": on_error, "progress": progress, "within": within, **settings}
-    spoken: list[Audio] | list[Outcome] = default_client().synth_many(texts, **options)
+    options: Any = {"to": to, "on_error": on_error, "progress": progress, "within": within}
+    spoken: list[Audio] | list[Outcome] | list[StoredOutcome]
+    spoken = default_client().synth_many(texts, **options, **settings)
     return spoken
 
 

@@ -66,14 +66,15 @@ def gather(
     call: Call,
     total: int,
     progress: ProgressCallback | None,
-    given: GivenTexts,
+    given: GivenTexts | None,
 ) -> Outcomes:
     """Return a call's outcomes, as those of the given items, when all of them are there."""
     gathered = Outcomes()
+    items = {} if given is None else given.items
 
     def take(outcomes: Iterator[Outcome]) -> Outcomes:
         for outcome in outcomes:
-            gathered.append(given.restore(outcome) if given.items else outcome)
+            gathered.append(given.restore(outcome) if items and given else outcome)
             if progress is not None:
                 progress(len(gathered), total)
         return gathered

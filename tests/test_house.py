@@ -37,7 +37,7 @@ FLOORS = [
         *("user_code", "version"),
     ],
     ["threads"],
-    ["policies", "audio", "text", "wires", "net", "shared"],
+    ["policies", "audio", "text", "wires", "net", "shared", "storage"],
     ["endpoints"],
     ["engine"],
     [
@@ -49,6 +49,9 @@ FLOORS = [
         "narrator",
         "dubbing",
         "long_texts",
+        "many_texts",
+        "stored_call",
+        "stored_place",
         "gathering",
         "progress",
         "logs",
@@ -66,7 +69,7 @@ FLOORS = [
         "voice_list",
         "__init__",
     ],
-    ["testing", "server", "storage", "instrumentation"],
+    ["testing", "server", "instrumentation"],
     ["jobs"],
     ["cli", "contrib", "__main__"],
 ]

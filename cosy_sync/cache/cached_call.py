@@ -73,7 +73,7 @@ class CachedCall:
 
     def __init__(
         self,
-        texts: Iterable[Utterance | Outcome],
+        texts: Iterable[Utterance | Outcome | None],
         terms: CallTerms,
         cache: SpeechCache,
         start: Callable[[Iterable[Utterance | Outcome | None]], BulkCall | SmallCall],
@@ -162,17 +162,24 @@ class CachedCall:
         most = self._terms.read_ahead or _MOST_AHEAD
         return min(_GROUP, most - (self._pulled - self._next))
 
-    def _pull(self) -> None:
-        """Pull a group of texts, and look them up."""
+    def _pull(self) -> bool:
+        """Pull a group of texts, and look them up; return whether the source may have more now.
+
+        A None among the texts says that it has not.
+        """
         group, clock = [], self._waits.clock
-        began = clock.now()
+        began, more = clock.now(), True
         for _ in range(self._room()):
             try:
-                text = next(self._source, None)
-            except Exception as error:
-                self._error, text = error, None
-            if text is None:
+                text = next(self._source)
+            except StopIteration:
                 self._ended = True
+                break
+            except Exception as error:
+                self._error, self._ended = error, True
+                break
+            if text is None:
+                more = False
                 break
             self._pulled += 1
             if isinstance(text, Outcome):
@@ -183,6 +190,7 @@ class CachedCall:
                 break
         if group:
             self._look_up(group)
+        return more
 
     def _look_up(self, group: Sequence[Utterance]) -> None:
         """Find a place for each text of a group."""
@@ -244,9 +252,7 @@ class CachedCall:
             if self._ended:
                 self._feeding = False
                 return
-            if self._room() > 0:
-                self._pull()
-            else:
+            if (self._room() <= 0 or not self._pull()) and not self._misses:
                 yield None
 
     def _exhaust(self) -> None:

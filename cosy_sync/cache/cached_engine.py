@@ -157,7 +157,7 @@ class CachedEngine:
 
     def run_many(
         self,
-        texts: Iterable[Utterance | Outcome],
+        texts: Iterable[Utterance | Outcome | None],
         config: ClientConfig,
         *,
         within: float | None = None,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..config import CallSettings
+from ..models import Audio
 from ..stats import Stats
+from .entry import decode
 from .ports import CacheStore, MeasuredStore
 
 if TYPE_CHECKING:
@@ -60,6 +63,18 @@ class ClientCache:
             bytes=size,
         )
 
+    def known(self, digests: Sequence[str]) -> set[str]:
+        """Return which of these digests, as `client.digest` says them, have audio that may be used.
+
+        Reads all of it. Raises what the store raises.
+        """
+        found: set[str] = set()
+        for store in self._stores:
+            missing = [digest for digest in digests if digest not in found]
+            there = store.get_many(missing) if missing else {}
+            found.update(digest for digest, data in there.items() if _is_fresh(digest, data))
+        return found
+
     def invalidate(self, text: str, **settings: Unpack[CallSettings]) -> None:
         """Forget a text as this client, or view, has it spoken, or a call with these settings: the
         next one has it spoken anew.
@@ -78,3 +93,11 @@ class ClientCache:
 
     def __repr__(self) -> str:
         return f"<ClientCache {', '.join(map(repr, self._stores))}>"
+
+
+def _is_fresh(digest: str, data: bytes) -> bool:
+    try:
+        entry = decode(digest, data)
+    except ValueError:
+        return False
+    return isinstance(entry.result, Audio) and entry.until > time.time()

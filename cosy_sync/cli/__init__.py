@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         serve,
         synth,
         voices,
+        warm,
     )
 
 __all__ = ["main"]
@@ -48,14 +49,15 @@ examples:
   cosy-sync bench --url URL                    how much a service gives, and what to configure
   cosy-sync cache warm -f texts.txt            speak now what is asked for often later
   cosy-sync canary                             how a new model fares, and to roll it back by hand
+  cosy-sync warm texts.txt --to s3://bucket    the same for a CDN, with a map of addresses
   cosy-sync COMMAND --help                     everything about a command
 
 COSY_SYNC_URL, COSY_SYNC_API_KEY and the other COSY_SYNC_* variables set what no option does.
 
 {CODES}"""
 _COMMANDS = (
-    *("synth", "narrate", "job", "voices", "doctor", "serve", "demo", "bench", "cache"),
-    "canary",
+    *("synth", "narrate", "job", "voices", "doctor"),
+    *("serve", "demo", "bench", "cache", "warm", "canary"),
 )
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
 

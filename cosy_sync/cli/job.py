@@ -11,7 +11,7 @@ from typing import Any
 from cosy_sync.cli.console import emit
 from cosy_sync.cli.exits import CODES, Exit, Stop
 from cosy_sync.cli.job_run import parse_shard, run, write_report
-from cosy_sync.cli.options import add_service_options, number
+from cosy_sync.cli.options import add_cache, add_service_options, number
 from cosy_sync.cli.report.figures import count, speech
 from cosy_sync.jobs import FORMATS, merge_manifests, sums
 from cosy_sync.jobs.journal import Journal, State
@@ -96,6 +96,7 @@ def _add_run(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("--json", action="store_true", help="tell the end as a JSON object")
     parser.add_argument("--no-progress", action="store_true", help="draw no progress bar")
     add_service_options(parser)
+    add_cache(parser)
     parser.set_defaults(run=run)
 
 

@@ -245,8 +245,9 @@ def _tell_plan(plan: Plan, args: argparse.Namespace) -> int:
         return Exit.DONE
     emit(
         f"{count(plan.texts)} texts, {count(plan.characters)} characters; "
-        f"{count(plan.done)} are done, {count(plan.shared)} have the words of another; to speak: "
-        f"{count(plan.open)} texts, {count(plan.open_characters)} characters"
+        f"{count(plan.done)} are done, {count(plan.shared)} have the words of another"
+        f"{_cached(plan)}; to speak: {count(plan.open)} texts, {count(plan.open_characters)} "
+        "characters"
     )
     if plan.minutes is None:
         emit("how long it takes is not known before some of it was run: try --limit 200")
@@ -255,6 +256,13 @@ def _tell_plan(plan: Plan, args: argparse.Namespace) -> int:
     if cost is not None:
         emit(f"cost: {cost:.2f} at {price:g} for 10 000 characters")
     return Exit.DONE
+
+
+def _cached(plan: Plan) -> str:
+    if not plan.cached:
+        return ""
+    share = 100 * plan.cached / (plan.cached + plan.open)
+    return f", {count(plan.cached)} are in the cache ({share:.0f} % of what is left)"
 
 
 def write_report(journal: Path, folder: Path) -> Path:

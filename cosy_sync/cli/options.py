@@ -17,7 +17,15 @@ from cosy_sync.config.client import FORMATS
 from cosy_sync.settings import endpoints_from_environment, load_config
 from cosy_sync.text import Lexicon
 
-__all__ = ["add_lexicon", "add_service_options", "endpoints", "hasty", "make_client", "number"]
+__all__ = [
+    "add_cache",
+    "add_lexicon",
+    "add_service_options",
+    "endpoints",
+    "hasty",
+    "make_client",
+    "number",
+]
 
 # Options whose names are those of the client's settings.
 _SETTINGS = (
@@ -122,6 +130,16 @@ def _add_speech(group: argparse._ArgumentGroup) -> None:
         type=float,
         metavar="X",
         help=f"pace of the speech (default: {ClientConfig.speed:g})",
+    )
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Add the option for a cache of spoken texts."""
+    parser.add_argument(
+        "--cache",
+        metavar="PLACE",
+        help="a folder or a redis:// URL, in which texts are looked up and their sound is kept "
+        "(default: the variable COSY_SYNC_CACHE, else none)",
     )
 
 

@@ -20,7 +20,7 @@ from cosy_sync.cli.exits import (
     refuses_key,
     uninterrupted,
 )
-from cosy_sync.cli.options import add_lexicon, add_service_options, hasty, make_client
+from cosy_sync.cli.options import add_cache, add_lexicon, add_service_options, hasty, make_client
 from cosy_sync.cli.reporter import Reporter
 from cosy_sync.cli.silence import Silence
 from cosy_sync.cli.source import Item, Source, check_kind, count_lines, read_lines
@@ -80,6 +80,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--json", action="store_true", help="tell of each text as a JSON line")
     parser.add_argument("--no-progress", action="store_true", help="draw no progress bar")
     add_service_options(parser)
+    add_cache(parser)
     add_lexicon(parser)
     parser.set_defaults(run=run)
 

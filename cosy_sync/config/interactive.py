@@ -20,7 +20,8 @@ class CoalesceConfig:
     in one request get their audio at the same time: the longest text decides."""
     linger: float = 0.005
     """Seconds that a text waits for others to join its batch while some are in flight, twice as
-    long at bulk priority; 0 never. It is added to the latency. A text that finds nothing in flight is sent at once."""
+    long at bulk priority; 0 never. It is added to the latency. A text that finds nothing in
+    flight is sent at once."""
     single_flight: bool = True
     """Send a text once that several callers want at the same time; all of them get the same
     audio. Turn it off for a voice whose takes should differ."""

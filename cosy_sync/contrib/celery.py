@@ -24,7 +24,7 @@ from cosy_sync.contrib.part_manifests import (
 from cosy_sync.contrib.passing_errors import asked_pause, will_pass
 from cosy_sync.contrib.stored_batch import StoredBatch
 from cosy_sync.contrib.text_items import split
-from cosy_sync.storage import LocalStore, ObjectStore, open_store
+from cosy_sync.storage import Sink, open_store
 
 __all__ = ["merge_parts", "speak_all", "speak_to_storage", "split"]
 
@@ -32,7 +32,7 @@ __all__ = ["merge_parts", "speak_all", "speak_to_storage", "split"]
 # visibility_timeout, and the chunk would come twice.
 _LONGEST = 900.0
 # By address. A store opens on first use, so that none is open when a worker forks.
-_stores: dict[str, LocalStore | ObjectStore] = {}
+_stores: dict[str, Sink] = {}
 
 
 @shared_task(bind=True, acks_late=True, reject_on_worker_lost=True, max_retries=60)
@@ -133,7 +133,7 @@ def _shown(texts: list[Any]) -> str:
     return f"({len(texts)} texts)"
 
 
-def _store(to: str) -> LocalStore | ObjectStore:
+def _store(to: str) -> Sink:
     return _stores.setdefault(to, open_store(to))
 
 

@@ -13,6 +13,8 @@ from cosy_sync.events import (
     AttemptFinished,
     AudioRefused,
     BreakerChanged,
+    CacheAnswered,
+    CacheMissed,
     CallRefused,
     RetryPlanned,
     TextFailed,
@@ -28,6 +30,7 @@ _DURATION = "gen_ai.client.operation.duration"
 _ADDRESS, _PORT, _ERROR = "server.address", "server.port", "error.type"
 _REQUEST, _TEXTS, _CHARACTERS = "cosy_sync.request_id", "cosy_sync.texts", "cosy_sync.characters"
 _REASON, _STATE, _BYTES = "cosy_sync.reason", "cosy_sync.breaker.state", "cosy_sync.reply.bytes"
+_RESULT = "cosy_sync.result"
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -74,6 +77,8 @@ class OpenTelemetryObserver:
             TextsFinished: counts.finished,
             TextFailed: counts.failed,
             TextsShared: counts.shared,
+            CacheAnswered: counts.cached,
+            CacheMissed: counts.missed,
             AudioRefused: counts.bad_audio,
             RetryPlanned: counts.retry,
             CallRefused: counts.refused,
@@ -127,6 +132,8 @@ class _Metrics:
         self._duration = meter.create_histogram(_DURATION, "s", "Requests by result.")
         self._latency = meter.create_histogram("cosy_sync.text.duration", "s", "Until its reply.")
         self._texts = counter("texts", "Texts by how they ended.")
+        self._lookups = counter("cache.lookups", "Texts looked up in the cache.")
+        self._saved = counter("cache.saved", "Bytes of audio that were not fetched.", "By")
         self._audio = counter("audio.duration", "Seconds of audio.", "s")
         self._bad = counter("bad_audio", "Texts with refused audio.")
         self._retries = counter("retries", "Texts sent again.")
@@ -149,6 +156,16 @@ class _Metrics:
 
     def shared(self, event: TextsShared) -> None:
         self._texts.add(event.texts)
+
+    def cached(self, event: CacheAnswered) -> None:
+        self._texts.add(event.texts, {_RESULT: "cached"})
+        for result, texts in (("hit", event.texts), ("refused", event.refused)):
+            if texts:
+                self._lookups.add(texts, {_RESULT: result})
+        self._saved.add(event.audio_bytes)
+
+    def missed(self, event: CacheMissed) -> None:
+        self._lookups.add(event.texts, {_RESULT: "miss"})
 
     def bad_audio(self, event: AudioRefused) -> None:
         self._bad.add(event.texts, {**_server(event.endpoint), _REASON: event.reason})

@@ -11,6 +11,8 @@ from cosy_sync.events import (
     AttemptFinished,
     AudioRefused,
     BreakerChanged,
+    CacheAnswered,
+    CacheMissed,
     CallRefused,
     CanaryChanged,
     HedgeFinished,
@@ -58,6 +60,8 @@ class PrometheusObserver:
             TextsFinished: made.finished,
             TextFailed: made.failed,
             TextsShared: made.shared,
+            CacheAnswered: made.cached,
+            CacheMissed: made.missed,
             StreamStarted: made.stream,
             AudioRefused: made.bad_audio,
             RetryPlanned: made.retry,
@@ -93,6 +97,11 @@ class _Metrics:
 
         self._texts = counter("texts", "Texts by how they ended.", "result")
         self._ok, self._shared = self._texts.labels("ok"), self._texts.labels("shared")
+        self._cached = self._texts.labels("cached")
+        lookups = counter("cache_lookups", "Texts looked up in the cache.", "result")
+        names = ("hit", "refused", "miss")
+        self._hits, self._known_refusals, self._misses = map(lookups.labels, names)
+        self._saved = counter("cache_saved_bytes", "Bytes of audio that were not fetched.")
         self._characters = counter("characters", "Characters of texts that got audio.")
         self._audio = counter("audio_seconds", "Seconds of audio.")
         self._audio_bytes = counter("audio_bytes", "Bytes of audio.")
@@ -149,6 +158,15 @@ class _Metrics:
 
     def shared(self, event: TextsShared) -> None:
         self._shared.inc(event.texts)
+
+    def cached(self, event: CacheAnswered) -> None:
+        self._cached.inc(event.texts)
+        self._hits.inc(event.texts)
+        self._known_refusals.inc(event.refused)
+        self._saved.inc(event.audio_bytes)
+
+    def missed(self, event: CacheMissed) -> None:
+        self._misses.inc(event.texts)
 
     def stream(self, event: StreamStarted) -> None:
         self._first.observe(event.timing.first_audio)

@@ -2,7 +2,7 @@
 
 from .inputs import FORMATS, JobText, read_texts
 from .job import Job, JobCounts, JobOptions
-from .journal import JobIsBusy
+from .locking import JobIsBusy
 from .run import JobResult, run_job
 from .shards import merge_manifests, run_free_shards, speak_shard
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 
@@ -38,7 +39,7 @@ class Committer:
         self._sink = sink
         # None: there are no more.
         self._rows: SimpleQueue[Row | None] = SimpleQueue()
-        # Guards: _followers, _following, _error, linked, lost.
+        # Guards: _followers, _following, _error, linked, lost, unkept.
         self._lock = threading.Lock()
         # Of each text that is being spoken, by digest: those that follow it.
         self._followers: dict[bytes, list[Row]] = {}
@@ -46,6 +47,8 @@ class Committer:
         self._error: BaseException | None = None
         self.linked = 0
         self.lost = 0
+        # Sounds that were spoken and are not kept, as the store or the journal refused them.
+        self.unkept = 0
         self._thread = threading.Thread(target=self._run, name="cosy-journal", daemon=True)
         self._thread.start()
 
@@ -91,10 +94,11 @@ class Committer:
             self._followers.setdefault(row.digest, [])
         self.add(row)
 
-    def fail(self, error: BaseException) -> None:
-        """Note that the store refused a sound."""
+    def fail(self, error: BaseException, sounds: int = 1) -> None:
+        """Note that the store refused a sound, or the journal several."""
         with self._lock:
             self._error = self._error or error
+            self.unkept += sounds
 
     def check(self) -> None:
         """Raise what the store or the journal refused."""
@@ -105,6 +109,11 @@ class Committer:
         """Write down the rest, and end."""
         self._rows.put(None)
         self._thread.join()
+        if self._error is not None:  # it may have ended before all rows had come
+            left = []
+            while not self._rows.empty():
+                left.append(self._rows.get())
+            self.fail(self._error, _done(left))
 
     def _run(self) -> None:
         ended = False
@@ -113,7 +122,7 @@ class Committer:
             try:
                 self._commit(rows)
             except BaseException as error:
-                self.fail(error)
+                self.fail(error, _done(rows))
                 return
 
     def _gather(self) -> tuple[list[Row], bool]:
@@ -155,3 +164,7 @@ class Committer:
             key = key_of(row.id, first.key.rpartition(".")[2])
             self._sink.link(first.key, key)
         return replace(first, place=row.place, id=row.id, key=key, finished=time.time())
+
+
+def _done(rows: Iterable[Row | None]) -> int:
+    return sum(row is not None and row.state == State.DONE for row in rows)

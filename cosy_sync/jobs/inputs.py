@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import os
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +69,7 @@ def read_texts(
     Args:
         format: one of FORMATS; left out, each file's name says it: `.jsonl`, `.ndjson`, `.csv`,
             `.tsv`, `.txt` (a text on each line), `metadata.csv` (LJSpeech, or an audiofolder's),
-            `metadata.jsonl`, and Kaldi's `text`.
+            `metadata.jsonl`, and Kaldi's `text`; each also with `.gz` behind it.
 
     Raises ConfigError, which names the file and the line, for what cannot be read.
     """
@@ -84,16 +86,17 @@ def _read(path: str, format: str | None, *, several: bool) -> Iterator[JobText]:
     shown = "standard input" if path == "-" else path
     try:
         with _open(path) as file:
-            known = format or _guess(path, file, shown)
-            prefix = f"{Path(path).stem}-" if several else ""
+            known = format or _guess(path, shown)
+            prefix = f"{Path(path.removesuffix('.gz')).stem}-" if several else ""
             yield from _READERS[known](_Lines(file, shown), prefix)
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{shown}: not UTF-8 (byte {error.start} of a block); convert it first, for example "
             "with: iconv -f GB18030 -t UTF-8"
         ) from None
-    except OSError as error:
-        raise ConfigError(f"{shown}: cannot be read: {error.strerror or error}") from error
+    except (OSError, EOFError, zlib.error) as error:  # the latter two: of gzip
+        why = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{shown}: cannot be read: {why}") from error
 
 
 def _open(path: str) -> io.TextIOWrapper:
@@ -103,15 +106,17 @@ def _open(path: str) -> io.TextIOWrapper:
         # Another wrapper around its descriptor: standard input itself stays open.
         raw = os.dup(sys.stdin.fileno())
         return io.TextIOWrapper(open(raw, "rb"), encoding="utf-8-sig", newline="")
-    return open(path, encoding="utf-8-sig", newline="")
+    given: Any = gzip.open(path) if path.lower().endswith(".gz") else open(path, "rb")  # noqa: SIM115
+    return io.TextIOWrapper(given, encoding="utf-8-sig", newline="")
 
 
-def _guess(path: str, file: io.TextIOWrapper, shown: str) -> str:
+def _guess(path: str, shown: str) -> str:
+    whole, path = path, path[:-3] if path.lower().endswith(".gz") else path
     name = Path(path).name.lower()
     if name == "text":
         return "kaldi"
     if name == "metadata.csv":
-        with open(path, encoding="utf-8-sig") as first:
+        with _open(whole) as first:
             return "ljspeech" if "|" in first.readline() else "csv"
     if path == "-":
         return "lines"

@@ -340,6 +340,7 @@ class Job:
             self.stop(f"more than {most} texts failed")
 
     def _count_linked(self) -> None:
+        self.counts.spoken -= self._committer.unkept
         self.counts.linked = self._committer.linked
         self.counts.failed += self._committer.lost
 

@@ -7,8 +7,6 @@ written again.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import sqlite3
@@ -22,8 +20,9 @@ from typing import Any, BinaryIO
 
 from cosy_sync import ConfigError
 from cosy_sync.jobs.inputs import JobText
+from cosy_sync.jobs.locking import busy, lock_journal
 
-__all__ = ["JobIsBusy", "Journal", "Row", "State", "options_of"]
+__all__ = ["Journal", "Row", "State", "options_of"]
 
 # Seconds for which one thread's transaction waits for another's.
 _PATIENCE = 60.0
@@ -59,10 +58,6 @@ _KNOWN = (
     "place, id, text, options, digest, state, final, key, seconds, size, rate, sha256, attempts, "
     "endpoint, latency, finished, error"
 )
-
-
-class JobIsBusy(ConfigError):
-    """Another process works on this job, or on this part of it."""
 
 
 class State(IntEnum):
@@ -141,9 +136,9 @@ class Journal:
         mine = (os.getpid(), self.path.resolve())
         # The system's locks are those of a process: its threads would not see each other's.
         if _claimed.setdefault(mine, self) is not self:
-            raise _busy(self.path)
+            raise busy(self.path)
         self._mine = mine
-        self._lock_file = _locked(self.path)
+        self._lock_file = lock_journal(self.path)
 
     def _begin_run(self) -> None:
         with _told(self.path):
@@ -168,8 +163,11 @@ class Journal:
         return base
 
     def _connect(self) -> sqlite3.Connection:
+        mode = "rwc" if not self._reading else "ro"
+        if self._reading and _lies_still(self.path):
+            mode = "ro&immutable=1"  # or SQLite would make a file beside it
         base = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode={'ro' if self._reading else 'rwc'}",
+            f"{self.path.absolute().as_uri()}?mode={mode}",
             timeout=_PATIENCE,
             check_same_thread=False,  # `close` closes those of other threads
             isolation_level=None,
@@ -350,24 +348,9 @@ class Journal:
                 raise
 
 
-def _locked(path: Path) -> BinaryIO:
-    """Lock a journal's lock file. Raises ConfigError where another process holds it."""
-    file = open(path.with_suffix(".lock"), "wb")  # noqa: SIM115  closed with the journal
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
-            raise
-        raise _busy(path) from None
-    return file
-
-
-def _busy(path: Path) -> JobIsBusy:
-    return JobIsBusy(
-        f"{path.parent}: another process works on this job now; wait for its end, or give each "
-        "process a shard of its own (--shard 1/2)"
-    )
+def _lies_still(path: Path) -> bool:
+    """Return whether nobody can write a journal here, which was closed in good order."""
+    return not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import threading
 import time
 from typing import Any
 
-from cosy_sync.jobs.journal import JobIsBusy
-from cosy_sync.storage import ObjectStore
+from cosy_sync.jobs.locking import JobIsBusy
+from cosy_sync.storage import Bucket
 
 __all__ = ["LEASES", "Lease"]
 
@@ -35,7 +35,7 @@ class Lease:
     lease is: those of the machines may differ. A thread renews it three times in its length.
     """
 
-    def __init__(self, store: ObjectStore, part: str, owner: str, length: float = _LENGTH) -> None:
+    def __init__(self, store: Bucket, part: str, owner: str, length: float = _LENGTH) -> None:
         self._store = store
         self._key = f"{LEASES}{part}.json"
         # A journal that was copied is another owner.

@@ -27,6 +27,8 @@ def key_of(id: str, ending: str) -> str:
     elif _HASHED.fullmatch(folders[0]):
         # Or book 5f's a1 and a plain a1 whose hash is 5f would be one.
         folders[0] = f"%{ord(folders[0][0]):02X}{folders[0][1:]}"
+    # Windows' shares forget dots and spaces at the end of a name.
+    folders = [re.sub(r"[. ]$", lambda last: f"%{ord(last[0]):02X}", each) for each in folders]
     # A folder is never called as a sound is: one name cannot be both.
     folders = [re.sub(rf"\.{ending}$", f"%2E{ending}", folder) for folder in folders]
     return "/".join([*folders, f"{name}.{ending}"])

@@ -18,18 +18,23 @@ from cosy_sync.storage import LocalStore, open_store
 __all__ = ["Plan", "plan_job"]
 
 
+# Texts that are looked up in the cache together.
+_GROUP = 256
+
+
 @dataclass(frozen=True)
 class Plan:
     """Numbers of texts and characters: all, and those that are to be spoken (`open`).
 
-    `shared` have the words of another text. `rate` is the texts/s of the latest run; None where
-    nothing was run.
+    `shared` have the words of another text, `cached` are in the client's cache. `rate` is the
+    texts/s of the latest run; None where nothing was run.
     """
 
     texts: int
     characters: int
     done: int
     shared: int
+    cached: int
     open: int
     open_characters: int
     rate: float | None
@@ -55,8 +60,9 @@ def plan_job(
     known = given.journal is not None or isinstance(sink, LocalStore)
     place = journal_path(sink, given.journal, given.shard) if known else None
     book = Journal(place, reading=True) if place is not None and place.exists() else None
-    counted = characters = done = shared = opened = open_characters = 0
+    counted = characters = done = shared = 0
     met: set[bytes] = set()
+    missing = _Missing(client)
     digest_of = TextDigest(client)
     try:
         for text in texts:
@@ -71,10 +77,32 @@ def plan_job(
                 shared += 1
             else:
                 met.add(digest)
-                opened += 1
-                open_characters += len(text.text)
+                missing.add(digest.hex(), len(text.text))
+        missing.look_up()
         rate = sums.rate(book) if book is not None else None
     finally:
         if book is not None:
             book.close()
-    return Plan(counted, characters, done, shared, opened, open_characters, rate)
+    counts = (missing.cached, missing.texts, missing.characters)
+    return Plan(counted, characters, done, shared, *counts, rate)
+
+
+class _Missing:
+    """Counts texts that are to be spoken, but for those that the client's cache holds."""
+
+    def __init__(self, client: CosyClient) -> None:
+        self._cache = None if client.config.cache is None else client.cache
+        self._group: dict[str, int] = {}
+        self.cached = self.texts = self.characters = 0
+
+    def add(self, digest: str, characters: int) -> None:
+        self._group[digest] = characters
+        if len(self._group) >= _GROUP:
+            self.look_up()
+
+    def look_up(self) -> None:
+        group, self._group = self._group, {}
+        known = self._cache.known(list(group)) if self._cache is not None else set[str]()
+        self.cached += len(known)
+        self.texts += len(group) - len(known)
+        self.characters += sum(size for digest, size in group.items() if digest not in known)

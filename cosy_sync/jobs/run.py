@@ -18,7 +18,7 @@ from cosy_sync.jobs.job import Job, JobCounts, JobOptions
 from cosy_sync.jobs.journal import Journal
 from cosy_sync.jobs.lease import Lease
 from cosy_sync.jobs.manifest import write_manifest
-from cosy_sync.storage import LocalStore, ObjectStore, Sink, open_store
+from cosy_sync.storage import Bucket, LocalStore, Sink, open_store
 
 __all__ = ["JobResult", "is_finished", "journal_path", "part_of", "run_job"]
 
@@ -109,7 +109,7 @@ def _held(sink: Sink, book: Journal, options: JobOptions) -> Iterator[Lease | No
     Raises JobIsBusy where another machine holds it.
     """
     book.note("finished", "")
-    if not isinstance(sink, ObjectStore):
+    if not isinstance(sink, Bucket):
         yield None
         return
     lease = Lease(sink, part_of(options.shard), _owner(book))
@@ -203,7 +203,8 @@ def _texts(texts: Any) -> Iterator[JobText]:
 
 
 def _name(name: str | None, files: list[str] | None) -> str:
-    return name or ",".join(Path(path).name for path in files or ["texts"])
+    # Packed or not, it is the same input.
+    return name or ",".join(Path(path).name.removesuffix(".gz") for path in files or ["texts"])
 
 
 def _check_identity(book: Journal, name: str, client: CosyClient, place: Path) -> None:

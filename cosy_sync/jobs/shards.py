@@ -15,11 +15,12 @@ from typing import Any
 
 from cosy_sync import ConfigError, CosyClient
 from cosy_sync.jobs.job import JobCounts, JobOptions
-from cosy_sync.jobs.journal import JobIsBusy, Journal
+from cosy_sync.jobs.journal import Journal
 from cosy_sync.jobs.lease import LEASES, Lease
+from cosy_sync.jobs.locking import JobIsBusy
 from cosy_sync.jobs.manifest import whole_text
 from cosy_sync.jobs.run import JobResult, is_finished, journal_path, part_of, run_job
-from cosy_sync.storage import ObjectStore, Sink, open_store
+from cosy_sync.storage import Bucket, Sink, open_store
 
 __all__ = [
     "is_shard_finished",
@@ -107,7 +108,7 @@ def take_shards(
 
 def is_shard_finished(sink: Sink, options: JobOptions, shard: Shard) -> bool:
     """Return whether the latest process that worked on a shard came to the end of it."""
-    if isinstance(sink, ObjectStore):
+    if isinstance(sink, Bucket):
         return Lease(sink, part_of(shard), "").is_done
     try:
         with closing(Journal(journal_path(sink, options.journal, shard), reading=True)) as book:
@@ -122,7 +123,7 @@ def merge_manifests(to: str | os.PathLike[str]) -> tuple[str, int]:
     Raises ConfigError where a part is missing, or where there are parts of two divisions.
     """
     sink = open_store(to)
-    if not isinstance(sink, ObjectStore):
+    if not isinstance(sink, Bucket):
         path, lines = _merge(Path(to))
         return str(path), lines
     with TemporaryDirectory() as folder:

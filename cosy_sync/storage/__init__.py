@@ -1,19 +1,9 @@
 """Where sound is kept: a folder here, or a bucket of an object store."""
 
-import os
-from pathlib import Path
-
+from .boto3_store import Boto3Store
 from .local import LocalStore
 from .objects import ObjectStore
-from .sink import Sink, Stored
+from .opening import open_store
+from .sink import Bucket, Sink, Stored
 
-__all__ = ["LocalStore", "ObjectStore", "Sink", "Stored", "open_store"]
-
-
-def open_store(place: str | os.PathLike[str]) -> LocalStore | ObjectStore:
-    """Return the store of an address: `s3://bucket/prefix` and its like, or a folder's path."""
-    if isinstance(place, str) and "://" in place:
-        if place.startswith("file://"):
-            return LocalStore(place.removeprefix("file://"))
-        return ObjectStore(place)
-    return LocalStore(Path(place))
+__all__ = ["Boto3Store", "Bucket", "LocalStore", "ObjectStore", "Sink", "Stored", "open_store"]

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from cosy_sync import ConfigError
-from cosy_sync.storage.sink import Stored
+from ..errors import ConfigError
+from .sink import Stored
 
 __all__ = ["LocalStore"]
 
@@ -40,6 +40,7 @@ class LocalStore:
         scratch: str | os.PathLike[str] | None = None,
     ) -> None:
         self.path = Path(path)
+        self.address = str(self.path)
         self._durable = durable
         self._scratch = None if scratch is None else Path(scratch)
         if self._scratch is not None:

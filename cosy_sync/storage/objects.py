@@ -6,14 +6,15 @@ import contextlib
 import functools
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from cosy_sync import ConfigError
-from cosy_sync.storage.sink import Stored
+from ..errors import ConfigError
+from .sink import Stored
 
-__all__ = ["ObjectStore"]
+__all__ = ["ObjectStore", "hangs_here"]
 
 _T = TypeVar("_T")
 
@@ -39,6 +40,10 @@ _RETRY = {
         "base": 3,
     },
 }
+# A connection that was dropped: the library repeats no conditional write after it, as it may have
+# arrived. Here it may be repeated: what is found then is our own or another's of the same key.
+_DROPPED = re.compile(r"- HTTP error: ")
+_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 # The process that used the library first: in its children, the library hangs.
 _first_user = 0
 
@@ -47,11 +52,14 @@ class ObjectStore:
     """Keeps objects in a bucket, through obstore (extra `storage`).
 
     An object appears whole or not at all, and `put` returns when the store has it. Transient
-    failures (5xx, time-outs, dropped connections) are repeated by obstore for up to 3 minutes; the
-    setting `retry_config` changes that.
+    failures (5xx, time-outs, dropped connections) are repeated for up to 3 minutes; the setting
+    `retry_config` changes that. Of a write whose reply was lost, `put` with `if_absent` may say
+    that the object was there: it was its own.
 
     Args:
         url: `s3://bucket/prefix`, `gs://bucket/prefix` or `az://account/container/prefix`.
+        meta: what is put beside each object, unless `put` says otherwise, such as
+            `cache-control`.
         settings: what obstore takes beside it, such as `region`, `endpoint` (with
             `client_options={"allow_http": True}` for plain http), `access_key_id`,
             `secret_access_key`, `skip_signature`; what is left out comes from AWS_*, GOOGLE_* and
@@ -62,8 +70,9 @@ class ObjectStore:
     A process that has used one must not fork: in the child, every method raises ConfigError.
     """
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(self, url: str, *, meta: Mapping[str, str] | None = None, **settings: Any) -> None:
         self.address = url.rstrip("/")
+        self._meta = dict(meta or {})
         self._settings = {"retry_config": _RETRY, **settings}
         # Made on first use: what is made before a fork hangs in the child.
         self._made: Any = None
@@ -77,7 +86,7 @@ class ObjectStore:
         if_absent: bool = False,
     ) -> bool:
         """Keep an object; return whether it was made."""
-        attributes = _attributes(meta or {})
+        attributes = _attributes({**self._meta, **(meta or {})})
         obstore, store = self._open()
         mode = "create" if if_absent else "overwrite"
         try:
@@ -93,7 +102,7 @@ class ObjectStore:
 
     def put_file(self, key: str, path: str | os.PathLike[str], meta: Mapping[str, str]) -> None:
         """Keep a file, also a large one; it replaces what is there."""
-        attributes = _attributes(meta)
+        attributes = _attributes({**self._meta, **meta})
         obstore, store = self._open()
         with open(path, "rb") as file:
             self._do(key, lambda: obstore.put(store, key, file, attributes=attributes))
@@ -166,11 +175,11 @@ class ObjectStore:
 
     def _open(self) -> tuple[Any, Any]:
         global _first_user
-        if _first_user not in (0, os.getpid()):
+        if hangs_here():
             raise ConfigError(
                 f"{self.address}: this process was forked from one that had used an ObjectStore, "
-                "and obstore hangs in such a child; use it only in the children, or start them by "
-                "spawn or forkserver"
+                "and obstore hangs in such a child; use it only in the children, start them by "
+                "spawn or forkserver, or take Boto3Store (pip install 'cosy-sync[boto3]')"
             )
         try:
             import obstore
@@ -190,23 +199,41 @@ class ObjectStore:
     def _do(self, key: str, step: Callable[[], _T]) -> _T:
         from obstore import exceptions
 
+        retry: Any = self._settings.get("retry_config") or _RETRY
+        until = time.monotonic() + retry.get("retry_timeout", timedelta()).total_seconds()
+        pause = _PAUSE
+        while True:
+            try:
+                return step()
+            except (exceptions.BaseError, OSError) as error:
+                if _DROPPED.search(str(error)) is None or time.monotonic() >= until:
+                    raise self._told(key, error) from error
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _told(self, key: str, error: Exception) -> OSError:
+        """Return what the library has raised as an error of a file system."""
+        from obstore import exceptions
+
         place = f"{self.address}/{key}"
-        try:
-            return step()
-        except (exceptions.AlreadyExistsError, FileExistsError) as error:
-            raise FileExistsError(f"{place}: is there already") from error
-        except exceptions.PreconditionError as error:
-            raise FileExistsError(f"{place}: has changed") from error
-        except (exceptions.NotFoundError, FileNotFoundError) as error:
-            raise FileNotFoundError(f"{place}: is not there") from error
-        except (exceptions.BaseError, OSError) as error:
-            denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
-            if isinstance(error, (*denied, PermissionError)) or _DENIED.search(str(error)):
-                raise PermissionError(
-                    f"{place}: the store refuses these keys (check access_key_id and "
-                    f"secret_access_key, or AWS_* variables): {_reason(error)}"
-                ) from error
-            raise OSError(f"{place}: the store cannot do it now: {_reason(error)}") from error
+        if isinstance(error, (exceptions.AlreadyExistsError, FileExistsError)):
+            return FileExistsError(f"{place}: is there already")
+        if isinstance(error, exceptions.PreconditionError):
+            return FileExistsError(f"{place}: has changed")
+        if isinstance(error, (exceptions.NotFoundError, FileNotFoundError)):
+            return FileNotFoundError(f"{place}: is not there")
+        denied = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+        if isinstance(error, (*denied, PermissionError)) or _DENIED.search(str(error)):
+            return PermissionError(
+                f"{place}: the store refuses these keys (check access_key_id and "
+                f"secret_access_key, or AWS_* variables): {_reason(error)}"
+            )
+        return OSError(f"{place}: the store cannot do it now: {_reason(error)}")
+
+
+def hangs_here() -> bool:
+    """Return whether this process was forked from one that had used obstore."""
+    return _first_user not in (0, os.getpid())
 
 
 def _stored(found: Any) -> Stored:

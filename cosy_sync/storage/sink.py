@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
-__all__ = ["Sink", "Stored"]
+__all__ = ["Bucket", "Sink", "Stored"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,12 @@ class Sink(Protocol):
     """
 
     def put(
-        self, key: str, data: bytes, meta: Mapping[str, str] | None = None, *, if_absent: bool
+        self,
+        key: str,
+        data: bytes,
+        meta: Mapping[str, str] | None = None,
+        *,
+        if_absent: bool = False,
     ) -> bool:
         """Keep an object, whole or not at all; return whether it was made.
 
@@ -53,7 +58,7 @@ class Sink(Protocol):
         """Return what is known of an object; None where there is none."""
         ...
 
-    def keys(self, prefix: str) -> Iterator[str]:
+    def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield the keys that begin with `prefix`."""
         ...
 
@@ -67,4 +72,23 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Give back what it holds."""
+        ...
+
+
+@runtime_checkable
+class Bucket(Sink, Protocol):
+    """A store that several machines reach: of those that write a key at the same time, one wins.
+
+    `address` is its whole address, such as s3://bucket/prefix.
+    """
+
+    address: str
+
+    def fetch(self, key: str) -> tuple[bytes, Stored] | None:
+        """Return an object and what is known of it; None where there is none."""
+        ...
+
+    def swap(self, key: str, data: bytes, tag: str | None) -> str | None:
+        """Replace an object if it still has this tag (None: if there is none); return its new tag,
+        None where another process was faster."""
         ...

@@ -202,10 +202,10 @@ def test_the_examples_and_commands_of_the_cache_page_run(tmp_path: Path) -> None
 def test_the_commands_of_the_page_on_jobs_run(tmp_path: Path) -> None:
     page = (ROOT / "docs/jobs.md").read_text("utf-8")
     blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     rows = [f'{{"id": "a{number}", "text": "第{number}句话，今天好。"}}' for number in range(30)]
     (tmp_path / "texts.jsonl").write_text("\n".join(rows), "utf-8")
-    shared = blocks[1].replace("/shared/speech", "shared")
+    shared = blocks[2].replace("/shared/speech", "shared")
     with Server(latency=0) as server:
         env = {**os.environ, "PYTHONPATH": str(ROOT), "COSY_SYNC_URL": server.url}
         for line in f"{blocks[0]}{shared}".strip().splitlines():
@@ -213,9 +213,34 @@ def test_the_commands_of_the_page_on_jobs_run(tmp_path: Path) -> None:
             assert command[0] == "cosy-sync"
             run = [sys.executable, "-W", "error", "-m", "cosy_sync", *command[1:]]
             subprocess.run(run, check=True, timeout=60, cwd=tmp_path, env=env)
+    here = blocks[1].replace("cosy-sync", "python -m cosy_sync")
+    here = here.replace("python ", f"{shlex.quote(sys.executable)} ")
+    subprocess.run(f"set -e\n{here}", shell=True, check=True, cwd=tmp_path, env=env, timeout=60)
+    assert len((tmp_path / "sums").read_text("utf-8").splitlines()) == 30
     assert len(list(tmp_path.glob("speech/*/*.wav"))) == 30
     assert len((tmp_path / "shared" / "manifest.jsonl").read_text("utf-8").splitlines()) == 30
     assert (tmp_path / "speech" / "metadata.csv").exists()
+
+
+def test_the_examples_on_stores_and_jobs_run(tmp_path: Path) -> None:
+    blocks = [*examples("docs/storage.md"), *examples("docs/jobs.md")]
+    assert len(blocks) == 3
+    (commands,) = re.findall(
+        r"```sh\n(.*?)```", (ROOT / "docs/storage.md").read_text("utf-8"), re.S
+    )
+    (tmp_path / "texts.txt").write_text("这是第1句话。\n你好\n", "utf-8")
+    with Server(latency=0) as server:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "COSY_SYNC_URL": server.url}
+        code = "\n".join(blocks).replace("http://localhost:8000/batch", server.url)
+        run = [sys.executable, "-W", "error", "-c", code]
+        subprocess.run(run, check=True, timeout=60, cwd=tmp_path, env=env)
+        command = [*commands.strip().split(), "--voice", "中文女"]
+        assert command[0] == "cosy-sync" and "\n" not in commands.strip()
+        run = [sys.executable, "-W", "error", "-m", "cosy_sync", *command[1:]]
+        done = subprocess.run(
+            run, check=True, timeout=60, cwd=tmp_path, env=env, capture_output=True, text=True
+        )
+    assert done.stdout == "1 texts spoken, 1 known, 0 failed; addresses in speech/map.json\n"
 
 
 def test_the_testing_page_names_every_fault() -> None:

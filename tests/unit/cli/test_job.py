@@ -158,3 +158,22 @@ def test_a_wrong_shard_says_what_is_right(wrong: str, capsys: Captured) -> None:
     with pytest.raises(SystemExit):
         main(["job", "run", "in.jsonl", "--to", "out", f"--shard={wrong}"])
     assert "must be like 3/16, the third of sixteen parts, or auto/16" in capsys.readouterr().err
+
+
+def test_a_dry_run_tells_the_share_that_the_cache_holds_and_a_run_does_not_send_it(
+    server: Server, capsys: Captured
+) -> None:
+    assert (
+        main(["synth", "今天天气很好。", "-o", "a.wav", "--cache", "c", "--url", server.url]) == 0
+    )
+    capsys.readouterr()
+    price = ("--price-per-10k-chars", "10000")
+    assert job(server, "--cache", "c", "--dry-run", "--json", *price) == 0
+    plan = json.loads(capsys.readouterr().out)
+    rest = len(TEXTS["b/1"]) + len(TEXTS["bad"])
+    assert (plan["cached"], plan["shared"], plan["open"], plan["cost"]) == (1, 1, 2, rest)
+    assert job(server, "--cache", "c", "--dry-run") == 0
+    assert "1 are in the cache (33 % of what is left); to speak: 2 texts" in capsys.readouterr().out
+    before = server.stats()["texts"]
+    assert job(server, "--cache", "c") == 1
+    assert server.stats()["texts"] - before == 2

@@ -123,3 +123,20 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
     with pytest.raises(ConfigError, match=r"pip install 'cosy-sync\[opentelemetry\]'"):
         OpenTelemetryObserver()
+
+
+def test_what_the_cache_answered_is_counted() -> None:
+    told = Told()
+    with (
+        Server(latency=0) as server,
+        CosyClient(server.url, observers=[told.observer], cache="memory") as client,
+    ):
+        client.synth("今天天气很好。")
+        client.synth("今天天气很好。")
+        saved = client.stats().cache_bytes
+    lookups = {
+        point.attributes["cosy_sync.result"]: point.value
+        for point in told.metric("cosy_sync.cache.lookups")
+    }
+    assert lookups == {"hit": 1, "miss": 1}
+    assert [point.value for point in told.metric("cosy_sync.cache.saved")] == [saved]

@@ -56,6 +56,25 @@ def test_a_canarys_share_and_rollbacks_show() -> None:
     assert value(registry, "canary_rollbacks_total", canary="v3") == 1
 
 
+def test_what_the_cache_answered_is_counted_as_the_client_does() -> None:
+    registry = prometheus_client.CollectorRegistry()
+    observer = PrometheusObserver(registry)
+    with (
+        Server(latency=0) as server,
+        CosyClient(server.url, observers=[observer], cache="memory") as client,
+    ):
+        client.synth_many(TEXTS[:60])
+        client.synth_many(TEXTS)
+        client.synth_many(["坏了[fail]坏了"], on_error="return")
+        client.synth_many(["坏了[fail]坏了"], on_error="return")
+        stats = client.stats()
+    assert value(registry, "texts_total", result="cached") == stats.cache_hits - 1 == 60
+    assert value(registry, "cache_lookups_total", result="hit") == 60
+    assert value(registry, "cache_lookups_total", result="miss") == stats.cache_misses == 101
+    assert value(registry, "cache_lookups_total", result="refused") == 1
+    assert value(registry, "cache_saved_bytes_total") == stats.cache_bytes > 60_000
+
+
 def test_an_outage_shows_in_requests_and_texts() -> None:
     registry = prometheus_client.CollectorRegistry()
     observer = PrometheusObserver(registry)

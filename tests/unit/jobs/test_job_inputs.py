@@ -1,5 +1,6 @@
 """What a job reads: every form gives the same texts, and what is wrong names its line."""
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -33,6 +34,18 @@ WANTED = [("a1", "你好，世界"), ("a2", "再见")]
 )  # fmt: skip
 def test_every_form_gives_the_same_texts(tmp_path: Path, name: str, content: str) -> None:
     assert texts(tmp_path / name, content) == WANTED
+
+
+@pytest.mark.parametrize("name", ["in.jsonl.gz", "metadata.csv.gz"])
+def test_a_packed_file_is_read_as_what_is_in_it(tmp_path: Path, name: str) -> None:
+    content = '{"id": "a1", "text": "你好"}\n' if "jsonl" in name else "a1|你好\n"
+    packed = gzip.compress(content.encode())
+    (tmp_path / name).write_bytes(packed)
+    assert [(text.id, text.text) for text in read_texts(tmp_path / name)] == [("a1", "你好")]
+    for broken in (packed[:-9], content.encode()):
+        (tmp_path / name).write_bytes(broken)
+        with pytest.raises(ConfigError, match="cannot be read"):
+            list(read_texts(tmp_path / name))
 
 
 def test_an_audiofolders_table_is_not_taken_for_ljspeech(tmp_path: Path) -> None:

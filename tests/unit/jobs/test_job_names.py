@@ -17,9 +17,14 @@ def test_an_id_with_slashes_makes_its_own_folders() -> None:
 
 
 def test_nothing_leaves_the_folder_or_hides_in_it() -> None:
-    assert key_of("../../etc/passwd", "wav") == "%2E./%2E./etc/passwd.wav"
+    assert key_of("../../etc/passwd", "wav") == "%2E%2E/%2E%2E/etc/passwd.wav"
     assert key_of("/etc", "wav") == "%/etc.wav"
     assert key_of("x/.cosy-job", "wav") == "x/%2Ecosy-job.wav"
+
+
+def test_a_folders_name_ends_with_no_dot_or_space_that_a_windows_share_would_forget() -> None:
+    assert key_of("book. /x. /a.", "wav") == "book.%20/x.%20/a..wav"
+    assert key_of("v1./a", "wav") == "v1%2E/a.wav" != key_of("v1/a", "wav")
 
 
 def test_a_folder_of_an_id_is_neither_one_of_the_256_nor_called_as_a_sound_is() -> None:

@@ -8,6 +8,7 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from cosy_sync import AuthError, ConfigError, CosyClient, Endpoint, RetryConfig, TextError
+from cosy_sync.cli.report.job import job_page
 from cosy_sync.jobs import (
     Job,
     JobIsBusy,
@@ -27,8 +29,10 @@ from cosy_sync.jobs import (
     run_job,
     shards,
     speak_shard,
+    sums,
 )
 from cosy_sync.jobs.job import is_final
+from cosy_sync.jobs.journal import Journal, State
 from cosy_sync.jobs.shards import take_shards
 from cosy_sync.server import Server, tone_wav
 from cosy_sync.storage import LocalStore, local
@@ -395,11 +399,12 @@ class FullStore(LocalStore):
 
 def test_a_full_disk_ends_it_and_it_goes_on_when_there_is_room(job: Folder) -> None:
     job.write(TEXTS)
+    told: list[Job] = []
     with pytest.raises(OSError, match="No space left"):
-        run_job(job.input, FullStore(job.out), client=job.client)
+        run_job(job.input, FullStore(job.out), client=job.client, started=told.append)
     kept = len(job.sounds())
     assert kept == 50
-    assert len(job.manifest()) == kept
+    assert len(job.manifest()) == kept == told[0].counts.spoken
     result = job.run()
     assert result.complete and result.counts.spoken == 150
 
@@ -446,3 +451,36 @@ def test_texts_may_come_from_a_generator(job: Folder) -> None:
     assert run_job(texts, job.out, client=job.client).counts.spoken == 200
     with pytest.raises(ConfigError, match="found str as number 1"):
         run_job(iter(["你好"]), job.out, client=job.client, options=JobOptions(name="texts"))  # type: ignore[arg-type]
+
+
+def test_a_clock_that_is_set_back_between_two_runs_loses_nothing(
+    job: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.write(TEXTS)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert job.run(limit=80).counts.spoken == 80
+    monkeypatch.setattr(time, "time", lambda: now - 7_200)
+    result = job.run()
+    assert result.complete and (result.counts.skipped, result.counts.spoken) == (80, 120)
+    book = Journal(result.journal, reading=True)
+    spans = sums.spans(book)
+    assert [last - first for first, last in spans] == [0, 0] and (sums.rate(book) or 1) > 0
+    assert "200 of 200 texts" in job_page(book, job.out, "in")
+    book.close()
+
+
+def test_the_journal_of_a_folder_that_nobody_can_write_can_be_read(
+    job: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.write(TEXTS)
+    journal = job.run().journal
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    os.chmod(journal.parent, 0o500)
+    try:
+        book = Journal(journal, reading=True)
+        assert book.counts() == {State.DONE: 200}
+        book.close()
+        assert not journal.with_name("journal.sqlite-shm").exists()
+    finally:
+        os.chmod(journal.parent, 0o700)

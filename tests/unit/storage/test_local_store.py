@@ -26,7 +26,7 @@ def test_what_is_put_can_be_got(tmp_path: Path) -> None:
         store.get("x/z.wav")
 
 
-def test_what_is_removed_is_gone_with_its_empty_folder(tmp_path: Path) -> None:
+def test_a_folder_in_which_nothing_is_left_goes_with_its_last_file(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     for key in ("a", "b/c", "d/e", "d/f"):
         store.put(key, b"1")
@@ -34,16 +34,6 @@ def test_what_is_removed_is_gone_with_its_empty_folder(tmp_path: Path) -> None:
     store.delete([])
     assert list(store.keys()) == ["d/f"]
     assert sorted(each.name for each in tmp_path.iterdir()) == ["d"]
-
-
-def test_an_object_that_is_there_stays_if_asked(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
-    assert store.put("a", b"1", if_absent=True)
-    assert not store.put("a", b"2", if_absent=True)
-    assert store.get("a") == b"1"
-    assert store.put("a", b"2", if_absent=False)
-    assert store.get("a") == b"2"
-    assert files(tmp_path) == ["a"]
 
 
 def test_a_file_that_came_meanwhile_stays_too(

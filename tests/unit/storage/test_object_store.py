@@ -16,36 +16,6 @@ def store(monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     return ObjectStore("memory:///")
 
 
-def test_what_is_put_can_be_got(store: ObjectStore, tmp_path: Path) -> None:
-    assert store.put("x/你 好.wav", b"sound", {"content-type": "audio/wav", "seconds": "1.5"})
-    assert store.get("x/你 好.wav") == b"sound"
-    found = store.head("x/你 好.wav")
-    assert found is not None and found.size == 5
-    assert found.meta == {"content-type": "audio/wav", "seconds": "1.5"}
-    (tmp_path / "file").write_bytes(b"lines")
-    store.put_file("manifest.jsonl", tmp_path / "file", {})
-    assert store.get("manifest.jsonl") == b"lines"
-    assert list(store.keys()) == ["manifest.jsonl", "x/你 好.wav"]
-    assert list(store.keys("x/你")) == ["x/你 好.wav"]
-    store.close()
-
-
-def test_what_is_removed_is_gone_and_what_is_not_there_is_no_error(store: ObjectStore) -> None:
-    for key in ("a", "b/c", "b/d"):
-        store.put(key, b"1")
-    store.delete(["a", "b/c", "b/none"])
-    store.delete([])
-    assert list(store.keys()) == ["b/d"]
-
-
-def test_an_object_that_is_there_stays_if_asked(store: ObjectStore) -> None:
-    assert store.put("a", b"1", if_absent=True)
-    assert not store.put("a", b"2", if_absent=True)
-    assert store.get("a") == b"1"
-    assert store.put("a", b"2")
-    assert store.get("a") == b"2"
-
-
 def test_what_is_not_there_is_told_as_of_a_folder(store: ObjectStore) -> None:
     assert store.head("none") is None
     with pytest.raises(FileNotFoundError, match=r"memory:.*none: is not there"):

@@ -10,7 +10,8 @@ from typing import TypeVar
 from .bounded import BoundedCache
 from .cache.cached_call import CachedCall
 from .cache.cached_engine import CachedEngine
-from .config import ClientConfig, SharingConfig, as_spoken
+from .config import ClientConfig, SharingConfig
+from .config.client import as_spoken
 from .engine import Engine
 from .engine.audio_stream import AudioStream
 from .engine.bulk import BulkCall

@@ -144,7 +144,9 @@ class StoredCall:
         try:
             while True:
                 self._collect(wait=False)
-                while self._order and self._order[0].is_ready:
+                while True:
+                    if not self._order or not self._order[0].is_ready:
+                        break
                     yield self._outcome_of(self._order[0])
                     # Only now: an exception at the yield must not lose it.
                     self._order.popleft()

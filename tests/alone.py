@@ -116,6 +116,15 @@ def storage() -> None:
     store.close()
 
 
+def boto3() -> None:
+    from cosy_sync.storage import Boto3Store
+
+    keys = {"access_key_id": "key", "secret_access_key": "secret"}
+    store = Boto3Store("s3://speech", region="us-east-1", endpoint="http://127.0.0.1:1", **keys)
+    assert "speech" in store.url("a.wav")
+    store.close()
+
+
 def prometheus() -> None:
     import prometheus_client
 
@@ -177,7 +186,7 @@ ALONE: dict[str, Callable[[], None]] = {
     **{"core": core, "audio": audio, "clips": audio, "server": server, "websocket": websocket},
     **{"speed": speed, "redis": redis, "grpc": grpc, "markdown": markdown, "storage": storage},
     **{"prometheus": prometheus, "opentelemetry": opentelemetry, "django": django},
-    **{"flask": flask, "celery": celery, "numbers": numbers},
+    **{"flask": flask, "celery": celery, "numbers": numbers, "boto3": boto3},
 }
 
 

@@ -17,7 +17,8 @@ import json
 from typing import Any
 
 from ..bounded import BoundedCache
-from ..config import ClientConfig, as_spoken
+from ..config import ClientConfig
+from ..config.client import as_spoken
 from ..models import Recording
 
 __all__ = ["Prefixes", "digest_text", "prefix_of", "wire_family"]

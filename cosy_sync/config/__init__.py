@@ -3,7 +3,7 @@
 from .amounts import BatchConfig, LimitConfig, PoolConfig, TimeoutConfig
 from .caching import CacheConfig
 from .canary import CanaryConfig, Variant
-from .client import CallSettings, ClientConfig, Settings, as_spoken
+from .client import CallSettings, ClientConfig, Settings
 from .endpoint import Endpoint
 from .interactive import CoalesceConfig, HedgeConfig
 from .narration import NarrationConfig
@@ -31,5 +31,4 @@ __all__ = [
     "TimeoutConfig",
     "Variant",
     "VerifyConfig",
-    "as_spoken",
 ]

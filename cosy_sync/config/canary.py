@@ -28,16 +28,16 @@ _STEPS = (0.05, 0.25, 0.5, 1.0)
 class Variant:
     """The new one of two: another model, another endpoint, or both."""
 
-    # The model's name, where it differs from the client's.
     model: str | None = None
-    # Which of the client's endpoints has it; the others speak for the old one alone then.
+    """The model's name, where it differs from the client's."""
     url: str | None = field(default=None, repr=False)
-    # Share of the texts that it speaks at first, from 0 to 1. The same text goes to the same one
-    # while the share stays, and the texts that the new one has are still its own when that grows.
+    """Which of the client's endpoints has it; the others speak for the old one alone then."""
     share: float = 0.05
-    # In place of CacheConfig's `version` for what it speaks, so that no cache takes the audio of
-    # one for the other's. Left out, `model` or the endpoint tells them apart.
+    """Share of the texts that it speaks at first, from 0 to 1. The same text goes to the same one
+    while the share stays, and the texts that the new one has are still its own when that grows."""
     version: str | None = None
+    """In place of CacheConfig's `version` for what it speaks, so that no cache takes the audio of
+    one for the other's. Left out, `model` or the endpoint tells them apart."""
 
     def __post_init__(self) -> None:
         if self.model is None and self.url is None:
@@ -64,21 +64,21 @@ class Variant:
 class CanaryConfig:
     """A new model is tried on a share of the texts, and rolled back at once where it is worse."""
 
-    # What is new. None: the last of several endpoints, and its `weight` is its share.
     variant: Variant | None = None
-    # Probability of rolling back one that is as good, in all its life, however often it is looked
-    # at. A smaller one takes more texts to find a worse one.
+    """What is new. None: the last of several endpoints, and its `weight` is its share."""
     false_alarms: float = 0.01
-    # What the new one may be worse by: share of failed requests and of refused audio, and how many
-    # times the old one's seconds for each character.
+    """Probability of rolling back one that is as good, in all its life, however often it is looked
+    at. A smaller one takes more texts to find a worse one."""
     tolerance: float = 0.002
+    """What its share of failed requests and of refused audio may be above the old one's."""
     slower: float = 1.25
-    # How many times longer or shorter its speech may be.
+    """How many times the old one's seconds for each character its requests may take."""
     pace: float = 1.15
-    # Give it more texts, step by step, once it is known to be as good: up to all of them.
+    """How many times longer or shorter its speech may be."""
     promote: bool = False
-    # The shares that come after its first one then.
+    """Give it more texts, step by step, once it is known to be as good: up to all of them."""
     steps: Sequence[float] = _STEPS
+    """The shares that come after its first one, with `promote`."""
 
     def __post_init__(self) -> None:
         if self.variant is not None and not isinstance(self.variant, Variant):

@@ -214,7 +214,7 @@ class CallSettings(TypedDict, total=False):
     """Where the audio of spoken texts is kept: "memory", a folder, a redis:// URL, a store such
     as DiskCache(...), several of these in a list, or a CacheConfig."""
     variant: Literal["stable", "canary"] | None
-    """Which of a canary's two speaks. None leaves it to the text."""
+    """Which of a canary's two speaks: `stable` or `canary`. None leaves it to the text."""
     headers: Mapping[str, str]
     """Sent with each request."""
     extra: Mapping[str, Any]
@@ -232,7 +232,8 @@ class Settings(CallSettings, total=False):
     serial: bool
     """Run everything on the caller's own thread, one call after the other: for debugging."""
     canary: Variant | CanaryConfig | None
-    """A new model that speaks a few of the texts, and is rolled back where it is worse."""
+    """A new model that speaks a few of the texts, and is rolled back where it is worse: a Variant,
+    or a CanaryConfig."""
     batch_size: int
     """Texts in one call; the same as `batch=BatchConfig(max_texts=...)`."""
     batch: BatchConfig

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from ..audio import Verifier
 from ..bounded import BoundedCache
-from ..config import ClientConfig, as_spoken
+from ..config import ClientConfig
+from ..config.client import as_spoken
 from ..endpoints.pool import EndpointPool
 from ..models import Utterance
 from ..policies import AcceptedKeys, HedgePolicy, RetryBudget, RetryPolicy

@@ -66,7 +66,7 @@ class Watched:
         # Its `runs` tells whether there is a thread that waits.
         self.poller = poller
         self.fd = fd
-        self.wakeup = new_bell(fd)
+        self.wakeup: Wakeup = new_bell(fd)
 
     def begin(self) -> None:
         """Forget what came before: it was read, or will be seen by a look at the socket."""
@@ -84,8 +84,10 @@ class Watched:
         return poller.be_woken(fd, self.wakeup, seconds)
 
     def forget(self) -> None:
-        """Let go of the socket, which is about to be closed."""
+        """Let go of the socket, which is about to be closed, and of the bell: errors that are kept
+        may hold on to this for long."""
         self.poller.forget(self)
+        self.wakeup = new_lock()
 
 
 class Turn:

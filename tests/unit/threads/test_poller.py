@@ -78,6 +78,15 @@ def test_a_wait_ends_with_its_time_and_the_next_one_works(lines: list[Line]) -> 
     assert lines[0].watched.wait(20)
 
 
+def test_who_is_not_watched_any_more_keeps_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wakeups, "_most_files", lambda: 1_000_000.0)
+    line = Line()
+    with_bell = len(os.listdir("/proc/self/fd"))
+    line.watched.forget()
+    assert len(os.listdir("/proc/self/fd")) == with_bell - 1
+    line.close()
+
+
 def test_a_connection_that_ends_wakes_its_reader(lines: list[Line]) -> None:
     lines[0].far.shutdown(socket.SHUT_RDWR)
     assert lines[0].watched.wait(20) and lines[0].near.recv(10) == b""
@@ -132,6 +141,7 @@ def test_who_enters_waits_for_who_is_in(lines: list[Line]) -> None:
     other.join(20)
 
 
+@pytest.mark.usefixtures("patient")
 def test_who_was_let_in_at_once_is_no_more_among_those_who_wait(
     lines: list[Line], monkeypatch: pytest.MonkeyPatch
 ) -> None:

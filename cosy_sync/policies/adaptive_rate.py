@@ -15,9 +15,6 @@ _SETTLING = 1.0
 _LEAST = 0.01
 # While the limit is being followed: share of what it seems to be with which requests go on.
 _BELOW = 0.98
-# Where each refusal brings a pause, the next one may come after ten times as long, so that pauses
-# take a tenth of the time; but not later than after so many seconds.
-_SPACED, _LONGEST_SPACED = 10.0, 30.0
 
 
 class AdaptiveRate:
@@ -48,7 +45,7 @@ class AdaptiveRate:
     def __init__(self, rate: float, decrease: float, recovery: float) -> None:
         self._full = rate
         self._decrease = decrease
-        self._steep = self._c = (1.0 - decrease) * rate / recovery**3
+        self._c = (1.0 - decrease) * rate / recovery**3
         # May be read without the lock: a thread that misses a change sees it at its next call.
         self.lowered = False
         # Requests that were no 429 since the rate fell last. Its owner counts them.
@@ -85,11 +82,11 @@ class AdaptiveRate:
         self._refused_at = now + pause
         if isolated:
             return False
-        self._fall(rate, now, pause)
+        self._fall(rate, now)
         return True
 
-    def _fall(self, rate: float, now: float, pause: float) -> None:
-        low, spaced = rate * self._decrease, 0.0
+    def _fall(self, rate: float, now: float) -> None:
+        low = rate * self._decrease
         # Refused at a rate below the one that was refused last time: the limit is lower still.
         self._top = rate * (1.0 + self._decrease) / 2 if rate < self._top else rate
         if self.lowered:
@@ -97,14 +94,9 @@ class AdaptiveRate:
             if through > low:
                 self._top = (min(rate, through) + rate) / 2
                 low = max(low, _BELOW * self._top)
-            spaced = min(_SPACED * pause, _LONGEST_SPACED)
         low = max(low, self._full * _LEAST)
         self._top = max(low, self._top)
-        rise = self._top - low
-        self._k = (rise / self._steep) ** (1 / 3)
-        self._c = self._steep
-        if self._k < spaced:
-            self._k, self._c = spaced, rise / spaced**3
+        self._k = ((self._top - low) / self._c) ** (1 / 3)
         self._lowered_at = now
         self.lowered = True
         self.passed = 0

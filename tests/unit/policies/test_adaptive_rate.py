@@ -169,16 +169,16 @@ def test_where_far_less_passed_it_falls_as_at_first(passed: int):
     assert chosen.rate(now) == pytest.approx(0.7 * 84.64)
 
 
-@pytest.mark.parametrize(("pause", "k"), [(1.0, 10.0), (20.0, 30.0)])
-def test_where_refusals_bring_pauses_the_next_one_comes_ten_times_as_late(pause: float, k: float):
+def test_after_a_limit_was_followed_for_long_the_rate_is_soon_back():
     chosen = pace()
     assert refuse_twice(chosen)
-    chosen.passed = 80
-    now = START + 1.0
-    assert chosen.refuse(now, now, pause)
-    top = (80 + 84.64) / 2
-    assert chosen.rate(now + k) == pytest.approx(top)
-    assert chosen.rate(now + k / 2) < top < chosen.rate(now + 1.5 * k) < 100.0
+    now = START
+    for _ in range(20):  # 30/s, with a pause of a second after each refusal
+        now += 2.0
+        chosen.passed = 30
+        chosen.refuse(now, now, 1.0)
+    assert chosen.rate(now) < 45
+    assert chosen.rate(now + 9.0) == 100.0
 
 
 def spoken_at(

@@ -31,10 +31,10 @@ OFFERED = [name for name in EXTRAS if name not in ("test", "bench", "lint", "doc
 EVERYWHERE = ("tests/unit", "tests/contract", "tests/property")
 # Per cent of lines and branches: the rooms that decide, those that wait for others, the whole.
 COVERED = {
-    **{f"{room}/*": 90.0 for room in ("policies", "endpoints", "shared", "audio")},
-    **{f"{room}/*": 88.0 for room in ("wires", "engine", "jobs", "net")},
-    **{f"{room}/*": 85.0 for room in ("threads", "storage")},
-    **{"core.py": 85.0, "*": 85.0},
+    **{f"{room}/*": 90.0 for room in ("policies", "endpoints", "engine", "wires", "threads")},
+    **{f"{room}/*": 90.0 for room in ("shared", "audio", "storage")},
+    **{f"{room}/*": 85.0 for room in ("net", "jobs")},
+    **{"core.py": 80.0, "*": 80.0},
 }
 
 nox.needs_version = ">=2024.4.15"

@@ -110,7 +110,7 @@ def test_an_exception_out_of_nowhere_does_not_end_the_thread(
     monkeypatch.setattr("cosy_sync.threads.scheduler._AGAIN", 0.01)
     done_by: list[threading.Thread] = []
     schedule.after(600.0, lambda: None)  # or it would end by itself
-    eventually(keepers)
+    eventually(lambda: schedule._scheduler._heap)  # it is at work, not still on its way there
     (thread,) = keepers()
     raise_there = ctypes.pythonapi.PyThreadState_SetAsyncExc
     raise_there(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit))

@@ -29,11 +29,12 @@ OTHERS = ("3.10", "3.12", "3.13")
 OFFERED = [name for name in EXTRAS if name not in ("test", "bench", "lint", "docs")]
 # The tests that tell one Python from another; the sockets' own behave alike on all.
 EVERYWHERE = ("tests/unit", "tests/contract", "tests/property")
-# The rooms that decide, then the whole: per cent of lines and branches.
+# Per cent of lines and branches: the rooms that decide, those that wait for others, the whole.
 COVERED = {
-    **{f"{room}/*": 90.0 for room in ("policies", "wires", "endpoints", "engine", "audio")},
-    **{f"{room}/*": 90.0 for room in ("net", "shared", "threads", "jobs", "storage")},
-    **{"core.py": 90.0, "*": 90.0},
+    **{f"{room}/*": 90.0 for room in ("policies", "endpoints", "engine", "wires", "threads")},
+    **{f"{room}/*": 90.0 for room in ("shared", "audio", "storage")},
+    **{f"{room}/*": 85.0 for room in ("net", "jobs")},
+    **{"core.py": 80.0, "*": 80.0},
 }
 
 nox.needs_version = ">=2024.4.15"

@@ -50,7 +50,7 @@ class Service:
 
     def run(self, batch: Batch) -> None:
         self.batches.append(batch)
-        assert self.open.wait(20)
+        assert self.open.wait(60)
         try:
             if batch.stop.is_set():
                 raise ClosedError("cancelled before it was sent")
@@ -63,7 +63,7 @@ class Service:
             return
         started = self.clock.now()
         self.sent.append([utterance.text for utterance in texts])
-        assert self.reply.wait(20)
+        assert self.reply.wait(60)
         for utterance in texts:
             error = self.errors.get(utterance.text)
             if error is not None:

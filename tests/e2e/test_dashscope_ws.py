@@ -394,7 +394,7 @@ class TestTextsInPieces:
 
         def pieces() -> Iterator[str]:
             yield "你好，世界。"
-            assert heard.wait(20)
+            assert heard.wait(60)
             yield "再见，世界。"
 
         with connect(server).stream(pieces()) as stream:
@@ -480,7 +480,7 @@ class TestTextsInPieces:
             next(stream)
         assert not closed.is_set()
         free.set()
-        assert closed.wait(20)
+        assert closed.wait(60)
 
     def test_a_source_that_waits_for_ever_holds_up_neither_the_client_nor_the_program(
         self, server: Server

@@ -71,7 +71,7 @@ class Step:
         self.go = threading.Event()
 
     def __call__(self, peer: Peer) -> None:
-        assert self.go.wait(20)
+        assert self.go.wait(60)
 
 
 FRAMINGS = {

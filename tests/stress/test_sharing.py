@@ -52,7 +52,7 @@ def test_a_callback_may_speak_even_when_it_has_the_only_worker(held) -> None:
 
     with over(handle, Endpoint(URL, max_connections=1)) as client:
         client.submit("先说一句话", callback=callback)
-        assert done.wait(20)
+        assert done.wait(60)
     assert inner == [3, True]
 
 

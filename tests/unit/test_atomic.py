@@ -78,7 +78,7 @@ def test_the_last_lock_is_taken_out_and_released_in_one() -> None:
 def test_a_thread_takes_its_place_or_leaves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     places, done = [(), ()], threading.Event()
     start_thread(places, done.set)
-    assert done.wait(20) and places == [()]
+    assert done.wait(60) and places == [()]
 
     def refuse(work: object, args: object) -> None:
         raise RuntimeError("can't start new thread")

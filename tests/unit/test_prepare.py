@@ -107,7 +107,7 @@ def test_texts_that_become_alike_are_sent_once() -> None:
     go, service = threading.Event(), FakeService()
 
     def slow(request: httpx.Request) -> httpx.Response:
-        assert go.wait(20)
+        assert go.wait(60)
         return service.handle_request(request)
 
     http_client = httpx.Client(transport=httpx.MockTransport(slow))

@@ -26,7 +26,7 @@ class Held:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         reply = self.service.handle_request(request)
         if "慢" in request.read().decode():
-            assert self.go.wait(20)
+            assert self.go.wait(60)
         return reply
 
 

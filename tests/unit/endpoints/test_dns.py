@@ -136,7 +136,7 @@ def test_trouble_within_a_round_brings_one_more() -> None:
     names.addresses = hold  # type: ignore[method-assign]
     book = directory(names, FakeClock(), Told(), dns_refresh=1000)
     book.open()
-    assert inside.wait(10)
+    assert inside.wait(60)
     book.look_soon(1e6)
     book.look_soon(2e6)
     go_on.set()
@@ -228,7 +228,7 @@ def test_a_look_up_that_hangs_does_not_hold_up_the_end() -> None:
     names.addresses = hang  # type: ignore[method-assign]
     book = directory(names, FakeClock(), Told())
     book.open()
-    assert hanging.wait(10)
+    assert hanging.wait(60)
     book.close(0.01)
     assert [thread.name for thread in threads()] == ["cosy-lookup"]
     go_on.set()
@@ -238,7 +238,7 @@ def test_a_look_up_that_hangs_does_not_hold_up_the_end() -> None:
 def test_the_thread_does_not_keep_a_forgotten_directory_alive() -> None:
     book = directory(Names(one=["1"]), FakeClock(), Told(), dns_refresh=1000)
     book.open()
-    assert book.answered.wait(10)
+    assert book.answered.wait(60)
     del book
 
     def ended() -> bool:

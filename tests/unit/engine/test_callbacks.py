@@ -89,7 +89,7 @@ def test_callbacks_of_one_future_run_one_after_the_other_in_their_order(lane: La
     inside, go = threading.Event(), threading.Event()
     future = lane.promise("a")
     future.add_done_callback(lambda _: (inside.set(), go.wait(20), order.append(0)))
-    assert inside.wait(10)
+    assert inside.wait(60)
     for number in range(1, 20):
         future.add_done_callback(lambda _, number=number: order.append(number))
     go.set()

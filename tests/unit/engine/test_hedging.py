@@ -37,7 +37,7 @@ class Attempts:
         host = endpoint.label.split("/")[2]
         texts = batch.seal(texts)
         self.calls.append((host, [utterance.text for utterance in texts]))
-        assert self.go[host].wait(20)
+        assert self.go[host].wait(60)
         self.ended.append(host)
         answer = self.plan[host]
         if isinstance(answer, BaseException):

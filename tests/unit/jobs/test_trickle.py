@@ -37,7 +37,7 @@ def test_a_text_is_stored_while_its_successor_is_waited_for(tmp_path: Path) -> N
 
     def texts() -> Iterator[JobText]:
         yield JobText("first", "你好")
-        assert more.wait(10)
+        assert more.wait(60)
         yield JobText("second", "再见")
 
     with Server(latency=0) as server, CosyClient(Endpoint(server.url, rate=None)) as client:

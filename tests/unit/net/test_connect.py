@@ -30,7 +30,7 @@ def test_who_comes_while_it_is_made_waits_for_it_and_makes_it_where_that_fails(
         made.append(verify)
         if len(made) == 1:
             begun.set()
-            assert go_on.wait(20)
+            assert go_on.wait(60)
             raise OSError(24, "Too many open files")
         return real(verify)
 
@@ -45,7 +45,7 @@ def test_who_comes_while_it_is_made_waits_for_it_and_makes_it_where_that_fails(
 
     threads = [threading.Thread(target=work) for _ in range(5)]
     threads[0].start()
-    assert begun.wait(20)
+    assert begun.wait(60)
     for thread in threads[1:]:
         thread.start()
     go_on.set()

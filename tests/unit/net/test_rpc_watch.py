@@ -59,7 +59,7 @@ def test_a_call_that_is_silent_for_too_long_is_cancelled(watch: Watch) -> None:
     cancelled = threading.Event()
     timer = watch.add(cancelled.set)
     timer.start(0.01)
-    assert cancelled.wait(20) and timer.rang
+    assert cancelled.wait(60) and timer.rang
 
 
 def test_calls_ring_by_themselves_and_a_later_one_may_be_due_earlier(
@@ -111,7 +111,7 @@ def test_a_call_that_cannot_be_cancelled_keeps_no_other_from_it(
     watch.add(cancelled.set).start(0.01)
     watch.add(fail).start(0.02)
     watch.add(later.set).start(0.05)
-    assert cancelled.wait(20) and later.wait(20)
+    assert cancelled.wait(60) and later.wait(60)
 
 
 def test_clocks_that_are_wound_again_and_again_leave_one_job(watch: Watch) -> None:
@@ -122,7 +122,7 @@ def test_clocks_that_are_wound_again_and_again_leave_one_job(watch: Watch) -> No
             timer.stop()
     cancelled = threading.Event()
     watch.add(cancelled.set).start(0.01)
-    assert cancelled.wait(20)
+    assert cancelled.wait(60)
 
 
 def test_the_shorter_waits_that_follow_in_a_call_wake_no_thread(
@@ -166,4 +166,4 @@ def test_without_a_thread_calls_go_on_unwatched(
         timer.start(0.01)
     assert not cancelled.is_set()
     timer.start(0.01)  # the next wait has more luck
-    assert cancelled.wait(20)
+    assert cancelled.wait(60)

@@ -1031,13 +1031,13 @@ def test_a_slow_listener_holds_up_no_other_thread():
     def on_change(old: str, new: str) -> None:
         if new == "open":
             entered.set()
-            assert leave.wait(10)
+            assert leave.wait(60)
         told.append((old, new))
 
     subject = breaker(on_change=on_change, min_calls=1, probes=1)
     slow = threading.Thread(target=calls, args=(subject, 0, 1))
     slow.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     refusal(subject, START + 1.0)
     subject.record(subject.admit(START + 30.0), None, START + 30.0)
     assert subject.state == "closed"

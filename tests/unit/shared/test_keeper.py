@@ -68,12 +68,12 @@ def test_a_ring_during_a_step_brings_another() -> None:
     def step() -> float:
         if steps.count == 0:
             entered.set()
-            assert leave.wait(20)
+            assert leave.wait(60)
         return steps()
 
     owner = Owner(step)
     owner.keeper.ring()
-    assert entered.wait(20)
+    assert entered.wait(60)
     owner.keeper.ring()
     leave.set()
     steps.expect(2)
@@ -93,12 +93,12 @@ def test_closing_does_not_wait_for_ever_for_a_step_that_hangs() -> None:
 
     def step() -> float:
         entered.set()
-        assert leave.wait(20)
+        assert leave.wait(60)
         return 0.0
 
     owner = Owner(step)
     owner.keeper.ring()
-    assert entered.wait(20)
+    assert entered.wait(60)
     owner.keeper.close(0.01)
     assert owner.keeper._thread is not None and owner.keeper._thread.is_alive()
     leave.set()

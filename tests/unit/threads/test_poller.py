@@ -52,14 +52,14 @@ def lines(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
 
 def test_a_thread_is_woken_by_what_comes_and_reads_it(lines: list[Line]) -> None:
     threading.Timer(0.05, lambda: lines[0].far.send(b"x")).start()
-    assert lines[0].watched.wait(20)
+    assert lines[0].watched.wait(60)
     assert lines[0].near.recv(10) == b"x"
 
 
 def test_what_came_before_the_wait_ends_it_at_once(lines: list[Line]) -> None:
     lines[0].far.send(b"x")
     eventually(lambda: lines[0].near.fileno() in lines[0].watched.poller.arrived)
-    assert lines[0].watched.wait(20)
+    assert lines[0].watched.wait(60)
 
 
 def test_what_was_read_before_is_forgotten_when_the_next_exchange_begins(
@@ -75,7 +75,7 @@ def test_what_was_read_before_is_forgotten_when_the_next_exchange_begins(
 def test_a_wait_ends_with_its_time_and_the_next_one_works(lines: list[Line]) -> None:
     assert not lines[0].watched.wait(0.01)
     lines[0].far.send(b"x")
-    assert lines[0].watched.wait(20)
+    assert lines[0].watched.wait(60)
 
 
 def test_who_is_not_watched_any_more_keeps_no_descriptor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_who_is_not_watched_any_more_keeps_no_descriptor(monkeypatch: pytest.Mon
 
 def test_a_connection_that_ends_wakes_its_reader(lines: list[Line]) -> None:
     lines[0].far.shutdown(socket.SHUT_RDWR)
-    assert lines[0].watched.wait(20) and lines[0].near.recv(10) == b""
+    assert lines[0].watched.wait(60) and lines[0].near.recv(10) == b""
 
 
 def test_of_those_whose_replies_came_one_runs_at_a_time(
@@ -101,7 +101,7 @@ def test_of_those_whose_replies_came_one_runs_at_a_time(
 
     def read(number: int) -> None:
         together.wait()
-        assert lines[number].watched.wait(20)
+        assert lines[number].watched.wait(60)
         running[0] += 1
         most[0] = max(most[0], running[0])
         order.append(number)
@@ -132,12 +132,12 @@ def test_who_enters_waits_for_who_is_in(lines: list[Line]) -> None:
         leave()
 
     lines[0].far.send(b"x")
-    assert lines[0].watched.wait(20)  # may come without the slot: then enter
+    assert lines[0].watched.wait(60)  # may come without the slot: then enter
     enter()
     other = threading.Thread(target=come)
     other.start()
     leave()
-    assert entered.wait(20)
+    assert entered.wait(60)
     other.join(20)
 
 
@@ -163,7 +163,7 @@ def test_who_was_let_in_at_once_is_no_more_among_those_who_wait(
         patch.setattr(held, "_ring", let_in)
         other = threading.Thread(target=come)
         other.start()
-        assert rung.wait(20)
+        assert rung.wait(60)
         leave()
         other.join(20)
     assert not other.is_alive() and not held.waiting
@@ -175,7 +175,7 @@ def test_who_is_held_up_holds_nobody_up(lines: list[Line]) -> None:
     done = threading.Event()
     waiting = threading.Thread(target=lambda: lines[0].watched.wait(20) and done.set())
     waiting.start()
-    assert done.wait(20)  # though the slot was never given back
+    assert done.wait(60)  # though the slot was never given back
     waiting.join(20)
     leave()
 
@@ -200,7 +200,7 @@ def test_entering_twice_and_leaving_twice_are_harmless(lines: list[Line]) -> Non
         leave()
         leave()
     lines[0].far.send(b"x")
-    assert lines[0].watched.wait(20)
+    assert lines[0].watched.wait(60)
 
 
 def _ready(line: Line) -> threading.Thread:
@@ -208,7 +208,7 @@ def _ready(line: Line) -> threading.Thread:
     held = line.watched.poller
 
     def read() -> None:
-        assert line.watched.wait(20)
+        assert line.watched.wait(60)
         leave()
 
     thread = threading.Thread(target=read)
@@ -368,7 +368,7 @@ def test_hurrying_a_turn_that_nobody_waits_for_is_harmless(lines: list[Line]) ->
     turn.hurry()
     leave()
     lines[0].far.send(b"x")
-    assert lines[0].watched.wait(20)
+    assert lines[0].watched.wait(60)
 
 
 def test_without_anything_watched_nobody_waits() -> None:
@@ -395,7 +395,7 @@ def test_an_interrupted_wait_passes_the_slot_on(
             lines[0].near.recv(10)
             lines[0].far.send(b"x")
     lines[1].far.send(b"x")
-    assert lines[1].watched.wait(20)
+    assert lines[1].watched.wait(60)
 
 
 def test_a_forked_child_has_a_poller_of_its_own(lines: list[Line]) -> None:
@@ -410,7 +410,7 @@ def test_a_forked_child_has_a_poller_of_its_own(lines: list[Line]) -> None:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     lines[0].far.send(b"x")
-    assert lines[0].watched.wait(20)
+    assert lines[0].watched.wait(60)
 
 
 def test_without_epoll_each_waits_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,7 +441,7 @@ def test_without_a_thread_nothing_is_watched(monkeypatch: pytest.MonkeyPatch) ->
         watched = watch(near.fileno())
         assert watched is not None
         far.send(b"x")
-        assert watched.wait(20)
+        assert watched.wait(60)
         leave()
         watched.forget()
 
@@ -466,7 +466,7 @@ def test_where_its_thread_cannot_start_those_who_came_meanwhile_wait_by_themselv
     with near, far, monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         assert watch(near.fileno()) is None
-        assert late.wait(20) and woken == [True]
+        assert late.wait(60) and woken == [True]
         assert poller._poller is not None and not poller._poller.runs
 
 
@@ -489,7 +489,7 @@ def test_many_threads_ping_pong_without_losing_a_wake_up(lines: list[Line]) -> N
             line.watched.begin()
             line.near.send(b"x")
             while True:
-                assert line.watched.wait(20)
+                assert line.watched.wait(60)
                 with contextlib.suppress(BlockingIOError):
                     line.near.recv(10)
                     break

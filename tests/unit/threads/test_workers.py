@@ -50,7 +50,7 @@ def test_draining_waits_for_busy_callers_too(executor: Executor) -> None:
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert entered.wait(10)
+    assert entered.wait(60)
     assert not executor.drain(0.02)
     leave.set()
     assert executor.drain(10)
@@ -123,7 +123,7 @@ def test_a_parked_thread_is_used_again() -> None:
     for _ in range(20):
         done = threading.Event()
         executor.submit(lambda done=done: (idents.add(threading.get_ident()), done.set()))
-        assert done.wait(10)
+        assert done.wait(60)
         limit = time.monotonic() + 10
         while not executor._parked:
             assert time.monotonic() < limit
@@ -165,7 +165,7 @@ def test_ctrl_c_at_any_line_of_a_hand_over_loses_no_worker(parked: bool) -> None
         whole = not interrupt_at(lines, lambda: executor.submit(lambda: None))  # noqa: B023
         done = threading.Event()
         executor.submit(done.set)
-        assert done.wait(10) and executor.drain(10), f"line {lines}"
+        assert done.wait(60) and executor.drain(10), f"line {lines}"
         executor.close()
         if whole:
             break
@@ -200,6 +200,6 @@ def test_a_task_that_breaks_costs_no_worker_though_its_log_breaks_too(broken_log
     executor.submit(fail)
     assert executor.drain(10)
     executor.submit(done.set)
-    assert done.wait(10) and executor.drain(10)
+    assert done.wait(60) and executor.drain(10)
     executor.close()
     assert len(executor._threads) == 1

@@ -71,7 +71,7 @@ class CanaryConfig:
     false_alarms: float = 0.01
     # What the new one may be worse by: share of failed requests and of refused audio, and how many
     # times the old one's seconds for each character.
-    tolerance: float = 0.002
+    tolerance: float = 0.001
     slower: float = 1.25
     # How many times longer or shorter its speech may be.
     pace: float = 1.15

@@ -132,7 +132,8 @@ class CanaryWatch:
             if not failed and timing is not None:
                 # The new one's connections are idle for longer, and so more often made anew.
                 chars = sum([len(each.text) for each in texts])
-                self._evidence.measure(arm, "slow", timing.total - timing.connect, chars)
+                seconds = timing.total - timing.connect
+                self._evidence.measure(arm, "slow", seconds, chars, len(texts))
             if not failed:
                 for text, result in compress(zip(texts, results, strict=False), new):
                     self._hear(arm, len(text.text), result)

@@ -138,9 +138,10 @@ class Evidence:
         self.counts[key] = self.counts.get(key, 0) + bad
         self.counts[f"{key}.of"] = self.counts.get(f"{key}.of", 0) + of
 
-    def measure(self, arm: str, metric: str, seconds: float, chars: int) -> None:
-        """Count what so many characters took as above their bound, or below it for "short"."""
-        key, seconds = f"{metric}.{_class_of(chars)}", seconds / chars
+    def measure(self, arm: str, metric: str, seconds: float, chars: int, texts: int = 1) -> None:
+        """Count what so many characters took, of one text or several, as above their bound, or
+        below it for "short"."""
+        key, seconds = f"{metric}.{_class_of(chars, texts)}", seconds / chars
         bound = self.bounds.get(key)
         if bound is None:
             self._find_bound(arm, metric, key, seconds)
@@ -159,9 +160,12 @@ class Evidence:
             del self._first[key]
 
 
-def _class_of(chars: int) -> int:
-    """Return a number for texts that are about equally long, within a ninth."""
-    return chars if chars <= _SHORT else round(_SHORT + 6 * math.log2(chars / _SHORT))
+def _class_of(chars: int, texts: int) -> str:
+    """Return a name for texts that are about equally long, within a ninth; several of them in one
+    request, of which there are fewer, within a half."""
+    if texts > 1:
+        return f"several.{round(2 * math.log2(chars))}"
+    return str(chars if chars <= _SHORT else round(_SHORT + 6 * math.log2(chars / _SHORT)))
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ CASES = (
 
 def run(case: Case, seed: int, alarms: float = 0.01) -> int | None:
     """Return after how many texts of the new model it is rolled back, None where it is not."""
-    chance, judge = random.Random(seed), Judge(alarms, 0.002)
+    chance, judge = random.Random(seed), Judge(alarms, 0.001)
     evidence = Evidence(1.25, 1.15)
     rest = (1 - 2 * case.share) / case.share if case.share < 0.5 else 0.0
     for text in range(1, case.texts + 1):
@@ -80,11 +80,13 @@ def speak(case: Case, evidence: Evidence, arm: str, chance: random.Random) -> No
     refused = chance.random() < case.refused[not new]
     evidence.count(arm, "refused", refused)
     if arm != "stable":
-        evidence.measure(arm, "slow", chance.lognormvariate(-3, 0.3) * (case.slower if new else 1))
+        evidence.measure(
+            arm, "slow", chance.lognormvariate(-3, 0.3) * (case.slower if new else 1), 9
+        )
     if not refused:
         length = chance.lognormvariate(-1.5, 0.2) * (case.longer if new else 1)
-        evidence.measure(arm, "long", length)
-        evidence.measure(arm, "short", length)
+        evidence.measure(arm, "long", length, 9)
+        evidence.measure(arm, "short", length, 9)
 
 
 def run_embedded(failed: float, seed: int) -> int | None:

@@ -69,7 +69,7 @@ class CanaryConfig:
     false_alarms: float = 0.01
     """Probability of rolling back one that is as good, in all its life, however often it is looked
     at. A smaller one takes more texts to find a worse one."""
-    tolerance: float = 0.002
+    tolerance: float = 0.001
     """What its share of failed requests and of refused audio may be above the old one's."""
     slower: float = 1.25
     """How many times the old one's seconds for each character its requests may take."""

@@ -79,6 +79,7 @@ class CanaryWatch:
         self._told: dict[str, float] = {}  # of the counts: what others know
         self._requests = 0
         self._seen: set[int] = set()
+        self._told_bounds: set[str] = set()
 
     @property
     def is_over(self) -> bool:
@@ -131,7 +132,8 @@ class CanaryWatch:
             if not failed and timing is not None:
                 # The new one's connections are idle for longer, and so more often made anew.
                 chars = sum([len(each.text) for each in texts])
-                self._evidence.measure(arm, "slow", (timing.total - timing.connect) / chars)
+                seconds = timing.total - timing.connect
+                self._evidence.measure(arm, "slow", seconds, chars, len(texts))
             if not failed:
                 for text, result in compress(zip(texts, results, strict=False), new):
                     self._hear(arm, len(text.text), result)
@@ -157,8 +159,8 @@ class CanaryWatch:
         evidence.count(arm, "refused", not isinstance(result, Audio))
         if isinstance(result, Audio):
             length = result.pcm_size / (2 * result.channels * result.sample_rate)
-            evidence.measure(arm, "long", length / chars)
-            evidence.measure(arm, "short", length / chars)
+            evidence.measure(arm, "long", length, chars)
+            evidence.measure(arm, "short", length, chars)
 
     def _decide(self, may_promote: bool) -> bool:
         """Roll back or promote where that is due; return whether it was."""
@@ -180,8 +182,8 @@ class CanaryWatch:
     def news(self) -> CanaryNews:
         """Return what others do not know yet."""
         with self._lock:
-            bounds = dict(self._evidence.bounds)
-            return CanaryNews(self.state, self._decided, self._fresh(), bounds)
+            bounds, counts = self._fresh_bounds(), self._fresh()
+            return CanaryNews(self.state, self._decided, counts, bounds)
 
     def follow(
         self,
@@ -201,6 +203,7 @@ class CanaryWatch:
             elif not news.decided:
                 self._add(news.counts, counts)
                 self._evidence.bounds.update(bounds)
+                self._told_bounds.update(bounds)
                 self._decide(may_promote=True)
             changed = self.state.state != kind or self.share != before
         if changed:
@@ -219,7 +222,7 @@ class CanaryWatch:
         """In a forked child: what was decided stays, what was counted is the parent's."""
         self._lock = threading.Lock()
         self._evidence, self._told, self._requests = self._new_evidence(), {}, 0
-        self._seen = set()
+        self._seen, self._told_bounds = set(), set()
 
     # -- under the lock -------------------------------------------------------------------------
 
@@ -227,6 +230,10 @@ class CanaryWatch:
         """Return what was counted here and not told."""
         told, counts = self._told, self._evidence.counts.items()
         return {key: value - told.get(key, 0) for key, value in counts if value != told.get(key, 0)}
+
+    def _fresh_bounds(self) -> dict[str, float]:
+        known, bounds = self._told_bounds, self._evidence.bounds.items()
+        return {key: bound for key, bound in bounds if key not in known}
 
     def _add(self, told: Mapping[str, float], counts: Mapping[str, float]) -> None:
         """Take over the counts of all, and add what was counted here since `told` was taken."""
@@ -238,7 +245,7 @@ class CanaryWatch:
     def _set(self, state: CanaryState, *, decided: bool) -> None:
         self.state, self._decided = state, decided
         self._evidence, self._told, self._requests = self._new_evidence(), {}, 0
-        self._seen = set()
+        self._seen, self._told_bounds = set(), set()
 
     def _new_evidence(self) -> Evidence:
         return Evidence(self.config.slower, self.config.pace)

@@ -16,9 +16,11 @@ stop whenever it suffices. (H. Robbins, Ann. Math. Stat. 41, 1970; L. Wasserman,
 Balakrishnan, PNAS 117, 2020.) Of what is allowed, failed requests have 40 %, and each of the four
 other comparisons 15 % (union bound).
 
-The bounds of seconds are found from the first observations of the old model, which are not used any
-more after that: so shares above them are alike where the two models are, whatever is distributed
-how. Requests are counted as such, and not by their texts, which fail together.
+The bounds of seconds for each character are found from the first observations of the old model,
+which are not used any more after that: so shares above them are alike where the two models are,
+whatever is distributed how. Each length of text has a bound of its own, as calls of many texts send
+the short ones first, and these have more silence for each character. Requests are counted as such,
+and not by their texts, which fail together.
 """
 
 from __future__ import annotations
@@ -45,8 +47,10 @@ METRICS, FAILURES = tuple(WORDS), ("failed", "refused")
 _RARE, _OF_FAILED, _OF_OTHERS = 12.0, 0.4, 0.15
 # Shares that are not told from 0 and 1, and the steps after which a maximum is found.
 _LEAST, _STEPS = 1e-9, 40
-# First observations of the old model that a bound is found from, and their share below it.
-_FIRST, _QUANTILE = 12, 0.9
+# First observations of the old model that a bound is found from: their largest.
+_FIRST = 6
+# Characters up to which each length is a class of its own.
+_SHORT = 16
 # What the new one may be worse by, at most, to get more texts: a share of failures, or of others.
 _AS_GOOD = {"failed": 0.01, "refused": 0.01, "slow": 0.15, "long": 0.15, "short": 0.15}
 
@@ -115,7 +119,7 @@ class Evidence:
     """What was counted of each arm. It has no lock: whoever uses it holds one.
 
     `counts` are numbers by "arm.metric" (bad ones) and "arm.metric.of" (all); `bounds` those in
-    seconds for each character, by metric.
+    seconds for each character, by metric and class of lengths.
 
     Args:
         slower: How many times the old one's seconds the new one may take.
@@ -134,24 +138,34 @@ class Evidence:
         self.counts[key] = self.counts.get(key, 0) + bad
         self.counts[f"{key}.of"] = self.counts.get(f"{key}.of", 0) + of
 
-    def measure(self, arm: str, metric: str, seconds: float) -> None:
-        """Count seconds for each character as above their bound, or below it for "short"."""
-        bound = self.bounds.get(metric)
+    def measure(self, arm: str, metric: str, seconds: float, chars: int, texts: int = 1) -> None:
+        """Count what so many characters took, of one text or several, as above their bound, or
+        below it for "short"."""
+        key, seconds = f"{metric}.{_class_of(chars, texts)}", seconds / chars
+        bound = self.bounds.get(key)
         if bound is None:
-            self._find_bound(arm, metric, seconds)
+            self._find_bound(arm, metric, key, seconds)
             return
         # The old one's seconds are stretched: the new one may be worse by as much.
         seconds *= 1.0 if arm == "canary" else self._factors[metric]
         self.count(arm, metric, seconds < bound if metric == "short" else seconds > bound)
 
-    def _find_bound(self, arm: str, metric: str, seconds: float) -> None:
+    def _find_bound(self, arm: str, metric: str, key: str, seconds: float) -> None:
         if arm == "canary" or (arm == "stable" and metric == "slow"):
             return
-        first = self._first.setdefault(metric, [])
+        first = self._first.setdefault(key, [])
         first.append(seconds * self._factors[metric])
         if len(first) == _FIRST:
-            first.sort(reverse=metric == "short")
-            self.bounds[metric] = first[int(_QUANTILE * _FIRST)]
+            self.bounds[key] = min(first) if metric == "short" else max(first)
+            del self._first[key]
+
+
+def _class_of(chars: int, texts: int) -> str:
+    """Return a name for texts that are about equally long, within a ninth; several of them in one
+    request, of which there are fewer, within a half."""
+    if texts > 1:
+        return f"several.{round(2 * math.log2(chars))}"
+    return str(chars if chars <= _SHORT else round(_SHORT + 6 * math.log2(chars / _SHORT)))
 
 
 @dataclass(frozen=True)

@@ -83,17 +83,29 @@ def test_one_that_fails_at_once_is_rolled_back_after_a_few_texts() -> None:
 def test_the_canarys_times_are_compared_with_those_of_the_control_alone() -> None:
     evidence = Evidence(1.25, 1.15)
     for _ in range(100):
-        evidence.measure("stable", "slow", 0.001)
+        evidence.measure("stable", "slow", 0.01, 10)
     assert not evidence.bounds
-    for _ in range(12):
-        evidence.measure("control", "slow", 1.0)
-    assert evidence.bounds == {"slow": 1.25}
-    evidence.measure("canary", "slow", 1.2)
+    for _ in range(6):
+        evidence.measure("control", "slow", 10.0, 10)
+    assert evidence.bounds == {"slow.10": 1.25}
+    evidence.measure("canary", "slow", 12.0, 10)
     assert evidence.counts == {"canary.slow": 0, "canary.slow.of": 1}
 
 
+def test_each_length_of_text_has_a_bound_of_its_own() -> None:
+    # Each has half a second of silence; one model sends its short texts first, the other its long.
+    evidence, judge = Evidence(1.25, 1.15), Judge(0.01, 0.001)
+    lengths = [*range(2, 60)] * 12
+    for old, new in zip(sorted(lengths), sorted(lengths, reverse=True), strict=True):
+        for metric in ("slow", "long", "short"):
+            evidence.measure("control", metric, 0.5 + 0.2 * old, old)
+            evidence.measure("canary", metric, 0.5 + 0.2 * new, new)
+        assert judge.worse(evidence.counts) is None
+    assert evidence.counts["canary.long.of"] > 50
+
+
 def test_one_that_is_as_good_for_long_is_known_to_be() -> None:
-    judge, counts = Judge(0.01, 0.002), {}
+    judge, counts = Judge(0.01, 0.001), {}
     for arm, count in (("canary", 6_000), ("control", 6_000), ("stable", 60_000)):
         for metric in ("failed", "refused", "slow", "long", "short"):
             counts[f"{arm}.{metric}"] = 0.002 * count
@@ -107,7 +119,7 @@ def test_one_that_is_as_good_for_long_is_known_to_be() -> None:
 
 
 def test_nothing_is_known_of_nothing() -> None:
-    judge = Judge(0.01, 0.002)
+    judge = Judge(0.01, 0.001)
     assert judge.worse({}) is None and not judge.as_good({})
     assert log_ratio(Rate(0, 0), Rate(0, 0), 0.0) == pytest.approx(0)
 

@@ -29,8 +29,8 @@ _LONGEST_OF_FEW = 10.0
 _MIN_CHARS = 4
 # What the quick estimate may be off, times longer or shorter, and still pass.
 _QUICK = 1.3
-# What is shorter by less than that must end with this part of the loudest end: else it may be cut.
-_HURRIED, _SOFTLY = 1.3 / 1.15, 0.37
+# What is shorter by less than that must end softly: else it may be cut.
+_HURRIED = 1.3 / 1.15
 # By how many letters more a Chinese character is spoken.
 _WIDER = 3
 # Spaces and punctuation among letters.
@@ -128,7 +128,7 @@ class Verifier:
                 continue
             look = look_at(audio)
             heard, early, end, tail = look
-            rate, loudest, loudest_tail, most_early, rest, _, sharp = usual.calm
+            rate, loudest, loudest_tail, most_early, rest, _, sharp, soft, soft_tail = usual.calm
             wide_one, letter, _, _ = pace.seconds
             size, hertz = audio.pcm_size, audio.sample_rate
             seconds = size / (2 * audio.channels * hertz)
@@ -155,10 +155,7 @@ class Verifier:
                 and end <= loudest
                 and tail <= loudest_tail
                 and early <= most_early
-                and (
-                    spoken > expected * _HURRIED
-                    or (end <= _SOFTLY * loudest and tail <= _SOFTLY * loudest_tail)
-                )
+                and (spoken > expected * _HURRIED or (end <= soft and tail <= soft_tail))
                 and (first is met or first[1] < 2 * letters < 4 * first[1])
                 and (not long or is_bright(audio, sharp))
             ):

@@ -200,6 +200,15 @@ def test_a_voice_that_varies_has_the_bounds_of_its_own() -> None:
     assert verdict(text_of(101), speech(34), verifier) == "good"
 
 
+def test_haste_says_nothing_more_of_a_voice_whose_ends_are_all_as_loud() -> None:
+    verifier = Verifier(VerifyConfig())
+    for number in range(90):
+        loud = of(samples(speech(23)) + VOWEL[: RATE // 50])
+        assert verdict(text_of(number), loud, verifier) == "good"
+    hasty = of(samples(speech(18)) + VOWEL[: RATE // 50])
+    assert verdict(text_of(100), hasty, verifier) == "good"
+
+
 def softly_cut(seconds: float) -> Audio:
     """Return what ends within a syllable, half as loudly as what would be doubted by itself."""
     return of(samples(speech(18)) + tone(0.1, 2_400)[: -round(seconds * RATE)])

@@ -174,10 +174,15 @@ class Verifier:
         counted = range_of(text)
         if refusal is not None or not sum(counted.least):
             return refusal
-        spoken = _spoken_seconds(look, seconds, learned.usual)
-        off = math.log(max(spoken, 0.01) / pace.expected(counted.usual))
+        spoken, expected = (
+            _spoken_seconds(look, seconds, learned.usual),
+            pace.expected(counted.usual),
+        )
+        if spoken * _QUICK < expected * _HURRIED:  # what is quiet may have been overlooked
+            spoken = max(spoken, _measured_seconds(audio, learned.usual))
+        off = math.log(max(spoken, 0.01) / expected)
         few = sum(counted.usual) < _MIN_CHARS
-        error, far = (None, False) if few else self._judge_pace(counted, audio, spoken)
+        error, far = (None, False) if few else self._judge_pace(counted, spoken)
         if error is None and odd and not (pace.known and abs(off) < math.log(_QUICK)):
             error, far = same_length_error(seconds), True
         if error is None:
@@ -265,9 +270,7 @@ class Verifier:
             reason="short",
         )
 
-    def _judge_pace(
-        self, counted: Range, audio: Audio, spoken: float
-    ) -> tuple[BadAudioError | None, bool]:
+    def _judge_pace(self, counted: Range, spoken: float) -> tuple[BadAudioError | None, bool]:
         """Refuse what this voice does not take so short or so long for; say whether it is so far
         off that it stays wrong if it comes back so."""
         pace = self.learned.pace
@@ -277,11 +280,6 @@ class Verifier:
         times = math.exp(tolerance)
         least = pace.expected(counted.least) / times
         most = pace.expected(counted.most) * times + _INNER_SLACK * self._config.slack
-        if spoken < least:  # what is quiet may have been overlooked
-            voiced = measure(audio)
-            usual = self.learned.usual
-            more = voiced.rest - usual.rest if voiced.rest > usual.calm.rest else 0.0
-            spoken = voiced.span - more
         if least <= spoken <= most:
             return None, False
         far = not least <= spoken * _FAR <= most * _FAR * _FAR
@@ -307,6 +305,12 @@ def _spoken_seconds(look: Look, seconds: float, usual: Usual) -> float:
     heard = look.heard.strip(b"\0")
     rest = max(map(len, heard.split(b"\1"))) / LOOKS * seconds
     return seconds * len(heard) / LOOKS - (rest - usual.rest if rest > usual.calm.rest else 0.0)
+
+
+def _measured_seconds(audio: Audio, usual: Usual) -> float:
+    """Return the same, of all of the sound."""
+    voiced = measure(audio)
+    return voiced.span - (voiced.rest - usual.rest if voiced.rest > usual.calm.rest else 0.0)
 
 
 def _ask(check: Callable[[str, Audio], bool], text: str, audio: Audio) -> Audio | CosyError:

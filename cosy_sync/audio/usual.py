@@ -20,7 +20,7 @@ _STEP = 0.02
 # consonant. How many of them must have been met; the share of the sharp sound that is usual, and of
 # the least that any had, below which one is dull; and what is too little to say anything.
 BAND_SECONDS = 3.0
-_BANDS, _DULL, _DULLEST, _LEAST_SHARP = 20, 0.08, 0.5, 3.5
+_BANDS, _DULL, _DULLEST, _LEAST_SHARP = 20, 0.06, 0.35, 3.5
 # Which recordings teach that pass a quick look, and from how many on fewer are enough.
 _EACH, _EACH_LATER, _WELL_KNOWN = 32, 128, 52
 # What is at most usual sinks by the first with each recording that has less, and rises by the other

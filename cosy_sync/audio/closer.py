@@ -95,7 +95,7 @@ def _judge_hurry(counted: Range, look: Look, off: float, learned: Learned) -> Ba
     usual, least, most = map(pace.expected, counted)
     short, long = math.log(least / usual) - off, off - math.log(most / usual)
     spread = pace.spread(kinds)
-    loud = look.end > _SOFTLY * calm.end or look.tail > _SOFTLY * calm.tail
+    loud = look.end > calm.soft_end or look.tail > calm.soft_tail
     if loud and short > _HURRIED * spread:
         return _refusal("the sound breaks off early, and not as softly as others", "cut")
     if max(short, long) <= spread:

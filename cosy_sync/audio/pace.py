@@ -46,7 +46,7 @@ _TIMES, _LEAST, _MOST = 5.0, 0.42, 1.25
 _FEW, _MANY_WAYS = 1.5, 0.8
 # How far off a text of words hardly ever is: so many times what this voice's texts usually are, and
 # a part that sinks with the root of its characters; so much at least.
-_HARDLY, _OF_FEW, _ALWAYS = 4.2, 0.78, 0.25
+_HARDLY, _OF_FEW, _ALWAYS = 4.2, 0.95, 0.25
 
 
 class Kinds(NamedTuple):

@@ -20,7 +20,7 @@ _STEP = 0.02
 # consonant. How many of them must have been met; the share of the sharp sound that is usual, and of
 # the least that any had, below which one is dull; and what is too little to say anything.
 BAND_SECONDS = 3.0
-_BANDS, _DULL, _DULLEST, _LEAST_SHARP = 20, 0.08, 0.5, 3.5
+_BANDS, _DULL, _DULLEST, _LEAST_SHARP = 20, 0.06, 0.35, 3.5
 # Which recordings teach that pass a quick look, and from how many on fewer are enough.
 _EACH, _EACH_LATER, _WELL_KNOWN = 32, 128, 52
 # What is at most usual sinks by the first with each recording that has less, and rises by the other
@@ -34,6 +34,8 @@ _REST, _RESTS = 0.2, 2.0
 _LONGEST_PAUSE = 8.0
 # How much louder than any before an end must be to be taken for a cut, in 128ths of full scale.
 _ENDS, _END = 2.0, 6.0
+# What ends softly: with this part of that, or so many times as loudly as others do.
+_SOFT, _SOFTER, _SOFTEST = 0.37, 1.5, 1.0
 # Steps over 0 in the first half second from which noise is looked for: half of noise's places do.
 # Consonants and whispers do too: so many times their spread above what is usual.
 _NOISY, _SPREADS = 2, 2.0
@@ -46,7 +48,8 @@ class Calm(NamedTuple):
 
     In order: Hz; the loudest end, and the loudest last 60 ms; the most early steps over 0; seconds
     of silence that may be part of the speech; seconds of it that may be there at all; the fewest
-    sharp samples, as count_sharp counts them: 0 where they say nothing, less where that is unknown.
+    sharp samples, as count_sharp counts them: 0 where they say nothing, less where that is unknown;
+    and how loud an end and the last 60 ms are of what ends softly.
     """
 
     rate: int
@@ -56,6 +59,8 @@ class Calm(NamedTuple):
     rest: float
     pause: float
     sharp: float
+    soft_end: float
+    soft_tail: float
 
     @property
     def known(self) -> bool:
@@ -63,7 +68,7 @@ class Calm(NamedTuple):
         return self.rate > 0
 
 
-_UNKNOWN = Calm(0, 128.0, 128.0, LOOKS, _LONGEST_PAUSE, _LONGEST_PAUSE, -1)
+_UNKNOWN = Calm(0, 128.0, 128.0, LOOKS, _LONGEST_PAUSE, _LONGEST_PAUSE, -1, 128.0, 128.0)
 
 
 class Usual:
@@ -81,7 +86,8 @@ class Usual:
         # Recordings that said something about the band; how many sharp samples they had on average,
         # and at least.
         self._bands, self._sharp, self._dullest = 0, 0.0, math.inf
-        self._end = self._tail = 0.0
+        # The loudest ends, and those that are usual.
+        self._end = self._tail = self._mean_end = self._mean_tail = 0.0
         self._pause = 0.0
         # Seconds of a text's longest pause.
         self.rest = 0.0
@@ -120,20 +126,25 @@ class Usual:
             self._dullest = min(max(sharp, least), self._dullest / _FADE)
         self._end = self._most(self._end, look.end)
         self._tail = self._most(self._tail, look.tail)
+        self._mean_end += step * (look.end - self._mean_end)
+        self._mean_tail += step * (look.tail - self._mean_tail)
         silence = max(map(len, look.heard.split(b"\1"))) / LOOKS * seconds
         self._pause = self._most(self._pause, silence)
         rest = max(map(len, look.heard.strip(b"\0").split(b"\1"))) / LOOKS * seconds
         self.rest += step * (rest - self.rest)
         self._rates[rate] = self._rates.get(rate, 0) + 1
         if self.recordings >= _KNOWN:
+            end, tail = _ENDS * self._end + _END, _ENDS * self._tail + _END
             self.calm = Calm(
                 max(self._rates, key=self._rates.__getitem__),
-                _ENDS * self._end + _END,
-                _ENDS * self._tail + _END,
+                end,
+                tail,
                 round(self._early + _SPREADS * math.sqrt(self._early)) + _NOISY,
                 _RESTS * self.rest + _REST,
                 min(max(_PAUSE, _PAUSES * self._pause), _LONGEST_PAUSE),
                 self._fewest_sharp(),
+                max(_SOFT * end, _SOFTER * self._mean_end + _SOFTEST),
+                max(_SOFT * tail, _SOFTER * self._mean_tail + _SOFTEST),
             )
 
     def _fewest_sharp(self) -> float:

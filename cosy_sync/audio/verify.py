@@ -29,8 +29,8 @@ _LONGEST_OF_FEW = 10.0
 _MIN_CHARS = 4
 # What the quick estimate may be off, times longer or shorter, and still pass.
 _QUICK = 1.3
-# What is shorter by less than that must end with this part of the loudest end: else it may be cut.
-_HURRIED, _SOFTLY = 1.3 / 1.15, 0.37
+# What is shorter by less than that must end softly: else it may be cut.
+_HURRIED = 1.3 / 1.15
 # By how many letters more a Chinese character is spoken.
 _WIDER = 3
 # Spaces and punctuation among letters.
@@ -128,7 +128,7 @@ class Verifier:
                 continue
             look = look_at(audio)
             heard, early, end, tail = look
-            rate, loudest, loudest_tail, most_early, rest, _, sharp = usual.calm
+            rate, loudest, loudest_tail, most_early, rest, _, sharp, soft, soft_tail = usual.calm
             wide_one, letter, _, _ = pace.seconds
             size, hertz = audio.pcm_size, audio.sample_rate
             seconds = size / (2 * audio.channels * hertz)
@@ -155,10 +155,7 @@ class Verifier:
                 and end <= loudest
                 and tail <= loudest_tail
                 and early <= most_early
-                and (
-                    spoken > expected * _HURRIED
-                    or (end <= _SOFTLY * loudest and tail <= _SOFTLY * loudest_tail)
-                )
+                and (spoken > expected * _HURRIED or (end <= soft and tail <= soft_tail))
                 and (first is met or first[1] < 2 * letters < 4 * first[1])
                 and (not long or is_bright(audio, sharp))
             ):
@@ -177,10 +174,15 @@ class Verifier:
         counted = range_of(text)
         if refusal is not None or not sum(counted.least):
             return refusal
-        spoken = _spoken_seconds(look, seconds, learned.usual)
-        off = math.log(max(spoken, 0.01) / pace.expected(counted.usual))
+        spoken, expected = (
+            _spoken_seconds(look, seconds, learned.usual),
+            pace.expected(counted.usual),
+        )
+        if spoken * _QUICK < expected * _HURRIED:  # what is quiet may have been overlooked
+            spoken = max(spoken, _measured_seconds(audio, learned.usual))
+        off = math.log(max(spoken, 0.01) / expected)
         few = sum(counted.usual) < _MIN_CHARS
-        error, far = (None, False) if few else self._judge_pace(counted, audio, spoken)
+        error, far = (None, False) if few else self._judge_pace(counted, spoken)
         if error is None and odd and not (pace.known and abs(off) < math.log(_QUICK)):
             error, far = same_length_error(seconds), True
         if error is None:
@@ -268,9 +270,7 @@ class Verifier:
             reason="short",
         )
 
-    def _judge_pace(
-        self, counted: Range, audio: Audio, spoken: float
-    ) -> tuple[BadAudioError | None, bool]:
+    def _judge_pace(self, counted: Range, spoken: float) -> tuple[BadAudioError | None, bool]:
         """Refuse what this voice does not take so short or so long for; say whether it is so far
         off that it stays wrong if it comes back so."""
         pace = self.learned.pace
@@ -280,11 +280,6 @@ class Verifier:
         times = math.exp(tolerance)
         least = pace.expected(counted.least) / times
         most = pace.expected(counted.most) * times + _INNER_SLACK * self._config.slack
-        if spoken < least:  # what is quiet may have been overlooked
-            voiced = measure(audio)
-            usual = self.learned.usual
-            more = voiced.rest - usual.rest if voiced.rest > usual.calm.rest else 0.0
-            spoken = voiced.span - more
         if least <= spoken <= most:
             return None, False
         far = not least <= spoken * _FAR <= most * _FAR * _FAR
@@ -310,6 +305,12 @@ def _spoken_seconds(look: Look, seconds: float, usual: Usual) -> float:
     heard = look.heard.strip(b"\0")
     rest = max(map(len, heard.split(b"\1"))) / LOOKS * seconds
     return seconds * len(heard) / LOOKS - (rest - usual.rest if rest > usual.calm.rest else 0.0)
+
+
+def _measured_seconds(audio: Audio, usual: Usual) -> float:
+    """Return the same, of all of the sound."""
+    voiced = measure(audio)
+    return voiced.span - (voiced.rest - usual.rest if voiced.rest > usual.calm.rest else 0.0)
 
 
 def _ask(check: Callable[[str, Audio], bool], text: str, audio: Audio) -> Audio | CosyError:

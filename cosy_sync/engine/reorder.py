@@ -15,6 +15,8 @@ __all__ = ["ReorderBuffer", "Unbounded"]
 # Seconds that a reply waits for room at most. It waits in the network's buffers, and a server cuts
 # off a client that reads nothing for long: after this time it comes in, room or not.
 _PATIENCE = 2.0
+# Batches that are sent whatever their replies' size.
+_LEAST_BATCHES = 2
 
 
 class _Waiter:
@@ -46,7 +48,11 @@ class ReorderBuffer:
         self._limit = limit
         # How many requests may be in flight now.
         self._places = places
-        # Guards: everything below, and every waiter's `granted`.
+        # How many batches may be sent and not taken. All of them come in after a while, so it is as
+        # many as there is room for once a reply has told its size; twice as many each time that
+        # the caller waits for them, and one more each time once a reply has waited for room.
+        self.most_batches = math.inf
+        # Guards: everything here, and every waiter's `granted`.
         self._lock = threading.Lock()
         self._held = 0
         self._next = 0
@@ -54,6 +60,7 @@ class ReorderBuffer:
         # The foremost first.
         self._waiting: list[_Waiter] = []
         self._starving = False
+        self._ample = True
         self._given_up = False
 
     @property
@@ -73,6 +80,8 @@ class ReorderBuffer:
         with self._lock:
             self._starving = starving
             woken = self._let_in()
+            if starving and not self._waiting:
+                self.most_batches += self.most_batches if self._ample else 1
         _wake(woken)
 
     def enter(self, first: int, size: int, seconds: float) -> None:
@@ -82,6 +91,9 @@ class ReorderBuffer:
             # On the list before it looks: whoever makes room from now on sees it.
             insort(self._waiting, waiter, key=attrgetter("first"))
             woken = self._let_in()
+            if not waiter.granted or self.most_batches == math.inf:
+                self.most_batches = max(_LEAST_BATCHES, self._limit // max(1, size))
+                self._ample = self._ample and waiter.granted
         _wake(woken)
         try:
             if not waiter.wakeup.acquire(blocking=False):

@@ -185,6 +185,56 @@ def test_sound_that_breaks_off_is_doubted_where_others_end_softly(known: Verifie
     assert verdict(MANDARIN, of(loud), known) == "cut"
 
 
+def test_a_third_less_or_a_half_more_of_a_steady_voice_is_doubted_once(known: Verifier) -> None:
+    for syllables, reason in ((15, "short"), (34, "long")):
+        text = text_of(syllables)
+        assert verdict(text, speech(syllables), known) in (reason, "rate")
+        assert verdict(text, speech(syllables), known) == "good"
+
+
+def test_a_voice_that_varies_has_the_bounds_of_its_own() -> None:
+    verifier = Verifier(VerifyConfig())
+    for number in range(90):
+        verifier.check([text_of(number)], [speech(DRAWN.choice((17, 20, 26, 31)))])
+    assert verdict(text_of(100), speech(15), verifier) == "good"
+    assert verdict(text_of(101), speech(34), verifier) == "good"
+
+
+def test_haste_says_nothing_more_of_a_voice_whose_ends_are_all_as_loud() -> None:
+    verifier = Verifier(VerifyConfig())
+    for number in range(90):
+        loud = of(samples(speech(23)) + VOWEL[: RATE // 50])
+        assert verdict(text_of(number), loud, verifier) == "good"
+    hasty = of(samples(speech(18)) + VOWEL[: RATE // 50])
+    assert verdict(text_of(100), hasty, verifier) == "good"
+
+
+def softly_cut(seconds: float) -> Audio:
+    """Return what ends within a syllable, half as loudly as what would be doubted by itself."""
+    return of(samples(speech(18)) + tone(0.1, 2_400)[: -round(seconds * RATE)])
+
+
+def test_a_loud_end_and_haste_say_together_what_neither_says_alone(known: Verifier) -> None:
+    end, calm = softly_cut(0.05), known.learned.usual.calm
+    look = look_at(end)
+    assert look.end <= calm.end and look.tail <= calm.tail
+    assert verdict(text_of(1), end, known) == "cut"
+    assert verdict(text_of(2), speech(19), known) == "good"
+    assert verdict(text_of(3), of(samples(speech(22)) + samples(end)[-2_000:]), known) == "good"
+
+
+@pytest.mark.parametrize(
+    "text", ["哈" * 60, "KTV和VIP以及CEO还有APP的OK", "100000000000元整的合同金额"]
+)
+def test_what_can_be_read_in_less_time_or_more_is_not_hurried(text: str, known: Verifier) -> None:
+    counted = range_of(text)
+    usual = known.learned.pace.expected(counted.usual)
+    for kinds in (counted.least, counted.most):
+        seconds = known.learned.pace.expected(kinds)
+        if usual / 3 < seconds < 3 * usual:
+            assert verdict(text, speech(round(seconds / 0.25)), known) == "good"
+
+
 def test_a_voice_that_always_ends_loudly_may_do_so() -> None:
     verifier = Verifier(VerifyConfig())
     for number in range(130):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,7 +11,7 @@ import pytest
 from lanes import eventually
 
 import cosy_sync.engine.reorder as backlog_module
-from cosy_sync.engine.reorder import ReorderBuffer
+from cosy_sync.engine.reorder import ReorderBuffer, Unbounded
 
 
 class Crowd:
@@ -119,3 +120,44 @@ def test_an_interrupted_wait_leaves_nothing_behind(
             backlog.enter(first, 10 if granted else 99, 1.0)
         backlog.change(10)
     assert backlog._held == 20 and not backlog._waiting
+
+
+def test_once_a_reply_has_told_its_size_no_more_is_asked_for_than_there_is_room_for(
+    backlog: ReorderBuffer,
+) -> None:
+    assert backlog.most_batches == math.inf
+    backlog.starve(True)
+    assert backlog.most_batches == math.inf
+    backlog.enter(0, 5, 60.0)
+    assert backlog.most_batches == 20 // 5
+    backlog.enter(1, 1, 60.0)
+    assert backlog.most_batches == 20 // 5
+
+
+def test_a_caller_that_waits_may_ask_for_twice_as_much_each_time(backlog: ReorderBuffer) -> None:
+    backlog.enter(0, 5, 60.0)
+    for most in (8, 16, 32):
+        backlog.starve(False)
+        backlog.starve(True)
+        assert backlog.most_batches == most
+
+
+def test_once_a_reply_has_waited_for_room_a_caller_that_waits_may_ask_for_one_more(
+    backlog: ReorderBuffer, crowd: Crowd
+) -> None:
+    backlog.expect(5)  # not all of them are here
+    crowd.send(1, 2, 3)
+    assert backlog.most_batches == 20 // 10
+    backlog.starve(True)  # what waits for room is not what the caller waits for
+    assert backlog.most_batches == 20 // 10
+    backlog.hand_out(3, 20)
+    for most in (3, 4):
+        backlog.starve(True)
+        assert backlog.most_batches == most
+
+
+def test_of_a_caller_that_keeps_all_the_audio_nothing_is_held_back() -> None:
+    kept = Unbounded()
+    kept.enter(0, 10**9, 60.0)
+    kept.starve(True)
+    assert kept.most_batches == math.inf

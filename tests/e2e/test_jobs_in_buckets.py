@@ -131,6 +131,15 @@ def test_what_another_machine_did_meanwhile_is_not_spoken_again(
     assert (result.counts.skipped, result.counts.spoken) == (150, 50)
 
 
+def test_what_is_removed_is_gone_and_what_is_not_there_is_no_error(s3: str) -> None:
+    sink = store(s3, "removed")
+    for key in (".parts/1", ".parts/2", "kept"):
+        sink.put(key, b"1")
+    sink.delete([".parts/1", ".parts/2", ".parts/none"])
+    sink.delete([])
+    assert list(sink.keys()) == ["kept"]
+
+
 def test_wrong_keys_end_the_job_with_what_to_check(
     s3: str, client: CosyClient, tmp_path: Path
 ) -> None:

@@ -157,6 +157,8 @@ _CALL_NAMES = _table(
     ("done_callback on_done on_complete callback_fn", "callback"),
     ("progress_bar show_progress tqdm verbose", "progress"),
 )
+# For on_error of synth_iter, which has no other way.
+_OUTCOMES = "leave it out: each text gives an Outcome, with .audio or .error"
 _PATH = "save what comes back: audio.save('speech.wav')"
 _OUTPUTS = ("path", "file", "filename", "output", "output_path", "out", "save_to", "file_path")
 _TEXTS = ("input", "texts", "tts_text", "prompt", "content", "sentence", "text")
@@ -185,6 +187,8 @@ def refuse_keyword(call: str, name: str, takers: Takers) -> NoReturn:
         advice = _PATH
     elif name in _TEXTS:
         advice = f"what to speak is its first argument: {call}(...)"
+    elif call == "synth_iter" and meant == "on_error":
+        advice = _OUTCOMES
     elif meant in _OF_CALLS:
         advice = f"write {_OF_CALLS[meant]}"
     elif setting in takers.call:

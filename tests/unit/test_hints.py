@@ -215,6 +215,15 @@ def test_an_endless_deadline_is_told_that_it_must_be_finite(client) -> None:
 # -- texts --------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["on_error", "return_exceptions"])
+def test_what_synth_iter_does_anyway_is_not_sent_to_another_call(client, name: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"^{name}: synth_iter .*leave it out: .*Outcome"
+    ) as caught:
+        client.synth_iter(["你好"], **{name: "return"})
+    assert "synth_many" not in str(caught.value)
+
+
 @pytest.mark.parametrize("call", ["synth_many", "synth_iter"])
 def test_texts_without_an_order_are_refused(client, call: str) -> None:
     for texts, fix in (

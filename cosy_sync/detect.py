@@ -100,6 +100,7 @@ def _ask(endpoint: Endpoint, config: ClientConfig, sender: Sender) -> tuple[str,
     until = time.monotonic() + _SECONDS
     parts = urlsplit(endpoint.url)
     tried: list[str] = []
+    advice = ""
     for tail, read in (("/openapi.json", _described), ("/v1/models", _listed)):
         path = parts.path.rstrip("/") + tail
         url = parts._replace(path=path, fragment="").geturl()
@@ -107,8 +108,11 @@ def _ask(endpoint: Endpoint, config: ClientConfig, sender: Sender) -> tuple[str,
         try:
             reply = sender.post(request, until - time.monotonic(), _MAX_BYTES)
         except CosyError as error:
-            tried.append(f"GET {path}: {error.message}")
+            # What to do comes behind the first semicolon of a message, and of ours.
+            what, _, todo = error.message.partition("; ")
+            tried.append(f"GET {path}: {what}")
             if isinstance(error, ConnectError):
+                advice = todo and f"{todo}{' ' if todo.endswith('?') else '; '}"
                 break
             continue
         wire = read(_json(reply)) if reply.status == 200 else None
@@ -117,8 +121,8 @@ def _ask(endpoint: Endpoint, config: ClientConfig, sender: Sender) -> tuple[str,
         notes = {200: ", with nothing known in it", 401: ", check api_key", 403: ", check api_key"}
         tried.append(f"GET {path}: HTTP {reply.status}{notes.get(reply.status, '')}")
     raise ConfigError(
-        f"wire: nothing tells what {endpoint.label} speaks ({'; '.join(tried)}); "
-        f"give its name, one of {', '.join(known_wires())}, and check the URL"
+        f"wire: nothing tells what {endpoint.label} speaks ({', and '.join(tried)}); "
+        f"{advice}give its name, one of {', '.join(known_wires())}, and check the URL"
     )
 
 

@@ -70,6 +70,24 @@ def test_wrong_settings(
     assert told.startswith("settings: ") and words in told
 
 
+def test_a_wire_that_nobody_is_there_to_tell(last: Last) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        assert doctor("--url", url, "--wire", "auto") == 2
+    cause, _, todo = last().partition(". What to do: ")
+    assert cause.endswith("Connection refused)") and todo.startswith("is the service running")
+    assert "give its name" in todo
+
+
+def test_a_wire_that_only_the_right_key_would_tell(last: Last) -> None:
+    with Server(latency=0, api_key="right") as server:
+        assert doctor("--url", server.base_url, "--wire", "auto") == 2
+    cause, _, todo = last().partition(". What to do: ")
+    assert cause.endswith("HTTP 401, check the key (--api-key-file or COSY_SYNC_API_KEY))")
+    assert todo.startswith("give its name")
+
+
 def test_a_host_that_has_no_address(last: Last, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")

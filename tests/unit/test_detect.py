@@ -138,14 +138,14 @@ def test_what_was_tried_is_told_where_nothing_fits() -> None:
         detect(service, "http://tts.example.com/gate?key=secret", api_key="sk-secret")
     assert caught.value.message == (
         "wire: nothing tells what http://tts.example.com/gate speaks (GET /gate/openapi.json: HTTP "
-        "200, with nothing known in it; GET /gate/v1/models: HTTP 401, check api_key); give its "
-        f"name, one of {', '.join(known_wires())}, and check the URL"
+        "200, with nothing known in it, and GET /gate/v1/models: HTTP 401, check api_key); give "
+        f"its name, one of {', '.join(known_wires())}, and check the URL"
     )
 
 
 def test_a_service_that_is_not_there_is_asked_once() -> None:
     service = Service(openapi=httpx.ConnectError("refused"))
-    with pytest.raises(ConfigError, match=r"openapi.json: cannot connect; .*\); give its name"):
+    with pytest.raises(ConfigError, match=r"openapi.json: cannot connect\); .+ give its name"):
         detect(service)
     assert len(service.requests) == 1
 

@@ -22,7 +22,7 @@ __all__ = ["main"]
 
 _TITLE = "Behind Envoy with the limits of examples/envoy: 100 requests/s, 50 in flight"
 _ALLOWED = 100.0
-_SERVICE = ("--audio-bytes", "24000", "--max-connections", "0", "--rps", "0")
+_SERVICE = ("--audio-bytes", "24000", "--max-connections", "0", "--rate", "0")
 _FREE = {LIMIT: "max_tokens: 100000, tokens_per_fill: 100000, fill_interval: 0.1s"}
 _TOLD = {
     LIMIT: "max_tokens: 100, tokens_per_fill: 100, fill_interval: 1s",

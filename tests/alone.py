@@ -44,7 +44,7 @@ def modules() -> Iterator[str]:
 @contextlib.contextmanager
 def client(url: str = "{0.url}", *, options: Any = None, **settings: Any) -> Iterator[CosyClient]:
     """Open a client of a server that hums."""
-    given = {"engine": "tone", "latency": 0.0, "rps": 0, "max_connections": 0, **(options or {})}
+    given = {"engine": "tone", "latency": 0.0, "rate": 0, "max_connections": 0, **(options or {})}
     with (
         Server(**given) as server,
         CosyClient(

@@ -101,8 +101,9 @@ def test_children_forked_before_or_between_calls_speak_for_themselves(url: str) 
 def test_children_forked_in_the_middle_of_calls_are_told_so_and_end(url: str) -> None:
     done = run(START + AMIDST, url)
     codes = json.loads(done.stdout.splitlines()[0])
-    # gRPC skips its own handlers while calls are in flight, and then may abort a child (SIGABRT).
-    assert set(codes) <= {0, 3, -6} and codes.count(0) >= 5, done.stdout + done.stderr
+    # gRPC skips its own handlers while calls are in flight, and then a child may crash in it
+    # (SIGABRT, SIGSEGV).
+    assert set(codes) <= {0, 3, -6, -11} and codes.count(0) >= 5, done.stdout + done.stderr
     assert "the parent goes on" in done.stdout, done.stderr
 
 

@@ -208,6 +208,7 @@ def test_one_keeper_serves_all_connections(sender: Sender) -> None:
     with Scripted(AGAIN) as one, Scripted(AGAIN) as two:
         post(sender, one)
         post(sender, two)
+        eventually(keepers)  # a thread of its own starts it
         assert keepers() == ["cosy-keeper"]
         assert sender.connections() == (2, 2)
 

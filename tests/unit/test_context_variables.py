@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import httpx
 import pytest
 
-from cosy_sync import CosyClient, VerifyConfig
+from cosy_sync import CosyClient, Endpoint, VerifyConfig
 from cosy_sync.engine.text_pump import TextPump
 from cosy_sync.models import Audio
 from cosy_sync.testing import FakeService
@@ -35,7 +35,7 @@ def client(request: pytest.FixtureRequest, seen: Seen) -> Iterator[CosyClient]:
         return True
 
     with CosyClient(
-        "http://tts.test/batch",
+        Endpoint("http://tts.test/batch", rate=None),
         http_client=httpx.Client(transport=FakeService()),
         verify=VerifyConfig(check=check),
         observers=[Observe()],

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["WholeFile"]
 
-# Seconds for which a file waits for a descriptor: connections leave some once there were none.
-_PATIENCE = 2.0
+# Seconds for which a file waits for a descriptor, and between two looks: connections leave some once
+# there were none, on a busy machine later.
+_PATIENCE, _LOOK = 10.0, 0.02
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 
 
@@ -98,7 +99,7 @@ def _open_patiently(path: Path) -> tuple[Path, BinaryIO, int]:
         except OSError as error:
             if error.errno not in _NO_DESCRIPTOR or time.monotonic() >= until:
                 raise
-        time.sleep(_PATIENCE / 100)
+        time.sleep(_LOOK)
 
 
 def _open_part(path: Path) -> tuple[Path, BinaryIO]:

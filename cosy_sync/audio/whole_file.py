@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WholeFile"]
 
-# Seconds for which a file waits for a descriptor, and between two looks: connections leave some once
-# there were none, on a busy machine later.
+# Seconds for which a file waits for a descriptor, and between two looks: connections leave some
+# once there were none, on a busy machine later.
 _PATIENCE, _LOOK = 10.0, 0.02
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 

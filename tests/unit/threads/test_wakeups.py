@@ -49,9 +49,9 @@ def test_others_run_while_a_bell_is_rung(monkeypatch: pytest.MonkeyPatch) -> Non
         patch.setattr(bell, "_fd", far)  # which has no room: the ring takes its time
         thread = threading.Thread(target=bell.release)
         thread.start()
-        while thread.is_alive():  # this thread would never get here
-            os.read(near, 65536)
+        os.read(near, 65536)  # this thread would never get here; now there is room
         thread.join(20)
+        assert not thread.is_alive()
     os.close(near)
     os.close(far)
 

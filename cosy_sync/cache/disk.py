@@ -197,7 +197,7 @@ class DiskCache:
         if end > now:
             return False
         with contextlib.suppress(FileNotFoundError):
-            os.rename(path, self._temporary())  # only one process can
+            os.unlink(path)
         return True
 
     # -- files ----------------------------------------------------------------------------------

@@ -66,6 +66,18 @@ def from_cache(outcomes: Sequence[Any]) -> list[bool]:
     return [each.audio.from_cache for each in outcomes]
 
 
+every_call = pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.synth("你好"),
+        lambda client: client.submit("你好").result(10),
+        lambda client: client.synth_many(["你好"])[0],
+        lambda client: next(iter(client.synth_iter(["你好"]))).audio,
+    ],
+    ids=["synth", "submit", "synth_many", "synth_iter"],
+)
+
+
 def is_known(client: CosyClient, text: str) -> bool:
     digest = client.digest(text)
     return digest in client._core.engine().of(client._interactive).find([digest])  # type: ignore[union-attr]
@@ -595,6 +607,25 @@ def test_a_text_that_another_process_speaks_is_waited_for(
     assert not first.result(10).from_cache and waiting[0].result(10).from_cache
     assert sorted(each.from_cache for each in results) == [False, True, True, True]
     assert sorted(sent(service)) == ["你好", "另一句"]
+
+
+@every_call
+def test_what_another_process_put_just_before_its_lease_ended_is_not_spoken_again(
+    call: Callable[[CosyClient], Any], make: Any, service: FakeService, tmp_path: Path
+) -> None:
+    class Late(DiskCache):
+        """One in which another process puts the text right before a lease is taken."""
+
+        def lease(self, digests: Sequence[str], seconds: float) -> Any:
+            other.synth("你好")
+            return super().lease(digests, seconds)
+
+    other = make(DiskCache(tmp_path))
+    client = make(Late(tmp_path))
+    assert call(client).from_cache
+    assert sent(service) == ["你好"] and client.stats().cache_misses == 0
+    client.close()
+    assert not list((tmp_path / "v1" / "leases").iterdir())
 
 
 def test_what_a_dead_process_leaves_is_spoken_after_its_lease(

@@ -33,6 +33,7 @@ from cosy_sync import (
 )
 from cosy_sync.cache import speech_cache
 from cosy_sync.cache.cached_call import CachedCall
+from cosy_sync.engine import Engine
 from cosy_sync.testing import FakeClock, FakeService, Server
 
 URL = "http://tts.test/batch"
@@ -791,3 +792,21 @@ def test_ctrl_c_at_any_line_gives_no_text_anothers_audio(
         more = interrupt_at(number, work, only=CachedCall._take) and number < 13
         client.close()
     assert number == 13
+
+
+def test_ctrl_c_while_closing_waits_closes_the_cache_all_the_same(
+    make: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    client = make(str(tmp_path))
+    client.synth("你好")
+    (store,) = client._core.cache.stores
+    assert store._index._idle
+
+    def interrupt(self: Engine, seconds: float) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "drain", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        client.close()
+    assert not store._index._idle

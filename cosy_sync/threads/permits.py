@@ -93,7 +93,7 @@ class Permits:
         again: bool = False,
         stop: Ending | None = None,
     ) -> bool:
-        """Take permits, waiting at most so many seconds, and not beyond `stop`; return whether they
+        """Take permits, waiting at most `seconds`, and not beyond `stop`; return whether they
         were taken.
 
         `again`: it had permits before and gave them back unused, so it goes before the others of

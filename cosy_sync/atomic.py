@@ -40,7 +40,7 @@ def on_main_thread() -> bool:
 
 
 def wait_for(lock: threading.Lock, seconds: float) -> bool:
-    """Take the lock, waiting at most so many seconds; return whether that worked."""
+    """Take the lock, waiting at most `seconds`; return whether that worked."""
     seconds = min(seconds, threading.TIMEOUT_MAX)
     if seconds <= _GLANCE or not on_main_thread():
         return lock.acquire(timeout=seconds)
@@ -143,7 +143,7 @@ class Flag(threading.Event):
         self.raised = False
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, at most so many seconds; return whether it is."""
+        """Wait until it is set, at most `timeout` seconds; return whether it is."""
         if not self.raised:
             lock = threading.Lock()
             lock.acquire()

@@ -176,10 +176,10 @@ class Core:
             engine, self.closed = self._engine, True
         self.cache.stop_waiting()
         if engine is not None:
-            engine.close(seconds)
-            self.cache.close()
-            if self.canary is not None:
-                self.canary.close()
+            try:
+                engine.close(seconds)
+            finally:  # also where Ctrl-C ends the wait for what runs
+                self._close_front()
             if self._reaper is not None:
                 self._reaper.detach()
 
@@ -189,9 +189,13 @@ class Core:
             self.cache.stop_waiting()
             _finish(self._engine)
             self.closed = True
-            self.cache.close()
-            if self.canary is not None:
-                self.canary.close()
+            self._close_front()
+
+    def _close_front(self) -> None:
+        """Close what stands before the engine."""
+        self.cache.close()
+        if self.canary is not None:
+            self.canary.close()
 
     def renew(self) -> None:
         """In a forked child: forget the parent's machines; other threads, and whatever they held

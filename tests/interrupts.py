@@ -11,16 +11,20 @@ import cosy_sync
 from cosy_sync import CosyError
 
 
-def interrupt_at(number: int, work: Callable[[], object]) -> bool:
-    """Do the work, with Ctrl-C before the n-th line of ours; return whether it had as many."""
+def interrupt_at(
+    number: int, work: Callable[[], object], *, only: Callable[..., object] | None = None
+) -> bool:
+    """Do the work, with Ctrl-C before the n-th line of ours, or of `only` this function; return
+    whether it had as many."""
     home = os.path.dirname(cosy_sync.__file__)
+    code_of = getattr(only, "__code__", None)
     lines = 0
 
     def trace(frame: FrameType, event: str, arg: object) -> object:
         nonlocal lines
         if not frame.f_code.co_filename.startswith(home):
             return None
-        if event != "line":
+        if event != "line" or (code_of is not None and frame.f_code is not code_of):
             return trace
         # Python itself sees to it that no signal comes between a block and its __exit__.
         code = linecache.getline(frame.f_code.co_filename, frame.f_lineno)

@@ -94,9 +94,8 @@ class CachedCall:
         self._inner: BulkCall | SmallCall | None = None
         self._outcomes: Iterator[Outcome] = iter(())
         self._feeding = self._over = False
-        # What the inner call has, in its order, and how many it has handed out.
-        self._sent: deque[Utterance] = deque()
-        self._taken = 0
+        # What the inner call has, by its number there.
+        self._sent: dict[int, Utterance] = {}
         # Of a small call: the digests of its texts, and what is put into the cache at its end.
         self._few: list[str] = []
         self._late: list[tuple[str, Outcome]] = []
@@ -147,8 +146,9 @@ class CachedCall:
         known = dict(self._ready)
         if self._inner is not None:
             for outcome in self._inner.finished():
-                text = self._sent[outcome.index - self._taken]
-                known[text.index] = _own(text, outcome)
+                text = self._sent.get(outcome.index)
+                if text is not None:  # else it was taken before
+                    known[text.index] = _own(text, outcome)
         return [known[index] for index in sorted(known)]
 
     # -- pulling --------------------------------------------------------------------------------
@@ -227,13 +227,12 @@ class CachedCall:
         self._exhaust()
         while not (self._terms.lazy or self._ended) and self._pulled < _AT_FIRST:
             self._pull()
-        self._taken = 0
         if self._ended:
             # A list: where it is short, its texts share batches with those of other calls.
-            self._sent.extend(self._misses)
+            self._sent = dict(enumerate(self._misses))
             self._misses.clear()
-            self._few = [self._cache.digest(text) for text in self._sent]
-            few = [replace(text, index=place) for place, text in enumerate(self._sent)]
+            self._few = [self._cache.digest(text) for text in self._sent.values()]
+            few = [replace(text, index=place) for place, text in self._sent.items()]
             self._inner = self._start(few)
         else:
             self._feeding = True
@@ -245,8 +244,7 @@ class CachedCall:
         number = 0
         while True:
             while self._misses:
-                text = self._misses.popleft()
-                self._sent.append(text)
+                text = self._sent[number] = self._misses.popleft()
                 yield replace(text, index=number)
                 number += 1
             if self._ended:
@@ -264,17 +262,18 @@ class CachedCall:
         """Wait for the next outcome of the inner call."""
         if not (self._feeding or self._sent):
             self._begin()
-        outcome = next(self._outcomes)
-        text = self._sent.popleft()
-        self._taken += 1
-        if isinstance(self._inner, SmallCall):
-            self._late.append((self._few[outcome.index], outcome))
-            if not self._sent:
-                late, self._late = self._late, []
-                self._cache.keep(late)
-        outcome = self._cache.stale(text, _own(text, outcome))
-        self._ready[outcome.index] = outcome
+        taken = next(self._outcomes)
+        text = self._sent[taken.index]
+        outcome = self._cache.stale(text, _own(text, taken))
+        self._ready[text.index] = outcome
         self._bytes += _size(outcome)
+        if isinstance(self._inner, SmallCall):
+            self._late.append((self._few[taken.index], taken))
+        # Only now: Ctrl-C before must find the text here, with its outcome or without.
+        del self._sent[taken.index]
+        if self._late and not self._sent:
+            late, self._late = self._late, []
+            self._cache.keep(late)
 
     def _hand_out(self) -> Iterator[Outcome]:
         index = self._next
@@ -341,7 +340,7 @@ class CachedCall:
         if self._over:
             return
         self._over = True
-        left, late = [*self._sent, *self._misses], self._late
+        left, late = [*self._sent.values(), *self._misses], self._late
         if left or late:
             leave_behind(functools.partial(self._give_back, left, late))
 

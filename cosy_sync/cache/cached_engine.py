@@ -133,8 +133,12 @@ class CachedEngine:
             _settle(future, cache.stale(utterance, outcome))
 
         digest = cache.digest(utterance)
-        tell_misses(self._observer, 1)
         try:
+            known = self._look_up_again(cache, digest, utterance)
+            if known is not None:
+                _settle(future, known)
+                return
+            tell_misses(self._observer, 1)
             inner = self._engine.submit(utterance, config)
         except BaseException:
             cache.release([digest])

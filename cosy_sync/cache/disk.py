@@ -162,7 +162,7 @@ class DiskCache:
     # may both get it: then a text is spoken twice, as it would be without leases.
 
     def lease(self, digests: Sequence[str], seconds: float) -> Collection[str]:
-        """Take those that nobody has, for so many seconds; return them. Raises OSError."""
+        """Take those that nobody has, for `seconds`; return them. Raises OSError."""
         return {digest for digest in digests if self._take_lease(digest, seconds)}
 
     def release(self, digests: Sequence[str]) -> None:
@@ -197,7 +197,7 @@ class DiskCache:
         if end > now:
             return False
         with contextlib.suppress(FileNotFoundError):
-            os.rename(path, self._temporary())  # only one process can
+            os.unlink(path)
         return True
 
     # -- files ----------------------------------------------------------------------------------

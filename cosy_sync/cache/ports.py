@@ -41,7 +41,7 @@ class LeasingStore(Protocol):
     """A store by which processes tell each other what they are having spoken."""
 
     def lease(self, digests: Sequence[str], seconds: float) -> Collection[str]:
-        """Take those that nobody has, for so many seconds; return them."""
+        """Take those that nobody has, for `seconds`; return them."""
         ...
 
     def release(self, digests: Sequence[str]) -> None:

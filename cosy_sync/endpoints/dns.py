@@ -144,7 +144,7 @@ class DnsWatcher:
         return True
 
     def end_round(self, seconds: float) -> None:
-        """Have the next round begin in so many seconds, unless one is wanted before."""
+        """Have the next round begin in `seconds`, unless one is wanted before."""
         with self._lock:
             schedule, number = self._schedule, self._next
         if schedule is not None:

@@ -179,7 +179,7 @@ class EndpointState:
             idle.set()
 
     def wait_idle(self, seconds: float) -> bool:
-        """Wait until no attempt is here, at most so many seconds; return whether that came."""
+        """Wait until no attempt is here, at most `seconds`; return whether that came."""
         idle = Flag()
         self._idle_waiters.append(idle)
         # Whoever leaves looks at the waiters afterwards: of the two one sees the other.
@@ -263,7 +263,7 @@ class EndpointState:
         texts: Sequence[Utterance],
     ) -> CosyError:
         """Learn from an attempt that failed; return what that says about this endpoint."""
-        culprit: int | None = None
+        failing_kind: int | None = None
         times = 1
         only_late = self.overload.is_only_late(error, now)
         if error.trips and not only_late:
@@ -271,7 +271,7 @@ class EndpointState:
                 if self._blame.fail(attempt.call, now, error.sent):
                     error = _OWN_FAULT
                 else:
-                    culprit = self._blame.culprit(now)
+                    failing_kind = self._blame.failing_kind(now)
                     if may_be_text(error):
                         kind = attempt.call.apart, attempt.admission.probe
                         times = self.faults.fail(len(texts), *kind, now, self.breaker.dies_of)
@@ -283,7 +283,7 @@ class EndpointState:
         if only_late:
             error = said = _ONLY_LATE
         for _ in range(times or 1):
-            self.breaker.record(attempt.admission, said, now, seconds, culprit)
+            self.breaker.record(attempt.admission, said, now, seconds, failing_kind)
         return error
 
     def is_well_for(self, call: Call, now: float) -> bool:
@@ -291,7 +291,7 @@ class EndpointState:
         if not self._blame.failing:  # almost always
             return False
         with self._lock:
-            return self._blame.acquits(call.kind, now)
+            return self._blame.only_others_fail(call.kind, now)
 
     @property
     def has_answered(self) -> bool:
@@ -379,7 +379,7 @@ class EndpointState:
             self.limiter.pause(now + min(retry_after, _LONGEST_PAUSE))
 
     def close(self, seconds: float) -> None:
-        """End what shares limiter and breaker with others; wait at most so many seconds."""
+        """End what shares limiter and breaker with others; wait at most `seconds`."""
         self._own_limiter.close(seconds)
         self._sharing.close(seconds)
 

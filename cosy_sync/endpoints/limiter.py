@@ -184,7 +184,7 @@ class EndpointLimiter:
             self._limiter.set_rate(rate)
 
     def close(self, seconds: float) -> None:
-        """End what shares the limiter with others; wait at most so many seconds."""
+        """End what shares the limiter with others; wait at most `seconds`."""
         if isinstance(self._limiter, SharedLimiter):
             self._limiter.close(seconds)
 

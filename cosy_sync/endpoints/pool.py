@@ -264,7 +264,7 @@ class EndpointPool:
     def places(self, seconds: float) -> int:
         """Return how many requests may be in flight at all endpoints together.
 
-        Waits at most so many seconds for the first look-up.
+        Waits at most `seconds` for the first look-up.
         """
         self._dns.open()
         self._dns.answered.wait(seconds)

@@ -76,7 +76,7 @@ class EndpointSharing:
             self._link.publish(state)
 
     def close(self, seconds: float) -> None:
-        """End it; wait at most so many seconds for each thread."""
+        """End it; wait at most `seconds` for each thread."""
         if self._places is not None:
             self._places.close(seconds)
         if self._link is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..clock import Clock
 from ..endpoints.endpoint import EndpointState
 from ..errors import ClosedError, CosyError
-from ..events import Observer, RetryPlanned
+from ..events import Observer, RetryPlanned, TextFailed
 from ..models import Audio, Utterance
 from ..policies import Deadline
 from .batch import Batch
@@ -120,10 +120,17 @@ class CanaryRunner:
             self._new.run(batch)
         finally:
             batch.on_seal, batch.on_deliver, batch.record = seal, deliver, record
-            batch.deadline = known[-1]
+            # What it waited, unsent, for a place is no part of a deadline that moved meanwhile.
+            sent = len(known) > 1
+            batch.deadline = known[-1] if sent else whole.later(batch.deadline.at - half.at)
         errors = {each.index: each.error for each in batch.outcomes if each.error is not None}
-        gone = batch.stop.raised or any(isinstance(e, ClosedError) for e in errors.values())
-        if not errors or gone:
+        if not errors:
+            return ()
+        if batch.stop.raised or any(isinstance(e, ClosedError) for e in errors.values()):
+            for text in batch.texts:  # nobody else will tell
+                if (late := errors.get(text.index)) is not None:
+                    event = TextFailed(text.hash, len(text.text), late)
+                    self._observer.on_event(event)
             return ()
         batch.outcomes = [each for each in batch.outcomes if each.error is None]
         batch.hopeless, batch.in_flight, batch.first_tries = None, False, {}

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Protocol
 
 from ..endpoints.endpoint import EndpointState
 from ..endpoints.pool import EndpointPool
 from ..errors import ClosedError
 from ..events import HedgeFinished
 from ..models import Audio, Utterance
-from ..policies import HedgePolicy
+from ..policies import HedgePolicy, RetryBudget
 from ..threads import leave
 from ..threads.workers import Executor
 from .attempt import AttemptRunner
@@ -23,20 +22,12 @@ from .audio_check import asking
 from .batch import Batch
 from .ports import Result
 
-__all__ = ["HedgeBudget", "Hedging"]
+__all__ = ["Hedging"]
 
 # Seconds beyond the deadline in which an attempt, which keeps it by itself, says what happened.
 _LAST_WORD = 0.05
 
 _Answer = Sequence[Result] | BaseException
-
-
-class HedgeBudget(Protocol):
-    """What hedges are paid from: the retry budget."""
-
-    def withdraw(self, texts: int, now: float) -> bool:
-        """Pay for sending so many texts once more, all or none; return whether that worked."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -126,7 +117,7 @@ class Hedging:
     attempter: AttemptRunner
     endpoints: EndpointPool
     policy: HedgePolicy
-    budget: HedgeBudget | None
+    budget: RetryBudget
     workers: Executor
 
     def attempt(
@@ -139,7 +130,7 @@ class Hedging:
         now = self.attempter.clock.now()
         # A call out of a check must not wait for workers on which other checks run.
         single = batch.interactive and batch.reorder is None and asking.batch is None
-        if not single or self.budget is None or self.policy.delay(1, now) is None:
+        if not single or self.policy.delay(1, now) is None:
             grows = batch.may_grow
             results = self.attempter.attempt(batch, texts, endpoint, number)
             self._note(batch.texts if grows else texts, results)
@@ -187,7 +178,7 @@ class Hedging:
         second = self.endpoints.another(race.first, now)
         if second is None:
             return
-        if self.budget is None or not self.budget.withdraw(len(race.texts), now):
+        if not self.budget.withdraw(len(race.texts), now):
             second.leave(now)
             return
         race.second = second

@@ -50,6 +50,9 @@ class Committer:
         # Sounds that were spoken and are not kept, as the store or the journal refused them.
         self.unkept = 0
         self._thread = threading.Thread(target=self._run, name="cosy-journal", daemon=True)
+
+    def start(self) -> None:
+        """Begin to commit; it must be closed."""
         self._thread.start()
 
     def follow(self, row: Row, most: int) -> bool:

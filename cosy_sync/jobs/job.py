@@ -154,6 +154,7 @@ class Job:
         Raises the error that every further text would meet, OSError where the store or the journal
         cannot be written, ConfigError for an input that is wrong; what was done before is kept.
         """
+        self._committer.start()
         outcomes = self._speaker.outcomes(self._feed(texts))
         try:
             for row, outcome in outcomes:
@@ -165,10 +166,12 @@ class Job:
                 self._committer.check()
                 self._tell(self.counts)
         finally:
-            outcomes.close()
-            self._storing.shutdown()
-            self._committer.close()
-            self._count_linked()
+            try:
+                outcomes.close()
+                self._storing.shutdown()
+            finally:  # a second Ctrl-C does not lose what is stored
+                self._committer.close()
+                self._count_linked()
         self._committer.check()
         return self.counts
 

@@ -78,12 +78,12 @@ class _LookUp:
         except Exception as error:  # whatever it is, those who wait must be told
             self.error = ConnectError(f"the look-up failed: {error!r}", phase="dns")
         finally:
-            _under_way.pop(key, None)
+            _in_flight.pop(key, None)
             self.done.set()
 
 
 # By process, host and port. Each use is one atomic step.
-_under_way: dict[object, _LookUp] = {}
+_in_flight: dict[object, _LookUp] = {}
 
 
 def look_up_until(host: str, port: int, until: float) -> list[str]:
@@ -96,7 +96,7 @@ def look_up_until(host: str, port: int, until: float) -> list[str]:
         return look_up(host, port)
     key = os.getpid(), host, port  # a forked child has none of these threads
     mine = _LookUp(host, port)
-    shared = _under_way.setdefault(key, mine)
+    shared = _in_flight.setdefault(key, mine)
     if shared is mine:
         thread = threading.Thread(target=mine.run, args=(key,), name="cosy-lookup", daemon=True)
         try:

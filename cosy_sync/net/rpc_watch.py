@@ -31,7 +31,7 @@ class Timer:
         self.rang = False
 
     def start(self, seconds: float) -> None:
-        """Have the call cancelled in so many seconds."""
+        """Have the call cancelled in `seconds`."""
         self._watch.set(self, time.monotonic() + seconds)
 
     def stop(self) -> None:

@@ -84,7 +84,7 @@ class Sender:
     ) -> Reply:
         """Send the request and return the whole reply, decompressed.
 
-        Waits at most so many seconds. Calls `make_room` with the size of the reply's body, 0 if
+        Waits at most `seconds`. Calls `make_room` with the size of the reply's body, 0 if
         the server does not say it, before it reads that. Raises TransportError and its subclasses,
         BadAudioError for a reply larger than `max_bytes`, ClosedError.
         """

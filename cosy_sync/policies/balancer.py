@@ -8,9 +8,9 @@ from typing import Protocol, TypeVar
 
 __all__ = ["Candidate", "LatencyEwma", "pick"]
 
-# An endpoint that takes requests within so many seconds is as good as free.
+# An endpoint that takes requests within this many seconds is as good as free.
 SOON = 1.0
-# Waits that differ by less than so many seconds are alike, and the load decides.
+# Waits that differ by less than this many seconds are alike, and the load decides.
 _ALIKE = 0.05
 # Paces within this factor are alike: what lies between is chance.
 _NOTABLE = 1.5

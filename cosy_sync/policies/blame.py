@@ -70,8 +70,8 @@ class Blame:
         # First attempts that failed lately; texts that were to blame for theirs; and the one that
         # failed again last, which is to blame if another succeeds next.
         self._first_failures, self._texts = FailureShare(), FailureShare()
-        self._suspect: FirstTry | None = None
-        self._suspected = 0.0
+        self._repeated: FirstTry | None = None
+        self._repeated_at = 0.0
         # When the latest success of each kind was sent; of the kind that succeeded last, and of
         # the others.
         self._good: BoundedCache[int, float] = BoundedCache(_MOST_KINDS)
@@ -89,10 +89,10 @@ class Blame:
     def succeed(self, call: Call, sent: float, now: float) -> None:
         """Note a call that succeeded, and when it was sent."""
         kind = call.kind
-        if self._suspect is not None and sent > self._suspected:
+        if self._repeated is not None and sent > self._repeated_at:
             if call.first is None:
-                self._texts.add(self._suspect.failed, self._answers, now)
-            self._suspect = None
+                self._texts.add(self._repeated.failed, self._answers, now)
+            self._repeated = None
         self._answers += 1
         self.good_at = now
         if sent > self.good_sent:
@@ -125,7 +125,7 @@ class Blame:
             return True
         if not sent or run.count <= _FEW:
             return False
-        if self._is_guilty(call.kind):
+        if self._fails_alone(call.kind):
             return True
         others = self._others(call.kind)
         if now - others >= _RECENT:
@@ -135,7 +135,7 @@ class Blame:
 
     def _is_repetition(self, first: FirstTry, run: _Run, now: float) -> bool:
         """Return whether a text that was sent and failed again says nothing new."""
-        self._suspect, self._suspected = first, now
+        self._repeated, self._repeated_at = first, now
         if self.good_sent > first.failed:
             self._texts.add(first.failed, self._answers, now)
             return True
@@ -143,17 +143,17 @@ class Blame:
             return True
         return self._fresh <= 1 and run.count > _FEW and now - self.good_at < _RECENT
 
-    def culprit(self, now: float) -> int | None:
+    def failing_kind(self, now: float) -> int | None:
         """Return the only kind of request that failed lately and did not succeed since."""
         self.failing = {k: run for k, run in self.failing.items() if now - run.latest < _RECENT}
         return next(iter(self.failing)) if len(self.failing) == 1 else None
 
-    def acquits(self, kind: int, now: float) -> bool:
+    def only_others_fail(self, kind: int, now: float) -> bool:
         """Return whether calls failed lately, but only of another kind, which is to blame."""
-        culprit = self.culprit(now)
-        if culprit is None or culprit == kind:
+        failing_kind = self.failing_kind(now)
+        if failing_kind is None or failing_kind == kind:
             return False
-        return self._is_guilty(culprit) or now - self._good.get(kind, -math.inf) < _RECENT
+        return self._fails_alone(failing_kind) or now - self._good.get(kind, -math.inf) < _RECENT
 
     def is_outage(self, kind: int, error: CosyError, first: FirstTry, now: float) -> bool:
         """Return whether a text failed because the endpoint is away, as far as anybody knows.
@@ -170,7 +170,7 @@ class Blame:
         """
         if not error.sent:  # no connection: no text is to blame; a name may be misspelt
             return self.has_succeeded or getattr(error, "phase", None) != "dns"
-        if isinstance(error, ReplyTimeout) or self._is_guilty(kind) or self._is_usual(now):
+        if isinstance(error, ReplyTimeout) or self._fails_alone(kind) or self._is_usual(now):
             return False
         waits = now - first.failed < _PATIENCE
         succeeded = self.good_at > first.sent
@@ -198,7 +198,7 @@ class Blame:
         """Return when the latest success of any other kind was sent."""
         return self._others_sent if kind == self._latest else self._latest_sent
 
-    def _is_guilty(self, kind: int) -> bool:
+    def _fails_alone(self, kind: int) -> bool:
         """Return whether a kind that had not succeeded for a while failed while others succeeded,
         and never succeeded since."""
         run = self.failing.get(kind)

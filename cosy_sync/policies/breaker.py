@@ -112,7 +112,7 @@ class Breaker:
         self._until = 0.0  # when the open time ends
         self._early = EarlyProbes()
         self._half_at = 0.0  # when it was last half-opened
-        self._culprit: int | None = None  # the only kind of request whose failures opened it
+        self._failing_kind: int | None = None  # the only kind of request whose failures opened it
         self._reason = ""  # why a call is refused
         self._leases: dict[Admission, float] = {}  # probes in flight: when each lease ends
         self._good_probes = 0
@@ -148,7 +148,7 @@ class Breaker:
         error: CosyError | None,
         now: float,
         seconds: float = 0.0,
-        culprit: int | None = None,
+        failing_kind: int | None = None,
     ) -> None:
         """Count what became of a call: success, failure (`error.trips`) or neither.
 
@@ -159,7 +159,7 @@ class Breaker:
             error: None for a success.
             now: The instant.
             seconds: How long the service took, for the share of slow calls.
-            culprit: The only kind of request that failed lately, if there is one.
+            failing_kind: The only kind of request that failed lately, if there is one.
         """
         if error is None:
             if seconds < self.slow_call:
@@ -168,7 +168,7 @@ class Breaker:
             else:
                 counted = self._troubled(admission, now, None, seconds)
         elif error.trips:
-            counted = self._troubled(admission, now, error, seconds, culprit)
+            counted = self._troubled(admission, now, error, seconds, failing_kind)
         else:
             # Says nothing about the endpoint's health: a probe only gives its place back.
             if admission.probe:
@@ -263,7 +263,7 @@ class Breaker:
         return max(0.0, min(self._peek, lease_ends - now))
 
     def _is_other(self, call: Call) -> bool:
-        return self._culprit is not None and call.kind != self._culprit
+        return self._failing_kind is not None and call.kind != self._failing_kind
 
     def _enter(self, now: float, call: Call) -> Admission:
         if self.ticket is not None:  # closed by the last probe while we waited for the lock
@@ -287,7 +287,7 @@ class Breaker:
         now: float,
         error: CosyError | None,
         seconds: float,
-        culprit: int | None = None,
+        failing_kind: int | None = None,
     ) -> bool:
         failed, slow = int(error is not None), int(seconds >= self.slow_call)
         pause = self._draw_pause()
@@ -304,16 +304,16 @@ class Breaker:
                     cause = self._dead(now)
                 cause = cause or self._cause(failed, slow)
                 if cause:
-                    self._open(now, pause, cause, culprit)
+                    self._open(now, pause, cause, failing_kind)
                 return True
             if self._leases.pop(admission, None) is None:
                 return False
             if self._state == OPEN:
                 self._early.end(now, failed=True)
-                self._culprit = culprit
+                self._failing_kind = failing_kind
             else:
                 cause = "a probe failed" if failed else "a probe was slow"
-                self._open(now, pause, cause, culprit)
+                self._open(now, pause, cause, failing_kind)
             return True
 
     def _draw_pause(self) -> float:
@@ -360,11 +360,11 @@ class Breaker:
             return f"{100 * share:.0f} % of {calls} calls {took} in {config.window:g} s"
         return ""
 
-    def _open(self, now: float, pause: float, cause: str, culprit: int | None = None) -> None:
+    def _open(self, now: float, pause: float, cause: str, failing_kind: int | None = None) -> None:
         self._change(OPEN)
         self._until = now + pause
         self._early.begin(now, pause)
-        self._culprit = culprit
+        self._failing_kind = failing_kind
         self._leases = {}
         self._reason = f"breaker open after {cause}; it lets probes through in"
 

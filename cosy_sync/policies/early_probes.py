@@ -33,11 +33,11 @@ class EarlyProbes:
         self._pause = open_for * _FIRST
         self._at = now + self._pause
 
-    def wait(self, now: float, under_way: bool) -> float:
+    def wait(self, now: float, in_flight: bool) -> float:
         """Return the seconds until the next one; while one is in flight, until its report may have
         come."""
         wait = self._at - now
-        return min(wait, self._open_for * _FIRST) if under_way else wait
+        return min(wait, self._open_for * _FIRST) if in_flight else wait
 
     def take(self, now: float) -> None:
         """Note that one was sent."""

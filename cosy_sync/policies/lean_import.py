@@ -51,7 +51,8 @@ class _Finder:
         if name != _LIBRARY:
             return None
         for finder in [each for each in sys.meta_path if each is not self]:
-            found = finder.find_spec(name, path, target)
+            find = getattr(finder, "find_spec", None)  # the import system skips one without, too
+            found: ModuleSpec | None = None if find is None else find(name, path, target)
             if found is not None:
                 if hasattr(found.loader, "exec_module"):
                     lean: Any = _Loader(found.loader)

@@ -66,7 +66,7 @@ class BreakerLink:
         self._keeper.ring()
 
     def close(self, seconds: float) -> None:
-        """End the thread; wait for it at most so many seconds."""
+        """End the thread; wait for it at most `seconds`."""
         self._keeper.close(seconds)
 
     # -- on the keeper's thread -----------------------------------------------------------------

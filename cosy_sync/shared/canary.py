@@ -159,7 +159,7 @@ class CanaryLink:
         self._keeper.ring()
 
     def close(self, seconds: float) -> None:
-        """Tell the last of it, and end the thread; wait at most so many seconds."""
+        """Tell the last of it, and end the thread; wait at most `seconds`."""
         self._keeper.close(seconds)
         if self._shared:
             self._step()

@@ -39,7 +39,7 @@ class Keeper:
             self._start()
 
     def close(self, seconds: float) -> None:
-        """End the thread; wait for it at most so many seconds."""
+        """End the thread; wait for it at most `seconds`."""
         self._over.set()
         with self._lock:
             thread = self._thread

@@ -271,7 +271,7 @@ class SharedLimiter:
                 self._lose("no answer")
 
     def close(self, seconds: float) -> None:
-        """End the keeper and its connection; wait at most so many seconds."""
+        """End the keeper and its connection; wait at most `seconds`."""
         self._keeper.close(seconds)
         self._book.close()
 

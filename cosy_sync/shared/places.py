@@ -170,7 +170,7 @@ class SharedPlaces:
             self._keeper.ring()
 
     def close(self, seconds: float) -> None:
-        """End the keeper; wait for it at most so many seconds."""
+        """End the keeper; wait for it at most `seconds`."""
         self._keeper.close(seconds)
         try:
             self._book.close()

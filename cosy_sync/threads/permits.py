@@ -27,23 +27,23 @@ class Ending(Protocol):
 
 
 class PermitWaiter:
-    """A thread that waits. `gate` is a lock, held until the permits are handed over, or the wait
+    """A thread that waits. `wakeup` is a lock, held until the permits are handed over, or the wait
     has no use any more."""
 
-    __slots__ = ("again", "cost", "gate", "granted", "key")
+    __slots__ = ("again", "cost", "granted", "key", "wakeup")
 
     def __init__(self, cost: int, key: str, again: bool) -> None:
         self.again = again
         self.cost = cost
         self.key = key
         self.granted = False
-        self.gate = threading.Lock()
-        self.gate.acquire()
+        self.wakeup = threading.Lock()
+        self.wakeup.acquire()
 
     def set(self) -> None:
         """End the wait; a second time does nothing."""
         with contextlib.suppress(RuntimeError):
-            self.gate.release()
+            self.wakeup.release()
 
 
 _Queues = OrderedDict[str, "deque[PermitWaiter]"]
@@ -93,7 +93,7 @@ class Permits:
         again: bool = False,
         stop: Ending | None = None,
     ) -> bool:
-        """Take permits, waiting at most so many seconds, and not beyond `stop`; return whether they
+        """Take permits, waiting at most `seconds`, and not beyond `stop`; return whether they
         were taken.
 
         `again`: it had permits before and gave them back unused, so it goes before the others of
@@ -102,7 +102,7 @@ class Permits:
         """
         if cost > self._most:
             cost = self._most
-        taken = False
+        taken, waiter = False, None
         try:
             with self._lock:
                 if self._closed:
@@ -115,16 +115,16 @@ class Permits:
                     return True
                 if seconds <= 0:
                     return False
-                waiter = PermitWaiter(cost, key, again)
                 queues = self._urgent if urgent else self._normal
-                line = queues.setdefault(key, deque())
-                if again:
-                    line.insert(_count_again(line), waiter)
+                waiter = PermitWaiter(cost, key, again)
+                line = queues.get(key)
+                if line is None:
+                    queues[key] = deque((waiter,))
                 else:
-                    line.append(waiter)
+                    line.insert(_count_again(line) if again else len(line), waiter)
             return self._wait(waiter, queues, seconds, stop)
-        except BaseException:
-            if taken:  # Ctrl-C on the way out
+        except BaseException:  # Ctrl-C: what was taken, or handed over meanwhile, goes back
+            if taken or (waiter is not None and self._leave(waiter, queues)):
                 self.release(cost)
             raise
 
@@ -181,12 +181,8 @@ class Permits:
             if stop is not None:
                 stop.attach(waiter)
             leave()
-            waiter.gate.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+            waiter.wakeup.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
             resume()  # a limit that rose wakes hundreds
-        except BaseException:  # Ctrl-C: what was handed over meanwhile goes back
-            if self._leave(waiter, queues):
-                self.release(waiter.cost)
-            raise
         finally:
             if stop is not None:
                 stop.detach(waiter)
@@ -198,12 +194,14 @@ class Permits:
         return False
 
     def _leave(self, waiter: PermitWaiter, queues: _Queues) -> bool:
+        """Wait no more; return whether the permits were handed over. A second time does nothing."""
         with self._lock:
             line = queues.get(waiter.key)
-            if not waiter.granted and line is not None:
-                line.remove(waiter)
-                if not line:
+            if line is not None and waiter in line:
+                if len(line) == 1:
                     del queues[waiter.key]
+                else:
+                    line.remove(waiter)
                 woken = self._grant()  # the one behind may want less
             else:
                 woken = []

@@ -73,7 +73,7 @@ class Watched:
         self.poller.arrived.discard(self.fd)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until something may be read, at most so many seconds; return whether it may. Then
+        """Wait until something may be read, at most `seconds`; return whether it may. Then
         this thread has the slot, or may read without. While it waits others run."""
         poller, fd = self.poller, self.fd
         poller.waiting[fd] = self.wakeup

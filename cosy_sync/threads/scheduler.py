@@ -48,7 +48,7 @@ class Schedule:
 
     def close(self, seconds: float = 0.0) -> None:
         """Begin no job any more. Where nobody else has a schedule the thread ends: wait for that at
-        most so many seconds. Safe within finalisers, without any."""
+        most `seconds`. Safe within finalisers, without any."""
         self.closed = True
         self._scheduler.discard(self, seconds)
 

@@ -53,7 +53,7 @@ class Bell:
                 os.close(self._fd)
 
     def acquire(self, *, timeout: float = -1) -> bool:
-        """Wait until it is rung, at most so many seconds, -1 for ever; return whether it was."""
+        """Wait until it is rung, at most `timeout` seconds, -1 for ever; return whether it was."""
         if not self._poll(-1 if timeout < 0 else min(timeout, _LONGEST) * 1000):
             return False
         os.eventfd_read(self._fd)

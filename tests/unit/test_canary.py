@@ -1,5 +1,6 @@
 """A client with a canary: who speaks which text, and what becomes of those that fail there."""
 
+import contextlib
 import json
 import logging
 import threading
@@ -15,6 +16,7 @@ from cosy_sync import (
     CanaryConfig,
     ConfigError,
     CosyClient,
+    CosyError,
     Endpoint,
     RetryConfig,
     Utterance,
@@ -319,3 +321,21 @@ def test_a_setting_that_cannot_be_names_its_field(make: Callable[[], object], wo
 def test_a_view_cannot_have_another_canary() -> None:
     with client_of(Models()) as client, pytest.raises(ConfigError, match="whole client"):
         client.with_options(canary=None)
+
+
+@every_way
+def test_texts_that_closing_ends_on_the_new_one_are_counted_as_failed(
+    way: Callable[[CosyClient, list[str]], list[Audio]],
+) -> None:
+    models, events = Models(), Events()
+
+    def close(_: httpx.Request) -> httpx.Response:
+        client._core._engine.cut()  # type: ignore[union-attr]
+        return httpx.Response(500)
+
+    models.fault = close
+    with client_of(models, observers=[events], canary=Variant(model="v3", share=1)) as client:
+        with contextlib.suppress(CosyError):
+            way(client, ["你好"])
+        assert len(events.of(TextFailed)) == 1
+        assert client.stats().texts_failed == 1

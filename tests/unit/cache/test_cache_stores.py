@@ -125,6 +125,7 @@ def test_a_lease_ends_where_its_process_died(tmp_path: Path, clock: Time) -> Non
     assert set(other.lease([A], 5)) == {A}
     one.release([A])  # too late: it is the other's
     assert set(one.lease([A], 5)) == set()
+    assert not list((tmp_path / "v1" / "writing").iterdir())
 
 
 def test_a_lease_in_redis_ends_by_itself(redis_server: Any) -> None:

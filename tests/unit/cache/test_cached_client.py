@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from interrupts import interrupt_at
 
 import cosy_sync
 from cosy_sync import (
@@ -31,6 +32,8 @@ from cosy_sync import (
     VerifyConfig,
 )
 from cosy_sync.cache import speech_cache
+from cosy_sync.cache.cached_call import CachedCall
+from cosy_sync.engine import Engine
 from cosy_sync.testing import FakeClock, FakeService, Server
 
 URL = "http://tts.test/batch"
@@ -62,6 +65,18 @@ def sent(service: FakeService) -> list[str]:
 
 def from_cache(outcomes: Sequence[Any]) -> list[bool]:
     return [each.audio.from_cache for each in outcomes]
+
+
+every_call = pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.synth("你好"),
+        lambda client: client.submit("你好").result(10),
+        lambda client: client.synth_many(["你好"])[0],
+        lambda client: next(iter(client.synth_iter(["你好"]))).audio,
+    ],
+    ids=["synth", "submit", "synth_many", "synth_iter"],
+)
 
 
 def is_known(client: CosyClient, text: str) -> bool:
@@ -595,6 +610,25 @@ def test_a_text_that_another_process_speaks_is_waited_for(
     assert sorted(sent(service)) == ["你好", "另一句"]
 
 
+@every_call
+def test_what_another_process_put_just_before_its_lease_ended_is_not_spoken_again(
+    call: Callable[[CosyClient], Any], make: Any, service: FakeService, tmp_path: Path
+) -> None:
+    class Late(DiskCache):
+        """One in which another process puts the text right before a lease is taken."""
+
+        def lease(self, digests: Sequence[str], seconds: float) -> Any:
+            other.synth("你好")
+            return super().lease(digests, seconds)
+
+    other = make(DiskCache(tmp_path))
+    client = make(Late(tmp_path))
+    assert call(client).from_cache
+    assert sent(service) == ["你好"] and client.stats().cache_misses == 0
+    client.close()
+    assert not list((tmp_path / "v1" / "leases").iterdir())
+
+
 def test_what_a_dead_process_leaves_is_spoken_after_its_lease(
     make: Any, service: FakeService, tmp_path: Path
 ) -> None:
@@ -735,3 +769,44 @@ def test_a_forked_child_shares_the_folder(service: FakeService, tmp_path: Path) 
     assert os.waitpid(pid, 0)[1] == 0
     assert client.synth("你好").from_cache
     client.close()
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_ctrl_c_at_any_line_gives_no_text_anothers_audio(
+    service: FakeService, make: Any, count: int
+) -> None:
+    texts = [f"第{'一二三四五'[n % 5] * (1 + n)}句" for n in range(count)]
+    right = [audio.data for audio in make(None, batch_size=64).synth_many(texts)]
+    number, more = 0, True
+    while more:
+        client, number = make(batch_size=64), number + 1
+
+        def work(client: CosyClient = client) -> None:
+            try:
+                client.synth_many(texts)
+            except KeyboardInterrupt as error:
+                for each in error.outcomes:  # type: ignore[attr-defined]
+                    assert each.audio.data == right[each.index] and each.text == texts[each.index]
+                raise
+
+        more = interrupt_at(number, work, only=CachedCall._take) and number < 13
+        client.close()
+    assert number == 13
+
+
+def test_ctrl_c_while_closing_waits_closes_the_cache_all_the_same(
+    make: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    client = make(str(tmp_path))
+    client.synth("你好")
+    (store,) = client._core.cache.stores
+    assert store._index._idle
+
+    def interrupt(self: Engine, seconds: float) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Engine, "drain", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        client.close()
+    assert not store._index._idle

@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from interrupts import interrupt_at
 from lanes import eventually
 
 from cosy_sync.engine.tenants import TenantLimit
@@ -312,3 +313,38 @@ def test_a_gate_never_lets_more_in_than_its_limit_nor_forgets_one() -> None:
         thread.join(30)
     eventually(lambda: len(done) == 180)
     assert most[0] == 3
+
+
+class Giver:
+    """Gives the only permit back as soon as somebody waits for it."""
+
+    def __init__(self, permits: Permits) -> None:
+        self.permits, self.gave = permits, False
+
+    def attach(self, event: object) -> None:
+        if not self.gave:
+            self.gave = True
+            for thread in in_thread(self.permits.release):
+                thread.join()
+
+    def detach(self, event: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("granted", [False, True])
+def test_ctrl_c_at_any_line_of_a_wait_leaves_nothing_taken(granted: bool) -> None:
+    number, more = 0, True
+    while more:
+        permits, taken = Permits(1), []
+        giver = Giver(permits)
+        permits.acquire()
+
+        def wait(permits: Permits = permits, giver: Giver = giver, taken: list = taken) -> None:
+            taken.append(permits.acquire(seconds=0.0005, stop=giver if granted else None))
+
+        more = interrupt_at(number := number + 1, wait)
+        assert waiting(permits) == 0, f"line {number}"
+        if not giver.gave:
+            permits.release()
+        assert permits.used == sum(taken), f"line {number}"
+    assert number > 20 and taken == [granted]

@@ -8,6 +8,7 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -241,6 +242,34 @@ def test_a_job_that_is_stopped_keeps_what_was_in_flight(job: Folder) -> None:
     assert result.stopped == "enough" and not result.complete
     assert result.counts.spoken == len(job.sounds()) == len(job.manifest())
     assert job.run().complete
+
+
+def test_a_run_that_does_not_begin_leaves_no_thread(job: Folder) -> None:
+    def refuse(_: Job) -> None:
+        raise RuntimeError
+
+    job.write({"a": "你好"})
+    with pytest.raises(RuntimeError):
+        job.run(started=refuse)
+    assert "cosy-journal" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_ctrl_c_while_the_last_sounds_are_stored_loses_none_that_is(job: Folder) -> None:
+    def begin(run: Job) -> None:
+        whole = run._storing.shutdown
+
+        def shutdown() -> None:
+            whole()
+            raise KeyboardInterrupt
+
+        run._storing.shutdown = shutdown  # type: ignore[method-assign]
+
+    job.write({"a": "你好", "b": "再见"})
+    with pytest.raises(KeyboardInterrupt):
+        job.run(started=begin)
+    assert "cosy-journal" not in [thread.name for thread in threading.enumerate()]
+    again = job.run()
+    assert (again.counts.skipped, again.counts.spoken) == (2, 0)
 
 
 def test_shards_share_the_texts_out(job: Folder) -> None:

@@ -146,28 +146,30 @@ def test_any_number_of_kinds_takes_little_memory():
     assert len(subject.failing) <= 256 and len(subject._good) <= 256
 
 
-def test_the_culprit_is_the_only_kind_that_failed_lately():
+def test_the_failing_kind_is_the_only_kind_that_failed_lately():
     subject = Blame()
-    assert subject.culprit(START) is None
+    assert subject.failing_kind(START) is None
     subject.fail(Call(BAD), START)
-    assert subject.culprit(START) == BAD
+    assert subject.failing_kind(START) == BAD
     subject.fail(Call(OTHER), START + 1)
-    assert subject.culprit(START + 1) is None
+    assert subject.failing_kind(START + 1) is None
     subject.succeed(Call(OTHER), START + 2, START + 2)
-    assert subject.culprit(START + 2) == BAD
-    assert subject.culprit(START + 11) is None
+    assert subject.failing_kind(START + 2) == BAD
+    assert subject.failing_kind(START + 11) is None
 
 
 def test_others_are_acquitted_only_by_a_kind_that_is_to_blame():
     subject = Blame()
     subject.fail(Call(BAD), START)
     subject.succeed(Call(GOOD), START + 1, START + 1)
-    assert subject.acquits(GOOD, START + 1)  # it succeeded lately itself
+    assert subject.only_others_fail(GOOD, START + 1)  # it succeeded lately itself
     for _ in range(4):
         subject.fail(Call(BAD), START + 1)
-    assert subject.acquits(GOOD, START + 1) and not subject.acquits(BAD, START + 1)
+    assert subject.only_others_fail(GOOD, START + 1) and not subject.only_others_fail(
+        BAD, START + 1
+    )
     subject.fail(Call(OTHER), START + 2)
-    assert not subject.acquits(GOOD, START + 2)
+    assert not subject.only_others_fail(GOOD, START + 2)
 
 
 # Outages

@@ -687,7 +687,7 @@ def test_a_failed_text_needs_no_patience_once_a_probe_succeeded():
 def opened_by(kind: int) -> Breaker:
     subject = breaker()
     for _ in range(20):
-        subject.record(subject.admit(START, Call(kind)), DOWN, START, culprit=kind)
+        subject.record(subject.admit(START, Call(kind)), DOWN, START, failing_kind=kind)
     assert subject.state == "open"
     return subject
 
@@ -706,7 +706,7 @@ def test_the_success_of_another_kind_closes_it():
     told: list[str] = []
     subject = breaker(on_change=lambda old, new: told.append(new))
     for _ in range(20):
-        subject.record(subject.admit(START), DOWN, START, culprit=0)
+        subject.record(subject.admit(START), DOWN, START, failing_kind=0)
     subject.record(subject.admit(START + 1.0, Call(8)), None, START + 1.1)
     assert subject.state == "closed"
     assert told == ["open", "half-open", "closed"]
@@ -714,7 +714,7 @@ def test_the_success_of_another_kind_closes_it():
 
 def test_once_two_kinds_failed_it_is_open_for_all():
     subject = opened_by(7)
-    subject.record(subject.admit(START, Call(8)), DOWN, START, culprit=None)
+    subject.record(subject.admit(START, Call(8)), DOWN, START, failing_kind=None)
     for kind in (7, 8, 9):
         with pytest.raises(BreakerOpenError):
             subject.admit(START, Call(kind))

@@ -99,3 +99,15 @@ with without_extras():
 assert redis.Redis and tornado.gen
 """
     run(code, site)
+
+
+def test_a_finder_of_the_old_kind_stands_in_nobodys_way(site: Path) -> None:
+    code = """
+import sys, warnings
+warnings.simplefilter("ignore")
+class Old:
+    def find_module(self, name, path=None): return None
+sys.meta_path.insert(0, Old())
+from cosy_sync.policies.breaker import Breaker
+"""
+    run(code, site)

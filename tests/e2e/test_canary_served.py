@@ -11,7 +11,7 @@ TEXTS = [f"这是第{number}句话" for number in range(200)]
 
 
 def server(**options: object) -> Server:
-    return Server(ServerConfig(**{"latency": 0, "rps": 0, **options}))  # type: ignore[arg-type]
+    return Server(ServerConfig(**{"latency": 0, "rate": 0, **options}))  # type: ignore[arg-type]
 
 
 def client_of(old: str, new: str, **settings: object) -> CosyClient:

@@ -30,8 +30,8 @@ examples:
   cosy-sync doctor --json > report.json      to attach to a bug report; it holds no key
 
 It looks at the settings and where they come from, open files, DNS, connections, TLS, the proxy
-between, the clock, Redis, the cache, and has each endpoint speak one sentence (which is billed). The
-last line says what to do.
+between, the clock, Redis, the cache, and has each endpoint speak one sentence (which is billed).
+The last line says what to do.
 """
 _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED ", "skipped": "skipped"}
 _SECRETS = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|HEADERS", re.IGNORECASE)

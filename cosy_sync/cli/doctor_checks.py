@@ -117,7 +117,7 @@ def check_cache(config: ClientConfig) -> Iterator[Check]:
 def check_endpoint(client: CosyClient, endpoint: Endpoint) -> Iterator[Check]:
     """Look at the way to an endpoint, and have it speak a sentence. What follows a step that failed
     is not looked at."""
-    for step in (_way, _clock, _speech):
+    for step in (_way, _clock, _speech, _voice):
         for check in step(client, endpoint):
             yield check
             if check.state == "failed":
@@ -268,10 +268,21 @@ def _clock(client: CosyClient, endpoint: Endpoint) -> Iterator[Check]:
 
 
 def _speech(client: CosyClient, endpoint: Endpoint) -> Iterator[Check]:
-    """Have a sentence spoken, without repetitions: what goes wrong is what the service says."""
-    begun = time.monotonic()
+    """Have a sentence spoken, by each of the models that this endpoint speaks for."""
     # A sentence that the cache knows would say nothing about the service.
     config = dataclasses.replace(client.config, cache=None)
+    variant = config.canary.variant if config.canary is not None else None
+    old = dataclasses.replace(config, canary=None, variant=None)
+    if variant is None or variant.url != endpoint.url:
+        yield from _sentence("speech", endpoint, old)
+    if variant is not None and variant.url in (None, endpoint.url):
+        new = dataclasses.replace(old, model=variant.model or config.model)
+        yield from _sentence("canary", endpoint, new)
+
+
+def _sentence(name: str, endpoint: Endpoint, config: ClientConfig) -> Iterator[Check]:
+    """Have it spoken, without repetitions: what goes wrong is what the service says."""
+    begun = time.monotonic()
     try:
         with CosyClient(endpoint, config=config) as one:
             deadline = min(_SPEAK, one.config.deadline)
@@ -282,15 +293,14 @@ def _speech(client: CosyClient, endpoint: Endpoint) -> Iterator[Check]:
         words, _, advice = words_of(error).partition("; ")
         if isinstance(error, TransportError) and _speaks_tls(endpoint.url):
             advice = "the port speaks TLS: write https:// (wss://, grpcs://) in the URL"
-        name = f"speech ({type(error).__name__})"
+        name = f"{name} ({type(error).__name__})"
         yield Check(name=name, state="failed", words=words, advice=advice, code=code_for(error))
         return
     words = f"{audio.duration:.2f} s of {audio.format}, {audio.sample_rate} Hz"
-    yield Check(name="speech", state="ok", words=words, seconds=time.monotonic() - begun)
+    yield Check(name=name, state="ok", words=words, seconds=time.monotonic() - begun)
     if throttled:
         advice = "lower --rate or --max-connections to what the service allows"
         yield Check(name="limits", state="warning", words="429 for one text", advice=advice)
-    yield from _voice(client)
 
 
 def _speaks_tls(url: str) -> bool:
@@ -311,7 +321,7 @@ def _speaks_tls(url: str) -> bool:
         return False
 
 
-def _voice(client: CosyClient) -> Iterator[Check]:
+def _voice(client: CosyClient, _: Endpoint) -> Iterator[Check]:
     voice = client.config.voice
     if voice is None or voice.name is None:
         return

@@ -377,6 +377,21 @@ def test_of_two_endpoints_the_one_that_fails_is_named(last: Last) -> None:
     assert last().startswith("http://127.0.0.1:1/batch: tcp: no connection")
 
 
+@pytest.mark.parametrize("model", [None, "v3"])
+def test_a_new_model_that_cannot_speak_is_named(
+    model: str | None, last: Last, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server(latency=0) as old, Server(latency=0, faults={"status-500": 1.0}) as new:
+        monkeypatch.setenv("COSY_SYNC_CANARY_URL", new.url)
+        if model is not None:
+            monkeypatch.setenv("COSY_SYNC_CANARY_MODEL", model)
+        assert doctor("--url", old.url, "--url", new.url) == 1
+        assert last().startswith(f"{new.url}: canary (UnavailableError): ")
+        monkeypatch.delenv("COSY_SYNC_CANARY_URL")
+        monkeypatch.setenv("COSY_SYNC_CANARY_MODEL", "v3")
+        assert doctor("--url", old.url) == 0
+
+
 def test_the_report_holds_no_key(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COSY_SYNC_API_KEY", "sk-secret")
     monkeypatch.setenv("COSY_SYNC_SHARING_REDIS_URL", "redis://me:hidden@127.0.0.1:1/0")

@@ -91,7 +91,7 @@ def speak(case: Case, evidence: Evidence, arm: str, chance: random.Random) -> No
 
 def run_embedded(failed: float, seed: int) -> int | None:
     """Return after how many texts of the new model a client rolls it back, at most 2 000."""
-    limits = {"latency": 0.0, "rps": 0, "seed": seed, "audio_bytes": 20_000}
+    limits = {"latency": 0.0, "rate": 0, "seed": seed, "audio_bytes": 20_000}
     with (
         Server(ServerConfig(**limits, faults={"status-500": 0.01})) as old,
         Server(ServerConfig(**limits, faults={"status-500": failed})) as new,

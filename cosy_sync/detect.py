@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .config import ClientConfig, Endpoint
-from .errors import ConfigError, ConnectError, CosyError
+from .errors import AuthError, ConfigError, ConnectError, CosyError
 from .loading import load
 from .logs import logger
 from .messages import Reply, Request
@@ -96,10 +96,12 @@ def _sender(config: ClientConfig, http_client: HttpClient | None) -> Sender:
 
 
 def _ask(endpoint: Endpoint, config: ClientConfig, sender: Sender) -> tuple[str, str]:
-    """Return the wire, and what told it. Raises ConfigError."""
+    """Return the wire, and what told it. Raises ConfigError, whose cause is why nobody answered."""
     until = time.monotonic() + _SECONDS
     parts = urlsplit(endpoint.url)
     tried: list[str] = []
+    unanswered: list[CosyError] = []
+    refused: CosyError | None = None
     advice = ""
     for tail, read in (("/openapi.json", _described), ("/v1/models", _listed)):
         path = parts.path.rstrip("/") + tail
@@ -111,6 +113,7 @@ def _ask(endpoint: Endpoint, config: ClientConfig, sender: Sender) -> tuple[str,
             # What to do comes behind the first semicolon of a message, and of ours.
             what, _, todo = error.message.partition("; ")
             tried.append(f"GET {path}: {what}")
+            unanswered.append(error)
             if isinstance(error, ConnectError):
                 advice = todo and f"{todo}{' ' if todo.endswith('?') else '; '}"
                 break
@@ -118,12 +121,14 @@ def _ask(endpoint: Endpoint, config: ClientConfig, sender: Sender) -> tuple[str,
         wire = read(_json(reply)) if reply.status == 200 else None
         if wire is not None:
             return wire, f"GET {path}"
+        if reply.status in (401, 403):
+            refused = AuthError(f"HTTP {reply.status}", status=reply.status)
         notes = {200: ", with nothing known in it", 401: ", check api_key", 403: ", check api_key"}
         tried.append(f"GET {path}: HTTP {reply.status}{notes.get(reply.status, '')}")
     raise ConfigError(
         f"wire: nothing tells what {endpoint.label} speaks ({', and '.join(tried)}); "
         f"{advice}give its name, one of {', '.join(known_wires())}, and check the URL"
-    )
+    ) from (refused or (unanswered[0] if len(unanswered) == len(tried) else None))
 
 
 def _headers(config: ClientConfig) -> tuple[tuple[str, str], ...]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from .config import BatchConfig, ClientConfig, Endpoint, Settings
+from .config.canary import plain_canary, plain_fields
 from .config.client import GROUPS, LOSSLESS
 from .errors import ConfigError
 from .hints import RENAMED, advice_for, is_service_link, variable_for
@@ -172,20 +173,33 @@ def _from_environment(environ: Mapping[str, str]) -> ClientConfig:
         place[key] = _parse(name, text, _hint(group, key))
     if "batch_size" in values:
         groups.setdefault("batch", {})["max_texts"] = values.pop("batch_size")
+    if "canary" in groups:
+        _check_canary(groups["canary"])
     for group_name, fields in groups.items():
         shown = {key: f"{ENV_PREFIX}{group_name}_{key}".upper() for key in fields}
         if f"{ENV_PREFIX}BATCH_SIZE" in given and group_name == "batch":
             shown["max_texts"] = f"{ENV_PREFIX}BATCH_SIZE"
-        values[group_name] = _build(GROUPS[group_name], fields, shown)
+        values[group_name] = _build(GROUPS.get(group_name, plain_canary), fields, shown)
     instruction = values.pop("instruction", None)
     shown = {key: f"{ENV_PREFIX}{key}".upper() for key in values}
     config = _build(ClientConfig, values, shown)
     return config if instruction is None else _instruct(config, instruction)
 
 
+def _check_canary(given: Iterable[str]) -> None:
+    """Refuse a canary of which nothing says what is new. Addresses out of the environment have no
+    weights, by which the last of several could be known."""
+    if not {"model", "url"} & set(given):
+        first = f"{ENV_PREFIX}CANARY_{next(iter(given))}".upper()
+        raise ConfigError(
+            f"{first}: say what is new: {ENV_PREFIX}CANARY_MODEL, or {ENV_PREFIX}CANARY_URL for "
+            f"one of the addresses in {ENV_PREFIX}URL"
+        )
+
+
 _NOT_TEXT = (
     *("headers", "extra", "prepare", "check", "ssl_context", "listeners", "storage"),
-    *("canary", "variant"),
+    *("canary", "variant", "steps"),
 )
 
 
@@ -202,12 +216,16 @@ def _paths() -> Iterable[tuple[str, ...]]:
     for name in _names(ClientConfig):
         if name in GROUPS:
             yield from ((name, key) for key in _names(GROUPS[name]) if key not in _NOT_TEXT)
+        elif name == "canary":
+            yield from ((name, key) for key in plain_fields() if key not in _NOT_TEXT)
         elif name not in _NOT_TEXT:
             yield (name,)
 
 
 def _hint(group: list[str], key: str) -> str:
-    cls = GROUPS[group[0]] if group else ClientConfig
+    cls: type = ClientConfig
+    if group:
+        cls = plain_fields()[key] if group == ["canary"] else GROUPS[group[0]]
     return _SHORTHANDS.get(key) or str(cls.__annotations__[key])
 
 
@@ -274,7 +292,9 @@ def _variable_of(key: str) -> str | None:
     return f"write {ENV_PREFIX}{right.upper()}" if right is not None else None
 
 
-def _build(cls: type[_C], values: Mapping[str, Any], shown: Mapping[str, str] | None = None) -> _C:
+def _build(
+    cls: Callable[..., _C], values: Mapping[str, Any], shown: Mapping[str, str] | None = None
+) -> _C:
     try:
         return cls(**values)
     except ConfigError as error:

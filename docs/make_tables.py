@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cosy_sync.config import ClientConfig, Endpoint
+from cosy_sync.config.canary import plain_fields
 from cosy_sync.config.client import GROUPS
 from cosy_sync.fields import field_docs
 from cosy_sync.settings import variable_paths
@@ -29,6 +30,8 @@ def sections() -> str:
     for variable, path in variable_paths().items():
         title = f"`{path[0]}`: {GROUPS[path[0]].__name__}" if path[0] in GROUPS else "The client"
         cls: type = GROUPS.get(path[0], ClientConfig)
+        if path[0] == "canary":
+            title, cls = "`canary`: Variant and CanaryConfig", plain_fields()[path[-1]]
         if path[0] == "endpoint":
             title, cls = "Limits of each address", Endpoint
         said = _SHORTHANDS.get(path[-1]) or field_docs(cls)[path[-1]]

@@ -274,4 +274,5 @@ def careful(config: ClientConfig, plan: Plan) -> ClientConfig:
     )
     limits = replace(config.limits, max_bytes_waiting=config.limits.max_bytes_in_flight)
     retry = replace(config.retry, max_retries=0)
-    return replace(config, batch=batch, limits=limits, retry=retry, serial=False, cache=None)
+    config = replace(config, canary=None, variant=None, cache=None)
+    return replace(config, batch=batch, limits=limits, retry=retry, serial=False)

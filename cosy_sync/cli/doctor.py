@@ -11,8 +11,14 @@ from collections.abc import Iterator
 
 from cosy_sync import ConfigError, CosyClient, __version__
 from cosy_sync.cli.console import emit
-from cosy_sync.cli.doctor_checks import Check, check_endpoint, check_machine, check_redis
-from cosy_sync.cli.exits import CODES, Exit, Stop, words_of
+from cosy_sync.cli.doctor_checks import (
+    Check,
+    check_cache,
+    check_endpoint,
+    check_machine,
+    check_redis,
+)
+from cosy_sync.cli.exits import CODES, Exit, Stop, meaning
 from cosy_sync.cli.options import add_service_options, make_client
 from cosy_sync.cli.report.figures import duration
 
@@ -24,8 +30,8 @@ examples:
   cosy-sync doctor --json > report.json      to attach to a bug report; it holds no key
 
 It looks at the settings and where they come from, open files, DNS, connections, TLS, the proxy
-between, the clock, Redis, and has each endpoint speak one sentence (which is billed). The last line
-says what to do.
+between, the clock, Redis, the cache, and has each endpoint speak one sentence (which is billed).
+The last line says what to do.
 """
 _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED ", "skipped": "skipped"}
 _SECRETS = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|HEADERS", re.IGNORECASE)
@@ -75,15 +81,16 @@ def run(args: argparse.Namespace) -> int:
 def _checks(args: argparse.Namespace) -> Iterator[Check]:
     try:
         client = make_client(args)
-    except (ConfigError, Stop) as error:
-        words = words_of(error) if isinstance(error, ConfigError) else str(error)
+    except (ConfigError, Stop, OSError) as error:
+        code, words = meaning(error)
         what, _, advice = words.partition("; ")
-        yield Check(name="settings", state="failed", words=what, advice=advice, code=Exit.USAGE)
+        yield Check(name="settings", state="failed", words=what, advice=advice, code=code)
         return
     with client:
         yield Check(name="settings", state="ok", words=f"wire {client.config.wire}")
         yield check_machine(client.endpoints)
         yield from check_redis(client.config.sharing.redis_url)
+        yield from check_cache(client.config)
         yield from _endpoints(client)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import email.utils
+import hashlib
 import importlib
+import os
 import resource
 import socket
 import ssl
@@ -18,20 +21,24 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cosy_sync import (
-    ConfigError,
+    ClientConfig,
     CosyClient,
     CosyError,
     Endpoint,
     RetryConfig,
     TransportError,
 )
+from cosy_sync.cache.opening import open_store
+from cosy_sync.cache.ports import Entry
 from cosy_sync.cli.exits import because, code_for, words_of
 from cosy_sync.net.route import Route, find_route
 
-__all__ = ["Check", "check_endpoint", "check_machine", "check_redis"]
+__all__ = ["Check", "check_cache", "check_endpoint", "check_machine", "check_redis"]
 
 # Seconds for one look-up, one connection, one sentence.
 _LOOKUP, _CONNECT, _SPEAK = 5.0, 3.0, 20.0
+# What a store of the cache is given to keep.
+_KEPT = b"cosy-sync doctor"
 _SENTENCE = "你好，请说一句话。"
 # Descriptors that a program has beside its connections; days before a certificate's end, seconds of
 # difference between the clocks, that are worth a warning.
@@ -83,10 +90,34 @@ def check_redis(url: str | None) -> Iterator[Check]:
         yield Check(name="redis", state="ok", words="answers", seconds=time.monotonic() - begun)
 
 
+def check_cache(config: ClientConfig) -> Iterator[Check]:
+    """Look whether each store of the cache keeps what it is given. Without it texts are spoken
+    anew."""
+    for given in config.cache.stores if config.cache is not None else ():
+        begun, digest = time.monotonic(), hashlib.sha256(os.urandom(16)).hexdigest()
+        try:
+            store = open_store(given)
+            store.put_many([Entry(digest, _KEPT, _CONNECT)])
+            kept = store.get_many([digest]).get(digest) == _KEPT
+            store.delete([digest])
+            words = "" if kept else "it forgets at once what it is given"
+        except Exception as error:  # a store of somebody's own raises what it likes
+            why = because(error) if isinstance(error, OSError) else str(error)
+            words = f"nothing can be kept ({why or type(error).__name__})"
+        if words:
+            advice = (
+                "free or correct the place that COSY_SYNC_CACHE names: its disk, rights, server"
+            )
+            yield Check(name="cache", state="warning", words=words, advice=advice)
+        else:
+            seconds = time.monotonic() - begun
+            yield Check(name="cache", state="ok", words="keeps audio", seconds=seconds)
+
+
 def check_endpoint(client: CosyClient, endpoint: Endpoint) -> Iterator[Check]:
     """Look at the way to an endpoint, and have it speak a sentence. What follows a step that failed
     is not looked at."""
-    for step in (_way, _clock, _speech):
+    for step in (_way, _clock, _speech, _voice):
         for check in step(client, endpoint):
             yield check
             if check.state == "failed":
@@ -237,10 +268,23 @@ def _clock(client: CosyClient, endpoint: Endpoint) -> Iterator[Check]:
 
 
 def _speech(client: CosyClient, endpoint: Endpoint) -> Iterator[Check]:
-    """Have a sentence spoken, without repetitions: what goes wrong is what the service says."""
+    """Have a sentence spoken, by each of the models that this endpoint speaks for."""
+    # A sentence that the cache knows would say nothing about the service.
+    config = dataclasses.replace(client.config, cache=None)
+    variant = config.canary.variant if config.canary is not None else None
+    old = dataclasses.replace(config, canary=None, variant=None)
+    if variant is None or variant.url != endpoint.url:
+        yield from _sentence("speech", endpoint, old)
+    if variant is not None and variant.url in (None, endpoint.url):
+        new = dataclasses.replace(old, model=variant.model or config.model)
+        yield from _sentence("canary", endpoint, new)
+
+
+def _sentence(name: str, endpoint: Endpoint, config: ClientConfig) -> Iterator[Check]:
+    """Have it spoken, without repetitions: what goes wrong is what the service says."""
     begun = time.monotonic()
     try:
-        with CosyClient(endpoint, config=client.config) as one:
+        with CosyClient(endpoint, config=config) as one:
             deadline = min(_SPEAK, one.config.deadline)
             quick = one.with_options(retry=RetryConfig(max_retries=0), deadline=deadline)
             audio = quick.synth(_SENTENCE)
@@ -249,16 +293,14 @@ def _speech(client: CosyClient, endpoint: Endpoint) -> Iterator[Check]:
         words, _, advice = words_of(error).partition("; ")
         if isinstance(error, TransportError) and _speaks_tls(endpoint.url):
             advice = "the port speaks TLS: write https:// (wss://, grpcs://) in the URL"
-        code = 2 if isinstance(error, ConfigError) else code_for(error)
-        name = f"speech ({type(error).__name__})"
-        yield Check(name=name, state="failed", words=words, advice=advice, code=code)
+        name = f"{name} ({type(error).__name__})"
+        yield Check(name=name, state="failed", words=words, advice=advice, code=code_for(error))
         return
     words = f"{audio.duration:.2f} s of {audio.format}, {audio.sample_rate} Hz"
-    yield Check(name="speech", state="ok", words=words, seconds=time.monotonic() - begun)
+    yield Check(name=name, state="ok", words=words, seconds=time.monotonic() - begun)
     if throttled:
         advice = "lower --rate or --max-connections to what the service allows"
         yield Check(name="limits", state="warning", words="429 for one text", advice=advice)
-    yield from _voice(client)
 
 
 def _speaks_tls(url: str) -> bool:
@@ -279,7 +321,7 @@ def _speaks_tls(url: str) -> bool:
         return False
 
 
-def _voice(client: CosyClient) -> Iterator[Check]:
+def _voice(client: CosyClient, _: Endpoint) -> Iterator[Check]:
     voice = client.config.voice
     if voice is None or voice.name is None:
         return

@@ -77,7 +77,9 @@ class Stop(Exception):
 def code_for(error: CosyError) -> int:
     """Return the exit code that an error of the library leads to."""
     if isinstance(error, ConfigError):
-        return Exit.USAGE
+        # A service that was asked for a setting, as wire="auto" does, and could not be reached.
+        cause = error.__cause__
+        return code_for(cause) if isinstance(cause, CosyError) else Exit.USAGE
     return Exit.UNREACHABLE if is_hopeless(error) else Exit.FAILED
 
 

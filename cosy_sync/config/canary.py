@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from ..fields import tells_fields
 from .endpoint import Endpoint
 
-__all__ = ["CanaryConfig", "Variant", "as_canary"]
+__all__ = ["CanaryConfig", "Variant", "as_canary", "plain_canary", "plain_fields"]
 
 # Which of a canary's two speaks, where somebody has said so. Where its share says so: the new one's
 # texts, and those of the old one that are packed alike. Texts that are heard together, so that one
@@ -99,7 +99,8 @@ class CanaryConfig:
         variant = self.variant
         if variant is None:
             last = endpoints[-1]
-            if len(endpoints) < 2 or not last.weight <= 1:
+            # A weight of 1 is that of an endpoint which was given none.
+            if len(endpoints) < 2 or not last.weight < 1:
                 raise ConfigError(
                     "canary: give the new model's endpoint last, with its share of the texts as "
                     "weight: [Endpoint(old), Endpoint(new, weight=0.05)], or "
@@ -124,6 +125,26 @@ def as_canary(given: Any) -> CanaryConfig | None:
             "canary=Variant(model=..., share=0.05)"
         )
     return given
+
+
+def plain_fields() -> dict[str, type]:
+    """Return what `plain_canary` takes, by name, with the class that each belongs to."""
+    own = {each.name: CanaryConfig for each in fields(CanaryConfig) if each.name != "variant"}
+    return {**{each.name: Variant for each in fields(Variant)}, **own}
+
+
+def plain_canary(**given: Any) -> CanaryConfig:
+    """Return a canary of the fields of Variant and CanaryConfig side by side, as variables and
+    configuration files have them. Raises ConfigError."""
+    known = plain_fields()
+    of_variant = {name: value for name, value in given.items() if known.get(name) is Variant}
+    rest = {name: value for name, value in given.items() if name not in of_variant}
+    variant = rest.pop("variant", None)
+    if isinstance(variant, Mapping):
+        of_variant, variant = {**variant, **of_variant}, None
+    if of_variant:
+        variant = Variant(**of_variant)
+    return CanaryConfig(variant=variant, **rest)
 
 
 def _is_share(value: object, above: float) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cosy_sync import ClientConfig, ConfigError, Endpoint, SharingConfig, Voice
 
+from ..config.canary import plain_canary
 from ..config.client import GROUPS
 from ..settings import endpoints_from_environment, endpoints_of, load_config
 
@@ -107,7 +108,8 @@ def _endpoint(given: Any) -> Any:
 
 def _grouped(name: str, value: Any) -> Any:
     """Return a group of settings that was written as a mapping."""
-    kind: type | None = Voice if name == "voice" else GROUPS.get(name)
+    kinds: dict[str, Callable[..., Any]] = {**GROUPS, "voice": Voice, "canary": plain_canary}
+    kind = kinds.get(name)
     return kind(**value) if kind is not None and isinstance(value, Mapping) else value
 
 

@@ -102,6 +102,9 @@ class AudioStream:
         self.thread: int | None = None
         # Called once, when nothing is held any more; not where there was no first sound.
         self._on_end = on_end
+        # Told what became of the sound: all of it, what broke it, or None where nobody wanted the
+        # rest.
+        self.on_result: Callable[[Audio | CosyError | None], None] | None = None
         # Guards: _state, _reason, _news.
         self._lock = threading.Lock()
         self._state = _State.OPENING
@@ -349,6 +352,8 @@ class AudioStream:
             error, final = self._fail(audio, result if isinstance(result, CosyError) else None)
             self._news = final
         attempter.judge(self._attempt, [self._text], [error or audio], verdict, waited)
+        if self.on_result is not None:
+            self.on_result(error or (audio if whole else None))
         self._tell(audio, None if whole else error, final, whole)
 
     def _fail(self, audio: Audio, error: CosyError | None) -> tuple[CosyError | None, ...]:

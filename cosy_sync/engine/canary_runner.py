@@ -16,6 +16,7 @@ from ..policies import Deadline
 from .batch import Batch
 from .canary_watch import CanaryWatch
 from .group import Group
+from .open_stream import OpenStream
 from .ports import Attempts, Result
 from .retrying import BatchRunner
 
@@ -30,12 +31,13 @@ class WatchedAttempts:
     """Makes attempts, and says which variant spoke; has the first of each batch counted.
 
     What is sent again has failed before, and would fail more often than others. Without a watch
-    none is counted.
+    none is counted. Of a stream that has begun it counts how it ends.
     """
 
     attempter: Attempts
     variant: str
     watch: CanaryWatch | None
+    stream: OpenStream | None = None
 
     def attempt(
         self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int
@@ -50,7 +52,11 @@ class WatchedAttempts:
             if watch is not None:
                 watch.note(self.variant, batch.texts if grows else texts, (), error, 0.0)
             raise
-        if watch is not None:
+        if watch is not None and self.stream is not None and self.stream.audio is not None:
+            self.stream.audio.on_result = functools.partial(
+                watch.note_stream, self.variant, batch.texts[0]
+            )
+        elif watch is not None:
             # Where the new model is asked, the deadline is shortened already.
             part = 1.0 if self.variant == "canary" else _HALF
             most = part * (batch.deadline.at - batch.sent)

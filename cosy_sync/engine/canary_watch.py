@@ -14,6 +14,7 @@ States of a canary. Every step is taken under `_lock`; the event is sent after i
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from itertools import compress
 
 from ..config import CanaryConfig
 from ..errors import (
+    BadAudioError,
+    BreakerOpenError,
     ClosedError,
     CosyError,
     DeadlineError,
@@ -114,8 +117,13 @@ class CanaryWatch:
     ) -> None:
         """Count a request: its results, or the error that failed it as a whole. One that took more
         than `most` seconds has failed: the new model has no more."""
+        if self.state.state != "running":
+            return
         unsent = isinstance(error, DeadlineError) and not error.in_flight
-        if unsent or isinstance(error, _NO_NEWS) or self.state.state != "running":
+        if unsent or isinstance(error, _NO_NEWS):
+            # A breaker holds the new one back: what is known of the old one by now may suffice.
+            if arm == "canary" and isinstance(error, BreakerOpenError):
+                self._look()
             return
         keys = [hash(text.text) for text in texts]
         spoken = [each for each in results if isinstance(each, Audio)]
@@ -132,8 +140,11 @@ class CanaryWatch:
             if not failed and timing is not None:
                 # The new one's connections are idle for longer, and so more often made anew.
                 chars = sum([len(each.text) for each in texts])
-                seconds = timing.total - timing.connect
-                self._evidence.measure(arm, "slow", seconds, chars, len(texts))
+                streamed = timing.first_audio > 0
+                seconds = (timing.first_audio if streamed else timing.total) - timing.connect
+                count = 0 if streamed else len(texts)
+                if chars:
+                    self._evidence.measure(arm, "slow", seconds, chars, count)
             if not failed:
                 for text, result in compress(zip(texts, results, strict=False), new):
                     self._hear(arm, len(text.text), result)
@@ -143,6 +154,22 @@ class CanaryWatch:
             changed = (arm == "canary" or now_and_then) and self._decide(now_and_then)
         if changed:
             self._tell(before)
+
+    def _look(self) -> None:
+        """Decide without anything new of the new one."""
+        with self._lock:
+            before = self.share
+            changed = self._decide(may_promote=False)
+        if changed:
+            self._tell(before)
+
+    def note_stream(self, arm: str, text: Utterance, result: Result | None) -> None:
+        """Count a stream that had begun: what became of its sound, None where nobody wanted the
+        rest."""
+        if isinstance(result, CosyError) and not isinstance(result, BadAudioError):
+            self.note(arm, [text], (), result, math.inf)
+        else:
+            self.note(arm, [text], [] if result is None else [result], None, math.inf)
 
     def _take_new(self, keys: Sequence[int]) -> list[bool]:
         """Tell which texts are new: those that come again are always the same one's, and one that
@@ -157,7 +184,7 @@ class CanaryWatch:
         """Count what came for one text of a reply."""
         evidence = self._evidence
         evidence.count(arm, "refused", not isinstance(result, Audio))
-        if isinstance(result, Audio):
+        if isinstance(result, Audio) and chars:
             length = result.pcm_size / (2 * result.channels * result.sample_rate)
             evidence.measure(arm, "long", length, chars)
             evidence.measure(arm, "short", length, chars)

@@ -134,22 +134,26 @@ class Runners:
         counts = watch if variant in (None, "control", "trial") else None
         if variant not in ("canary", "trial"):
 
-            def watched(attempter: Attempts) -> BatchRunner:
-                return old.runner(WatchedAttempts(attempter, variant or "stable", counts))
+            def watched(attempter: Attempts, stream: OpenStream | None = None) -> BatchRunner:
+                return old.runner(WatchedAttempts(attempter, variant or "stable", counts, stream))
 
-            return watched(old.hedged), lambda stream: watched(StreamingAttempts(old.plain, stream))
+            return watched(old.hedged), lambda stream: watched(
+                StreamingAttempts(old.plain, stream), stream
+            )
         batch = replace(config.batch, halve_refused=False)
         once = replace(as_spoken(config), batch=batch, retry=replace(config.retry, max_retries=0))
         new = self._arm(once, self._endpoints if url is None else self._endpoints.part({url}))
         observer, clock = self._parts.observer, self._parts.clock
 
-        def both(first: Attempts, second: Attempts) -> CanaryRunner:
-            trial = new.runner(WatchedAttempts(first, "canary", counts), TrialRunner)
+        def both(
+            first: Attempts, second: Attempts, stream: OpenStream | None = None
+        ) -> CanaryRunner:
+            trial = new.runner(WatchedAttempts(first, "canary", counts, stream), TrialRunner)
             second = WatchedAttempts(second, "fallback", None)
             return CanaryRunner(trial, old.runner(second), counts, observer, clock)
 
         return both(new.hedged, old.hedged), lambda stream: both(
-            StreamingAttempts(new.plain, stream), StreamingAttempts(old.plain, stream)
+            StreamingAttempts(new.plain, stream), StreamingAttempts(old.plain, stream), stream
         )
 
     def _arm(self, config: ClientConfig, endpoints: EndpointPool) -> _Arm:

@@ -1,9 +1,9 @@
 """Whether a new model speaks worse than the old one: counts of both, and a sequential test.
 
-What is compared are shares: of requests that failed, of texts whose audio was refused, of requests
-that took longer than a bound, of recordings that are longer or shorter than one. For `k` bad ones
-of `n` of the new model, and `l` of `m` of the old one, the evidence against "the new one's share
-`p` is at most the old one's `q` and a tolerance" is the likelihood ratio
+What is compared are shares: of requests that failed, of texts whose audio was refused, of
+recordings that are longer or shorter than a bound. For `k` bad ones of `n` of the new model, and
+`l` of `m` of the old one, the evidence against "the new one's share `p` is at most the old one's
+`q` and a tolerance" is the likelihood ratio
 
     M = f(k, n) f(l, m) / max over p = q + tolerance of p^k (1 - p)^(n - k) q^l (1 - q)^(m - l)
     f(k, n) = B(k + 1/2, n - k + b) / B(1/2, b)
@@ -16,11 +16,18 @@ stop whenever it suffices. (H. Robbins, Ann. Math. Stat. 41, 1970; L. Wasserman,
 Balakrishnan, PNAS 117, 2020.) Of what is allowed, failed requests have 40 %, and each of the four
 other comparisons 15 % (union bound).
 
-The bounds of seconds for each character are found from the first observations of the old model,
-which are not used any more after that: so shares above them are alike where the two models are,
-whatever is distributed how. Each length of text has a bound of its own, as calls of many texts send
-the short ones first, and these have more silence for each character. Requests are counted as such,
-and not by their texts, which fail together.
+The bounds of recordings, in seconds for each character, are found from the first observations of
+the old model, which are not used any more after that: so shares above them are alike where the two
+models are, whatever is distributed how. Each length of text has a bound of its own, as calls of
+many texts send the short ones first, and these have more silence for each character. Requests are
+counted as such, and not by their texts, which fail together.
+
+How long requests take changes with the service's load, by the minute, and with it any bound would
+have to. So a request of the new model is compared with the one of the control that came just before
+it or just after it, in turn, of texts that are about as long. Of two alike ones, whatever the load,
+the new one takes more than `slower` times as long in at most half of such pairs. The evidence
+against that is the mean, over shares p above 1/2, of (2 p)^k (2 - 2 p)^(n - k) for k of n pairs: as
+p is above 1/2, its mean never grows while the chance of each pair is at most 1/2.
 """
 
 from __future__ import annotations
@@ -30,10 +37,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["CanaryState", "Evidence", "Judge", "Rate", "log_ratio", "place_of"]
+__all__ = ["CanaryState", "Evidence", "Judge", "Rate", "log_pair_ratio", "log_ratio", "place_of"]
 
 # Arms: the new model, "canary"; those texts of the old one that are packed as sparsely as the new
 # one's, so that the times of requests may be compared, "control"; its other texts, "stable".
+# "pair": one request of the first and one of the second.
 # What is compared; of all but "slow", all of the old model's texts count.
 WORDS = {
     "failed": "requests that failed",
@@ -47,12 +55,17 @@ METRICS, FAILURES = tuple(WORDS), ("failed", "refused")
 _RARE, _OF_FAILED, _OF_OTHERS = 12.0, 0.4, 0.15
 # Shares that are not told from 0 and 1, and the steps after which a maximum is found.
 _LEAST, _STEPS = 1e-9, 40
+# Of the shares on one side of another: where they are, between that and the end.
+_PARTS = (0.1, 0.3, 0.5, 0.7, 0.9)
+# Share of the pairs in which the new one may be slower where nothing tells the two apart; and one
+# that it must be known to stay below, to get more texts.
+_EVEN, _NEARLY_EVEN = 0.5, 0.6
 # First observations of the old model that a bound is found from: their largest.
 _FIRST = 6
 # Characters up to which each length is a class of its own.
 _SHORT = 16
 # What the new one may be worse by, at most, to get more texts: a share of failures, or of others.
-_AS_GOOD = {"failed": 0.01, "refused": 0.01, "slow": 0.15, "long": 0.15, "short": 0.15}
+_AS_GOOD = {"failed": 0.01, "refused": 0.01, "long": 0.15, "short": 0.15}
 
 
 def place_of(name: str, text: str) -> float:
@@ -115,6 +128,16 @@ def log_ratio(new: Rate, old: Rate, spare: float, enough: float = -math.inf) -> 
     return min(most, mixed - likelihood(low))
 
 
+def log_pair_ratio(rate: Rate, share: float, *, above: bool) -> float:
+    """Return the logarithm of the evidence that a rate of pairs is above a share, or below it."""
+    bad, good, odds = rate.bad, rate.count - rate.bad, []
+    for part in _PARTS:
+        other = share + (1 - share) * part if above else share * part
+        odds.append(bad * math.log(other / share) + good * math.log((1 - other) / (1 - share)))
+    most = max(odds)
+    return most + math.log(sum([math.exp(each - most) for each in odds]) / len(odds))
+
+
 class Evidence:
     """What was counted of each arm. It has no lock: whoever uses it holds one.
 
@@ -131,6 +154,9 @@ class Evidence:
         self.counts: dict[str, float] = {}
         self.bounds: dict[str, float] = {}
         self._first: dict[str, list[float]] = {}
+        # By class of lengths: which arm is the first of the next pair, and its latest request.
+        self._leads: dict[str, str] = {}
+        self._alone: dict[str, float] = {}
 
     def count(self, arm: str, metric: str, bad: float, of: float = 1) -> None:
         """Count bad ones among some."""
@@ -139,9 +165,17 @@ class Evidence:
         self.counts[f"{key}.of"] = self.counts.get(f"{key}.of", 0) + of
 
     def measure(self, arm: str, metric: str, seconds: float, chars: int, texts: int = 1) -> None:
-        """Count what so many characters took, of one text or several, as above their bound, or
-        below it for "short"."""
-        key, seconds = f"{metric}.{_class_of(chars, texts)}", seconds / chars
+        """Count what so many characters took, of one text or several: as above their bound, or
+        below it for "short"; for "slow", which is the requests', beside one of the other model.
+
+        Args:
+            texts: 0 for the first sound of a stream.
+        """
+        kind, seconds = _class_of(chars, texts), seconds / chars
+        if metric == "slow":
+            self._compare(arm, kind, seconds)
+            return
+        key = f"{metric}.{kind}"
         bound = self.bounds.get(key)
         if bound is None:
             self._find_bound(arm, metric, key, seconds)
@@ -150,8 +184,24 @@ class Evidence:
         seconds *= 1.0 if arm == "canary" else self._factors[metric]
         self.count(arm, metric, seconds < bound if metric == "short" else seconds > bound)
 
+    def _compare(self, arm: str, kind: str, seconds: float) -> None:
+        """Make a pair of a request and the latest one of the other model. Each model begins every
+        other pair, or a load that grows would always be the same one's."""
+        if arm == "stable":
+            return
+        lead = self._leads.get(kind)
+        if lead is None:
+            lead = self._leads[kind] = ("control", "canary")[len(self._leads) % 2]
+        if arm == lead:
+            self._alone[kind] = seconds
+        elif kind in self._alone:
+            first = self._alone.pop(kind)
+            new, old = (seconds, first) if arm == "canary" else (first, seconds)
+            self.count("pair", "slow", new > old * self._factors["slow"])
+            self._leads[kind] = arm
+
     def _find_bound(self, arm: str, metric: str, key: str, seconds: float) -> None:
-        if arm == "canary" or (arm == "stable" and metric == "slow"):
+        if arm == "canary":
             return
         first = self._first.setdefault(key, [])
         first.append(seconds * self._factors[metric])
@@ -163,6 +213,8 @@ class Evidence:
 def _class_of(chars: int, texts: int) -> str:
     """Return a name for texts that are about equally long, within a ninth; several of them in one
     request, of which there are fewer, within a half."""
+    if texts == 0:
+        return f"stream.{round(2 * math.log2(chars))}"
     if texts > 1:
         return f"several.{round(2 * math.log2(chars))}"
     return str(chars if chars <= _SHORT else round(_SHORT + 6 * math.log2(chars / _SHORT)))
@@ -183,14 +235,18 @@ class Judge:
         return -math.log(self.alarms * (_OF_FAILED if metric == "failed" else _OF_OTHERS))
 
     def rates(self, counts: Mapping[str, float], metric: str) -> tuple[Rate, Rate]:
-        """Return the new model's rate, and the old one's."""
+        """Return the new model's rate, and the old one's. Of pairs: how many each was the slower
+        one of."""
 
         def rate(*arms: str) -> Rate:
             keys = [f"{arm}.{metric}" for arm in arms]
             sums = [sum([counts.get(key + end, 0) for key in keys]) for end in ("", ".of")]
             return Rate(sums[0], sums[1], _RARE if metric in FAILURES else 0.5)
 
-        return rate("canary"), rate("control", *(() if metric == "slow" else ("stable",)))
+        if metric == "slow":
+            pairs = rate("pair")
+            return pairs, Rate(pairs.count - pairs.bad, pairs.count)
+        return rate("canary"), rate("control", "stable")
 
     def worse(self, counts: Mapping[str, float]) -> str | None:
         """Return the metric in which the new one is worse, None while that is not known."""
@@ -199,7 +255,13 @@ class Judge:
             spare = self.tolerance if metric in FAILURES else 0.0
             above = new.share > old.share + spare and old.count > 0
             enough = self.enough(metric)
-            if above and log_ratio(new, old, spare, enough) >= enough:
+            if not above:
+                continue
+            if metric == "slow":
+                found = log_pair_ratio(new, _EVEN, above=True)
+            else:
+                found = log_ratio(new, old, spare, enough)
+            if found >= enough:
                 return metric
         return None
 
@@ -217,7 +279,8 @@ class Judge:
             enough = self.enough(metric)
             if not below or log_ratio(new, old, spare, enough) < enough:
                 return False
-        return True
+        pairs, _ = self.rates(counts, "slow")
+        return log_pair_ratio(pairs, _NEARLY_EVEN, above=False) >= self.enough("slow")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def serve(case: Case) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(**options: Any) -> Server:
-            usual = {"latency": 0.0, "rps": 0, "max_connections": 0}
+            usual = {"latency": 0.0, "rate": 0, "max_connections": 0}
             return stack.enter_context(Server(**{**usual, **case.server, **options}))
 
         yield start

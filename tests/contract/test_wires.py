@@ -226,7 +226,7 @@ def test_no_more_calls_are_under_way_than_allowed(
 
 
 def test_calls_keep_to_the_rate(case: Case, serve: Serve, connect: Connect) -> None:
-    server = serve(rps=0)
+    server = serve(rate=0)
     client = connect(server, batch_size=1, rate=10)
     assert len(client.synth_many(texts(20))) == 20
     # Without a limit all of them would come in one second. Not 10: where a machine stands still for

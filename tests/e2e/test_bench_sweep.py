@@ -48,7 +48,7 @@ def announced(capsys: Captured) -> tuple[int, int]:
 
 
 def test_no_limit_is_exceeded_and_no_request_untold(capsys: Captured) -> None:
-    with Server(ServerConfig(latency=0.05, rps=0, max_connections=4)) as server:
+    with Server(ServerConfig(latency=0.05, rate=0, max_connections=4)) as server:
         assert bench(server, "--rate", "40", "--max-connections", "4") == 0
         stats = server.stats()
     assert stats["throttled"] == stats["refused"] == 0
@@ -67,7 +67,7 @@ def test_no_limit_is_exceeded_and_no_request_untold(capsys: Captured) -> None:
 
 
 def test_the_figures_are_those_of_the_server(capsys: Captured) -> None:
-    with Server(ServerConfig(latency=0.1, rps=0, max_connections=0)) as server:
+    with Server(ServerConfig(latency=0.1, rate=0, max_connections=0)) as server:
         assert bench(server, "--max-in-flight", "2", "--batch-size", "3", "--rate", "1000") == 0
     for step in figures()["steps"]:
         # What it takes longer than 100 ms is the machine's business; it can take no less.
@@ -82,7 +82,7 @@ def test_the_figures_are_those_of_the_server(capsys: Captured) -> None:
 
 def test_it_stops_when_it_is_throttled(capsys: Captured) -> None:
     # Three a second: also a slow machine sends more.
-    with Server(ServerConfig(latency=0.05, rps=3)) as server:
+    with Server(ServerConfig(latency=0.05, rate=3)) as server:
         assert bench(server, "--rate", "400") == 1
         stats = server.stats()
     found = figures()
@@ -105,13 +105,13 @@ def test_after_a_refusal_no_call_begins_however_long_the_cutting_takes(
         self._cutter.start()
 
     monkeypatch.setattr(Sweep, "_cut", cut_later)
-    with Server(ServerConfig(latency=0.05, rps=0, max_connections=3)) as server:
+    with Server(ServerConfig(latency=0.05, rate=0, max_connections=3)) as server:
         assert bench(server, "--rate", "400") == 1
         assert 1 <= server.stats()["refused"] <= 4
 
 
 def test_it_stops_when_connections_are_refused(capsys: Captured) -> None:
-    with Server(ServerConfig(latency=0.05, rps=0, max_connections=3)) as server:
+    with Server(ServerConfig(latency=0.05, rate=0, max_connections=3)) as server:
         assert bench(server, "--rate", "1000") == 1
         stats = server.stats()
     found = figures()
@@ -123,7 +123,7 @@ def test_it_stops_when_connections_are_refused(capsys: Captured) -> None:
 
 @pytest.mark.parametrize("fault", ["status-502", "throttle"])
 def test_any_refusal_ends_it_however_rare(fault: str) -> None:
-    config = ServerConfig(latency=0.01, rps=0, faults={fault: 0.05}, seed=4)
+    config = ServerConfig(latency=0.01, rate=0, faults={fault: 0.05}, seed=4)
     with Server(config) as server:
         assert bench(server, "--rate", "500") == 1
     assert figures()["end"]["kind"] == "refused"
@@ -132,7 +132,7 @@ def test_any_refusal_ends_it_however_rare(fault: str) -> None:
 def test_a_rise_of_failed_texts_ends_it(capsys: Captured) -> None:
     lines = [f"第{n}句话{'[fail]' if n % 2 else ''}" for n in range(100)]
     Path("in.txt").write_text("\n".join(lines), "utf-8")
-    with Server(ServerConfig(latency=0.01, rps=0)) as server:
+    with Server(ServerConfig(latency=0.01, rate=0)) as server:
         assert bench(server, "--texts", "in.txt") == 1
     found = figures()
     assert found["end"]["kind"] == "errors" and len(found["steps"]) == 1
@@ -140,7 +140,7 @@ def test_a_rise_of_failed_texts_ends_it(capsys: Captured) -> None:
 
 
 def test_more_texts_than_said_are_never_sent(capsys: Captured) -> None:
-    with Server(ServerConfig(latency=0.02, rps=0)) as server:
+    with Server(ServerConfig(latency=0.02, rate=0)) as server:
         assert bench(server, "--batch-size", "4", "--max-texts", "90", "--rate", "1000") == 0
         stats = server.stats()
     assert announced(capsys) == (22, 88)
@@ -153,7 +153,7 @@ def test_more_texts_than_said_are_never_sent(capsys: Captured) -> None:
 def test_a_refused_batch_is_not_halved(capsys: Captured) -> None:
     lines = [f"第{n}句话{'[refuse]' if n == 5 else ''}" for n in range(100)]
     Path("in.txt").write_text("\n".join(lines), "utf-8")
-    with Server(ServerConfig(latency=0.0, rps=0)) as server:
+    with Server(ServerConfig(latency=0.0, rate=0)) as server:
         assert bench(server, "--texts", "in.txt", "--batch-size", "8") == 1
         stats = server.stats()
     assert stats["requests"] == 1
@@ -219,7 +219,7 @@ def test_ctrl_c_keeps_what_there_is_wherever_it_comes(
 
     monkeypatch.setattr(owner, name, interrupted)
     top = "1" if owner is CosyClient else "2"
-    with Server(ServerConfig(latency=0.05, rps=0)) as server:
+    with Server(ServerConfig(latency=0.05, rate=0)) as server:
         assert bench(server, "--max-in-flight", top) == 130
     found = figures()
     assert found["end"]["kind"] == "interrupted"
@@ -233,7 +233,7 @@ def test_ctrl_c_before_the_first_step_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(CosyClient, "synth_many", interrupted)
-    with Server(ServerConfig(latency=0.05, rps=0)) as server:
+    with Server(ServerConfig(latency=0.05, rate=0)) as server:
         assert bench(server) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "cosy-sync: interrupted"
     assert not Path("cosy-bench.json").exists()
@@ -241,7 +241,7 @@ def test_ctrl_c_before_the_first_step_leaves_nothing(
 
 @pytest.mark.parametrize("pause", [0.0, 1.0])
 def test_ctrl_c_keeps_what_was_measured(pause: float) -> None:
-    with Server(ServerConfig(latency=0.3, rps=0)) as server:
+    with Server(ServerConfig(latency=0.3, rate=0)) as server:
         process = run("--url", server.url, "--seconds", "2.5")
         assert process.stderr is not None
         for line in process.stderr:

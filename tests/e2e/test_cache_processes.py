@@ -69,7 +69,7 @@ def start(code: str, *args: str) -> subprocess.Popen[str]:
 
 def test_processes_that_are_killed_leave_no_torn_entry(tmp_path: Path) -> None:
     draw = random.Random(7)
-    with Server(latency=0, rps=0, max_connections=0) as server:
+    with Server(latency=0, rate=0, max_connections=0) as server:
         parent = start(SPEAK, server.url, str(tmp_path))
         assert parent.stdin is not None and parent.stdout is not None
 

@@ -25,7 +25,7 @@ FULL_AT = 100_000
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(latency=0.02, rps=0, max_connections=0, api_key="right") as server:
+    with Server(latency=0.02, rate=0, max_connections=0, api_key="right") as server:
         yield server
 
 

@@ -18,7 +18,7 @@ TEXTS = [f"这是第{number}句要说的话" for number in range(12)]
 @pytest.fixture(scope="module")
 def silent() -> Iterator[Server]:
     """A service that takes everything and answers later than a test waits."""
-    with Server(latency=20, rps=0, max_connections=0, grpc_port=0, grpc_max_conc=64) as running:
+    with Server(latency=20, rate=0, max_connections=0, grpc_port=0, grpc_max_conc=64) as running:
         yield running
 
 
@@ -91,7 +91,7 @@ def test_so_they_are_over_other_wires(silent: Server, wire: str) -> None:
 @pytest.mark.timeout(60)
 def test_a_server_that_closes_waits_for_no_call_that_was_cut_off() -> None:
     with (
-        Server(latency=600, rps=0, max_connections=0, grpc_port=0) as server,
+        Server(latency=600, rate=0, max_connections=0, grpc_port=0) as server,
         over(server, "runtime_grpc") as client,
     ):
         pressing = ctrl_c(in_flight(client, 2))
@@ -163,7 +163,7 @@ def speak_until_closed(client: CosyClient, text: str) -> None:
 
 
 def test_what_others_wait_for_goes_on() -> None:
-    with Server(latency=1.0, rps=0, max_connections=0) as slow, over(slow, batch_size=4) as client:
+    with Server(latency=1.0, rate=0, max_connections=0) as slow, over(slow, batch_size=4) as client:
         others = [client.submit(text) for text in TEXTS[:2]]
         eventually(in_flight(client, 1))
         pressing = ctrl_c(in_flight(client, 3))
@@ -177,7 +177,7 @@ def test_what_others_wait_for_goes_on() -> None:
 
 
 def test_who_waits_for_the_text_of_an_interrupted_synth_gets_it() -> None:
-    with Server(latency=1.0, rps=0, max_connections=0) as slow, over(slow) as client:
+    with Server(latency=1.0, rate=0, max_connections=0) as slow, over(slow) as client:
         heard: list[float] = []
         other = threading.Thread(target=lambda: heard.append(client.synth("你好").duration))
 

@@ -47,7 +47,7 @@ PATIENCE = 30.0
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(latency=0, rps=0, max_connections=0, seed=1) as running:
+    with Server(latency=0, rate=0, max_connections=0, seed=1) as running:
         yield running
 
 
@@ -83,7 +83,7 @@ def test_format_rate_and_speed_are_as_asked(server: Server, rate: int) -> None:
 
 
 def test_many_texts_come_in_their_order_over_few_connections() -> None:
-    with Server(latency=0.01, rps=0, max_connections=3) as server:
+    with Server(latency=0.01, rate=0, max_connections=3) as server:
         with connect(server) as client:
             audios = client.synth_many(TEXTS * 4)
         stats = server.stats()
@@ -131,7 +131,7 @@ def test_a_wrong_key_says_what_to_check() -> None:
 
 
 def test_throttling_is_waited_for_and_costs_no_text() -> None:
-    with Server(latency=0, rps=10) as server:
+    with Server(latency=0, rate=10) as server:
         with connect(server, retry=RetryConfig(max_retries=8), deadline=50.0) as client:
             audios = client.synth_many(TEXTS * 2)
         assert [audio.data for audio in audios] == [tone_wav(text) for text in TEXTS * 2]
@@ -450,7 +450,7 @@ def test_wrong_bodies_are_refused_in_dashscopes_words(
 
 
 def test_limits_and_keys_are_told_in_dashscopes_words() -> None:
-    with Server(latency=0, rps=1, api_key=KEY) as server:
+    with Server(latency=0, rate=1, api_key=KEY) as server:
         status, _, said = raw(server, "POST", PATH, call())
         assert (status, json.loads(said)["code"]) == (401, "InvalidApiKey")
         key = {"Authorization": f"Bearer {KEY}"}
@@ -476,7 +476,7 @@ def test_a_file_needs_no_key_and_tells_of_one_that_came() -> None:
 
 
 def test_only_so_much_sound_is_kept() -> None:
-    with Server(latency=0, rps=0, audio_bytes=40_000_000) as server:
+    with Server(latency=0, rate=0, audio_bytes=40_000_000) as server:
         links = []
         for _ in range(2):
             _, _, said = raw(server, "POST", PATH, call())

@@ -55,7 +55,7 @@ def tidy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setattr(dashscope, "api_key", KEY)
-    with Server(latency=0, rps=0, max_connections=0, api_key=KEY) as running:
+    with Server(latency=0, rate=0, max_connections=0, api_key=KEY) as running:
         yield running
 
 
@@ -226,7 +226,7 @@ def test_ssml_takes_one_text(server: Server) -> None:
 
 def test_throttling_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashscope, "api_key", KEY)
-    with Server(latency=0, rps=1, max_connections=0) as server:
+    with Server(latency=0, rate=1, max_connections=0) as server:
         synthesizer(server).call("一", timeout_millis=30_000)
         with pytest.raises(RequestFailure) as caught:
             synthesizer(server).call("二", timeout_millis=30_000)
@@ -237,7 +237,7 @@ def test_cancel_is_answered_at_once_and_the_socket_takes_the_next_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(dashscope, "api_key", KEY)
-    with Server(latency=60, rps=0) as server:
+    with Server(latency=60, rate=0) as server:
         heard = Heard()
         made = synthesizer(server, callback=heard)
         # The way in which its pool keeps the socket open.

@@ -49,7 +49,7 @@ def address(server: Server) -> str:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(latency=0, rps=0, max_connections=0, seed=1) as running:
+    with Server(latency=0, rate=0, max_connections=0, seed=1) as running:
         yield running
 
 
@@ -125,7 +125,7 @@ class TestSockets:
     def test_a_hundred_at_once_on_fifty_never_take_a_dirty_one(self, connect: Connect) -> None:
         texts = [f"第{number}句话。" for number in range(100)]
         faults = {"cut": 0.1, "extra-after": 0.1, "error-mid": 0.1, "reset-mid": 0.1}
-        with Server(latency=0.2, rps=0, max_connections=50, seed=4, faults=faults) as server:
+        with Server(latency=0.2, rate=0, max_connections=50, seed=4, faults=faults) as server:
             client = connect(server, retry=RetryConfig(max_retries=9, base=0.01), **calm())
             audios = client.synth_many(texts)
             assert [audio.wav() for audio in audios] == [tone_wav(text) for text in texts]
@@ -142,7 +142,7 @@ class TestSockets:
         self, connect: Connect
     ) -> None:
         texts = [f"第{number}句话。" for number in range(200)]
-        with Server(latency=0.03, rps=0, max_connections=4) as server:
+        with Server(latency=0.03, rate=0, max_connections=4) as server:
             client = connect(server, max_connections=16, retry=RetryConfig(base=0.05))
             audios = client.synth_many(texts)
             assert [audio.wav() for audio in audios] == [tone_wav(text) for text in texts]
@@ -155,7 +155,7 @@ class TestSockets:
         assert stats.throttled <= 12 + 30
 
     def test_one_that_the_server_closed_while_idle_is_replaced(self, connect: Connect) -> None:
-        with Server(latency=0, rps=0, idle_timeout=0.1) as server:
+        with Server(latency=0, rate=0, idle_timeout=0.1) as server:
             client = connect(server, retry=ONE)
             client.synth("一")
             deadline = time.monotonic() + 10
@@ -179,7 +179,7 @@ class TestSockets:
         assert server.stats()["status"]["101"] == 2  # type: ignore[index]
 
     def test_closing_ends_who_waits_and_leaves_nothing(self, connect: Connect) -> None:
-        with Server(latency=30, rps=0) as server:
+        with Server(latency=30, rate=0) as server:
             client = connect(server)
             errors: list[BaseException] = []
 
@@ -266,21 +266,21 @@ class TestRefusals:
 
 class TestKeysAndLimits:
     def test_a_right_key_opens_and_a_wrong_one_does_not(self, connect: Connect) -> None:
-        with Server(latency=0, rps=0, api_key=KEY) as server:
+        with Server(latency=0, rate=0, api_key=KEY) as server:
             assert connect(server, api_key=KEY).synth("你好").wav() == tone_wav("你好")
             with pytest.raises(AuthError, match="check api_key") as caught:
                 connect(server, api_key="wrong", retry=ONE).synth("你好")
             assert (caught.value.status, caught.value.code) == (401, "InvalidApiKey")
 
     def test_a_bearer_in_small_letters_is_one_too(self, connect: Connect) -> None:
-        with Server(latency=0, rps=0, api_key=KEY) as server:
+        with Server(latency=0, rate=0, api_key=KEY) as server:
             connect(server, headers={"Authorization": f"bearer {KEY}"}).synth("你好")
 
     def test_the_key_is_in_no_log_and_no_error(
         self, connect: Connect, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("DEBUG")
-        with Server(latency=0, rps=0, api_key=KEY) as server:
+        with Server(latency=0, rate=0, api_key=KEY) as server:
             client = connect(server, api_key=KEY, retry=ONE)
             client.synth("天机不可泄露")
             server.inject("reset-mid")
@@ -293,7 +293,7 @@ class TestKeysAndLimits:
     def test_task_starts_beyond_the_rate_are_throttled_and_tried_again(
         self, connect: Connect
     ) -> None:
-        with Server(latency=0, rps=5, max_connections=0) as server:
+        with Server(latency=0, rate=5, max_connections=0) as server:
             with pytest.raises(ThrottledError) as caught:
                 client = connect(server, retry=ONE, coalesce=CoalesceConfig(enabled=False))
                 for _ in range(6):
@@ -305,12 +305,12 @@ class TestKeysAndLimits:
 
     def test_our_own_rate_keeps_within_the_services(self, connect: Connect) -> None:
         # More than it allows, all at once; a busy machine delays some on their way.
-        with Server(latency=0, rps=12, max_connections=0) as server:
+        with Server(latency=0, rate=12, max_connections=0) as server:
             connect(server, rate=8, retry=ONE).synth_many([f"{n}号" for n in range(16)])
             assert server.stats()["overrun"] == 0
 
     def test_too_many_at_once_are_throttled(self, connect: Connect) -> None:
-        with Server(latency=0.3, rps=0, max_connections=1) as server:
+        with Server(latency=0.3, rate=0, max_connections=1) as server:
             client = connect(server, retry=ONE, max_connections=2)
             with pytest.raises(BatchError) as caught:
                 client.synth_many(["一", "二"])

@@ -24,7 +24,7 @@ RECIPES = {"multiprocessing": 8, "distributed": 8, "ray": 8, "datasets": 1}
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(latency=0, rps=0, max_connections=0) as server:
+    with Server(latency=0, rate=0, max_connections=0) as server:
         yield server
     close_clients()
 

@@ -1,6 +1,7 @@
 """`doctor` on set-ups that do not work: its last line names the cause and what to do."""
 
 import datetime
+import errno
 import json
 import resource
 import socket
@@ -14,6 +15,7 @@ import pytest
 import trustme
 from scripted import HOLD, READ, Scripted
 
+from cosy_sync import CosyClient, DiskCache
 from cosy_sync.cli import main
 from cosy_sync.testing import Server
 
@@ -74,7 +76,7 @@ def test_a_wire_that_nobody_is_there_to_tell(last: Last) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        assert doctor("--url", url, "--wire", "auto") == 2
+        assert doctor("--url", url, "--wire", "auto") == 3
     cause, _, todo = last().partition(". What to do: ")
     assert cause.endswith("Connection refused)") and todo.startswith("is the service running")
     assert "give its name" in todo
@@ -82,10 +84,41 @@ def test_a_wire_that_nobody_is_there_to_tell(last: Last) -> None:
 
 def test_a_wire_that_only_the_right_key_would_tell(last: Last) -> None:
     with Server(latency=0, api_key="right") as server:
-        assert doctor("--url", server.base_url, "--wire", "auto") == 2
+        assert doctor("--url", server.base_url, "--wire", "auto") == 3
     cause, _, todo = last().partition(". What to do: ")
     assert cause.endswith("HTTP 401, check the key (--api-key-file or COSY_SYNC_API_KEY))")
     assert todo.startswith("give its name")
+
+
+def test_a_wire_that_a_service_does_not_tell_is_one_to_be_given(last: Last) -> None:
+    with Server(latency=0) as server:
+        assert doctor("--url", f"{server.base_url}/elsewhere", "--wire", "auto") == 2
+    assert "HTTP 404" in (told := last()) and "give its name" in told
+
+
+@pytest.mark.parametrize("wire", ["batch", "auto"])
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("http://127.0.0.1:1", 3),
+        ("https://127.0.0.1:1", 3),
+        ("http://nowhere.invalid", 3),
+        ("https://localhost:{tls}", 3),
+        ("https://localhost:{http}", 3),
+        ("http://localhost:{mute}", 1),
+    ],
+)
+def test_the_exit_code_does_not_hang_on_who_says_the_wire(
+    url: str, code: int, wire: str, last: Last, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.detect._SECONDS", 0.3)
+    monkeypatch.setattr("cosy_sync.cli.doctor_checks._CONNECT", 0.3)
+    with Scripted([HOLD], [HOLD], [HOLD]) as mute, Server(latency=0) as plain, tls_server() as tls:
+        http, silent = (each.url.rsplit(":")[-1].split("/")[0] for each in (plain, mute))
+        place = url.format(tls=tls[0], http=http, mute=silent)
+        place += "/batch" if wire == "batch" else ""
+        assert doctor("--url", place, "--wire", wire, "--deadline", "0.3") == code
+    assert ". What to do: " in last() or code == 1
 
 
 def test_a_host_that_has_no_address(last: Last, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +271,8 @@ def test_what_the_service_answers(reply: bytes, words: str, last: Last) -> None:
     assert words in last()
 
 
-def test_a_service_that_answers_nothing(last: Last) -> None:
+def test_a_service_that_answers_nothing(last: Last, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosy_sync.cli.doctor_checks._CONNECT", 0.3)
     with Scripted([HOLD]) as server:
         assert doctor("--url", server.url, "--deadline", "1") == 1
     assert "speech (DeadlineError): " in last()
@@ -266,6 +300,70 @@ def test_redis_that_is_down(last: Last, monkeypatch: pytest.MonkeyPatch) -> None
     assert last().startswith("redis: ConnectionError")
 
 
+@pytest.mark.parametrize("cache", ["{file}", "{file}/below", "redis://127.0.0.1:1/0"])
+def test_a_cache_that_keeps_nothing(
+    cache: str, last: Last, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("COSY_SYNC_CACHE", cache.format(file=tmp_path / "file"))
+    with Server(latency=0) as server:
+        assert doctor("--url", server.url) == 0
+    assert last().startswith("cache: nothing can be kept (")
+
+
+def test_a_full_disk(last: Last, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cosy_sync.cache.disk._write_all", full)
+    monkeypatch.setenv("COSY_SYNC_CACHE", str(tmp_path))
+    with Server(latency=0) as server:
+        assert doctor("--url", server.url) == 0
+    assert last().startswith("cache: nothing can be kept (No space left on device). What to do")
+
+
+def test_a_cache_that_keeps_what_it_is_given_and_none_of_the_doctors(
+    last: Last, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSY_SYNC_CACHE", str(tmp_path))
+    with Server(latency=0) as server:
+        assert doctor("--url", server.url) == 0
+    assert last() == "all is well"
+    assert DiskCache(tmp_path).usage()[0] == 0
+
+
+def test_a_sentence_that_the_cache_knows_is_spoken_all_the_same(
+    last: Last, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSY_SYNC_CACHE", str(tmp_path))
+    with Server(latency=0, api_key="right") as server:
+        for key, code in (("right", 0), ("wrong", 3)):
+            monkeypatch.setenv("COSY_SYNC_API_KEY", key)
+            if code == 0:
+                with CosyClient(server.url) as client:
+                    client.synth("你好，请说一句话。")
+            assert doctor("--url", server.url) == code
+    assert "speech (AuthError): " in last()
+
+
+@pytest.mark.parametrize("wire", ["batch", "openai", "runtime_http"])
+def test_a_wrong_voice(wire: str, last: Last) -> None:
+    with Server(latency=0) as server:
+        path = {"batch": "/batch", "openai": "/v1", "runtime_http": ""}[wire]
+        model = ("--model", "m") if wire == "openai" else ()
+        url = f"{server.base_url}{path}"
+        assert doctor("--url", url, "--wire", wire, *model, "--voice", "无此人") == 1
+    assert "无此人" in (told := last()) or "at an unknown speaker" in told
+
+
+def test_a_proxy_that_blocks(last: Last, monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = b"HTTP/1.1 403 Blocked\r\nContent-Length: 0\r\n\r\n"
+    with Scripted([HOLD], [READ, reply, HOLD], [READ, reply, HOLD]) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        assert doctor("--url", "https://tts.example.com/batch", "--deadline", "2") == 3
+    assert "speech (ConnectError): " in (told := last()) and "403" in told
+
+
 def test_too_few_open_files_are_a_warning(last: Last, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 64))
     with Server(latency=0) as server:
@@ -277,6 +375,21 @@ def test_of_two_endpoints_the_one_that_fails_is_named(last: Last) -> None:
     with Server(latency=0) as server:
         assert doctor("--url", server.url, "--url", "http://127.0.0.1:1/batch") == 3
     assert last().startswith("http://127.0.0.1:1/batch: tcp: no connection")
+
+
+@pytest.mark.parametrize("model", [None, "v3"])
+def test_a_new_model_that_cannot_speak_is_named(
+    model: str | None, last: Last, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Server(latency=0) as old, Server(latency=0, faults={"status-500": 1.0}) as new:
+        monkeypatch.setenv("COSY_SYNC_CANARY_URL", new.url)
+        if model is not None:
+            monkeypatch.setenv("COSY_SYNC_CANARY_MODEL", model)
+        assert doctor("--url", old.url, "--url", new.url) == 1
+        assert last().startswith(f"{new.url}: canary (UnavailableError): ")
+        monkeypatch.delenv("COSY_SYNC_CANARY_URL")
+        monkeypatch.setenv("COSY_SYNC_CANARY_MODEL", "v3")
+        assert doctor("--url", old.url) == 0
 
 
 def test_the_report_holds_no_key(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

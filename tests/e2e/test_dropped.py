@@ -18,7 +18,7 @@ from cosy_sync.server import Server, tone_wav
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(latency=0.02, rps=0, max_connections=0) as running:
+    with Server(latency=0.02, rate=0, max_connections=0) as running:
         yield running
 
 

@@ -19,7 +19,7 @@ from cosy_sync.server import Server, ServerConfig
 
 NAME = "tts.example.com"
 HOSTS = [f"127.0.0.{number}" for number in (1, 2, 3, 4)]
-FREE = {"engine": "tone", "rps": 0, "max_connections": 0, "seconds_per_char": 0.05}
+FREE = {"engine": "tone", "rate": 0, "max_connections": 0, "seconds_per_char": 0.05}
 
 pytestmark = pytest.mark.timeout(90)
 

@@ -26,7 +26,7 @@ needs_c = pytest.mark.skipif(sys.platform == "darwin", reason="forks through gli
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     pytest.importorskip("grpc", reason="needs grpcio (extra grpc)")
-    with Server(latency=0.05, rps=0, max_connections=0, grpc_port=0, grpc_max_conc=64) as server:
+    with Server(latency=0.05, rate=0, max_connections=0, grpc_port=0, grpc_max_conc=64) as server:
         yield server
 
 

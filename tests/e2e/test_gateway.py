@@ -52,7 +52,7 @@ class Notes:
 def behind_envoy(
     changes: Mapping[str, str], new_port: int | None = None, **options: Any
 ) -> Iterator[tuple[Server, Gateway]]:
-    given = {"latency": 0.05, "rps": 0, "max_connections": 0, "grpc_max_conc": 64, "echo": False}
+    given = {"latency": 0.05, "rate": 0, "max_connections": 0, "grpc_max_conc": 64, "echo": False}
     first = Server(**given, **options, port=free_port(), grpc_port=free_port())
     with first:
         old, grpc = int(first.base_url.rsplit(":")[-1]), int(first.grpc_url.rsplit(":")[-1])
@@ -151,7 +151,7 @@ def test_upstream_resets_cost_attempts_but_no_text(wire: str) -> None:
 @pytest.mark.parametrize("fault", ["", "status-500", "reset"])
 def test_a_cluster_of_5_percent_that_fails_costs_no_text(fault: str) -> None:
     notes = Notes()
-    with Server(latency=0.05, rps=0, max_connections=0, faults={fault or "drip": 1.0}) as new:
+    with Server(latency=0.05, rate=0, max_connections=0, faults={fault or "drip": 1.0}) as new:
         port = int(new.base_url.rsplit(":")[-1]) if fault else free_port()
         with behind_envoy(FREE, port) as (_, gateway):
             speak(gateway, "batch", notes, 800)

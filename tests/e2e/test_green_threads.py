@@ -58,7 +58,7 @@ def run(code: str, *argv: str) -> "subprocess.CompletedProcess[str]":
 
 def test_gevent_works_as_threads_do() -> None:
     pytest.importorskip("gevent", reason="needs gevent (extra test)")
-    with Server(latency=0.05, rps=0, max_connections=0) as server:
+    with Server(latency=0.05, rate=0, max_connections=0) as server:
         done = run(GEVENT, server.url)
     assert done.returncode == 0, done.stderr
 

@@ -25,7 +25,7 @@ ONCE = RetryConfig(max_retries=0)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(latency=0.0, rps=0, max_connections=0) as server:
+    with Server(latency=0.0, rate=0, max_connections=0) as server:
         yield server
 
 

@@ -15,7 +15,7 @@ from cosy_sync.server import Server, ServerConfig
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with Server(ServerConfig(latency=0.01, rps=0, max_connections=0)) as server:
+    with Server(ServerConfig(latency=0.01, rate=0, max_connections=0)) as server:
         yield server.url
 
 

@@ -38,7 +38,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def client() -> Iterator[CosyClient]:
     with (
-        Server(latency=0, rps=0, max_connections=0) as server,
+        Server(latency=0, rate=0, max_connections=0) as server,
         CosyClient(Endpoint(server.url, rate=None)) as client,
     ):
         yield client
@@ -111,7 +111,7 @@ def test_machines_on_one_bucket_speak_each_text_once_and_a_dead_ones_part_too(
                 part.counts.spoken for part in run_free_shards(texts, sink, client, 4, options)
             )
 
-    with Server(latency=0, rps=0, max_connections=0) as server, ThreadPoolExecutor() as pool:
+    with Server(latency=0, rate=0, max_connections=0) as server, ThreadPoolExecutor() as pool:
         assert sum(pool.map(machine, ("one", "two", "three"))) == len(TEXTS)
         assert server.stats()["texts"] == len(TEXTS)
     assert sounds(store(s3, "four")) == {id: tone_wav(text) for id, text in TEXTS.items()}

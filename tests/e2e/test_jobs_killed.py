@@ -21,7 +21,7 @@ TEXTS = {f"t{number}": f"第{number}句话，今天天气好。" for number in r
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     # Some 400 texts/s: a job of 1 500 can be ended in its middle.
-    with Server(latency=0.15, rps=0, max_connections=0, workers=1) as server:
+    with Server(latency=0.15, rate=0, max_connections=0, workers=1) as server:
         yield server
 
 

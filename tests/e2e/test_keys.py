@@ -167,7 +167,7 @@ def target_of(wire: str) -> Target:
 
 @contextlib.contextmanager
 def serve(target: Target) -> Iterator[Any]:
-    options = {"latency": 0, "rps": 0, "max_connections": 0, "seed": 1, **target.options}
+    options = {"latency": 0, "rate": 0, "max_connections": 0, "seed": 1, **target.options}
     with Server(api_key=KEY, **options) as server:
         yield server
 

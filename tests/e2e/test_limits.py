@@ -22,7 +22,7 @@ def test_sixteen_batches_overlap() -> None:
 
 
 def test_the_server_sees_no_more_connections_and_no_higher_rate_than_is_set() -> None:
-    with Server(ServerConfig(latency=0.05, rps=0)) as server:
+    with Server(ServerConfig(latency=0.05, rate=0)) as server:
         endpoint = Endpoint(server.url, max_connections=10, rate=50)
         with CosyClient(endpoint, batch_size=1) as client:
             assert len(client.synth_many(texts(150))) == 150
@@ -35,7 +35,7 @@ def test_the_server_sees_no_more_connections_and_no_higher_rate_than_is_set() ->
 
 
 def test_a_client_that_asks_for_more_than_the_service_allows_still_loses_nothing() -> None:
-    config = ServerConfig(latency=0.01, max_connections=50, rps=30)
+    config = ServerConfig(latency=0.01, max_connections=50, rate=30)
     with Server(config) as server:
         endpoint = Endpoint(server.url, rate=60)
         with CosyClient(endpoint, batch_size=1) as client:

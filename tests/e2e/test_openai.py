@@ -42,7 +42,7 @@ TEXTS = [f"第{number}句话说得不一样" for number in range(70)]
 WAV = wav_header(16_000, 1, 32_000) + bytes(range(250)) * 128
 CLIP = Recording(WAV, 16_000, 1.0, hashlib.sha256(WAV).hexdigest())
 CLONE = Voice(reference=CLIP, transcript="我在说话")
-FREE: dict[str, Any] = {"latency": 0.0, "max_connections": 0, "rps": 0, "seed": 1}
+FREE: dict[str, Any] = {"latency": 0.0, "max_connections": 0, "rate": 0, "seed": 1}
 QUICK = RetryConfig(base=0.01, outlast=0)
 KEY = "sk-very-secret-0123"
 
@@ -185,7 +185,7 @@ def test_a_recording_for_an_unknown_service_is_refused_before_anything_is_sent(
 
 @PATHS
 def test_limits_are_kept_and_throttling_is_overcome(path: str) -> None:
-    limits: dict[str, Any] = {"latency": 0.01, "max_connections": 3, "rps": 100}
+    limits: dict[str, Any] = {"latency": 0.01, "max_connections": 3, "rate": 100}
     with Server(**limits) as server:
         endpoint = Endpoint(server.base_url + path, max_connections=3, rate=90)
         with CosyClient(endpoint, wire="openai", retry=QUICK, deadline=60) as speaker:

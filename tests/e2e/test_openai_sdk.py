@@ -17,7 +17,7 @@ from tests.e2e.scripted import eventually
 
 openai = pytest.importorskip("openai", reason="needs the openai SDK (extra test)")
 
-FREE: dict[str, Any] = {"latency": 0.0, "max_connections": 0, "rps": 0, "seed": 1}
+FREE: dict[str, Any] = {"latency": 0.0, "max_connections": 0, "rate": 0, "seed": 1}
 KEY = "sk-secret-0123"
 MODEL = "FunAudioLLM/Fun-CosyVoice3-0.5B-2512"
 ASKED: dict[str, Any] = {"model": MODEL, "voice": "中文女", "input": "你好，我的朋友"}

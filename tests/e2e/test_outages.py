@@ -27,7 +27,7 @@ class Sends:
 def test_a_bulk_call_loses_nothing_to_a_service_that_comes_up_late(wire: str, texts: int) -> None:
     sends = Sends()
     away = [Outage(start=0, seconds=1.0)]
-    with Server(latency=0, max_connections=0, rps=0, outages=away) as server:
+    with Server(latency=0, max_connections=0, rate=0, outages=away) as server:
         url = server.url if wire == "batch" else server.base_url
         settings = {"wire": wire, "voice": Voice("中文女"), "observers": [sends]}
         with CosyClient(url, **settings) as client:  # type: ignore[arg-type]
@@ -38,7 +38,7 @@ def test_a_bulk_call_loses_nothing_to_a_service_that_comes_up_late(wire: str, te
 
 def test_bulk_streams_and_submitted_bulk_work_outlast_an_outage() -> None:
     away = [Outage(start=0, seconds=1.0)]
-    with Server(latency=0, max_connections=0, rps=0, outages=away) as server:
+    with Server(latency=0, max_connections=0, rate=0, outages=away) as server:
         settings = {"wire": "runtime_http", "voice": Voice("中文女"), "priority": "bulk"}
         with CosyClient(server.base_url, **settings) as client:  # type: ignore[arg-type]
             future = client.submit("你好")
@@ -48,7 +48,7 @@ def test_bulk_streams_and_submitted_bulk_work_outlast_an_outage() -> None:
 
 def test_a_model_that_always_fails_takes_the_service_down_for_nobody_else() -> None:
     with (
-        Server(latency=0.01, max_connections=0, rps=0) as server,
+        Server(latency=0.01, max_connections=0, rate=0) as server,
         CosyClient(server.url, batch_size=1, voice=Voice("中文女")) as client,
     ):
         headers = {"X-Cosy-Fault": "status-500"}

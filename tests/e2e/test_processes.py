@@ -15,7 +15,7 @@ from cosy_sync.server import Server, ServerConfig
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    config = ServerConfig(engine="tone", latency=0.05, rps=0, max_connections=0)
+    config = ServerConfig(engine="tone", latency=0.05, rate=0, max_connections=0)
     with Server(config) as server:
         yield server.url
 
@@ -146,7 +146,7 @@ def test_ctrl_c_keeps_the_finished_texts_of_a_batch_that_is_still_repeated(url: 
         "except KeyboardInterrupt as error:\n"
         "    print(sum(o.ok for o in error.outcomes))\n"
     )
-    config = ServerConfig(latency=0, rps=0, max_connections=0, faults={"silent-audio": 1.0})
+    config = ServerConfig(latency=0, rate=0, max_connections=0, faults={"silent-audio": 1.0})
     with Server(config) as server:
         assert run(code, server.url).stdout.strip() == "252"
 

@@ -60,7 +60,7 @@ PATH = "/cosyvoice.CosyVoice/Inference"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(grpc_port=0, latency=0.01, rps=0, grpc_max_conc=16) as running:
+    with Server(grpc_port=0, latency=0.01, rate=0, grpc_max_conc=16) as running:
         yield running
 
 
@@ -288,7 +288,7 @@ def refused_calls(max_connections: int | None, count: int) -> tuple[int, int]:
     """Speak texts through a server that bears 4; return how many calls it refused, and the limit
     that the client has at the end."""
     attempts = Attempts()
-    with Server(grpc_port=0, latency=0.03, rps=0) as narrow:
+    with Server(grpc_port=0, latency=0.03, rate=0) as narrow:
         url: str | Endpoint = narrow.grpc_url
         if max_connections is not None:
             url = Endpoint(narrow.grpc_url, max_connections=max_connections)

@@ -16,7 +16,7 @@ pytest.importorskip("grpc", reason="needs grpcio (extra grpc)")
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with Server(grpc_port=0, latency=0.05, rps=0, grpc_max_conc=64) as server:
+    with Server(grpc_port=0, latency=0.05, rate=0, grpc_max_conc=64) as server:
         yield server.grpc_url
 
 

@@ -56,7 +56,7 @@ CLONED = Voice(reference=recording(), transcript="希望你好")
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(latency=0, max_connections=0, rps=0, seed=1) as running:
+    with Server(latency=0, max_connections=0, rate=0, seed=1) as running:
         yield running
 
 
@@ -220,7 +220,7 @@ class TestFailures:
         assert caught.value.partial == speech(SEGMENTS[0])
 
     def test_a_gateways_limit_slows_the_client_down(self) -> None:
-        with Server(latency=0, rps=5) as server, client(server) as tts:
+        with Server(latency=0, rate=5) as server, client(server) as tts:
             texts = [f"第{number}句话" for number in range(8)]
             assert len(tts.synth_many(texts)) == 8
             assert server.stats()["overrun"]

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.timeout(60)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(latency=0.05, rps=0, max_connections=0, grpc_port=0, grpc_max_conc=64) as server:
+    with Server(latency=0.05, rate=0, max_connections=0, grpc_port=0, grpc_max_conc=64) as server:
         yield server
 
 

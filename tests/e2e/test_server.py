@@ -33,7 +33,7 @@ TEXTS = ["你好", "再见", "谢谢"]
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(latency=0, max_connections=0, rps=0, seed=1) as running:
+    with Server(latency=0, max_connections=0, rate=0, seed=1) as running:
         yield running
 
 
@@ -280,7 +280,7 @@ class TestTheLimits:
             assert stats == server.stats()
 
     def test_the_101st_request_in_a_second_is_throttled(self) -> None:
-        with Server(latency=0, max_connections=0, rps=100, audio_bytes=64) as server:
+        with Server(latency=0, max_connections=0, rate=100, audio_bytes=64) as server:
             with connect(server) as sock:
                 # Pipelined, so that all of them arrive within the same second.
                 sock.sendall(post({"texts": ["a"]}) * 101)
@@ -294,7 +294,7 @@ class TestTheLimits:
             assert stats["status"] == {"200": 100, "429": 1}
 
     def test_a_second_later_it_is_admitted_again(self) -> None:
-        with Server(latency=0, rps=1) as server:
+        with Server(latency=0, rate=1) as server:
             assert ask(server, post({"texts": ["a"]})).status == 200
             time.sleep(1.01)
             assert ask(server, post({"texts": ["a"]})).status == 200
@@ -339,7 +339,7 @@ def faulty(server: Server, fault: str, **headers: str) -> Answer:
 class TestTheLimitsWhenOverrun:
     @pytest.mark.parametrize("status", ["502", "503"])
     def test_calls_and_connections_beyond_are_answered_as_asked(self, status: str) -> None:
-        with Server(latency=0, rps=1, max_connections=1, overrun=status) as server:
+        with Server(latency=0, rate=1, max_connections=1, overrun=status) as server:
             with connect(server) as sock:
                 for expected in (200, int(status)):
                     sock.sendall(post({"texts": ["a"]}))
@@ -351,7 +351,7 @@ class TestTheLimitsWhenOverrun:
 
     def test_a_shortage_grants_a_share_of_the_calls(self) -> None:
         shortage = Shortage(start=0, seconds=1000, share=0.5)
-        with Server(latency=0, rps=4, shortages=[shortage]) as server:
+        with Server(latency=0, rate=4, shortages=[shortage]) as server:
             asked = [ask(server, post({"texts": ["a"]})).status for _ in range(4)]
         assert asked == [200, 200, 429, 429]
 
@@ -688,13 +688,13 @@ class TestTheFaults:
         assert [fault for fault in FAULTS if f'"{fault}"' not in shown] == []
 
     def test_configured_odds_are_drawn(self) -> None:
-        with Server(latency=0, rps=0, faults={"status-500": 1.0}) as server:
+        with Server(latency=0, rate=0, faults={"status-500": 1.0}) as server:
             assert ask(server, post({"texts": ["a"]})).status == 500
             assert ask(server, get("/health")).status == 200
             assert server.stats()["faults"] == {"status-500": 1}
 
     def test_injected_faults_come_next_and_in_order(self) -> None:
-        with Server(latency=0, rps=0, faults={"status-500": 1.0}) as server:
+        with Server(latency=0, rate=0, faults={"status-500": 1.0}) as server:
             server.inject("status-502", times=2)
             server.inject("status-503")
             asked = [ask(server, post({"texts": ["a"]})).status for _ in range(4)]

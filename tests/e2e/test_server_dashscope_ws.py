@@ -26,7 +26,7 @@ ID = "0f8b0c1e5d2a4c5fa0b1c2d3e4f50617"
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(latency=0, rps=0, max_connections=0, seed=1) as running:
+    with Server(latency=0, rate=0, max_connections=0, seed=1) as running:
         yield running
 
 
@@ -169,7 +169,7 @@ class TestEvents:
                 assert audio == tone_wav("好")[44:]
 
     def test_cancel_is_answered_at_once(self) -> None:
-        with Server(latency=3600, rps=0) as server, connect(server) as socket:
+        with Server(latency=3600, rate=0) as server, connect(server) as socket:
             for frame in (run(), text("好。"), CANCEL, CANCEL):
                 socket.send(frame)
             assert event(socket)["header"]["event"] == "task-started"
@@ -215,7 +215,7 @@ class TestRefusals:
         ],
     )
     def test_task_failed_and_the_end(self, frames: list[str], code: str, message: str) -> None:
-        slow = Server(latency=0.2, rps=0, seconds_per_char=0.01)
+        slow = Server(latency=0.2, rate=0, seconds_per_char=0.01)
         with slow as server, connect(server) as socket:
             for frame in frames:
                 socket.send(frame)
@@ -267,7 +267,7 @@ class TestTime:
 
     def test_after_the_finish_there_is_no_gap(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(server_side, "GAP_SECONDS", 0.1)
-        with Server(latency=0.5, rps=0) as server, connect(server) as socket:
+        with Server(latency=0.5, rate=0) as server, connect(server) as socket:
             for frame in (run(), text("好"), FINISH):
                 socket.send(frame)
             while (message := heard(socket)) and "task-finished" not in str(message):
@@ -276,7 +276,7 @@ class TestTime:
     def test_an_idle_socket_is_closed(self) -> None:
         from websockets.exceptions import ConnectionClosed
 
-        impatient = Server(latency=0, rps=0, idle_timeout=0.1)
+        impatient = Server(latency=0, rate=0, idle_timeout=0.1)
         with (
             impatient as server,
             connect(server) as socket,
@@ -286,7 +286,7 @@ class TestTime:
         assert caught.value.rcvd is not None and caught.value.rcvd.code == 1000
 
     def test_the_server_ends_beside_idle_and_stalled_sockets(self) -> None:
-        server = Server(latency=0, rps=0)
+        server = Server(latency=0, rate=0)
         server.start()
         with connect(server) as idle, connect(server) as stalled:
             server.inject("stall")

@@ -132,7 +132,7 @@ def until(true: Callable[[], bool]) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(ServerConfig(latency=0.05, max_connections=0, rps=0)) as running:
+    with Server(ServerConfig(latency=0.05, max_connections=0, rate=0)) as running:
         yield running
 
 

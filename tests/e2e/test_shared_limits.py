@@ -66,13 +66,13 @@ def run_4(
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server(ServerConfig(latency=0.1, max_connections=0, rps=100)) as running:
+    with Server(ServerConfig(latency=0.1, max_connections=0, rate=100)) as running:
         yield running
 
 
 def test_4_processes_share_one_limit_and_use_it(redis_server) -> None:
     counts: list[tuple[float, int]] = []
-    with Server(ServerConfig(latency=0.1, max_connections=0, rps=0)) as server:
+    with Server(ServerConfig(latency=0.1, max_connections=0, rate=0)) as server:
 
         def watch() -> None:
             time.sleep(1.0)
@@ -104,7 +104,7 @@ class Sent:
 
 
 def test_two_clients_share_the_limit_of_all_their_endpoints(redis_server) -> None:
-    sent, free = Sent(), ServerConfig(latency=0.02, max_connections=0, rps=0)
+    sent, free = Sent(), ServerConfig(latency=0.02, max_connections=0, rate=0)
 
     def speak(urls: list[str]) -> None:
         endpoints = [Endpoint(url, max_connections=10) for url in urls]
@@ -138,7 +138,7 @@ def test_clients_of_one_redis_open_no_more_connections_than_the_service_allows(
             texts = (f"这是第{number}句要说的话" for number in range(150))
             return sum(out.audio is not None for out in client.synth_iter(texts))
 
-    service = ServerConfig(latency=0.05, max_connections=12, rps=0)
+    service = ServerConfig(latency=0.05, max_connections=12, rate=0)
     with Server(service) as server, ThreadPoolExecutor(4) as pool:
         jobs = []
         for _ in range(4):
@@ -166,7 +166,7 @@ def test_an_emptied_redis_in_traffic_lets_no_second_hold_more_and_it_goes_on(red
         with CosyClient(endpoint, batch_size=1, sharing=sharing, observers=[sent]) as client:
             assert not [out.error for out in client.synth_iter(texts()) if out.error]
 
-    free = ServerConfig(latency=0.02, max_connections=0, rps=0)
+    free = ServerConfig(latency=0.02, max_connections=0, rate=0)
     with Server(free) as server, ThreadPoolExecutor(2) as pool:
         jobs = [pool.submit(speak, server.url) for _ in range(2)]
         while len(sent.at) < 50:

@@ -46,7 +46,7 @@ def test_a_big_job_is_spoken_whole_though_all_at_once_it_would_take_longer_than_
     speak: Callable[[CosyClient], list],
 ) -> None:
     # Fifty batches that take 0.15 s each, two at a time: 3.75 s of work.
-    with Server(latency=0, text_latency=0.15 / 64, workers=2, rps=0, max_connections=0) as server:
+    with Server(latency=0, text_latency=0.15 / 64, workers=2, rate=0, max_connections=0) as server:
         timeouts = TimeoutConfig(first_byte=1.5)
         # A reply that waits for room, up to 3 s, would use up so short a deadline.
         limits = LimitConfig(max_bytes_waiting=1 << 30)
@@ -65,7 +65,7 @@ def test_the_command_speaks_a_big_job_whole_though_its_last_replies_come_late(
     command += ["-f", str(tmp_path / "texts.txt"), "-o", str(tmp_path / "out")]
     environment = {**os.environ, "COSY_SYNC_TIMEOUTS_FIRST_BYTE": "0.7"}
     # 1.9 s of work, all of which fits on the connections at once.
-    with Server(latency=0, text_latency=0.15 / 64, workers=2, rps=0, max_connections=0) as server:
+    with Server(latency=0, text_latency=0.15 / 64, workers=2, rate=0, max_connections=0) as server:
         command += ["--url", server.url]
         done = subprocess.run(command, env=environment, capture_output=True, timeout=90)
     assert done.returncode == 0, done.stderr

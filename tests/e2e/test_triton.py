@@ -35,7 +35,7 @@ SCHEMES = ["http", "grpc"]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(latency=0, rps=0, grpc_port=0, grpc_max_conc=16) as server:
+    with Server(latency=0, rate=0, grpc_port=0, grpc_max_conc=16) as server:
         yield server
 
 

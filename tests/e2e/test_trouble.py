@@ -24,7 +24,7 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(ServerConfig(engine="tone", latency=0, rps=0, max_connections=0)) as running:
+    with Server(ServerConfig(engine="tone", latency=0, rate=0, max_connections=0)) as running:
         yield running
 
 
@@ -110,7 +110,7 @@ def test_a_fault_of_one_item_spoils_no_other_and_is_never_returned(
 def test_a_text_that_a_fault_hit_is_served_by_a_retry_unless_the_service_refuses_it(
     server, fault
 ) -> None:
-    with Server(ServerConfig(latency=0, rps=0, faults={fault: 0.5}, seed=7)) as flaky:
+    with Server(ServerConfig(latency=0, rate=0, faults={fault: 0.5}, seed=7)) as flaky:
         patient = RetryConfig(max_retries=9, max_bad_audio=9, base=0.005)
         with CosyClient(flaky.url, retry=patient, headers={"X-Cosy-Reply": "results"}) as client:
             outcomes = client.synth_many(TEXTS, on_error="return")
@@ -263,7 +263,7 @@ def test_a_server_that_is_not_there_says_so() -> None:
 
 
 def test_a_server_that_dies_and_returns_costs_no_text() -> None:
-    config = ServerConfig(latency=0.02, rps=0, max_connections=0)
+    config = ServerConfig(latency=0.02, rate=0, max_connections=0)
     first = Server(config)
     first.__enter__()
     port = int(first.base_url.rsplit(":", 1)[1])
@@ -286,7 +286,7 @@ def test_a_server_that_dies_and_returns_costs_no_text() -> None:
             done.wait(0.005)
         first.close()
         done.wait(0.3)
-        with Server(ServerConfig(port=port, latency=0.02, rps=0, max_connections=0)):
+        with Server(ServerConfig(port=port, latency=0.02, rate=0, max_connections=0)):
             assert done.wait(60)
     assert [outcome.error for outcome in results if not outcome.ok] == []
     assert len(results) == 400

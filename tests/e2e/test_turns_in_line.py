@@ -31,7 +31,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[CosyClient]:
     if request.param == "redis":
         url = request.getfixturevalue("redis_server").url
         settings["sharing"] = SharingConfig(redis_url=url, timeout=2.0)
-    with Server(ServerConfig(latency=0.01, rps=0)) as server:
+    with Server(ServerConfig(latency=0.01, rate=0)) as server:
         endpoint = Endpoint(server.url, max_connections=50, rate=rate)
         client = CosyClient(endpoint, batch_size=1, **settings)
         with contextlib.closing(client):

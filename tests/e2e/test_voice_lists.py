@@ -16,7 +16,7 @@ WS = "/api-ws/v1/inference"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(latency=0, rps=0, max_connections=0, api_key="right") as running:
+    with Server(latency=0, rate=0, max_connections=0, api_key="right") as running:
         yield running
 
 

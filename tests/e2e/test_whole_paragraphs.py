@@ -19,7 +19,7 @@ TEXT = f"{FIRST}{SECOND}\n\n{THIRD}"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(latency=0, rps=0, max_connections=0, seed=1) as running:
+    with Server(latency=0, rate=0, max_connections=0, seed=1) as running:
         yield running
 
 

@@ -19,7 +19,7 @@ DESCRIBED = json.dumps({"paths": {"/batch": {}}}).encode()
 
 @pytest.mark.parametrize("path", ["/batch", "/api/v1/services/audio/tts/SpeechSynthesizer"])
 def test_the_embedded_server_is_known_by_its_paths(path: str) -> None:
-    with Server(latency=0, rps=0) as server:
+    with Server(latency=0, rate=0) as server:
         model = "cosyvoice-v3-flash"
         with CosyClient(server.base_url + path, wire="auto", voice="中文女", model=model) as client:
             assert client.synth("你好").data == tone_wav("你好")

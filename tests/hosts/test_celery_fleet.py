@@ -28,7 +28,7 @@ EXAMPLE = ROOT / "examples" / "celery"
 
 @pytest.fixture
 def tts() -> Iterator[Server]:
-    with Server(latency=0, rps=0, max_connections=0, echo=False) as server:
+    with Server(latency=0, rate=0, max_connections=0, echo=False) as server:
         yield server
         close_clients()
 

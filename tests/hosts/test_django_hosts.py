@@ -60,7 +60,7 @@ HOSTS = {
 
 
 def service(**options: Any) -> Server:
-    return Server(**{"rps": 0, "max_connections": 0, "echo": False, **options})
+    return Server(**{"rate": 0, "max_connections": 0, "echo": False, **options})
 
 
 def free_port() -> int:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture
 def tts() -> Iterator[Server]:
-    with Server(latency=0.02, rps=0, max_connections=0, echo=False) as server:
+    with Server(latency=0.02, rate=0, max_connections=0, echo=False) as server:
         yield server
 
 

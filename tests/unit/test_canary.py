@@ -318,6 +318,11 @@ def test_a_setting_that_cannot_be_names_its_field(make: Callable[[], object], wo
         make()
 
 
+def test_an_endpoint_without_a_weight_is_not_taken_for_one_with_all_texts() -> None:
+    with pytest.raises(ConfigError, match="with its share of the texts as weight"):
+        CosyClient([Endpoint(OLD), Endpoint(NEW)], canary=CanaryConfig())
+
+
 def test_a_view_cannot_have_another_canary() -> None:
     with client_of(Models()) as client, pytest.raises(ConfigError, match="whole client"):
         client.with_options(canary=None)

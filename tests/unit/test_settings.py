@@ -6,6 +6,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from cosy_sync import (
+    CanaryConfig,
     ClientConfig,
     ConfigError,
     CosyClient,
@@ -13,6 +14,7 @@ from cosy_sync import (
     LimitConfig,
     PoolConfig,
     RetryConfig,
+    Variant,
 )
 from cosy_sync.config import Settings
 from cosy_sync.config.client import FORMATS, GROUPS, PRIORITIES
@@ -53,9 +55,24 @@ def test_groups_given_by_variables_keep_their_other_defaults() -> None:
     assert config.retry == RetryConfig(base=0.5)
 
 
+def test_a_canarys_fields_and_those_of_its_variant_are_variables() -> None:
+    environ = {"MODEL": "v3", "SHARE": "0.1", "VERSION": "b", "SLOWER": "2", "PROMOTE": "yes"}
+    config = load_config(None, {}, {f"COSY_SYNC_CANARY_{k}": v for k, v in environ.items()})
+    variant = Variant(model="v3", share=0.1, version="b")
+    assert config.canary == CanaryConfig(variant=variant, slower=2.0, promote=True)
+
+
 @pytest.mark.parametrize(
     ("environ", "message"),
     [
+        ({"COSY_SYNC_CANARY_SHARE": "0.1"}, "COSY_SYNC_CANARY_SHARE: say .*COSY_SYNC_CANARY_MODEL"),
+        ({"COSY_SYNC_CANARY_PROMOTE": "on"}, "COSY_SYNC_CANARY_PROMOTE: say what is new"),
+        (
+            {"COSY_SYNC_CANARY_MODEL": "v3", "COSY_SYNC_CANARY_SHARE": "7"},
+            "COSY_SYNC_CANARY_SHARE: must be a number above 0 and at most 1",
+        ),
+        ({"COSY_SYNC_CANARY_URL": "nowhere"}, "COSY_SYNC_CANARY_URL: 'nowhere' has no scheme"),
+        ({"COSY_SYNC_CANARY_MODLE": "v3"}, "did you mean COSY_SYNC_CANARY_MODEL"),
         ({"COSY_SYNC_DEADLIN": "5"}, "COSY_SYNC_DEADLIN: .*COSY_SYNC_DEADLINE"),
         ({"COSY_SYNC_DEADLINE": "soon"}, "COSY_SYNC_DEADLINE: expected a number, got 'soon'"),
         ({"COSY_SYNC_BATCH_SIZE": "1.5"}, "COSY_SYNC_BATCH_SIZE: expected a whole number"),

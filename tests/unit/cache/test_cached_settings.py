@@ -28,7 +28,7 @@ OTHER = "英文女"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(latency=0, rps=0, max_connections=0) as made:
+    with Server(latency=0, rate=0, max_connections=0) as made:
         yield made
 
 

@@ -34,7 +34,7 @@ Captured = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with Server(latency=0.0, rps=0, max_connections=0, seconds_per_char=0.05) as server:
+    with Server(latency=0.0, rate=0, max_connections=0, seconds_per_char=0.05) as server:
         yield server.url
 
 

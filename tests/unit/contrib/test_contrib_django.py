@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import cosy_sync
-from cosy_sync import ConfigError, VerifyConfig
+from cosy_sync import CanaryConfig, ConfigError, Variant, VerifyConfig
 from cosy_sync.testing import Server, tone_wav
 
 pytest.importorskip("django", reason="needs django (extra test)")
@@ -91,12 +91,15 @@ def test_each_alias_has_its_own_settings() -> None:
         "spare": {
             "URL": [{"url": "http://b.test/batch", "rate": 5}, "http://c.test/batch"],
             "SHARING": {"prefix": "site"},
+            "OPTIONS": {"canary": {"model": "v3", "share": 0.1, "slower": 2}},
         },
     }
     with override_settings(COSY_SYNC=clients):
         assert speech["default"].config.retry.max_retries == 1
         assert [endpoint.rate for endpoint in speech["spare"].endpoints] == [5, 100]
         assert speech["spare"].config.sharing.prefix == "site"
+        variant = Variant(model="v3", share=0.1)
+        assert speech["spare"].config.canary == CanaryConfig(variant=variant, slower=2)
 
 
 def test_an_alias_that_is_not_there_names_those_that_are() -> None:
@@ -113,6 +116,7 @@ def test_an_alias_that_is_not_there_names_those_that_are() -> None:
         ({"OPTIONS": {"retry": {"max_retrys": 5}}}, "max_retries"),
         ({"OPTIONS": 5}, "expected a dict"),
         ({"URL": {"url": "http://a.test", "rps": 4}}, "rate"),
+        ({"OPTIONS": {"canary": {"modle": "v3"}}}, "modle: CanaryConfig has no such field"),
         ({"SHARING": "localhost"}, "redis://"),
         ({"BACKEND": "no.such.thing"}, "BACKEND"),
         ({"BACKEND": 5}, "BACKEND: expected a class's dotted name, got int"),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import cosy_sync
-from cosy_sync import ConfigError, RetryConfig
+from cosy_sync import CanaryConfig, ConfigError, RetryConfig, Variant
 from cosy_sync.contrib.fakes import FakeClient
 from cosy_sync.testing import Server, tone_wav
 
@@ -125,6 +125,7 @@ def test_config_takes_objects_and_stands_before_the_environment(
         COSY_SYNC_HEDGE={"enabled": True},
         COSY_SYNC_VOICE="中文女",
         COSY_SYNC_MODEL=None,
+        COSY_SYNC_CANARY={"url": "http://b.test/batch", "share": 0.1, "promote": True},
     )
     CosySync(app)
     with app.extensions["cosy_sync"].client as client:
@@ -132,6 +133,17 @@ def test_config_takes_objects_and_stands_before_the_environment(
         assert (config.deadline, config.speed, config.retry.max_retries) == (5, 2, 1)
         assert config.hedge.enabled and config.voice.name == "中文女"
         assert [each.rate for each in client.endpoints][1] == 7
+        assert (config.canary.variant.share, config.canary.promote) == (0.1, True)
+
+
+def test_config_names_the_fields_of_a_canary_too() -> None:
+    app = flask.Flask("speaking")
+    app.config.update(
+        COSY_SYNC_URL="http://a.test/batch", COSY_SYNC_CANARY_MODEL="v3", COSY_SYNC_CANARY_SHARE=0.1
+    )
+    CosySync(app)
+    with app.extensions["cosy_sync"].client as client:
+        assert client.config.canary == CanaryConfig(variant=Variant(model="v3", share=0.1))
 
 
 def test_flask_cosy_check_speaks(app: Any) -> None:

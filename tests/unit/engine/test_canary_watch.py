@@ -10,8 +10,10 @@ from cosy_sync.engine.canary_watch import CanaryNews, CanaryWatch, parse_state
 from cosy_sync.errors import (
     BadAudioError,
     BreakerOpenError,
+    ClosedError,
     ConnectError,
     CosyError,
+    CutError,
     DeadlineError,
     ReplyTimeout,
     ResourceError,
@@ -152,9 +154,10 @@ def test_one_that_is_as_good_gets_more_texts_only_where_that_is_asked_for() -> N
     many = {
         f"{arm}.{metric}{end}": 4.0 if not end else 5_000.0
         for arm in ("canary", "control", "stable")
-        for metric in ("failed", "refused", "slow", "long", "short")
+        for metric in ("failed", "refused", "long", "short")
         for end in ("", ".of")
     }
+    many |= {"pair.slow": 4.0, "pair.slow.of": 5_000.0}
     for promote, states in ((False, []), (True, [0.25, 0.5, 1.0])):
         watch, told = watch_of(0.2, promote=promote)
         for _ in range(5):
@@ -174,6 +177,62 @@ def test_a_worse_one_is_found_while_a_breaker_holds_it_back() -> None:
     fail(watch, "canary", 30, BreakerOpenError("open"))
     speak(watch, "stable", 60)
     assert watch.is_over
+
+
+def test_a_breaker_that_holds_the_new_one_back_does_not_put_the_verdict_off() -> None:
+    watch, _ = watch_of()
+    fail(watch, "canary", 22)
+    speak(watch, "stable", 25)  # every 16th of all is looked at: the next one
+    assert not watch.is_over
+    fail(watch, "canary", 1, BreakerOpenError("open"))
+    assert watch.is_over and "22 of 22" in watch.state.reason
+
+
+def stream(watch: CanaryWatch, arm: str, times: int, result: Audio | CosyError | None) -> None:
+    for _ in range(times):
+        watch.note_stream(arm, text(), result)
+
+
+def streamed(first: float = 0.1, took: float = 1.0, seconds: float = 1.2) -> Audio:
+    plain = audio(seconds, took)
+    assert plain.timing is not None
+    return replace(plain, timing=replace(plain.timing, first_audio=first))
+
+
+@pytest.mark.parametrize(
+    ("end", "word"),
+    [
+        (CutError("the connection ended"), "failed"),
+        (ReplyTimeout("no sound for 15 s"), "failed"),
+        (BadAudioError("silent"), "refused"),
+        (streamed(first=0.3), "took too long"),
+        (streamed(seconds=2.4), "too long"),
+        (streamed(seconds=0.6), "too short"),
+    ],
+    ids=["cut", "late", "silent", "first sound", "long", "short"],
+)
+def test_a_stream_counts_as_it_ends(end: Audio | CosyError, word: str) -> None:
+    watch, _ = watch_of()
+    for _ in range(100):
+        stream(watch, "control", 1, streamed())
+        stream(watch, "canary", 1, end)
+    assert watch.is_over and word in watch.state.reason
+
+
+@pytest.mark.parametrize("end", [None, ClosedError("closed"), streamed(took=9.0)])
+def test_a_stream_that_somebody_left_or_heard_slowly_says_nothing_against_it(
+    end: Audio | CosyError | None,
+) -> None:
+    watch, _ = watch_of()
+    stream(watch, "control", 100, streamed())
+    stream(watch, "canary", 100, end)
+    assert not watch.is_over and not watch.news().counts.get("canary.failed")
+
+
+def test_a_stream_that_was_given_no_text_is_no_error() -> None:
+    watch, _ = watch_of()
+    for arm in ("canary", "control"):
+        watch.note_stream(arm, Utterance(""), streamed())
 
 
 def test_texts_that_were_the_new_ones_stay_so_while_its_share_grows() -> None:

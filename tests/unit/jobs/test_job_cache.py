@@ -18,7 +18,7 @@ TEXTS = [JobText(f"t{number}", text) for number, text in enumerate(WORDS)]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(latency=0, rps=0, max_connections=0) as made:
+    with Server(latency=0, rate=0, max_connections=0) as made:
         yield made
 
 

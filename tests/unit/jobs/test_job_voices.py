@@ -13,7 +13,7 @@ from cosy_sync.server import Server, tone_wav
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with Server(latency=0, rps=0, max_connections=0) as made:
+    with Server(latency=0, rate=0, max_connections=0) as made:
         yield made
 
 

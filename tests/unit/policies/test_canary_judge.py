@@ -2,13 +2,22 @@
 
 import math
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.canary import Case, run
-from cosy_sync.policies.canary import CanaryState, Evidence, Judge, Rate, log_ratio, place_of
+from cosy_sync.policies.canary import (
+    CanaryState,
+    Evidence,
+    Judge,
+    Rate,
+    log_pair_ratio,
+    log_ratio,
+    place_of,
+)
 
 
 @pytest.mark.parametrize("share", [0.05, 0.25])
@@ -84,12 +93,67 @@ def test_the_canarys_times_are_compared_with_those_of_the_control_alone() -> Non
     evidence = Evidence(1.25, 1.15)
     for _ in range(100):
         evidence.measure("stable", "slow", 0.01, 10)
-    assert not evidence.bounds
-    for _ in range(6):
-        evidence.measure("control", "slow", 10.0, 10)
-    assert evidence.bounds == {"slow.10": 1.25}
+        evidence.measure("canary", "slow", 12.0, 10)
+    assert not evidence.counts
+    evidence.measure("control", "slow", 10.0, 10)
     evidence.measure("canary", "slow", 12.0, 10)
-    assert evidence.counts == {"canary.slow": 0, "canary.slow.of": 1}
+    assert evidence.counts == {"pair.slow": 0, "pair.slow.of": 1}
+
+
+@pytest.mark.parametrize("first", ["control", "canary"])
+def test_a_load_that_grows_is_not_always_the_same_ones(first: str) -> None:
+    # Each request takes longer than the one before it; the two always come in the same order.
+    evidence, seconds = Evidence(1.0, 1.15), 1.0
+    for _ in range(300):
+        for arm in (first, "canary" if first == "control" else "control"):
+            evidence.measure(arm, "slow", seconds, 10)
+            seconds *= 1.01
+    assert evidence.counts["pair.slow.of"] == 200 and evidence.counts["pair.slow"] == 100
+
+
+def test_requests_of_one_length_are_no_pair_with_those_of_another_nor_with_streams() -> None:
+    evidence = Evidence(1.25, 1.15)
+    evidence.measure("control", "slow", 1.0, 10)
+    for chars, texts in ((5, 1), (40, 4), (10, 0)):
+        evidence.measure("canary", "slow", 3.0, chars, texts)
+    assert not evidence.counts
+
+
+LOADS = {
+    "that stays": lambda count, _: 1.0,
+    "that grows after the first texts": lambda count, _: 1.0 if count < 20 else 4.0,
+    "that was large for the first texts": lambda count, _: 5.0 if count < 10 else 1.0,
+    "that comes and goes": lambda count, _: 4.0 if count // 40 % 2 else 1.0,
+    "that meets a request now and then": lambda _, draw: 3.0 if draw.random() < 0.2 else 1.0,
+}
+
+
+@pytest.mark.parametrize("load", LOADS.values(), ids=list(LOADS))
+def test_one_that_is_twice_as_slow_is_found_whatever_the_load_and_an_equal_one_is_not(
+    load: Callable[[int, random.Random], float],
+) -> None:
+    judge = Judge(0.01, 0.001)
+    for slower, seed in [(2.0, 0), (2.0, 1), (2.0, 2), (1.0, 0), (1.0, 1), (1.1, 2), (1.1, 3)]:
+        draw, evidence = random.Random(seed), Evidence(1.25, 1.15)
+        for count in range(300):
+            weight = load(count, draw)
+            for arm in draw.sample(["control", "canary"], 2):
+                own = slower if arm == "canary" else 1.0
+                evidence.measure(arm, "slow", draw.lognormvariate(-3, 0.3) * weight * own, 9)
+        assert judge.worse(evidence.counts) == ("slow" if slower == 2 else None)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.6])
+def test_the_evidence_of_pairs_exceeds_a_bound_as_seldom_as_it_may(share: float) -> None:
+    # Each step multiplies what is in the mean at most 1, whatever the past: it is a martingale.
+    for bad, count in ((0, 0), (3, 5), (30, 40)):
+        for above in (True, False):
+            now = math.exp(log_pair_ratio(Rate(bad, count), share, above=above))
+            worse = math.exp(log_pair_ratio(Rate(bad + 1, count + 1), share, above=above))
+            better = math.exp(log_pair_ratio(Rate(bad, count + 1), share, above=above))
+            assert share * worse + (1 - share) * better == pytest.approx(now)
+            other = 0.9 * share if above else share + 0.05
+            assert other * worse + (1 - other) * better < now
 
 
 def test_each_length_of_text_has_a_bound_of_its_own() -> None:
@@ -107,9 +171,11 @@ def test_each_length_of_text_has_a_bound_of_its_own() -> None:
 def test_one_that_is_as_good_for_long_is_known_to_be() -> None:
     judge, counts = Judge(0.01, 0.001), {}
     for arm, count in (("canary", 6_000), ("control", 6_000), ("stable", 60_000)):
-        for metric in ("failed", "refused", "slow", "long", "short"):
+        for metric in ("failed", "refused", "long", "short"):
             counts[f"{arm}.{metric}"] = 0.002 * count
             counts[f"{arm}.{metric}.of"] = count
+    assert not judge.as_good(counts)  # nothing is known of how long its requests take
+    counts |= {"pair.slow": 1_500, "pair.slow.of": 4_000}
     assert judge.as_good(counts) and judge.worse(counts) is None
     counts["canary.failed"] *= 20
     assert judge.worse(counts) == "failed" and not judge.as_good(counts)

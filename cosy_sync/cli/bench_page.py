@@ -21,7 +21,8 @@ def page_of(results: BenchResults) -> str:
     page = Page(
         kind="bench",
         headline=_headline(results),
-        lead=_lead(results),
+        lead=f"{_sentence(results.end.words)} Sent: {count(results.requests)} requests, "
+        f"{count(results.texts)} texts.",
         tiles=_tiles(results),
         body=section("More in flight", charts(_throughput(results), _latency(results)))
         + section("What to configure", _advice(results))
@@ -44,11 +45,6 @@ def _headline(results: BenchResults) -> str:
         return "Nothing was measured in full"
     calls = "1 call" if best.in_flight == 1 else f"{count(best.in_flight)} calls"
     return f"{number(best.texts_per_second)} texts/s with {calls} in flight"
-
-
-def _lead(results: BenchResults) -> str:
-    words = f"{results.end.words[:1].upper()}{results.end.words[1:]}."
-    return f"{words} Sent: {count(results.requests)} requests, {count(results.texts)} texts."
 
 
 def _tiles(results: BenchResults) -> list[tuple[str, str, str, str]]:
@@ -75,28 +71,16 @@ def _tiles(results: BenchResults) -> list[tuple[str, str, str, str]]:
 def _throughput(results: BenchResults) -> Chart:
     knee = "The knee is marked: more in flight only waits longer."
     limit = f"The rate limit is {number(results.rate)} requests/s."
-    return Chart(
-        title="Texts per second",
-        caption=knee if results.mark == "knee" else limit,
-        x_title=_axis(results),
-        y_title="texts/s",
-        marks=[*_columns(results, "texts_per_second", 1.0), *_rules(results)],
-        names=_names(results),
-    )
+    caption = knee if results.mark == "knee" else limit
+    columns = _columns(results, "texts_per_second", 1.0)
+    return _chart(results, "Texts per second", caption, "texts/s", columns)
 
 
 def _latency(results: BenchResults) -> Chart:
     factor, unit = time_unit(max((step.p99 for step in results.steps), default=0.0))
-    words = "Dark: half of the calls were as fast (p50). Light: 99 of 100 (p99)."
+    caption = "Dark: half of the calls were as fast (p50). Light: 99 of 100 (p99)."
     columns = _columns(results, "p99", factor, "light") + _columns(results, "p50", factor)
-    return Chart(
-        title="Latency of a call, without connecting",
-        caption=words,
-        x_title=_axis(results),
-        y_title=unit,
-        marks=[*columns, *_rules(results)],
-        names=_names(results),
-    )
+    return _chart(results, "Latency of a call, without connecting", caption, unit, columns)
 
 
 def _columns(results: BenchResults, name: str, factor: float, kind: str = "") -> list[Box]:
@@ -108,17 +92,19 @@ def _columns(results: BenchResults, name: str, factor: float, kind: str = "") ->
     ]
 
 
-def _axis(results: BenchResults) -> str:
-    return "calls in flight × texts in each" if _several(results) else "calls in flight"
-
-
-def _several(results: BenchResults) -> bool:
-    return len({step.batch_size for step in results.steps}) > 1
-
-
-def _names(results: BenchResults) -> list[str]:
-    size = "×{}" if _several(results) else ""
-    return [count(step.in_flight) + size.format(step.batch_size) for step in results.steps]
+def _chart(
+    results: BenchResults, title: str, caption: str, y_title: str, columns: list[Box]
+) -> Chart:
+    several = len({step.batch_size for step in results.steps}) > 1
+    size = "×{}" if several else ""
+    return Chart(
+        title=title,
+        caption=caption,
+        x_title="calls in flight × texts in each" if several else "calls in flight",
+        y_title=y_title,
+        marks=[*columns, *_rules(results)],
+        names=[count(step.in_flight) + size.format(step.batch_size) for step in results.steps],
+    )
 
 
 def _rules(results: BenchResults) -> list[Rule]:

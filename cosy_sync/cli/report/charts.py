@@ -34,10 +34,10 @@ class Box:
     kind: str = ""
 
     def drawn(self, x: "_Axis", y: "_Axis") -> str:
-        """Draw it, thin as it may be."""
+        """Draw it apart from its neighbours, and thin as it may be."""
         left, top = x.at(self.left), y.at(self.high)
-        wide, tall = x.at(self.right) - left - 1, y.at(self.low) - top
-        sizes = f'x="{left:.1f}" y="{top:.1f}" width="{max(wide, 1):.1f}" height="{tall:.1f}"'
+        wide, tall = max(x.at(self.right) - left, 2) - 1, max(y.at(self.low) - top, 2) - 1
+        sizes = f'x="{left:.1f}" y="{top:.1f}" width="{wide:.1f}" height="{tall:.1f}"'
         return f'<rect class="{self.kind}" {sizes}><title>{escape(self.tip)}</title></rect>'
 
 
@@ -77,11 +77,8 @@ Mark = Box | Dot | Rule
 
 def bars(counts: Iterable[int], start: float, width: float) -> list[Box]:
     """Make a box of each count of texts from `start` on, each `width` wide."""
-    return [
-        Box(at, at + width, 0, texts, f"{number(at)}: {count(texts)} texts")
-        for at, texts in ((start + i * width, texts) for i, texts in enumerate(counts))
-        if texts
-    ]
+    places = ((start + i * width, texts) for i, texts in enumerate(counts) if texts)
+    return [Box(at, at + width, 0, n, f"{number(at)}: {count(n)} texts") for at, n in places]
 
 
 def counted(values: Iterable[float], low: float, width: float, bins: int) -> list[int]:
@@ -159,12 +156,16 @@ class _Axis:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Choose round, evenly spaced values from at or below `low` to at or above `high`."""
+    """Choose round, evenly spaced values from at or below `low` to at or above `high`.
+
+    Between int they are whole numbers.
+    """
     if high <= low:
         high = low + (abs(low) * 0.1 or 1.0)
     raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(step * power for step in _STEPS if step * power >= raw * (1 - 1e-9))
+    step = max(step, 1.0) if isinstance(high, int) else step
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(k * step, 12) for k in range(first, max(last, first + 1) + 1)]
 

@@ -5,11 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from html import escape
 from string import Template
-from urllib.parse import quote
 
 from cosy_sync.cli.report.charts import Box, Chart, Rule, bars, counted
 from cosy_sync.cli.report.figures import NOTHING, count, duration, number, ratio, speech, time_unit
-from cosy_sync.cli.report.page import Page, charts, part, section
+from cosy_sync.cli.report.page import Page, address_of, charts, part, section
 from cosy_sync.cli.report.run import Row, Summary
 
 __all__ = ["render"]
@@ -56,30 +55,25 @@ def render(rows: Sequence[Row], summary: Summary) -> str:
 
 
 def _headline(summary: Summary) -> str:
-    wall = duration(summary.wall_seconds)
     if not summary.texts:
         return "No sentences in this run"
     noun = "sentence" if summary.texts == 1 else "sentences"
-    spoken = count(max(0, summary.texts - summary.failed))
-    some = f"{spoken} of " if summary.failed else ""
-    return f"{some}{count(summary.texts)} {noun}, spoken in {wall}"
+    some = f"{count(max(0, summary.texts - summary.failed))} of " if summary.failed else ""
+    return f"{some}{count(summary.texts)} {noun}, spoken in {duration(summary.wall_seconds)}"
 
 
 def _tiles(summary: Summary) -> list[tuple[str, str, str, str]]:
     failed = f"{count(summary.failed)} failed" if summary.failed else "none failed"
-    serial = number(summary.serial_texts_per_second)
-    measured = f"one by one: {serial}/s, {count(summary.serial_count)} texts"
+    serial = f"one by one: {number(summary.serial_texts_per_second)}/s, "
+    serial += f"{count(summary.serial_count)} texts"
+    if summary.serial_texts_per_second <= 0:
+        serial = "one by one was not measured"
     faster = 1 / summary.real_time_factor if summary.real_time_factor > 0 else 0.0
     retried = f"{count(summary.retries)} retries" if summary.retries else "no retries"
     peak_rate = f"peak {summary.peak_requests_per_second:g} requests/s"
     return [
         ("Throughput", number(summary.texts_per_second), "texts per second", "lead"),
-        (
-            "Speed-up",
-            ratio(summary.speedup),
-            measured if summary.serial_texts_per_second > 0 else "one by one was not measured",
-            "lead",
-        ),
+        ("Speed-up", ratio(summary.speedup), serial, "lead"),
         ("Wall time", duration(summary.wall_seconds), "first call to last reply", ""),
         ("Speech", speech(summary.speech_seconds), f"{ratio(faster)} real time", ""),
         ("Texts", count(summary.texts), failed, "bad" if summary.failed else ""),
@@ -118,7 +112,7 @@ def _flight(place: int, call: Sequence[Row]) -> Box:
     told = f", {count(failed)} failed" if failed else ""
     tip = f"batch {call[0].batch}: {count(len(call))} texts, {duration(end - start)}{told}"
     kind = "failed" if failed == len(call) else ""
-    return Box(start, end, place + 0.1, place + 0.9, tip, kind)
+    return Box(start, end, place, place + 1, tip, kind)
 
 
 def _latency(rows: Sequence[Row], summary: Summary) -> Chart:
@@ -169,7 +163,7 @@ def _chips(rows: Sequence[Row]) -> str:
 def _row(row: Row) -> str:
     error = "" if row.error is None else f'<span class="error">{escape(row.error)}</span>'
     state = "" if row.error is None else ' data-state="!failed"'
-    address = "" if row.file is None else _address(row.file)
+    address = "" if row.file is None else address_of(row.file)
     play = f'<button type="button" aria-label="Play sentence {row.index}">▶</button>'
     name = escape((row.file or "").rpartition("/")[2])
     file = f'<a href="{escape(address)}">{name}</a> {max(1, round(row.bytes / 1000))} kB'
@@ -185,8 +179,3 @@ def _row(row: Row) -> str:
 
 def _seconds(value: float | None) -> str:
     return NOTHING if value is None or not math.isfinite(value) else f"{value:.2f} s"
-
-
-def _address(path: str) -> str:
-    """Turn a relative path into an address that stays below the page, whatever it contains."""
-    return "./" + quote(path, safe="/", errors="replace")

@@ -7,12 +7,11 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 from cosy_sync import __version__
 from cosy_sync.cli.report.charts import Chart, Dot, bars, bucket_for
 from cosy_sync.cli.report.figures import count, duration, number, speech
-from cosy_sync.cli.report.page import Page, charts, section, table
+from cosy_sync.cli.report.page import Page, address_of, charts, section, table
 from cosy_sync.jobs import sums
 from cosy_sync.jobs.journal import Journal, Row, State
 
@@ -47,7 +46,7 @@ def job_page(book: Journal, folder: Path, name: str) -> str:
         kind="job",
         headline=f"{count(done)} of {count(sum(totals.values()))} texts have their sound",
         lead=f"{name}: {speech(seconds)} of speech in {folder.resolve().name}.",
-        tiles=_tiles(totals, sums.final(book), seconds, sums.rate(book)),
+        tiles=_tiles(totals, sums.final(book), seconds, sums.rate(book) or math.nan),
         body="".join(body),
         facts=[("Version", f"cosy_sync {__version__}")],
     )
@@ -55,20 +54,19 @@ def job_page(book: Journal, folder: Path, name: str) -> str:
 
 
 def _tiles(
-    totals: dict[State, int], final: int, seconds: float, rate: float | None
+    totals: dict[State, int], final: int, seconds: float, rate: float
 ) -> list[tuple[str, str, str, str]]:
     done, failed = totals[State.DONE], totals[State.FAILED]
     refused = f"{count(final)} refused for good (--only-failed tries them again)"
     again = refused if final else "tried again by the next run"
-    speed = "–" if rate is None else number(rate)
-    mean = duration(seconds / done) if done else "–"
+    mean = seconds / done if done else math.nan
     return [
         ("Texts done", count(done), "of the whole job", "lead"),
         ("Speech", speech(seconds), "in all", ""),
         ("Failed", count(failed), again, "bad" if failed else ""),
         ("Waiting", count(totals[State.WAITING]), "not spoken yet", ""),
-        ("Rate", speed, "texts per second, the latest thousand", ""),
-        ("Mean length", mean, "of a sound", ""),
+        ("Rate", number(rate), "texts per second, the latest thousand", ""),
+        ("Mean length", duration(mean), "of a sound", ""),
     ]
 
 
@@ -139,11 +137,8 @@ def _sounds(title: str, note: str, rows: Sequence[Row]) -> str:
     lines = (
         f'<tr><td>{escape(row.id)}</td><td class="words">{escape(row.text)}</td>'
         f'<td class="number">{duration(row.seconds or math.nan)}</td>'
-        f'<td><audio controls preload="none" src="{escape(_address(row))}"></audio></td></tr>'
+        '<td><audio controls preload="none" '
+        f'src="{escape(address_of(row.key or ""))}"></audio></td></tr>'
         for row in rows
     )
     return section(title, table(["id", "text", "length", ""], lines), note) if rows else ""
-
-
-def _address(row: Row) -> str:
-    return "./" + quote(row.key or "", safe="/", errors="replace")

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from string import Template
+from urllib.parse import quote
 
 from cosy_sync.cli.report.charts import Chart
 
-__all__ = ["Page", "charts", "part", "section", "table"]
+__all__ = ["Page", "address_of", "charts", "part", "section", "table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,11 @@ class Page:
 def part(name: str) -> str:
     """Return a file that pages are made of."""
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def address_of(path: str) -> str:
+    """Turn a relative path into an address that stays below the page, whatever it contains."""
+    return "./" + quote(path, safe="/", errors="replace")
 
 
 def section(title: str, content: str, note: str = "", kind: str = "") -> str:

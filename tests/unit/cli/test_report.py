@@ -277,7 +277,7 @@ def test_marks_lie_where_their_values_are() -> None:
     ((x, y, wide, tall),) = places(
         picture(Box(2, 4, 0, 8, "")), "rect", "x", "y", "width", "height"
     )
-    assert wide > 1 and tall > 1 and x >= charts._LEFT and y + tall == charts._BOTTOM
+    assert wide > 1 and tall > 1 and x >= charts._LEFT and y + tall == charts._BOTTOM - 1
 
 
 def test_the_thinnest_box_is_seen() -> None:

@@ -23,7 +23,8 @@ from cosy_sync.wires import capabilities_of
 
 if TYPE_CHECKING:
     from cosy_sync.cli.bench_results import BenchResults
-    from cosy_sync.cli.bench_sweep import Plan, Sweep
+    from cosy_sync.cli.bench_search import Search
+    from cosy_sync.cli.bench_sweep import Plan
 
 __all__ = ["add_parser", "run"]
 
@@ -34,15 +35,20 @@ examples:
   cosy-sync bench --url URL --max-texts 5000 --texts sentences.txt
 
 Each step keeps more calls in flight: 1, 2, 4, 8 ..., with as many texts in each call as a client
-sends by itself, or --batch-size. It never exceeds --rate and --max-connections, says before it
-starts how much it sends at most, sends no text again that failed, and stops by itself at the first
-refusal (429, 5xx, no connection), when texts fail, and when more calls in flight bring no
+sends by itself, then with a quarter of them and so on while that brings as many texts a second; or
+with --batch-size alone. What it recommends is the step with the fewest texts in flight among those
+as good as the best: its texts wait least. It never exceeds --rate and --max-connections, says
+before it starts how much it sends at most, sends no text again that failed, and stops by itself at
+the first refusal (429, 5xx, no connection), when texts fail, and when more calls in flight bring no
 more. Services cost money: --max-texts is the bound. Ctrl-C keeps what was measured.
 """
 # Texts in all, where nobody says how many: services that take one text a call are mostly paid for.
 _TEXTS = 1_000
 _BATCHED_TEXTS = 50_000
 _SECONDS = 2.0
+# Requests per second to the bench's own server, which allows 100: what leaves apart may arrive
+# together.
+_OWN_RATE = 90.0
 _FAILED = {"refused": Exit.FAILED, "errors": Exit.FAILED, "interrupted": Exit.INTERRUPTED}
 
 
@@ -93,18 +99,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Run the bench; return the exit code. Raises Stop and CosyError."""
     from cosy_sync.cli.bench_results import line_of
-    from cosy_sync.cli.bench_sweep import Sweep
+    from cosy_sync.cli.bench_search import Search
 
     if args.url and len(args.url) > 1:
         raise Stop("bench measures one endpoint: give --url once")
     page = _page(args.output)
     with _service(args) as (endpoint, config):
         plan = _plan(args, endpoint, config)
-        sweep = Sweep(endpoint, config, plan, lambda step: say(line_of(step)))
-        _announce(endpoint, plan)
-        _run(sweep)
+        sizes = _sizes(args, config)
+        search = Search(endpoint, config, plan, sizes, lambda step: say(line_of(step)))
+        _announce(endpoint, plan, search)
+        _run(search)
         with uninterrupted():
-            results = _results(sweep, plan, args, endpoint, config)
+            results = _results(search, plan, args, endpoint, config)
             _keep(results, page)
     if results.end.kind in _FAILED:
         raise Stop(results.end.words, _FAILED[results.end.kind])
@@ -141,6 +148,7 @@ def _service(args: argparse.Namespace) -> Iterator[tuple[Endpoint, ClientConfig]
     with run_server(["--engine", "tone"]) as server:
         say("no --url, so a server of its own: 200 ms a call, 50 connections, 100 requests/s")
         args.url = [server.url]
+        args.rate = args.rate or _OWN_RATE
         # The user's own variables and proxies are for the user's own service.
         config = ClientConfig(pool=PoolConfig(trust_env=False))
         yield _client(args, config)
@@ -178,6 +186,15 @@ def _plan(args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig) ->
     return plan
 
 
+def _sizes(args: argparse.Namespace, config: ClientConfig) -> list[int]:
+    """Return the batch sizes to try after the usual one; none if the user has chosen one."""
+    from cosy_sync.cli.bench_search import sizes_below
+
+    size = config.batch.max_texts
+    chosen = args.batch_size is not None or size != _usual_size(args, config)
+    return [] if chosen else sizes_below(size)
+
+
 def _top(args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig) -> int:
     allowed = min(endpoint.max_connections, config.pool.max_connections)
     top: int = args.max_in_flight or allowed
@@ -206,11 +223,11 @@ def _texts(args: argparse.Namespace, limits: BatchConfig, most: int) -> list[str
     return texts
 
 
-def _announce(endpoint: Endpoint, plan: Plan) -> None:
-    most = plan.requests * plan.batch_size
+def _announce(endpoint: Endpoint, plan: Plan, search: Search) -> None:
+    requests, most = count(search.most_requests), search.most_texts
     limits = f"{endpoint.rate_limit:g} requests/s and {plan.ladder[-1]} in flight"
     say(
-        f"bench of {endpoint.label}: at most {count(plan.requests)} requests with {count(most)} "
+        f"bench of {endpoint.label}: at most {requests} requests with {count(most)} "
         f"texts in all, at most {limits}; {plan.seconds:g} s a step"
     )
     if most > len(plan.texts):
@@ -220,43 +237,47 @@ def _announce(endpoint: Endpoint, plan: Plan) -> None:
         )
 
 
-def _run(sweep: Sweep) -> None:
+def _run(search: Search) -> None:
     try:
-        sweep.run()
+        search.run()
     except CosyError as error:
         code, words = meaning(error)
         words = f"the first request failed, so nothing was measured: {words}"
         raise Stop(words, code) from error
     except KeyboardInterrupt:
         # After its last step, what was measured is there all the same.
-        if sweep.end is None:
+        if search.end is None:
             raise
-        sweep.end = replace(sweep.end, kind="interrupted")
+        search.end = replace(search.end, kind="interrupted")
 
 
 # -- afterwards -----------------------------------------------------------------------------------
 
 
 def _results(
-    sweep: Sweep, plan: Plan, args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig
+    search: Search, plan: Plan, args: argparse.Namespace, endpoint: Endpoint, config: ClientConfig
 ) -> BenchResults:
     from cosy_sync.cli.bench_code import left_out_of, settings_of
     from cosy_sync.cli.bench_results import BenchResults
+    from cosy_sync.cli.bench_steps import knee
 
-    assert sweep.end is not None
+    assert search.end is not None
+    best = knee(search.steps)
     return BenchResults(
-        steps=sweep.steps,
-        end=sweep.end,
+        steps=search.steps,
+        end=search.end,
         endpoint=endpoint.label,
         settings=settings_of(config, reference=args.reference, key_file=args.api_key_file),
         left_out=left_out_of(endpoint, config),
         wire=config.wire,
-        batch_size=plan.batch_size,
+        batch_size=plan.batch_size if best is None else best.batch_size,
         usual_size=_usual_size(args, config),
         seconds=plan.seconds,
         rate=endpoint.rate_limit,
         max_connections=endpoint.max_connections,
-        requests=sweep.requests,
+        requests=search.requests,
+        texts=search.texts,
+        untried=search.notes,
         version=__version__,
         created=datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds"),
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from html import escape
 
-from cosy_sync.cli.bench_results import COLUMNS, BenchResults, cells_of, notes_of
+from cosy_sync.cli.bench_results import COLUMNS, BenchResults, cells_of, line_of, notes_of
 from cosy_sync.cli.bench_steps import Step
-from cosy_sync.cli.report.charts import Curve, Mark, Picture, curves
+from cosy_sync.cli.report.charts import Box, Chart, Rule
 from cosy_sync.cli.report.figures import count, duration, number, ratio, time_unit
-from cosy_sync.cli.report.page import Page, figure, section, table
+from cosy_sync.cli.report.page import Page, charts, section, table
 
 __all__ = ["page_of"]
 
@@ -21,11 +21,12 @@ def page_of(results: BenchResults) -> str:
     page = Page(
         kind="bench",
         headline=_headline(results),
-        lead=_lead(results),
+        lead=f"{_sentence(results.end.words)} Sent: {count(results.requests)} requests, "
+        f"{count(results.texts)} texts.",
         tiles=_tiles(results),
-        body=section("pictures", "More in flight", f'<div class="charts">{_charts(results)}</div>')
-        + section("configure", "What to configure", _advice(results))
-        + section("steps", "Every step", steps),
+        body=section("More in flight", charts(_throughput(results), _latency(results)))
+        + section("What to configure", _advice(results))
+        + section("Every step", steps),
         facts=[
             ("Endpoint", results.endpoint),
             ("Wire", results.wire),
@@ -43,90 +44,83 @@ def _headline(results: BenchResults) -> str:
     if best is None:
         return "Nothing was measured in full"
     calls = "1 call" if best.in_flight == 1 else f"{count(best.in_flight)} calls"
-    return f"{number(best.requests_per_second)} requests/s with {calls} in flight"
-
-
-def _lead(results: BenchResults) -> str:
-    words = f"{results.end.words[:1].upper()}{results.end.words[1:]}."
-    return f"{words} Sent: {count(results.requests)} requests, {count(results.texts)} texts."
+    return f"{number(best.texts_per_second)} texts/s with {calls} in flight"
 
 
 def _tiles(results: BenchResults) -> list[tuple[str, str, str, str]]:
     best = results.best
     failed = sum(step.errors for step in results.steps)
-    throttled = sum(step.throttled for step in results.steps)
-    troubles = ("Failed texts", count(failed), f"{count(throttled)} throttled", "")
+    throttled = f"{count(sum(step.throttled for step in results.steps))} throttled"
+    troubles = ("Failed texts", count(failed), throttled, "bad" if failed else "")
     if best is None:
         return [troubles]
     at = f"with {count(best.in_flight)} in flight"
     return [
-        ("Requests", number(best.requests_per_second), "per second", "large lead"),
-        ("In flight", count(best.in_flight), "calls at once", "large lead"),
-        ("Latency p50", duration(best.p50), at, "large"),
-        ("Latency p99", duration(best.p99), at, "large"),
-        ("Texts", number(best.texts_per_second), "per second", ""),
+        ("Texts", number(best.texts_per_second), "per second", "lead"),
+        ("In flight", count(best.in_flight), "calls at once", "lead"),
+        ("Batch size", count(best.batch_size), "texts in a request", "lead"),
+        ("Latency p50", duration(best.p50), at, ""),
+        ("Latency p99", duration(best.p99), at, ""),
+        ("Requests", number(best.requests_per_second), "per second", ""),
         ("Speech", ratio(best.speech_per_second), "real time", ""),
-        ("Batch size", count(results.batch_size), "texts in a request", ""),
         ("Rate limit", number(results.rate), "requests per second", ""),
-        (*troubles[:3], "bad" if failed else ""),
+        troubles,
     ]
 
 
-def _charts(results: BenchResults) -> str:
-    whole = [step for step in results.steps if step.whole]
-    in_flight = [step.in_flight for step in whole]
-    marks = _marks(results)
-    rates = [step.requests_per_second for step in whole]
-    factor, unit = time_unit(max((step.p99 for step in whole), default=0.0))
-    told = [f"{count(step.in_flight)}: {number(step.requests_per_second)}" for step in whole]
-    throughput = Picture(
-        name="throughput",
-        title="Requests per second",
-        unit="requests/s",
-        description=f"Requests per second by calls in flight: {', '.join(told)}.",
-        in_flight=in_flight,
-        curves=[Curve(name="", values=rates)],
-        marks=marks,
-        limit=(results.rate, f"rate limit {number(results.rate)}/s"),
-    )
-    told = [f"{count(s.in_flight)}: {duration(s.p50)}, {duration(s.p99)}" for s in whole]
-    latency = Picture(
-        name="latency",
-        title="Latency of a call",
-        unit=unit,
-        description=f"p50 and p99 by calls in flight: {', '.join(told)}.",
-        in_flight=in_flight,
-        curves=[
-            Curve(name="p50", values=[step.p50 * factor for step in whole]),
-            Curve(name="p99", values=[step.p99 * factor for step in whole], kind="second"),
-        ],
-        marks=marks,
-    )
-    captions = [
-        "Right of the knee, more calls in flight only wait longer."
-        if results.end.kind == "knee"
-        else "Each doubling of the calls in flight is as wide as the others.",
-        "From sending to the end of the reply, without connecting.",
+def _throughput(results: BenchResults) -> Chart:
+    knee = "The knee is marked: more in flight only waits longer."
+    limit = f"The rate limit is {number(results.rate)} requests/s."
+    caption = knee if results.mark == "knee" else limit
+    columns = _columns(results, "texts_per_second", 1.0)
+    return _chart(results, "Texts per second", caption, "texts/s", columns)
+
+
+def _latency(results: BenchResults) -> Chart:
+    factor, unit = time_unit(max((step.p99 for step in results.steps), default=0.0))
+    caption = "Dark: half of the calls were as fast (p50). Light: 99 of 100 (p99)."
+    columns = _columns(results, "p99", factor, "light") + _columns(results, "p50", factor)
+    return _chart(results, "Latency of a call, without connecting", caption, unit, columns)
+
+
+def _columns(results: BenchResults, name: str, factor: float, kind: str = "") -> list[Box]:
+    """Draw a figure of each step that had its time."""
+    return [
+        Box(i + 0.2, i + 0.8, 0, getattr(step, name) * factor, line_of(step), kind)
+        for i, step in enumerate(results.steps)
+        if step.whole
     ]
-    pictures = zip((throughput, latency), captions, strict=True)
-    return "".join(figure(each.title, curves(each), words) for each, words in pictures)
 
 
-def _marks(results: BenchResults) -> list[Mark]:
-    best, last = results.best, results.steps[-1] if results.steps else None
-    marks = [] if best is None else [Mark(at=best.in_flight, name=results.mark)]
+def _chart(
+    results: BenchResults, title: str, caption: str, y_title: str, columns: list[Box]
+) -> Chart:
+    several = len({step.batch_size for step in results.steps}) > 1
+    size = "×{}" if several else ""
+    return Chart(
+        title=title,
+        caption=caption,
+        x_title="calls in flight × texts in each" if several else "calls in flight",
+        y_title=y_title,
+        marks=[*columns, *_rules(results)],
+        names=[count(step.in_flight) + size.format(step.batch_size) for step in results.steps],
+    )
+
+
+def _rules(results: BenchResults) -> list[Rule]:
+    marks = [(i, results.mark) for i, step in enumerate(results.steps) if step is results.best]
     word = _MARKS.get(results.end.kind)
-    if last is not None and not last.whole and word is not None:
-        marks.append(Mark(at=last.in_flight, name=word, kind="bad"))
-    return marks
+    if results.steps and not results.steps[-1].whole and word is not None:
+        marks.append((len(results.steps) - 1, word))
+    return [Rule(i + 0.5, name, row) for row, (i, name) in enumerate(marks)]
 
 
 def _advice(results: BenchResults) -> str:
     code = results.code
     if not code:
         return '<p class="note">No step had its time, so there is nothing to go by.</p>'
-    words = "The connections are those that carried the best throughput, or fewer where Little's "
-    words += "law with head-room asks for fewer. Measure again when the service changes."
+    words = "The step with the fewest texts in flight among those as good as the best, with its "
+    words += "connections, or fewer where Little's law with head-room asks for fewer."
     notes = [words, *notes_of(results)]
     told = "".join(f'<p class="note">{escape(_sentence(note))}</p>' for note in notes)
     return f'<pre class="card"><code>{escape(code)}</code></pre>{told}'

@@ -22,6 +22,7 @@ __all__ = [
 
 COLUMNS = (
     "in flight",
+    "batch",
     "requests/s",
     "texts/s",
     "speech s/s",
@@ -47,6 +48,7 @@ class BenchResults:
     rate: float
     max_connections: int
     requests: int
+    texts: int
     version: str
     # ISO 8601.
     created: str
@@ -56,15 +58,12 @@ class BenchResults:
     # Texts in a request where nobody says how many; None if that is not known.
     usual_size: int | None = None
     left_out: Sequence[str] = ()
-
-    @property
-    def texts(self) -> int:
-        """Return how many texts were sent."""
-        return self.requests * self.batch_size
+    # What was not tried, and why.
+    untried: Sequence[str] = ()
 
     @property
     def best(self) -> Step | None:
-        """Return the first step that brought as good as the best throughput."""
+        """Return the step with the fewest texts in flight of those as good as the best."""
         return knee(self.steps)
 
     @property
@@ -103,7 +102,13 @@ def cells_of(step: Step) -> tuple[str, ...]:
         duration(step.p99),
     )
     figures = measured if step.latency else (NOTHING,) * len(measured)
-    return count(step.in_flight), *figures, count(step.errors), count(step.throttled)
+    return (
+        count(step.in_flight),
+        count(step.batch_size),
+        *figures,
+        count(step.errors),
+        count(step.throttled),
+    )
 
 
 def line_of(step: Step) -> str:
@@ -113,7 +118,8 @@ def line_of(step: Step) -> str:
         words.append(f"p50 {duration(step.p50)}, p99 {duration(step.p99)}")
     if step.errors:
         words.append(f"{count(step.errors)} failed")
-    return f"{count(step.in_flight)} in flight: {', '.join(words)}"
+    size = "" if step.batch_size == 1 else f" x {count(step.batch_size)} texts"
+    return f"{count(step.in_flight)} in flight{size}: {', '.join(words)}"
 
 
 def table_of(results: BenchResults, places: Sequence[tuple[str, str]]) -> str:
@@ -151,14 +157,17 @@ def _best_of(results: BenchResults) -> str:
     best = results.best
     if best is None:
         return "not found: no step had its time"
-    words = f"{count(best.in_flight)} in flight: {number(best.requests_per_second)} requests/s"
+    texts = "1 text" if best.batch_size == 1 else f"{count(best.batch_size)} texts"
+    words = f"{count(best.in_flight)} in flight with {texts} each: "
+    words += f"{number(best.requests_per_second)} requests/s"
     return f"{words}, {number(best.texts_per_second)} texts/s, p99 {duration(best.p99)}"
 
 
 def notes_of(results: BenchResults) -> list[str]:
     """Say what a reader of the figures should know."""
-    notes = []
-    if results.usual_size is not None and results.batch_size < results.usual_size:
+    notes = [*results.untried]
+    tried = max((step.batch_size for step in results.steps), default=results.batch_size)
+    if results.usual_size is not None and tried < results.usual_size:
         notes.append(
             f"only requests of {count(results.batch_size)} "
             f"text{'' if results.batch_size == 1 else 's'} were tried, and this wire takes "
@@ -178,7 +187,6 @@ def json_of(results: BenchResults) -> str:
     best, advice = results.best, results.advice
     at = None if best is None else best.in_flight
     fields |= {
-        "texts": results.texts,
         "best": at,
         "knee": at if results.mark == "knee" else None,
         "advice": None if advice is None else asdict(advice),

@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 # Share of the best throughput that is as good as the best.
-_FULL = 0.95
+FULL = 0.95
 # Share of what a step could have gained that it must gain for the sweep to go on.
 _GAIN = 0.1
 # Share of the rate limit from which more connections cannot bring much.
@@ -74,6 +74,8 @@ class Notes:
     """What is noted while a step runs. `whole`: it had its time, and nothing cut it short."""
 
     in_flight: int
+    # Texts in a call.
+    batch_size: int
     started: float
     ended: float = 0.0
     calls: Sequence[Call] = ()
@@ -93,6 +95,7 @@ class Step:
     """
 
     in_flight: int
+    batch_size: int
     seconds: float
     requests: int
     requests_per_second: float
@@ -120,6 +123,7 @@ def measure(notes: Notes) -> Step:
     spoken = zip(shares, notes.spoken, strict=True)
     return Step(
         in_flight=notes.in_flight,
+        batch_size=notes.batch_size,
         seconds=seconds,
         requests=len(notes.calls),
         requests_per_second=sum(_inside(notes, c.started, c.total) for c in good) / seconds,
@@ -188,10 +192,14 @@ def _grows(before: Step, now: Step) -> bool:
 
 
 def knee(steps: Sequence[Step]) -> Step | None:
-    """Return the first step that brought as good as the best throughput; None without any."""
-    whole = [step for step in steps if step.whole and step.requests_per_second > 0]
-    best = max((step.requests_per_second for step in whole), default=0.0)
-    return next((step for step in whole if step.requests_per_second >= _FULL * best), None)
+    """Return the step that brought as good as the best throughput with the fewest texts in flight.
+
+    By Little's law they wait least there. Returns None if no step was measured in full.
+    """
+    whole = [step for step in steps if step.whole and step.texts_per_second > 0]
+    best = max((step.texts_per_second for step in whole), default=0.0)
+    good = (step for step in whole if step.texts_per_second >= FULL * best)
+    return min(good, key=lambda step: step.in_flight * step.batch_size, default=None)
 
 
 def is_refusal(error: CosyError) -> bool:

@@ -153,6 +153,11 @@ class Sweep:
         """Return how many requests were handed to the client."""
         return self._plan.requests - self._left
 
+    @property
+    def texts(self) -> int:
+        """Return how many texts were handed to the client."""
+        return self.requests * self._plan.batch_size
+
     def run(self) -> None:
         """Send, until there is a reason to stop: the `end`.
 
@@ -199,7 +204,8 @@ class Sweep:
             return
         # A tenant has one limit, so each step is one of its own.
         view = self._client.with_options(tenant=f"bench-{in_flight}", max_in_flight=in_flight)
-        notes = Notes(in_flight=in_flight, started=time.monotonic())
+        size = self._plan.batch_size
+        notes = Notes(in_flight=in_flight, batch_size=size, started=time.monotonic())
         try:
             self._take(view, notes)
         except KeyboardInterrupt:

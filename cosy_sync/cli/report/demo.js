@@ -1,92 +1,82 @@
-(() => {
-  "use strict";
-  const $ = (id) => document.getElementById(id);
-  const audio = $("audio");
-  const rows = [...$("rows").rows];
-  const cell = (row, name) => row.querySelector(`.${name}`).textContent;
-  const link = (row) => row.querySelector("td.file a");
-  const words = new Map(rows.map((row) => [
-    row, `#${cell(row, "index")} ${cell(row, "text")} ${cell(row, "category")}`.toLowerCase(),
-  ]));
-  let category = "";
-  let current = null;
-  let goesOn = false;
+"use strict";
+const $ = (id) => document.getElementById(id);
+const audio = $("audio");
+const rows = [...$("rows").rows];
+const chips = [...document.querySelectorAll("[data-category].chip")];
+const said = (row, column) => row.cells[column].textContent;
+const file = (row) => row.querySelector("a");
+let category = "";
+let current = null;
+let goesOn = false;
 
-  function refresh() {
-    const wanted = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
-    for (const row of rows) {
-      const kind = category === "!failed" ? "failed" in row.dataset
-        : !category || row.dataset.category === category;
-      // "#7" is the seventh, not the seventieth too.
-      row.hidden = !(kind && wanted.every((word) => word[0] === "#"
-        ? words.get(row).startsWith(`${word} `) : words.get(row).includes(word)));
-    }
-    const shown = rows.filter((row) => !row.hidden).length;
-    $("shown").textContent = `${shown} of ${rows.length} shown`;
-    for (const chip of $("chips").children) {
-      chip.setAttribute("aria-pressed", String(chip.dataset.category === category));
-    }
+function refresh() {
+  const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
+  // "#7" is the seventh, not the seventieth too.
+  const has = (row, word) => word[0] === "#" ? `#${said(row, 1)}` === word
+    : `${said(row, 2)} ${said(row, 3)}`.toLowerCase().includes(word);
+  for (const row of rows) {
+    row.hidden = ![row.dataset.category, row.dataset.state, ""].includes(category)
+      || !words.every((word) => has(row, word));
   }
+  $("shown").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} shown`;
+  for (const chip of chips) chip.ariaPressed = chip.dataset.category === category;
+}
 
-  function sort(button) {
-    const head = button.parentElement;
-    const down = head.getAttribute("aria-sort") === "ascending";
-    const name = button.dataset.sort;
-    for (const each of head.parentElement.cells) each.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const byWords = name === "text" || name === "category";
-    const order = (a, b) => byWords ? cell(a, name).localeCompare(cell(b, name), "zh")
-      : (parseFloat(cell(a, name)) || 0) - (parseFloat(cell(b, name)) || 0);
-    $("rows").append(...rows.sort((a, b) => down ? order(b, a) : order(a, b)));
+function sort(head) {
+  const down = head.ariaSort === "ascending";
+  const at = head.cellIndex;
+  const sign = down ? -1 : 1;
+  for (const each of head.parentElement.cells) each.removeAttribute("aria-sort");
+  head.ariaSort = down ? "descending" : "ascending";
+  rows.sort((a, b) => sign * said(a, at).localeCompare(said(b, at), "zh", { numeric: true }));
+  $("rows").append(...rows);
+}
+
+function play(row) {
+  if (row === current && !audio.error) {
+    if (audio.paused) audio.play(); else audio.pause();
+    return;
   }
+  if (current) current.classList.remove("current", "playing");
+  current = row;
+  row.classList.add("current");
+  $("now").textContent = `#${said(row, 1)} ${said(row, 2)}`;
+  $("trouble").textContent = "";
+  $("player").hidden = false;
+  audio.src = file(row).href;
+  audio.play().catch(() => {});
+}
 
-  function play(row) {
-    if (row === current && !audio.error) {
-      if (audio.paused) audio.play(); else audio.pause();
-      return;
-    }
-    if (current) current.classList.remove("current", "playing");
-    current = row;
-    row.classList.add("current");
-    $("now").textContent = `#${cell(row, "index")} ${cell(row, "text")}`;
-    $("trouble").textContent = "";
-    $("player").hidden = false;
-    audio.src = link(row).href;
-    audio.play().catch(() => {});
-  }
+function playNext() {
+  const shown = rows.filter((row) => !row.hidden && file(row));
+  const next = shown[shown.indexOf(current) + 1];
+  if (next) play(next);
+}
 
-  function playNext() {
-    const shown = rows.filter((row) => !row.hidden && link(row));
-    const next = shown[shown.indexOf(current) + 1];
-    if (next) play(next);
-  }
-
-  $("search").addEventListener("input", refresh);
-  $("chips").addEventListener("click", (event) => {
-    const chip = event.target.closest("button");
-    if (chip) category = chip.dataset.category;
+$("search").addEventListener("input", refresh);
+document.addEventListener("click", ({ target }) => {
+  const button = target.closest("button");
+  if (chips.includes(button)) {
+    category = button.dataset.category;
     refresh();
-  });
-  for (const button of document.querySelectorAll("[data-sort]")) {
-    button.addEventListener("click", () => sort(button));
-  }
-  $("rows").addEventListener("click", (event) => {
-    const button = event.target.closest("td.play button");
-    if (button) { goesOn = false; play(button.closest("tr")); }
-  });
-  $("play-all").addEventListener("click", () => {
+  } else if (button?.id === "play-all") {
     goesOn = true;
     if (current) current.classList.remove("current", "playing");
     current = null;
     playNext();
-  });
-  for (const name of ["play", "pause", "ended"]) {
-    audio.addEventListener(name, () => current.classList.toggle("playing", name === "play"));
+  } else if (button?.closest("th")) {
+    sort(button.closest("th"));
+  } else if (button) {
+    goesOn = false;
+    play(button.closest("tr"));
   }
-  audio.addEventListener("ended", () => goesOn && playNext());
-  audio.addEventListener("error", () => {
-    $("trouble").textContent =
-      `Cannot play ${link(current).textContent}: the file is missing or not audio.`;
-  });
-  refresh();
-})();
+});
+for (const name of ["play", "pause", "ended"]) {
+  audio.addEventListener(name, () => current.classList.toggle("playing", name === "play"));
+}
+audio.addEventListener("ended", () => goesOn && playNext());
+audio.addEventListener("error", () => {
+  $("trouble").textContent =
+    `Cannot play ${file(current).textContent}: the file is missing or not audio.`;
+});
+refresh();

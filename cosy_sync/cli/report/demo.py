@@ -2,15 +2,13 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from string import Template
-from urllib.parse import quote
 
-from cosy_sync.cli.report import charts
-from cosy_sync.cli.report.charts import Span
-from cosy_sync.cli.report.figures import NOTHING, count, duration, number, ratio, speech
-from cosy_sync.cli.report.page import Page, figure, part, section
+from cosy_sync.cli.report.charts import Box, Chart, Rule, bars, counted
+from cosy_sync.cli.report.figures import NOTHING, count, duration, number, ratio, speech, time_unit
+from cosy_sync.cli.report.page import Page, address_of, charts, part, section
 from cosy_sync.cli.report.run import Row, Summary
 
 __all__ = ["render"]
@@ -21,6 +19,8 @@ CATEGORY_NAMES = {
     "advert": "广告",
     "service": "客服",
 }
+# Bars of the picture of latencies.
+_BINS = 28
 _HEARD = {
     "espeak": "The voice is espeak-ng, a small synthesizer that runs on any machine, and not "
     "CosyVoice: what you hear is that every text has its own words.",
@@ -30,19 +30,18 @@ _HEARD = {
 
 def render(rows: Sequence[Row], summary: Summary) -> str:
     """Build the whole page: one HTML text that loads nothing but the WAV files beside it."""
-    spans = _spans(rows)
-    run = f'<div class="charts">{_charts(rows, spans, summary)}</div>'
-    failed = sum(row.error is not None for row in rows)
+    calls = _calls(rows)
+    pictures = charts(_in_flight(calls), _latency(rows, summary))
     sentences = Template(part("sentences.html")).substitute(
-        chips=_chips(rows, failed), rows="".join(map(_row, rows))
+        chips=_chips(rows), rows="".join(map(_row, rows))
     )
     page = Page(
         kind="demo report",
         headline=_headline(summary),
         lead=f"{speech(summary.speech_seconds)} of speech. {_HEARD.get(summary.engine, '')}",
         tiles=_tiles(summary),
-        body=section("pictures", "How the run went", run, _why(spans))
-        + section("sentences", "Every sentence", sentences),
+        body=section("How the run went", pictures, _why(calls))
+        + section("Every sentence", sentences, kind="sentences"),
         facts=[
             ("Engine", summary.engine),
             ("Endpoint", summary.endpoint),
@@ -50,98 +49,95 @@ def render(rows: Sequence[Row], summary: Summary) -> str:
             ("Version", f"cosy_sync {summary.version}"),
             ("Created", summary.created),
         ],
-        css=part("demo.css"),
-        script=part("demo.js"),
+        script="demo.js",
     )
     return page.html()
 
 
 def _headline(summary: Summary) -> str:
-    wall = duration(summary.wall_seconds)
     if not summary.texts:
         return "No sentences in this run"
     noun = "sentence" if summary.texts == 1 else "sentences"
-    spoken = count(max(0, summary.texts - summary.failed))
-    some = f"{spoken} of " if summary.failed else ""
-    return f"{some}{count(summary.texts)} {noun}, spoken in {wall}"
+    some = f"{count(max(0, summary.texts - summary.failed))} of " if summary.failed else ""
+    return f"{some}{count(summary.texts)} {noun}, spoken in {duration(summary.wall_seconds)}"
 
 
 def _tiles(summary: Summary) -> list[tuple[str, str, str, str]]:
     failed = f"{count(summary.failed)} failed" if summary.failed else "none failed"
-    serial = number(summary.serial_texts_per_second)
-    measured = f"one by one: {serial}/s, {count(summary.serial_count)} texts"
+    serial = f"one by one: {number(summary.serial_texts_per_second)}/s, "
+    serial += f"{count(summary.serial_count)} texts"
+    if summary.serial_texts_per_second <= 0:
+        serial = "one by one was not measured"
     faster = 1 / summary.real_time_factor if summary.real_time_factor > 0 else 0.0
     retried = f"{count(summary.retries)} retries" if summary.retries else "no retries"
     peak_rate = f"peak {summary.peak_requests_per_second:g} requests/s"
     return [
-        ("Throughput", number(summary.texts_per_second), "texts per second", "large lead"),
-        (
-            "Speed-up",
-            ratio(summary.speedup),
-            measured if summary.serial_texts_per_second > 0 else "one by one was not measured",
-            "large lead",
-        ),
-        ("Wall time", duration(summary.wall_seconds), "first call to last reply", "large"),
-        ("Speech", speech(summary.speech_seconds), f"{ratio(faster)} real time", "large"),
+        ("Throughput", number(summary.texts_per_second), "texts per second", "lead"),
+        ("Speed-up", ratio(summary.speedup), serial, "lead"),
+        ("Wall time", duration(summary.wall_seconds), "first call to last reply", ""),
+        ("Speech", speech(summary.speech_seconds), f"{ratio(faster)} real time", ""),
         ("Texts", count(summary.texts), failed, "bad" if summary.failed else ""),
         ("Latency p50", duration(summary.p50), f"p99 {duration(summary.p99)}", ""),
         ("Requests sent", count(summary.requests), retried, ""),
         ("Peak connections", count(summary.connections_peak), "open at once", ""),
-        ("429 replies", count(summary.throttled), peak_rate, "warn" if summary.throttled else ""),
+        ("429 replies", count(summary.throttled), peak_rate, "bad" if summary.throttled else ""),
     ]
 
 
 # -- pictures ------------------------------------------------------------------------------------
 
 
-def _spans(rows: Iterable[Row]) -> list[Span]:
+def _calls(rows: Sequence[Row]) -> list[list[Row]]:
+    """Return the texts of each batch call, in the order in which they were sent."""
     batches: dict[int, list[Row]] = defaultdict(list)
     for row in rows:
         batches[row.batch].append(row)
-    return [_span(batch, members) for batch, members in sorted(batches.items())]
+    return sorted(batches.values(), key=lambda call: call[0].started)
 
 
-def _span(batch: int, members: Sequence[Row]) -> Span:
-    return Span(
-        batch=batch,
-        start=min(row.started for row in members),
-        end=max(row.started + row.latency for row in members),
-        texts=len(members),
-        failed=sum(row.error is not None for row in members),
+def _in_flight(calls: Sequence[Sequence[Row]]) -> Chart:
+    return Chart(
+        title="Calls in flight",
+        caption="Those above one another overlap. The texts of a call are finished together.",
+        x_title="seconds since the start",
+        y_title="call",
+        marks=[_flight(place, call) for place, call in enumerate(calls)],
     )
 
 
-def _charts(rows: Sequence[Row], spans: Sequence[Span], summary: Summary) -> str:
-    good = [row for row in rows if row.error is None]
-    latencies = [row.latency for row in good]
-    ends = [end for row in good if math.isfinite(end := row.started + row.latency)]
-    bucket = charts.bucket_for(max(ends, default=1.0) or 1.0)
-    bins = max(1, math.ceil(max(ends, default=0.0) / bucket))
-    finished = charts.throughput(
-        charts.counted(ends, 0.0, bucket, bins), bucket, f"{count(len(ends))} texts."
-    )
-    together = f"Calls sent: {count(len(spans))}. In flight together: {count(charts.peak(spans))}."
-    pictures = [
-        ("Calls in flight", charts.batches_in_flight(spans), together),
-        ("Texts finished", finished, "A call's texts are finished together, with its reply."),
-        (
-            "Latency",
-            charts.latency_histogram(latencies, summary.p50, summary.p99),
-            _waits(summary),
-        ),
-    ]
-    return "".join(figure(*each) for each in pictures)
+def _flight(place: int, call: Sequence[Row]) -> Box:
+    start = min(row.started for row in call)
+    end = max(row.started + row.latency for row in call)
+    failed = sum(row.error is not None for row in call)
+    told = f", {count(failed)} failed" if failed else ""
+    tip = f"batch {call[0].batch}: {count(len(call))} texts, {duration(end - start)}{told}"
+    kind = "failed" if failed == len(call) else ""
+    return Box(start, end, place, place + 1, tip, kind)
 
 
-def _waits(summary: Summary) -> str:
-    if not math.isfinite(summary.p50) or summary.failed >= summary.texts:
-        return "No reply to measure."
+def _latency(rows: Sequence[Row], summary: Summary) -> Chart:
+    waits = [r.latency for r in rows if r.error is None and math.isfinite(r.latency)]
+    factor, unit = time_unit(max(waits, default=0.0))
+    low, high = min(waits, default=0.0) * factor, max(waits, default=0.0) * factor
+    width = (high - low) / _BINS or 1.0
     half, most = duration(summary.p50), duration(summary.p99)
-    return f"Half of the texts had their reply within {half}, 99 % within {most}."
+    words = f"Half of the texts had their reply within {half}, 99 % within {most}."
+    counts = counted((wait * factor for wait in waits), low, width, _BINS)
+    return Chart(
+        title="Latency",
+        caption=words if waits else "No reply to measure.",
+        x_title=f"latency ({unit})",
+        y_title="texts",
+        marks=[
+            *bars(counts, low, width),
+            Rule(summary.p50 * factor, "p50"),
+            Rule(summary.p99 * factor, "p99", row=1),
+        ],
+    )
 
 
-def _why(spans: Sequence[Span]) -> str:
-    most = max((span.texts for span in spans), default=0)
+def _why(calls: Sequence[Sequence[Row]]) -> str:
+    most = max(map(len, calls), default=0)
     return (
         f"A text waits for its whole call, here of up to {count(most)} texts: for the pause that "
         "the demo's server makes in place of a GPU's work (--latency), and while this machine's "
@@ -152,45 +148,34 @@ def _why(spans: Sequence[Span]) -> str:
 # -- sentences -----------------------------------------------------------------------------------
 
 
-def _chips(rows: Sequence[Row], failed: int) -> str:
+def _chips(rows: Sequence[Row]) -> str:
     kinds = Counter(row.category for row in rows)
+    failed = sum(row.error is not None for row in rows)
     chips = [("", "all", len(rows)), *((kind, kind, texts) for kind, texts in kinds.items())]
     chips += [("!failed", "failed", failed)] if failed else []
-    return "".join(_chip(*chip) for chip in chips)
-
-
-def _chip(kind: str, name: str, texts: int) -> str:
-    told = f"{name} {CATEGORY_NAMES.get(kind, '')}".strip()
-    pressed = "false" if kind else "true"
-    return (
-        f'<button type="button" data-category="{escape(kind)}" aria-pressed="{pressed}">'
-        f"{escape(told)} <i>{count(texts)}</i></button>"
+    return "".join(
+        f'<button type="button" class="chip" data-category="{escape(kind)}">'
+        f"{escape(name)} {CATEGORY_NAMES.get(kind, '')} {count(texts)}</button>"
+        for kind, name, texts in chips
     )
 
 
 def _row(row: Row) -> str:
     error = "" if row.error is None else f'<span class="error">{escape(row.error)}</span>'
-    failed = "" if row.error is None else " data-failed"
-    address = "" if row.file is None else _address(row.file)
-    play = f'<button type="button" aria-label="Play sentence {row.index}"></button>'
+    state = "" if row.error is None else ' data-state="!failed"'
+    address = "" if row.file is None else address_of(row.file)
+    play = f'<button type="button" aria-label="Play sentence {row.index}">▶</button>'
     name = escape((row.file or "").rpartition("/")[2])
-    size = f"<small>{max(1, round(row.bytes / 1000))} kB</small>"
-    file = f'<a href="{escape(address)}">{name}</a> {size}'
+    file = f'<a href="{escape(address)}">{name}</a> {max(1, round(row.bytes / 1000))} kB'
     return (
-        f'<tr data-category="{escape(row.category)}"{failed}>'
-        f'<td class="play">{play if address else "!"}</td><td class="index">{row.index}</td>'
-        f'<td class="text"><span lang="zh-CN">{escape(row.text)}</span>{error}</td>'
-        f'<td class="category"><span class="tag">{escape(row.category)}</span></td>'
-        f'<td class="seconds">{_seconds(row.seconds)}</td>'
-        f'<td class="latency">{_seconds(row.latency)}</td>'
-        f'<td class="file">{file if address else ""}</td></tr>'
+        f'<tr data-category="{escape(row.category)}"{state}>'
+        f"<td>{play if address else ''}</td><td>{row.index}</td>"
+        f'<td class="words"><span lang="zh-CN">{escape(row.text)}</span>{error}</td>'
+        f"<td>{escape(row.category)}</td>"
+        f"<td>{_seconds(row.seconds)}</td><td>{_seconds(row.latency)}</td>"
+        f'<td class="soft">{file if address else ""}</td></tr>'
     )
 
 
 def _seconds(value: float | None) -> str:
     return NOTHING if value is None or not math.isfinite(value) else f"{value:.2f} s"
-
-
-def _address(path: str) -> str:
-    """Turn a relative path into an address that stays below the page, whatever it contains."""
-    return "./" + quote(path, safe="/", errors="replace")

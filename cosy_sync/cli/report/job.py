@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 from cosy_sync import __version__
-from cosy_sync.cli.report import charts
+from cosy_sync.cli.report.charts import Chart, Dot, bars, bucket_for
 from cosy_sync.cli.report.figures import count, duration, number, speech
-from cosy_sync.cli.report.page import Page, figure, section, table
+from cosy_sync.cli.report.page import Page, address_of, charts, section, table
 from cosy_sync.jobs import sums
 from cosy_sync.jobs.journal import Journal, Row, State
 
@@ -39,16 +37,16 @@ def job_page(book: Journal, folder: Path, name: str) -> str:
     some = sums.sample(book, _SAMPLES, State.DONE)
     seconds = sums.seconds(book)
     body = [
-        section("pictures", "How it went", f'<div class="charts">{_charts(book, odd)}</div>'),
+        section("How it went", charts(_finished(book), _lengths(book, odd))),
         _failures(sums.errors(book), sums.sample(book, _FAILED, State.FAILED), failed),
-        _sounds("odd", "Odd for their length", _ODD_NOTE, odd),
-        _sounds("samples", "To listen to", "Drawn at random.", some),
+        _sounds("Odd for their length", _ODD_NOTE, odd),
+        _sounds("To listen to", "Drawn at random.", some),
     ]
     page = Page(
         kind="job",
         headline=f"{count(done)} of {count(sum(totals.values()))} texts have their sound",
         lead=f"{name}: {speech(seconds)} of speech in {folder.resolve().name}.",
-        tiles=_tiles(totals, sums.final(book), seconds, sums.rate(book)),
+        tiles=_tiles(totals, sums.final(book), seconds, sums.rate(book) or math.nan),
         body="".join(body),
         facts=[("Version", f"cosy_sync {__version__}")],
     )
@@ -56,54 +54,53 @@ def job_page(book: Journal, folder: Path, name: str) -> str:
 
 
 def _tiles(
-    totals: dict[State, int], final: int, seconds: float, rate: float | None
+    totals: dict[State, int], final: int, seconds: float, rate: float
 ) -> list[tuple[str, str, str, str]]:
     done, failed = totals[State.DONE], totals[State.FAILED]
     refused = f"{count(final)} refused for good (--only-failed tries them again)"
     again = refused if final else "tried again by the next run"
-    speed = "–" if rate is None else number(rate)
-    mean = duration(seconds / done) if done else "–"
+    mean = seconds / done if done else math.nan
     return [
-        ("Texts done", count(done), "of the whole job", "large lead"),
-        ("Speech", speech(seconds), "in all", "large"),
-        ("Failed", count(failed), again, "large bad" if failed else "large"),
-        ("Waiting", count(totals[State.WAITING]), "not spoken yet", "large"),
-        ("Rate", speed, "texts per second, the latest thousand", ""),
-        ("Mean length", mean, "of a sound", ""),
+        ("Texts done", count(done), "of the whole job", "lead"),
+        ("Speech", speech(seconds), "in all", ""),
+        ("Failed", count(failed), again, "bad" if failed else ""),
+        ("Waiting", count(totals[State.WAITING]), "not spoken yet", ""),
+        ("Rate", number(rate), "texts per second, the latest thousand", ""),
+        ("Mean length", duration(mean), "of a sound", ""),
     ]
 
 
 # -- pictures -----------------------------------------------------------------------------------
 
 
-def _charts(book: Journal, odd: Sequence[Row]) -> str:
-    some = [*sums.sample(book, _DOTS, State.DONE)]
-    points = [*map(_dot, some), *(replace(_dot(row), address=_address(row)) for row in odd)]
-    words = f"{count(len(some))} sounds at random, {count(len(odd))} odd ones."
-    return figure(
-        "Texts finished",
-        _over_time(book),
-        "Time without any is left out where a run ended and a later one began.",
-    ) + figure(
-        "Length of the sound, by length of the text",
-        charts.dots(points, words),
-        f"{count(len(some))} at random; the odd ones below in the other colour.",
+def _finished(book: Journal) -> Chart:
+    runs = sums.spans(book)
+    bucket = bucket_for(max(sum(last - first for first, last in runs), 1e-3))
+    counts = [n for first, last in runs for n in sums.finished(book, first, last, bucket)]
+    return Chart(
+        title="Texts finished",
+        caption="Time without any is left out where a run ended and a later one began.",
+        x_title="seconds of work",
+        y_title=f"texts per {bucket:g} s",
+        marks=bars(counts, 0.0, bucket),
     )
 
 
-def _over_time(book: Journal) -> str:
-    runs = sums.spans(book)
-    span = sum(last - first for first, last in runs)
-    bucket = charts.bucket_for(max(span, 1e-3))
-    bars = [n for first, last in runs for n in sums.finished(book, first, last, bucket)]
-    words = f"{count(sum(bars))} texts in {duration(span)}, {count(len(runs))} stretches of work."
-    return charts.throughput(bars, bucket, words)
+def _lengths(book: Journal, odd: Sequence[Row]) -> Chart:
+    some = [*sums.sample(book, _DOTS, State.DONE)]
+    return Chart(
+        title="Length of the sound, by length of the text",
+        caption=f"{count(len(some))} at random; the odd ones below in the other colour.",
+        x_title="characters",
+        y_title="seconds",
+        marks=[*map(_dot, some), *(_dot(row, "odd") for row in odd)],
+    )
 
 
-def _dot(row: Row) -> charts.Dot:
+def _dot(row: Row, kind: str = "") -> Dot:
     seconds = row.seconds or 0.0
     tip = f"{row.id}: {count(len(row.text))} characters, {duration(seconds)}"
-    return charts.Dot(x=len(row.text), y=seconds, tip=tip)
+    return Dot(len(row.text), seconds, tip, kind)
 
 
 # -- tables -------------------------------------------------------------------------------------
@@ -128,7 +125,7 @@ def _failures(errors: Sequence[tuple[str, int]], rows: Iterable[Row], failed: in
     )
     note = f"{count(min(failed, _FAILED))} of {count(failed)} are shown; manifest.jsonl lists all."
     tables = table(["error", "texts"], kinds) + table(["id", "text", "why"], lines)
-    return section("failed", "What failed", tables, note)
+    return section("What failed", tables, note)
 
 
 def _words(row: Row) -> str:
@@ -136,15 +133,12 @@ def _words(row: Row) -> str:
     return f"{error.get('type', 'error')}: {error.get('message', '')}"
 
 
-def _sounds(name: str, title: str, note: str, rows: Sequence[Row]) -> str:
+def _sounds(title: str, note: str, rows: Sequence[Row]) -> str:
     lines = (
         f'<tr><td>{escape(row.id)}</td><td class="words">{escape(row.text)}</td>'
         f'<td class="number">{duration(row.seconds or math.nan)}</td>'
-        f'<td><audio controls preload="none" src="{escape(_address(row))}"></audio></td></tr>'
+        '<td><audio controls preload="none" '
+        f'src="{escape(address_of(row.key or ""))}"></audio></td></tr>'
         for row in rows
     )
-    return section(name, title, table(["id", "text", "length", ""], lines), note) if rows else ""
-
-
-def _address(row: Row) -> str:
-    return "./" + quote(row.key or "", safe="/", errors="replace")
+    return section(title, table(["id", "text", "length", ""], lines), note) if rows else ""

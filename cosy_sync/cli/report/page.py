@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from string import Template
+from urllib.parse import quote
 
-__all__ = ["Page", "figure", "part", "section", "table"]
+from cosy_sync.cli.report.charts import Chart
+
+__all__ = ["Page", "address_of", "charts", "part", "section", "table"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,27 +20,25 @@ class Page:
     kind: str
     headline: str
     lead: str
-    # Name, figure, note and class of each.
+    # Name, figure, note and class ("", "lead", "bad") of each.
     tiles: Sequence[tuple[str, str, str, str]]
     body: str
     facts: Sequence[tuple[str, str]]
-    # Style and script that only this page has.
-    css: str = ""
+    # A file of this package.
     script: str = ""
 
     def html(self) -> str:
         """Build the page."""
-        facts = (f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in self.facts)
         page = Template(part("page.html")).substitute(
             kind=escape(self.kind),
-            css=part("base.css") + self.css,
+            css=part("style.css"),
             headline=escape(self.headline),
             lead=escape(self.lead),
             tiles="".join(_tile(*each) for each in self.tiles),
             body=self.body,
-            facts="".join(facts),
+            facts="".join(f"<p>{escape(k)}: {escape(v)}</p>" for k, v in self.facts),
             policy="script-src 'unsafe-inline'; " if self.script else "",
-            script=f"<script>\n{self.script}</script>" if self.script else "",
+            script=f"<script>\n{part(self.script)}</script>" if self.script else "",
         )
         # A lone surrogate has no UTF-8 form; the page must be writable all the same.
         return page.encode("utf-8", "replace").decode("utf-8")
@@ -48,13 +49,20 @@ def part(name: str) -> str:
     return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
-def section(name: str, title: str, content: str, note: str = "") -> str:
+def address_of(path: str) -> str:
+    """Turn a relative path into an address that stays below the page, whatever it contains."""
+    return "./" + quote(path, safe="/", errors="replace")
+
+
+def section(title: str, content: str, note: str = "", kind: str = "") -> str:
     """Return a part of the page under its heading; `content` is HTML."""
     told = f'<p class="note">{escape(note)}</p>' if note else ""
-    return (
-        f'<section class="page" aria-labelledby="{name}">'
-        f'<h2 id="{name}">{escape(title)}</h2>{told}{content}</section>'
-    )
+    return f'<section class="{kind}"><h2>{escape(title)}</h2>{told}{content}</section>'
+
+
+def charts(*pictures: Chart) -> str:
+    """Return pictures beside one another."""
+    return f'<div class="charts">{"".join(each.html() for each in pictures)}</div>'
 
 
 def table(names: Iterable[str], rows: Iterable[str]) -> str:
@@ -66,14 +74,6 @@ def table(names: Iterable[str], rows: Iterable[str]) -> str:
     )
 
 
-def figure(title: str, picture: str, caption: str) -> str:
-    """Return a picture in its frame."""
-    head = f"<h3>{escape(title)}</h3><figcaption>{escape(caption)}</figcaption>"
-    return f'<figure class="card">{head}{picture}</figure>'
-
-
 def _tile(name: str, figure: str, note: str, kind: str) -> str:
-    return (
-        f'<div class="tile {kind}"><dt>{escape(name)}</dt>'
-        f"<dd><b>{escape(figure)}</b><span>{escape(note)}</span></dd></div>"
-    )
+    told = f"<b>{escape(figure)}</b> <small>{escape(note)}</small>"
+    return f'<div class="card {kind}"><dt>{escape(name)}</dt><dd>{told}</dd></div>'

@@ -40,6 +40,7 @@ RATE = 1000.0
 def step(in_flight: int, rate: float, **changes: object) -> Step:
     made = Step(
         in_flight=in_flight,
+        batch_size=1,
         seconds=2.0,
         requests=int(2 * rate),
         requests_per_second=rate,
@@ -164,6 +165,14 @@ def test_a_step_that_was_cut_short_is_no_knee() -> None:
     assert knee([step(1, 5, whole=False)]) is None and knee([]) is None
 
 
+def test_of_steps_as_good_that_with_the_fewest_texts_in_flight_is_the_knee() -> None:
+    large = [step(4, 25, batch_size=64, texts_per_second=1600.0)]
+    small = step(8, 100, batch_size=16, texts_per_second=1530.0)
+    worse = step(50, 200, batch_size=1, texts_per_second=200.0)
+    assert knee([*large, small, worse]) is small
+    assert knee([*large, replace(small, texts_per_second=1519.0)]) is large[0]
+
+
 # -- signs of trouble ---------------------------------------------------------------------------
 
 
@@ -198,7 +207,7 @@ def test_single_bad_texts_are_no_rise_of_errors(failed: int, texts: int, rise: b
 
 
 def notes(**changes: object) -> Notes:
-    return Notes(**{"in_flight": 2, "started": 100.0, "ended": 102.0, **changes})  # type: ignore[arg-type]
+    return Notes(**{"in_flight": 2, "batch_size": 1, "started": 100.0, "ended": 102.0, **changes})  # type: ignore[arg-type]
 
 
 def test_a_call_counts_with_its_share_within_the_step() -> None:

@@ -14,11 +14,11 @@ import pytest
 
 from cosy_sync.cli.corpus import load_sentences
 from cosy_sync.cli.report import Row, Summary, charts, render
-from cosy_sync.cli.report.axes import labels, ticks
-from cosy_sync.cli.report.charts import Span
+from cosy_sync.cli.report.charts import Box, Chart, Dot, Mark, Rule, bars, ticks
 from cosy_sync.cli.report.figures import duration, number, ratio, speech
 
 VOID = {"meta", "link", "input", "br", "img", "hr"}
+COLUMNS = ("play", "index", "text", "category", "seconds", "latency", "file")
 LOADING = {"src", "href", "xlink:href", "poster", "action", "data", "srcset", "formaction"}
 EVIL = [
     "</script><script>alert(1)</script>",
@@ -106,14 +106,18 @@ def table(html: str) -> list[dict[str, str]]:
     assert body
     found = []
     for line in re.findall(r"<tr .*?</tr>", body[1], re.DOTALL):
-        cells = dict(re.findall(r'<td class="(\w+)">(.*?)</td>', line, re.DOTALL))
-        plain = {name: unescape(re.sub(r"<[^>]*>", "", cell)) for name, cell in cells.items()}
-        spoken = re.search(r'<span lang="zh-CN">(.*?)</span>', cells["text"], re.DOTALL)
-        address = re.search(r'<a href="(.*?)">', cells["file"])
+        cells = re.findall(r"<td[^>]*>(.*?)</td>", line, re.DOTALL)
+        plain = dict(zip(COLUMNS, map(words, cells), strict=True))
+        spoken = re.search(r'<span lang="zh-CN">(.*?)</span>', cells[2], re.DOTALL)
+        address = re.search(r'<a href="(.*?)">', cells[6])
         assert spoken
         plain["address"] = unescape(address[1]) if address else ""
         found.append({**plain, "spoken": unescape(spoken[1])})
     return found
+
+
+def words(html: str) -> str:
+    return unescape(re.sub(r"<[^>]*>", "", html))
 
 
 def corpus_rows(copies: int = 1) -> list[Row]:
@@ -121,8 +125,29 @@ def corpus_rows(copies: int = 1) -> list[Row]:
     return [row(i, text=s.text, category=s.category) for i, s in enumerate(texts)]
 
 
-def shapes(picture: str, kind: str) -> list[ElementTree.Element]:
-    return [e for e in ElementTree.fromstring(picture).iter() if e.get("class") == kind]
+def drawn(html: str) -> list[ElementTree.Element]:
+    """Return the pictures of a page, or of a figure."""
+    found = re.findall(r"<svg .*?</svg>", html, re.DOTALL)
+    return [ElementTree.fromstring(picture) for picture in found]
+
+
+def figure(*marks: Mark, names: Sequence[str] = ()) -> str:
+    return Chart(
+        title="Title <&>", caption="Caption.", x_title="x", y_title="y", marks=marks, names=names
+    ).html()
+
+
+def picture(*marks: Mark, names: Sequence[str] = ()) -> ElementTree.Element:
+    (svg,) = drawn(figure(*marks, names=names))
+    return svg
+
+
+def places(svg: ElementTree.Element, tag: str, *names: str) -> list[list[float]]:
+    return [[float(e.get(name, "nan")) for name in names] for e in svg.iter(tag)]
+
+
+def texts(svg: ElementTree.Element) -> list[str]:
+    return [e.text or "" for e in svg.iter("text")]
 
 
 def test_the_page_is_well_formed_and_has_every_text_in_order() -> None:
@@ -171,7 +196,7 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     loads = [value for _, name, value in page.attributes if name in LOADING]
     assert all(value.startswith(("#", "data:,", "./audio/")) for value in loads)
     assert not re.search(r"@import|url\(|\bimport\b|fetch\(|XMLHttpRequest|WebSocket", html)
-    assert html.count("http://") == html.count(f"<dd>{SUMMARY.endpoint.split('?')[0]}")
+    assert html.count("http://") == html.count(f"Endpoint: {SUMMARY.endpoint.partition('?')[0]}")
     assert "https://" not in html
 
 
@@ -199,54 +224,95 @@ def test_what_was_not_measured_is_a_dash() -> None:
 )
 def test_small_and_broken_runs_make_a_page(rows: Sequence[Row]) -> None:
     html = render(rows, replace(NOTHING, texts=len(rows)))
-    assert len(ElementTree.fromstring(f"<a>{pictures(html)}</a>")) == 3
+    Page(html)
+    assert len(drawn(html)) + html.count("There is nothing to draw.") == 2
     assert "nan" not in re.sub(r"<(style|script).*?</\1>", "", html, flags=re.DOTALL).lower()
 
 
-def pictures(html: str) -> str:
-    Page(html)
-    return "".join(re.findall(r'<svg class="chart".*?</svg>', html, re.DOTALL))
+def test_every_chart_is_xml_with_a_label_of_its_own() -> None:
+    labels = [svg.get("aria-label") for svg in drawn(render(corpus_rows(), SUMMARY))]
+    assert len(set(labels)) == 2 and all(labels)
+    assert picture(Dot(1, 1, "tip")).get("aria-label") == "Title <&>. Caption."
 
 
-def test_every_chart_is_xml_with_a_title_and_a_description_of_its_own() -> None:
-    found = ElementTree.fromstring(f"<a>{pictures(render(corpus_rows(), SUMMARY))}</a>")
-    names = [(p.findtext("title"), p.findtext("desc"), p.get("aria-labelledby")) for p in found]
-    assert len(set(names)) == 3 and all(all(parts) for parts in names)
-
-
-def test_the_histogram_counts_every_latency() -> None:
-    bars = shapes(charts.latency_histogram([0.2, 0.21, 0.21, 0.4, math.nan], 0.21, 0.4), "bar")
-    tips = [bar.findtext("title") or "" for bar in bars]
+def test_a_histogram_counts_every_latency() -> None:
+    rows = [row(i, latency=wait) for i, wait in enumerate([0.2, 0.21, 0.21, 0.4, math.nan])]
+    svg = drawn(render(rows, SUMMARY))[-1]
+    tips = [box.findtext("title") or "" for box in svg.iter("rect")]
     assert sum(int(tip.split(": ")[1].split()[0]) for tip in tips) == 4
 
 
-def test_throughput_counts_every_text() -> None:
-    counts = charts.counted([0.01, 0.02, 0.06, 0.3, 0.3], 0.0, 0.05, 6)
-    picture = charts.throughput(counts, 0.05, "5 texts.")
-    tips = [bar.findtext("title") or "" for bar in shapes(picture, "bar")]
-    assert [tip.split(": ")[1] for tip in tips] == ["2 texts", "1 texts", "2 texts"]
+def test_bars_lie_side_by_side_and_an_empty_one_is_not_drawn() -> None:
+    boxes = bars([2, 0, 3], 10.0, 5.0)
+    assert [(box.left, box.right, box.high) for box in boxes] == [(10, 15, 2), (20, 25, 3)]
+    assert boxes[1].tip == "20.0: 3 texts"
 
 
 @pytest.mark.parametrize("span", [0.001, 1.9, 3.1, 250.0, 90_000.0, 1e7])
 def test_buckets_stay_readable_however_long_the_run(span: float) -> None:
-    assert span / charts.bucket_for(span) <= charts.MOST_BUCKETS
+    assert span / charts.bucket_for(span) <= charts._MOST_BUCKETS
 
 
-def test_batches_that_overlap_get_lanes_of_their_own() -> None:
-    spans = [
-        Span(batch=i, start=start, end=end, texts=64, failed=0)
-        for i, (start, end) in enumerate([(0, 2), (1, 3), (2, 4), (1.5, 1.8), (3, 5)])
-    ]
-    assert [(lane, s.batch) for lane, s in charts.lanes(spans)] == [
-        (0, 0), (1, 1), (2, 3), (0, 2), (1, 4),
+def test_calls_that_overlap_lie_above_one_another_and_failed_ones_are_marked() -> None:
+    rows = [row(0, started=1.0, batch=7), row(1, started=0.0, batch=9, error="x"), row(2, batch=9)]
+    rows += [row(3, started=2.0, batch=3, error="x")]
+    (svg, _) = drawn(render(rows, replace(SUMMARY, failed=2)))
+    boxes = [*svg.iter("rect")]
+    assert [(box.findtext("title") or "").split(",")[0] for box in boxes] == [
+        "batch 9: 2 texts", "batch 7: 1 texts", "batch 3: 1 texts",
     ]  # fmt: skip
-    assert charts.peak(spans) == 3
-    assert len(shapes(charts.batches_in_flight(spans), "flight")) == 5
+    assert [box.get("class") for box in boxes] == ["", "", "failed"]
+    heights = [float(box.get("y", "nan")) for box in boxes]
+    assert heights == sorted(heights, reverse=True)
 
 
-def test_a_batch_of_which_nothing_came_back_is_marked() -> None:
-    span = Span(batch=0, start=0.0, end=1.0, texts=2, failed=2)
-    assert len(shapes(charts.batches_in_flight([span]), "flight failed")) == 1
+# -- pictures -----------------------------------------------------------------------------------
+
+
+def test_marks_lie_where_their_values_are() -> None:
+    svg = picture(Dot(0, 0, ""), Dot(5, 5, ""), Dot(10, 10, ""))
+    xs, ys = zip(*places(svg, "circle", "cx", "cy"), strict=True)
+    assert xs[1] - xs[0] == pytest.approx(xs[2] - xs[1], abs=0.1) and xs[0] < xs[2]
+    assert ys[0] - ys[1] == pytest.approx(ys[1] - ys[2], abs=0.1) and ys[0] > ys[2]
+    ((x, y, wide, tall),) = places(
+        picture(Box(2, 4, 0, 8, "")), "rect", "x", "y", "width", "height"
+    )
+    assert wide > 1 and tall > 1 and x >= charts._LEFT and y + tall == charts._BOTTOM - 1
+
+
+def test_the_thinnest_box_is_seen() -> None:
+    svg = picture(Box(0, 1e-6, 0, 1, ""), Box(0, 1000, 0, 1, ""))
+    assert min(places(svg, "rect", "width")) == [1.0]
+
+
+def test_names_stand_in_the_middle_of_their_places_and_the_last_always() -> None:
+    names = [str(2**n) for n in range(12)]
+    svg = picture(*(Box(i, i + 1, 0, 1, "") for i in range(12)), names=names)
+    assert "2048" in texts(svg) and "1024" not in texts(svg) and "512" in texts(svg)
+    svg = picture(Box(0, 1, 0, 1, ""), Box(1, 2, 0, 1, ""), names=["1", "2"])
+    at = {e.text: float(e.get("x", "nan")) for e in svg.iter("text")}
+    assert at["2"] - at["1"] == pytest.approx((charts._RIGHT - charts._LEFT) / 2)
+
+
+def test_names_of_rules_stay_inside_and_apart() -> None:
+    svg = picture(Dot(0, 1, ""), Dot(9, 1, ""), Rule(9, "knee"), Rule(9, "refused", row=1))
+    knee, refused = (e for e in svg.iter("text") if e.text in ("knee", "refused"))
+    assert knee.get("text-anchor") == "end" and knee.get("y") != refused.get("y")
+    (early,) = (e for e in picture(Dot(9, 1, ""), Rule(0, "p50")).iter("text") if e.text == "p50")
+    assert early.get("text-anchor") == "start"
+
+
+def test_what_is_not_finite_is_left_out_and_nothing_at_all_says_so() -> None:
+    svg = picture(
+        Dot(1, 1, ""), Dot(math.nan, 1, ""), Box(0, math.inf, 0, 1, ""), Rule(math.nan, "")
+    )
+    assert len([*svg.iter("circle")]) == 1 and not [*svg.iter("rect")]
+    assert "There is nothing to draw." in figure(Rule(1, "p50")) and not drawn(figure())
+
+
+def test_tips_and_names_are_escaped() -> None:
+    svg = picture(Dot(1, 1, "<b>&"), Rule(1, "<i>"))
+    assert svg.find("circle/title").text == "<b>&" and "<i>" in texts(svg)  # type: ignore[union-attr]
 
 
 def test_the_speed_up_is_told_once_and_what_is_heard_and_why_it_waits() -> None:
@@ -264,11 +330,10 @@ def test_ticks_are_even_and_cover_the_range(low: float, high: float) -> None:
     found = ticks(low, high)
     assert found[0] <= low and found[-1] >= high - 1e-9
     assert 2 <= len(found) <= 8
-    assert len(set(labels(found))) == len(found)
+    assert len({words for _, words in charts._labels(found)}) == len(found)
 
 
-def test_ticks_of_counts_are_whole() -> None:
-    assert ticks(0, 1, whole=True) == [0, 1]
+def test_one_value_has_an_axis_too() -> None:
     assert ticks(5, 5)[0] <= 5 < ticks(5, 5)[-1]
 
 
@@ -285,5 +350,4 @@ def test_figures_read_as_people_write_them() -> None:
 def test_the_parts_of_the_page_cannot_close_their_own_element() -> None:
     folder = Path(charts.__file__).parent
     assert "</script" not in (folder / "demo.js").read_text(encoding="utf-8")
-    for name in ("base.css", "demo.css"):
-        assert "</style" not in (folder / name).read_text(encoding="utf-8")
+    assert "</style" not in (folder / "style.css").read_text(encoding="utf-8")

@@ -33,6 +33,7 @@ def serve_seaweed(folder: Path) -> Iterator[str]:
     command += ["-filer.port", str(filer), "-s3", "-s3.port", str(port)]
     command += ["-s3.port.iceberg", "0", "-s3.port.lance", "0"]
     command += ["-s3.config", str(folder / "s3.json"), "-master.volumeSizeLimitMB", "64"]
+    command += ["-volume.max", "0"]  # as many as the disk has room for; else 8, of 64 MB each
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
     try:

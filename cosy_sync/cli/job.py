@@ -92,6 +92,11 @@ def _add_run(steps: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "--job-name", metavar="NAME", help="what the job is called (default: the input's name)"
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that lie there under the texts' names and are not this job's",
+    )
     _add_bounds(parser)
     parser.add_argument("--json", action="store_true", help="tell the end as a JSON object")
     parser.add_argument("--no-progress", action="store_true", help="draw no progress bar")

@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         max_errors=None if args.max_errors is None else int(args.max_errors),
         within=args.within,
         shard=args.shard or shard_of_slurm(os.environ),
+        overwrite=args.overwrite,
     )
     silence = Silence()
     with make_client(args, observers=[silence]) as client:

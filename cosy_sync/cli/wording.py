@@ -90,6 +90,7 @@ _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
     (re.compile(pattern), words)
     for pattern, words in (
         # Several words at once.
+        (r"\bpass overwrite=True\b", "give --overwrite"),
         (
             r"give the key as api_key, not inside the URL",
             "give the key in a file for --api-key-file",

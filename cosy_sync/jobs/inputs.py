@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -9,7 +10,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -27,6 +28,7 @@ _SUFFIXES = MappingProxyType(
 )
 # Columns of a text beside those two.
 _OPTIONS = ("voice", "instruction")
+_USED = frozenset((*_ID, *_TEXT, *_OPTIONS, "speed"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +85,20 @@ def read_texts(
 
 
 def _read(path: str, format: str | None, *, several: bool) -> Iterator[JobText]:
-    shown = "standard input" if path == "-" else path
+    shown, lines = "standard input" if path == "-" else path, None
     try:
         with _open(path) as file:
             known = format or _guess(path, shown)
             prefix = f"{Path(path.removesuffix('.gz')).stem}-" if several else ""
-            yield from _READERS[known](_Lines(file, shown), prefix)
+            lines = _Lines(file, shown)
+            yield from _READERS[known](lines, prefix)
     except UnicodeDecodeError as error:
+        wide = error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        # It is found as a block of lines is read.
+        place = f", soon after line {lines.number}" if lines is not None and lines.number else ""
         raise ConfigError(
-            f"{shown}: not UTF-8 (byte {error.start} of a block); convert it first, for example "
-            "with: iconv -f GB18030 -t UTF-8"
+            f"{shown}{place}: not UTF-8; convert it first, for example with: iconv -f "
+            f"{'UTF-16' if wide else 'GB18030'} -t UTF-8"
         ) from None
     except (OSError, EOFError, zlib.error) as error:  # the latter two: of gzip
         why = getattr(error, "strerror", None) or error
@@ -165,28 +171,46 @@ def _jsonl(lines: _Lines, prefix: str) -> Iterator[JobText]:
             raise lines.refuse(f"no JSON: {error}") from None
         if not isinstance(row, dict):
             raise lines.refuse('expected an object, such as {"id": "a1", "text": "你好"}')
+        if not _USED.issuperset(row):  # as a table's columns: Text, Voice
+            row = {**{name.strip().lower(): value for name, value in row.items()}, **row}
         yield _of_row(row, lines, prefix)
 
 
 def _csv(lines: _Lines, prefix: str, delimiter: str = ",") -> Iterator[JobText]:
+    begun = 1
     try:
         rows = csv.DictReader(lines, delimiter=delimiter, strict=True)
-        names = rows.fieldnames or ()
-        if not set(_TEXT) & {name.strip().lower() for name in names}:
-            raise lines.refuse(
-                f"expected a header with a column named text, found {', '.join(names) or 'nothing'}"
-                " (a file without a header: --input-format ljspeech or lines)"
-            )
-        rows.fieldnames = [name.strip().lower() for name in names]
+        rows.fieldnames = _columns(rows.fieldnames or (), lines)
+        begun = lines.number + 1
         for row in rows:
             if None in row:
                 raise lines.refuse("more fields than the header has; quote texts with commas")
             yield _of_row(row, lines, prefix)
+            begun = lines.number + 1
     except csv.Error as error:
+        # A quote that is left open takes in all lines up to the next one.
+        lines.number = begun
+        why = str(error)
+        if "field limit" in why or "end of data" in why:
+            why = "a field that begins with a quote has no quote at its end"
         raise lines.refuse(
-            f"no table: {error} (a field that begins with a quote ends with one; a quote inside it "
+            f"no table: {why} (a field that begins with a quote ends with one; a quote inside it "
             "is written twice)"
         ) from None
+
+
+def _columns(names: Sequence[str], lines: _Lines) -> list[str]:
+    """Return the names of a table's columns, as they are looked for."""
+    found = [name.strip().lower() for name in names]
+    if not set(_TEXT) & set(found):
+        raise lines.refuse(
+            f"expected a header with a column named text, found {', '.join(names) or 'nothing'}"
+            " (a file without a header: --input-format ljspeech or lines)"
+        )
+    for name in _USED:
+        if found.count(name) > 1:
+            raise lines.refuse(f"two columns are named {name}; which one is meant?")
+    return found
 
 
 def _tsv(lines: _Lines, prefix: str) -> Iterator[JobText]:

@@ -21,6 +21,7 @@ from cosy_sync import (
     TextError,
 )
 from cosy_sync.jobs.committer import Committer, is_stored
+from cosy_sync.jobs.foreign import refuse_foreign
 from cosy_sync.jobs.identity import TextDigest, is_mine
 from cosy_sync.jobs.inputs import JobText, check_text
 from cosy_sync.jobs.journal import Journal, Row, State
@@ -69,6 +70,8 @@ class JobOptions:
     """Read the whole input before the first text is spoken; not for one that may have no end."""
     shard: tuple[int, int] | None = None
     """(2, 16): the second of sixteen parts, by the ids' hashes; None for everything."""
+    overwrite: bool = False
+    """Replace files that lie in the folder under the texts' names and are not this job's."""
 
 
 @dataclass
@@ -208,6 +211,7 @@ class Job:
             with Trickle(texts, _ENTERED) as chunks:
                 for chunk in chunks:
                     rows = self._journal.rows_of(self._enter(chunk))
+                    self._refuse_foreign(rows)
                     yield from self._open_ones(rows)
                     if not chunk:
                         yield None
@@ -218,9 +222,14 @@ class Job:
             if self._stopped:
                 return
         self._journal.forget_missing()
+        self._refuse_foreign(self._journal.rows(run=self._journal.run))
         entered = self._journal.rows(run=self._journal.run)
         while group := list(islice(entered, _ENTERED)):
             yield from self._open_ones(group)
+
+    def _refuse_foreign(self, rows: Iterable[Row]) -> None:
+        given = () if self._options.overwrite else rows
+        refuse_foreign(self._sink, self._journal, given, self._client.config.format)
 
     def _enter(self, given: list[JobText]) -> list[str]:
         for text in given:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ from .local import LocalStore
 from .objects import ObjectStore, hangs_here
 
 __all__ = ["open_store"]
+
+# How an address begins that lacks a colon or a slash; it would silently be a folder's name.
+_CUT = re.compile(r"(s3a?|gs|az|azure|abfss?|adl|https?|file)(:/?|//)(?!/)", re.IGNORECASE)
 
 
 def open_store(
@@ -27,11 +31,16 @@ def open_store(
     Args:
         meta: what a bucket is to put beside each object, such as `cache-control`.
 
-    Raises ConfigError for nothing.
+    Raises ConfigError for nothing, or for what looks like an address and is none.
     """
     if place == "":
         raise ConfigError("store: its address is empty; give a folder, or s3://bucket/prefix")
     if not isinstance(place, str) or "://" not in place:
+        if isinstance(place, str) and _CUT.match(place):
+            raise ConfigError(
+                f"store: {place!r} is no address: they begin like s3://bucket/prefix; for a folder "
+                f"of this name write ./{place}"
+            )
         return LocalStore(Path(place))
     if place.startswith("file://"):
         return LocalStore(place.removeprefix("file://"))

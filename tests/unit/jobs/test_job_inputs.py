@@ -83,6 +83,15 @@ def test_lines_are_called_by_their_numbers_and_files_by_their_names(tmp_path: Pa
     assert [text.id for text in both] == ["one-0000001", "one-0000003", "two-0000001"]
 
 
+def test_fields_are_found_however_their_names_are_written(tmp_path: Path) -> None:
+    row = {"ID": "a", "Text ": "你好", "VOICE": "中文男", "lang": "zh", "Speed": 1.5, "speed": 2}
+    (tmp_path / "in.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    (tmp_path / "in.csv").write_text("ID,Text ,VOICE,lang,speed\na,你好,中文男,zh,2\n", "utf-8")
+    for name in ("in.jsonl", "in.csv"):
+        (text,) = read_texts(tmp_path / name)
+        assert text == JobText("a", "你好", "中文男", None, 2.0, place=text.place)
+
+
 def test_a_row_says_how_it_is_spoken(tmp_path: Path) -> None:
     row = {"id": 7, "text": "你好", "voice": "中文男", "instruction": "开心", "speed": "1.5"}
     (tmp_path / "in.jsonl").write_text(json.dumps(row), encoding="utf-8")
@@ -107,6 +116,10 @@ def test_a_row_says_how_it_is_spoken(tmp_path: Path) -> None:
         ("metadata.csv", "a|b|c|d\n", "line 1: expected id|text"),
         ("in.txt", '{"text": "a"}\n', "looks like JSON"),
         ("in.docx", "abc", "give --input-format"),
+        ("in.csv", "id,text, Text\na,b,c\n", "line 1: two columns are named text"),
+        ("in.csv", 'id,text\na,b\nc,"d\ne,f\ng,h\n', "line 3: no table: a field that begins"),
+        ("in.csv", 'id,text\nc,"d\n' + "e,f\n" * 40_000, "line 2: no table: a field that begins"),
+        ("in.csv", 'id,text\nc,"d\ne,"f"\n', "line 2: no table"),
     ],
 )
 def test_what_is_wrong_names_the_file_and_the_line(
@@ -119,8 +132,14 @@ def test_what_is_wrong_names_the_file_and_the_line(
 
 def test_what_is_not_utf8_or_not_there_says_so(tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_bytes("你好".encode("gb18030"))
-    with pytest.raises(ConfigError, match="not UTF-8"):
+    with pytest.raises(ConfigError, match=r"in\.txt: not UTF-8; .* -f GB18030"):
         list(read_texts(tmp_path / "in.txt"))
+    (tmp_path / "far.txt").write_bytes("你好\n".encode() * 9_000 + b"\xc4\n")
+    with pytest.raises(ConfigError, match=r"far\.txt, soon after line [78]\d{3}: not UTF-8"):
+        list(read_texts(tmp_path / "far.txt"))
+    (tmp_path / "wide.csv").write_text("id,text\n", "utf-16")
+    with pytest.raises(ConfigError, match=r"-f UTF-16 -t UTF-8"):
+        list(read_texts(tmp_path / "wide.csv"))
     with pytest.raises(ConfigError, match=r"none\.txt: cannot be read: No such file"):
         list(read_texts(tmp_path / "none.txt"))
     with pytest.raises(ConfigError, match="'xml' is none; known: jsonl, csv"):

@@ -34,6 +34,7 @@ from cosy_sync.jobs import (
 )
 from cosy_sync.jobs.job import is_final
 from cosy_sync.jobs.journal import Journal, State
+from cosy_sync.jobs.names import key_of
 from cosy_sync.jobs.shards import take_shards
 from cosy_sync.server import Server, tone_wav
 from cosy_sync.storage import LocalStore, local
@@ -204,6 +205,49 @@ def test_another_jobs_folder_is_refused(job: Folder) -> None:
         ).counts.skipped
         == 200
     )
+
+
+def test_files_that_the_job_did_not_make_are_not_replaced_unasked(job: Folder) -> None:
+    job.write(TEXTS)
+    job.run(shard=(1, 2))
+    mine, before = job.sounds(), job.client.stats().requests
+    other = job.out.with_name("journal")
+    for options, hint in (
+        ({}, "go on with the job that was run here in 2 parts"),
+        ({"shard": (1, 3)}, "in 2 parts"),
+        ({"journal": other}, "choose another folder, or pass overwrite=True"),
+    ):
+        for _ in range(2):  # nor by the same line once more
+            with pytest.raises(ConfigError, match=r"holds ../t\d+\.wav, which this job .* " + hint):
+                job.run(**options)
+    assert job.sounds() == mine and job.client.stats().requests == before
+    # The other part is no stranger, and with leave everything is spoken.
+    assert job.run(shard=(2, 2)).counts.spoken == 200 - len(mine)
+    assert job.run(overwrite=True).counts.spoken == 200
+    with pytest.raises(ConfigError, match="run here in 2 parts or undivided"):
+        job.run(shard=(1, 3))
+
+
+def test_texts_that_come_one_by_one_replace_no_file_of_others_either(job: Folder) -> None:
+    job.write(TEXTS)
+    texts = [JobText(id, text) for id, text in TEXTS.items()]
+    foreign = job.out / key_of("t199", "wav")
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"paid for")
+    for _ in range(3):
+        book = Journal(job.out.with_name("journal.sqlite"))
+        with pytest.raises(ConfigError, match=foreign.name):
+            Job(job.client, LocalStore(job.out), book, JobOptions(whole=False)).run(texts)
+        book.close()
+    assert foreign.read_bytes() == b"paid for"
+
+
+def test_what_a_killed_first_run_left_is_no_stranger(job: Folder) -> None:
+    job.write(TEXTS)
+    job.run(within=0.0)
+    # Stored, and not in the journal yet.
+    LocalStore(job.out).put(key_of("t5", "wav"), b"half way")
+    assert job.run().counts.spoken == 200
 
 
 def test_a_folder_without_sounds_belongs_to_no_job_yet(job: Folder) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cosy_sync import ConfigError
-from cosy_sync.storage import LocalStore
+from cosy_sync.storage import LocalStore, open_store
 
 
 def files(folder: Path) -> list[str]:
@@ -101,3 +101,11 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(OSError, match="No space left"):
         LocalStore(tmp_path).put("a/b", b"1", if_absent=False)
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["s3:/bucket/x", "s3//bucket/x", "S3:bucket", "gs:/b", "file:/x"])
+def test_an_address_that_lacks_a_sign_is_not_taken_for_a_folder(place: str) -> None:
+    with pytest.raises(ConfigError, match=r"is no address: they begin like s3://.* write \./"):
+        open_store(place)
+    assert isinstance(open_store(f"./{place}"), LocalStore)
+    assert isinstance(open_store("s3-sounds/x"), LocalStore)

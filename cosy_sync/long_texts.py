@@ -28,6 +28,8 @@ __all__ = ["LongTextCalls"]
 
 # Bytes of audio that may wait to be written.
 _WAITING = 64 << 20
+# Texts that are sent before the first is there, where sound is encoded as it comes.
+_FIRST_TEXTS, _FIRST_BATCHES = 64, 4
 # The speed up to which most voices are good.
 _FASTEST = 1.3
 _PLAIN: Mapping[str, Any] = MappingProxyType({"format": "wav", "quality": None})
@@ -111,7 +113,10 @@ class LongTextCalls:
         engine = self._core.engine()
         # In memory all of it is kept anyway.
         config = own._of_pieces if to is None else own._written
-        call = engine.run_many(plan.utterances(), config, within=within, lazy=to is not None)
+        # Most services speak faster than sound is encoded, and nobody knows yet how much they send.
+        first = max(_FIRST_TEXTS, _FIRST_BATCHES * config.batch.max_texts)
+        texts = plan.utterances(first if narrator.encodes else None)
+        call = engine.run_many(texts, config, within=within, lazy=to is not None)
         narrate = functools.partial(narrator.narrate, schedule=plan, on_error=on_error)
         return run_call(engine, call, narrator.outcomes, narrate)
 

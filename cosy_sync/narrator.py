@@ -196,6 +196,11 @@ class Narrator:
         # Without their audio where that is written to a file.
         self.outcomes: list[Outcome] = []
 
+    @property
+    def encodes(self) -> bool:
+        """Return whether the sound is encoded as it comes."""
+        return self._file is not None and self._file.encodes
+
     def narrate(self, outcomes: Iterable[Outcome], schedule: Schedule, on_error: str) -> Narration:
         """Return the whole of the outcomes, each where the schedule has it.
 

@@ -97,6 +97,11 @@ class SoundFileWriter:
         """Return the file's path."""
         return self._whole.path
 
+    @property
+    def encodes(self) -> bool:
+        """Return whether the format takes an encoder."""
+        return self._format in CODECS
+
     def write(self, pcm: bytes | memoryview, sample_rate: int, channels: int = 1) -> None:
         """Add samples. Raises ConfigError where the rate or the channels change."""
         if self._layout is None:

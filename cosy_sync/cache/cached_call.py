@@ -116,9 +116,7 @@ class CachedCall:
                     self._pull()
                 elif self._next not in self._foreign or self._misses or self._sent:
                     self._take()
-                elif not self._ended and self._room() > 0:
-                    self._pull()
-                else:
+                elif (self._ended or self._room() <= 0 or not self._pull()) and not self._misses:
                     # Only now: what is ours was sent, and calls never wait for each other's texts.
                     self._wait()
             self._exhaust()

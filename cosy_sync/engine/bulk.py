@@ -222,8 +222,8 @@ class BulkCall:
     def _may_send(self) -> bool:
         if not self._batches:
             return True
-        most = min(self._most_batches, self._reorder.most_batches)
-        busy = len(self._batches) >= most or self._reorder.full
+        sent = len(self._batches)
+        busy = sent >= self._most_batches or self._reorder.is_full(sent)
         return not busy and len(self._done) < _MOST_DONE and self._wakeup.locked()
 
     def _pull(self) -> list[Utterance] | None:

@@ -48,13 +48,18 @@ class ReorderBuffer:
         self._limit = limit
         # How many requests may be in flight now.
         self._places = places
-        # How many batches may be sent and not taken. All of them come in after a while, so it is as
-        # many as there is room for once a reply has told its size; twice as many each time that
-        # the caller waits for them, and one more each time once a reply has waited for room.
+        # How many batches may be sent and not handed out. All of them come in after a while, so it
+        # is as many as there is room for once a reply has told its size; where it keeps batches
+        # from being sent, twice as many each time that the caller waits for them, and one more each
+        # time once a reply has waited for room.
         self.most_batches = math.inf
+        # Whether it has kept one from being sent. Written by the caller's thread alone.
+        self._scarce = False
         # Guards: everything here, and every waiter's `granted`.
         self._lock = threading.Lock()
         self._held = 0
+        # Of that, what belongs to replies that are being read; and how large one is, 0 at first.
+        self._coming = self._size = 0
         self._next = 0
         self._in_flight = 0
         # The foremost first.
@@ -63,10 +68,12 @@ class ReorderBuffer:
         self._ample = True
         self._given_up = False
 
-    @property
-    def full(self) -> bool:
-        """Return whether no more should be asked for."""
-        return self._held >= self._limit
+    def is_full(self, batches: int) -> bool:
+        """Return whether no more should be asked for, where so many batches were sent and have not
+        ended. Called by the caller's thread."""
+        waiting = (self._held - self._coming) / self._size if self._size else 0.0
+        self._scarce = batches + waiting >= self.most_batches
+        return self._scarce or self._held >= self._limit
 
     def expect(self, batches: int) -> None:
         """Note that so many more batches are in flight, or fewer."""
@@ -80,7 +87,7 @@ class ReorderBuffer:
         with self._lock:
             self._starving = starving
             woken = self._let_in()
-            if starving and not self._waiting:
+            if starving and self._scarce and not self._waiting:
                 self.most_batches += self.most_batches if self._ample else 1
         _wake(woken)
 
@@ -91,9 +98,7 @@ class ReorderBuffer:
             # On the list before it looks: whoever makes room from now on sees it.
             insort(self._waiting, waiter, key=attrgetter("first"))
             woken = self._let_in()
-            if not waiter.granted or self.most_batches == math.inf:
-                self.most_batches = max(_LEAST_BATCHES, self._limit // max(1, size))
-                self._ample = self._ample and waiter.granted
+            self._learn(size, waited=not waiter.granted)
         _wake(woken)
         try:
             if not waiter.wakeup.acquire(blocking=False):
@@ -101,12 +106,23 @@ class ReorderBuffer:
                 waiter.wakeup.acquire(timeout=max(0.0, min(seconds, _PATIENCE)))
         except BaseException:  # Ctrl-C: what was granted meanwhile goes back
             self._take_in(waiter)
-            self.change(-size)
+            self.settle(size, 0)
             raise
         self._take_in(waiter)
 
+    def settle(self, size: int, kept: int) -> None:
+        """Note that a reply that was let in with so many bytes has come, or is gone; so many of
+        them stay."""
+        with self._lock:
+            self._coming -= size
+            self._held += kept - size
+            if kept > size:  # it was announced without its size
+                self._learn(kept)
+            woken = self._let_in()
+        _wake(woken)
+
     def change(self, size: int) -> None:
-        """Note that a reply is smaller or larger than it was announced, or gone."""
+        """Note that what is held has become so much more, or less."""
         with self._lock:
             self._held += size
             woken = self._let_in()
@@ -134,7 +150,18 @@ class ReorderBuffer:
         with self._lock:
             if not waiter.granted:
                 self._waiting.remove(waiter)
-                self._held += waiter.size
+                self._count(waiter.size)
+
+    def _count(self, size: int) -> None:
+        self._held += size
+        self._coming += size
+
+    def _learn(self, size: int, *, waited: bool = False) -> None:
+        """Note how large a reply is, 0 if it does not tell; the lock is held."""
+        known, self._size = self._size, size or self._size
+        if waited or (size and not known):
+            self.most_batches = max(_LEAST_BATCHES, self._limit // max(1, self._size))
+            self._ample = self._ample and not waited
 
     def _let_in(self) -> list[_Waiter]:
         """Grant entry to those that need not wait; the others are not woken."""
@@ -142,7 +169,7 @@ class ReorderBuffer:
         while self._waiting and self._may_enter(self._waiting[0]):
             waiter = self._waiting.pop(0)
             waiter.granted = True
-            self._held += waiter.size
+            self._count(waiter.size)
             woken.append(waiter)
         return woken
 
@@ -167,8 +194,7 @@ class Unbounded(ReorderBuffer):
     def __init__(self) -> None:
         super().__init__(0)
 
-    @property
-    def full(self) -> bool:
+    def is_full(self, batches: int) -> bool:
         """Return False."""
         return False
 
@@ -179,6 +205,9 @@ class Unbounded(ReorderBuffer):
         """Do nothing."""
 
     def enter(self, first: int, size: int, seconds: float) -> None:
+        """Do nothing."""
+
+    def settle(self, size: int, kept: int) -> None:
         """Do nothing."""
 
     def change(self, size: int) -> None:

@@ -38,7 +38,7 @@ class ReplyMemory:
             stop=batch.stop,
         ):
             if batch.reorder is not None:
-                batch.reorder.change(-size)
+                batch.reorder.settle(size, 0)
             if batch.stop.is_set():
                 raise ClosedError("cancelled while its reply waited for room", sent=True)
             phase = "waiting for room in LimitConfig(max_bytes_in_flight)"
@@ -52,4 +52,4 @@ class ReplyMemory:
         if size is not None:
             self._memory.release(size)
         if self._batch.reorder is not None:
-            self._batch.reorder.change(kept - (size or 0))
+            self._batch.reorder.settle(size or 0, kept)

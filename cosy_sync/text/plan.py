@@ -57,13 +57,17 @@ class Plan:
         self._steps: Iterator[_Step] | None = steps
         self._usual = 0.0
         self._marked = 0.0
+        # Whether the first piece was spoken.
+        self._placed = False
 
     def before(self, index: int, now: float) -> float:
         """Return the seconds of silence before a piece."""
         return self.lead if index == 0 else 0.0
 
     def after(self, index: int) -> float:
-        """Return the seconds of silence after a piece: they are known when the next one is."""
+        """Return the seconds of silence after a piece that was spoken: they are known when the next
+        one is."""
+        self._placed = True
         self.reach(index + 1)
         return self.pauses[index]
 
@@ -71,16 +75,19 @@ class Plan:
         """Return 0: the next piece waits for the one before it."""
         return 0.0
 
-    def utterances(self) -> list[Utterance] | Iterator[Utterance]:
+    def utterances(self, first: int | None = None) -> list[Utterance] | Iterator[Utterance | None]:
         """Return the pieces as the texts of a call: a list where they are few, as few texts share
-        requests with other calls; else the text is cut as they are taken."""
+        requests with other calls; else the text is cut as they are taken. After `first` of them it
+        yields None, for what there is to go, until one was spoken."""
         if self.reach(_FEW):
-            return self._take()
+            return self._take(first)
         return [Utterance(text, index=index) for index, text in enumerate(self.texts)]
 
-    def _take(self) -> Iterator[Utterance]:
+    def _take(self, first: int | None) -> Iterator[Utterance | None]:
         index = 0
         while self.reach(index):
+            while index == first and not self._placed:
+                yield None
             yield Utterance(self.texts[index], index=index)
             index += 1
 

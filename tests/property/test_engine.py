@@ -133,4 +133,4 @@ def test_a_backlog_never_shuts_out_the_reply_that_is_next(sizes: list[int], limi
         reorder.enter(index, size, 60.0)  # would take 2 s, each, if it were shut out
         reorder.hand_out(index + 1, size)
         reorder.expect(-2)
-    assert not reorder.full
+    assert not reorder.is_full(0)

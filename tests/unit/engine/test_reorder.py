@@ -96,7 +96,7 @@ def test_patience_has_an_end(backlog: ReorderBuffer) -> None:
     backlog.enter(2, 10, 0.0)
     assert not backlog._waiting
     backlog.change(-30)
-    assert not backlog.full
+    assert not backlog.is_full(0)
     assert backlog._held == 0
 
 
@@ -137,6 +137,7 @@ def test_once_a_reply_has_told_its_size_no_more_is_asked_for_than_there_is_room_
 def test_a_caller_that_waits_may_ask_for_twice_as_much_each_time(backlog: ReorderBuffer) -> None:
     backlog.enter(0, 5, 60.0)
     for most in (8, 16, 32):
+        assert backlog.is_full(most // 2)
         backlog.starve(False)
         backlog.starve(True)
         assert backlog.most_batches == most
@@ -150,10 +151,39 @@ def test_once_a_reply_has_waited_for_room_a_caller_that_waits_may_ask_for_one_mo
     assert backlog.most_batches == 20 // 10
     backlog.starve(True)  # what waits for room is not what the caller waits for
     assert backlog.most_batches == 20 // 10
-    backlog.hand_out(3, 20)
+    backlog.settle(30, 30)
+    backlog.hand_out(3, 30)
     for most in (3, 4):
+        assert backlog.is_full(most - 1)
         backlog.starve(True)
         assert backlog.most_batches == most
+
+
+def test_what_waits_to_be_taken_and_what_was_sent_share_the_room(backlog: ReorderBuffer) -> None:
+    backlog.enter(0, 5, 60.0)
+    assert [backlog.is_full(batches) for batches in (3, 4)] == [False, True]  # it is one of them
+    backlog.settle(5, 5)
+    assert [backlog.is_full(batches) for batches in (2, 3)] == [False, True]
+    backlog.hand_out(1, 5)
+    assert [backlog.is_full(batches) for batches in (3, 4)] == [False, True]
+
+
+def test_a_reply_that_did_not_tell_its_size_is_as_large_as_what_came(
+    backlog: ReorderBuffer,
+) -> None:
+    backlog.enter(0, 0, 60.0)
+    assert backlog.most_batches == math.inf
+    backlog.settle(0, 5)
+    assert backlog.most_batches == 20 // 5
+
+
+def test_a_caller_that_waits_asks_for_no_more_where_something_else_bounds_it(
+    backlog: ReorderBuffer,
+) -> None:
+    backlog.enter(0, 5, 60.0)
+    assert not backlog.is_full(3)  # one more could be sent, but there is no connection for it
+    backlog.starve(True)
+    assert backlog.most_batches == 20 // 5
 
 
 def test_of_a_caller_that_keeps_all_the_audio_nothing_is_held_back() -> None:

@@ -22,8 +22,8 @@ class Book:
     def enter(self, _first: int, size: int, _seconds: float) -> None:
         self.held += size
 
-    def change(self, size: int) -> None:
-        self.held += size
+    def settle(self, size: int, kept: int) -> None:
+        self.held += kept - size
 
 
 @pytest.mark.parametrize("sizes", [(), (30,), (30, 40), (90, 80), (300, 500, 0)])

@@ -34,7 +34,7 @@ _Answer = Sequence[Result] | BaseException
 class HedgeBudget(Protocol):
     """What hedges are paid from: the retry budget."""
 
-    def withdraw(self, texts: int, now: float) -> bool:
+    def withdraw(self, texts: int, now: float, *, hedge: bool) -> bool:
         """Pay for sending so many texts once more, all or none; return whether that worked."""
         ...
 
@@ -187,7 +187,7 @@ class Hedging:
         second = self.endpoints.another(race.first, now)
         if second is None:
             return
-        if self.budget is None or not self.budget.withdraw(len(race.texts), now):
+        if self.budget is None or not self.budget.withdraw(len(race.texts), now, hedge=True):
             second.leave(now)
             return
         race.second = second

@@ -122,8 +122,9 @@ class OverloadConfig:
     their deadline."""
     retry_share: float = 0.1
     """Retries of interactive calls, as a share of the interactive texts sent in the last
-    `retry_window` seconds. More saves more calls from single failures, and adds as much traffic
-    when everything fails."""
+    `retry_window` seconds; up to twice as many, a fifth at most, while no more than a fifth of
+    what was sent lately fails. More saves more calls, and adds as much traffic when everything
+    fails."""
     retry_window: float = 10.0
     """Seconds over which `retry_share` is counted. A longer window lets more retries come at
     once."""

@@ -178,7 +178,7 @@ class Hedging:
         second = self.endpoints.another(race.first, now)
         if second is None:
             return
-        if not self.budget.withdraw(len(race.texts), now):
+        if not self.budget.withdraw(len(race.texts), now, hedge=True):
             second.leave(now)
             return
         race.second = second

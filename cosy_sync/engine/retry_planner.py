@@ -46,6 +46,8 @@ class RetryPlanner:
     ) -> float | None:
         """Note a text's failure; return the seconds until it is sent again, None where it is not:
         it has had its attempts, or its time or the budget does not suffice."""
+        if batch.interactive and group.attempt == 1 and error.retryable:
+            self.budget.note_failure(self._clock.now())
         wait = self._wait(batch, group, endpoint, text, error)
         if wait is None or not self._may_repeat(batch, text, error, wait):
             return None

@@ -33,15 +33,25 @@ class BudgetMachine(RuleBasedStateMachine):
         self.budget = RetryBudget(OverloadConfig())
         self.sent: list[tuple[float, int]] = []
         self.repeated: list[tuple[float, int]] = []
+        self.failed: list[tuple[float, int]] = []
 
     @rule(seconds=STEPS)
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule(texts=st.integers(1, 500))
-    def send(self, texts: int) -> None:
+    @rule(texts=st.integers(1, 500), failed=st.integers(0, 20))
+    def send(self, texts: int, failed: int) -> None:
         self.budget.deposit(texts, self.now)
         self.sent.append((self.now, texts))
+        for _ in range(min(failed, texts)):
+            self.budget.note_failure(self.now)
+        self.failed.append((self.now, min(failed, texts)))
+
+    @property
+    def share(self) -> float:
+        # However much of its length the window of failures covers.
+        few = self.latest(self.failed, 1.8) <= 0.2 * self.latest(self.sent, 2.0)
+        return 0.2 if few else 0.1
 
     @rule(texts=st.integers(1, 64))
     def repeat(self, texts: int) -> None:
@@ -58,14 +68,14 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_is_never_negative_and_never_above_its_cap(self) -> None:
-        cap = max(10.0, 0.1 * self.latest(self.sent, 10.0))
+        cap = max(10.0, self.share * self.latest(self.sent, 10.0))
         assert 0.0 <= self.budget.balance(self.now) <= cap
 
     @invariant()
     def repetitions_stay_within_the_share_of_what_was_sent(self) -> None:
         # The window covers at least nine tenths of its length.
         if self.repeated and self.repeated[-1][0] == self.now:
-            allowed = max(10.0, 0.1 * self.latest(self.sent, 10.0))
+            allowed = max(10.0, 0.2 * self.latest(self.sent, 10.0))
             assert self.latest(self.repeated, 9.0) <= allowed + 1e-9
 
 

@@ -95,6 +95,32 @@ def test_a_retry_that_would_outlast_the_deadline_is_not_paid_for() -> None:
     assert rig.client.stats().retry_budget == 1.0
 
 
+def test_where_a_tenth_of_the_calls_fails_each_interactive_text_is_repeated_until_it_is_spoken():
+    rig = Rig(endpoint=Endpoint(URL, rate=1e6))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        rig.clock.advance(0.02)
+        failed = len(rig.service.calls) % 9 == 0
+        return httpx.Response(502) if failed else rig.service.speak(rig.service.calls[-1])
+
+    rig.service.answer(*[answer] * 1_200)
+    assert rig.speak(1_000) == [None] * 1_000
+    assert rig.told(RetrySuppressed) == []
+
+
+def test_where_more_than_a_fifth_of_the_calls_fails_retries_add_a_tenth_to_them():
+    rig = Rig(endpoint=Endpoint(URL, rate=1e6), overload=OverloadConfig(throttle_cap=0))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        rig.clock.advance(0.02)
+        failed = len(rig.service.calls) % 3 == 0
+        return httpx.Response(502) if failed else rig.service.speak(rig.service.calls[-1])
+
+    rig.service.answer(*[answer] * 1_500)
+    rig.speak(1_000)
+    assert 1_050 <= len(rig.service.calls) <= 1_110
+
+
 def test_what_cannot_succeed_is_not_called_a_suppressed_retry() -> None:
     rig = Rig(overload=OverloadConfig(retry_floor=0, retry_share=0))
     rig.service.fail(401)

@@ -49,7 +49,8 @@ class Purse:
     def __init__(self, texts: int) -> None:
         self.texts = texts
 
-    def withdraw(self, texts: int, now: float) -> bool:
+    def withdraw(self, texts: int, now: float, *, hedge: bool) -> bool:
+        assert hedge
         if texts > self.texts:
             return False
         self.texts -= texts

@@ -122,17 +122,16 @@ class StoredCall:
         self._most = read_ahead or _MOST_AHEAD
         self._order: deque[_Entry] = deque()
         self._missing: deque[_Entry] = deque()
-        self._sent: deque[_Entry] = deque()
+        self._sent: dict[int, _Entry] = {}  # by their numbers in the engine's call
         # Ended puts, from the threads; how many have not been taken from there, and their bytes.
         self._puts: SimpleQueue[_Entry] = SimpleQueue()
         self._putting = self._bytes = 0
         self._asks: bool | None = None
         self._ended = self._over = False
         self._error: BaseException | None = None  # of the source
-        # The engine's call, its outcomes, and how many of them were taken.
+        # The engine's call, and its outcomes.
         self._inner: Any = None
         self._outcomes: Iterator[Outcome] = iter(())
-        self._taken = 0
 
     def outcomes(self) -> Generator[StoredOutcome, None, None]:
         """Yield every outcome in input order, as soon as it and those before it are there.
@@ -196,9 +195,9 @@ class StoredCall:
     def _store_finished(self) -> None:
         """Have stored what was spoken and not taken: it is paid for."""
         for outcome in self._inner.finished():
-            number = outcome.index - self._taken
-            if 0 <= number < len(self._sent) and outcome.audio is not None:
-                self._store(self._sent[number], outcome)
+            entry = self._sent.get(outcome.index)
+            if entry is not None and outcome.audio is not None:
+                self._store(entry, outcome)
 
     # -- pulling --------------------------------------------------------------------------------
 
@@ -250,8 +249,7 @@ class StoredCall:
         number = 0
         while True:
             while self._missing:
-                entry = self._missing.popleft()
-                self._sent.append(entry)
+                entry = self._sent[number] = self._missing.popleft()
                 assert entry.utterance is not None
                 yield replace(entry.utterance, index=number)
                 entry.utterance = None
@@ -269,9 +267,9 @@ class StoredCall:
             self._inner = self._start(self._feed())
             self._outcomes = iter(self._inner.outcomes())
         outcome = next(self._outcomes)
-        entry = self._sent.popleft()
-        self._taken += 1
-        self._store(entry, outcome)
+        self._store(self._sent[outcome.index], outcome)
+        # Only now: Ctrl-C before must find the text here, for its own sound.
+        del self._sent[outcome.index]
 
     def _store(self, entry: _Entry, outcome: Outcome) -> None:
         if outcome.audio is None:

@@ -35,12 +35,10 @@ class Entry:
     silent_since: Callable[[], float]
 
     def go(self, batch: Batch, endpoint: EndpointState, call: Call, now: float) -> Attempt | None:
-        """Let an attempt go at once, as mostly nothing must be waited for; None where something
-        must. Then nothing is held."""
+        """Let bulk work that was never sent go at once, as mostly nothing must be waited for; None
+        where something must. Then nothing is held."""
         if self.connections is not None:
             return None
-        if batch.queue_deadline is None:
-            return endpoint.admit(batch.interactive, call, now)
         silent = self.silent_since()
         if batch.patience(silent, now) <= 0.0:
             return None

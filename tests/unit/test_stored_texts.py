@@ -5,11 +5,13 @@ import gc
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from interrupts import interrupt_at
 
 from cosy_sync import (
     BadRequestError,
@@ -22,6 +24,7 @@ from cosy_sync import (
     Utterance,
 )
 from cosy_sync.storage import LocalStore
+from cosy_sync.stored_call import StoredCall
 from cosy_sync.testing import FakeService
 
 URL = "http://tts.test/batch"
@@ -196,6 +199,20 @@ def test_what_was_spoken_before_ctrl_c_is_stored_and_told(
     assert len(kept) >= 60 and places == sorted(set(places))
     assert [each.text for each in kept] == [TEXTS[place] for place in places]
     assert len(list(tmp_path.rglob("*.wav"))) == len(kept)
+
+
+def test_ctrl_c_at_any_line_stores_no_text_under_anothers_key(
+    client: CosyClient, tmp_path: Path
+) -> None:
+    texts = [f"第{'一' * (number + 1)}句" for number in range(5)]
+    right = {client.digest(text): bytes(client.synth(text).data) for text in texts}
+    for number in range(1, 8):
+        folder = tmp_path / str(number)
+        work = partial(client.synth_many, texts, to=folder)
+        interrupt_at(number, work, only=StoredCall._take)
+        for path in folder.rglob("*.wav"):
+            assert path.read_bytes() == right[path.stem], f"line {number}"
+    assert len(list(folder.rglob("*.wav"))) > 0
 
 
 def test_equal_texts_of_a_call_share_an_object(client: CosyClient, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from . import names
 
 __all__ = ["OpenTelemetryObserver"]
 
+# Endpoints whose attributes are kept.
+_MOST_KNOWN = 256
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -64,14 +66,16 @@ class OpenTelemetryObserver:
         tracer = trace.get_tracer("cosy_sync", __version__, tracer_provider)
         meter = metrics.get_meter("cosy_sync", __version__, meter_provider)
         more = {names.OPERATION: "generate_content", names.OUTPUT: "speech", **(attributes or {})}
-        spans, counts = _Spans(trace, tracer, more), _Metrics(metrics, meter, more)
 
-        def both(event: AttemptFinished) -> None:
-            spans.attempt(event)
-            counts.attempt(event)
+        # Looked up for each request, and the same for all of an endpoint's: nobody changes one.
+        @functools.lru_cache(_MOST_KNOWN)
+        def facts(endpoint: str) -> dict[str, Any]:
+            return {**more, **_server(endpoint)}
 
+        counts = _Metrics(metrics, meter)
+        spans = _Spans(trace, tracer, counts.duration, facts)
         self._takers: Mapping[type, Callable[[Any], None]] = {
-            AttemptFinished: both,
+            AttemptFinished: spans.attempt,
             TextsFinished: counts.finished,
             TextFailed: counts.failed,
             TextsShared: counts.shared,
@@ -97,34 +101,39 @@ class OpenTelemetryObserver:
 
 
 class _Spans:
-    def __init__(self, trace: Any, tracer: Any, attributes: Mapping[str, Any]) -> None:
-        self._trace, self._tracer = trace, tracer
-        self._attributes = attributes
+    """A span of each request, and its duration."""
+
+    def __init__(
+        self, trace: Any, tracer: Any, duration: Any, facts: Callable[[str], dict[str, Any]]
+    ) -> None:
+        self._trace, self._start, self._record = trace, tracer.start_span, duration.record
+        self._kind, self._facts = trace.SpanKind.CLIENT, facts
 
     def attempt(self, event: AttemptFinished) -> None:
         timing, end = event.timing, time.time_ns()
-        span = self._tracer.start_span(
+        facts, error = self._facts(timing.endpoint), event.error
+        span = self._start(
             "generate_content speech",
-            kind=self._trace.SpanKind.CLIENT,
+            kind=self._kind,
             start_time=end - int(timing.total * 1e9),
             attributes={
-                **self._attributes,
-                **_server(timing.endpoint),
+                **facts,
                 names.REQUEST: timing.request_id,
                 names.TEXTS: event.texts,
                 names.CHARACTERS: event.chars,
                 names.BYTES: event.reply_bytes,
             },
         )
-        if event.error is not None:
-            span.set_attribute(names.ERROR, type(event.error).__name__)
-            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, event.error.message))
+        if error is not None:
+            facts = {**facts, names.ERROR: type(error).__name__}
+            span.set_attribute(names.ERROR, type(error).__name__)
+            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, error.message))
         span.end(end_time=end)
+        self._record(timing.total, facts)
 
 
 class _Metrics:
-    def __init__(self, metrics: Any, meter: Any, attributes: Mapping[str, Any]) -> None:
-        self._attributes = attributes
+    def __init__(self, metrics: Any, meter: Any) -> None:
         self._observe = metrics.Observation
 
         def made(create: Any, name: str, *more: Any) -> Any:
@@ -133,7 +142,7 @@ class _Metrics:
 
         counter = functools.partial(made, meter.create_counter)
 
-        self._duration = meter.create_histogram(names.DURATION, "s", "Requests by result.")
+        self.duration = meter.create_histogram(names.DURATION, "s", "Requests by result.")
         self._latency = made(meter.create_histogram, "text.duration")
         self._texts = counter("texts")
         self._lookups, self._saved = counter("cache.lookups"), counter("cache.saved")
@@ -144,12 +153,6 @@ class _Metrics:
         # By canary, as each was told last.
         self._shares: dict[str, float] = {}
         made(meter.create_observable_gauge, "canary.share", [self._tell_shares])
-
-    def attempt(self, event: AttemptFinished) -> None:
-        facts = {**self._attributes, **_server(event.timing.endpoint)}
-        if event.error is not None:
-            facts[names.ERROR] = type(event.error).__name__
-        self._duration.record(event.timing.total, facts)
 
     def finished(self, event: TextsFinished) -> None:
         self._texts.add(event.texts)

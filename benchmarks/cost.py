@@ -9,17 +9,21 @@ import argparse
 import json
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import prometheus_client
+
 from benchmarks.machine import describe_machine
 from benchmarks.stage import parse_options, write_result
 from benchmarks.table import Table
 from benchmarks.upstream.limited import serve_limited
-from cosy_sync import CosyClient, Endpoint, PoolConfig
+from cosy_sync import CosyClient, Endpoint, Event, PoolConfig
+from cosy_sync.instrumentation import OpenTelemetryObserver, PrometheusObserver
 
 __all__ = ["dearer", "main"]
 
@@ -40,6 +44,10 @@ _JSON = ("--reply-form", "results")
 _BATCH = 64
 _ALONE = "`synth` on a thread of its own, one text a call"
 _BATCHED = f"`synth_many`, batches of {_BATCH}, all threads together"
+_ALONE_WATCHED = "Prometheus and OpenTelemetry beside `synth`"
+_BATCHED_WATCHED = f"Prometheus and OpenTelemetry beside `synth_many`, batches of {_BATCH}"
+# Microseconds that both observers may add to a text, and how often that is measured.
+_OBSERVERS_MOST, _REPLAYS = 5.0, 20
 _LOCKS = frozenset(["lock", "RLock"])
 _CLOCKS = frozenset(["monotonic", "perf_counter", "time", "monotonic_ns", "perf_counter_ns"])
 _COUNTED = ("Python calls", "C calls", "lock acquisitions", "clock readings")
@@ -114,9 +122,65 @@ def _one_by_one(client: CosyClient, texts: int) -> _Counts:
     return counts
 
 
+class _Tape:
+    """An observer that keeps what it is told, to be told to others."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def on_event(self, event: Event) -> None:
+        """Keep an event."""
+        self.events.append(event)
+
+
+class _Watched:
+    """What both observers do with the events of some texts, again and again."""
+
+    def __init__(self, url: str, texts: int, *, alone: bool) -> None:
+        tape, self._texts = _Tape(), texts
+        sentences = [f"请第{number}号车辆注意" for number in range(texts)]
+        endpoint = Endpoint(url, max_connections=8, rate=100_000)
+        with CosyClient(endpoint, batch_size=_BATCH, observers=[tape]) as client:
+            if alone:
+                for sentence in sentences:
+                    client.synth(sentence)
+            else:
+                client.synth_many(sentences)
+        registry = prometheus_client.CollectorRegistry()
+        both = (PrometheusObserver(registry), OpenTelemetryObserver())
+        # As a client tells them: each names what takes a class of events.
+        found = [(each.taker(type(event)), event) for event in tape.events for each in both]
+        self._steps = [(take, event) for take, event in found if take is not None]
+
+    def counts(self) -> _Counts:
+        """Count the calls of all texts."""
+        counts = _Counts()
+        sys.setprofile(counts.see)
+        self._tell()
+        sys.setprofile(None)
+        return counts
+
+    def microseconds(self) -> float:
+        """Return what a text takes at best: what else runs on the machine only adds."""
+        taken = []
+        for _ in range(_REPLAYS):
+            begun = time.process_time()
+            self._tell()
+            taken.append(time.process_time() - begun)
+        return min(taken) / self._texts * 1e6
+
+    def _tell(self) -> None:
+        for take, event in self._steps:
+            take(event)
+
+
 def _measure(texts: int) -> dict[str, _Counts]:
-    """Count a `synth` on a thread of its own, and `synth_many`."""
+    """Count a `synth` on a thread of its own, and `synth_many`; and what observers add to each."""
     with serve_limited(*_SERVER, *_JSON) as url:
+        watched = {
+            _ALONE_WATCHED: _Watched(url, texts, alone=True).counts(),
+            _BATCHED_WATCHED: _Watched(url, texts, alone=False).counts(),
+        }
         endpoint = Endpoint(url, max_connections=8, rate=100_000)
         with CosyClient(endpoint, pool=PoolConfig(max_connections=8)) as client:
             alone = _one_by_one(client, texts)
@@ -125,7 +189,7 @@ def _measure(texts: int) -> dict[str, _Counts]:
             sentences = [f"请第{number}号车辆注意" for number in range(texts)]
             first = [f"请热身第{number}次" for number in range(200)]  # until the voice is known
             batched = _count(lambda: client.synth_many(first), lambda: client.synth_many(sentences))
-    return {_ALONE: alone, _BATCHED: batched}
+    return {_ALONE: alone, _BATCHED: batched, **watched}
 
 
 def _least(texts: int) -> dict[str, dict[str, float]]:
@@ -187,15 +251,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     columns = ["count per text", "is", "at most"]
     tables, data = [], {}
     measured = _measure(options.texts)
-    for name, counts, bounds in (
-        (_ALONE, measured[_ALONE], _BOUNDS),
-        (_BATCHED, measured[_BATCHED], {}),
-    ):
-        table = Table(name, columns, _rows(counts, options.texts, bounds))
+    with serve_limited(*_SERVER, *_JSON) as url:
+        added = {
+            name: _Watched(url, options.texts, alone=name == _ALONE_WATCHED).microseconds()
+            for name in (_ALONE_WATCHED, _BATCHED_WATCHED)
+        }
+    for name, counts in measured.items():
+        rows = _rows(counts, options.texts, _BOUNDS if name == _ALONE else {})
+        if name in added:
+            rows.append(["microseconds", f"{added[name]:.2f}", f"{_OBSERVERS_MOST:g}"])
+        table = Table(name, columns, rows)
         print(table.markdown(), end="\n\n")
         tables.append(table)
         most = counts.functions.most_common(60)
         data[name] = {"counts": dict(counts), "texts": options.texts, "functions": most}
+        if name in added:
+            data[name]["microseconds"] = added[name]
     result = {"upstream": "the embedded server", "machine": describe_machine(), "counts": data}
     write_result("cost", _TITLE, result, tables)
 

@@ -35,6 +35,7 @@ __all__ = [
     "TextFailed",
     "TextsFinished",
     "TextsShared",
+    "VariantSpoke",
 ]
 
 
@@ -179,6 +180,21 @@ class CanaryChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class VariantSpoke:
+    """Texts of one request of a client with a canary, known by the name of its variant, came to
+    audio, or to errors of one class, whose name `error` is.
+
+    `variant` is "canary" or "stable"; "control" is the stable one as well, and "fallback" is it in
+    place of the canary, which has failed. Streams are told of when they end.
+    """
+
+    name: str
+    variant: str
+    texts: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class StreamStarted:
     """The first sound of a stream is there. Its AttemptFinished follows when it ends, and then
     TextsFinished, TextFailed, or neither, when its listener did not want the rest."""
@@ -254,6 +270,7 @@ Event = (
     | BreakerChanged
     | SharingChanged
     | CanaryChanged
+    | VariantSpoke
     | EndpointEjected
     | EndpointReadmitted
     | AddressesChanged

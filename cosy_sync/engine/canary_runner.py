@@ -28,42 +28,47 @@ _HALF = 0.5
 
 @dataclass(frozen=True)
 class WatchedAttempts:
-    """Makes attempts, and says which variant spoke; has the first of each batch counted.
+    """Makes attempts, and says which variant spoke; has the first of each batch counted, if any.
 
-    What is sent again has failed before, and would fail more often than others. Without a watch
-    none is counted. Of a stream that has begun it counts how it ends.
+    What is sent again has failed before, and would fail more often than others. Of a stream that
+    has begun it counts how it ends.
     """
 
     attempter: Attempts
     variant: str
-    watch: CanaryWatch | None
+    watch: CanaryWatch
+    counts: bool
     stream: OpenStream | None = None
 
     def attempt(
         self, batch: Batch, texts: Sequence[Utterance], endpoint: EndpointState, number: int
     ) -> Sequence[Result]:
         """Make an attempt."""
-        watch = None if batch.judged else self.watch
-        batch.judged = True
+        counted, batch.judged = self.counts and not batch.judged, True
+        watch, variant = self.watch, self.variant
         grows = batch.may_grow
         try:
             results = self.attempter.attempt(batch, texts, endpoint, number)
         except CosyError as error:
-            if watch is not None:
-                watch.note(self.variant, batch.texts if grows else texts, (), error, 0.0)
+            texts = batch.texts if grows else texts
+            watch.tell_spoken(variant, texts, (), error)
+            if counted:
+                watch.note(variant, texts, (), error, 0.0)
             raise
-        if watch is not None and self.stream is not None and self.stream.audio is not None:
+        texts = batch.texts if grows else texts
+        if self.stream is not None and self.stream.audio is not None:
             self.stream.audio.on_result = functools.partial(
-                watch.note_stream, self.variant, batch.texts[0]
+                watch.note_stream, variant, texts[0], counted
             )
-        elif watch is not None:
+            return results
+        watch.tell_spoken(variant, texts, results, None)
+        if counted:
             # Where the new model is asked, the deadline is shortened already.
-            part = 1.0 if self.variant == "canary" else _HALF
-            most = part * (batch.deadline.at - batch.sent)
-            watch.note(self.variant, batch.texts if grows else texts, results, None, most)
+            part = 1.0 if variant == "canary" else _HALF
+            watch.note(variant, texts, results, None, part * (batch.deadline.at - batch.sent))
         for result in results:
             if isinstance(result, Audio):
-                object.__setattr__(result, "variant", self.variant)
+                object.__setattr__(result, "variant", variant)
         return results
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -31,7 +32,7 @@ from ..errors import (
     ResourceError,
     ThrottledError,
 )
-from ..events import CanaryChanged, Observer, SharingChanged
+from ..events import CanaryChanged, Observer, SharingChanged, VariantSpoke
 from ..models import Audio, Utterance
 from ..policies.canary import CanaryState, Evidence, Judge, place_of
 from .ports import Result
@@ -163,13 +164,36 @@ class CanaryWatch:
         if changed:
             self._tell(before)
 
-    def note_stream(self, arm: str, text: Utterance, result: Result | None) -> None:
-        """Count a stream that had begun: what became of its sound, None where nobody wanted the
-        rest."""
-        if isinstance(result, CosyError) and not isinstance(result, BadAudioError):
-            self.note(arm, [text], (), result, math.inf)
+    def note_stream(self, arm: str, text: Utterance, counted: bool, result: Result | None) -> None:
+        """Count and tell of a stream that had begun: what became of its sound, None where nobody
+        wanted the rest."""
+        broken = result if isinstance(result, CosyError) else None
+        if result is not None:
+            self.tell_spoken(arm, [text], [result], None)
+        if not counted:
+            return
+        if broken is not None and not isinstance(broken, BadAudioError):
+            self.note(arm, [text], (), broken, math.inf)
         else:
             self.note(arm, [text], [] if result is None else [result], None, math.inf)
+
+    def tell_spoken(
+        self,
+        arm: str,
+        texts: Sequence[Utterance],
+        results: Sequence[Result],
+        error: CosyError | None,
+    ) -> None:
+        """Tell what came of a request's texts: the results, or the error that failed them all."""
+        if self.observer is None or isinstance(error, RefusedError):
+            return
+        ends: Counter[str] = Counter()
+        if error is not None:
+            ends[type(error).__name__] = len(texts)
+        for each in results:
+            ends["" if isinstance(each, Audio) else type(each).__name__] += 1
+        for name, count in ends.items():
+            self.observer.on_event(VariantSpoke(self.name, arm, count, name))
 
     def _take_new(self, keys: Sequence[int]) -> list[bool]:
         """Tell which texts are new: those that come again are always the same one's, and one that

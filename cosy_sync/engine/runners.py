@@ -131,11 +131,12 @@ class Runners:
         old_pool = self._endpoints if url is None else self._endpoints.part(urls - {url})
         old = self._arm(config, old_pool)
         # What somebody has chosen is no sample, and counts for neither.
-        counts = watch if variant in (None, "control", "trial") else None
+        counts = variant in (None, "control", "trial")
         if variant not in ("canary", "trial"):
 
             def watched(attempter: Attempts, stream: OpenStream | None = None) -> BatchRunner:
-                return old.runner(WatchedAttempts(attempter, variant or "stable", counts, stream))
+                name = variant or "stable"
+                return old.runner(WatchedAttempts(attempter, name, watch, counts, stream))
 
             return watched(old.hedged), lambda stream: watched(
                 StreamingAttempts(old.plain, stream), stream
@@ -148,9 +149,10 @@ class Runners:
         def both(
             first: Attempts, second: Attempts, stream: OpenStream | None = None
         ) -> CanaryRunner:
-            trial = new.runner(WatchedAttempts(first, "canary", counts, stream), TrialRunner)
-            second = WatchedAttempts(second, "fallback", None)
-            return CanaryRunner(trial, old.runner(second), counts, observer, clock)
+            first = WatchedAttempts(first, "canary", watch, counts, stream)
+            second = WatchedAttempts(second, "fallback", watch, counts=False, stream=stream)
+            trial, over = new.runner(first, TrialRunner), watch if counts else None
+            return CanaryRunner(trial, old.runner(second), over, observer, clock)
 
         return both(new.hedged, old.hedged), lambda stream: both(
             StreamingAttempts(new.plain, stream), StreamingAttempts(old.plain, stream), stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import time
 from collections.abc import Callable, Mapping
@@ -16,21 +17,20 @@ from cosy_sync.events import (
     CacheAnswered,
     CacheMissed,
     CallRefused,
+    CanaryChanged,
     RetryPlanned,
     TextFailed,
     TextsFinished,
     TextsShared,
+    VariantSpoke,
 )
+
+from . import names
 
 __all__ = ["OpenTelemetryObserver"]
 
-# Names of OpenTelemetry's conventions (generative AI, servers, errors), and our own beside them.
-_OPERATION, _OUTPUT = "gen_ai.operation.name", "gen_ai.output.type"
-_DURATION = "gen_ai.client.operation.duration"
-_ADDRESS, _PORT, _ERROR = "server.address", "server.port", "error.type"
-_REQUEST, _TEXTS, _CHARACTERS = "cosy_sync.request_id", "cosy_sync.texts", "cosy_sync.characters"
-_REASON, _STATE, _BYTES = "cosy_sync.reason", "cosy_sync.breaker.state", "cosy_sync.reply.bytes"
-_RESULT = "cosy_sync.result"
+# Endpoints whose attributes are kept.
+_MOST_KNOWN = 256
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -65,15 +65,17 @@ class OpenTelemetryObserver:
             ) from None
         tracer = trace.get_tracer("cosy_sync", __version__, tracer_provider)
         meter = metrics.get_meter("cosy_sync", __version__, meter_provider)
-        more = {_OPERATION: "generate_content", _OUTPUT: "speech", **(attributes or {})}
-        spans, counts = _Spans(trace, tracer, more), _Metrics(meter, more)
+        more = {names.OPERATION: "generate_content", names.OUTPUT: "speech", **(attributes or {})}
 
-        def both(event: AttemptFinished) -> None:
-            spans.attempt(event)
-            counts.attempt(event)
+        # Looked up for each request, and the same for all of an endpoint's: nobody changes one.
+        @functools.lru_cache(_MOST_KNOWN)
+        def facts(endpoint: str) -> dict[str, Any]:
+            return {**more, **_server(endpoint)}
 
+        counts = _Metrics(metrics, meter)
+        spans = _Spans(trace, tracer, counts.duration, facts)
         self._takers: Mapping[type, Callable[[Any], None]] = {
-            AttemptFinished: both,
+            AttemptFinished: spans.attempt,
             TextsFinished: counts.finished,
             TextFailed: counts.failed,
             TextsShared: counts.shared,
@@ -83,6 +85,8 @@ class OpenTelemetryObserver:
             RetryPlanned: counts.retry,
             CallRefused: counts.refused,
             BreakerChanged: counts.breaker,
+            CanaryChanged: counts.canary,
+            VariantSpoke: counts.variant,
         }
 
     def taker(self, kind: type) -> Callable[[Any], None] | None:
@@ -97,54 +101,58 @@ class OpenTelemetryObserver:
 
 
 class _Spans:
-    def __init__(self, trace: Any, tracer: Any, attributes: Mapping[str, Any]) -> None:
-        self._trace, self._tracer = trace, tracer
-        self._attributes = attributes
+    """A span of each request, and its duration."""
+
+    def __init__(
+        self, trace: Any, tracer: Any, duration: Any, facts: Callable[[str], dict[str, Any]]
+    ) -> None:
+        self._trace, self._start, self._record = trace, tracer.start_span, duration.record
+        self._kind, self._facts = trace.SpanKind.CLIENT, facts
 
     def attempt(self, event: AttemptFinished) -> None:
         timing, end = event.timing, time.time_ns()
-        span = self._tracer.start_span(
+        facts, error = self._facts(timing.endpoint), event.error
+        span = self._start(
             "generate_content speech",
-            kind=self._trace.SpanKind.CLIENT,
+            kind=self._kind,
             start_time=end - int(timing.total * 1e9),
             attributes={
-                **self._attributes,
-                **_server(timing.endpoint),
-                _REQUEST: timing.request_id,
-                _TEXTS: event.texts,
-                _CHARACTERS: event.chars,
-                _BYTES: event.reply_bytes,
+                **facts,
+                names.REQUEST: timing.request_id,
+                names.TEXTS: event.texts,
+                names.CHARACTERS: event.chars,
+                names.BYTES: event.reply_bytes,
             },
         )
-        if event.error is not None:
-            span.set_attribute(_ERROR, type(event.error).__name__)
-            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, event.error.message))
+        if error is not None:
+            facts = {**facts, names.ERROR: type(error).__name__}
+            span.set_attribute(names.ERROR, type(error).__name__)
+            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, error.message))
         span.end(end_time=end)
+        self._record(timing.total, facts)
 
 
 class _Metrics:
-    def __init__(self, meter: Any, attributes: Mapping[str, Any]) -> None:
-        self._attributes = attributes
+    def __init__(self, metrics: Any, meter: Any) -> None:
+        self._observe = metrics.Observation
 
-        def counter(name: str, words: str, unit: str = "{text}") -> Any:
-            return meter.create_counter(f"cosy_sync.{name}", unit, words)
+        def made(create: Any, name: str, *more: Any) -> Any:
+            words, unit = names.MEASURES[name]
+            return create(f"cosy_sync.{name}", *more, unit, words)
 
-        self._duration = meter.create_histogram(_DURATION, "s", "Requests by result.")
-        self._latency = meter.create_histogram("cosy_sync.text.duration", "s", "Until its reply.")
-        self._texts = counter("texts", "Texts by how they ended.")
-        self._lookups = counter("cache.lookups", "Texts looked up in the cache.")
-        self._saved = counter("cache.saved", "Bytes of audio that were not fetched.", "By")
-        self._audio = counter("audio.duration", "Seconds of audio.", "s")
-        self._bad = counter("bad_audio", "Texts with refused audio.")
-        self._retries = counter("retries", "Texts sent again.")
-        self._refused = counter("refused", "Texts not sent, each time.")
-        self._breaker = counter("breaker.changes", "Changes of a breaker.", "{change}")
+        counter = functools.partial(made, meter.create_counter)
 
-    def attempt(self, event: AttemptFinished) -> None:
-        facts = {**self._attributes, **_server(event.timing.endpoint)}
-        if event.error is not None:
-            facts[_ERROR] = type(event.error).__name__
-        self._duration.record(event.timing.total, facts)
+        self.duration = meter.create_histogram(names.DURATION, "s", "Requests by result.")
+        self._latency = made(meter.create_histogram, "text.duration")
+        self._texts = counter("texts")
+        self._lookups, self._saved = counter("cache.lookups"), counter("cache.saved")
+        self._audio, self._bad = counter("audio.duration"), counter("bad_audio")
+        self._retries, self._refused = counter("retries"), counter("refused")
+        self._breaker = counter("breaker.changes")
+        self._changes, self._spoken = counter("canary.changes"), counter("canary.texts")
+        # By canary, as each was told last.
+        self._shares: dict[str, float] = {}
+        made(meter.create_observable_gauge, "canary.share", [self._tell_shares])
 
     def finished(self, event: TextsFinished) -> None:
         self._texts.add(event.texts)
@@ -152,39 +160,53 @@ class _Metrics:
         self._latency.record(event.latency)
 
     def failed(self, event: TextFailed) -> None:
-        self._texts.add(1, {_ERROR: type(event.error).__name__})
+        self._texts.add(1, {names.ERROR: type(event.error).__name__})
 
     def shared(self, event: TextsShared) -> None:
         self._texts.add(event.texts)
 
     def cached(self, event: CacheAnswered) -> None:
-        self._texts.add(event.texts, {_RESULT: "cached"})
+        self._texts.add(event.texts, {names.RESULT: "cached"})
         for result, texts in (("hit", event.texts), ("refused", event.refused)):
             if texts:
-                self._lookups.add(texts, {_RESULT: result})
+                self._lookups.add(texts, {names.RESULT: result})
         self._saved.add(event.audio_bytes)
 
     def missed(self, event: CacheMissed) -> None:
-        self._lookups.add(event.texts, {_RESULT: "miss"})
+        self._lookups.add(event.texts, {names.RESULT: "miss"})
 
     def bad_audio(self, event: AudioRefused) -> None:
-        self._bad.add(event.texts, {**_server(event.endpoint), _REASON: event.reason})
+        self._bad.add(event.texts, {**_server(event.endpoint), names.REASON: event.reason})
 
     def retry(self, event: RetryPlanned) -> None:
-        facts = {**_server(event.endpoint), _ERROR: type(event.error).__name__}
+        facts = {**_server(event.endpoint), names.ERROR: type(event.error).__name__}
         self._retries.add(event.texts, facts)
 
     def refused(self, event: CallRefused) -> None:
-        facts = {**_server(event.endpoint), _ERROR: type(event.error).__name__}
+        facts = {**_server(event.endpoint), names.ERROR: type(event.error).__name__}
         self._refused.add(event.texts, facts)
 
     def breaker(self, event: BreakerChanged) -> None:
-        self._breaker.add(1, {**_server(event.endpoint), _STATE: event.new})
+        self._breaker.add(1, {**_server(event.endpoint), names.STATE: event.new})
+
+    def canary(self, event: CanaryChanged) -> None:
+        self._shares[event.name] = event.share
+        self._changes.add(1, {names.CANARY: event.name, names.CANARY_STATE: event.state})
+
+    def variant(self, event: VariantSpoke) -> None:
+        facts = {names.CANARY: event.name, names.VARIANT: event.variant}
+        if event.error:
+            facts[names.ERROR] = event.error
+        self._spoken.add(event.texts, facts)
+
+    def _tell_shares(self, _: Any) -> list[Any]:
+        shares = list(self._shares.items())
+        return [self._observe(share, {names.CANARY: name}) for name, share in shares]
 
 
 def _server(endpoint: str) -> dict[str, Any]:
     """Return an endpoint's attributes."""
     parts = urlsplit(endpoint)
-    facts: dict[str, Any] = {_ADDRESS: parts.hostname or endpoint}
+    facts: dict[str, Any] = {names.ADDRESS: parts.hostname or endpoint}
     port = parts.port or _PORTS.get(parts.scheme)
-    return {**facts, _PORT: port} if port else facts
+    return {**facts, names.PORT: port} if port else facts

@@ -23,13 +23,17 @@ from cosy_sync.events import (
     TextFailed,
     TextsFinished,
     TextsShared,
+    VariantSpoke,
 )
+
+from .names import METRICS
 
 __all__ = ["PrometheusObserver"]
 
 # Seconds: from a cached answer to a call that waited for its deadline.
 _BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0)
 _STATES = {"closed": 0, "half-open": 1, "open": 2}
+_CANARY_STATES = {"running": 0, "promoted": 1, "rolled back": 2}
 
 
 class PrometheusObserver:
@@ -71,6 +75,7 @@ class PrometheusObserver:
             LimitsLowered: made.lowered,
             HedgeFinished: made.hedge,
             CanaryChanged: made.canary,
+            VariantSpoke: made.variant,
         }
 
     def taker(self, kind: type) -> Callable[[Any], None] | None:
@@ -88,50 +93,41 @@ class _Metrics:
     """The metrics themselves."""
 
     def __init__(self, library: Any, registry: Any) -> None:
-        def counter(name: str, words: str, *labels: str) -> Any:
+        def counter(name: str) -> Any:
+            words, labels = METRICS[name]
             return library.Counter(f"cosy_sync_{name}", words, labels, registry=registry)
 
-        def seconds(name: str, words: str, *labels: str) -> Any:
-            full = f"cosy_sync_{name}_seconds"
+        def seconds(name: str) -> Any:
+            words, labels = METRICS[name]
+            full = f"cosy_sync_{name}"
             return library.Histogram(full, words, labels, registry=registry, buckets=_BUCKETS)
 
-        self._texts = counter("texts", "Texts by how they ended.", "result")
+        def gauge(name: str, mode: str) -> Any:
+            words, labels = METRICS[name]
+            full, modes = f"cosy_sync_{name}", {"registry": registry, "multiprocess_mode": mode}
+            return library.Gauge(full, words, labels, **modes)
+
+        self._texts = counter("texts")
         self._ok, self._shared = self._texts.labels("ok"), self._texts.labels("shared")
         self._cached = self._texts.labels("cached")
-        lookups = counter("cache_lookups", "Texts looked up in the cache.", "result")
-        names = ("hit", "refused", "miss")
-        self._hits, self._known_refusals, self._misses = map(lookups.labels, names)
-        self._saved = counter("cache_saved_bytes", "Bytes of audio that were not fetched.")
-        self._characters = counter("characters", "Characters of texts that got audio.")
-        self._audio = counter("audio_seconds", "Seconds of audio.")
-        self._audio_bytes = counter("audio_bytes", "Bytes of audio.")
-        self._latency = seconds("text", "From a text's acceptance until its reply was whole.")
-        self._requests = counter("requests", "Requests by result.", "endpoint", "result")
-        self._request = seconds("request", "From sending to the end of the reply.", "endpoint")
+        results = map(counter("cache_lookups").labels, ("hit", "refused", "miss"))
+        self._hits, self._known_refusals, self._misses = results
+        self._saved = counter("cache_saved_bytes")
+        self._characters = counter("characters")
+        self._audio, self._audio_bytes = counter("audio_seconds"), counter("audio_bytes")
+        self._latency, self._first = seconds("text_seconds"), seconds("first_audio_seconds")
+        self._requests, self._request = counter("requests"), seconds("request_seconds")
         # By endpoint: what counts its good requests. Two threads at once make the same.
         self._good: dict[str, tuple[Any, Any]] = {}
-        self._first = seconds("first_audio", "From a stream's call to its first audio.")
-        self._bad = counter("bad_audio_texts", "Texts with refused audio.", "endpoint", "reason")
-        self._retries = counter("retried_texts", "Texts sent again.", "endpoint", "error")
-        self._suppressed = counter("suppressed_texts", "Texts not sent again.", "reason")
-        self._refusals = counter("refused_texts", "Texts not sent, each time.", "endpoint", "error")
-        self._hedges = counter("hedges", "Late calls sent twice.", "won")
-        self._lowered = counter("limits_lowered", "An endpoint showed overload.", "endpoint")
-        self._breaker = library.Gauge(
-            "cosy_sync_breaker_state",
-            "0 closed, 1 half-open, 2 open.",
-            ["endpoint"],
-            registry=registry,
-            multiprocess_mode="livemax",
-        )
-        self._canary = library.Gauge(
-            "cosy_sync_canary_share",
-            "Share of the texts that the new model speaks; 0 once it is rolled back.",
-            ["canary"],
-            registry=registry,
-            multiprocess_mode="livemin",
-        )
-        self._rollbacks = counter("canary_rollbacks", "Processes that rolled back.", "canary")
+        self._bad = counter("bad_audio_texts")
+        self._retries, self._suppressed = counter("retried_texts"), counter("suppressed_texts")
+        self._refusals, self._hedges = counter("refused_texts"), counter("hedges")
+        self._lowered = counter("limits_lowered")
+        self._breaker = gauge("breaker_state", "livemax")
+        self._canary = gauge("canary_share", "livemin")
+        self._canary_state = gauge("canary_state", "livemax")
+        self._rollbacks = counter("canary_rollbacks")
+        self._spoken = counter("canary_texts")
 
     def attempt(self, event: AttemptFinished) -> None:
         endpoint = event.timing.endpoint
@@ -194,5 +190,9 @@ class _Metrics:
 
     def canary(self, event: CanaryChanged) -> None:
         self._canary.labels(event.name).set(event.share)
+        self._canary_state.labels(event.name).set(_CANARY_STATES.get(event.state, 0))
         if event.state == "rolled back":
             self._rollbacks.labels(event.name).inc()
+
+    def variant(self, event: VariantSpoke) -> None:
+        self._spoken.labels(event.name, event.variant, event.error or "ok").inc(event.texts)

@@ -41,6 +41,14 @@ class Last:
         return self._capsys.readouterr().out.splitlines()[-1]
 
 
+def test_ctrl_c_ends_it_as_any_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cosy_sync.cli.doctor.check_machine", press)
+    assert doctor("--url", "http://127.0.0.1:1/batch") == 130
+
+
 def test_all_is_well(last: Last) -> None:
     with Server(latency=0) as server:
         assert doctor("--url", server.url) == 0

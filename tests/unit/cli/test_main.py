@@ -1,15 +1,26 @@
 """The command: what it knows, and how it tells an error. One line, one exit code."""
 
 import logging
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from cosy_sync import AuthError, ConfigError, ConnectError, CosyError, DeadlineError, ThrottledError
+import cosy_sync
+from cosy_sync import (
+    AuthError,
+    ConfigError,
+    ConnectError,
+    CosyError,
+    DeadlineError,
+    ReplyTimeout,
+    ThrottledError,
+)
 from cosy_sync import __version__ as version
 from cosy_sync.cli import main, synth
-from cosy_sync.cli.exits import Stop, because, code_for, is_hopeless
+from cosy_sync.cli.exits import CODES, Exit, Stop, because, code_for, is_hopeless
 from cosy_sync.errors import server_error
 
 COMMANDS = ("synth", "serve", "demo", "bench")
@@ -170,3 +181,29 @@ def test_a_service_that_never_answered_is_unreachable(error: CosyError, hopeless
 def test_the_systems_reason_is_shown_without_its_number() -> None:
     assert because(OSError(28, "No space left on device", "x")) == "No space left on device"
     assert because(OSError("odd")) == "odd"
+
+
+def test_the_page_and_the_help_tell_the_exit_codes_that_there_are() -> None:
+    page = (Path(cosy_sync.__file__).parents[1] / "docs/command-line.md").read_text("utf-8")
+    on_page = dict(re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE))
+    in_help = dict(re.findall(r"^  (\d+) +(.*)$", CODES, re.MULTILINE))
+    assert on_page == in_help and {int(code) for code in on_page} == set(Exit)
+
+
+@pytest.mark.parametrize(
+    ("cause", "code"),
+    [
+        (None, Exit.USAGE),
+        (ConfigError("speed: must be 0.25 to 4"), Exit.USAGE),
+        (ConnectError("refused"), Exit.UNREACHABLE),
+        (AuthError("HTTP 401"), Exit.UNREACHABLE),
+        (ReplyTimeout("late"), Exit.FAILED),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_setting_that_a_service_was_asked_for_ends_as_that_asking_did(
+    cause: CosyError | None, code: Exit
+) -> None:
+    error = ConfigError("wire: nothing tells what it speaks")
+    error.__cause__ = cause
+    assert code_for(error) == code

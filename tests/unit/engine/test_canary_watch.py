@@ -190,7 +190,7 @@ def test_a_breaker_that_holds_the_new_one_back_does_not_put_the_verdict_off() ->
 
 def stream(watch: CanaryWatch, arm: str, times: int, result: Audio | CosyError | None) -> None:
     for _ in range(times):
-        watch.note_stream(arm, text(), result)
+        watch.note_stream(arm, text(), True, result)
 
 
 def streamed(first: float = 0.1, took: float = 1.0, seconds: float = 1.2) -> Audio:
@@ -232,7 +232,7 @@ def test_a_stream_that_somebody_left_or_heard_slowly_says_nothing_against_it(
 def test_a_stream_that_was_given_no_text_is_no_error() -> None:
     watch, _ = watch_of()
     for arm in ("canary", "control"):
-        watch.note_stream(arm, Utterance(""), streamed())
+        watch.note_stream(arm, Utterance(""), True, streamed())
 
 
 def test_texts_that_were_the_new_ones_stay_so_while_its_share_grows() -> None:

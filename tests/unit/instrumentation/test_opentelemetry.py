@@ -2,6 +2,7 @@
 
 import sys
 import threading
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from cosy_sync import ConfigError, CosyClient, RetryConfig
+from cosy_sync import ConfigError, CosyClient, RetryConfig, Variant
 from cosy_sync.instrumentation import OpenTelemetryObserver
 from cosy_sync.testing import Server
 
@@ -140,3 +141,34 @@ def test_what_the_cache_answered_is_counted() -> None:
     }
     assert lookups == {"hit": 1, "miss": 1}
     assert [point.value for point in told.metric("cosy_sync.cache.saved")] == [saved]
+
+
+def test_a_canarys_share_verdict_and_texts_show() -> None:
+    told = Told()
+    with (
+        Server(latency=0) as old,
+        Server(latency=0, faults={"status-500": 1.0}) as new,
+        CosyClient(
+            [old.url, new.url],
+            canary=Variant(url=new.url, share=0.2),
+            observers=[told.observer],
+            batch_size=1,
+        ) as client,
+    ):
+        client.synth_many([f"第{number}句话，今天天气很好。" for number in range(200)])
+        assert (client.stats().canary or ("",))[0] == "rolled back"
+    (share,) = told.metric("cosy_sync.canary.share")
+    name = new.url.removeprefix("http://")
+    assert share.value == 0 and share.attributes == {"cosy_sync.canary.name": name}
+    changes = {
+        point.attributes["cosy_sync.canary.state"]: point.value
+        for point in told.metric("cosy_sync.canary.changes")
+    }
+    assert changes == {"running": 1, "rolled back": 1}
+    texts: Counter[tuple[str, str]] = Counter()
+    for point in told.metric("cosy_sync.canary.texts"):
+        facts = point.attributes
+        texts[facts["cosy_sync.canary.variant"], facts.get("error.type", "ok")] += point.value
+    good = sum(count for (_, result), count in texts.items() if result == "ok")
+    # What the breaker held back was no request of the new one.
+    assert good == 200 and 0 < texts["canary", "UnavailableError"] <= texts["fallback", "ok"]

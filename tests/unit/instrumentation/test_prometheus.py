@@ -5,15 +5,16 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import prometheus_client
 import pytest
 
 import cosy_sync
-from cosy_sync import BatchError, ConfigError, CosyClient, RetryConfig
+from cosy_sync import BatchError, ConfigError, CosyClient, RetryConfig, Variant
 from cosy_sync.events import BreakerChanged, CanaryChanged
-from cosy_sync.instrumentation import PrometheusObserver
+from cosy_sync.instrumentation import PrometheusObserver, names
 from cosy_sync.testing import Server
 
 ROOT = Path(cosy_sync.__file__).parents[1]
@@ -54,6 +55,36 @@ def test_a_canarys_share_and_rollbacks_show() -> None:
     observer.on_event(CanaryChanged("v3", "rolled back", 0.05, 0.0, "slow"))
     assert value(registry, "canary_share", canary="v3") == 0.0
     assert value(registry, "canary_rollbacks_total", canary="v3") == 1
+
+
+@pytest.mark.parametrize(("state", "number"), [("running", 0), ("promoted", 1), ("rolled back", 2)])
+def test_a_canarys_verdict_is_a_number(state: str, number: int) -> None:
+    registry = prometheus_client.CollectorRegistry()
+    PrometheusObserver(registry).on_event(CanaryChanged("v3", state, 0.0, 0.5, ""))
+    assert value(registry, "canary_state", canary="v3") == number
+
+
+def test_texts_and_errors_are_counted_by_variant() -> None:
+    registry = prometheus_client.CollectorRegistry()
+    with (
+        Server(latency=0) as old,
+        Server(latency=0, faults={"status-500": 1.0}) as new,
+        CosyClient(
+            [old.url, new.url],
+            canary=Variant(url=new.url, share=0.2),
+            observers=[PrometheusObserver(registry)],
+        ) as client,
+    ):
+        variants = Counter(audio.variant for audio in client.synth_many(TEXTS))
+        client.synth("你好", variant="canary")
+
+    def spoken(variant: str, result: str = "ok") -> float:
+        labels = {"canary": new.url.removeprefix("http://"), "variant": variant, "result": result}
+        return value(registry, "canary_texts_total", **labels)
+
+    assert spoken("stable") == variants["stable"] and spoken("control") == variants["control"]
+    assert spoken("fallback") == variants["fallback"] + 1 == spoken("canary", "UnavailableError")
+    assert not spoken("canary")
 
 
 def test_what_the_cache_answered_is_counted_as_the_client_does() -> None:
@@ -108,7 +139,7 @@ def test_processes_of_a_prefork_host_are_added_up(tmp_path: Path) -> None:
 import os, prometheus_client
 from prometheus_client import multiprocess
 from cosy_sync import CosyClient
-from cosy_sync.instrumentation import PrometheusObserver
+from cosy_sync.instrumentation import PrometheusObserver, names
 from cosy_sync.testing import Server
 client_of = lambda url: CosyClient(url, observers=[PrometheusObserver()])
 with Server(latency=0) as server:
@@ -132,6 +163,20 @@ with Server(latency=0) as server:
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "31.0\n"
+
+
+def test_all_names_are_in_the_one_table_and_on_the_page() -> None:
+    registry = prometheus_client.CollectorRegistry()
+    PrometheusObserver(registry)
+    made = {metric.name.removeprefix("cosy_sync_") for metric in registry.collect()}
+    assert made == set(names.METRICS)
+    page = (ROOT / "docs/metrics.md").read_text("utf-8")
+    ours = [f"cosy_sync.{name}" for name in names.MEASURES]
+    theirs = [value for name, value in vars(names).items() if name.isupper() and type(value) is str]
+    assert [name for name in (*ours, *theirs) if f"`{name}`" not in page] == []
+    for module in ("prometheus", "opentelemetry"):
+        source = (ROOT / f"cosy_sync/instrumentation/{module}.py").read_text("utf-8")
+        assert not re.findall(r'"cosy_sync[._](?!\{)', source)
 
 
 @pytest.mark.parametrize("name", ["dashboard.json", "alerts.yml"])

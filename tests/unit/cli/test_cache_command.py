@@ -1,12 +1,13 @@
 """`cosy-sync cache`: how much there is, filling it ahead, forgetting."""
 
+import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from cosy_sync import ClientConfig, CosyClient
+from cosy_sync import ClientConfig, CosyClient, DiskCache
 from cosy_sync.cli import main
 from cosy_sync.cli.bench_sweep import careful
 from cosy_sync.testing import Server
@@ -39,6 +40,24 @@ def test_warm_speaks_what_is_missing_and_a_client_finds_it(
     assert capsys.readouterr().out.startswith("2 texts, ")
     assert main(["cache", "stats", "--cache", place]) == 0
     assert capsys.readouterr().out == "0 texts, 0.0 MB held\n"
+
+
+def test_warm_speaks_nothing_that_cannot_be_kept(
+    tmp_path: Path,
+    texts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(self: DiskCache, entries: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(DiskCache, "put_many", refuse)
+    with Server(latency=0) as server:
+        warm = ["cache", "warm", "-f", str(texts), "--cache", str(tmp_path / "c")]
+        assert main([*warm, "--url", server.url, "--no-progress"]) == 1
+        assert server.stats()["texts"] == 0
+    told = capsys.readouterr()
+    assert told.err == "cosy-sync: error: cannot reach the cache: Read-only file system\n"
 
 
 def test_the_variable_names_the_cache(

@@ -60,6 +60,20 @@ def test_warm_speaks_nothing_that_cannot_be_kept(
     assert told.err == "cosy-sync: error: cannot reach the cache: Read-only file system\n"
 
 
+def test_a_cache_that_cannot_be_written_is_told_and_the_text_spoken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with Server(latency=0) as server:
+        argv = ["synth", "你好", "-o", str(tmp_path / "x.wav"), "--url", server.url]
+        assert main([*argv, "--cache", str(file / "c")]) == 0
+        told = capsys.readouterr().err
+        assert f"warning: cannot write to the cache {file}/c: Not a directory; nothing is" in told
+        assert main([*argv, "--overwrite", "--cache", str(tmp_path / "c")]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_the_variable_names_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import logging
 import sys
 import traceback
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises SystemExit, as argparse does, for --help, --version and options that do not exist.
     """
     given = sys.argv[1:] if argv is None else argv
+    _write_anything(sys.stdout)
     parser = _parser(given)
     args = parse(parser, given, _COMMANDS)
     if args.run is None:
@@ -85,6 +87,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.FAILED
     except (Exception, KeyboardInterrupt) as error:
         return _told(error, verbose=args.verbose > 0)
+
+
+def _write_anything(stream: object) -> None:
+    """Let a stream of another encoding escape the characters that it lacks, as stderr does."""
+    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _parser(given: Sequence[str]) -> Parser:

@@ -123,7 +123,7 @@ def _advice(results: BenchResults) -> str:
     words += "connections, or fewer where Little's law with head-room asks for fewer."
     notes = [words, *notes_of(results)]
     told = "".join(f'<p class="note">{escape(_sentence(note))}</p>' for note in notes)
-    return f'<pre class="card"><code>{escape(code)}</code></pre>{told}'
+    return f'<pre class="card" tabindex="0"><code>{escape(code)}</code></pre>{told}'
 
 
 def _sentence(words: str) -> str:

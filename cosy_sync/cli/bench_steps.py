@@ -71,7 +71,10 @@ class Speech:
 
 @dataclass(kw_only=True)
 class Notes:
-    """What is noted while a step runs. `whole`: it had its time, and nothing cut it short."""
+    """What is noted while a step runs. `whole`: it had its time, and nothing cut it short.
+
+    `started` is when it begins to count: calls may have begun before.
+    """
 
     in_flight: int
     # Texts in a call.
@@ -118,7 +121,8 @@ def measure(notes: Notes) -> Step:
     """
     seconds = max(notes.ended - notes.started, 1e-9)
     good = [call for call in notes.calls if call.error is None]
-    times = sorted(call.total - call.connect for call in good)
+    late = (call for call in good if call.started + call.total >= notes.started)
+    times = sorted(call.total - call.connect for call in late)
     shares = [_inside(notes, each.started, each.total) for each in notes.spoken]
     spoken = zip(shares, notes.spoken, strict=True)
     return Step(
@@ -229,8 +233,8 @@ def advise(steps: Sequence[Step], end: End, rate: float, allowed: int) -> Advice
     """Return settings for the knee; None when nothing was measured.
 
     The connections are those of the load, by Little's law with head-room: not more than were
-    tried, or than were allowed where only the rate limit ended it. After a refusal the rate is
-    what was served.
+    tried, or than were allowed where only the rate limit ended it. Where calls were throttled the
+    rate is what was served; other refusals are of connections, which bound the rate themselves.
 
     Args:
         rate: requests per second that the endpoint was allowed.
@@ -243,7 +247,7 @@ def advise(steps: Sequence[Step], end: End, rate: float, allowed: int) -> Advice
     most = allowed if end.kind == "rate" else best.in_flight
     return Advice(
         max_connections=min(most, PoolConfig.for_load(served, latency).max_connections),
-        rate=min(rate, served) if end.kind == "refused" else rate,
+        rate=min(rate, served) if any(step.throttled for step in steps) else rate,
         requests_per_second=served,
         latency=latency,
     )

@@ -232,12 +232,20 @@ class Sweep:
                 break  # closing the client ends what is in flight
 
     def _feed(self, notes: Notes) -> Iterator[str]:
-        """Yield whole batches until the step's time is over; a started batch is always finished."""
-        plan, given = self._plan, 0
+        """Yield whole batches until the step's time is over; a started batch is always finished.
+
+        The step counts from when each of the calls that began it has its reply: before, a service
+        that queues would seem to work on all of them.
+        """
+        plan, given, began = self._plan, 0, notes.started
         share, cpu = plan.share(notes.in_flight), time.process_time()
+        warm = min(2 * notes.in_flight, math.ceil(plan.rate * plan.seconds))
         while self._meter.refusal is None and given < share:
-            late = time.monotonic() - notes.started >= plan.seconds
-            if late and given >= FEWEST:
+            now = time.monotonic()
+            if given == warm:
+                notes.started, cpu = now, time.process_time()
+            late = now - began >= plan.seconds and now - notes.started >= plan.seconds / 2
+            if late and given > max(FEWEST - 1, warm):
                 break
             if not self._left:
                 notes.whole = False

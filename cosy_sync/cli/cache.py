@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cosy_sync import CosyError, DiskCache
 from cosy_sync.cache import open_store
-from cosy_sync.cache.ports import MeasuredStore
+from cosy_sync.cache.ports import CacheStore, Entry, MeasuredStore
 from cosy_sync.cli.console import Screen, emit
 from cosy_sync.cli.exits import CODES, Exit, Stop, because, is_hopeless, words_of
 from cosy_sync.cli.options import add_service_options, make_client
@@ -27,6 +29,8 @@ examples:
 texts if it speaks with the same (see docs/cache.md).
 """
 _SHOWN_FAILURES = 10
+# The digest of what is written to try a store.
+_TRIAL = "0" * 64
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -66,11 +70,22 @@ def run(args: argparse.Namespace) -> int:
         raise Stop("-f FILE belongs to warm" if args.file else "warm: give the texts by -f FILE")
     if args.action == "warm":
         return _warm(args, place)
-    store = open_store(place)
-    try:
+    with _opened(place) as store:
         entries, size = store.usage() if isinstance(store, MeasuredStore) else (0, 0)
         if args.action == "clear":
             store.delete(None)
+    verb = "held" if args.action == "stats" else "forgotten"
+    words = f"{entries} texts, {size / 1e6:.1f} MB {verb}"
+    _tell(args, words, {"entries": entries, "bytes": size})
+    return Exit.DONE
+
+
+@contextmanager
+def _opened(place: str) -> Iterator[CacheStore]:
+    """Give the store at a place. Raises Stop for what it raises."""
+    store = open_store(place)
+    try:
+        yield store
     except CosyError:
         raise
     except Exception as error:  # Redis' own errors have no common base with OSError
@@ -79,14 +94,14 @@ def run(args: argparse.Namespace) -> int:
     finally:
         if isinstance(store, DiskCache):
             store.close()
-    verb = "held" if args.action == "stats" else "forgotten"
-    words = f"{entries} texts, {size / 1e6:.1f} MB {verb}"
-    _tell(args, words, {"entries": entries, "bytes": size})
-    return Exit.DONE
 
 
 def _warm(args: argparse.Namespace, place: str) -> int:
     check_kind(args.file)
+    # A client goes on without its cache: texts would be paid for, and nothing kept.
+    with _opened(place) as store:
+        store.put_many([Entry(_TRIAL, b"", 1.0)])
+        store.delete([_TRIAL])
     args.cache, silence = place, Silence()
     client = make_client(args, observers=[silence])
     source, counts = Source.of_file(args.file), dict.fromkeys(("spoken", "known", "failed"), 0)

@@ -6,11 +6,13 @@ import argparse
 import dataclasses
 import json
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cosy_sync import BatchConfig, ClientConfig, CosyClient, Endpoint, Observer, Voice
+from cosy_sync.cli.console import say
 from cosy_sync.cli.exits import Stop, because
 from cosy_sync.cli.parser import add_old_name
 from cosy_sync.config.client import FORMATS
@@ -191,7 +193,20 @@ def make_client(
         _say_right(settings, _read_lexicon(args.lexicon), load_config(config, settings))
     if args.api_key_file is not None:
         settings["api_key"] = _read_key(args.api_key_file)
+    if hasattr(args, "cache"):
+        _try_cache(args.cache or os.environ.get("COSY_SYNC_CACHE", "").strip())
     return CosyClient(endpoints(args), config=config, observers=observers, **settings)
+
+
+def _try_cache(place: str) -> None:
+    """Say that a cache's folder cannot be written: the client goes on without it."""
+    if place in ("", "memory") or "://" in place:
+        return
+    try:
+        os.makedirs(place, exist_ok=True)
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        say(f"warning: cannot write to the cache {place}: {because(error)}; nothing is kept")
 
 
 def _read_lexicon(path: str) -> Lexicon:

@@ -90,7 +90,9 @@ def parse(parser: Parser, given: Sequence[str], known: Sequence[str]) -> argpars
         )
     args, unknown = parser.parse_known_args(given)
     if unknown:
-        used = parser.commands().get(command or "", parser)
+        used = parser
+        for word in given:
+            used = used.commands().get(word, used)
         option = next((word for word in unknown if word.startswith("-")), None)
         if option is not None:
             used.refuse_option(option)

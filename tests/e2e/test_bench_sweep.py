@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import cosy_sync
-from cosy_sync import CosyClient
+from cosy_sync import ClientConfig, CosyClient, Endpoint
 from cosy_sync.cli import bench_results, main
-from cosy_sync.cli.bench_sweep import Sweep
+from cosy_sync.cli.bench_sweep import Plan, Sweep
 from cosy_sync.server import Server, ServerConfig
 
 Captured = pytest.CaptureFixture[str]
@@ -78,6 +78,17 @@ def test_the_figures_are_those_of_the_server(capsys: Captured) -> None:
         assert step["texts_per_second"] == pytest.approx(3 * step["requests_per_second"], rel=0.01)
         assert step["speech_per_second"] > step["texts_per_second"]
     assert Path("cosy-bench.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_queue_is_not_taken_for_throughput() -> None:
+    # One call at a time, 20 ms each: never more than 50 a second, however many wait.
+    plan = Plan(texts=["你好"], batch_size=1, ladder=[32], seconds=1, rate=500, max_texts=500)
+    with Server(ServerConfig(latency=0.02, workers=1, rps=0)) as server:
+        sweep = Sweep(Endpoint(server.url, rate=500), ClientConfig(), plan)
+        sweep.run()
+    (step,) = sweep.steps
+    assert step.whole and 0 < step.requests_per_second <= 55
+    assert step.p50 >= 0.5
 
 
 def test_it_stops_when_it_is_throttled(capsys: Captured) -> None:

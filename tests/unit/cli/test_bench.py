@@ -209,6 +209,18 @@ def test_without_an_address_it_has_a_server_of_its_own(
     assert found["batch_size"] in (64, 16, 4, 1) and found["end"]["kind"] in ("rate", "top", "knee")
 
 
+def test_its_own_server_is_asked_for_less_than_it_allows(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    @contextmanager
+    def run(options: Sequence[str]) -> Iterator[DemoServer]:
+        yield DemoServer(NOWHERE, os.getpid())
+
+    monkeypatch.setattr(demo_server, "run_server", run)
+    assert bench() == 3 and "at most 90 requests/s" in capsys.readouterr().err
+    assert bench("--rate", "95") == 3 and "at most 95 requests/s" in capsys.readouterr().err
+
+
 def test_a_full_disk_is_told_after_the_table(
     monkeypatch: pytest.MonkeyPatch, capsys: Captured
 ) -> None:

@@ -228,6 +228,17 @@ def test_a_constant_load_is_measured_without_bias() -> None:
     assert measure(notes(calls=calls)).requests_per_second == pytest.approx(2 / 0.7)
 
 
+def test_a_service_that_queues_gives_no_more_than_it_works_off() -> None:
+    # 50 in flight at 5 a second: each call waits for those before it, 10 s from the 51st on.
+    first = [Call(100.0, n / 5, 0.0, None) for n in range(1, 51)]
+    later = [Call(100 + n / 5, 10.0, 0.0, None) for n in range(1, 60)]
+    found = measure(notes(in_flight=50, started=110.0, ended=111.0, calls=[*first, *later]))
+    assert found.requests_per_second == pytest.approx(5, rel=0.05)
+    # Those that were answered while the queue grew say nothing of how long one waits in it.
+    assert (found.p50, found.requests) == (10.0, 109)
+    assert found.latency * found.requests_per_second == pytest.approx(50, rel=0.05)
+
+
 def test_speech_counts_by_the_same_share() -> None:
     spoken = [Speech(100.0, 1.0, 3.0), Speech(101.5, 1.0, 4.0)]
     found = measure(notes(spoken=spoken))
@@ -280,8 +291,14 @@ def test_where_the_rate_ends_it_the_load_decides() -> None:
     assert found is not None and found.max_connections == 1
 
 
-def test_after_a_refusal_the_rate_is_what_was_served() -> None:
+def test_a_refusal_of_connections_says_nothing_of_the_rate() -> None:
     steps = [*sweep(5, 10), step(4, 20, whole=False)]
+    found = advise(steps, End("refused", ""), 100, 50)
+    assert found is not None and (found.max_connections, found.rate) == (2, 100)
+
+
+def test_where_calls_were_throttled_the_rate_is_what_was_served() -> None:
+    steps = [*sweep(5, 10), step(4, 20, throttled=1, whole=False)]
     found = advise(steps, End("refused", ""), 100, 50)
     assert found is not None and (found.max_connections, found.rate) == (2, 10)
     found = advise(steps, End("refused", ""), 8, 50)

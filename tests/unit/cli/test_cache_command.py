@@ -1,12 +1,13 @@
 """`cosy-sync cache`: how much there is, filling it ahead, forgetting."""
 
+import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from cosy_sync import ClientConfig, CosyClient
+from cosy_sync import ClientConfig, CosyClient, DiskCache
 from cosy_sync.cli import main
 from cosy_sync.cli.bench_sweep import careful
 from cosy_sync.testing import Server
@@ -39,6 +40,38 @@ def test_warm_speaks_what_is_missing_and_a_client_finds_it(
     assert capsys.readouterr().out.startswith("2 texts, ")
     assert main(["cache", "stats", "--cache", place]) == 0
     assert capsys.readouterr().out == "0 texts, 0.0 MB held\n"
+
+
+def test_warm_speaks_nothing_that_cannot_be_kept(
+    tmp_path: Path,
+    texts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(self: DiskCache, entries: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(DiskCache, "put_many", refuse)
+    with Server(latency=0) as server:
+        warm = ["cache", "warm", "-f", str(texts), "--cache", str(tmp_path / "c")]
+        assert main([*warm, "--url", server.url, "--no-progress"]) == 1
+        assert server.stats()["texts"] == 0
+    told = capsys.readouterr()
+    assert told.err == "cosy-sync: error: cannot reach the cache: Read-only file system\n"
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_the_text_spoken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with Server(latency=0) as server:
+        argv = ["synth", "你好", "-o", str(tmp_path / "x.wav"), "--url", server.url]
+        assert main([*argv, "--cache", str(file / "c")]) == 0
+        told = capsys.readouterr().err
+        assert f"warning: cannot write to the cache {file}/c: Not a directory; nothing is" in told
+        assert main([*argv, "--overwrite", "--cache", str(tmp_path / "c")]) == 0
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_the_variable_names_the_cache(

@@ -1,5 +1,6 @@
 """The command: what it knows, and how it tells an error. One line, one exit code."""
 
+import io
 import logging
 import re
 import subprocess
@@ -46,6 +47,20 @@ def test_the_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixtur
     told = capsys.readouterr().out
     assert all(f"\n    {command} " in told for command in COMMANDS)
     assert all(f"\n  {code} " in told for code in (0, 1, 2, 3, 130))
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk"])
+def test_a_terminal_of_another_encoding_gets_every_help(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", screen)
+    with pytest.raises(SystemExit) as end:
+        main(["synth", "--help"])
+    screen.flush()
+    told = screen.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    assert end.value.code == 0
+    assert "中文女" in told if encoding == "gbk" else r"\u4e2d\u6587\u5973" in told
 
 
 @pytest.mark.parametrize("command", COMMANDS)

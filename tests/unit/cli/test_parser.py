@@ -129,3 +129,14 @@ def test_an_options_name_of_before_is_taken_with_a_warning(
     assert capsys.readouterr().err == f"warning: {argv[1]} is called {words} now\n"
     args = parse(_parser(argv), argv[:1], _COMMANDS)
     assert getattr(args, dest) == {"synth": None}.get(argv[0], 100)
+
+
+@pytest.mark.parametrize("step", ["status", "merge"])
+def test_a_step_that_does_not_know_an_option_shows_its_own_usage(
+    step: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["job", step, "out", "--to", "x"])
+    told = capsys.readouterr().err
+    assert told.startswith(f"usage: cosy-sync job {step} [-h]")
+    assert f"cosy-sync job {step}: error: --to: no such option" in told

@@ -17,6 +17,7 @@ from types import FrameType
 from cosy_sync import CosyClient, CosyError
 from cosy_sync.cli.console import Screen, emit, say
 from cosy_sync.cli.exits import Exit, Stop, because, meaning
+from cosy_sync.cli.heap import give_back_large_blocks
 from cosy_sync.cli.options import make_client
 from cosy_sync.cli.report.figures import count, duration, speech
 from cosy_sync.cli.report.job import job_page
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         shard=args.shard or shard_of_slurm(os.environ),
         overwrite=args.overwrite,
     )
+    give_back_large_blocks()
     silence = Silence()
     with make_client(args, observers=[silence]) as client:
         if args.dry_run:

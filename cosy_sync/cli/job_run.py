@@ -32,6 +32,10 @@ from cosy_sync.storage import open_store
 __all__ = ["parse_shard", "run", "shard_of_slurm", "write_report"]
 
 
+# Seconds between two lines on the way, where no bar can be drawn.
+_MINUTE = 60.0
+
+
 def parse_shard(text: str) -> Shard:
     """Return the part that K/N or auto/N means; (0, N) is any that is free."""
     try:
@@ -74,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     with make_client(args, observers=[silence]) as client:
         if args.dry_run:
             return _tell_plan(_plan(args, client, options), args)
-        with Screen(bar=not args.no_progress, trouble=silence.words) as screen:
+        with Screen(bar=not args.no_progress, trouble=silence.words, lines=_MINUTE) as screen:
             run = _Run(args, screen)
             try:
                 with run.stoppable():
@@ -100,6 +104,10 @@ class _Run:
         self._running = False
         self._pressed = False
         self._begun = time.monotonic()
+        self._counts = JobCounts()
+        # When the first text of this run was spoken.
+        self._speaking: float | None = None
+        screen.pace = self.pace
 
     def results(self, client: CosyClient, options: JobOptions) -> Iterator[JobResult]:
         """Run the job, its shard, or all shards that are free; yield the result of each."""
@@ -131,8 +139,22 @@ class _Run:
 
     def tell(self, counts: JobCounts) -> None:
         """Draw the bar."""
+        self._counts = counts
+        if self._speaking is None and counts.spoken:
+            self._speaking = time.monotonic()
         self._screen.total = max(counts.read, counts.done) or None
         self._screen.draw(counts.done)
+
+    def pace(self) -> str:
+        """Say how fast it goes, how long the rest takes, and what failed."""
+        counts = self._counts
+        if self._speaking is None:
+            return "looking at what is done"
+        rate = counts.spoken / max(time.monotonic() - self._speaking, 1.0)
+        left = max(0, counts.read - counts.done) / rate
+        words = [f"{rate:.0f}/s", f"{duration(left)} left", f"{speech(counts.seconds)} of speech"]
+        words += [f"{count(lost)} x {name}" for name, lost in sorted(counts.errors.items())]
+        return ", ".join(words)
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:

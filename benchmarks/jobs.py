@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.puts import Memory, measure_puts
 from benchmarks.table import Table
 from cosy_sync import CosyClient, Endpoint
+from cosy_sync.cli.heap import give_back_large_blocks
 from cosy_sync.jobs import JobCounts, JobOptions, JobText, run_job
 from cosy_sync.jobs.names import key_of
 from cosy_sync.storage import LocalStore
@@ -90,6 +91,7 @@ def _measure(way: str, folder: Path, texts: int) -> dict[str, float]:
 
 
 def _run(way: str, url: str, folder: Path, texts: int) -> dict[str, float]:
+    give_back_large_blocks()  # as the commands do
     memory = Memory()
     begun, cpu = time.monotonic(), time.process_time()
     with CosyClient(Endpoint(url, rate=None), sample_rate=_SAMPLE_RATE) as client:

@@ -106,13 +106,23 @@ class Screen:
         bar: draw it at all.
         total: how many texts there will be; None when nobody knows.
         trouble: says what keeps the service from answering; nothing while it answers.
+        lines: seconds between two lines that say the same where there is no terminal; None for no
+            lines.
     """
 
     def __init__(
-        self, *, bar: bool, total: int | None = None, trouble: Callable[[], str] = str
+        self,
+        *,
+        bar: bool,
+        total: int | None = None,
+        trouble: Callable[[], str] = str,
+        lines: float | None = None,
     ) -> None:
         self._bar = bar and sys.stderr is not None and sys.stderr.isatty()
+        self._lines = lines if bar and not self._bar else None
         self.total = total
+        # Says how it goes, in place of the texts a second.
+        self.pace: Callable[[], str] | None = None
         self._trouble = trouble
         self._started = time.monotonic()
         # Guards: _drawn, _done, and what is written to the terminal.
@@ -123,7 +133,7 @@ class Screen:
         self._clock: threading.Thread | None = None
 
     def __enter__(self) -> Screen:
-        if self._bar:
+        if self._bar or self._lines is not None:
             self._clock = threading.Thread(target=self._tick, name="cosy-bar", daemon=True)
             self._clock.start()
         return self
@@ -169,20 +179,26 @@ class Screen:
             self._bar = False
 
     def _tick(self) -> None:
-        while not self._left.wait(_TICK):
+        while not self._left.wait(self._lines or _TICK):
+            if self._lines is not None:
+                say(f"cosy-sync: {self._words(time.monotonic(), self._trouble())}")
             self.draw(self._done)
 
-    def _line(self, now: float) -> str:
+    def _words(self, now: float, trouble: str) -> str:
         done, total = self._done, self.total
         line = f"{done} texts" if total is None else f"{done}/{total} texts"
-        trouble = self._trouble()
         if trouble:
-            line += f"; {trouble}"
-        else:
-            line += f", {done / max(now - self._started, 1e-9):.0f}/s"
-            if total is not None:
-                full = _CELLS * done // max(total, 1)
-                line = f"{'█' * full}{'·' * (_CELLS - full)} {line}"
+            return f"{line}; {trouble}"
+        if self.pace is not None:
+            return f"{line}, {self.pace()}"
+        return f"{line}, {done / max(now - self._started, 1e-9):.0f}/s"
+
+    def _line(self, now: float) -> str:
+        trouble, total = self._trouble(), self.total
+        line = self._words(now, trouble)
+        if total is not None and not trouble:
+            full = _CELLS * self._done // max(total, 1)
+            line = f"{'█' * full}{'·' * (_CELLS - full)} {line}"
         # A longer one would go on in the next line, and could not be taken away.
         most = shutil.get_terminal_size().columns - 1
         return line if len(line) <= most else line[: most - 1] + "…"

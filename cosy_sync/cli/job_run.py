@@ -17,6 +17,7 @@ from types import FrameType
 from cosy_sync import CosyClient, CosyError
 from cosy_sync.cli.console import Screen, emit, say
 from cosy_sync.cli.exits import Exit, Stop, because, meaning
+from cosy_sync.cli.heap import give_back_large_blocks
 from cosy_sync.cli.options import make_client
 from cosy_sync.cli.report.figures import count, duration, speech
 from cosy_sync.cli.report.job import job_page
@@ -29,6 +30,10 @@ from cosy_sync.jobs.shards import Shard, is_shard_finished, take_shards
 from cosy_sync.storage import open_store
 
 __all__ = ["parse_shard", "run", "shard_of_slurm", "write_report"]
+
+
+# Seconds between two lines on the way, where no bar can be drawn.
+_MINUTE = 60.0
 
 
 def parse_shard(text: str) -> Shard:
@@ -68,11 +73,12 @@ def run(args: argparse.Namespace) -> int:
         shard=args.shard or shard_of_slurm(os.environ),
         overwrite=args.overwrite,
     )
+    give_back_large_blocks()
     silence = Silence()
     with make_client(args, observers=[silence]) as client:
         if args.dry_run:
             return _tell_plan(_plan(args, client, options), args)
-        with Screen(bar=not args.no_progress, trouble=silence.words) as screen:
+        with Screen(bar=not args.no_progress, trouble=silence.words, lines=_MINUTE) as screen:
             run = _Run(args, screen)
             try:
                 with run.stoppable():
@@ -98,6 +104,10 @@ class _Run:
         self._running = False
         self._pressed = False
         self._begun = time.monotonic()
+        self._counts = JobCounts()
+        # When the first text of this run was spoken.
+        self._speaking: float | None = None
+        screen.pace = self.pace
 
     def results(self, client: CosyClient, options: JobOptions) -> Iterator[JobResult]:
         """Run the job, its shard, or all shards that are free; yield the result of each."""
@@ -129,8 +139,22 @@ class _Run:
 
     def tell(self, counts: JobCounts) -> None:
         """Draw the bar."""
+        self._counts = counts
+        if self._speaking is None and counts.spoken:
+            self._speaking = time.monotonic()
         self._screen.total = max(counts.read, counts.done) or None
         self._screen.draw(counts.done)
+
+    def pace(self) -> str:
+        """Say how fast it goes, how long the rest takes, and what failed."""
+        counts = self._counts
+        if self._speaking is None:
+            return "looking at what is done"
+        rate = counts.spoken / max(time.monotonic() - self._speaking, 1.0)
+        left = max(0, counts.read - counts.done) / rate
+        words = [f"{rate:.0f}/s", f"{duration(left)} left", f"{speech(counts.seconds)} of speech"]
+        words += [f"{count(lost)} x {name}" for name, lost in sorted(counts.errors.items())]
+        return ", ".join(words)
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:

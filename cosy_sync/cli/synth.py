@@ -20,6 +20,7 @@ from cosy_sync.cli.exits import (
     refuses_key,
     uninterrupted,
 )
+from cosy_sync.cli.heap import give_back_large_blocks
 from cosy_sync.cli.options import add_cache, add_lexicon, add_service_options, hasty, make_client
 from cosy_sync.cli.reporter import Reporter
 from cosy_sync.cli.silence import Silence
@@ -96,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
     """Speak what the options ask for; return the exit code. Raises Stop and CosyError."""
     _check(args)
     total = len(args.text) if args.file is None else count_lines(args.file)
+    give_back_large_blocks()
     silence = Silence()
     ending = Path(args.output).suffix.lower().removeprefix(".")
     if args.format is None and ending in CODECS and not Path(args.output).is_dir():

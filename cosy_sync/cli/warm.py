@@ -10,6 +10,7 @@ from contextlib import suppress
 from cosy_sync import StoredOutcome
 from cosy_sync.cli.console import Screen, emit
 from cosy_sync.cli.exits import CODES, Exit, Stop, because, is_hopeless, words_of
+from cosy_sync.cli.heap import give_back_large_blocks
 from cosy_sync.cli.options import add_cache, add_lexicon, add_service_options, hasty, make_client
 from cosy_sync.cli.silence import Silence
 from cosy_sync.cli.source import Source, check_kind, count_lines
@@ -71,6 +72,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Speak what is missing; return the exit code. Raises Stop and CosyError."""
     check_kind(args.file)
+    give_back_large_blocks()
     silence = Silence()
     store = open_store(args.to, {"cache-control": args.cache_control})
     warming = _Warming(args, store)

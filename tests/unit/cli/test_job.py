@@ -1,5 +1,6 @@
 """`job`: what its steps say, and the page that a run leaves behind."""
 
+import argparse
 import errno
 import json
 from collections.abc import Iterator
@@ -7,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cosy_sync.cli import main
+from cosy_sync.cli import job_run, main
+from cosy_sync.cli.console import Screen
 from cosy_sync.cli.job_run import shard_of_slurm
+from cosy_sync.jobs import JobCounts
 from cosy_sync.storage import LocalStore
 from cosy_sync.testing import Server
 
@@ -48,6 +51,24 @@ def test_a_run_tells_what_it_did(server: Server, capsys: Captured) -> None:
     assert job(server, "--json") == 1
     counts = json.loads(capsys.readouterr().out)
     assert (counts["skipped"], counts["refused"], counts["failed"]) == (3, 1, 0)
+
+
+def test_on_the_way_it_tells_its_pace_what_is_left_and_what_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    run = job_run._Run(argparse.Namespace(), Screen(bar=False))
+    # What was done before does not count as speed.
+    run.tell(JobCounts(read=1_000_000, skipped=900_000))
+    assert run.pace() == "looking at what is done"
+    run.tell(JobCounts(read=1_000_000, skipped=900_000, spoken=1))
+    now += 100.0
+    counts = JobCounts(read=1_000_000, skipped=900_000, spoken=49_000, failed=1_000, seconds=9_000)
+    counts.errors = {"TextError": 990, "CutError": 10}
+    run.tell(counts)
+    wanted = "490/s, 102 s left, 2 h 30 min of speech, 10 x CutError, 990 x TextError"
+    assert run.pace() == wanted
 
 
 def test_the_page_shows_failures_and_sounds_and_escapes_texts(server: Server) -> None:

@@ -85,3 +85,26 @@ def test_the_bar_stays_in_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     Screen(bar=True, total=600, trouble=lambda: "x" * 50).draw(1)
     assert len(terminal.getvalue()) == len("\r\x1b[K") + 29
+
+
+def test_without_a_terminal_a_line_says_now_and_then_how_it_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, told = io.StringIO(), threading.Event()
+    monkeypatch.setattr(sys, "stderr", log)
+
+    def pace() -> str:
+        if "81/600" in log.getvalue():
+            told.set()
+        return "12/s, 43 s left"
+
+    with Screen(bar=True, total=600, lines=0.001) as screen:
+        screen.pace = pace
+        screen.draw(81)
+        assert told.wait(30)
+    assert "cosy-sync: 81/600 texts, 12/s, 43 s left\n" in log.getvalue()
+    assert "\x1b" not in log.getvalue()
+    before = log.getvalue()
+    with Screen(bar=False, lines=0.001) as screen:
+        screen.draw(82)
+    assert log.getvalue() == before

@@ -31,6 +31,11 @@ def read_cues(subtitles: str | Iterable[Cue]) -> list[Cue]:
     """Return cues in the order of their times, of the contents of an SRT or WebVTT file, or as they
     are given. Raises InvalidTextError."""
     if isinstance(subtitles, str):
+        if subtitles.lower().endswith((".srt", ".vtt")) and "\n" not in subtitles:
+            raise InvalidTextError(
+                "subtitles: expected what an SRT or WebVTT file holds, got a file's name; read it "
+                "first: Path(...).read_text('utf-8')"
+            )
         cues = read_subtitles(subtitles)
     else:
         cues = [_check_cue(number, cue) for number, cue in enumerate(_list_cues(subtitles))]

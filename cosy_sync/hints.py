@@ -165,11 +165,13 @@ _TEXTS = ("input", "texts", "tts_text", "prompt", "content", "sentence", "text")
 
 
 class Takers(NamedTuple):
-    """Who takes which settings: a single call, a view of a client, and only a whole client."""
+    """Who takes which settings: a single call, a view of a client, and only a whole client; and the
+    fields of their groups, each with how it is given."""
 
     call: frozenset[str]
     view: frozenset[str]
     client: frozenset[str]
+    fields: Mapping[str, tuple[str, str]]
 
 
 def refuse_keyword(call: str, name: str, takers: Takers) -> NoReturn:
@@ -195,13 +197,10 @@ def refuse_keyword(call: str, name: str, takers: Takers) -> NoReturn:
         advice = f"write {setting}=..."
         if setting == "deadline" and call in ("synth_many", "narrate"):
             advice += " for each text, or within=... for all together"
-    elif setting in takers.client:
-        advice = f"it belongs to the client: CosyClient(url, {setting}=...)"
-    elif setting in takers.view:
-        advice = (
-            f"it belongs to the client: CosyClient(url, {setting}=...), or "
-            f"client.with_options({setting}=...).{call}(...)"
-        )
+    elif setting in takers.client or setting in takers.view:
+        advice = _of_client(call, setting, f"{setting}=...", takers)
+    elif name in takers.fields:
+        advice = _of_client(call, *takers.fields[name], takers)
     else:
         near = difflib.get_close_matches(name, sorted(takers.call), n=1)
         instead = (
@@ -209,6 +208,13 @@ def refuse_keyword(call: str, name: str, takers: Takers) -> NoReturn:
         )
         advice = advice_for(name) or instead
     raise ConfigError(f"{name}: {call} takes no such argument; {advice}")
+
+
+def _of_client(call: str, setting: str, given: str, takers: Takers) -> str:
+    whole = f"it belongs to the client: CosyClient(url, {given})"
+    if setting in takers.client:
+        return whole
+    return f"{whole}, or client.with_options({given}).{call}(...)"
 
 
 def advice_for(name: str) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from .bounded import BoundedCache
 from .config import CallSettings, Settings
+from .config.client import GROUPS
 from .hints import Takers, refuse_keyword
 from .models import Recording, Voice
 
@@ -34,6 +36,11 @@ TAKERS = Takers(
     call=frozenset(CallSettings.__annotations__),
     view=frozenset(Settings.__annotations__),
     client=frozenset(_WHOLE),
+    fields={
+        field.name: (group, f"{group}={cls.__name__}({field.name}=...)")
+        for group, cls in GROUPS.items()
+        for field in dataclasses.fields(cls)
+    },
 )
 # Settings of a call for which None is something else than what the client has: no preparation, no
 # cache, and an error, as it may be meant as no deadline at all.

@@ -26,7 +26,11 @@ _SILENT = (24_000, 1)
 
 
 def format_of(path: str | os.PathLike[str]) -> str:
-    """Return the format that a file's ending names. Raises ConfigError for another ending."""
+    """Return the format that a file's ending names. Raises ConfigError for another ending, and for
+    what is no path."""
+    if not isinstance(path, (str, os.PathLike)):
+        kind = type(path).__name__
+        raise ConfigError(f"save: expected the path of a file, got {kind}")
     ending = Path(path).suffix.lower().removeprefix(".")
     if ending == "raw":
         return "pcm"

@@ -12,6 +12,7 @@ from cosy_sync import (
     BatchError,
     CosyClient,
     CosyError,
+    InterruptedBatch,
     InvalidTextError,
     Narration,
     NarrationConfig,
@@ -206,6 +207,10 @@ def _speak(args: argparse.Namespace, client: CosyClient, screen: Screen, text: s
         return view.narrate(text, to=args.output, on_error=on_error, progress=draw)
     except BatchError as error:
         raise _failed(error, advise=not args.keep_going) from error
+    except InterruptedBatch as interrupt:
+        spoken = len(interrupt.outcomes)
+        words = f"interrupted with {spoken:,} parts spoken; no file was written"
+        raise Stop(words, Exit.INTERRUPTED) from interrupt
     except OSError as error:
         raise Stop(f"cannot write {args.output}: {because(error)}", Exit.FAILED) from error
     except InvalidTextError as error:

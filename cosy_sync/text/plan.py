@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..config import NarrationConfig
+from ..config.narration import Splitter
 from ..errors import InvalidTextError
 from ..models import Utterance
 from .cuts import Cut
@@ -164,7 +165,7 @@ def _split(text: str, config: NarrationConfig, max_chars: int) -> Iterable[Piece
     if not text:
         return ()
     if config.split is not None:
-        return _check_pieces(config.split(text), max_chars)
+        return _check_pieces(_split_by(config.split, text), max_chars)
     cut = split_at_limit if config.whole_paragraphs else split_lazily
     pieces = cut(text, config.segment_length, max_chars)
     return _keep_tags(list(pieces), max_chars) if "</" in text else pieces
@@ -175,6 +176,21 @@ def _keep_tags(pieces: list[Piece], max_chars: int) -> list[Piece]:
     if max(map(len, whole), default=0) > max_chars:  # the limit counts for more
         return pieces
     return [(text, cut) for text, (_, cut) in zip(whole, pieces, strict=True)]
+
+
+def _split_by(split: Splitter, text: str) -> Iterable[str]:
+    """Return the pieces of a user's own splitter. Raises InvalidTextError where it fails."""
+    name = getattr(split, "__qualname__", type(split).__qualname__)
+    try:
+        pieces = split(text)
+        if not isinstance(pieces, str):
+            return list(pieces)
+    except Exception as error:
+        kind = type(error).__name__
+        raise InvalidTextError(
+            f"split: {name} raised {kind}, or returned no pieces: see the cause"
+        ) from error
+    raise InvalidTextError(f"split: {name} returned a text; return its pieces: [text]")
 
 
 def _check_pieces(pieces: Iterable[str], max_chars: int) -> Iterator[Piece]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -221,26 +222,35 @@ def test_an_interruption_keeps_finished_files_and_no_half_ones(
         assert path.read_bytes() == tone_wav(f"第{place}句")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("number", "ending"),
+    [(signal.SIGINT, "flac"), (signal.SIGHUP, "wav"), (signal.SIGKILL, "flac")],
+    ids=["SIGINT", "SIGHUP", "SIGKILL"],
+)
 def test_a_narration_that_is_killed_leaves_no_file_and_the_next_one_what_it_left(
-    run: Runner, number: signal.Signals
+    run: Runner, number: signal.Signals, ending: str
 ) -> None:
-    sentence = "今天的天气真是好得不得了。"
+    sentence, file = "今天的天气真是好得不得了。", f"x.{ending}"
     (run.folder / "in.txt").write_text(sentence * 50_000)
-    process = run.start("narrate", "in.txt", "-o", "x.wav", "--srt", "--no-progress")
+    process = run.start("narrate", "in.txt", "-o", file, "--srt", "--no-progress")
     until = time.monotonic() + 30
     while time.monotonic() < until and not any(
         part.stat().st_size for part in run.folder.glob(".*.part")
     ):
         time.sleep(0.01)
     process.send_signal(number)
-    process.communicate(timeout=30)
+    told = process.communicate(timeout=30)[1].decode()
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert re.fullmatch(
+            r"cosy-sync: interrupted with [\d,]+ parts spoken; no file was written\n", told
+        )
     left = [path.name for path in run.folder.iterdir() if path.name != "in.txt"]
     assert len(left) == (1 if number == signal.SIGKILL else 0), left
     assert all(name.endswith(".part") for name in left)
     (run.folder / "in.txt").write_text(sentence)
-    assert run("narrate", "in.txt", "-o", "x.wav", "--srt").returncode == 0
-    assert sorted(path.name for path in run.folder.iterdir()) == ["in.txt", "x.srt", "x.wav"]
+    assert run("narrate", "in.txt", "-o", file, "--srt").returncode == 0
+    assert {path.name for path in run.folder.iterdir()} == {"in.txt", "x.srt", file}
 
 
 def test_the_demo_writes_and_checks_everything(run: Runner) -> None:

@@ -1,5 +1,6 @@
 """Long texts spoken: pieces in batches, joined to the sample, with their times."""
 
+import io
 import os
 import pickle
 import time
@@ -251,6 +252,11 @@ def test_a_text_that_cannot_be_is_refused_before_anything_is_sent(
     ("options", "message"),
     [
         ({"to": "x.aac"}, "must end in"),
+        ({"to": 3}, "the path of a file, got int"),
+        ({"to": io.BytesIO()}, "the path of a file, got BytesIO"),
+        ({"to": b"x.wav"}, "the path of a file, got bytes"),
+        ({"sentence_pause": 1}, r"with_options\(narration=NarrationConfig\(sentence_pause"),
+        ({"max_retries": 1}, r"with_options\(retry=RetryConfig\(max_retries"),
         ({"on_error": "ignore"}, "on_error"),
         ({"within": -1}, "within"),
         ({"voice": ""}, "voice"),
@@ -377,6 +383,7 @@ def test_a_speed_above_the_usual_bound_is_the_bound_itself(client: CosyClient) -
     ("subtitles", "message"),
     [
         (Path("film.srt"), "got PosixPath; read the file first"),
+        ("film.srt", "got a file's name; read it first"),
         (None, "got NoneType"),
         (b"1", "got bytes"),
         ([(1, 2)], r"cue 0 must be \(start, end, text\)"),

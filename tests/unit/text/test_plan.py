@@ -3,6 +3,7 @@
 import pytest
 
 from cosy_sync import InvalidTextError, NarrationConfig
+from cosy_sync.config.narration import Splitter
 from cosy_sync.text import Plan, plan_narration
 
 FIRST, SECOND, THIRD = (
@@ -87,6 +88,23 @@ def test_a_splitter_of_the_users_own_replaces_ours_paragraph_by_paragraph() -> N
     )
     assert given == ["一|二", "三"]
     assert (made.texts, made.pauses) == (["一", "二", "三"], [0.2, 0.7, 0.0])
+
+
+def fail(_: str) -> list[str]:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (fail, "fail raised ZeroDivisionError"),
+        (lambda text: None, "raised TypeError, or returned no pieces"),
+        (lambda text: text, "returned a text"),
+    ],
+)
+def test_a_splitter_that_returns_no_pieces_is_told(split: Splitter, message: str) -> None:
+    with pytest.raises(InvalidTextError, match=message):
+        plan(FIRST, NarrationConfig(split=split))
 
 
 @pytest.mark.parametrize(

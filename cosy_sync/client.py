@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 __all__ = ["CosyClient", "Target"]
 
 
+class _NoCacheError(ConfigError, AttributeError):
+    """To `hasattr`, and whatever looks at all attributes (Ray, debuggers), there is none."""
+
+
 class CosyClient(ManyTextCalls):
     """Synthesises speech through a CosyVoice service, from any number of threads.
 
@@ -202,7 +206,7 @@ class CosyClient(ManyTextCalls):
         """Return the cache: `stats()`, `invalidate(text)` and `clear()`. Raises ConfigError where
         the client has none."""
         if self.config.cache is None:
-            raise ConfigError("cache: this client has none; write CosyClient(url, cache=...)")
+            raise _NoCacheError("cache: this client has none; write CosyClient(url, cache=...)")
         return ClientCache(self._core.cache.stores, self.digest, self.stats)
 
     def drain(self, url: str, timeout: float = 30.0) -> bool:

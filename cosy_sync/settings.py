@@ -72,17 +72,23 @@ def _instruct(config: ClientConfig, instruction: str | None) -> ClientConfig:
     return dataclasses.replace(config, voice=voice)
 
 
-def endpoints_of(url: Target | Sequence[Target] | None) -> list[Endpoint]:
-    """Return the endpoints that were given, or those that the environment names.
+def endpoints_of(
+    url: Target | Sequence[Target] | None, environ: Mapping[str, str] | None = None
+) -> list[Endpoint]:
+    """Return the endpoints that were given, or those that the environment names; a plain address
+    has the environment's limits.
 
     Raises ConfigError where there is none, or one twice.
     """
     if url is None:
-        found = endpoints_from_environment()
+        found = endpoints_from_environment(environ)
     else:
         one = isinstance(url, (str, bytes)) or not isinstance(url, Iterable)
         given: Any = [url] if one else url
-        found = [each if isinstance(each, Endpoint) else Endpoint(each) for each in given]
+        variables = _given(os.environ if environ is None else environ)
+        found = [
+            each if isinstance(each, Endpoint) else _limited(each, variables) for each in given
+        ]
     if not found:
         raise ConfigError("url: no endpoint; give its address or set COSY_SYNC_URL")
     urls = [endpoint.url for endpoint in found]
@@ -97,15 +103,25 @@ def endpoints_of(url: Target | Sequence[Target] | None) -> list[Endpoint]:
 def endpoints_from_environment(environ: Mapping[str, str] | None = None) -> list[Endpoint]:
     """Read COSY_SYNC_URL, one address or several with commas between, and their limits."""
     given = _given(os.environ if environ is None else environ)
-    limits: dict[str, Any] = {}
-    for key, hint in _ENDPOINT_HINTS.items():
-        name = f"{ENV_PREFIX}ENDPOINT_{key}".upper()
-        if name in given:
-            limits[key] = _parse(name, given[name], hint)
-    shown = {key: f"{ENV_PREFIX}ENDPOINT_{key}".upper() for key in limits}
-    shown["url"] = f"{ENV_PREFIX}URL"
     urls = [part.strip() for part in given.get(f"{ENV_PREFIX}URL", "").split(",") if part.strip()]
+    limits, shown = _limits(given)
+    shown["url"] = f"{ENV_PREFIX}URL"
     return [_build(Endpoint, {"url": url, **limits}, shown) for url in urls]
+
+
+def _limited(url: Any, given: Mapping[str, str]) -> Endpoint:
+    limits, shown = _limits(given)
+    return _build(Endpoint, {"url": url, **limits}, shown)
+
+
+def _limits(given: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the limits of an endpoint that variables set, and the variables' names."""
+    limits: dict[str, Any] = {}
+    shown = {key: f"{ENV_PREFIX}ENDPOINT_{key}".upper() for key in _ENDPOINT_HINTS}
+    for key, hint in _ENDPOINT_HINTS.items():
+        if shown[key] in given:
+            limits[key] = _parse(shown[key], given[shown[key]], hint)
+    return limits, {key: shown[key] for key in limits}
 
 
 def refuse_attribute(name: str, whole: Sequence[str]) -> NoReturn:

@@ -16,7 +16,7 @@ from cosy_sync.cli.console import say
 from cosy_sync.cli.exits import Stop, because
 from cosy_sync.cli.parser import add_old_name
 from cosy_sync.config.client import FORMATS
-from cosy_sync.settings import endpoints_from_environment, load_config
+from cosy_sync.settings import endpoints_from_environment, endpoints_of, load_config
 from cosy_sync.text import Lexicon
 
 __all__ = [
@@ -248,7 +248,7 @@ def endpoints(args: argparse.Namespace) -> list[Endpoint] | None:
     Raises ConfigError.
     """
     urls = args.url
-    found = endpoints_from_environment() if urls is None else [Endpoint(url) for url in urls]
+    found = endpoints_from_environment() if urls is None else endpoints_of(urls)
     given = {name: getattr(args, name) for name in _LIMITS}
     limits = {field: value for field, value in given.items() if value is not None}
     return [dataclasses.replace(endpoint, **limits) for endpoint in found] or None

@@ -141,11 +141,7 @@ def _pause(task: Any, error: BaseException) -> float:
     return float(min(asked_pause(error) or min(2 ** min(task.request.retries, 6), 60), _LONGEST))
 
 
-@signals.worker_ready.connect
-def _check(sender: Any, **more: Any) -> None:
-    controller = sender.controller
-    pool = controller.pool_cls.__module__.rpartition(".")[2]
-    warn_of_settings(controller.app.conf, pool, controller.concurrency)
+signals.worker_ready.connect(warn_of_settings)
 
 
 @signals.worker_process_shutdown.connect

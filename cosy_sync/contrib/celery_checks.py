@@ -17,9 +17,12 @@ _log = logging.getLogger("cosy_sync")
 _VISIBLE = {"redis": 3_600.0, "rediss": 3_600.0, "sqs": 1_800.0}
 
 
-def warn_of_settings(conf: Any, pool: str, concurrency: int) -> None:
-    """Log what a worker's settings will lead to, as warnings of the logger `cosy_sync`."""
-    for trap in found_traps(conf, pool, concurrency):
+def warn_of_settings(sender: Any, **more: Any) -> None:
+    """Log what the settings of a worker that is ready, the `sender`'s, will lead to, as warnings of
+    the logger `cosy_sync`."""
+    controller = sender.controller
+    pool = controller.pool_cls.__module__.rpartition(".")[2]
+    for trap in found_traps(controller.app.conf, pool, controller.concurrency):
         _log.warning("celery: %s", trap)
 
 

@@ -89,7 +89,7 @@ def from_names(config: Mapping[str, Any]) -> dict[str, Any]:
         # It may stand in either.
         plain = error.message.replace("no such environment variable", "no such setting")
         raise error.reworded(plain) from error
-    endpoints = endpoints_from_environment(environ) if url is None else endpoints_of(url)
+    endpoints = endpoints_from_environment(environ) if url is None else endpoints_of(url, environ)
     if not endpoints:
         raise ConfigError("COSY_SYNC_URL: no endpoint; give its address")
     return {"url": endpoints, "config": loaded}

@@ -18,6 +18,7 @@ from cosy_sync import (
 )
 from cosy_sync.config import Settings
 from cosy_sync.config.client import FORMATS, GROUPS, PRIORITIES
+from cosy_sync.contrib.plain_settings import arguments_of, config_of, from_names, keywords_of
 from cosy_sync.settings import endpoints_from_environment, load_config
 
 
@@ -148,6 +149,27 @@ def test_the_endpoints_limits_come_from_the_environment() -> None:
         endpoints_from_environment({**environ, "COSY_SYNC_ENDPOINT_PER_ADDRESS": "2"})
     with pytest.raises(ConfigError, match="per_address"):
         Endpoint("http://a.test/batch", per_address=1)  # type: ignore[arg-type]
+
+
+def test_limits_of_the_environment_hold_for_plain_addresses_wherever_these_are_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COSY_SYNC_ENDPOINT_RATE", "5")
+    monkeypatch.setenv("COSY_SYNC_ENDPOINT_MAX_CONNECTIONS", "7")
+    address = "http://a.test/batch"
+    limited, own = Endpoint(address, rate=5, max_connections=7), Endpoint("http://b.test", rate=9)
+    with CosyClient([address, own]) as client:
+        assert client.endpoints[0] == limited and client.endpoints[1].rate == 9
+        assert client.endpoints[1].max_connections == 50
+    for given in (address, [address]):
+        assert config_of(keywords_of({"url": given}))[1] == [limited]
+        assert config_of(arguments_of({"URL": given}))[1] == [limited]
+        assert from_names({"COSY_SYNC_URL": given})["url"] == [limited]
+        (named,) = from_names({"COSY_SYNC_URL": given, "COSY_SYNC_ENDPOINT_RATE": 3})["url"]
+        assert (named.rate, named.max_connections) == (3, 7)
+    monkeypatch.setenv("COSY_SYNC_ENDPOINT_RATE", "-1")
+    with pytest.raises(ConfigError, match="COSY_SYNC_ENDPOINT_RATE"):
+        CosyClient(address)
 
 
 def test_settings_are_the_fields_of_the_configuration_and_its_shorthands() -> None:

@@ -5,7 +5,8 @@ settings or opens a connection before the first text.
 """
 
 from .aliases import speech
-from .calls import asynth_many, synth, synth_many
+from .async_calls import asynth_many
+from .calls import synth, synth_many
 from .views import (
     SpeechErrorMiddleware,
     audio_response,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 import os
@@ -305,6 +306,12 @@ def test_a_view_has_no_store_of_its_own(make: Any) -> None:
         make(None).with_options(cache="memory")
     with pytest.raises(cosy_sync.ConfigError, match=r"cache: this client has none"):
         make(None).cache.stats()
+
+
+def test_all_attributes_of_a_client_without_a_cache_can_be_looked_at(make: Any) -> None:
+    client = make(None)
+    assert not hasattr(client, "cache")
+    assert "cache" not in dict(inspect.getmembers(client))  # as Ray does
 
 
 @pytest.mark.parametrize("store", ["", (), [], 3, b"x", object(), ["memory", 3]])

@@ -11,12 +11,18 @@ from cosy_sync.threads.permits import Permits
 NAME = "http://tts.test/batch"
 
 
+class RealBook(PlaceBook):
+    def ask(self, want: int, held: int, cap: int = 10**6) -> tuple[int, int]:
+        places, clients, self.knew = super().ask(want, held, cap)
+        return places, clients
+
+
 @pytest.fixture
 def make(redis_server):
     made: list[PlaceBook] = []
 
     def build(most: int = 50) -> PlaceBook:
-        made.append(PlaceBook(SharingConfig(redis_url=redis_server.url, timeout=5.0), NAME, most))
+        made.append(RealBook(SharingConfig(redis_url=redis_server.url, timeout=5.0), NAME, most))
         return made[-1]
 
     yield build
@@ -73,29 +79,52 @@ def test_a_client_that_is_gone_or_cannot_be_believed_holds_nothing(make, redis_s
     assert redis.hlen(key) == 1
 
 
+def test_a_cap_bounds_what_a_client_is_given_and_what_counts_as_its(make) -> None:
+    first, second = make(), make()
+    assert first.ask(50, 6, 20) == (20, 1)
+    assert second.ask(50, 0) == (25, 2)
+
+
+def test_it_says_whether_it_knew_the_client(make, redis_server) -> None:
+    book = make()
+    for _ in range(2):
+        book.ask(1, 0)
+        assert not book.knew
+        book.ask(1, 0)
+        assert book.knew
+        redis_server.client().flushall()
+
+
 class Book:
     def __init__(self) -> None:
         self.asked: list[tuple[int, int]] = []
+        self.caps: list[int] = []
         self.answer: tuple[int, int] | Exception = (10, 1)
+        self.knew = True
 
-    def ask(self, want: int, held: int) -> tuple[int, int]:
+    def ask(self, want: int, held: int, cap: int) -> tuple[int, int, bool]:
         self.asked.append((want, held))
+        self.caps.append(cap)
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return (min(self.answer[0], cap), self.answer[1], self.knew)
 
-    def close(self) -> None:
-        self.asked.append((0, 0))
+    def close(self, forget: bool) -> None:
+        self.asked += [(0, 0)] * forget
 
 
 class Scene:
     def __init__(self) -> None:
         self.permits, self.book = Permits(40), Book()
-        self.closed, self.told = 0, []
-        self.places = SharedPlaces(self.permits, self.book, 1, self.close_idle, self.tell)
+        self.closed, self.told, self.now = 0, [], 1_000.0
+        self.comes_back = 0
+        given = self.permits, self.book, 1, self.close_idle, self.tell
+        self.places = SharedPlaces(*given, lambda: self.now)
 
     def close_idle(self) -> None:
         self.closed += 1
+        if self.comes_back:  # just then a reply ends, and its connection is idle
+            self.permits.release(self.comes_back)
 
     def tell(self, shared: bool, reason: str) -> None:
         self.told.append((shared, reason))
@@ -152,3 +181,66 @@ def test_without_the_book_it_goes_by_an_equal_share_and_says_so_once() -> None:
     scene.book.answer = (30, 4)
     scene.places._step()
     assert scene.told[1:] == [(True, "by 4 clients")]
+    assert scene.permits.limit == 10  # the others may not have noticed yet
+    scene.now += 1.5
+    scene.places._step()
+    assert scene.permits.limit == 30
+
+
+def test_connections_that_come_back_while_idle_ones_are_closed_still_count() -> None:
+    scene = Scene()
+    scene.places._step()
+    assert [scene.permits.acquire() for _ in range(10)] == [True] * 10
+    scene.book.answer = (4, 2)
+    scene.places._step()
+    scene.comes_back = 6
+    scene.places._step()
+    assert scene.book.asked[-1] == (11 - 6, 10)
+    scene.comes_back = 0
+    scene.places._step()
+    assert scene.book.asked[-1] == (5, 4)
+
+
+def test_a_book_that_has_lost_all_gives_nobody_more_than_an_equal_share_at_first() -> None:
+    scene = Scene()
+    scene.book.answer = (10, 4)
+    scene.places._step()
+    scene.book.answer, scene.book.knew = (40, 1), False
+    scene.places._step()
+    assert scene.permits.limit == 10
+    scene.book.answer, scene.book.knew = (40, 2), True
+    scene.places._step()
+    assert (scene.permits.limit, scene.book.caps[-1]) == (10, 10)
+    scene.now += 1.5
+    scene.places._step()
+    assert (scene.permits.limit, scene.book.caps[-1]) == (40, 40)
+
+
+def test_once_the_book_is_lost_a_share_rises_only_when_the_others_have_noticed() -> None:
+    scene = Scene()
+    scene.book.answer = (2, 4)
+    scene.places._step()
+    scene.book.answer = ConnectionError("gone")
+    scene.places._step()
+    assert scene.permits.limit == 2
+    scene.now += 1.5
+    scene.places._step()
+    assert scene.permits.limit == 10
+
+
+def test_without_a_book_from_the_start_there_is_an_equal_share_at_once() -> None:
+    scene = Scene()
+    scene.book.answer = ConnectionError("gone")
+    scene.places._step()
+    assert scene.permits.limit == 40
+
+
+def test_a_client_that_is_closed_gives_its_places_back_once_its_connections_are_closed() -> None:
+    scene = Scene()
+    scene.places._step()
+    scene.permits.acquire()
+    scene.places.close(1.0)
+    assert scene.closed == 1 and (0, 0) not in scene.book.asked  # one is open still
+    scene.permits.release()
+    scene.places.close(1.0)
+    assert scene.closed == 2 and scene.book.asked[-1] == (0, 0)

@@ -13,8 +13,6 @@ from ..reader import Request
 from ..replies import Reply, json_reply
 from ..routes import Route
 from .triton_models import (
-    NAMES,
-    VERSION,
     Asked,
     Given,
     Models,
@@ -45,7 +43,7 @@ def routes(service: Service) -> dict[str, Route]:
         "/v2/models/{name}/ready": Route(("GET",), _model_ready, _write_error),
         "/v2/models/{name}/infer": Route(("POST",), triton.answer, _write_error),
     }
-    for name in NAMES:
+    for name in Models.names:
         path = f"/v2/models/{name}/versions/{{name}}"
         paths[f"{path}/ready"] = Route(("GET",), _model_ready, _write_error)
         paths[f"{path}/infer"] = Route(("POST",), triton.answer, _write_error)
@@ -145,7 +143,7 @@ def _write(asked: dict[str, Any], model: str, floats: bytes) -> Reply:
     told += [each.get("parameters", {}).get("binary_data") for each in wanted]
     count = len(floats) // 4
     output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": [1, count]}
-    value = {"model_name": model, "model_version": VERSION, "outputs": [output]}
+    value = {"model_name": model, "model_version": Models.version, "outputs": [output]}
     if "id" in asked:
         value = {"id": asked["id"], **value}
     if not any(told):

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ..service import Service
 
 __all__ = [
-    "NAMES",
-    "VERSION",
     "Asked",
     "Given",
     "Models",
@@ -32,8 +30,8 @@ __all__ = [
 # Hz, of what they speak.
 _RATE = 24_000
 # Those that are deployed to stream alone, and those without a speaker of their own.
-NAMES = ("cosyvoice2", "cosyvoice2_dit", "cosyvoice3")
-VERSION = "1"
+_NAMES = ("cosyvoice2", "cosyvoice2_dit", "cosyvoice3")
+_VERSION = "1"
 _STREAMING = frozenset({"cosyvoice2_dit"})
 _SPEAKERLESS = frozenset({"cosyvoice2_dit", "cosyvoice3"})
 # Of each input its type, and the second of its dimensions: of the first there is one row.
@@ -69,6 +67,8 @@ class Asked(NamedTuple):
 
 class Models:
     """Speak; used by the event loop alone."""
+
+    names, version = _NAMES, _VERSION
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -137,9 +137,9 @@ def float_samples(pcm: bytes) -> bytes:
 
 def check_name(model: str, version: str = "") -> None:
     """Raise RequestError for a model that is not here, or not in this version."""
-    if model not in NAMES:
+    if model not in _NAMES:
         raise refusal(404, f"Request for unknown model: '{model}' is not found")
-    if version not in ("", VERSION):
+    if version not in ("", _VERSION):
         raise refusal(404, f"Request for unknown model: '{model}' version {version} is not found")
 
 
@@ -150,7 +150,7 @@ def describe(model: str) -> dict[str, Any]:
         for name, (datatype, size) in _INPUTS.items()
     ]
     output = {"name": OUTPUT, "datatype": "FP32", "shape": [-1, -1]}
-    told = {"name": model, "versions": [VERSION], "platform": "python"}
+    told = {"name": model, "versions": [_VERSION], "platform": "python"}
     return {**told, "inputs": inputs, "outputs": [output]}
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,12 +65,12 @@ def started(program: str, folder: Path, *args: str, models: Iterable[str]) -> It
         yield Triton(f"http://127.0.0.1:{http}", f"grpc://127.0.0.1:{grpc}", process)
     finally:
         process.terminate()
-        try:
+        # It waits for its models' processes, if it must half a minute.
+        with suppress(subprocess.TimeoutExpired):
             process.wait(30)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _free_port() -> int:

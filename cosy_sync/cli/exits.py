@@ -172,8 +172,9 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDS)}
-    # None: somebody else's, in C, which could not be put back.
-    held = {number: handler for number, handler in before.items() if handler is not None}
+    # None: somebody else's, in C, which could not be put back. An ignored one stays ignored.
+    left = (None, signal.SIG_IGN)
+    held = {number: handler for number, handler in before.items() if handler not in left}
     for number in held:
         signal.signal(number, lambda number, _: pressed.append(number))
     try:

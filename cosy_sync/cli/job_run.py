@@ -158,12 +158,17 @@ class _Run:
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM finish what is in flight; the second one breaks off."""
+        """Let Ctrl-C and SIGTERM finish what is in flight; the second one breaks off. One that
+        somebody ignores, as the shell of a script does for what runs behind it, stays so."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {each: signal.signal(each, self._press) for each in numbers}
+        both, left = (signal.SIGINT, signal.SIGTERM), (None, signal.SIG_IGN)
+        before = {
+            each: signal.signal(each, self._press)
+            for each in both
+            if signal.getsignal(each) not in left
+        }
         try:
             yield
         finally:

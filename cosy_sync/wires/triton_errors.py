@@ -12,6 +12,9 @@ from .redaction import without_texts
 __all__ = ["failed", "known_refusal"]
 
 _MESSAGE_CHARS = 200
+_GIVE_VOICE = (
+    "this model has no speaker of its own: give voice=Voice(reference='me.wav', transcript='...')"
+)
 
 
 class _Kind(NamedTuple):
@@ -27,6 +30,13 @@ class _Kind(NamedTuple):
 
 _KINDS = (
     _Kind(
+        re.compile(r"unknown model: .* version \S+ is not found"),
+        BadRequestError,
+        404,
+        "give a version that the server has loaded, or leave it out of the URL",
+        ("hopeless",),
+    ),
+    _Kind(
         re.compile(r"unknown model: .* is not found"),
         BadRequestError,
         404,
@@ -34,7 +44,7 @@ _KINDS = (
         ("hopeless",),
     ),
     _Kind(
-        re.compile(r"has no available versions|version .*is not (?:found|at ready)|not ready"),
+        re.compile(r"has no available versions|version .*is not at ready|not ready"),
         UnavailableError,
         503,
         "the model is not loaded, or not yet: see the server's log",
@@ -65,14 +75,13 @@ _KINDS = (
         re.compile(r"missing required input.*reference_"),
         BadRequestError,
         400,
-        "this model has no speaker of its own: give voice=Voice(reference='me.wav', "
-        "transcript='...')",
+        _GIVE_VOICE,
         ("hopeless",),
     ),
     _Kind(
         re.compile(
-            r"unexpected (?:inference )?(?:input|output|shape|datatype)|expected \d+ inputs"
-            r"|data-type is .* but model .* expects"
+            r"unexpected (?:inference )?(?:input|output|shape|datatype)"
+            r"|expected (?:\d+ inputs|number of inputs)|data-type is .* but model .* expects"
         ),
         BadRequestError,
         400,
@@ -83,15 +92,16 @@ _KINDS = (
 )
 # What the server puts before some of its sentences.
 _ID = re.compile(r"^\[request id: [^\]]*\] ")
-# Within a longer report it is the model's own code that speaks.
-_REPORT = "Traceback (most recent call last)"
-# How the report goes on behind the exception.
-_FRAMES = "\nAt:\n"
+# A report of the model's own code: what stands before the exception, and behind it.
+_PROCESS = re.compile(r"^Failed to process the request\(s\) for model '[^']*', message: ")
+_TRACE, _FRAMES = "Traceback (most recent call last)", "\nAt:\n"
+# How that code fails on a recording that was not sent.
+_NO_RECORDING = "'NoneType' object has no attribute 'as_numpy'"
 
 
 def known_refusal(said: str, texts: Sequence[str], **details: Any) -> ServerError | None:
     """Return the error of a sentence of the server itself; None for one that is not known."""
-    if _REPORT in said:
+    if _TRACE in said or _PROCESS.match(said):
         return None
     for kind in _KINDS:
         if kind.words.search(said):
@@ -105,9 +115,20 @@ def known_refusal(said: str, texts: Sequence[str], **details: Any) -> ServerErro
 
 
 def failed(said: str, texts: Sequence[str], **details: Any) -> ServerError:
-    """Return the error of a model that failed while it worked, with its exception's last line."""
-    reason = said.partition(_FRAMES)[0].rstrip().rpartition("\n")[2]
-    message = without_texts(reason, texts, _MESSAGE_CHARS) or "without a reason"
+    """Return the error of a model that failed while it worked, with its exception's first line."""
+    report = _PROCESS.sub("", _ID.sub("", said)).partition(_FRAMES)[0]
+    message = without_texts(_exception(report).rstrip("."), texts, _MESSAGE_CHARS)
+    if _NO_RECORDING in message:
+        known = {**details, "status": 400, "hopeless": True}
+        return BadRequestError(f"the model failed: {message}; {_GIVE_VOICE}", **known)
     return UnavailableError(
-        f"the model failed: {message}; look into the server's log", **{"status": 500, **details}
+        f"the model failed: {message or 'without a reason'}; look into the server's log",
+        **{"status": 500, **details},
     )
+
+
+def _exception(report: str) -> str:
+    """Return the first line of the exception: behind the frames of a traceback, if it has one."""
+    _, trace, behind = report.strip().rpartition(_TRACE)
+    lines = behind.splitlines()[1:] if trace else behind.splitlines()
+    return next((line for line in lines if line.strip() and not line.startswith(" ")), "")

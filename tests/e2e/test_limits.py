@@ -52,7 +52,10 @@ def test_idle_connections_are_reused_and_then_closed() -> None:
 
 
 @pytest.mark.parametrize("idle_timeout", [0, 0.05])
-def test_a_server_that_closes_idle_connections_costs_no_attempt(idle_timeout: float) -> None:
+def test_a_server_that_closes_idle_connections_costs_no_attempt(
+    idle_timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.net.exchange.UNREAD_WITHIN", 10.0)
     config = ServerConfig(latency=0, idle_timeout=idle_timeout)
     with Server(config) as server, CosyClient(server.url) as client:
         for text in texts(10):

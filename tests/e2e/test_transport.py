@@ -461,7 +461,10 @@ def test_a_server_that_takes_nothing_is_a_timeout(make: Make) -> None:
 
 
 @pytest.mark.parametrize("end", [RESET, 0.0], ids=["reset", "close"])
-def test_a_stale_connection_is_replaced_once(end: Any, sender: Sender) -> None:
+def test_a_stale_connection_is_replaced_once(
+    end: Any, sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.net.exchange.UNREAD_WITHIN", 10.0)
     with Scripted([READ, reply(b"one"), end], [READ, reply(b"two"), HOLD]) as server:
         assert bytes(post(sender, server).body) == b"one"
         assert bytes(post(sender, server, b"again").body) == b"two"

@@ -179,7 +179,10 @@ def test_closing_early_hangs_up(either: Sender) -> None:
         assert either.connections() == (0, 0)
 
 
-def test_a_stale_connection_is_replaced_before_the_reply(sender: Sender) -> None:
+def test_a_stale_connection_is_replaced_before_the_reply(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cosy_sync.net.exchange.UNREAD_WITHIN", 10.0)
     with Scripted([READ, reply()], [READ, reply(b"again"), HOLD]) as server:
         first = open_(sender, server)
         rest(first)

@@ -272,8 +272,9 @@ def test_an_early_refusal_over_tls_is_seen(
 
 
 def test_a_stale_tls_connection_is_replaced_once(
-    server_tls: ssl.SSLContext, own_ca: ssl.SSLContext, make: Make
+    server_tls: ssl.SSLContext, own_ca: ssl.SSLContext, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("cosy_sync.net.exchange.UNREAD_WITHIN", 10.0)
     sender = make(ssl_context=own_ca)
     for end in (RESET, 0.0):
         with Scripted([READ, reply(), end], AGAIN, context=server_tls) as server:

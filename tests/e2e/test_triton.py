@@ -162,7 +162,13 @@ def test_it_understands_tensors_in_json_as_the_official_client_sends_them(server
     ("model", "inputs", "status", "said"),
     [
         ("nope", [], 404, "Request for unknown model: 'nope' is not found"),
-        ("cosyvoice2", [], 400, "expected 4 inputs but got 0 inputs"),
+        (
+            "cosyvoice2",
+            [],
+            400,
+            "expected number of inputs between 1 and 4 but got 0 inputs for model 'cosyvoice2'. "
+            "Got input(s) [], but missing required input(s) ['target_text'].",
+        ),
         ("cosyvoice2", [tensor("text", "BYTES", ["a"])], 400, "unexpected inference input 'text'"),
         (
             "cosyvoice2",
@@ -170,6 +176,33 @@ def test_it_understands_tensors_in_json_as_the_official_client_sends_them(server
             400,
             "unexpected shape for input 'target_text'",
         ),
+        (
+            "cosyvoice2",
+            [tensor("target_text", "BYTES", ["a"], (1, 2))],
+            400,
+            "unexpected shape for input 'target_text' for model 'cosyvoice2'. Expected [-1,1], "
+            "got [1,2].",
+        ),
+        (
+            "cosyvoice2",
+            [tensor("target_text", "FP32", [1.0])],
+            400,
+            "inference input 'target_text' data-type is 'FP32', but model 'cosyvoice2' expects "
+            "'BYTES'",
+        ),
+        (
+            "cosyvoice2",
+            [tensor("reference_wav", "FP32", [0.1, 0.2], (1, 3))],
+            400,
+            "unexpected size for input 'reference_wav', expecting 4 additional bytes",
+        ),
+        (
+            "cosyvoice2",
+            [tensor("reference_wav", "FP32", [0.1, 0.2], (1, 1))],
+            400,
+            "unexpected additional input data",
+        ),
+        ("cosyvoice2/versions/9", [], 404, "'cosyvoice2' version 9 is not found"),
         ("cosyvoice2", [{"name": "target_text"}], 400, "failed to parse"),
         ("cosyvoice3", [tensor("target_text", "BYTES", ["a"])], 500, "AttributeError"),
     ],
@@ -179,10 +212,89 @@ def test_it_refuses_as_triton_does(server: Server, model, inputs, status, said) 
     assert got == status and said in value["error"]
 
 
-@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/v2/models/x/ready"])
+def get(server: Server, path: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(server.base_url + path, timeout=10) as reply:
+            return reply.status, reply.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v2/health/live", "/v2/health/ready", "/v2/models/cosyvoice2/ready"),
+        "/v2/models/cosyvoice2/versions/1/ready",
+    ],
+)
 def test_it_tells_that_it_is_ready(server: Server, path: str) -> None:
-    with urllib.request.urlopen(server.base_url + path, timeout=10) as reply:
-        assert (reply.status, reply.read()) == (200, b"")
+    assert get(server, path) == (200, b"")
+
+
+@pytest.mark.parametrize("path", ["x", "cosyvoice2/versions/9"])
+def test_a_model_that_it_does_not_have_is_not_ready(server: Server, path: str) -> None:
+    status, body = get(server, f"/v2/models/{path}/ready")
+    assert (status, json.loads(body)) == (400, {"error": "Model version not ready"})
+
+
+def test_it_describes_itself_and_its_models(server: Server) -> None:
+    assert json.loads(get(server, "/v2")[1])["name"] == "triton"
+    status, body = get(server, "/v2/models/cosyvoice2")
+    told = json.loads(body)
+    assert status == 200 and told["versions"] == ["1"]
+    assert [each["name"] for each in told["inputs"]][-1] == "target_text"
+    assert told["outputs"] == [{"name": "waveform", "datatype": "FP32", "shape": [-1, -1]}]
+    status, body = get(server, "/v2/models/x")
+    assert (status, json.loads(body)["error"]) == (
+        404,
+        "Request for unknown model: 'x' is not found",
+    )
+
+
+def test_another_output_is_refused(server: Server) -> None:
+    asked = {"inputs": [tensor("target_text", "BYTES", ["a"])], "outputs": [{"name": "audio"}]}
+    status, value = post(server, "/v2/models/cosyvoice2/infer", asked)
+    assert (status, value["error"]) == (
+        400,
+        "unexpected inference output 'audio' for model 'cosyvoice2'",
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"\x09\0\0\0ab", "expecting string of length 9 but only 2 bytes available"),
+        (b"\x01\0\0\0ab", "unexpected additional input data"),
+        (b"ab", "only 0 bytes available"),
+    ],
+)
+def test_a_text_of_another_length_than_it_says_is_refused(server: Server, data, said) -> None:
+    told = {"name": "target_text", "datatype": "BYTES", "shape": [1, 1]}
+    head = json.dumps({"inputs": [{**told, "parameters": {"binary_data_size": len(data)}}]})
+    request = urllib.request.Request(
+        server.base_url + "/v2/models/cosyvoice2/infer",
+        head.encode() + data,
+        {"Inference-Header-Content-Length": str(len(head))},
+    )
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=10)
+    with caught.value as error:
+        assert error.code == 400 and said in json.load(error)["error"]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_version_is_the_models_own(server: Server, scheme: str) -> None:
+    root = server.grpc_url if scheme == "grpc" else server.base_url
+    url = f"{root}/v2/models/cosyvoice2/versions/"
+    with CosyClient(url + "1", wire="auto", retry=ONCE) as client:
+        assert client.synth("你好").pcm() == right("你好")
+    with (
+        CosyClient(url + "9", wire="auto", retry=ONCE) as client,
+        pytest.raises(BadRequestError, match="version 9 is not found; give a version") as caught,
+    ):
+        client.synth("你好")
+    assert caught.value.hopeless and caught.value.status == 404
 
 
 def test_code_made_by_protoc_hears_it_and_is_told_the_last_response(server: Server) -> None:

@@ -1,39 +1,24 @@
-"""The wire triton against a real Triton server, with models that stand in for CosyVoice's.
+"""The wire triton against a real Triton server, with models that pytriton binds.
 
 It needs a Python with nvidia-pytriton, which brings the server (370 MB), and whose libpython is a
 shared library: this one, or that of COSY_SYNC_PYTRITON=/path/to/python.
 """
 
-import importlib.util
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from array import array
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from triton_model import FAIL, MODELS, SLOW, speech
+from triton_start import Triton, started
 
 from cosy_sync import CosyClient, Endpoint, RetryConfig, Voice
 from cosy_sync.errors import (
     BadRequestError,
     ConfigError,
-    ServerError,
     ThrottledError,
     UnavailableError,
 )
 from cosy_sync.models import wav_header
-
-PROGRAM = Path(__file__).with_name("triton_model.py")
-PYTHON = os.environ.get("COSY_SYNC_PYTRITON", "")
-if not PYTHON and importlib.util.find_spec("pytriton") is None:
-    pytest.skip("needs nvidia-pytriton (or COSY_SYNC_PYTRITON)", allow_module_level=True)
-pytest.importorskip("grpc", reason="needs grpcio (extra grpc)")
 
 ONCE = RetryConfig(max_retries=0, max_bad_audio=0)
 TEXTS = [f"第{number}位乘客请到{number % 7}号窗口" for number in range(24)]
@@ -44,49 +29,10 @@ RECORDING = wav_header(16_000, 1, 48_000) + CLIP.tobytes()
 SAMPLES = array("f", [each / 32768 for each in CLIP]).tobytes()
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
-
-
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Start the server; give its address by scheme."""
-    http, grpc = free_port(), free_port()
-    log = tmp_path_factory.mktemp("triton") / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [PYTHON or sys.executable, str(PROGRAM), str(http), str(grpc)],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            # Its children, the server and the models, end with it.
-            start_new_session=True,
-        )
-    try:
-        until = time.monotonic() + 120
-        for name in MODELS:
-            while not is_ready(f"http://127.0.0.1:{http}/v2/models/{name}/ready"):
-                assert process.poll() is None, log.read_text("utf-8", "replace")[-4_000:]
-                assert time.monotonic() < until
-                time.sleep(0.2)
-        yield {"http": f"http://127.0.0.1:{http}", "grpc": f"grpc://127.0.0.1:{grpc}"}
-    finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
+    with started("triton_model.py", tmp_path_factory.mktemp("triton"), models=MODELS) as triton:
+        yield triton
 
 
 def connect(url: str, model: str, **settings: object) -> CosyClient:
@@ -98,7 +44,7 @@ WAYS = [("http", "cosyvoice2"), ("grpc", "cosyvoice2"), ("grpc", "cosyvoice2_dit
 
 @pytest.mark.parametrize(("scheme", "model"), WAYS)
 def test_every_text_gets_what_the_model_made_of_it(server, scheme: str, model: str) -> None:
-    with connect(server[scheme], model) as client:
+    with connect(server.at(scheme), model) as client:
         assert client.synth(TEXT).pcm() == speech(TEXT)
         outcomes = client.synth_many(TEXTS, on_error="return")
         assert [outcome.error for outcome in outcomes] == [None] * len(TEXTS)
@@ -108,12 +54,12 @@ def test_every_text_gets_what_the_model_made_of_it(server, scheme: str, model: s
 @pytest.mark.parametrize(("scheme", "model"), WAYS)
 def test_the_model_gets_the_recording_and_its_transcript(server, scheme: str, model: str) -> None:
     voice = Voice(reference=RECORDING, transcript="希望你好")
-    with connect(server[scheme], model, voice=voice) as client:
+    with connect(server.at(scheme), model, voice=voice) as client:
         assert client.synth("你好").pcm() == speech("你好", "希望你好", SAMPLES)
 
 
 def test_a_model_that_streams_is_heard_chunk_by_chunk(server) -> None:
-    with connect(server["grpc"], "cosyvoice2_dit") as client:
+    with connect(server.grpc, "cosyvoice2_dit") as client:
         with client.stream(TEXTS[0]) as stream:
             chunks = list(stream)
         assert len(chunks) > 3 and b"".join(chunks) == speech(TEXTS[0])
@@ -124,12 +70,12 @@ def test_a_model_that_streams_is_heard_chunk_by_chunk(server) -> None:
 
 
 def test_a_model_that_does_not_stream_is_one_chunk_of_a_stream(server) -> None:
-    with connect(server["grpc"], "cosyvoice2") as client, client.stream(TEXTS[0]) as stream:
+    with connect(server.grpc, "cosyvoice2") as client, client.stream(TEXTS[0]) as stream:
         assert list(stream) == [speech(TEXTS[0])]
 
 
 def test_http_is_refused_by_a_model_that_streams_with_the_way_out(server) -> None:
-    with connect(server["http"], "cosyvoice2_dit") as client:
+    with connect(server.http, "cosyvoice2_dit") as client:
         with pytest.raises(BadRequestError, match="give the server's gRPC address") as caught:
             client.synth("你好")
         assert caught.value.hopeless
@@ -139,7 +85,7 @@ def test_http_is_refused_by_a_model_that_streams_with_the_way_out(server) -> Non
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_an_unknown_model_is_named(server, scheme: str) -> None:
-    with connect(server[scheme], "cosyvoice9") as client:
+    with connect(server.at(scheme), "cosyvoice9") as client:
         with pytest.raises(BadRequestError, match="'cosyvoice9' is not found; give a name") as told:
             client.synth("你好")
         assert told.value.hopeless and told.value.status == 404
@@ -147,17 +93,21 @@ def test_an_unknown_model_is_named(server, scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_an_unknown_version_is_the_models_own(server, scheme: str) -> None:
-    url = f"{server[scheme]}/v2/models/cosyvoice2/versions/"
+    url = f"{server.at(scheme)}/v2/models/cosyvoice2/versions/"
     with CosyClient(url + "1", wire="auto", retry=ONCE) as client:
         assert client.synth("你好").pcm() == speech("你好")
-    with CosyClient(url + "9", wire="auto", retry=ONCE) as client, pytest.raises(ServerError):
+    with (
+        CosyClient(url + "9", wire="auto", retry=ONCE) as client,
+        pytest.raises(BadRequestError, match="give a version") as caught,
+    ):
         client.synth("你好")
+    assert caught.value.hopeless
 
 
 @pytest.mark.parametrize(("scheme", "model"), WAYS)
 def test_a_failure_of_the_model_says_its_reason_and_not_the_text(server, scheme, model) -> None:
     text = f"这句话{FAIL}说不出来"
-    with connect(server[scheme], model) as client:
+    with connect(server.at(scheme), model) as client:
         with pytest.raises(UnavailableError, match=r"the model failed: RuntimeError: ") as caught:
             client.synth(text)
         assert "说不出来" not in str(caught.value)
@@ -166,7 +116,7 @@ def test_a_failure_of_the_model_says_its_reason_and_not_the_text(server, scheme,
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_a_full_queue_is_too_much_at_a_time(server, scheme: str) -> None:
-    endpoint = Endpoint(server[scheme], max_connections=6)
+    endpoint = Endpoint(server.at(scheme), max_connections=6)
     texts = [f"{SLOW}{number}" for number in range(6)]
     with connect(endpoint, "cosyvoice2_queue") as client:  # type: ignore[arg-type]
         outcomes = client.synth_many(texts, on_error="return")

@@ -12,7 +12,7 @@ from typing import Any
 
 # Samples for each character, and of each chunk of a stream.
 _PER_CHAR, _CHUNK = 2_400, 3_000
-FAIL, SLOW = "[fail]", "[slow]"
+FAIL, SLOW, BREAK = "[fail]", "[slow]", "[break]"
 # By name: whether it streams, and how many requests may wait for it (0: any number).
 MODELS = {
     "cosyvoice2": (False, 0),

@@ -10,7 +10,7 @@ from ..errors import RequestError
 from ..faults import DELIVERY_FAULTS
 from ..reader import Request
 from ..replies import Reply
-from .triton_models import Given, Models, float_samples
+from .triton_models import Asked, Given, Models, float_samples
 
 if TYPE_CHECKING:
     from ..service import Service
@@ -19,7 +19,7 @@ __all__ = ["PATH", "TritonCalls"]
 
 PATH = "/inference.GRPCInferenceService/ModelStreamInfer"
 # Of ModelInferRequest, and of a tensor in it.
-_MODEL, _ID, _INPUTS, _RAW_INPUTS = 1, 3, 5, 7
+_MODEL, _VERSION, _ID, _INPUTS, _WANTED, _RAW_INPUTS = 1, 2, 3, 5, 6, 7
 _NAME, _DATATYPE, _SHAPE = 1, 2, 3
 # Of ModelStreamInferResponse, and of ModelInferResponse.
 _ERROR, _RESPONSE = 1, 2
@@ -46,12 +46,12 @@ class TritonCalls:
 
         async def speak() -> Reply:
             try:
-                model, name, inputs = _read(request.body)
+                name, asked = _read(request.body)
             except ValueError:
                 raise RequestError(500, "internal", "Exception deserializing request!") from None
             try:
-                self._models.check(model, inputs, streams=True)
-                sound = await self._models.speak(model, inputs, fault)
+                self._models.check(asked, streams=True)
+                sound = await self._models.speak(asked, fault)
             except RequestError as error:
                 return Reply(200, "", [_failure(error.message, name)])
             messages = [_message(name, chunk) for chunk in _chunks(sound)]
@@ -61,16 +61,17 @@ class TritonCalls:
         return await service.perform(request, 1, fault, speak)
 
 
-def _read(message: bytes) -> tuple[str, bytes, dict[str, Given]]:
-    """Return the model, the request's id and its inputs. Raises ValueError."""
-    model, name, described, raw = "", b"", [], []
+def _read(message: bytes) -> tuple[bytes, Asked]:
+    """Return the request's id and what it asks for. Raises ValueError."""
+    names = {_MODEL: b"", _VERSION: b"", _ID: b""}
+    described, raw, outputs = [], [], []
     for number, value in read_fields(message):
-        if number == _MODEL:
-            model = value.decode()
-        elif number == _ID:
-            name = value
+        if number in names:
+            names[number] = value
         elif number == _INPUTS:
             described.append(dict(read_fields(value)))
+        elif number == _WANTED:
+            outputs.append(dict(read_fields(value)).get(_NAME, b"").decode())
         elif number == _RAW_INPUTS:
             raw.append(value)
     inputs = {}
@@ -78,7 +79,8 @@ def _read(message: bytes) -> tuple[str, bytes, dict[str, Given]]:
         shape = tuple(read_numbers(fields.get(_SHAPE, b"")))
         datatype = fields.get(_DATATYPE, b"").decode()
         inputs[fields.get(_NAME, b"").decode()] = Given(datatype, shape, data)
-    return model, name, inputs
+    asked = Asked(names[_MODEL].decode(), names[_VERSION].decode(), inputs, outputs)
+    return names[_ID], asked
 
 
 def _chunks(sound: bytes) -> list[bytes]:

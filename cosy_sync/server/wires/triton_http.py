@@ -12,7 +12,15 @@ from ..faults import DELIVERY_FAULTS
 from ..reader import Request
 from ..replies import Reply, json_reply
 from ..routes import Route
-from .triton_models import Given, Models, float_samples
+from .triton_models import (
+    Asked,
+    Given,
+    Models,
+    check_name,
+    describe,
+    float_samples,
+    refusal,
+)
 
 if TYPE_CHECKING:
     from ..service import Service
@@ -27,12 +35,19 @@ _CODES = {"FP32": "f", "INT32": "i"}
 def routes(service: Service) -> dict[str, Route]:
     """Return the paths of this wire."""
     triton = _Triton(service)
-    return {
+    paths = {
+        "/v2": Route(("GET",), _tell_server, _write_error),
         "/v2/health/live": Route(("GET",), _ready, _write_error),
         "/v2/health/ready": Route(("GET",), _ready, _write_error),
-        "/v2/models/{name}/ready": Route(("GET",), _ready, _write_error),
+        "/v2/models/{name}": Route(("GET",), _tell_model, _write_error),
+        "/v2/models/{name}/ready": Route(("GET",), _model_ready, _write_error),
         "/v2/models/{name}/infer": Route(("POST",), triton.answer, _write_error),
     }
+    for name in Models.names:
+        path = f"/v2/models/{name}/versions/{{name}}"
+        paths[f"{path}/ready"] = Route(("GET",), _model_ready, _write_error)
+        paths[f"{path}/infer"] = Route(("POST",), triton.answer, _write_error)
+    return paths
 
 
 class _Triton:
@@ -46,15 +61,17 @@ class _Triton:
         """Speak one text."""
         service = self._service
         fault = service.admit(request, address)
-        model = request.path.split("/")[-2]
+        model, version = _named(request)
         try:
             asked, inputs = _read(service.body_of(request), request.headers)
+            outputs = [each["name"] for each in asked.get("outputs", ())]
         except (KeyError, TypeError, ValueError, struct.error):
             raise bad_request("failed to parse the request JSON buffer") from None
-        self._models.check(model, inputs, streams=False)
+        wanted = Asked(model, version, inputs, outputs)
+        self._models.check(wanted, streams=False)
 
         async def speak() -> Reply:
-            sound = await self._models.speak(model, inputs, fault)
+            sound = await self._models.speak(wanted, fault)
             reply = _write(asked, model, float_samples(sound))
             reply.fault = fault if fault in DELIVERY_FAULTS else ""
             return reply
@@ -64,6 +81,32 @@ class _Triton:
 
 async def _ready(_request: Request, _address: str) -> Reply:
     return Reply(200, "text/plain", [])
+
+
+async def _model_ready(request: Request, _address: str) -> Reply:
+    try:
+        check_name(*_named(request))
+    except RequestError:
+        raise refusal(400, "Model version not ready") from None
+    return Reply(200, "text/plain", [])
+
+
+async def _tell_server(_request: Request, _address: str) -> Reply:
+    # The version of the server that these answers were compared with.
+    told = {"name": "triton", "version": "2.51.0", "extensions": ["binary_tensor_data"]}
+    return json_reply(200, told)
+
+
+async def _tell_model(request: Request, _address: str) -> Reply:
+    model = request.path.split("/")[3]
+    check_name(model)
+    return json_reply(200, describe(model))
+
+
+def _named(request: Request) -> tuple[str, str]:
+    """Return the model in the path, and its version, which may be left to the server."""
+    parts = request.path.split("/")
+    return parts[3], parts[5] if parts[4] == "versions" else ""
 
 
 def _read(body: bytes, headers: dict[str, str]) -> tuple[dict[str, Any], dict[str, Given]]:
@@ -100,7 +143,7 @@ def _write(asked: dict[str, Any], model: str, floats: bytes) -> Reply:
     told += [each.get("parameters", {}).get("binary_data") for each in wanted]
     count = len(floats) // 4
     output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": [1, count]}
-    value = {"model_name": model, "model_version": "1", "outputs": [output]}
+    value = {"model_name": model, "model_version": Models.version, "outputs": [output]}
     if "id" in asked:
         value = {"id": asked["id"], **value}
     if not any(told):

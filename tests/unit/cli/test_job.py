@@ -3,6 +3,7 @@
 import argparse
 import errno
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from cosy_sync.cli import job_run, main
 from cosy_sync.cli.console import Screen
-from cosy_sync.cli.job_run import shard_of_slurm
+from cosy_sync.cli.job_run import _Run, shard_of_slurm
 from cosy_sync.jobs import JobCounts
 from cosy_sync.storage import LocalStore
 from cosy_sync.testing import Server
@@ -198,3 +199,13 @@ def test_a_dry_run_tells_the_share_that_the_cache_holds_and_a_run_does_not_send_
     before = server.stats()["texts"]
     assert job(server, "--cache", "c") == 1
     assert server.stats()["texts"] - before == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_is_ignored_does_not_stop_a_job(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with _Run(argparse.Namespace(), Screen(bar=False)).stoppable():
+            assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)

@@ -451,6 +451,8 @@ def test_ctrl_c_keeps_what_is_finished_and_counts_it(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interruption_waits_for_the_file_that_is_being_written(number: signal.Signals) -> None:
+    if signal.getsignal(number) is signal.SIG_IGN:
+        pytest.skip("this session ignores the signal, as under nohup")
     done = False
     with pytest.raises(KeyboardInterrupt), interruptible(), uninterrupted():
         os.kill(os.getpid(), number)
@@ -458,6 +460,17 @@ def test_an_interruption_waits_for_the_file_that_is_being_written(number: signal
     assert done
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_is_ignored_as_under_nohup_interrupts_nothing(number: signal.Signals) -> None:
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with interruptible(), uninterrupted():
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) is signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
 
 
 def test_other_threads_leave_signals_alone() -> None:

@@ -233,6 +233,18 @@ def test_a_reply_to_another_request_is_refused() -> None:
             "not loaded",
         ),
         (
+            404,
+            "Request for unknown model: 'cosyvoice2' version 9 is not found",
+            BadRequestError,
+            "give a version",
+        ),
+        (
+            400,
+            "Request for unknown model: 'cosyvoice2' version 1 is not at ready state",
+            UnavailableError,
+            "not loaded",
+        ),
+        (
             501,
             "HTTP end point doesn't support models with decoupled transaction policy",
             BadRequestError,
@@ -259,6 +271,21 @@ def test_a_reply_to_another_request_is_refused() -> None:
             BadRequestError,
             "other tensors",
         ),
+        (
+            400,
+            "[request id: run-1] expected number of inputs between 2 and 5 but got 1 inputs for "
+            "model 'x'. Got input(s) ['target_text'], but missing required input(s) ['speed'].",
+            BadRequestError,
+            "other tensors",
+        ),
+        (500, "'NoneType' object has no attribute 'as_numpy'", BadRequestError, "Voice("),
+        (
+            500,
+            "Failed to process the request(s) for model 'x_0_0', message: AttributeError: "
+            "'NoneType' object has no attribute 'as_numpy'\n\nAt:\n  model.py(9): execute\n",
+            BadRequestError,
+            "Voice(",
+        ),
         (400, "something else", BadRequestError, "something else"),
         (401, "no", AuthError, "api_key"),
         (503, "draining", UnavailableError, "draining"),
@@ -274,7 +301,30 @@ def test_a_full_queue_counts_as_too_many_at_a_time() -> None:
     assert isinstance(error, ThrottledError) and error.crowded
 
 
-def test_a_models_exception_is_told_by_its_last_line_without_the_text() -> None:
+@pytest.mark.parametrize(
+    ("exception", "told"),
+    [
+        ("TritonModelException: Request for unknown model: 'token2wav' is not found", None),
+        ("RuntimeError: CUDA error\nFor debugging consider a flag.", "RuntimeError: CUDA error"),
+        ("RuntimeError: Exceeds maximum queue size", None),
+    ],
+)
+def test_what_the_models_own_code_says_is_a_failure_of_the_model(exception: str, told) -> None:
+    said = f"Failed to process the request(s) for model 'x_0_0', message: {exception}"
+    for report in (said, f"{said}\n\nAt:\n  /opt/model.py(9): execute\n"):
+        error = refusal(500, report)
+        assert type(error) is UnavailableError
+        assert error.message == f"the model failed: {told or exception}; look into the server's log"
+
+
+def test_a_dead_process_of_the_model_is_a_failure_of_the_model() -> None:
+    error = refusal(500, "Stub process 'cosyvoice2_0_0' is not healthy.")
+    assert error.message == (
+        "the model failed: Stub process 'cosyvoice2_0_0' is not healthy; look into the server's log"
+    )
+
+
+def test_a_models_traceback_is_told_by_its_exception_without_the_text() -> None:
     said = (
         "Failed to process the request(s) for model 'x_0_0', message: TritonModelException: "
         'Traceback (most recent call last):\n  File "/opt/model.py", line 7, in execute\n'

@@ -35,6 +35,8 @@ class LifoThreadPool(Executor):
         self._parked: deque[threading.Lock] = deque()
         # An entry for each thread that may still be started.
         self._places: list[tuple[()]] = [()] * workers
+        # An entry, unless a thread starts threads already.
+        self._starters: list[tuple[()]] = [()]
         self._numbers = itertools.count()
         self._threads: list[threading.Thread] = []
         self._closed = False
@@ -89,25 +91,42 @@ class LifoThreadPool(Executor):
         try:
             if on_main_thread():
                 # Thread.start waits for an Event, in which Ctrl-C could keep a lock for ever.
-                start_thread(self._places, self._launch)
+                start_thread(self._starters, self._start_threads)
             else:
-                self._places.pop()
                 self._launch()
-        except IndexError:  # somebody else took the last place
+        except IndexError:  # somebody else took the last place, or starts threads already
+            return
+        except RuntimeError:
+            self._run_queue()
+
+    def _start_threads(self) -> None:
+        """Start threads for what is queued, one after the other: hundreds that start at once only
+        wait for the GIL, and each wakes up every 5 ms to ask for it."""
+        try:
+            while True:
+                try:
+                    while self._queue:
+                        self._launch()
+                finally:
+                    self._starters.append(())
+                if not self._queue:
+                    return
+                self._starters.pop()  # queued since the last look, when this one still started
+        except IndexError:  # no place is left, or another one starts threads
             return
         except RuntimeError:
             self._run_queue()
 
     def _launch(self) -> None:
-        """Start the thread of a place that was taken."""
+        """Take a place and start its thread. Raises IndexError, RuntimeError."""
+        self._places.pop()
         name = f"cosy-worker-{next(self._numbers)}"
         thread = threading.Thread(target=self._serve, name=name, daemon=True)
         try:
             thread.start()
         except RuntimeError:
             self._places.append(())
-            self._run_queue()
-            return
+            raise
         with self._lock:
             self._threads.append(thread)
 

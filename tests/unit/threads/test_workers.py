@@ -9,6 +9,7 @@ import pytest
 from interrupts import interrupt_at
 from lanes import eventually
 
+from cosy_sync import atomic
 from cosy_sync.engine import LifoThreadPool, SerialExecutor
 from cosy_sync.errors import ClosedError
 from cosy_sync.threads.workers import Executor
@@ -129,6 +130,46 @@ def test_a_parked_thread_is_used_again() -> None:
             assert time.monotonic() < limit
     executor.close()
     assert len(idents) == 1
+
+
+def test_of_many_tasks_at_once_one_thread_starts_the_workers(monkeypatch) -> None:
+    bare, really_begin, really_start = [], _thread.start_new_thread, threading.Thread.start
+    executor, submitted, go, begun = LifoThreadPool(20), threading.Event(), threading.Event(), []
+
+    def begin(*args: object) -> int:
+        bare.append(args)
+        return really_begin(*args)
+
+    def start(thread: threading.Thread) -> None:
+        assert submitted.wait(60)
+        really_start(thread)
+
+    monkeypatch.setattr(atomic._thread, "start_new_thread", begin)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for _ in range(20):
+        executor.submit(lambda: begun.append(go.wait(60)))
+    assert len(bare) == 1
+    submitted.set()
+    eventually(lambda: len(executor._pending) == 20)  # a worker each, and none waits for another
+    go.set()
+    assert executor.drain(60) and begun == [True] * 20
+    executor.close()
+
+
+def test_a_task_that_comes_as_the_starting_thread_ends_gets_its_worker() -> None:
+    executor, came = LifoThreadPool(2), threading.Event()
+    late = [came.set]  # submitted when that thread has looked at the queue for the last time
+
+    class Starters(list):
+        def append(self, place: tuple[()]) -> None:
+            executor._queue.extend(late)
+            late.clear()
+            super().append(place)
+
+    executor._starters = Starters([()])
+    executor.submit(lambda: came.wait(60))
+    assert came.wait(60) and executor.drain(60)
+    executor.close()
 
 
 def test_what_a_task_held_is_let_go_when_its_thread_parks() -> None:

@@ -58,6 +58,14 @@ class Parser(argparse.ArgumentParser):
                 return dict(action.choices)
         return {}
 
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        known = action.choices
+        if known is not None and value not in known:
+            near = difflib.get_close_matches(str(value), [*map(str, known)], n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            words = f"there is no {value!r}; {hint}known: {', '.join(map(str, known))}"
+            raise argparse.ArgumentError(action, words)
+
     def refuse_option(self, option: str) -> NoReturn:
         """End with the usage, and the option that was probably meant."""
         known = [

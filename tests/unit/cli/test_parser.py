@@ -140,3 +140,23 @@ def test_a_step_that_does_not_know_an_option_shows_its_own_usage(
     told = capsys.readouterr().err
     assert told.startswith(f"usage: cosy-sync job {step} [-h]")
     assert f"cosy-sync job {step}: error: --to: no such option" in told
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["job", "exprot", "out"], "STEP: there is no 'exprot'; did you mean export? known: run, "),
+        (["cache", "stat"], "action: there is no 'stat'; did you mean stats? known: stats, clear"),
+        (
+            ["synth", "--format", "wave"],
+            "--format: there is no 'wave'; did you mean wav? known: pcm",
+        ),
+        (["demo", "--engine", "x"], "--engine: there is no 'x'; known: auto, espeak, tone"),
+    ],
+)
+def test_a_mistyped_choice_is_told_the_right_one(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(argv)
+    assert words in capsys.readouterr().err

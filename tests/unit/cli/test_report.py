@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+import cosy_sync
 from cosy_sync.cli.corpus import load_sentences
 from cosy_sync.cli.report import Row, Summary, charts, render
 from cosy_sync.cli.report.charts import Box, Chart, Dot, Mark, Rule, bars, ticks
@@ -345,6 +346,16 @@ def test_figures_read_as_people_write_them() -> None:
     assert [speech(h * 3600) for h in (99, 100, 2496.4)] == ["99 h 0 min", "100 h", "2,496 h"]
     assert [ratio(x) for x in (0.0, math.nan, 3.14, 410.2)] == ["–", "–", "3.1×", "410×"]
     assert [number(x) for x in (0, 4.634, 1899.6, 0.000125)] == ["0", "4.63", "1,900", "0.000125"]
+
+
+def test_pictures_are_drawn_in_one_place() -> None:
+    package = Path(cosy_sync.__file__).parent
+    files = [file for file in package.rglob("*") if file.suffix in (".py", ".js", ".html", ".css")]
+    assert len(files) > 200
+    found = [
+        file.name for file in files if re.search(r"<(svg|rect|circle)", file.read_text("utf-8"))
+    ]
+    assert found == ["charts.py"]
 
 
 def test_the_parts_of_the_page_cannot_close_their_own_element() -> None:

@@ -182,7 +182,8 @@ class CanaryReport:
 
     `state` is "running", "rolled back" or "promoted", `share` that of the texts, None for the one
     that its clients configure; `changed` the Unix time of the latest change, None before any.
-    `shares` has, by what is compared, the bad ones and all of the new model, and of the old one.
+    `shares` has, by what is compared, the bad ones and all of the new model, and of the old one; of
+    how long requests take the pairs in which the new one was slower, all pairs, and nothing.
     """
 
     name: str

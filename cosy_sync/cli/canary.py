@@ -102,8 +102,8 @@ def _words_of(report: CanaryReport) -> str:
         lines.append(f"  because of {report.reason}")
     for words, (bad, count, old_bad, old_count) in report.shares.items():
         if count or old_count:
-            new, old = _share(bad, count), _share(old_bad, old_count)
-            lines.append(f"  {words}: new {new}, old {old}")
+            old = f", old {_share(old_bad, old_count)}" if old_count else ""
+            lines.append(f"  {words}: new {_share(bad, count)}{old}")
     return "\n".join(lines)
 
 

@@ -235,8 +235,8 @@ class Judge:
         return -math.log(self.alarms * (_OF_FAILED if metric == "failed" else _OF_OTHERS))
 
     def rates(self, counts: Mapping[str, float], metric: str) -> tuple[Rate, Rate]:
-        """Return the new model's rate, and the old one's. Of pairs: how many each was the slower
-        one of."""
+        """Return the new model's rate, and the old one's. For "slow": of pairs, in how many the
+        new one was slower, and nothing."""
 
         def rate(*arms: str) -> Rate:
             keys = [f"{arm}.{metric}" for arm in arms]
@@ -244,22 +244,20 @@ class Judge:
             return Rate(sums[0], sums[1], _RARE if metric in FAILURES else 0.5)
 
         if metric == "slow":
-            pairs = rate("pair")
-            return pairs, Rate(pairs.count - pairs.bad, pairs.count)
+            return rate("pair"), Rate(0, 0)
         return rate("canary"), rate("control", "stable")
 
     def worse(self, counts: Mapping[str, float]) -> str | None:
         """Return the metric in which the new one is worse, None while that is not known."""
         for metric in METRICS:
             new, old = self.rates(counts, metric)
-            spare = self.tolerance if metric in FAILURES else 0.0
-            above = new.share > old.share + spare and old.count > 0
             enough = self.enough(metric)
-            if not above:
-                continue
             if metric == "slow":
                 found = log_pair_ratio(new, _EVEN, above=True)
             else:
+                spare = self.tolerance if metric in FAILURES else 0.0
+                if not (old.count and new.share > old.share + spare):
+                    continue
                 found = log_ratio(new, old, spare, enough)
             if found >= enough:
                 return metric
@@ -268,6 +266,8 @@ class Judge:
     def explain(self, counts: Mapping[str, float], metric: str) -> str:
         """Return what both have shown, in words."""
         new, old = self.rates(counts, metric)
+        if metric == "slow":
+            return f"{WORDS[metric]}: in {new.bad:g} of {new.count:g} pairs ({new.share:.1%})"
         figures = [f"{rate.bad:g} of {rate.count:g} ({rate.share:.1%})" for rate in (new, old)]
         return f"{WORDS[metric]}: {figures[0]} against {figures[1]}"
 

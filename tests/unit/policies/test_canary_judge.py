@@ -184,6 +184,15 @@ def test_one_that_is_as_good_for_long_is_known_to_be() -> None:
     )
 
 
+def test_pairs_are_told_as_such() -> None:
+    counts = {"pair.slow": 60.0, "pair.slow.of": 63.0}
+    assert Judge(0.01, 0.001).worse(counts) == "slow"
+    words = Judge(0.01, 0.001).explain(counts, "slow")
+    assert words == "requests that took too long for their characters: in 60 of 63 pairs (95.2%)"
+    counts["pair.slow"] = 30.0  # as even as can be
+    assert Judge(0.01, 0.001).worse(counts) is None
+
+
 def test_nothing_is_known_of_nothing() -> None:
     judge = Judge(0.01, 0.001)
     assert judge.worse({}) is None and not judge.as_good({})

@@ -18,7 +18,7 @@ __all__ = ["Memory", "measure_puts"]
 
 # Texts after which a process has all that it needs; what it grows by from here on is a leak.
 _SETTLED = 50_000
-_BYTES, _THREADS, _ROUNDS = 60_000, 16, 5
+_BYTES, _THREADS, _ROUNDS = 60_000, 16, 15
 _FACTS = {"content-type": "audio/wav", "seconds": "1.25", "sample-rate": "24000"}
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
+from ..errors import ConfigError
 from .disk import DiskCache
 from .memory import MemoryCache
 from .ports import CacheStore
 from .redis_cache import RedisCache
 
 __all__ = ["open_store"]
+
+# What looks like an address; as a folder's name it would be taken silently. C:/ is none.
+_ADDRESS = re.compile(r"[a-z][a-z0-9+]+:/|(rediss?|unix)(:|//)", re.IGNORECASE)
 
 
 def open_store(given: Any) -> CacheStore:
@@ -25,4 +30,9 @@ def open_store(given: Any) -> CacheStore:
         return MemoryCache()
     if given.partition("://")[0] in ("redis", "rediss", "unix") and "://" in given:
         return RedisCache(given)
+    if found := _ADDRESS.match(given):  # what follows may be a password
+        raise ConfigError(
+            f"cache: {found[0] + '...'!r} is no place for one; expected 'memory', a folder, or a "
+            "URL like redis://host:6379/0 (before a folder of such a name write ./)"
+        )
     return DiskCache(given)

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     silence = Silence()
     with make_client(args, observers=[silence]) as client:
         if args.dry_run:
-            return _tell_plan(_plan(args, client, options), args)
+            return _tell_plan(*_plan(args, client, options), args)
         with Screen(bar=not args.no_progress, trouble=silence.words, lines=_MINUTE) as screen:
             run = _Run(args, screen)
             try:
@@ -88,10 +88,15 @@ def run(args: argparse.Namespace) -> int:
             return run.close(results)
 
 
-def _plan(args: argparse.Namespace, client: CosyClient, options: JobOptions) -> Plan:
+def _plan(
+    args: argparse.Namespace, client: CosyClient, options: JobOptions
+) -> tuple[Plan, list[str]]:
+    """Return what a run would do, and the fields of the input that mean nothing."""
     if options.shard is not None and options.shard[0] == 0:
         raise Stop("--dry-run: give one part (--shard 3/16), or none for the whole job")
-    return plan_job(read_texts(args.input, args.input_format), args.to, client, options)
+    unused: set[str] = set()
+    texts = read_texts(args.input, args.input_format, unused=unused)
+    return plan_job(texts, args.to, client, options), sorted(unused)
 
 
 class _Run:
@@ -267,11 +272,12 @@ def _kept(counts: JobCounts) -> str:
     return ", ".join(parts)
 
 
-def _tell_plan(plan: Plan, args: argparse.Namespace) -> int:
+def _tell_plan(plan: Plan, unused: list[str], args: argparse.Namespace) -> int:
     price = args.price_per_10k_chars
     cost = None if price is None else round(plan.open_characters / 10_000 * price, 2)
     if args.json:
-        emit(json.dumps({**dataclasses.asdict(plan), "minutes": plan.minutes, "cost": cost}))
+        more = {"minutes": plan.minutes, "cost": cost, "unused": unused}
+        emit(json.dumps({**dataclasses.asdict(plan), **more}, ensure_ascii=False))
         return Exit.DONE
     emit(
         f"{count(plan.texts)} texts, {count(plan.characters)} characters; "
@@ -285,6 +291,8 @@ def _tell_plan(plan: Plan, args: argparse.Namespace) -> int:
         emit(f"some {plan.minutes:.1f} minutes at {plan.rate:.1f} texts/s, as in the latest run")
     if cost is not None:
         emit(f"cost: {cost:.2f} at {price:g} for 10 000 characters")
+    if unused:
+        emit(f"fields of the input that are not used: {', '.join(unused)}")
     return Exit.DONE
 
 

@@ -64,7 +64,10 @@ def check_text(text: JobText) -> None:
 
 
 def read_texts(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], format: str | None = None
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    format: str | None = None,
+    *,
+    unused: set[str] | None = None,
 ) -> Iterator[JobText]:
     """Yield the texts of one or several files, or of standard input (`-`), as they are read.
 
@@ -72,6 +75,7 @@ def read_texts(
         format: one of FORMATS; left out, each file's name says it: `.jsonl`, `.ndjson`, `.csv`,
             `.tsv`, `.txt` (a text on each line), `metadata.csv` (LJSpeech, or an audiofolder's),
             `metadata.jsonl`, and Kaldi's `text`; each also with `.gz` behind it.
+        unused: the names of fields and columns that mean nothing here are put into it.
 
     Raises ConfigError, which names the file and the line, for what cannot be read.
     """
@@ -80,17 +84,18 @@ def read_texts(
         raise ConfigError("in: give at least one file")
     if format is not None and format not in FORMATS:
         raise ConfigError(f"input format: {format!r} is none; known: {', '.join(FORMATS)}")
+    names = set[str]() if unused is None else unused
     for path in given:
-        yield from _read(os.fspath(path), format, several=len(given) > 1)
+        yield from _read(os.fspath(path), format, len(given) > 1, names)
 
 
-def _read(path: str, format: str | None, *, several: bool) -> Iterator[JobText]:
+def _read(path: str, format: str | None, several: bool, unused: set[str]) -> Iterator[JobText]:
     shown, lines = "standard input" if path == "-" else path, None
     try:
         with _open(path) as file:
             known = format or _guess(path, shown)
             prefix = f"{Path(path.removesuffix('.gz')).stem}-" if several else ""
-            lines = _Lines(file, shown)
+            lines = _Lines(file, shown, unused)
             yield from _READERS[known](lines, prefix)
     except UnicodeDecodeError as error:
         wide = error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -138,9 +143,10 @@ def _guess(path: str, shown: str) -> str:
 class _Lines:
     """The lines of a file, with the number of the latest."""
 
-    def __init__(self, file: Iterable[str], shown: str) -> None:
+    def __init__(self, file: Iterable[str], shown: str, unused: set[str]) -> None:
         self._file = iter(file)
         self._shown = shown
+        self.unused = unused
         self.number = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -173,6 +179,7 @@ def _jsonl(lines: _Lines, prefix: str) -> Iterator[JobText]:
             raise lines.refuse('expected an object, such as {"id": "a1", "text": "你好"}')
         if not _USED.issuperset(row):  # as a table's columns: Text, Voice
             row = {**{name.strip().lower(): value for name, value in row.items()}, **row}
+            lines.unused.update(name for name in row if name.strip().lower() not in _USED)
         yield _of_row(row, lines, prefix)
 
 
@@ -210,6 +217,7 @@ def _columns(names: Sequence[str], lines: _Lines) -> list[str]:
     for name in _USED:
         if found.count(name) > 1:
             raise lines.refuse(f"two columns are named {name}; which one is meant?")
+    lines.unused.update(name for name in found if name not in _USED)
     return found
 
 

@@ -322,6 +322,17 @@ def test_stores_by_name(tmp_path: Path) -> None:
     assert open_store(own) is own
     typed: CacheStore = own
     assert typed.usage  # type: ignore[attr-defined]
+    assert isinstance(open_store("C:/cache"), DiskCache)
+
+
+@pytest.mark.parametrize(
+    "place", ["redis:/:geheim@h", "redis//:geheim@h", "rediss::geheim@h", "s3://b/x", "http://h/x"]
+)
+def test_an_address_that_is_none_is_not_taken_for_a_folder(place: str) -> None:
+    with pytest.raises(ConfigError, match=r"is no place for one; .* redis://host") as caught:
+        open_store(place)
+    assert "geheim" not in str(caught.value)
+    assert isinstance(open_store(f"./{place}"), DiskCache)
 
 
 @pytest.mark.parametrize(

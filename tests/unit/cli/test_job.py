@@ -114,6 +114,14 @@ def test_a_dry_run_sends_nothing_and_tells_the_price(server: Server, capsys: Cap
     assert "3 are done" in capsys.readouterr().out
 
 
+def test_a_dry_run_names_the_fields_that_mean_nothing(server: Server, capsys: Captured) -> None:
+    Path("in.jsonl").write_text('{"id": "a", "text": "好", "voise": "x", "lang": "zh"}', "utf-8")
+    assert job(server, "--dry-run") == 0
+    assert "fields of the input that are not used: lang, voise\n" in capsys.readouterr().out
+    assert job(server, "--dry-run", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["unused"] == ["lang", "voise"]
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

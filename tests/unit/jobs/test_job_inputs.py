@@ -90,6 +90,9 @@ def test_fields_are_found_however_their_names_are_written(tmp_path: Path) -> Non
     for name in ("in.jsonl", "in.csv"):
         (text,) = read_texts(tmp_path / name)
         assert text == JobText("a", "你好", "中文男", None, 2.0, place=text.place)
+        unused: set[str] = set()
+        list(read_texts(tmp_path / name, unused=unused))
+        assert unused == {"lang"}
 
 
 def test_a_row_says_how_it_is_spoken(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import soundfile
 
 from cosy_sync import (
     BatchError,
@@ -98,6 +99,26 @@ def test_subtitles_end_with_the_sound(client: CosyClient) -> None:
         assert abs(cues[-1].end - narration.duration) < 0.01
     with pytest.raises(ConfigError, match="max_chars"):
         narration.srt(max_chars=0)
+
+
+@pytest.mark.parametrize("rate", [22_050, 24_000])
+@pytest.mark.parametrize("ending", ["wav", "flac", "mp3", "opus", "ogg"])
+def test_subtitles_end_where_a_decoder_finds_the_end_of_the_file(
+    tmp_path: Path, ending: str, rate: int
+) -> None:
+    class Other(FakeService):
+        @staticmethod
+        def wav(text: str) -> bytes:
+            pcm = FakeService.wav(text)[44:]
+            return wav_header(rate, 1, len(pcm)) + pcm
+
+    path = tmp_path / f"x.{ending}"
+    config = NarrationConfig(sentence_pause=0.123)
+    with CosyClient(URL, http_client=httpx.Client(transport=Other()), narration=config) as client:
+        narration = client.narrate(TEXT, to=path)
+    read = soundfile.info(path)
+    end = read_subtitles(narration.srt())[-1].end
+    assert abs(end - read.frames / read.samplerate) < 0.002
 
 
 @pytest.mark.parametrize("ending", ["wav", "pcm", "flac"])

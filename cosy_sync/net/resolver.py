@@ -12,6 +12,7 @@ import time
 from ..addresses import is_public, literal
 from ..bounded import BoundedCache
 from ..errors import BadAudioError, ConnectError, ResourceError
+from ..threads import leave, resume
 from .scarcity import raise_scarcity
 
 __all__ = [
@@ -103,12 +104,14 @@ def look_up_until(host: str, port: int, until: float) -> list[str]:
             thread.start()
         except RuntimeError:  # out of threads, or the interpreter ends
             mine.run(key)
+    leave()
     if not shared.done.wait(max(0.0, until - time.monotonic())):
         raise ConnectError(
             f"the look-up of the name {host!r} gave no answer in time; check the name server",
             phase="dns",
             timed_out=True,
         )
+    resume()
     if shared.error is not None:
         raise shared.error.with_details()
     return shared.found

@@ -105,7 +105,9 @@ class LifoThreadPool(Executor):
         try:
             while True:
                 try:
-                    while self._queue:
+                    while True:
+                        if not self._queue:
+                            break
                         self._launch()
                 finally:
                     self._starters.append(())

@@ -167,12 +167,10 @@ def test_the_next_address_of_a_name_is_tried(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Scripted([READ, reply(), HOLD]) as server:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            dead = listener.getsockname()
         kind = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
-        found = [(*kind, dead), (*kind, ("127.0.0.1", server.port))]
+        found = [(*kind, (address, server.port)) for address in ("127.0.0.9", "127.0.0.1")]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        assert post(sender, "http://two.example.com/").status == 200
+        assert post(sender, f"http://two.example.com:{server.port}/").status == 200
 
 
 def test_ipv6_addresses_work(sender: Sender) -> None:

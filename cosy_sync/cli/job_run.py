@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from cosy_sync import CosyClient, CosyError
+from cosy_sync import ConfigError, CosyClient, CosyError
 from cosy_sync.cli.console import Screen, emit, say
 from cosy_sync.cli.exits import Exit, Stop, because, meaning
 from cosy_sync.cli.heap import give_back_large_blocks
@@ -193,11 +193,14 @@ class _Run:
         code, words = meaning(error)
         if isinstance(error, OSError) and not isinstance(error, CosyError):
             code, words = Exit.USAGE, f"{self._place(error)}{because(error)}"
-        if self._job is not None and self._job.counts.read:
+        counts = self._job.counts if self._job is not None else JobCounts()
+        # A wrong input that was found before anything was sent is wrong usage.
+        nothing = isinstance(error, ConfigError) and counts.done == counts.skipped
+        if counts.read and not nothing:
             if self._args.json:
                 wall = time.monotonic() - self._begun
-                emit(_as_json(self._job.counts, wall=wall, stopped=words, manifest=None))
-            words += f"; {_kept(self._job.counts)} in {self._args.to}. To go on, run this again"
+                emit(_as_json(counts, wall=wall, stopped=words, manifest=None))
+            words += f"; {_kept(counts)} in {self._args.to}. To go on, run this again"
             code = Exit.FAILED if code == Exit.USAGE else code
         return Stop(words, code)
 

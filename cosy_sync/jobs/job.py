@@ -228,8 +228,8 @@ class Job:
             yield from self._open_ones(group)
 
     def _refuse_foreign(self, rows: Iterable[Row]) -> None:
-        given = () if self._options.overwrite else rows
-        refuse_foreign(self._sink, self._journal, given, self._client.config.format)
+        given, whole = () if self._options.overwrite else rows, self._options.whole
+        refuse_foreign(self._sink, self._journal, given, self._client.config.format, whole=whole)
 
     def _enter(self, given: list[JobText]) -> list[str]:
         for text in given:

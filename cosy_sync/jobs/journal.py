@@ -240,6 +240,11 @@ class Journal:
         with self._changing() as base:
             base.execute("DELETE FROM texts WHERE state != 1 AND run < ?", (self.run,))
 
+    def forget_waiting(self) -> None:
+        """Forget texts of which nothing is known but that they were read."""
+        with self._changing() as base:
+            base.execute("DELETE FROM texts WHERE state = 0")
+
     def rows_of(self, ids: Sequence[str]) -> list[Row]:
         """Return the rows of texts, in the order in which they came first."""
         rows = self._all(

@@ -114,6 +114,20 @@ def test_a_dry_run_sends_nothing_and_tells_the_price(server: Server, capsys: Cap
     assert "3 are done" in capsys.readouterr().out
 
 
+def test_a_folder_of_other_files_is_wrong_usage(server: Server, capsys: Captured) -> None:
+    job(server, "--shard", "1/1")
+    capsys.readouterr()
+    assert job(server) == 2
+    told = capsys.readouterr()
+    assert told.out == "" and told.err.endswith(
+        "choose another folder, go on with the job that was run here in 1 parts, or give "
+        "--overwrite to replace such files\n"
+    )
+    assert main(["job", "status", "out"]) == 1
+    assert capsys.readouterr().out.startswith("3 texts done (")
+    assert job(server, "--overwrite") == 1
+
+
 def test_a_dry_run_names_the_fields_that_mean_nothing(server: Server, capsys: Captured) -> None:
     Path("in.jsonl").write_text('{"id": "a", "text": "好", "voise": "x", "lang": "zh"}', "utf-8")
     assert job(server, "--dry-run") == 0

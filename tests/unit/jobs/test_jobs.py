@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +221,8 @@ def test_files_that_the_job_did_not_make_are_not_replaced_unasked(job: Folder) -
             with pytest.raises(ConfigError, match=r"holds ../t\d+\.wav, which this job .* " + hint):
                 job.run(**options)
     assert job.sounds() == mine and job.client.stats().requests == before
+    with closing(Journal(job.out / ".cosy-job" / "journal.sqlite", reading=True)) as book:
+        assert book.counts() == {}  # or `status` would count texts that wait for nothing
     # The other part is no stranger, and with leave everything is spoken.
     assert job.run(shard=(2, 2)).counts.spoken == 200 - len(mine)
     assert job.run(overwrite=True).counts.spoken == 200

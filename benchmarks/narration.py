@@ -83,6 +83,7 @@ def _ways(
     if ending == "wav":
         return {
             "synth_many": lambda: client.synth_many(pieces),
+            "narrate": lambda: client.narrate(text),
             "synth_iter into a file": write_pieces,
             **narrate,
         }

@@ -106,6 +106,7 @@ class LongTextCalls:
         own = self._with("narrate", settings) if settings else self
         check_call(on_error, within)
         load("cosy_sync.narrator")  # on first use: `import cosy_sync` stays quick
+        from .engine.bulk import BulkCall
         from .narrator import Narrator, plan_text
 
         plan = plan_text(text, own.config)
@@ -117,6 +118,8 @@ class LongTextCalls:
         first = max(_FIRST_TEXTS, _FIRST_BATCHES * config.batch.max_texts)
         texts = plan.utterances(first if narrator.encodes else None)
         call = engine.run_many(texts, config, within=within, lazy=to is not None)
+        if to is not None and isinstance(call, BulkCall):
+            call.lends = True  # written at once, each needs no copy of its own
         narrate = functools.partial(narrator.narrate, schedule=plan, on_error=on_error)
         return run_call(engine, call, narrator.outcomes, narrate)
 

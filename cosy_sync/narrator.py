@@ -14,7 +14,7 @@ from .audio.sound_file import format_of
 from .config import ClientConfig
 from .errors import BatchError, ConfigError, InvalidTextError
 from .joining import as_wav, shift_words, silence, silent_blocks, trim
-from .models import Audio, Outcome
+from .models import Audio, Outcome, detach
 from .narration import Narration, Segment
 from .progress import ProgressCallback
 from .text import Plan, find_words, plan_narration, split_text
@@ -85,6 +85,7 @@ def place(
             raise _changed(index, said, rate)
         before = silent_blocks(schedule.before(index, size / frame / rate), *layout)
         if said is not None and config.narration.trim:
+            detach(said)  # it may lie in its reply
             said = trim(said)
         sound = _samples(said, config, layout)
         after = silent_blocks(schedule.after(index), *layout)

@@ -111,6 +111,8 @@ class BulkCall:
         executor: Executor,
         clock: Clock,
     ) -> None:
+        # Whether the caller lets go of each sound before it takes the next: no copy is needed then.
+        self.lends = False
         self._done: dict[int, Outcome] = {}
         self._intake = Intake(texts, self._done, config.max_texts)
         self._packed = pack(self._intake.texts(), config, clock.now, options.limit)
@@ -418,12 +420,11 @@ class BulkCall:
                 self._watch.refuse_child()
             index, outcome = self._next, self._done[self._next]
             self._next = self._intake.taken = index + 1
-            size, audio = 0, outcome.audio
+            audio = outcome.audio
             if self._reorder.bounded:  # else the sound was taken out of its reply before
-                if audio is not None:
+                if audio is not None and not self.lends:
                     detach(audio)
-                    size = len(audio.data)
-                self._reorder.hand_out(self._next, size)
+                self._reorder.hand_out(self._next, 0 if audio is None else len(audio.data))
             yield outcome
             # Only now: an exception at the yield, from a signal say, must not lose it.
             del self._done[index]

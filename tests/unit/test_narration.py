@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from cosy_sync import (
+    Audio,
     BatchError,
     ConfigError,
     CosyClient,
@@ -346,6 +347,26 @@ def test_trimmed_segments_have_exact_pauses() -> None:
         assert two.end == pytest.approx(
             client.synth(FIRST).duration + client.synth(SECOND).duration + 0.25 - 4 * 0.18, abs=0.03
         )
+
+
+def test_trimmed_segments_in_a_file_are_those_in_memory(tmp_path: Path) -> None:
+    config = NarrationConfig(trim=True)
+    text = "".join(f"这是一本书里面的第{n}个句子，它不短也不长。" for n in range(100))
+    with CosyClient(
+        URL, http_client=httpx.Client(transport=FakeService()), narration=config
+    ) as client:
+        assert client.narrate(text, to=tmp_path / "x.wav").audio == client.narrate(text).audio
+
+
+def test_sound_that_goes_to_a_file_is_written_out_of_its_reply(
+    client: CosyClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied: list[Audio] = []
+    monkeypatch.setattr("cosy_sync.engine.bulk.detach", copied.append)
+    text = "".join(f"这是一本书里面的第{n}个句子，它不短也不长。" for n in range(100))
+    narration = client.narrate(text, to=tmp_path / "x.wav")
+    monkeypatch.undo()
+    assert copied == [] and narration.audio == client.narrate(text).audio
 
 
 def test_a_rate_that_changes_between_segments_is_refused(tmp_path: Path) -> None:

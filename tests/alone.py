@@ -149,7 +149,7 @@ def django() -> None:
 
     with Server(engine="tone", latency=0.0) as server:
         app = "cosy_sync.contrib.django"
-        settings.configure(INSTALLED_APPS=[app], COSY_SYNC={"default": {"url": server.url}})
+        settings.configure(INSTALLED_APPS=[app], COSY_SYNC={"default": {"URL": server.url}})
         django.setup()
         speech = importlib.import_module(app)
         assert speech.synth(TEXTS[0]).pcm()

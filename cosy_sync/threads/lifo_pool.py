@@ -35,7 +35,9 @@ class LifoThreadPool(Executor):
         self._parked: deque[threading.Lock] = deque()
         # An entry for each thread that may still be started.
         self._places: list[tuple[()]] = [()] * workers
-        # An entry, unless a thread starts threads already.
+        # An entry for each thread that the main thread wants started, and one unless a thread is
+        # at that already.
+        self._wanted: list[tuple[()]] = []
         self._starters: list[tuple[()]] = [()]
         self._numbers = itertools.count()
         self._threads: list[threading.Thread] = []
@@ -91,6 +93,7 @@ class LifoThreadPool(Executor):
         try:
             if on_main_thread():
                 # Thread.start waits for an Event, in which Ctrl-C could keep a lock for ever.
+                self._wanted.append(())
                 start_thread(self._starters, self._start_threads)
             else:
                 self._launch()
@@ -100,24 +103,27 @@ class LifoThreadPool(Executor):
             self._run_queue()
 
     def _start_threads(self) -> None:
-        """Start threads for what is queued, one after the other: hundreds that start at once only
+        """Start the threads that are wanted, one after the other: hundreds that start at once only
         wait for the GIL, and each wakes up every 5 ms to ask for it."""
         try:
             while True:
                 try:
-                    while True:
-                        if not self._queue:
-                            break
-                        self._launch()
+                    self._start_wanted()
                 finally:
                     self._starters.append(())
-                if not self._queue:
+                if not self._wanted:
                     return
-                self._starters.pop()  # queued since the last look, when this one still started
+                self._starters.pop()  # wanted since the last look, when this one was still at it
         except IndexError:  # no place is left, or another one starts threads
             return
         except RuntimeError:
             self._run_queue()
+
+    def _start_wanted(self) -> None:
+        while self._wanted:
+            self._wanted.pop()
+            if self._queue:  # else others were quicker
+                self._launch()
 
     def _launch(self) -> None:
         """Take a place and start its thread. Raises IndexError, RuntimeError."""

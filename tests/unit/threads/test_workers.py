@@ -163,6 +163,7 @@ def test_a_task_that_comes_as_the_starting_thread_ends_gets_its_worker() -> None
     class Starters(list):
         def append(self, place: tuple[()]) -> None:
             executor._queue.extend(late)
+            executor._wanted.extend([()] * len(late))
             late.clear()
             super().append(place)
 

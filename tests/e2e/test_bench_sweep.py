@@ -83,7 +83,7 @@ def test_the_figures_are_those_of_the_server(capsys: Captured) -> None:
 def test_a_queue_is_not_taken_for_throughput() -> None:
     # One call at a time, 20 ms each: never more than 50 a second, however many wait.
     plan = Plan(texts=["你好"], batch_size=1, ladder=[32], seconds=1, rate=500, max_texts=500)
-    with Server(ServerConfig(latency=0.02, workers=1, rps=0)) as server:
+    with Server(ServerConfig(latency=0.02, workers=1, rate=0)) as server:
         sweep = Sweep(Endpoint(server.url, rate=500), ClientConfig(), plan)
         sweep.run()
     (step,) = sweep.steps

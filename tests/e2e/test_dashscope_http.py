@@ -307,7 +307,7 @@ def test_of_a_links_addresses_a_public_one_is_connected_to(
     # The name leads inside at the first look-up and would at any later one: what was looked at is
     # what is connected to.
     asked: list[str] = []
-    really_connect, really_look_up = dial._connect, socket.getaddrinfo
+    really_connect, really_look_up = dial._connect_plain, socket.getaddrinfo
 
     def connect(address: str, port: int, until: float) -> socket.socket:
         if address == "127.0.0.1":
@@ -322,7 +322,7 @@ def test_of_a_links_addresses_a_public_one_is_connected_to(
         return [(*kind, ("10.0.0.7", 80)), (*kind, ("93.184.216.34", 80))]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    monkeypatch.setattr(dial, "_connect", connect)
+    monkeypatch.setattr(dial, "_connect_plain", connect)
     once = RetryConfig(max_retries=0)
     failure = pytest.raises(cosy_sync.ConnectError, match=r"the sound at oss\.example\.com")
     with a_service_that_says("http://oss.example.com/a.wav") as api, failure:

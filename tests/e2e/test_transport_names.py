@@ -110,8 +110,8 @@ def test_an_address_that_does_not_answer_is_tried_last_by_the_connections_after_
         tried.append(address)
         return real(address, port, until)
 
-    real = dial._connect
-    monkeypatch.setattr(dial, "_connect", connect)
+    real = dial._connect_plain
+    monkeypatch.setattr(dial, "_connect_plain", connect)
     monkeypatch.setattr(dial, "look_up_until", lambda *_: ["127.0.0.9", "127.0.0.1"])
     sender = make(TimeoutConfig(connect=0.4), idle_expiry=1e-9)
     with Scripted(AGAIN) as server, socket.socket() as silent, contextlib.ExitStack() as waiting:

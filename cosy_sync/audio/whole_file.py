@@ -133,8 +133,10 @@ def _lock_part(part: Path) -> BinaryIO | None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # It may have been renamed in between, by who wrote it.
-        if os.path.samestat(os.fstat(file.fileno()), os.lstat(part)):
-            file.truncate(0)
+        found = os.fstat(file.fileno())
+        if os.path.samestat(found, os.lstat(part)):
+            if found.st_size:  # ext4 writes a file that was cut to nothing to the disk as it closes
+                file.truncate(0)
             return file
     except (BlockingIOError, FileNotFoundError):
         pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
 from array import array
 from collections.abc import Iterable, Sequence
@@ -13,6 +15,7 @@ from .models import Audio, Word, wav_header
 
 __all__ = [
     "MOST_WAV",
+    "SoundBuffer",
     "as_wav",
     "join",
     "shift_words",
@@ -57,13 +60,43 @@ def join(audios: Iterable[Audio], gap: float = 0.0) -> Audio:
     return as_wav(sounds, *layout)
 
 
+class SoundBuffer:
+    """A WAV file in memory that grows by 16-bit samples; they are copied once, as they come.
+
+    It has the rate of the first samples; without any, the given one.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self._layout = (sample_rate, 1)
+        # Its bytes grow in place, and are the result's own in the end.
+        self._file = io.BytesIO(wav_header(sample_rate, 1, 0))
+        self._start = self._file.seek(0, os.SEEK_END)
+
+    def write(self, pcm: bytes | memoryview, sample_rate: int, channels: int = 1) -> None:
+        """Add samples. Raises ConfigError where they are more than a WAV file can hold."""
+        self._layout = (sample_rate, channels)
+        if self._file.tell() + len(pcm) > self._start + MOST_WAV:
+            raise _too_long()
+        self._file.write(pcm)
+
+    def read(self, begin: int, end: int) -> bytes:
+        """Return the samples from one byte of theirs to another."""
+        self._file.seek(self._start + begin)
+        return self._file.read(end - begin)
+
+    def audio(self) -> Audio:
+        """Return the whole; nothing may be written afterwards."""
+        size = self._file.seek(0, os.SEEK_END) - self._start
+        self._file.seek(0)
+        self._file.write(wav_header(*self._layout, size))
+        return Audio(self._file.getvalue(), "wav", *self._layout, self._start, size)
+
+
 def as_wav(sounds: Sequence[bytes | memoryview], sample_rate: int, channels: int = 1) -> Audio:
     """Return 16-bit samples, one piece after the other, as a WAV file."""
     size = sum(map(len, sounds))
     if size > MOST_WAV:
-        raise ConfigError(
-            "join: a WAV file holds at most 4 GiB; narrate a longer text to='x.flac' or .mp3"
-        )
+        raise _too_long()
     data = b"".join((wav_header(sample_rate, channels, size), *sounds))
     return Audio(data, "wav", sample_rate, channels, len(data) - size, size)
 
@@ -103,6 +136,12 @@ def trim(audio: Audio) -> Audio:
 def shift_words(words: Sequence[Word], seconds: float) -> tuple[Word, ...]:
     """Return words that are heard so much later."""
     return tuple(Word(word.text, word.start + seconds, word.end + seconds) for word in words)
+
+
+def _too_long() -> ConfigError:
+    return ConfigError(
+        "join: a WAV file holds at most 4 GiB; narrate a longer text to='x.flac' or .mp3"
+    )
 
 
 def _is_loud(frame: bytes) -> bool:

@@ -65,9 +65,9 @@ class LongTextCalls:
         return config if plain else dataclasses.replace(config, **_PLAIN)
 
     @functools.cached_property
-    def _written(self) -> ClientConfig:
-        """What holds for a call whose sound goes to a file: room for several batches of a book,
-        where the user has set none. They come faster than they are written now and then."""
+    def _joined(self) -> ClientConfig:
+        """What holds for a call whose sounds are joined as they come: room for several batches of a
+        book, where the user has set none. They come faster than they are written now and then."""
         config = self._of_pieces
         if config.limits.max_bytes_waiting != LimitConfig.max_bytes_waiting:
             return config
@@ -112,14 +112,13 @@ class LongTextCalls:
         plan = plan_text(text, own.config)
         narrator = Narrator("narrate", plan.count, own.config, to, as_progress(progress))
         engine = self._core.engine()
-        # In memory all of it is kept anyway.
-        config = own._of_pieces if to is None else own._written
+        config = own._joined
         # Most services speak faster than sound is encoded, and nobody knows yet how much they send.
         first = max(_FIRST_TEXTS, _FIRST_BATCHES * config.batch.max_texts)
         texts = plan.utterances(first if narrator.encodes else None)
-        call = engine.run_many(texts, config, within=within, lazy=to is not None)
-        if to is not None and isinstance(call, BulkCall):
-            call.lends = True  # written at once, each needs no copy of its own
+        call = engine.run_many(texts, config, within=within, lazy=True)
+        if isinstance(call, BulkCall):
+            call.lends = True  # joined at once, each needs no copy of its own
         narrate = functools.partial(narrator.narrate, schedule=plan, on_error=on_error)
         return run_call(engine, call, narrator.outcomes, narrate)
 

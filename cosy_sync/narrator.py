@@ -13,7 +13,7 @@ from .audio import SoundFileWriter
 from .audio.sound_file import format_of
 from .config import ClientConfig
 from .errors import BatchError, ConfigError, InvalidTextError
-from .joining import as_wav, shift_words, silence, silent_blocks, trim
+from .joining import SoundBuffer, as_wav, shift_words, silence, silent_blocks, trim
 from .models import Audio, Outcome, detach
 from .narration import Narration, Segment
 from .progress import ProgressCallback
@@ -24,6 +24,8 @@ __all__ = ["Narrator", "Schedule", "place", "plan_text", "with_sound"]
 
 # Silence, speech and silence, one after the other: samples.
 _Sounds = list["bytes | memoryview"]
+# Where the sound of a text lies in the samples of the whole: its first byte, and the one behind it.
+_Span = tuple[int, int]
 # Rate in Hz, and channels.
 _Layout = tuple[int, int]
 
@@ -61,7 +63,7 @@ def with_sound(
     schedule: Schedule, outcomes: Iterable[Outcome], config: ClientConfig
 ) -> Iterator[Segment]:
     """Yield segments in their places, each with its sound."""
-    for segment, sounds, layout in place(schedule, outcomes, config):
+    for segment, sounds, layout, _ in place(schedule, outcomes, config):
         yield replace(
             segment, audio=as_wav(sounds, *layout).as_format(config.format, config.quality)
         )
@@ -69,8 +71,8 @@ def with_sound(
 
 def place(
     schedule: Schedule, outcomes: Iterable[Outcome], config: ClientConfig
-) -> Iterator[tuple[Segment, _Sounds, _Layout]]:
-    """Yield segments in their places, with their samples.
+) -> Iterator[tuple[Segment, _Sounds, _Layout, _Span]]:
+    """Yield segments in their places, with their samples, and where their text's sound lies.
 
     Those that failed at the beginning wait for the first that was spoken: it tells the rate of
     their silence.
@@ -106,7 +108,7 @@ def place(
         spoken[0][1][:0] = before
         spoken[-1][1].extend(after)
         for each, sounds in spoken:
-            yield each, sounds, layout
+            yield each, sounds, layout, (begin, begin + len(sound))
         number += len(spoken)
 
 
@@ -161,6 +163,13 @@ def _find_first(outcomes: Iterator[Outcome]) -> tuple[Audio | None, Iterator[Out
     return None, iter(held)
 
 
+def _with_samples(audio: Audio, pcm: bytes) -> Audio:
+    if audio.format == "pcm":
+        return replace(audio, data=pcm, pcm_start=0, pcm_size=len(pcm))
+    made = as_wav([pcm], audio.sample_rate, audio.channels)
+    return replace(audio, data=made.data, pcm_start=made.pcm_start, pcm_size=made.pcm_size)
+
+
 def _quality(to: str | os.PathLike[str], config: ClientConfig) -> float | None:
     own = config.narration.quality
     return config.quality if own is None and format_of(to) == config.format else own
@@ -191,11 +200,14 @@ class Narrator:
         self._config = config
         self._progress = progress
         self._file = None if to is None else SoundFileWriter(to, _quality(to, config))
-        self._sounds: list[bytes | memoryview] = []
-        self._layout = (config.sample_rate, 1)
+        self._memory = SoundBuffer(config.sample_rate)
         self._segments: list[Segment] = []
-        # Without their audio where that is written to a file.
+        # Without their audio where that is written to a file; without its samples where these are
+        # in the memory: what breaks the call off puts them back.
         self.outcomes: list[Outcome] = []
+        # Of the text that was joined last.
+        self._span = (0, 0)
+        self._spans: dict[int, _Span] = {}
 
     @property
     def encodes(self) -> bool:
@@ -208,49 +220,65 @@ class Narrator:
         Raises BatchError where a segment failed, unless on_error is "return"; a file does not
         appear then. Nor does one of nothing but silence, whatever on_error is.
         """
-        with self._file or contextlib.nullcontext():
-            self._take(outcomes, schedule, on_error)
-            silent = not any(segment.ok for segment in self._segments)
-            if on_error == "raise" or (silent and self._file is not None):
-                self._refuse_failed()
-        return self._finish()
+        try:
+            with self._file or contextlib.nullcontext():
+                self._take(outcomes, schedule, on_error)
+                silent = not any(segment.ok for segment in self._segments)
+                if on_error == "raise" or (silent and self._file is not None):
+                    self._refuse_failed()
+            return self._finish()
+        except BaseException:
+            self._put_back()
+            raise
 
     def _take(self, outcomes: Iterable[Outcome], schedule: Schedule, on_error: str) -> None:
-        for segment, sounds, layout in place(schedule, self._note(outcomes), self._config):
-            self._layout = layout
+        write = (self._file or self._memory).write
+        for segment, sounds, layout, span in place(schedule, self._note(outcomes), self._config):
+            self._span = span
             for sound in sounds:
-                self._write(sound)
+                write(sound, *layout)
             self._segments.append(segment)
             if segment.error is not None and on_error == "raise" and self._file is not None:
                 break  # there will be no file: what follows need not be spoken
 
     def _note(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
-        for outcome in outcomes:
-            kept = outcome
-            if self._file is not None and outcome.audio is not None:
+        for number, outcome in enumerate(outcomes):
+            kept, audio = outcome, outcome.audio
+            if self._file is not None and audio is not None:
                 kept = Outcome(outcome.index, outcome.text)
             self.outcomes.append(kept)
             if self._progress is not None:
                 self._progress(len(self.outcomes), self._count())
             yield outcome
+            if self._file is None and audio is not None:  # all of it was joined
+                self._spans[number] = self._span
+                self.outcomes[number] = replace(outcome, audio=replace(audio, data=b""))
 
-    def _write(self, samples: bytes | memoryview) -> None:
-        if self._file is not None:
-            self._file.write(samples, *self._layout)
-        else:
-            self._sounds.append(samples)
+    def _put_back(self) -> None:
+        """Give the outcomes their sounds again."""
+        for number, outcome in enumerate(self.outcomes):
+            audio, span = outcome.audio, self._spans.pop(number, None)
+            if audio is None:
+                continue
+            if audio.data:
+                detach(audio)  # it may lie in its reply
+            elif span is not None:
+                again = _with_samples(audio, self._memory.read(*span))
+                self.outcomes[number] = replace(outcome, audio=again)
 
     def _finish(self) -> Narration:
         if self._file is not None:
             return Narration(self._segments, self._file.saved())
         config = self._config
-        audio = as_wav(self._sounds, *self._layout).as_format(config.format, config.quality)
-        return Narration(self._segments, audio)
+        return Narration(
+            self._segments, self._memory.audio().as_format(config.format, config.quality)
+        )
 
     def _refuse_failed(self) -> None:
         failed = [segment for segment in self._segments if segment.error is not None]
         if not failed:
             return
+        self._put_back()
         first = next(outcome for outcome in self.outcomes if outcome.error is not None)
         count = self._count()
         lost = f"segment {first.index} of {count} failed"

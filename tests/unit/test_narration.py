@@ -163,6 +163,24 @@ def test_what_cannot_become_a_file_any_more_is_not_spoken_to_its_end(tmp_path: P
     assert sum(map(len, refusing.calls)) < 3000
 
 
+@pytest.mark.parametrize("format", ["wav", "pcm"])
+def test_what_was_joined_before_a_call_broke_off_is_not_lost(format: str) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    client = CosyClient(URL, http_client=httpx.Client(transport=FakeService()), format=format)
+    with client:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            client.narrate(TEXT, progress=stop)
+        outcomes = caught.value.outcomes  # type: ignore[attr-defined]
+        for outcome, text in zip(outcomes, (FIRST, SECOND, THIRD), strict=True):
+            alone = client.synth(text)
+            assert outcome.result() == alone
+            assert outcome.result().data == alone.data
+            assert outcome.result().format == format and outcome.timing is not None
+
+
 class Counting(FakeService):
     """Counts the texts that it has spoken; says whether it has had nothing to do for a while."""
 
@@ -567,11 +585,11 @@ def test_no_subtitles_are_refused(client: CosyClient) -> None:
         client.dub("")
 
 
-def test_a_file_has_room_for_several_batches_unless_the_user_sets_less(
+def test_what_is_joined_has_room_for_several_batches_unless_the_user_sets_less(
     client: CosyClient, service: FakeService
 ) -> None:
-    assert client._written.limits.max_bytes_waiting == 64 << 20
+    assert client._joined.limits.max_bytes_waiting == 64 << 20
     http_client = httpx.Client(transport=service)
     limits = LimitConfig(max_bytes_waiting=1 << 20)
     with CosyClient(URL, http_client=http_client, limits=limits) as made:
-        assert made._written.limits.max_bytes_waiting == 1 << 20
+        assert made._joined.limits.max_bytes_waiting == 1 << 20

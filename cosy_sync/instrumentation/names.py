@@ -15,7 +15,6 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
         "text_seconds": ("From a text's acceptance until its reply was whole.", ()),
         "characters": ("Characters of texts that got audio.", ()),
         "audio_seconds": ("Seconds of audio.", ()),
-        "audio_bytes": ("Bytes of audio.", ()),
         "cache_lookups": ("Texts looked up in the cache.", ("result",)),
         "cache_saved_bytes": ("Bytes of audio that were not fetched.", ()),
         "requests": ("Requests by result.", ("endpoint", "result")),

@@ -116,14 +116,17 @@ class _Spans:
             "generate_content speech",
             kind=self._kind,
             start_time=end - int(timing.total * 1e9),
-            attributes={
-                **facts,
-                names.REQUEST: timing.request_id,
-                names.TEXTS: event.texts,
-                names.CHARACTERS: event.chars,
-                names.BYTES: event.reply_bytes,
-            },
+            attributes=facts,
         )
+        if span.is_recording():
+            span.set_attributes(
+                {
+                    names.REQUEST: timing.request_id,
+                    names.TEXTS: event.texts,
+                    names.CHARACTERS: event.chars,
+                    names.BYTES: event.reply_bytes,
+                }
+            )
         if error is not None:
             facts = {**facts, names.ERROR: type(error).__name__}
             span.set_attribute(names.ERROR, type(error).__name__)

@@ -278,9 +278,22 @@ def _refuse_unknown(given: Iterable[str], known: list[str], noun: str) -> None:
         if name not in known:
             hint = _place_of(name, noun)
             if hint is None:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(known))}"
+                words = {each: each for each in known}
+                if noun == "environment variable":
+                    words = _short_names(known)
+                near = difflib.get_close_matches(name.removeprefix(ENV_PREFIX), words, n=1)
+                every = ", ".join(sorted(known))
+                hint = f"did you mean {words[near[0]]}?" if near else f"known: {every}"
             raise ConfigError(f"{name}: no such {noun}; {hint}")
+
+
+def _short_names(variables: Iterable[str]) -> dict[str, str]:
+    """Return variables by what tells them apart: as all begin alike, each reminds of each."""
+    words: dict[str, str] = {}
+    for variable, path in variable_paths().items():
+        if path[0] == "endpoint" or path[-1].upper() not in words:
+            words[path[-1].upper()] = variable
+    return {**words, **{each.removeprefix(ENV_PREFIX): each for each in variables}}
 
 
 def _place_of(name: str, noun: str) -> str | None:

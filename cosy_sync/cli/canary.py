@@ -62,12 +62,14 @@ def run(args: argparse.Namespace) -> int:
     fleet = FleetCanaries(SharingConfig(redis_url=url, prefix=prefix, timeout=_PATIENCE))
     try:
         reports = _act(fleet, args)
-    except OSError as error:
-        raise Stop(f"cannot reach Redis: {type(error).__name__}", Exit.FAILED) from error
     except Exception as error:  # Redis' own errors have no common base with OSError
-        if not type(error).__module__.startswith("redis"):
+        if not isinstance(error, OSError) and not type(error).__module__.startswith("redis"):
             raise
-        raise Stop(f"cannot reach Redis: {type(error).__name__}", Exit.FAILED) from error
+        raise Stop(
+            f"cannot ask Redis: {type(error).__name__}: {error}; start it, or correct "
+            f"{'--redis' if args.redis else 'COSY_SYNC_SHARING_REDIS_URL'}",
+            Exit.FAILED,
+        ) from error
     finally:
         fleet.close()
     if args.json:

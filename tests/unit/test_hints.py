@@ -465,3 +465,20 @@ def test_what_only_looks_like_a_text_is_refused(client) -> None:
 def test_a_stream_takes_texts_and_pieces_that_are_looked_up_late(kind) -> None:
     assert not is_several(kind(lambda: "你好")) and is_several([kind(lambda: "你好")])
     assert as_text(None, kind(lambda: "你好")) == "你好"
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "meant"),
+    [
+        ("COSY_SYNC_RAET", "did you mean COSY_SYNC_ENDPOINT_RATE?"),
+        ("COSY_SYNC_MAX_CONECTIONS", "did you mean COSY_SYNC_ENDPOINT_MAX_CONNECTIONS?"),
+        ("COSY_SYNC_BRAKER_WINDOW", "did you mean COSY_SYNC_BREAKER_WINDOW?"),
+        ("COSY_SYNC_FOO", "known: COSY_SYNC_API_KEY, "),
+    ],
+)
+def test_a_mistyped_variable_is_told_by_what_differs_from_others(
+    mistyped: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(mistyped, "3")
+    with pytest.raises(ConfigError, match=re.escape(meant)):
+        CosyClient("http://127.0.0.1:9")

@@ -116,10 +116,9 @@ class _Metrics:
         self._saved = counter("cache_saved_bytes")
         self._characters, self._audio = counter("characters").inc, counter("audio_seconds").inc
         self._latency, self._first = seconds("text_seconds").observe, seconds("first_audio_seconds")
-        self._requests, self._request = counter("requests"), seconds("request_seconds")
-        # By endpoint: what counts its good requests, and takes how long each was. Two threads at
-        # once make the same.
-        self._good: dict[str, tuple[Any, Any]] = {}
+        self._request = seconds("request_seconds")
+        # By endpoint: what takes how long its good requests were. Two threads at once make the same.
+        self._good: dict[str, Callable[[float], None]] = {}
         self._bad = counter("bad_audio_texts")
         self._retries, self._suppressed = counter("retried_texts"), counter("suppressed_texts")
         self._refusals, self._hedges = counter("refused_texts"), counter("hedges")
@@ -133,14 +132,13 @@ class _Metrics:
     def attempt(self, event: AttemptFinished) -> None:
         endpoint = event.timing.endpoint
         if event.error is not None:
-            self._requests.labels(endpoint, type(event.error).__name__).inc()
+            result = type(event.error).__name__
+            self._request.labels(endpoint, result).observe(event.timing.total)
             return
-        known = self._good.get(endpoint)
-        if known is None:
-            count, took = self._requests.labels(endpoint, "ok"), self._request.labels(endpoint)
-            known = self._good[endpoint] = count.inc, took.observe
-        known[0]()
-        known[1](event.timing.total)
+        observe = self._good.get(endpoint)
+        if observe is None:
+            observe = self._good[endpoint] = self._request.labels(endpoint, "ok").observe
+        observe(event.timing.total)
 
     def finished(self, event: TextsFinished) -> None:
         self._ok(event.texts)

@@ -5,10 +5,11 @@ import os
 from celery import Celery
 
 from cosy_sync import CosyClient
+from cosy_sync.instrumentation import PrometheusObserver
 from cosy_sync.testing import tone_wav
 
 app = Celery("speech", broker=os.environ["BROKER_URL"], backend=os.environ["BROKER_URL"])
-client = CosyClient(os.environ["TTS_URL"])
+client = CosyClient(os.environ["TTS_URL"], observers=[PrometheusObserver()])
 client.synth_many([f"预热第{number}句" for number in range(8)])
 
 

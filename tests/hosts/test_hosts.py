@@ -1,4 +1,5 @@
-"""Real web and task hosts, their processes, threads and greenlets: every text's own audio.
+"""Real web and task hosts, their processes, threads and greenlets: every text's own audio, and
+metrics whose sums over all processes are what the service counted.
 
 `COSY_TEST_TEXTS=2000` speaks that many texts in each host; by default a tenth of them.
 """
@@ -17,7 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import prometheus_client
 import pytest
+from prometheus_client import multiprocess
 
 from cosy_sync.testing import Server
 
@@ -51,6 +54,19 @@ def host(
             said = process.communicate()[1]
             pytest.fail(f"it did not end: {said.decode()[-2000:]}")
         print(said.decode()[-4000:])  # shown when the test fails
+
+
+def check_metrics(folder: Path, tts: Server) -> None:
+    """Compare what all processes of a host have counted with what the service has."""
+    registry = prometheus_client.CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry, str(folder))
+    samples = [sample for metric in registry.collect() for sample in metric.samples]
+    texts, requests = (
+        sum(sample.value for sample in samples if sample.name == f"cosy_sync_{name}")
+        for name in ("texts_total", "request_seconds_count")
+    )
+    stats = tts.stats()
+    assert (texts, requests) == (stats["texts"], stats["requests"])
 
 
 def free_port() -> int:
@@ -98,7 +114,7 @@ WEB = {
 
 
 @pytest.mark.parametrize("name", WEB)
-def test_a_web_host_speaks_each_callers_own_text(name: str, tts: Server) -> None:
+def test_a_web_host_speaks_each_callers_own_text(name: str, tts: Server, tmp_path: Path) -> None:
     program, *options = WEB[name]
     port = free_port()
     address = f"127.0.0.1:{port}"
@@ -111,7 +127,7 @@ def test_a_web_host_speaks_each_callers_own_text(name: str, tts: Server) -> None
         command += ["--module", "wsgi_app:application"]
     if "gevent" in name:
         pytest.importorskip("gevent", reason="needs gevent (extra test)")
-    with host(command, tts) as process:
+    with host(command, tts, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)) as process:
         await_port(process, port)
         with ThreadPoolExecutor(16) as threads:
             answers = list(threads.map(lambda number: ask(port, number), range(CALLS)))
@@ -119,6 +135,7 @@ def test_a_web_host_speaks_each_callers_own_text(name: str, tts: Server) -> None
         assert len({pid for pid, _, _ in answers}) > 1
     assert sum(texts for _, texts, _ in answers) == 2 * CALLS
     assert sum(wrong for _, _, wrong in answers) == 0
+    check_metrics(tmp_path, tts)
 
 
 TASKS = {
@@ -129,7 +146,9 @@ TASKS = {
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_task_host_speaks_each_tasks_own_text(name: str, tts: Server, redis_server) -> None:
+def test_a_task_host_speaks_each_tasks_own_text(
+    name: str, tts: Server, redis_server, tmp_path: Path
+) -> None:
     celery = pytest.importorskip("celery", reason="needs celery (extra test)")
     if "gevent" in name:
         pytest.importorskip("gevent", reason="needs gevent (extra test)")
@@ -137,10 +156,12 @@ def test_a_task_host_speaks_each_tasks_own_text(name: str, tts: Server, redis_se
     command += ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
     app = celery.Celery("speech", broker=redis_server.url, backend=redis_server.url)
     try:
-        with host(command, tts, BROKER_URL=redis_server.url):
+        variables = {"BROKER_URL": redis_server.url, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+        with host(command, tts, **variables):
             sent = [app.send_task("celery_app.speak", [number]) for number in range(CALLS)]
             answers = [each.get(timeout=240) for each in sent]
     finally:
         app.close()
     assert sum(texts for _, texts, _ in answers) == 2 * CALLS
     assert sum(wrong for _, _, wrong in answers) == 0
+    check_metrics(tmp_path, tts)

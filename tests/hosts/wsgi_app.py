@@ -4,9 +4,10 @@ import os
 from urllib.parse import parse_qs
 
 from cosy_sync import CosyClient
+from cosy_sync.instrumentation import PrometheusObserver
 from cosy_sync.testing import tone_wav
 
-client = CosyClient(os.environ["TTS_URL"])
+client = CosyClient(os.environ["TTS_URL"], observers=[PrometheusObserver()])
 # Whatever is open now is what a fork would share.
 client.synth_many([f"预热第{number}句" for number in range(8)])
 

@@ -124,9 +124,14 @@ class ObjectStore:
     def fetch(self, key: str) -> tuple[bytes, Stored] | None:
         """Return an object and what is known of it; None where there is none."""
         obstore, store = self._open()
+
+        def get() -> tuple[bytes, Stored]:
+            found = obstore.get(store, key)
+            stored = _stored(found)  # first: nothing can be asked of what was read
+            return bytes(found.bytes()), stored
+
         try:
-            found = self._do(key, lambda: obstore.get(store, key))
-            return self._do(key, lambda: (bytes(found.bytes()), _stored(found)))
+            return self._do(key, get)
         except FileNotFoundError:
             return None
 

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,29 @@ def test_a_child_of_a_process_that_used_it_is_refused(
     for ask in (lambda: store.get("a"), lambda: ObjectStore("memory:///").head("a")):
         with pytest.raises(ConfigError, match="forked from one that had used an ObjectStore"):
             ask()
+
+
+@pytest.mark.parametrize("read", ["get", "fetch"])
+def test_an_object_whose_connection_breaks_while_it_is_read_is_asked_for_again(
+    read: str, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import obstore
+
+    store.put("a", b"1")
+    found = obstore.get
+
+    class Broken:
+        def __init__(self, result: Any) -> None:
+            self.meta, self.attributes = result.meta, result.attributes
+
+        def bytes(self) -> bytes:
+            monkeypatch.setattr(obstore, "get", found)
+            raise obstore.exceptions.GenericError("while it was read - HTTP error: cut")
+
+    monkeypatch.setattr(obstore, "get", lambda *asked: Broken(found(*asked)))
+    monkeypatch.setattr(objects, "_PAUSE", 0.0)
+    read_again = getattr(store, read)("a")
+    assert read_again == b"1" if read == "get" else read_again[0] == b"1"
 
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

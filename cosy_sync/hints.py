@@ -279,7 +279,7 @@ INSTALL: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "audio": ("numpy>=1.24", "soundfile>=0.13", "soxr>=0.4"),
         "grpc": ("grpcio>=1.62",),
         "markdown": ("markdown-it-py>=3",),
-        "redis": ("redis>=5",),
+        "redis": ("redis>=5.0.1",),
         "server": ("espeakng-loader>=0.2.4", "websockets>=16"),
         "websocket": ("websockets>=16",),
     }

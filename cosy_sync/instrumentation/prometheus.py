@@ -117,7 +117,7 @@ class _Metrics:
         self._characters, self._audio = counter("characters").inc, counter("audio_seconds").inc
         self._latency, self._first = seconds("text_seconds").observe, seconds("first_audio_seconds")
         self._request = seconds("request_seconds")
-        # By endpoint: what takes how long its good requests were. Two threads at once make the same.
+        # By endpoint: what takes how long good requests were. Two threads at once make the same.
         self._good: dict[str, Callable[[float], None]] = {}
         self._bad = counter("bad_audio_texts")
         self._retries, self._suppressed = counter("retried_texts"), counter("suppressed_texts")

@@ -192,7 +192,7 @@ def test_what_cannot_be_is_refused_without_showing_the_url(settings, message) ->
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cosy_sync.config.sharing.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="pip install 'redis>=5'"):
+    with pytest.raises(ConfigError, match=r"pip install 'redis>=5\.0\.1'"):
         SharingConfig(redis_url="redis://localhost")
     assert SharingConfig().redis_url is None
 

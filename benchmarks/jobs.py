@@ -27,14 +27,22 @@ from cosy_sync.storage import LocalStore
 __all__ = ["main"]
 
 _SAMPLE_RATE = 8_000
-_WAYS = ("synth_iter and save", "synth_iter and save, on the disk", "job", "job, second run")
+# The folder of each way. What is left to the system may be lost in a power cut, not by a kill.
+_WAYS = {
+    "synth_iter and save": "saved",
+    "job, left to the system": "left",
+    "synth_iter and save, on the disk": "durable",
+    "job": "job",
+    "job, second run": "job",
+}
+_LEFT = ("synth_iter and save", "job, left to the system")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run each way in a process of its own, against a server of its own, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=200_000)
-    parser.add_argument("--ways", nargs="+", choices=_WAYS, default=_WAYS, help="only these rows")
+    parser.add_argument("--ways", nargs="+", choices=_WAYS, default=list(_WAYS), help="only these rows")
     parser.add_argument("--puts", type=int, help="measure so many puts of 60 kB instead")
     parser.add_argument("--way", choices=_WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -50,10 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     first = 0.0
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         for way in args.ways:
-            place = Path(folder) / way.partition(",")[0].replace(" ", "-")
-            if way == _WAYS[1]:
-                place = place.with_name("durable")
-            told = _measure(way, place, args.texts)
+            told = _measure(way, Path(folder, _WAYS[way]), args.texts)
             first = first or told["wall"]
             rows.append(_row(way, told, args.texts, first))
             print(" | ".join(rows[-1]), file=sys.stderr, flush=True)
@@ -95,16 +100,17 @@ def _run(way: str, url: str, folder: Path, texts: int) -> dict[str, float]:
     memory = Memory()
     begun, cpu = time.monotonic(), time.process_time()
     with CosyClient(Endpoint(url, rate=None), sample_rate=_SAMPLE_RATE) as client:
+        store = LocalStore(folder, durable=way not in _LEFT)
         if way.startswith("job"):
             run_job(
                 _texts(texts),
-                folder,
+                store if way in _LEFT else folder,
                 client,
                 JobOptions(),
                 tell=lambda counts: memory.look(counts.spoken),
             )
         else:
-            _save_all(client, LocalStore(folder, durable=way == _WAYS[1]), texts, memory)
+            _save_all(client, store, texts, memory)
     return {
         "wall": time.monotonic() - begun,
         "cpu": time.process_time() - cpu,

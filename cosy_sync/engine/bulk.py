@@ -39,7 +39,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
 
 from ..clock import Clock
 from ..config import BatchConfig
@@ -49,50 +48,23 @@ from ..policies import Deadline
 from ..threads import Turn, enter, leave, leave_behind, pause
 from ..threads.stop import Stop
 from ..threads.workers import Executor
+from ..user_code import goes_on, log_failure
 from .batch import ANY_TIME, Batch, failed
+from .bulk_options import BulkOptions
 from .call_watch import CallWatch
 from .intake import Intake
 from .packing import pack
 from .ports import Runs
 from .ready_batches import ReadyBatches
 from .reorder import ReorderBuffer, Unbounded
-from .tenants import TenantLimit
 from .verdicts import Verdicts
 
-__all__ = ["BulkCall", "BulkOptions"]
+__all__ = ["BulkCall"]
 
 # Outcomes that wait for those before them, at most, however small they are.
 _MOST_DONE = 10_000
 # Texts in batches that are ready for a worker, at most, so that none waits for the caller's thread.
 _MOST_READY = 4_096
-
-
-@dataclass(frozen=True, kw_only=True)
-class BulkOptions:
-    """What one call was promised.
-
-    `tenant_limit` bounds the tenant's batches in flight, `ahead` those of this call, `max_waiting`
-    the bytes of audio that it holds, None for any. A lazy call may have no end; `read_ahead` bounds
-    the texts that it pulls before their outcomes are taken, None for what keeps the places busy.
-    `alone`: there is no other endpoint. `limit`: the texts a call may have. `places`: the requests
-    in flight, at most, as things are. `silent`: since when no endpoint has answered anything.
-    `after` gets texts and outcomes of each batch, on its worker, and of those that are not sent.
-    """
-
-    deadline: float
-    within: Deadline | None
-    interactive: bool
-    lazy: bool
-    read_ahead: int | None
-    alone: bool
-    tenant: str
-    tenant_limit: TenantLimit | None
-    ahead: int
-    max_waiting: int | None
-    limit: Callable[[], int | None]
-    places: Callable[[], float]
-    silent: Callable[[], float]
-    after: Callable[[Sequence[Utterance], Sequence[Outcome]], None] | None = None
 
 
 class BulkCall:
@@ -335,9 +307,12 @@ class BulkCall:
                 batch.outcomes += [failed(text, error) for text in batch.texts]
             if self._options.after is not None:
                 self._options.after(batch.texts, batch.outcomes)
-        except BaseException:
+        except BaseException as error:  # a bug, or somebody's asynchronous exception
             pause()
-            raise
+            batch.end(error)
+            if goes_on(error):
+                raise
+            log_failure("a batch broke off, and its call goes on")
         finally:
             self._ready.leave(batch)
             self._verdicts.note(batch, alone=self._options.alone)

@@ -22,7 +22,8 @@ from ..threads.permits import Permits
 from ..threads.workers import SerialExecutor
 from .audio_check import asking, has_place
 from .audio_stream import AudioStream
-from .bulk import BulkCall, BulkOptions
+from .bulk import BulkCall
+from .bulk_options import BulkOptions
 from .parts import EngineParts
 from .queue_workers import QueueWorkers
 from .runners import Runners

@@ -320,6 +320,9 @@ class TextQueue:
         enter()
         try:
             self.runner.run(batch)
+        except BaseException as error:  # a bug, or somebody's asynchronous exception: others wait
+            batch.end(error)
+            raise
         finally:
             workers.stops.discard(batch.stop)
             batch.deliver()

@@ -11,11 +11,18 @@ import pytest
 
 import cosy_sync
 from cosy_sync import Audio, CosyClient, Endpoint, Outcome, VerifyConfig
+from cosy_sync.cache.speech_cache import SpeechCache
+from cosy_sync.engine.batch import Batch
+from cosy_sync.engine.retrying import BatchRunner
 from cosy_sync.testing import FakeService
 from cosy_sync.threads import open_schedule
 from cosy_sync.user_code import goes_on
 
 URL = "http://tts.test/batch"
+
+
+# What may be logged of it, with its traceback.
+BROKE_OFF = {"a batch broke off, and its call goes on", "a worker's task failed"}
 
 
 class Patience(BaseException):
@@ -88,6 +95,40 @@ def test_what_a_check_raises_leaves_the_neighbours_in_a_batch_alone(
         futures = [client.submit(f"{text}，第{n}遍") for n, text in enumerate(texts)]
         assert [type(future.exception(10)).__name__ for future in futures] == expected
         assert client.stats().in_flight == 0
+
+
+def test_a_batch_that_breaks_off_ends_its_own_texts_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = BatchRunner.run
+
+    def break_off(runner: BatchRunner, batch: Batch) -> None:
+        if any("坏" in text.text for text in batch.texts):
+            raise MemoryError
+        run(runner, batch)
+
+    monkeypatch.setattr(BatchRunner, "run", break_off)
+    bad, good = ["UnexpectedError"] * 4, ["NoneType"] * 8
+    texts = [f"这是{'坏' if n % 12 < 4 else '好'}的第{n}句" for n in range(240)]
+    with over(FakeService(), batch_size=4) as client:
+        assert kinds(client.synth_many(texts, on_error="return")) == (bad + good) * 20
+        assert kinds(list(client.synth_iter(texts))) == (bad + good) * 20
+        assert isinstance(client.submit(texts[0]).exception(10), cosy_sync.UnexpectedError)
+        assert client.submit(texts[-1]).result(10).duration > 0
+        assert kinds(client.synth_many(texts[:2], on_error="return")) == bad[:2]
+    assert {record.message for record in caplog.records} <= BROKE_OFF
+
+
+def test_a_cache_that_cannot_keep_a_batch_loses_no_text(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*given: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(SpeechCache, "keep_batch", fail)
+    with over(FakeService(), batch_size=4, cache="memory") as client:
+        assert all(client.synth_many([f"这是第{n}句话" for n in range(240)], on_error="return"))
+    assert {record.message for record in caplog.records} <= BROKE_OFF
 
 
 class Raises:

@@ -234,13 +234,19 @@ class Narrator:
                     self._refuse_failed()
             return self._finish()
         except BaseException:
-            self._put_back()
+            try:
+                self._put_back()
+            except BaseException:  # Ctrl-C once more: no outcome may be left without its sound
+                self._put_back()
+                raise
             raise
 
     def _take(self, outcomes: Iterable[Outcome], schedule: Schedule, on_error: str) -> None:
         write = (self._file or self._memory).write
         for segment, sounds, layout, span in place(schedule, self._note(outcomes), self._config):
             self._span = span
+            if self._file is None:  # hours of silence take no memory before they are joined
+                self._memory.check_room(sum(map(len, sounds)))
             for sound in sounds:
                 write(sound, *layout)
             self._segments.append(segment)

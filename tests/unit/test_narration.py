@@ -24,7 +24,9 @@ from cosy_sync import (
     LimitConfig,
     NarrationConfig,
     RetryConfig,
+    joining,
 )
+from cosy_sync.joining import SoundBuffer
 from cosy_sync.models import wav_header
 from cosy_sync.testing import FakeService, Server
 from cosy_sync.text import read_subtitles
@@ -210,6 +212,43 @@ def test_what_breaks_a_call_off_carries_each_sound_as_the_service_sent_it(trims:
         client.narrate(TEXT, progress=stop)
     for outcome, text in zip(caught.value.outcomes, (FIRST, SECOND, THIRD), strict=True):
         assert outcome.result().data == Tagged.wav(text)
+
+
+def test_ctrl_c_while_sounds_are_put_back_leaves_no_outcome_without_its_own(
+    client: CosyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, calls = SoundBuffer.read, []
+
+    def interrupt(buffer: SoundBuffer, begin: int, end: int) -> bytes:
+        calls.append(begin)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return read(buffer, begin, end)
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise ValueError
+
+    monkeypatch.setattr(SoundBuffer, "read", interrupt)
+    with pytest.raises(InterruptedBatch) as caught:
+        client.narrate(TEXT, progress=stop)
+    assert [outcome.result().data for outcome in caught.value.outcomes] == [
+        FakeService.wav(text) for text in (FIRST, SECOND, THIRD)
+    ]
+
+
+def test_silence_that_no_wav_file_can_hold_takes_no_memory(
+    client: CosyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "MOST_WAV", 24_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match="4 GiB") as caught:
+            client.dub([(0.0, 5.0, FIRST), (600.0, 605.0, SECOND)])
+        assert tracemalloc.get_traced_memory()[1] < 12_000_000
+    finally:
+        tracemalloc.stop()
+    assert [outcome.ok for outcome in caught.value.outcomes] == [True, True]  # type: ignore[attr-defined]
 
 
 def test_an_error_says_of_a_file_that_its_sound_is_not_kept(tmp_path: Path) -> None:

@@ -150,7 +150,8 @@ class LongTextCalls:
 
         A cue that would last into the next one's time is spoken again, faster, at most at
         `max_speed`. One that does not fit even so delays the next: its segment's `overrun` says by
-        how many seconds. All audio is held in memory until the whole is done.
+        how many seconds. All audio is held in memory until the whole is done; what ends the call
+        early carries it as `outcomes`.
 
         Raises InvalidTextError for what is neither SRT nor WebVTT and, with on_error="raise", for a
         cue that cannot be sent, before anything is; ConfigError where the wire cannot speak at

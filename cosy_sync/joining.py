@@ -72,11 +72,14 @@ class SoundBuffer:
         self._file = io.BytesIO(wav_header(sample_rate, 1, 0))
         self._start = self._file.seek(0, os.SEEK_END)
 
-    def write(self, pcm: bytes | memoryview, sample_rate: int, channels: int = 1) -> None:
-        """Add samples. Raises ConfigError where they are more than a WAV file can hold."""
-        self._layout = (sample_rate, channels)
-        if self._file.tell() + len(pcm) > self._start + MOST_WAV:
+    def check_room(self, size: int) -> None:
+        """Raise ConfigError where so many bytes more are more than a WAV file can hold."""
+        if self._file.tell() + size > self._start + MOST_WAV:
             raise _too_long()
+
+    def write(self, pcm: bytes | memoryview, sample_rate: int, channels: int = 1) -> None:
+        """Add samples; see check_room."""
+        self._layout = (sample_rate, channels)
         self._file.write(pcm)
 
     def read(self, begin: int, end: int) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from .batch_errors import refuse_invalid
+from .batch_errors import refuse_invalid, take_along
 from .config import CallSettings, ClientConfig, LimitConfig
 from .errors import ConfigError
 from .gathering import check_call, hand_out, run_call
@@ -150,7 +150,8 @@ class LongTextCalls:
 
         A cue that would last into the next one's time is spoken again, faster, at most at
         `max_speed`. One that does not fit even so delays the next: its segment's `overrun` says by
-        how many seconds. All audio is held in memory until the whole is done.
+        how many seconds. All audio is held in memory until the whole is done; what ends the call
+        early carries it as `outcomes`.
 
         Raises InvalidTextError for what is neither SRT nor WebVTT and, with on_error="raise", for a
         cue that cannot be sent, before anything is; ConfigError where the wire cannot speak at
@@ -180,7 +181,13 @@ class LongTextCalls:
         outcomes = fit_cues(cues, checked, own._speak_at, speed, fastest)
         if fastest != speed:  # refuses what the wire cannot, before anything is sent
             own._at_speed(fastest)
-        return narrator.narrate(outcomes, CueSchedule(cues), on_error)
+        narrator.keeps = True
+        try:
+            return narrator.narrate(outcomes, CueSchedule(cues), on_error)
+        except BaseException as error:
+            if narrator.outcomes:  # else it carries what was spoken so far
+                take_along(error, narrator.outcomes)
+            raise
 
     def _fastest(self) -> float:
         """Return the speed up to which cues are spoken faster where the user has said none."""

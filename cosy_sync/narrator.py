@@ -163,11 +163,15 @@ def _find_first(outcomes: Iterator[Outcome]) -> tuple[Audio | None, Iterator[Out
     return None, iter(held)
 
 
+def _without_samples(audio: Audio) -> Audio:
+    start, end = audio.pcm_start, audio.pcm_start + audio.pcm_size
+    return replace(audio, data=b"".join((audio.data[:start], audio.data[end:])), pcm_size=0)
+
+
 def _with_samples(audio: Audio, pcm: bytes) -> Audio:
-    if audio.format == "pcm":
-        return replace(audio, data=pcm, pcm_start=0, pcm_size=len(pcm))
-    made = as_wav([pcm], audio.sample_rate, audio.channels)
-    return replace(audio, data=made.data, pcm_start=made.pcm_start, pcm_size=made.pcm_size)
+    start = audio.pcm_start
+    data = b"".join((audio.data[:start], pcm, audio.data[start:]))
+    return replace(audio, data=data, pcm_size=len(pcm))
 
 
 def _quality(to: str | os.PathLike[str], config: ClientConfig) -> float | None:
@@ -202,8 +206,10 @@ class Narrator:
         self._file = None if to is None else SoundFileWriter(to, _quality(to, config))
         self._memory = SoundBuffer(config.sample_rate)
         self._segments: list[Segment] = []
-        # Without their audio where that is written to a file; without its samples where these are
-        # in the memory: what breaks the call off puts them back.
+        # Whether all outcomes are there before the first is joined: they keep their audio then.
+        self.keeps = False
+        # Else without their audio where that is written to a file; without its samples where these
+        # are in the memory: what breaks the call off puts them back.
         self.outcomes: list[Outcome] = []
         # Of the text that was joined last.
         self._span = (0, 0)
@@ -228,20 +234,35 @@ class Narrator:
                     self._refuse_failed()
             return self._finish()
         except BaseException:
-            self._put_back()
+            try:
+                self._put_back()
+            except BaseException:  # Ctrl-C once more: no outcome may be left without its sound
+                self._put_back()
+                raise
             raise
 
     def _take(self, outcomes: Iterable[Outcome], schedule: Schedule, on_error: str) -> None:
         write = (self._file or self._memory).write
         for segment, sounds, layout, span in place(schedule, self._note(outcomes), self._config):
             self._span = span
+            if self._file is None:  # hours of silence take no memory before they are joined
+                self._memory.check_room(sum(map(len, sounds)))
             for sound in sounds:
                 write(sound, *layout)
             self._segments.append(segment)
-            if segment.error is not None and on_error == "raise" and self._file is not None:
+            if segment.error is not None and on_error == "raise" and not self._is_complete:
                 break  # there will be no file: what follows need not be spoken
 
+    @property
+    def _is_complete(self) -> bool:
+        """Return whether a BatchError has every outcome, with its audio."""
+        return self.keeps or self._file is None
+
     def _note(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        if self.keeps:
+            self.outcomes += outcomes
+            yield from self.outcomes
+            return
         for number, outcome in enumerate(outcomes):
             kept, audio = outcome, outcome.audio
             if self._file is not None and audio is not None:
@@ -250,19 +271,21 @@ class Narrator:
             if self._progress is not None:
                 self._progress(len(self.outcomes), self._count())
             yield outcome
-            if self._file is None and audio is not None:  # all of it was joined
+            begin, end = self._span
+            # All of it was joined, unless its ends were trimmed.
+            if self._file is None and audio is not None and end - begin == audio.pcm_size:
                 self._spans[number] = self._span
-                self.outcomes[number] = replace(outcome, audio=replace(audio, data=b""))
+                self.outcomes[number] = replace(outcome, audio=_without_samples(audio))
 
     def _put_back(self) -> None:
-        """Give the outcomes their sounds again."""
+        """Give the outcomes their sounds again; those that have them keep them."""
         for number, outcome in enumerate(self.outcomes):
-            audio, span = outcome.audio, self._spans.pop(number, None)
+            audio, span = outcome.audio, self._spans.get(number)
             if audio is None:
                 continue
-            if audio.data:
+            if audio.pcm_size or span is None:
                 detach(audio)  # it may lie in its reply
-            elif span is not None:
+            else:
                 again = _with_samples(audio, self._memory.read(*span))
                 self.outcomes[number] = replace(outcome, audio=again)
 
@@ -286,9 +309,11 @@ class Narrator:
             lost = f"{len(failed)} of {count} segments failed, segment {first.index} first"
         spoken = len(failed) < len(self._segments)
         advice = ", and on_error='return' leaves silence in place of what failed" if spoken else ""
+        has = ".outcomes has them all, finished audio included"
+        if not self._is_complete:
+            has = "no file was made; with to= .outcomes holds no audio"
         raise BatchError(
-            f"{self._call}: {lost}; .outcomes has them all, finished audio included{advice}. "
-            f"The first: "
-            f"{type(first.error).__name__}: {first.error}",
+            f"{self._call}: {lost}; {has}{advice}. "
+            f"The first: {type(first.error).__name__}: {first.error}",
             outcomes=self.outcomes,
         ) from first.error

@@ -52,6 +52,10 @@ CODECS: Mapping[str, Codec] = MappingProxyType(
     }
 )
 
+# Frames that an encoder gets at once: libvorbis copies all that it gets at first onto the stack,
+# and a thread's may have 128 kB.
+_MOST_FRAMES = 8_192
+
 
 class Encoder:
     """Writes 16-bit samples to a file as they come, in the format of a codec.
@@ -108,7 +112,8 @@ class Encoder:
             sound = sound.astype("float32") / 32_768
         if self._to != self._rate:
             sound = self._resampler.resample_chunk(sound, last=last)
-        self._file.write(sound)
+        for start in range(0, len(sound), _MOST_FRAMES):
+            self._file.write(sound[start : start + _MOST_FRAMES])
 
     def close(self) -> None:
         """Write the end of the file, and let go of it."""

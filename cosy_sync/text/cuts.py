@@ -26,6 +26,8 @@ _CLOSING = frozenset(")]}）］｝】〕」』》〉”’%‰℃℉°")
 _ENDING = frozenset("。！？!?….．｡‥।॥؟۔")
 _PAUSING = frozenset("，、；：,;:—–～·､،؛")
 _STRAIGHT = frozenset("\"'")
+# Quotation marks that open in one language and close in another: „so“, »so«, «so», »so».
+_CLOSED_BY = {"„": "“”", "«": "»", "»": "«»"}
 _LOOSE = (_CLOSING | _ENDING | _PAUSING) - frozenset("%‰℃℉°")
 # Full stops after these end no sentence.
 _ABBREVIATIONS = frozenset(
@@ -37,7 +39,7 @@ _ABBREVIATIONS = frozenset(
     )
 )
 # Full stops after these end none if a number follows.
-_COUNTED = frozenset(("no", "p", "art", "sec", "ch"))
+_COUNTED = frozenset(("no", "nr", "p", "art", "sec", "ch"))
 _LINE = re.compile(r"\s*\n\s*")
 # After these a Chinese phrase is cut rather than elsewhere.
 _PARTICLES = frozenset("的了着过地得吗呢吧啊呀嘛")
@@ -99,7 +101,7 @@ class _Judge:
         if end < 0 or (self._opens(end)):
             return Cut.NEVER
         said = end
-        while said > 0 and self._closes[said]:
+        while said > 0 and (self._closes[said] or self._atoms[said].isspace()):
             said -= 1
         return self._judge(said, end, gap, following)
 
@@ -146,7 +148,8 @@ class _Judge:
         atom = self._atoms[place]
         if atom[0] == "<":  # a tag stands before what it is about
             return len(atom) > 2 and "/" not in atom and atom[-1] == ">"
-        return atom in _OPENING or (atom in _STRAIGHT and not self._closes[place])
+        quotes = atom in _OPENING or atom in _STRAIGHT or atom in _CLOSED_BY
+        return quotes and not self._closes[place]
 
 
 def _last(atom: str) -> str:
@@ -158,12 +161,19 @@ def _last(atom: str) -> str:
 def _find_closing(atoms: list[str], quoted: bool) -> list[bool]:
     """Tell of each atom whether it closes a bracket or a quotation; straight quotes by turns."""
     closing = []
+    ends = ""  # what closes the quotation that is open
     for atom in atoms:
         if "\n\n" in atom:
-            quoted = False
+            quoted, ends = False, ""
         if atom == '"':
             closing.append(quoted)
             quoted = not quoted
+        elif ends and atom in ends:
+            closing.append(True)
+            ends = ""
+        elif atom in _CLOSED_BY:
+            closing.append(False)
+            ends = _CLOSED_BY[atom]
         else:
             closing.append(atom in _CLOSING or atom.startswith("</"))
     return closing

@@ -34,8 +34,14 @@ class Lexicon:
     """
 
     def __init__(self, words: Mapping[str, str]) -> None:
+        if not isinstance(words, Mapping):
+            raise ConfigError(
+                f"lexicon: expected a dict of words such as {{'SQL': 'sequel'}}, got "
+                f"{type(words).__name__}; Lexicon.from_file reads a file"
+            )
         for word, said in words.items():
-            if not (isinstance(word, str) and isinstance(said, str) and word and said.strip()):
+            both = isinstance(word, str) and isinstance(said, str)
+            if not (both and word.strip() and said.strip()):
                 raise ConfigError(f"lexicon: expected words as text, got {word!r}: {said!r}")
         self._pinyin = {word: said for word, said in words.items() if _is_pinyin(word, said)}
         self._words = {word: said for word, said in words.items() if word not in self._pinyin}

@@ -27,6 +27,9 @@ _FRONT_MATTER = re.compile(
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _FOOTNOTE = re.compile(r" {0,3}\[\^([^\]\s]+)\]:")
 _REFERENCE = re.compile(r"\[\^([^\]\s\[]+)\]")
+# Chinese has no spaces: CommonMark sees no end of **this：**here. With a space around it does.
+_BOLD = re.compile(r"(?<![\\*])\*\*(?=[^\s*])(?:[^*\n]|\*(?!\*))*?[^\s*\\]\*\*(?!\*)")
+_SPACE = "\u205f"
 _BREAK = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _ENDS = "。！？!?….:：;；,，、"
 
@@ -46,8 +49,10 @@ def plain_from_markdown(text: str) -> str:
         raise ConfigError(
             f"plain_from_markdown: it needs markdown-it-py: {install_line('markdown')}"
         ) from error
-    tokens = parser.enable(["table", "strikethrough"]).parse(_drop_notes(_drop_front_matter(text)))
-    said = (" ".join(block.split()) for block in _blocks(tokens))
+    document = _drop_notes(_drop_front_matter(text)).replace(_SPACE, " ")
+    document = _BOLD.sub(lambda found: f"{_SPACE}{found.group()}{_SPACE}", document)
+    tokens = parser.enable(["table", "strikethrough"]).parse(document)
+    said = (" ".join(block.replace(_SPACE, "").split()) for block in _blocks(tokens))
     return "\n\n".join(_finish(block) for block in said if any(map(str.isalnum, block)))
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import struct
 import time
 import tracemalloc
 from collections.abc import Iterator
@@ -23,7 +24,9 @@ from cosy_sync import (
     LimitConfig,
     NarrationConfig,
     RetryConfig,
+    joining,
 )
+from cosy_sync.joining import SoundBuffer
 from cosy_sync.models import wav_header
 from cosy_sync.testing import FakeService, Server
 from cosy_sync.text import read_subtitles
@@ -179,6 +182,84 @@ def test_what_was_joined_before_a_call_broke_off_is_not_lost(format: str) -> Non
             assert outcome.result() == alone
             assert outcome.result().data == alone.data
             assert outcome.result().format == format and outcome.timing is not None
+
+
+class Tagged(FakeService):
+    """Speaks with 0.2 s of silence at both ends, in files that say who wrote them."""
+
+    @staticmethod
+    def wav(text: str) -> bytes:
+        pause = bytes(2 * 4_800)
+        pcm = pause + FakeService.wav(text)[44:] + pause
+        tag = b"LIST" + struct.pack("<I4s4sI6s", 18, b"INFO", b"ISFT", 6, b"maker\0")
+        head = wav_header(24_000, 1, len(pcm))
+        return b"".join(
+            (b"RIFF", struct.pack("<I", 62 + len(pcm)), head[8:36], tag, head[36:], pcm)
+        )
+
+
+@pytest.mark.parametrize("trims", [False, True])
+def test_what_breaks_a_call_off_carries_each_sound_as_the_service_sent_it(trims: bool) -> None:
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    config = NarrationConfig(trim=trims)
+    with (
+        CosyClient(URL, http_client=httpx.Client(transport=Tagged()), narration=config) as client,
+        pytest.raises(InterruptedBatch) as caught,
+    ):
+        client.narrate(TEXT, progress=stop)
+    for outcome, text in zip(caught.value.outcomes, (FIRST, SECOND, THIRD), strict=True):
+        assert outcome.result().data == Tagged.wav(text)
+
+
+def test_ctrl_c_while_sounds_are_put_back_leaves_no_outcome_without_its_own(
+    client: CosyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, calls = SoundBuffer.read, []
+
+    def interrupt(buffer: SoundBuffer, begin: int, end: int) -> bytes:
+        calls.append(begin)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return read(buffer, begin, end)
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:
+            raise ValueError
+
+    monkeypatch.setattr(SoundBuffer, "read", interrupt)
+    with pytest.raises(InterruptedBatch) as caught:
+        client.narrate(TEXT, progress=stop)
+    assert [outcome.result().data for outcome in caught.value.outcomes] == [
+        FakeService.wav(text) for text in (FIRST, SECOND, THIRD)
+    ]
+
+
+def test_silence_that_no_wav_file_can_hold_takes_no_memory(
+    client: CosyClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joining, "MOST_WAV", 24_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match="4 GiB") as caught:
+            client.dub([(0.0, 5.0, FIRST), (600.0, 605.0, SECOND)])
+        assert tracemalloc.get_traced_memory()[1] < 12_000_000
+    finally:
+        tracemalloc.stop()
+    assert [outcome.ok for outcome in caught.value.outcomes] == [True, True]  # type: ignore[attr-defined]
+
+
+def test_an_error_says_of_a_file_that_its_sound_is_not_kept(tmp_path: Path) -> None:
+    http_client = httpx.Client(transport=Refusing())
+    with CosyClient(URL, http_client=http_client) as client:
+        with pytest.raises(BatchError, match="finished audio included"):
+            client.narrate(TEXT)
+        with pytest.raises(
+            BatchError, match=r"no file was made; with to= \.outcomes holds no audio"
+        ):
+            client.narrate(TEXT, to=tmp_path / "x.wav")
 
 
 class Counting(FakeService):
@@ -541,6 +622,43 @@ def test_what_ends_the_second_speaking_of_cues_carries_the_first(client: CosyCli
     assert [(each.index, each.text, each.ok) for each in caught.value.outcomes] == [
         (0, FIRST, True),
         (1, SECOND, True),
+    ]
+
+
+def test_cues_that_were_spoken_are_not_lost_with_their_file(
+    client: CosyClient, tmp_path: Path
+) -> None:
+    cues = [(0.0, 5.0, FIRST), (5.0, 9.0, THIRD), (9.0, 12.0, SECOND)]
+    http_client = httpx.Client(transport=Refusing())
+    with CosyClient(URL, http_client=http_client) as refusing, pytest.raises(BatchError) as caught:
+        refusing.dub(cues, to=tmp_path / "x.wav")
+    assert [outcome.audio for outcome in caught.value.outcomes] == [
+        client.synth(FIRST),
+        None,
+        client.synth(SECOND),
+    ]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", [None, "x.wav"])
+def test_cues_that_were_spoken_are_carried_by_what_ends_their_joining(
+    tmp_path: Path, name: str | None
+) -> None:
+    class Changing(FakeService):
+        @staticmethod
+        def wav(text: str) -> bytes:
+            pcm = FakeService.wav(text)[44:]
+            return wav_header(24_000 if text == FIRST else 16_000, 1, len(pcm)) + pcm
+
+    cues = [(0.0, 5.0, FIRST), (5.0, 9.0, SECOND), (9.0, 12.0, THIRD)]
+    with (
+        CosyClient(URL, http_client=httpx.Client(transport=Changing())) as client,
+        pytest.raises(ConfigError, match="segment 1 came with 16000 Hz") as caught,
+    ):
+        client.dub(cues, to=name and tmp_path / name)
+    outcomes = caught.value.outcomes  # type: ignore[attr-defined]
+    assert [outcome.result().data for outcome in outcomes] == [
+        Changing.wav(text) for text in (FIRST, SECOND, THIRD)
     ]
 
 

@@ -263,3 +263,35 @@ def test_playing_waits_for_the_player_and_tells_what_it_said(
 
 def test_the_package_tells_of_join() -> None:
     assert cosy_sync.join is join
+
+
+# A thread's stack has 512 kB on macOS: libvorbis copies onto it what it gets at once.
+ON_A_SMALL_STACK = """
+import sys, threading
+from cosy_sync import Audio
+from cosy_sync.audio import SoundFileWriter
+
+size = 2 * 24_000 * 15
+audio = Audio(bytes(size), "pcm", 24_000, 1, 0, size)
+
+def work():
+    assert audio.as_format(sys.argv[1]).duration == 15
+    with SoundFileWriter(sys.argv[2]) as file:
+        file.write(audio.data, 24_000)
+    print("written")
+
+threading.stack_size(512 << 10)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+def test_long_sounds_are_encoded_on_a_small_stack(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_SMALL_STACK, "ogg", str(tmp_path / "x.ogg")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "written"), done.stderr

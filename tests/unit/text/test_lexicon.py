@@ -1,6 +1,7 @@
 """Words and what is said for them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,10 @@ def test_a_file_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
         Lexicon.from_file(path)
 
 
-@pytest.mark.parametrize("words", [{"": "a"}, {"a": " "}, {"a": 3}, {3: "a"}])
-def test_what_are_no_words_is_refused(words: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [{"": "a"}, {" ": "a"}, {"a": " "}, {"a": 3}, {3: "a"}, [("a", "b")], "words.tsv", None],
+)
+def test_what_are_no_words_is_refused(words: Any) -> None:
     with pytest.raises(ConfigError, match="lexicon"):
         Lexicon(words)

@@ -44,6 +44,11 @@ pytest.importorskip("markdown_it", reason="needs the extra markdown")
             "一[^1]二[^note]。\n\n[^1]: gone\ngone\n\n    gone\n\n三\n\n[^note]: https://x.yz",
             "一二。\n\n三。",
         ),
+        (
+            "**注意：**请看。他说**“你好”**他走了。**一 *二*。**三。",
+            "注意：请看。他说“你好”他走了。一 二。三。",
+        ),
+        (r"`2**3**4` and \*\*not\*\*", "2**3**4 and **not**"),
         ("no note[^1] here, [^a-z]", "no note[^1] here, [^a-z]"),
         ("`[^1]`\n\n```\n[^1]: code\n```", "[^1]"),
     ],

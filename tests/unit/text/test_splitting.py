@@ -66,6 +66,14 @@ SENTENCES = [
         "Das ist z.B. ein ganz normaler deutscher Satz, oder nicht?",
         "Ja, das ist er ganz gewiss, mein Freund.",
     ],
+    [
+        "„Kommst du heute denn gar nicht mehr?“, fragte die Nr. 5 leise.",
+        "„Nein, heute nicht.“",
+        "Sie ging.",
+    ],
+    ["»Kommst du heute denn nicht mehr?«, fragte er sie.", "»Nein!«", "Sie ging."],
+    ["«Неужели это правда?» — тихо спросил он.", "«Да, это правда.»", "Она ушла."],
+    ["« Tu ne viens donc pas ? » demanda-t-il.", "« Non ! »", "Elle s'en alla."],
     ["今天的天气<strong>真是好得不得了。</strong>", "<strong>我们</strong>一起出去走一走吧！"],
     # Mixed, and other scripts
     ["我在Google工作了3年，用的是Python 3.11。", "后来我去了OpenAI Inc.做研究员。"],

@@ -86,7 +86,7 @@ class OverloadControl:
             )
         if not lowered:
             return
-        self._limiter.set_rate(rate)
+        self._set_rate(rate)
         wait = self._limiter.next_free(now, urgent) - now
         with self._lock:
             bears = not urgent or self._patience.bears(waited + wait, rate, now)
@@ -180,10 +180,11 @@ class OverloadControl:
         with self._lock:
             tells = self._make_do(error, started, now)
             fewer, slower = self._fail(error, started, now)
+            lowered = self._pace.lowered
             rate, in_flight = self._pace.rate(now), self._limit
         self.resize()
-        if slower:
-            self._limiter.set_rate(rate)
+        if lowered:
+            self._set_rate(rate)
         if fewer or slower or tells:
             self._observer.on_event(LimitsLowered(self._label, rate, in_flight, error))
 
@@ -211,7 +212,19 @@ class OverloadControl:
     def limits(self, now: float) -> tuple[float, int]:
         """Return the requests per second and the requests in flight that it allows now."""
         with self._lock:
-            return self._pace.rate(now), self._limit
+            lowered = self._pace.lowered
+            rate, in_flight = self._pace.rate(now), self._limit
+        if lowered:
+            self._set_rate(rate)
+        return rate, in_flight
+
+    def _set_rate(self, rate: float) -> None:
+        """Let requests leave at a rate that was lowered, or has just risen to the full one. The
+        lock is not held."""
+        self._limiter.set_rate(rate)
+        # Of two threads the one with the lower rate may come last, and then nobody sets it again.
+        if not self._pace.lowered:
+            self._limiter.set_rate(self._rate_limit)
 
     @property
     def _limit(self) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -171,6 +172,43 @@ def test_429s_lower_the_rate_and_time_brings_it_back(rig):
     rig.overload.admit(False, START + 6)
     assert rig.interval() == pytest.approx(1.008 / 100)
     assert rig.overload.limits(START + 6) == (100.0, 4)
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda overload, now: overload.limits(now),
+        lambda overload, now: overload.why_no_slot(now, now),
+        lambda overload, now: overload.record(server_error(500, ""), now, now),
+        lambda overload, now: overload.record(None, now, now),
+    ],
+    ids=["figures", "an error's words", "a failure", "a good reply"],
+)
+def test_whoever_first_sees_that_the_rate_is_back_lets_requests_leave_at_it(
+    rig: Rig, look: Callable[[OverloadControl, float], object]
+) -> None:
+    rig.feed(server_error(429, "slow"), 2)
+    look(rig.overload, START + 6)
+    rig.overload.admit(False, START + 6)
+    assert rig.interval() == pytest.approx(1.008 / 100)
+
+
+def test_a_thread_that_is_late_with_a_lowered_rate_does_not_keep_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.feed(server_error(429, "slow"), 2)
+    real, late = rig.limiter.set_rate, [1]
+
+    def set_rate(rate: float) -> None:
+        if late:
+            late.clear()
+            rig.overload.admit(False, START + 6)  # another thread, meanwhile
+        real(rate)
+
+    monkeypatch.setattr(rig.limiter, "set_rate", set_rate)
+    rig.overload.admit(False, START + 1)
+    rig.overload.admit(False, START + 7)
+    assert rig.interval() == pytest.approx(1.008 / 100)
 
 
 def test_503s_leave_the_rate_alone(rig):

@@ -105,7 +105,7 @@ class OverloadControl:
         An urgent call does not wait long for a service that has too much to do; as long as one
         call takes, at least.
         """
-        if not urgent or not self._concurrency.strained(now):
+        if not urgent or not self.is_strained(now):
             return math.inf
         return max(self._longest, self._concurrency.longest_trip)
 
@@ -143,8 +143,10 @@ class OverloadControl:
         return isinstance(error, ReplyTimeout) and now - self._succeeded_at < self._recent
 
     def is_strained(self, now: float) -> bool:
-        """Return whether fewer may be in flight because the endpoint has too much to do."""
-        return self._concurrency.strained(now)
+        """Return whether fewer may be in flight because the endpoint has too much to do, and not
+        because more would only wait there: a limit that is not used does not rise either."""
+        concurrency = self._concurrency
+        return concurrency.strained(now) and concurrency.limit < self._slow_start.limit
 
     def restart(self, now: float) -> None:
         """Begin with a few requests again: the endpoint was away."""

@@ -375,6 +375,26 @@ def test_as_long_as_a_call_takes_may_be_waited_for_a_place(rig):
     assert rig.overload.longest_wait(True, START + 3.0) == 3.0
 
 
+def test_a_service_is_strained_only_while_that_is_why_few_requests_are_in_flight() -> None:
+    rig = Rig(start=2)
+    rig.feed(server_error(429, "slow"), 2)
+    now = START
+    for _ in range(12):  # it speaks one text after the other: more at once would only wait
+        began, count = now, rig.slots.limit
+        assert all([rig.slots.acquire() for _ in range(count)])
+        for _ in range(count):
+            now += 7.0
+            rig.slots.release()
+            rig.overload.record(None, began, now, [Utterance("好" * 20)])
+    few = rig.slots.limit
+    assert few < 5
+    assert not rig.overload.is_strained(now)
+    assert rig.overload.longest_wait(True, now) == math.inf
+    for _ in range(2):
+        rig.overload.record(server_error(503, "full"), now, now + 14.0)
+    assert rig.slots.limit < few and rig.overload.is_strained(now + 14.0)
+
+
 def test_a_service_that_told_its_size_is_not_strained(rig):
     rig.feed(server_error(429, "too many at the same time", crowded=True), 1)
     assert rig.slots.limit == 1

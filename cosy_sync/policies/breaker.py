@@ -296,7 +296,8 @@ class Breaker:
             if admission.generation != self._generation:
                 return False
             if not admission.probe:
-                self._count(now, failed, slow)
+                self._failed.add(now, 1, failed)
+                self._slow.add(now, 1, slow)
                 cause = ""
                 if isinstance(error, ReplyTimeout):
                     # A service that is only too busy answers late: a pause would not help it.
@@ -341,11 +342,6 @@ class Breaker:
             return ""
         return f"{self._silent} calls in a row got no answer in {seconds:.1f} s"
 
-    def _count(self, now: float, failed: int, slow: int) -> None:
-        self._failed.add(now, 1, failed)
-        if self._config.slow_call is not None:
-            self._slow.add(now, 1, slow)
-
     def _cause(self, failed: int, slow: int) -> str:
         """Return why this call opens the breaker, or nothing."""
         config, calls = self._config, self._failed.all
@@ -361,8 +357,7 @@ class Breaker:
             return f"{100 * share:.0f} % of {calls} calls {took} in {config.window:g} s"
         return ""
 
-    # The state changes last, and in one step: Ctrl-C may come between any two.
-
+    # The state changes last, in one step: Ctrl-C may come between any two.
     def _open(self, now: float, pause: float, cause: str, failing_kind: int | None = None) -> None:
         self._until = now + pause
         self._early.begin(now, pause)
@@ -388,17 +383,14 @@ class Breaker:
         self._state, self._generation, self.ticket = new, generation, ticket
         self._changes.append((old, new))
 
-    # Outside the lock.
-
     def _announce(self) -> None:
-        # One thread at a time, or two changes could be told in the wrong order. A thread that
-        # comes meanwhile leaves its change in the queue: the one at it looks again, under the
-        # lock, before it goes.
+        # One thread at a time, or two changes could be told in the wrong order. A thread that comes
+        # meanwhile leaves its change in the queue: the one at it looks again before it goes.
         while self._announce_next():
             pass
 
     def _announce_next(self) -> bool:
-        announces: list[bool] = []
+        announces: list[bool] = []  # noted first: Ctrl-C may come at once
         try:
             return self._tell_next(announces)
         finally:
@@ -407,14 +399,12 @@ class Breaker:
                     self._announcing = False
 
     def _tell_next(self, announces: list[bool]) -> bool:
-        """Tell the next change, unless another thread does; return whether there was one. Ctrl-C
-        may come at once: so `announces` is noted first."""
+        """Tell the next change, unless another thread does; return whether there was one."""
         with self._lock:
             if self._announcing or not self._changes:
                 return False
             announces.append(True)
-            self._announcing = True
-            old, new = self._changes.popleft()
+            self._announcing, (old, new) = True, self._changes.popleft()
         guarded(self._ledger_moves[new])
         if self._on_change is not None:
             guarded(self._on_change, old, new)

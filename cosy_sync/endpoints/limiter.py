@@ -18,7 +18,6 @@ look again, and nobody else. States of a waiter, changed under the queue's lock 
 
 from __future__ import annotations
 
-import contextlib
 import math
 import threading
 from collections import OrderedDict, deque
@@ -339,7 +338,7 @@ class EndpointLimiter:
         queues = self._urgent if waiter.urgent else self._normal
         queue = queues.get(waiter.key)
         if queue is not None:
-            with contextlib.suppress(ValueError):  # Ctrl-C came before, while it joined or left
+            if waiter in queue:  # Ctrl-C may have come while it joined or left
                 queue.remove(waiter)
             if not queue:
                 del queues[waiter.key]

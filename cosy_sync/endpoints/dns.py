@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from ..atomic import Flag
+from ..atomic import Flag, start_thread
 from ..clock import Clock
 from ..config import PoolConfig
 from ..errors import CosyError
@@ -82,13 +82,16 @@ class DnsWatcher:
         self._looked = -_SPACING
         # Set once every name was looked up, with success or without, or the watcher closed.
         self.answered = Flag()
-        # Guards: _schedule, _thread, the setting of _closed; of a round of look-ups, whether one
-        # runs (or is about to), whether another one is wanted, and which one is next.
+        # Guards: _schedule, the setting of _closed; of a round of look-ups, whether one is wanted,
+        # and which one is next.
         self._lock = threading.Lock()
         self._schedule: Schedule | None = None
         self._thread: threading.Thread | None = None
-        self._looking = self._wanted = False
+        self._wanted = False
         self._next = 0
+        # An entry while no thread looks up, or is about to. Callers start it, and Ctrl-C may come
+        # between any two steps of theirs: so it is taken and the thread started in one.
+        self._places: list[tuple[()]] = [()]
         # The first look-up has its thread, or will have it.
         self._begun = False
         self._closed = False
@@ -111,23 +114,24 @@ class DnsWatcher:
             self._looked = now
             self._look_now()
 
-    def _look_now(self) -> None:
+    def _look_now(self) -> bool:
+        """Begin a round of look-ups; return whether there is a thread for it, or need be none."""
         with self._lock:
-            if self._schedule is None or self._closed:
-                return
+            schedule = self._schedule
+            if schedule is None or self._closed:
+                return True
             self._wanted = True
-            if self._looking:
-                return
-            self._looking = True
-            mine = self._weakly(self._schedule)  # the thread does not keep it alive
-            thread = self._thread = threading.Thread(
-                target=_look, args=(mine,), name="cosy-lookup", daemon=True
-            )
-        try:
-            thread.start()
-            self._begun = True
-        except RuntimeError:  # no more threads; whoever comes next tries again
-            self._looking = False
+        if self._places:
+            # The thread does not keep it alive.
+            launch = functools.partial(_launch, self._weakly(schedule))
+            try:
+                start_thread(self._places, launch)
+            except IndexError:  # somebody else was quicker
+                return True
+            except RuntimeError:  # no more threads; whoever comes next tries again
+                return False
+        self._begun = True
+        return True
 
     def _weakly(self, schedule: Schedule) -> weakref.ref[DnsWatcher]:
         """Return what does not keep it alive, for batches; with it the schedule ends."""
@@ -137,7 +141,7 @@ class DnsWatcher:
         """On the thread that looks up: return whether there is a round to do."""
         with self._lock:
             if self._closed or not self._wanted:
-                self._looking = False
+                self._places.append(())
                 return False
             self._wanted = False
             self._next += 1
@@ -152,8 +156,12 @@ class DnsWatcher:
 
     def look_next(self, number: int) -> None:
         """Look everything up, unless another round began after this one."""
-        if self._next == number:
-            self._look_now()
+        if self._next == number and not self._look_now():
+            self.end_round(AGAIN)
+
+    def run_on(self, thread: threading.Thread | None) -> None:
+        """Note the thread that looks up, which `close` waits for."""
+        self._thread = thread
 
     def look(self) -> float:
         """Look everything up; return the seconds until it should be done again.
@@ -194,6 +202,19 @@ class DnsWatcher:
                 thread.join(seconds)
         if schedule is not None:
             schedule.close(_MOMENT)
+
+
+def _launch(watcher_ref: weakref.ref[DnsWatcher]) -> None:
+    thread = threading.Thread(target=_look, args=(watcher_ref,), name="cosy-lookup", daemon=True)
+    watcher = watcher_ref()
+    if watcher is None:
+        return
+    watcher.run_on(thread)
+    del watcher
+    try:
+        thread.start()
+    except RuntimeError:  # no more threads; but this one, a bare one, is there
+        _look(watcher_ref)
 
 
 def _look(watcher_ref: weakref.ref[DnsWatcher]) -> None:

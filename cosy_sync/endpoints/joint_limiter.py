@@ -77,6 +77,7 @@ class JointLimiter:
         self._own.pause(until)
 
     def _leave_second(self, waiter: SlotWaiter, now: float) -> None:
-        second, waiter.second = waiter.second, None
+        second = waiter.second
         if second is not None:
             self._common.leave(second, now)
+            waiter.second = None  # last: Ctrl-C may come before

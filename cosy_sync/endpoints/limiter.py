@@ -24,6 +24,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
+from ..atomic import Flag
 from ..clock import Clock
 from ..config import SharingConfig
 from ..errors import ClosedError
@@ -79,7 +80,7 @@ class SlotWaiter:
         self.urgent = urgent
         self.latest = latest
         self.stop = stop
-        self.event = event or threading.Event()
+        self.event: threading.Event = event or Flag()
         self.due = 0.0
         self.queued = self.away = self.again = self.first = False
         # Its place in the queue of a second limiter, while it waits there.
@@ -193,6 +194,7 @@ class EndpointLimiter:
     def join(self, waiter: SlotWaiter, now: float) -> float:
         """Queue up; return the seconds until its slot, as things are."""
         with self._lock:
+            waiter.queued = True  # first: whatever Ctrl-C leaves undone, `leave` removes
             queues = self._urgent if waiter.urgent else self._normal
             queue = queues.setdefault(waiter.key, deque())
             if waiter.first:  # behind others that go first
@@ -200,7 +202,7 @@ class EndpointLimiter:
                 queue.insert(next(place, len(queue)), waiter)
             else:
                 queue.append(waiter)
-            self._count(waiter, 1)
+            self._count()
             wait = self._expect(waiter, now, -math.inf)
             called = self._call(now)
         self._wake(called)
@@ -334,20 +336,20 @@ class EndpointLimiter:
 
     def _remove(self, waiter: SlotWaiter, *, served: bool) -> None:
         queues = self._urgent if waiter.urgent else self._normal
-        queue = queues[waiter.key]
-        queue.remove(waiter)
-        self._count(waiter, -1)
-        if not queue:
-            del queues[waiter.key]
-        elif served:  # its turn comes again after the other keys
-            queues.move_to_end(waiter.key)
+        queue = queues.get(waiter.key)
+        if queue is not None:
+            if waiter in queue:  # Ctrl-C may have come while it joined or left
+                queue.remove(waiter)
+            if not queue:
+                del queues[waiter.key]
+            elif served:  # its turn comes again after the other keys
+                queues.move_to_end(waiter.key)
+        self._count()
+        waiter.queued = False
 
-    def _count(self, waiter: SlotWaiter, more: int) -> None:
-        waiter.queued = more > 0
-        if waiter.urgent:
-            self._many_urgent += more
-        else:
-            self._many_normal += more
+    def _count(self) -> None:
+        self._many_urgent = sum(map(len, self._urgent.values()))
+        self._many_normal = sum(map(len, self._normal.values()))
 
     # -- outside of it --------------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ class OverloadControl:
             )
         if not lowered:
             return
-        self._limiter.set_rate(rate)
+        self._set_rate(rate)
         wait = self._limiter.next_free(now, urgent) - now
         with self._lock:
             bears = not urgent or self._patience.bears(waited + wait, rate, now)
@@ -105,7 +105,7 @@ class OverloadControl:
         An urgent call does not wait long for a service that has too much to do; as long as one
         call takes, at least.
         """
-        if not urgent or not self._concurrency.strained(now):
+        if not urgent or not self.is_strained(now):
             return math.inf
         return max(self._longest, self._concurrency.longest_trip)
 
@@ -143,8 +143,10 @@ class OverloadControl:
         return isinstance(error, ReplyTimeout) and now - self._succeeded_at < self._recent
 
     def is_strained(self, now: float) -> bool:
-        """Return whether fewer may be in flight because the endpoint has too much to do."""
-        return self._concurrency.strained(now)
+        """Return whether fewer may be in flight because the endpoint has too much to do, and not
+        because more would only wait there: a limit that is not used does not rise either."""
+        concurrency = self._concurrency
+        return concurrency.strained(now) and concurrency.limit < self._slow_start.limit
 
     def restart(self, now: float) -> None:
         """Begin with a few requests again: the endpoint was away."""
@@ -180,10 +182,11 @@ class OverloadControl:
         with self._lock:
             tells = self._make_do(error, started, now)
             fewer, slower = self._fail(error, started, now)
+            lowered = self._pace.lowered
             rate, in_flight = self._pace.rate(now), self._limit
         self.resize()
-        if slower:
-            self._limiter.set_rate(rate)
+        if lowered:
+            self._set_rate(rate)
         if fewer or slower or tells:
             self._observer.on_event(LimitsLowered(self._label, rate, in_flight, error))
 
@@ -211,7 +214,19 @@ class OverloadControl:
     def limits(self, now: float) -> tuple[float, int]:
         """Return the requests per second and the requests in flight that it allows now."""
         with self._lock:
-            return self._pace.rate(now), self._limit
+            lowered = self._pace.lowered
+            rate, in_flight = self._pace.rate(now), self._limit
+        if lowered:
+            self._set_rate(rate)
+        return rate, in_flight
+
+    def _set_rate(self, rate: float) -> None:
+        """Let requests leave at a rate that was lowered, or has just risen to the full one. The
+        lock is not held."""
+        self._limiter.set_rate(rate)
+        # Of two threads the one with the lower rate may come last, and then nobody sets it again.
+        if not self._pace.lowered:
+            self._limiter.set_rate(self._rate_limit)
 
     @property
     def _limit(self) -> int:

@@ -223,6 +223,12 @@ class EndpointPool:
         with self._lock:
             failures, drained = dict(self._failures), set(self._drained)
         reasons = [error.message for url, error in failures.items() if url not in drained]
+        if not reasons:  # a part of the endpoints: the last of all is never drained
+            labels = [each.label for url, each in self._configured.items() if url in drained]
+            were = f"{', '.join(labels)} {'was' if len(labels) == 1 else 'were'} drained"
+            back = "it" if len(labels) == 1 else "them"
+            others = "the others do not take this text's model"
+            reasons = [f"{were}, and {others}; resume() brings {back} back"]
         text = f"no endpoint to send to: {'; '.join(reasons)}"
         return NoEndpointError(text, retry_after=AGAIN)
 

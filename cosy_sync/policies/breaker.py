@@ -191,9 +191,10 @@ class Breaker:
             return False
         if self._state == OPEN:
             self._half_open(now)
-        self._good_probes += 1
-        if admission.other or self._good_probes >= self._config.probes:
+        if admission.other or self._good_probes + 1 >= self._config.probes:
             self._close()
+        else:
+            self._good_probes += 1
         return True
 
     def report(self, counted: bool, error: CosyError | None) -> None:
@@ -295,7 +296,8 @@ class Breaker:
             if admission.generation != self._generation:
                 return False
             if not admission.probe:
-                self._count(now, failed, slow)
+                self._failed.add(now, 1, failed)
+                self._slow.add(now, 1, slow)
                 cause = ""
                 if isinstance(error, ReplyTimeout):
                     # A service that is only too busy answers late: a pause would not help it.
@@ -340,11 +342,6 @@ class Breaker:
             return ""
         return f"{self._silent} calls in a row got no answer in {seconds:.1f} s"
 
-    def _count(self, now: float, failed: int, slow: int) -> None:
-        self._failed.add(now, 1, failed)
-        if self._config.slow_call is not None:
-            self._slow.add(now, 1, slow)
-
     def _cause(self, failed: int, slow: int) -> str:
         """Return why this call opens the breaker, or nothing."""
         config, calls = self._config, self._failed.all
@@ -360,55 +357,58 @@ class Breaker:
             return f"{100 * share:.0f} % of {calls} calls {took} in {config.window:g} s"
         return ""
 
+    # The state changes last, in one step: Ctrl-C may come between any two.
     def _open(self, now: float, pause: float, cause: str, failing_kind: int | None = None) -> None:
-        self._change(OPEN)
         self._until = now + pause
         self._early.begin(now, pause)
         self._failing_kind = failing_kind
         self._leases = {}
         self._reason = f"breaker open after {cause}; it lets probes through in"
+        self._change(OPEN)
 
     def _half_open(self, now: float) -> None:
-        self._change(HALF_OPEN)
         self._half_at = now
         self._leases = {}
         self._good_probes = 0
         self._reason = "breaker half-open, all its probes are in flight; ask again in"
+        self._change(HALF_OPEN)
 
     def _close(self) -> None:
-        self._change(CLOSED)
         self._failed, self._slow = Window(self._config.window), Window(self._config.window)
         self._row = self._silent = 0
-        self.ticket = Admission(self._generation)
+        self._change(CLOSED, Admission(self._generation + 1))
 
-    def _change(self, new: str) -> None:
-        self._changes.append((self._state, new))
-        self._state = new
-        self._generation += 1
-        self.ticket = None
-
-    # Outside the lock.
+    def _change(self, new: str, ticket: Admission | None = None) -> None:
+        old, generation = self._state, self._generation + 1
+        self._state, self._generation, self.ticket = new, generation, ticket
+        self._changes.append((old, new))
 
     def _announce(self) -> None:
-        # One thread at a time, or two changes could be told in the wrong order. A thread that
-        # comes meanwhile leaves its change in the queue: the one at it looks again, under the
-        # lock, before it goes.
-        while (change := self._next_change()) is not None:
-            try:
-                old, new = change
-                guarded(self._ledger_moves[new])
-                if self._on_change is not None:
-                    guarded(self._on_change, old, new)
-            finally:
+        # One thread at a time, or two changes could be told in the wrong order. A thread that comes
+        # meanwhile leaves its change in the queue: the one at it looks again before it goes.
+        while self._announce_next():
+            pass
+
+    def _announce_next(self) -> bool:
+        announces: list[bool] = []  # noted first: Ctrl-C may come at once
+        try:
+            return self._tell_next(announces)
+        finally:
+            if announces:
                 with self._lock:
                     self._announcing = False
 
-    def _next_change(self) -> tuple[str, str] | None:
+    def _tell_next(self, announces: list[bool]) -> bool:
+        """Tell the next change, unless another thread does; return whether there was one."""
         with self._lock:
             if self._announcing or not self._changes:
-                return None
-            self._announcing = True
-            return self._changes.popleft()
+                return False
+            announces.append(True)
+            self._announcing, (old, new) = True, self._changes.popleft()
+        guarded(self._ledger_moves[new])
+        if self._on_change is not None:
+            guarded(self._on_change, old, new)
+        return True
 
     def __repr__(self) -> str:
         return f"<Breaker {self._name} {self._state}>"

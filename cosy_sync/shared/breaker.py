@@ -48,6 +48,7 @@ class BreakerLink:
         # The keeper's own.
         self._storage: Any = None
         self._seen: str | None = None  # what the storage holds, as far as we know
+        self._opened_at: datetime | None = None  # when it was opened, if it ever was
         self._shared = True
         # Read without a lock: at worst it rings twice.
         self._started = False
@@ -90,6 +91,10 @@ class BreakerLink:
             if storage.opened_at is None:
                 raise ConnectionError("the storage does not answer")
             return self._exchange()
+        if opened_at != _LONG_AGO:
+            self._opened_at = opened_at
+        elif self._opened_at is not None and not self._news:
+            state = self._restore(state, self._opened_at)
         count = len(self._news)
         if count:
             self._write(state, self._news[count - 1])
@@ -101,12 +106,24 @@ class BreakerLink:
             self._seen = state
             self._follow(state, age)
 
+    def _restore(self, state: str, opened_at: datetime) -> str:
+        """Write again what a storage that was emptied has lost; return the state that it holds."""
+        storage, seen = self._storage, self._seen
+        if seen is None:
+            return state
+        # In this order: who finds the instant finds the state.
+        storage.state = seen
+        storage.opened_at = opened_at
+        if storage.state != seen:
+            raise ConnectionError("the storage does not keep what is written")
+        return seen
+
     def _write(self, old: str, new: str) -> None:
         storage = self._storage
         if new != old:
             storage.reset_success_counter()
             if new == "open":
-                storage.opened_at = datetime.now(timezone.utc)
+                storage.opened_at = self._opened_at = datetime.now(timezone.utc)
             if new == "closed":
                 storage.reset_counter()
             storage.state = new

@@ -4,6 +4,7 @@ together."""
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -18,23 +19,37 @@ _LOOK, _LOST = 0.5, 2.0
 # Seconds that a canary which nobody counts for is remembered, but for one that was rolled back.
 _KEPT = 30 * 86_400
 
-# KEYS: the state, the counts of this epoch. ARGV: the epoch, how long counts are kept, the number
-# of fields of a new state, those, then the number of fields that are counted and these, and bounds.
+# Seconds for which it is remembered what a client told last.
+_TOLD = 3_600
+
+# KEYS: the state, the counts of this epoch, the latest number that this client told. ARGV: the
+# epoch, how long counts are kept, this client's number, how long that is kept, whether the state
+# is a new one, the number of its fields and these, then the number of fields that are counted and
+# these, and bounds. A state that Redis has lost is restored; one that was rolled back never ends
+# here. What comes a second time, as the answer to the first was lost, is counted once.
 _SCRIPT = """
-local state, counts = KEYS[1], KEYS[2]
+local state, counts, latest = KEYS[1], KEYS[2], KEYS[3]
+local epoch = tonumber(ARGV[1])
 local now = tonumber(redis.call('HGET', state, 'epoch') or '0')
-local at = 3
-local new = tonumber(ARGV[at])
-if now == tonumber(ARGV[1]) then
-  if new > 0 then
-    redis.call('HSET', state, unpack(ARGV, at + 1, at + new))
-  elseif redis.call('EXISTS', state) == 0 then
+local over = redis.call('HGET', state, 'state') == 'rolled back'
+local at = 6
+local fields = tonumber(ARGV[at])
+local new = ARGV[5] == '1'
+if not over and (now < epoch or (new and now == epoch)) then
+  redis.call('HSET', state, unpack(ARGV, at + 1, at + fields))
+  now = tonumber(redis.call('HGET', state, 'epoch'))
+end
+if now == epoch then
+  if redis.call('EXISTS', state) == 0 then
     redis.call('HSET', state, 'epoch', ARGV[1], 'state', 'running')
   end
-  at = at + new + 1
+  at = at + fields + 1
   local several = tonumber(ARGV[at])
-  for i = at + 1, at + several, 2 do
-    redis.call('HINCRBYFLOAT', counts, ARGV[i], ARGV[i + 1])
+  if redis.call('GET', latest) ~= ARGV[3] then
+    for i = at + 1, at + several, 2 do
+      redis.call('HINCRBYFLOAT', counts, ARGV[i], ARGV[i + 1])
+    end
+    redis.call('SET', latest, ARGV[3], 'EX', ARGV[4])
   end
   for i = at + several + 1, #ARGV, 2 do
     redis.call('HSETNX', counts, ARGV[i], ARGV[i + 1])
@@ -79,18 +94,23 @@ class CanaryBook:
     def __init__(self, sharing: SharingConfig) -> None:
         self._sharing = sharing
         self._redis: Any = None
+        self._me = uuid.uuid4().hex
 
-    def tell(self, name: str, news: News) -> Told:
-        """Tell what is new; return the state as Redis has it, and its epoch's counts and bounds."""
+    def tell(self, name: str, news: News, number: int) -> Told:
+        """Tell what is new; return the state as Redis has it, and its epoch's counts and bounds.
+
+        What is told under the same number as before, and without another between, counts once.
+        """
         state = news.state
         epoch = state.epoch - 1 if news.decided else state.epoch
         fields = _fields(state.epoch, state.state, state.share, state.reason)
-        new = fields if news.decided else []
         counted = [] if news.decided else _flat(news.counts)
         bounds = [] if news.decided else _flat({_BOUND + k: v for k, v in news.bounds.items()})
-        arguments = [epoch, _KEPT, len(new), *new, len(counted), *counted, *bounds]
+        told_as = [number, _TOLD, int(news.decided)]
+        arguments = [epoch, _KEPT, *told_as, len(fields), *fields, len(counted), *counted, *bounds]
         client = self._connect()
-        keys = [self._key(name), f"{self._key(name)}:{epoch}"]
+        key = self._key(name)
+        keys = [key, f"{key}:{epoch}", f"{key}:{self._me}"]
         told, counts = client.eval(_SCRIPT, len(keys), *keys, *arguments)
         return _parse(_pairs(told), _pairs(counts))
 
@@ -153,6 +173,9 @@ class CanaryLink:
         self._news, self._follow, self._tell = news, follow, tell
         self._keeper = Keeper(self._step, "cosy-canary")
         self._shared = True
+        # What was told, until it is answered, and its number.
+        self._told: News | None = None
+        self._number = 0
 
     def start(self) -> None:
         """Begin to look."""
@@ -167,8 +190,12 @@ class CanaryLink:
 
     def _step(self) -> float:
         try:
-            news = self._news()
-            self._follow(news, self._book.tell(self._name, news))
+            if self._told is None:
+                self._told, self._number = self._news(), self._number + 1
+            news = self._told
+            answer = self._book.tell(self._name, news, self._number)
+            self._told = None
+            self._follow(news, answer)
         except BaseException as error:  # whatever it is, no call must fail because of it
             self._note(False, f"{type(error).__name__}: {error}")
         else:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import _thread
 import gc
+import itertools
 import threading
+from collections.abc import Callable
 
 import pytest
+from interrupts import interrupt_at, interrupt_entry
 from lanes import eventually
 from naming import DOWN, Names
 
@@ -114,10 +117,10 @@ def test_trouble_right_after_trouble_brings_nothing() -> None:
     names, clock = Names(one=["1"]), FakeClock()
     book = directory(names, clock, Told(), dns_refresh=1000)
     book.open()
-    eventually(lambda: len(names.asked) == 1 and not book._looking)
+    eventually(lambda: len(names.asked) == 1 and book._places)
     clock.advance(5.0)
     book.look_soon(clock.now())
-    eventually(lambda: len(names.asked) == 2 and not book._looking)
+    eventually(lambda: len(names.asked) == 2 and book._places)
     book.look_soon(clock.now() + 4.9)
     book.close(10)
     assert len(names.asked) == 2
@@ -262,3 +265,37 @@ def test_no_more_threads_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -
     book.open()
     eventually(lambda: names.asked)
     book.close(10)
+
+
+@pytest.mark.parametrize("interrupt", [interrupt_at, interrupt_entry])
+def test_a_first_look_up_that_ctrl_c_ends_hinders_no_other(interrupt: Callable[..., bool]) -> None:
+    for number in itertools.count(1):
+        names = Names(one=["1"])
+        book = directory(names, FakeClock(), Told())
+        came = interrupt(number, book.open)
+        book.open()
+        assert book.answered.wait(20)
+        book.close(20)
+        if not came:
+            return
+
+
+def test_a_round_that_found_no_thread_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names(one=["1"])
+    book = directory(names, FakeClock(), Told())
+    book.open()
+    assert book.answered.wait(20)
+    eventually(lambda: book._places)
+    later: list[float] = []
+    monkeypatch.setattr(book, "end_round", later.append)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", fail)
+        book.look_next(1)
+    assert later == [1.0]
+    book.look_next(1)
+    eventually(lambda: len(names.asked) == 2 and book._places)
+    book.close(20)

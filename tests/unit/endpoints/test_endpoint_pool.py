@@ -533,3 +533,15 @@ def test_an_address_that_came_and_left_while_its_endpoint_was_left_out_is_forgot
         scene.endpoints._dns.look()
     scene.endpoints.resume(A)
     assert len(scene.endpoints.endpoints) == 2
+
+
+def test_where_all_that_take_a_text_were_drained_the_error_says_what_to_do() -> None:
+    scene = Scene(A, B)
+    part = scene.endpoints.part({A})
+    scene.endpoints.leave_out(A)
+    words = r"^no endpoint to send to: http://a\.test/ was drained, and the others do not take "
+    words += r"this text's model; resume\(\) brings it back$"
+    with pytest.raises(NoEndpointError, match=words):
+        part.choose(*terms(scene.batch()), (), scene.clock.now())
+    scene.endpoints.resume(A)
+    assert part.choose(*terms(scene.batch()), (), scene.clock.now()).label == A

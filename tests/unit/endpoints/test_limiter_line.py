@@ -6,10 +6,11 @@ import heapq
 import itertools
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import httpx
 import pytest
+from interrupts import interrupt_at
 
 import cosy_sync
 from cosy_sync import ConfigError, CosyClient, Endpoint, LimitConfig, RateLimitedError
@@ -173,3 +174,44 @@ def test_the_rate_may_come_from_the_environment() -> None:
 def test_a_rate_that_cannot_be_is_refused_by_name(rate: object) -> None:
     with pytest.raises(ConfigError, match="rate: "):
         LimitConfig(rate=rate)  # type: ignore[arg-type]
+
+
+def alone() -> tuple[EndpointLimiter, list[EndpointLimiter]]:
+    line = line_of(10.0)
+    return line, [line]
+
+
+def behind_another() -> tuple[JointLimiter, list[EndpointLimiter]]:
+    own, common = line_of(10.0), line_of(10.0)
+    return JointLimiter(own, common), [own, common]
+
+
+@pytest.mark.parametrize("make", [alone, behind_another])
+@pytest.mark.parametrize("urgent", [False, True])
+def test_who_is_interrupted_at_any_step_is_in_nobodys_way(
+    make: Callable[[], tuple[EndpointLimiter | JointLimiter, list[EndpointLimiter]]], urgent: bool
+) -> None:
+    for number in itertools.count(1):
+        limiter, lines = make()
+        clock, each = FakeClock(START), waiter("a", urgent)
+        assert limiter.go(START, urgent)
+
+        def pass_through(
+            limiter: EndpointLimiter | JointLimiter = limiter,
+            clock: FakeClock = clock,
+            each: SlotWaiter = each,
+        ) -> None:
+            try:
+                limiter.join(each, clock.now())
+                each.sleep(clock)
+                while limiter.take(each, clock.now()) > 0.0:
+                    each.sleep(clock)
+            finally:
+                limiter.leave(each, clock.now())
+
+        came = interrupt_at(number, pass_through)
+        now = clock.now() + 10
+        assert [list(line._in_order()) for line in lines] == [[]] * len(lines)
+        assert limiter.next_free(now) == now and limiter.go(now, False)
+        if not came:
+            return

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -173,6 +174,43 @@ def test_429s_lower_the_rate_and_time_brings_it_back(rig):
     assert rig.overload.limits(START + 6) == (100.0, 4)
 
 
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda overload, now: overload.limits(now),
+        lambda overload, now: overload.why_no_slot(now, now),
+        lambda overload, now: overload.record(server_error(500, ""), now, now),
+        lambda overload, now: overload.record(None, now, now),
+    ],
+    ids=["figures", "an error's words", "a failure", "a good reply"],
+)
+def test_whoever_first_sees_that_the_rate_is_back_lets_requests_leave_at_it(
+    rig: Rig, look: Callable[[OverloadControl, float], object]
+) -> None:
+    rig.feed(server_error(429, "slow"), 2)
+    look(rig.overload, START + 6)
+    rig.overload.admit(False, START + 6)
+    assert rig.interval() == pytest.approx(1.008 / 100)
+
+
+def test_a_thread_that_is_late_with_a_lowered_rate_does_not_keep_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.feed(server_error(429, "slow"), 2)
+    real, late = rig.limiter.set_rate, [1]
+
+    def set_rate(rate: float) -> None:
+        if late:
+            late.clear()
+            rig.overload.admit(False, START + 6)  # another thread, meanwhile
+        real(rate)
+
+    monkeypatch.setattr(rig.limiter, "set_rate", set_rate)
+    rig.overload.admit(False, START + 1)
+    rig.overload.admit(False, START + 7)
+    assert rig.interval() == pytest.approx(1.008 / 100)
+
+
 def test_503s_leave_the_rate_alone(rig):
     rig.feed(server_error(503, "full"), 5)
     assert rig.overload.limits(START)[0] == 100.0
@@ -335,6 +373,26 @@ def test_as_long_as_a_call_takes_may_be_waited_for_a_place(rig):
     rig.overload.record(None, START - 3.0, START)
     rig.overload.record(server_error(503, "full"), START, START + 3.0)
     assert rig.overload.longest_wait(True, START + 3.0) == 3.0
+
+
+def test_a_service_is_strained_only_while_that_is_why_few_requests_are_in_flight() -> None:
+    rig = Rig(start=2)
+    rig.feed(server_error(429, "slow"), 2)
+    now = START
+    for _ in range(12):  # it speaks one text after the other: more at once would only wait
+        began, count = now, rig.slots.limit
+        assert all([rig.slots.acquire() for _ in range(count)])
+        for _ in range(count):
+            now += 7.0
+            rig.slots.release()
+            rig.overload.record(None, began, now, [Utterance("好" * 20)])
+    few = rig.slots.limit
+    assert few < 5
+    assert not rig.overload.is_strained(now)
+    assert rig.overload.longest_wait(True, now) == math.inf
+    for _ in range(2):
+        rig.overload.record(server_error(503, "full"), now, now + 14.0)
+    assert rig.slots.limit < few and rig.overload.is_strained(now + 14.0)
 
 
 def test_a_service_that_told_its_size_is_not_strained(rig):

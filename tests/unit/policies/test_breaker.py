@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 
 import pybreaker
 import pytest
+from interrupts import interrupt_at
 
 from cosy_sync.config import BreakerConfig
 from cosy_sync.errors import (
@@ -1111,3 +1113,42 @@ def test_a_call_that_waited_while_it_opened_is_not_made() -> None:
     assert not subject.still_admits(waiting)
     probe = subject.admit(START + 60.0)
     assert probe.probe and subject.still_admits(probe)
+
+
+# Of the others every line is a step; no signal comes before the first one of a `finally`.
+STEPS = ["admit", "record", "succeed", "_troubled", "_enter", "_open", "_half_open", "_close"]
+STEPS += ["_change", "report", "_announce", "_tell_next"]
+
+
+@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_breaker_that_ctrl_c_interrupts_at_any_step_opens_closes_and_tells(
+    step: str, early: bool
+) -> None:
+    for number in itertools.count(1):
+        told: list[str] = []
+        breaker = Breaker(
+            BreakerConfig(min_calls=1, probes=1),
+            "tts",
+            on_change=lambda old, new, told=told: told.append(new),  # type: ignore[misc]
+            random=lambda: 0.5,
+        )
+        probed = Call(patient=True), 1.0 if early else 31.0
+
+        def open_and_close(
+            breaker: Breaker = breaker, call: Call = probed[0], at: float = probed[1]
+        ) -> None:
+            breaker.record(breaker.admit(0.0), DOWN, 0.0)
+            breaker.record(breaker.admit(at, call), None, at)
+
+        came = interrupt_at(number, open_and_close, only=getattr(Breaker, step))
+        for now in (100.0, 200.0):
+            breaker.record(breaker.admit(now), None, now)
+        assert breaker.state == "closed" and breaker.ticket is not None
+        told.clear()
+        breaker.record(breaker.admit(300.0), DOWN, 300.0)
+        breaker.record(breaker.admit(400.0), None, 400.0)
+        assert told[-3:] == ["open", "half-open", "closed"]
+        assert breaker.state == breaker.ledger.current_state == "closed"
+        if not came:
+            return

@@ -11,7 +11,7 @@ import pytest
 
 from cosy_sync.config import BreakerConfig
 from cosy_sync.errors import UnavailableError
-from cosy_sync.policies import Breaker
+from cosy_sync.policies import Breaker, redis_storage
 from cosy_sync.shared import BreakerLink
 
 START = 1000.0
@@ -348,3 +348,45 @@ def test_it_starts_once(pair) -> None:
     one, _ = pair
     one.link.start(), one.link.start()
     assert one.bell.rings == 1
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_redis_that_was_emptied_closes_no_breaker(redis_server, first: int) -> None:
+    clients = [redis_server.client() for _ in range(2)]
+    processes = [
+        Process(lambda name, client=client: redis_storage(client, name)) for client in clients
+    ]
+    one = processes[0]
+    for each in processes:
+        each.step()
+    one.fail()
+    for each in processes:
+        each.step()
+    redis_server.client().flushall()
+    for each in (processes[first], processes[1 - first], *processes):
+        each.step()
+    assert [each.state for each in processes] == ["open", "open"]
+    assert one.link._storage.state == "open"
+    one.now += 30.0
+    one.probe()
+    for each in processes:
+        each.step()
+    assert [each.state for each in processes] == ["closed", "closed"]
+    for client in clients:
+        client.close()
+
+
+def test_who_comes_to_a_redis_that_was_emptied_closes_nobodys_breaker(redis_server) -> None:
+    clients = [redis_server.client() for _ in range(2)]
+    one, late = (
+        Process(lambda name, client=client: redis_storage(client, name)) for client in clients
+    )
+    one.step()
+    one.fail()
+    one.step()
+    clients[0].flushall()
+    late.step()
+    one.step(), late.step()
+    assert (one.state, late.state) == ("open", "open")
+    for client in clients:
+        client.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import threading
 from collections.abc import Callable
 
 import locks
 import pytest
+from interrupts import interrupt_at, interrupt_entry
 
 from cosy_sync.shared.keeper import Keeper
 
@@ -192,3 +194,20 @@ def test_without_a_thread_the_next_ring_tries_again(monkeypatch: pytest.MonkeyPa
     owner.keeper.ring()
     steps.expect(1)
     owner.keeper.close(20)
+
+
+@pytest.mark.parametrize("interrupt", [interrupt_at, interrupt_entry])
+def test_a_ring_that_ctrl_c_ends_hinders_no_other(interrupt: Callable[..., bool]) -> None:
+    for number in itertools.count(1):
+        steps = Steps()
+        owner = Owner(steps)
+        came = interrupt(number, owner.keeper.ring)
+        again = threading.Thread(target=owner.keeper.ring, daemon=True)
+        again.start()
+        again.join(20)
+        assert not again.is_alive()
+        steps.expect(1)
+        owner.keeper.close(20)
+        assert len(steps.threads) == 1
+        if not came:
+            return

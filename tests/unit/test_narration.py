@@ -306,7 +306,8 @@ def test_sound_that_is_encoded_slowly_is_not_asked_for_faster_than_there_is_room
         sentences = [f"这是第{n:03}个句子不长。" for n in range(200)]
         client.narrate("".join(sentences), to=tmp_path / "x.flac", progress=draw)
     assert service.spoken - before == len(sentences)
-    assert max(ahead) <= 10 * size
+    # Room for 8 batches, for twice as many once the caller had to wait on a busy machine, and two.
+    assert max(ahead) <= 18 * size
 
 
 def test_a_narration_that_is_encoded_is_known_the_second_time(

@@ -103,10 +103,14 @@ def read_lines(path: str) -> Iterator[Line]:
     """Yield every line that is not blank, with its number. Raises Stop when it cannot be read."""
     try:
         with _open(path) as file:
-            for number, raw in enumerate(file, 1):
-                text = _decode(raw, number, path).strip()
-                if text:
-                    yield number, text
+            number = 0
+            for raw in file:
+                # A lone \r ends a line as well, as old Macs and some spreadsheets write it.
+                for line in _bare(_decode(raw, number + 1, path)).split("\r"):
+                    number += 1
+                    text = line.strip()
+                    if text:
+                        yield number, text
     except OSError as error:
         raise Stop(f"cannot read {_shown(path)}: {because(error)}") from error
 
@@ -168,6 +172,11 @@ def _decode(raw: bytes, number: int, path: str) -> str:
             f"{_shown(path)}: line {number} is not UTF-8; convert the file first, for example "
             f"with: iconv -f {name} -t UTF-8"
         ) from None
+
+
+def _bare(line: str) -> str:
+    """Return a line without its end, which is \\n or \\r\\n."""
+    return line.removesuffix("\n").removesuffix("\r")
 
 
 def _shown(path: str) -> str:

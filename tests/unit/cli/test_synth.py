@@ -24,9 +24,10 @@ from cosy_sync.cli.console import Screen, emit, say
 from cosy_sync.cli.exits import Stop, interruptible, uninterrupted, was_tried, words_of
 from cosy_sync.cli.options import add_service_options, make_client
 from cosy_sync.cli.reporter import Reporter
-from cosy_sync.cli.source import Source, count_lines
+from cosy_sync.cli.source import Source, count_lines, read_lines
 from cosy_sync.cli.synth import Synthesis
 from cosy_sync.cli.target import Folder, Naming, check_template, open_target
+from cosy_sync.jobs.inputs import read_texts
 from cosy_sync.server import Server, tone_wav
 
 Captured = pytest.CaptureFixture[str]
@@ -62,6 +63,15 @@ def test_arguments_become_numbered_files(url: str, capsys: Captured) -> None:
     assert synth("--url", url, "-o", "out", "你好", "再见") == 0
     assert written() == {"0001.wav": tone("你好"), "0002.wav": tone("再见")}
     assert re.match(r"2 texts spoken to out/: .* of speech in ", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_are_those_that_a_job_reads_whatever_ends_them(end: str) -> None:
+    words = ["\ufeff你好", "", " 再见 ", "第三\u2028行", "\x0c第四行", "最后"]
+    Path("in.txt").write_bytes(end.join(words).encode())
+    found = [(text.place, text.text) for text in read_texts("in.txt")]
+    assert [(f"in.txt, line {number}", text) for number, text in read_lines("in.txt")] == found
+    assert [text for _, text in found] == ["你好", "再见", "第三\u2028行", "第四行", "最后"]
 
 
 def test_blank_lines_and_line_ends_are_no_texts(url: str) -> None:

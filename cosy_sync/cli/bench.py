@@ -214,7 +214,7 @@ def _texts(args: argparse.Namespace, limits: BatchConfig, most: int) -> list[str
         from cosy_sync.cli.corpus import load_sentences
 
         return [sentence.text for sentence in load_sentences()]
-    check_kind(args.texts)
+    check_kind(args.texts, "--texts -")
     texts = []
     for line, text in islice(read_lines(args.texts), most):
         if len(text) > limits.max_text_chars:

@@ -135,7 +135,7 @@ class _Kept:
 
 
 def _warm(args: argparse.Namespace, place: str) -> int:
-    check_kind(args.file)
+    check_kind(args.file, "-f -")
     # A client goes on without its cache: texts would be paid for, and nothing kept.
     with _opened(place) as store:
         store.put_many([Entry(_TRIAL, b"", 1.0)])

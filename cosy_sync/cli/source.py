@@ -87,15 +87,19 @@ _OTHER_KINDS = (
 )
 
 
-def check_kind(path: str) -> None:
-    """Raise Stop for a file that by its name is no plain text: it would be read aloud as it is."""
+def check_kind(path: str, stdin: str) -> None:
+    """Raise Stop for a file that by its name is no plain text: it would be read aloud as it is.
+
+    Args:
+        stdin: how the command is told to read standard input, such as `-f -`.
+    """
     ending = Path(path).suffix.lower()
     for endings, what, more, command in _OTHER_KINDS:
         if ending and ending in endings.split():
             raise Stop(
                 f"{path} is {what}, and its {more} would be spoken too; take the texts out first, "
                 f"one a line, such as with: {command.format(path)} > texts.txt (to speak every "
-                f"line as it is: -f - < {path})"
+                f"line as it is: {stdin} < {path})"
             )
 
 

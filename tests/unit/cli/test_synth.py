@@ -658,10 +658,19 @@ def test_a_file_may_have_the_longest_name(url: str) -> None:
 )
 def test_a_file_of_another_kind_is_not_read_aloud(name: str, capsys: Captured) -> None:
     Path(name).write_text("id,text\n1,你好\n")
-    for command in (["synth", "-f", name], ["bench", "--texts", name, "--url", "http://a.test"]):
-        assert main([*command, "-o", "x.html" if command[0] == "bench" else "out"]) == 2
+    service = ["--url", "http://a.test"]
+    commands = {
+        "-f -": ["synth", "-f", name, "-o", "out"],
+        "--texts -": ["bench", "--texts", name, "-o", "x.html", *service],
+        "-": ["warm", name, "--to", "out", *service],
+    }
+    if not name.endswith("srt"):
+        commands[" -"] = ["narrate", name, "-o", "x.wav", *service]
+    for stdin, command in commands.items():
+        assert main(command) == 2
         told = capsys.readouterr().err
         assert name in told and "would be spoken too" in told and told.count("\n") == 1
+        assert f"as it is: {stdin.strip()} < {name})" in told
 
 
 def test_the_name_of_a_file_is_not_spoken(capsys: Captured) -> None:

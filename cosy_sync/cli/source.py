@@ -184,4 +184,4 @@ def _bare(line: str) -> str:
 
 
 def _shown(path: str) -> str:
-    return "standard input" if path == "-" else path
+    return "standard input" if path == "-" else path or "''"

@@ -231,6 +231,15 @@ def test_wrong_usage_ends_before_anything_is_sent(
     assert words in told and told.count("\n") == 1
 
 
+def test_an_empty_path_is_told_as_such(url: str, capsys: Captured) -> None:
+    assert synth("--url", url, "你好", "-o", "") == 2
+    assert "-o: the path is empty; give a directory or a file" in capsys.readouterr().err
+    assert synth("--url", url, "-f", "", "-o", "out") == 2
+    assert "cannot read '': " in capsys.readouterr().err
+    assert main(["job", "run", "", "--to", "out", "--url", url]) == 2
+    assert "'': cannot be read: " in capsys.readouterr().err
+
+
 def test_without_an_address_the_fix_is_named(capsys: Captured) -> None:
     assert synth("x") == 2
     assert "COSY_SYNC_URL" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import importlib
 import io
 import logging
@@ -70,12 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if argv is None else argv
     _write_anything(sys.stdout)
-    parser = _parser(given)
-    args = parse(parser, given, _COMMANDS)
-    if args.run is None:
-        parser.print_help(sys.stderr)
-        return Exit.USAGE
+    verbose = False
     try:
+        parser = _parser(given)
+        args = parse(parser, given, _COMMANDS)
+        if args.run is None:
+            parser.print_help(sys.stderr)
+            return Exit.USAGE
+        verbose = args.verbose > 0
         with _log_on_stderr(args.verbose), _plain_warnings(), interruptible():
             code: int = args.run(args)
         if sys.stdout is not None:
@@ -86,12 +89,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         drop_output()
         return Exit.FAILED
     except (Exception, KeyboardInterrupt) as error:
-        return _told(error, verbose=args.verbose > 0)
+        return _told(error, verbose=verbose)
 
 
 def _write_anything(stream: object) -> None:
     """Let a stream of another encoding escape the characters that it lacks, as stderr does."""
-    if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+    if not isinstance(stream, io.TextIOWrapper):
+        return
+    # In the locale C without Python's UTF-8 mode, only the bytes of odd file names would go out.
+    plain = codecs.lookup(stream.encoding).name == "ascii"
+    if stream.errors == "strict" or (plain and stream.errors == "surrogateescape"):
         stream.reconfigure(errors="backslashreplace")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -147,6 +148,8 @@ def _service(args: argparse.Namespace) -> Iterator[tuple[Endpoint, ClientConfig]
 
     with run_server(["--engine", "tone"]) as server:
         say("no --url, so a server of its own: 200 ms a call, 50 connections, 100 requests/s")
+        if os.environ.get("COSY_SYNC_URL", "").strip():
+            say("COSY_SYNC_URL is left alone: its service is measured, and paid, by --url only")
         args.url = [server.url]
         args.rate = args.rate or _OWN_RATE
         # The user's own variables and proxies are for the user's own service.
@@ -211,7 +214,7 @@ def _texts(args: argparse.Namespace, limits: BatchConfig, most: int) -> list[str
         from cosy_sync.cli.corpus import load_sentences
 
         return [sentence.text for sentence in load_sentences()]
-    check_kind(args.texts)
+    check_kind(args.texts, "--texts -")
     texts = []
     for line, text in islice(read_lines(args.texts), most):
         if len(text) > limits.max_text_chars:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from cosy_sync import CosyError, DiskCache
+from cosy_sync import Audio, CosyClient, CosyError, DiskCache
 from cosy_sync.cache import open_store
 from cosy_sync.cache.ports import CacheStore, Entry, MeasuredStore
 from cosy_sync.cli.console import Screen, emit
@@ -29,6 +29,8 @@ examples:
 texts if it speaks with the same (see docs/cache.md).
 """
 _SHOWN_FAILURES = 10
+# Texts after which it is looked whether the cache has them.
+_GROUP = 64
 # The digest of what is written to try a store.
 _TRIAL = "0" * 64
 
@@ -85,19 +87,55 @@ def _opened(place: str) -> Iterator[CacheStore]:
     """Give the store at a place. Raises Stop for what it raises."""
     store = open_store(place)
     try:
-        yield store
-    except CosyError:
-        raise
-    except Exception as error:  # Redis' own errors have no common base with OSError
-        why = because(error) if isinstance(error, OSError) else str(error)
-        raise Stop(f"cannot reach the cache: {why}", Exit.FAILED) from error
+        with _reached():
+            yield store
     finally:
         if isinstance(store, DiskCache):
             store.close()
 
 
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except CosyError:
+        raise
+    except Exception as error:  # Redis' own errors have no common base with OSError
+        why = because(error) if isinstance(error, OSError) else str(error)
+        raise Stop(f"cannot reach the cache: {why}", Exit.FAILED) from error
+
+
+class _Kept:
+    """Looks whether the cache has what was spoken: a client goes on without it, and each further
+    text would be paid for, and once more later."""
+
+    def __init__(self, client: CosyClient) -> None:
+        self._client = client
+        self._spoken: set[str] = set()
+
+    def note(self, text: str, audio: Audio) -> None:
+        """Note a text. Raises Stop as `look` does."""
+        if audio.variant != "fallback":  # what is not a canary's own is not kept for it
+            self._spoken.add(self._client.digest(text))
+        if len(self._spoken) >= _GROUP:
+            self.look()
+
+    def look(self) -> None:
+        """Raise Stop if the cache has not got all that was noted."""
+        spoken, self._spoken = self._spoken, set()
+        with _reached():
+            lost = spoken - self._client.cache.known(list(spoken))
+        if lost:
+            raise Stop(
+                f"{len(lost)} of the latest {len(spoken)} texts were spoken, and the cache has not "
+                "kept them: look at its disk, its rights, or Redis' memory. To go on, run this "
+                "again",
+                Exit.FAILED,
+            )
+
+
 def _warm(args: argparse.Namespace, place: str) -> int:
-    check_kind(args.file)
+    check_kind(args.file, "-f -")
     # A client goes on without its cache: texts would be paid for, and nothing kept.
     with _opened(place) as store:
         store.put_many([Entry(_TRIAL, b"", 1.0)])
@@ -106,11 +144,13 @@ def _warm(args: argparse.Namespace, place: str) -> int:
     client = make_client(args, observers=[silence])
     source, counts = Source.of_file(args.file), dict.fromkeys(("spoken", "known", "failed"), 0)
     bar, total = not args.no_progress, count_lines(args.file)
+    kept = _Kept(client)
     with client, Screen(bar=bar, total=total, trouble=silence.words) as screen:
         for outcome in client.synth_iter(source):
             item, error = source.next_item(), outcome.error
             if outcome.audio is not None:
                 counts["known" if outcome.audio.from_cache else "spoken"] += 1
+                kept.note(outcome.text, outcome.audio)
             elif error is not None:
                 if is_hopeless(error) and not counts["spoken"]:
                     raise error
@@ -118,6 +158,7 @@ def _warm(args: argparse.Namespace, place: str) -> int:
                 if counts["failed"] <= _SHOWN_FAILURES:
                     screen.say(f"cosy-sync: line {item.line}: {words_of(error)}")
             screen.draw(sum(counts.values()))
+        kept.look()
     spoken, known, failed = counts.values()
     _tell(args, f"{spoken} texts spoken, {known} known, {failed} failed", counts)
     return Exit.FAILED if failed else Exit.DONE

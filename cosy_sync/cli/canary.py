@@ -101,7 +101,8 @@ def _words_of(report: CanaryReport) -> str:
     if report.changed is not None:
         lines[0] += time.strftime(", since %Y-%m-%d %H:%M:%S", time.localtime(report.changed))
     if report.reason:
-        lines.append(f"  because of {report.reason}")
+        by_hand = report.reason == "by hand"
+        lines.append(f"  {report.reason}" if by_hand else f"  because of {report.reason}")
     for words, (bad, count, old_bad, old_count) in report.shares.items():
         if count or old_count:
             old = f", old {_share(old_bad, old_count)}" if old_count else ""

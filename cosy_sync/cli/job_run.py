@@ -285,8 +285,8 @@ def _tell_plan(plan: Plan, unused: list[str], args: argparse.Namespace) -> int:
     emit(
         f"{count(plan.texts)} texts, {count(plan.characters)} characters; "
         f"{count(plan.done)} are done, {count(plan.shared)} have the words of another"
-        f"{_cached(plan)}; to speak: {count(plan.open)} texts, {count(plan.open_characters)} "
-        "characters"
+        f"{_cached(plan)}{_left_out(plan)}; to speak: {count(plan.open)} texts, "
+        f"{count(plan.open_characters)} characters"
     )
     if plan.minutes is None:
         emit("how long it takes is not known before some of it was run: try --limit 200")
@@ -294,6 +294,8 @@ def _tell_plan(plan: Plan, unused: list[str], args: argparse.Namespace) -> int:
         emit(f"some {plan.minutes:.1f} minutes at {plan.rate:.1f} texts/s, as in the latest run")
     if cost is not None:
         emit(f"cost: {cost:.2f} at {price:g} for 10 000 characters")
+    if args.limit is not None and args.limit < plan.open:
+        emit(f"--limit: a run speaks {count(int(args.limit))} of these; time and cost are of all")
     if unused:
         emit(f"fields of the input that are not used: {', '.join(unused)}")
     return Exit.DONE
@@ -304,6 +306,15 @@ def _cached(plan: Plan) -> str:
         return ""
     share = 100 * plan.cached / (plan.cached + plan.open)
     return f", {count(plan.cached)} are in the cache ({share:.0f} % of what is left)"
+
+
+def _left_out(plan: Plan) -> str:
+    words = ""
+    if plan.refused:
+        words += f", {count(plan.refused)} were refused before (--only-failed tries them again)"
+    if plan.unsent:
+        words += f", {count(plan.unsent)} were not tried yet, which --only-failed leaves out"
+    return words
 
 
 def write_report(journal: Path, folder: Path) -> Path:

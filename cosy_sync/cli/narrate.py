@@ -23,7 +23,7 @@ from cosy_sync.cli.exits import CODES, Exit, Stop, because, code_for, words_of
 from cosy_sync.cli.options import add_lexicon, add_service_options, hasty, make_client, number
 from cosy_sync.cli.report.figures import duration, speech
 from cosy_sync.cli.silence import Silence
-from cosy_sync.cli.source import read_text
+from cosy_sync.cli.source import check_kind, read_text
 from cosy_sync.cli.target import refuse_old, try_writing, write_whole
 
 __all__ = ["add_parser", "run"]
@@ -134,6 +134,8 @@ def run(args: argparse.Namespace) -> int:
     format_of(output)  # raises ConfigError
     files = _files(args, output)
     _refuse_useless(args)
+    if Path(args.file).suffix.lower() not in _SUBTITLES:
+        check_kind(args.file, "-")
     if not args.overwrite:
         for path in files.values():
             refuse_old(path)

@@ -162,4 +162,6 @@ def _hint(option: str, known: Sequence[str]) -> str:
         return f"set the variable COSY_SYNC_{variable.upper()}"
     if setting in _IN_ENVIRONMENT:
         return _IN_ENVIRONMENT[setting]
+    if re.fullmatch(r"--?[a-z][\w-]*", option, re.ASCII | re.IGNORECASE) is None:
+        return "what begins with a dash and is no option goes behind --, as in: ... -- -5"
     return "the usage above names them all"

@@ -87,15 +87,19 @@ _OTHER_KINDS = (
 )
 
 
-def check_kind(path: str) -> None:
-    """Raise Stop for a file that by its name is no plain text: it would be read aloud as it is."""
+def check_kind(path: str, stdin: str) -> None:
+    """Raise Stop for a file that by its name is no plain text: it would be read aloud as it is.
+
+    Args:
+        stdin: how the command is told to read standard input, such as `-f -`.
+    """
     ending = Path(path).suffix.lower()
     for endings, what, more, command in _OTHER_KINDS:
         if ending and ending in endings.split():
             raise Stop(
                 f"{path} is {what}, and its {more} would be spoken too; take the texts out first, "
                 f"one a line, such as with: {command.format(path)} > texts.txt (to speak every "
-                f"line as it is: -f - < {path})"
+                f"line as it is: {stdin} < {path})"
             )
 
 
@@ -103,10 +107,14 @@ def read_lines(path: str) -> Iterator[Line]:
     """Yield every line that is not blank, with its number. Raises Stop when it cannot be read."""
     try:
         with _open(path) as file:
-            for number, raw in enumerate(file, 1):
-                text = _decode(raw, number, path).strip()
-                if text:
-                    yield number, text
+            number = 0
+            for raw in file:
+                # A lone \r ends a line as well, as old Macs and some spreadsheets write it.
+                for line in _bare(_decode(raw, number + 1, path)).split("\r"):
+                    number += 1
+                    text = line.strip()
+                    if text:
+                        yield number, text
     except OSError as error:
         raise Stop(f"cannot read {_shown(path)}: {because(error)}") from error
 
@@ -170,5 +178,10 @@ def _decode(raw: bytes, number: int, path: str) -> str:
         ) from None
 
 
+def _bare(line: str) -> str:
+    """Return a line without its end, which is \\n or \\r\\n."""
+    return line.removesuffix("\n").removesuffix("\r")
+
+
 def _shown(path: str) -> str:
-    return "standard input" if path == "-" else path
+    return "standard input" if path == "-" else path or "''"

@@ -142,7 +142,7 @@ def _check(args: argparse.Namespace) -> None:
     if args.json and args.output == "-":
         raise Stop("--json and -o - both want standard output: write the sound to a file")
     if args.file is not None:
-        check_kind(args.file)
+        check_kind(args.file, "-f -")
     for text in args.text:
         if Path(text).suffix and len(text) < 256 and os.path.isfile(text):
             raise Stop(f"{text} is a file: to speak its lines, write -f {text}")

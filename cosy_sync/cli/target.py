@@ -196,6 +196,8 @@ def open_target(output: str, naming: Naming, kind: str) -> Target:
 
     Raises Stop for what cannot be written, and for a file that must not be replaced.
     """
+    if not output:  # such as an unset variable of the shell
+        raise Stop("-o: the path is empty; give a directory or a file")
     if output == "-":
         return _pipe()
     path = Path(output)

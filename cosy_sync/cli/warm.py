@@ -14,6 +14,7 @@ from cosy_sync.cli.heap import give_back_large_blocks
 from cosy_sync.cli.options import add_cache, add_lexicon, add_service_options, hasty, make_client
 from cosy_sync.cli.silence import Silence
 from cosy_sync.cli.source import Source, check_kind, count_lines
+from cosy_sync.cli.target import make_folder
 from cosy_sync.storage import Boto3Store, LocalStore, ObjectStore, open_store
 
 __all__ = ["add_parser", "run"]
@@ -71,10 +72,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Speak what is missing; return the exit code. Raises Stop and CosyError."""
-    check_kind(args.file)
+    check_kind(args.file, "-")
     give_back_large_blocks()
     silence = Silence()
     store = open_store(args.to, {"cache-control": args.cache_control})
+    if isinstance(store, LocalStore):  # or the first texts would be paid for in vain
+        if store.path.is_file():
+            raise Stop(f"--to: {args.to} is a file; give a directory, or s3://bucket/prefix")
+        make_folder(store.path)
     warming = _Warming(args, store)
     bar, total = not args.no_progress, count_lines(args.file)
     with (

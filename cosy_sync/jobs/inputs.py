@@ -90,7 +90,7 @@ def read_texts(
 
 
 def _read(path: str, format: str | None, several: bool, unused: set[str]) -> Iterator[JobText]:
-    shown, lines = "standard input" if path == "-" else path, None
+    shown, lines = "standard input" if path == "-" else path or "''", None
     try:
         with _open(path) as file:
             known = format or _guess(path, shown)

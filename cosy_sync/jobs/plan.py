@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from cosy_sync import CosyClient
 from cosy_sync.jobs import sums
 from cosy_sync.jobs.identity import TextDigest, is_mine
 from cosy_sync.jobs.inputs import JobText
 from cosy_sync.jobs.job import JobOptions
-from cosy_sync.jobs.journal import Journal
+from cosy_sync.jobs.journal import Journal, Row, State
 from cosy_sync.jobs.run import journal_path
 from cosy_sync.storage import LocalStore, open_store
 
 __all__ = ["Plan", "plan_job"]
 
 
-# Texts that are looked up in the cache together.
+# Texts that are looked up in the cache, and in the journal, together.
 _GROUP = 256
 
 
@@ -26,8 +27,9 @@ _GROUP = 256
 class Plan:
     """Numbers of texts and characters: all, and those that are to be spoken (`open`).
 
-    `shared` have the words of another text, `cached` are in the client's cache. `rate` is the
-    texts/s of the latest run; None where nothing was run.
+    `shared` have the words of another text, `cached` are in the client's cache. `refused` were
+    refused for good before, and `unsent` are none that failed, so that a run leaves them out.
+    `rate` is the texts/s of the latest run; None where nothing was run.
     """
 
     texts: int
@@ -37,6 +39,8 @@ class Plan:
     cached: int
     open: int
     open_characters: int
+    refused: int
+    unsent: int
     rate: float | None
 
     @property
@@ -60,19 +64,24 @@ def plan_job(
     known = given.journal is not None or isinstance(sink, LocalStore)
     place = journal_path(sink, given.journal, given.shard) if known else None
     book = Journal(place, reading=True) if place is not None and place.exists() else None
-    counted = characters = done = shared = 0
+    counted = characters = done = shared = refused = unsent = 0
     met: set[bytes] = set()
     missing = _Missing(client)
     digest_of = TextDigest(client)
     try:
-        for text in texts:
-            if not is_mine(text.id, given.shard):
-                continue
+        mine = (text for text in texts if is_mine(text.id, given.shard))
+        for text, row in _with_rows(mine, book):
             counted += 1
             characters += len(text.text)
             digest = digest_of(text)
+            # A text that has changed is one of which nothing is known.
+            failed = row if row and row.state == State.FAILED and row.digest == digest else None
             if book is not None and book.spoken(digest) is not None:
                 done += 1
+            elif given.only_failed and failed is None:
+                unsent += 1
+            elif not given.only_failed and failed is not None and failed.final:
+                refused += 1
             elif digest in met:
                 shared += 1
             else:
@@ -84,7 +93,18 @@ def plan_job(
         if book is not None:
             book.close()
     counts = (missing.cached, missing.texts, missing.characters)
-    return Plan(counted, characters, done, shared, *counts, rate)
+    return Plan(counted, characters, done, shared, *counts, refused, unsent, rate)
+
+
+def _with_rows(
+    texts: Iterator[JobText], book: Journal | None
+) -> Iterator[tuple[JobText, Row | None]]:
+    """Yield each text, and what the journal knows of its id."""
+    while group := list(islice(texts, _GROUP)):
+        rows = book.rows_of([text.id for text in group]) if book is not None else []
+        known = {row.id: row for row in rows}
+        for text in group:
+            yield text, known.get(text.id)
 
 
 class _Missing:

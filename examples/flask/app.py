@@ -8,7 +8,7 @@ from cosy_sync.contrib.flask import CosySync, audio_response, health
 
 app = Flask(__name__)
 app.config.update(
-    COSY_SYNC_URL=os.environ.get("COSY_SYNC_URL", "http://127.0.0.1:9000/batch"),
+    COSY_SYNC_URL=os.environ.get("COSY_SYNC_URL") or "http://127.0.0.1:9000/batch",
     COSY_SYNC_DEADLINE=20,
 )
 speech = CosySync(app)

@@ -72,6 +72,8 @@ def test_a_fleet_rolls_back_together_and_an_operator_resets_it(
         assert main([*command, "v3", "--roll-back", "--json"]) == 0
         (report,) = json.loads(capsys.readouterr().out)
         assert (report["state"], report["reason"]) == ("rolled back", "by hand")
+        assert main([*command, "v3"]) == 0
+        assert "\n  by hand\n" in capsys.readouterr().out
         wait_for(lambda: state(watching) == "rolled back")
     with client(url, fails=True) as late:
         wait_for(lambda: late.synth(TEXTS[0]) is not None and state(late) == "rolled back")

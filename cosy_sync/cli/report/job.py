@@ -79,7 +79,7 @@ def _finished(book: Journal) -> Chart:
     counts = [n for first, last in runs for n in sums.finished(book, first, last, bucket)]
     return Chart(
         title="Texts finished",
-        caption="Time without any is left out where a run ended and a later one began.",
+        caption="Ten seconds and more without any, in a run or between two, are left out.",
         x_title="seconds of work",
         y_title=f"texts per {bucket:g} s",
         marks=bars(counts, 0.0, bucket),

@@ -15,7 +15,7 @@ USE_TZ = True
 
 COSY_SYNC = {
     "default": {
-        "URL": os.environ.get("COSY_SYNC_URL", "http://127.0.0.1:9000/batch"),
+        "URL": os.environ.get("COSY_SYNC_URL") or "http://127.0.0.1:9000/batch",
         "OPTIONS": {"voice": "中文女", "deadline": 20},
     }
 }

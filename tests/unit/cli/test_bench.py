@@ -204,6 +204,9 @@ def test_without_an_address_it_has_a_server_of_its_own(
     assert calls == [["--engine", "tone"]]
     captured = capsys.readouterr()
     assert "a server of its own: 200 ms a call, 50 connections, 100 requests/s" in captured.err
+    assert "COSY_SYNC_URL is left alone: its service is measured, and paid, by --url only" in (
+        captured.err
+    )
     found = json.loads(Path("cosy-bench.json").read_text())
     # Whether it comes to the limit is a matter of the machine.
     assert found["batch_size"] in (64, 16, 4, 1) and found["end"]["kind"] in ("rate", "top", "knee")

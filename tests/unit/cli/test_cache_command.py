@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cosy_sync import ClientConfig, CosyClient, DiskCache
+from cosy_sync import ClientConfig, CosyClient, DiskCache, Entry
 from cosy_sync.cli import main
 from cosy_sync.cli.bench_sweep import careful
 from cosy_sync.testing import Server
@@ -58,6 +58,36 @@ def test_warm_speaks_nothing_that_cannot_be_kept(
         assert server.stats()["texts"] == 0
     told = capsys.readouterr()
     assert told.err == "cosy-sync: error: cannot reach the cache: Read-only file system\n"
+
+
+def test_warm_ends_where_the_cache_keeps_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep = DiskCache.put_many
+
+    def fill(self: DiskCache, entries: list[Entry]) -> None:
+        if len(entries) > 1:  # the trial before it is one
+            raise OSError(errno.ENOSPC, "No space left on device")
+        keep(self, entries)
+
+    monkeypatch.setattr(DiskCache, "put_many", fill)
+    file = tmp_path / "many.txt"
+    file.write_text("".join(f"第{n}句话。\n" for n in range(1_000)), "utf-8")
+    with Server(latency=0) as server:
+        warm = ["cache", "warm", "-f", str(file), "--cache", str(tmp_path / "c")]
+        assert main([*warm, "--url", server.url, "--no-progress"]) == 1
+        assert server.stats()["texts"] < 1_000
+    told = capsys.readouterr()
+    assert told.out == "" and "64 of the latest 64 texts were spoken, and the cache" in told.err
+
+
+def test_warm_notices_at_the_end_what_was_not_kept(
+    tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COSY_SYNC_VERIFY_ENABLED", "false")  # then nothing is kept
+    with Server(latency=0) as server:
+        warm = ["cache", "warm", "-f", str(texts), "--cache", str(tmp_path / "c")]
+        assert main([*warm, "--url", server.url, "--no-progress"]) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_the_text_spoken(

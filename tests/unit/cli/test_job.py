@@ -114,6 +114,27 @@ def test_a_dry_run_sends_nothing_and_tells_the_price(server: Server, capsys: Cap
     assert "3 are done" in capsys.readouterr().out
 
 
+def test_a_dry_run_counts_what_the_same_run_would_speak(server: Server, capsys: Captured) -> None:
+    assert job(server, "--dry-run", "--only-failed", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["open"], plan["open_characters"], plan["unsent"]) == (0, 0, 4)
+    assert job(server, "--dry-run", "--limit", "2") == 0
+    assert "--limit: a run speaks 2 of these" in capsys.readouterr().out
+    job(server)
+    capsys.readouterr()
+    assert job(server, "--dry-run", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["done"], plan["refused"], plan["open"]) == (3, 1, 0)
+    assert job(server, "--dry-run", "--only-failed", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["done"], plan["refused"], plan["unsent"], plan["open"]) == (3, 0, 0, 1)
+    changed = {**TEXTS, "bad": "好了"}
+    rows = (json.dumps({"id": id, "text": text}) for id, text in changed.items())
+    Path("in.jsonl").write_text("\n".join(rows), "utf-8")
+    assert job(server, "--dry-run") == 0
+    assert "to speak: 1 texts, 2 characters" in capsys.readouterr().out
+
+
 def test_a_folder_of_other_files_is_wrong_usage(server: Server, capsys: Captured) -> None:
     job(server, "--shard", "1/1")
     capsys.readouterr()

@@ -49,11 +49,30 @@ def test_the_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixtur
     assert all(f"\n  {code} " in told for code in (0, 1, 2, 3, 130))
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk"])
-def test_a_terminal_of_another_encoding_gets_every_help(
-    encoding: str, monkeypatch: pytest.MonkeyPatch
+def test_an_interruption_while_a_command_is_loaded_is_told_as_any_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    screen = io.TextIOWrapper(io.BytesIO(), encoding)
+    def interrupt(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cosy_sync.cli, "_parser", interrupt)
+    assert main(["synth", "--help"]) == Exit.INTERRUPTED
+    assert capsys.readouterr().err == "cosy-sync: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "errors"),
+    [
+        ("ascii", "strict"),
+        ("latin-1", "strict"),
+        ("gbk", "strict"),
+        ("ascii", "surrogateescape"),  # the locale C, without Python's UTF-8 mode
+    ],
+)
+def test_a_terminal_of_another_encoding_gets_every_help(
+    encoding: str, errors: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = io.TextIOWrapper(io.BytesIO(), encoding, errors)
     monkeypatch.setattr(sys, "stdout", screen)
     with pytest.raises(SystemExit) as end:
         main(["synth", "--help"])

@@ -36,6 +36,7 @@ from cosy_sync.cli.parser import parse
         (["--s", "3"], "did you mean --sample-rate or --speed?"),
         (["--backoff", "3"], "set the variable COSY_SYNC_RETRY_BASE"),
         (["--gzip", "3"], "set the variable COSY_SYNC_BATCH_GZIP_ABOVE"),
+        (["-5度"], "-5度: no such option; what begins with a dash and is no option goes behind --"),
         (["--xyzzy"], "--xyzzy: no such option; the usage above names them all"),
     ],
 )

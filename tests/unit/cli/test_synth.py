@@ -24,9 +24,10 @@ from cosy_sync.cli.console import Screen, emit, say
 from cosy_sync.cli.exits import Stop, interruptible, uninterrupted, was_tried, words_of
 from cosy_sync.cli.options import add_service_options, make_client
 from cosy_sync.cli.reporter import Reporter
-from cosy_sync.cli.source import Source, count_lines
+from cosy_sync.cli.source import Source, count_lines, read_lines
 from cosy_sync.cli.synth import Synthesis
 from cosy_sync.cli.target import Folder, Naming, check_template, open_target
+from cosy_sync.jobs.inputs import read_texts
 from cosy_sync.server import Server, tone_wav
 
 Captured = pytest.CaptureFixture[str]
@@ -62,6 +63,15 @@ def test_arguments_become_numbered_files(url: str, capsys: Captured) -> None:
     assert synth("--url", url, "-o", "out", "你好", "再见") == 0
     assert written() == {"0001.wav": tone("你好"), "0002.wav": tone("再见")}
     assert re.match(r"2 texts spoken to out/: .* of speech in ", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_are_those_that_a_job_reads_whatever_ends_them(end: str) -> None:
+    words = ["\ufeff你好", "", " 再见 ", "第三\u2028行", "\x0c第四行", "最后"]
+    Path("in.txt").write_bytes(end.join(words).encode())
+    found = [(text.place, text.text) for text in read_texts("in.txt")]
+    assert [(f"in.txt, line {number}", text) for number, text in read_lines("in.txt")] == found
+    assert [text for _, text in found] == ["你好", "再见", "第三\u2028行", "第四行", "最后"]
 
 
 def test_blank_lines_and_line_ends_are_no_texts(url: str) -> None:
@@ -219,6 +229,15 @@ def test_wrong_usage_ends_before_anything_is_sent(
     assert synth("--url", "http://127.0.0.1:1/batch", *argv) == 2
     told = capsys.readouterr().err
     assert words in told and told.count("\n") == 1
+
+
+def test_an_empty_path_is_told_as_such(url: str, capsys: Captured) -> None:
+    assert synth("--url", url, "你好", "-o", "") == 2
+    assert "-o: the path is empty; give a directory or a file" in capsys.readouterr().err
+    assert synth("--url", url, "-f", "", "-o", "out") == 2
+    assert "cannot read '': " in capsys.readouterr().err
+    assert main(["job", "run", "", "--to", "out", "--url", url]) == 2
+    assert "'': cannot be read: " in capsys.readouterr().err
 
 
 def test_without_an_address_the_fix_is_named(capsys: Captured) -> None:
@@ -648,10 +667,19 @@ def test_a_file_may_have_the_longest_name(url: str) -> None:
 )
 def test_a_file_of_another_kind_is_not_read_aloud(name: str, capsys: Captured) -> None:
     Path(name).write_text("id,text\n1,你好\n")
-    for command in (["synth", "-f", name], ["bench", "--texts", name, "--url", "http://a.test"]):
-        assert main([*command, "-o", "x.html" if command[0] == "bench" else "out"]) == 2
+    service = ["--url", "http://a.test"]
+    commands = {
+        "-f -": ["synth", "-f", name, "-o", "out"],
+        "--texts -": ["bench", "--texts", name, "-o", "x.html", *service],
+        "-": ["warm", name, "--to", "out", *service],
+    }
+    if not name.endswith("srt"):
+        commands[" -"] = ["narrate", name, "-o", "x.wav", *service]
+    for stdin, command in commands.items():
+        assert main(command) == 2
         told = capsys.readouterr().err
         assert name in told and "would be spoken too" in told and told.count("\n") == 1
+        assert f"as it is: {stdin.strip()} < {name})" in told
 
 
 def test_the_name_of_a_file_is_not_spoken(capsys: Captured) -> None:

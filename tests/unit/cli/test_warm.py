@@ -1,5 +1,6 @@
 """`cosy-sync warm`: what is missing is spoken into a store, and the addresses are listed."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 
 from cosy_sync import CosyClient
 from cosy_sync.cli import main, warm
-from cosy_sync.storage import ObjectStore, objects
+from cosy_sync.storage import LocalStore, ObjectStore, objects
 from cosy_sync.testing import Server
 
 Captured = pytest.CaptureFixture[str]
@@ -50,6 +51,16 @@ def test_only_what_is_missing_is_spoken_and_the_map_names_all(
         assert Path("out", key).stat().st_size > 1000
 
 
+def test_nothing_is_spoken_for_a_folder_that_cannot_be(capsys: Captured) -> None:
+    with Server(latency=0) as server:
+        run = ["warm", "texts.txt", "--url", server.url, "--no-progress", "--to"]
+        assert main([*run, "texts.txt"]) == 2
+        assert "texts.txt is a file; give a directory" in capsys.readouterr().err
+        assert main([*run, "texts.txt/out"]) == 2
+        assert "cannot make the directory texts.txt/out: Not a" in capsys.readouterr().err
+        assert server.stats()["texts"] == 0
+
+
 def test_a_bucket_sends_its_sounds_with_cache_control(
     texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,8 +100,13 @@ def test_a_text_that_fails_is_told_by_its_line_and_a_wrong_address_at_once(
     assert "0 texts spoken" in capsys.readouterr().out
 
 
-def test_a_folder_that_cannot_be_written_says_so(texts: Path, capsys: Captured) -> None:
-    Path("out").write_text("a file")
+def test_a_folder_that_can_be_written_no_more_says_so(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*given: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(LocalStore, "put", refuse)
     with Server(latency=0) as server:
         assert main(["warm", "texts.txt", "--to", "out", "--url", server.url]) == 1
-    assert "cosy-sync: error: out: " in capsys.readouterr().err
+    assert "cosy-sync: error: out: No space left on device; 0 " in capsys.readouterr().err

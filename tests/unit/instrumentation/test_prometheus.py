@@ -13,7 +13,7 @@ import pytest
 
 import cosy_sync
 from cosy_sync import BatchError, ConfigError, CosyClient, RetryConfig, Variant
-from cosy_sync.events import BreakerChanged, CanaryChanged
+from cosy_sync.events import BreakerChanged, CanaryChanged, TextsShared
 from cosy_sync.instrumentation import PrometheusObserver, names
 from cosy_sync.testing import Server
 
@@ -176,6 +176,27 @@ def test_all_names_are_in_the_one_table_and_on_the_page() -> None:
     for module in ("prometheus", "opentelemetry"):
         source = (ROOT / f"cosy_sync/instrumentation/{module}.py").read_text("utf-8")
         assert not re.findall(r'"cosy_sync[._](?!\{)', source)
+
+
+def test_the_alert_on_failed_texts_counts_none_that_got_its_audio() -> None:
+    registry = prometheus_client.CollectorRegistry()
+    observer = PrometheusObserver(registry)
+    with (
+        Server(latency=0) as server,
+        CosyClient(server.url, observers=[observer], cache="memory") as client,
+    ):
+        assert not client.synth("你好").from_cache
+        assert client.synth("你好").from_cache
+    observer.on_event(TextsShared(1, 2))
+    results = {
+        sample.labels["result"]
+        for metric in registry.collect()
+        for sample in metric.samples
+        if sample.name == "cosy_sync_texts_total" and sample.value
+    }
+    rules = (ROOT / "examples/prometheus/alerts.yml").read_text("utf-8")
+    (left_out,) = re.findall(r'result!~"([\w|]+)"', rules)
+    assert results == set(left_out.split("|")) == {"ok", "shared", "cached"}
 
 
 @pytest.mark.parametrize("name", ["dashboard.json", "alerts.yml"])

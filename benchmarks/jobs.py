@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run each way in a process of its own, against a server of its own, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=200_000)
-    parser.add_argument("--ways", nargs="+", choices=_WAYS, default=list(_WAYS), help="only these rows")
+    ways = list(_WAYS)
+    parser.add_argument("--ways", nargs="+", choices=ways, default=ways, help="only these rows")
     parser.add_argument("--puts", type=int, help="measure so many puts of 60 kB instead")
     parser.add_argument("--way", choices=_WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)

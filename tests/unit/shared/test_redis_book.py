@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -39,6 +40,11 @@ def ask(
     sent=(),
 ) -> Answer:
     return book.ask(Ask(want, pause, away, list(sent)))
+
+
+def since(begun: float) -> float:
+    """Return the seconds that passed: Redis counts them too, many on a busy machine."""
+    return time.monotonic() - begun
 
 
 def test_the_first_turns_are_a_burst_and_the_rest_is_spaced_up_to_the_horizon(make) -> None:
@@ -80,17 +86,17 @@ def test_clients_with_one_name_share_their_turns_and_others_do_not(make) -> None
 
 
 def test_a_log_of_the_last_turns_keeps_the_next_away(make, redis_server) -> None:
-    book, redis = make(rate=10.0), redis_server.client()
+    book, redis, begun = make(rate=10.0), redis_server.client(), time.monotonic()
     told = ask(book, sent=[(0, 0.05)] * 9)  # nine left lately, told by those who were away
     assert told.turns == [] and redis.llen(LOG) == 9
     assert len(ask(book, want=1).turns) == 1
     answer = ask(book, want=1)  # the tenth fills the second
     assert answer.turns == []
-    assert 0.8 < answer.free <= 1.015 - 0.05
+    assert 0.95 - since(begun) < answer.free <= 1.015 - 0.05
 
 
 def test_what_left_late_keeps_those_away_who_come_a_second_later(make, redis_server) -> None:
-    book, redis = make(rate=2.0), redis_server.client()
+    book, redis, begun = make(rate=2.0), redis_server.client(), time.monotonic()
     numbers = [number for number, _ in ask(book, want=1).turns]
     (booked,) = map(int, redis.lrange(LOG, 0, -1))
     ask(book, sent=[(numbers[0], 0.0)])
@@ -99,14 +105,14 @@ def test_what_left_late_keeps_those_away_who_come_a_second_later(make, redis_ser
     ask(book, sent=[(0, 0.0), (0, 0.0)])  # so that the first is out of the log
     ask(book, sent=[(1, -0.5)])
     assert float(redis.hget(STATE, "left")) > left
-    assert ask(book, want=1).free > 1.2
+    assert ask(book, want=1).free > 1.4 - since(begun)
 
 
 def test_who_left_out_of_order_counts_after_it_is_out_of_the_log(make) -> None:
-    book = make(rate=2.0)
+    book, begun = make(rate=2.0), time.monotonic()
     ask(book, sent=[(0, 0.0), (0, 0.3)])  # the first one left last
     ask(book, sent=[(0, 0.2)])  # and is pushed out
-    assert 0.9 < ask(book, want=1).free <= 1.015
+    assert 1.0 - since(begun) < ask(book, want=1).free <= 1.015
 
 
 def test_numbers_of_another_life_are_noted_as_new(make, redis_server) -> None:
@@ -115,11 +121,12 @@ def test_numbers_of_another_life_are_noted_as_new(make, redis_server) -> None:
 
 
 def test_a_shorter_log_keeps_the_latest(make, redis_server) -> None:
+    begun = time.monotonic()
     ask(make(rate=100.0), sent=[(0, 0.5), (0, 0.1), (0, 0.3)])
     ask(make(rate=1.0))
     ask(make(rate=1.0), sent=[(0, 0.2)])
     assert redis_server.client().llen(LOG) == 1
-    assert 0.8 < ask(make(rate=1.0), want=1).free <= 1.015 - 0.1
+    assert 0.9 - since(begun) < ask(make(rate=1.0), want=1).free <= 1.015 - 0.1
 
 
 def test_a_pause_holds_for_all_and_the_longest_counts(make) -> None:

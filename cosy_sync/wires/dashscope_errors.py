@@ -24,6 +24,7 @@ __all__ = ["dashscope_error"]
 
 _MESSAGE_CHARS = 200
 _CODE_CHARS = 64
+_ID_CHARS = 128
 
 # Code in lower case, or the part of it before a dot -> class, HTTP status, what to do.
 _Meaning = tuple[type[ServerError], int, str]
@@ -92,7 +93,8 @@ def dashscope_error(
     shown_code = without_texts(code, texts, _CODE_CHARS)
     said = without_texts(message, texts, _MESSAGE_CHARS)
     shown = ": ".join(part for part in (shown_code, said) if part) or "no reason given"
-    details: dict[str, Any] = {"code": shown_code or None, "request_id": request_id}
+    shown_id = without_texts(request_id or "", (), _ID_CHARS) or None
+    details: dict[str, Any] = {"code": shown_code or None, "request_id": shown_id}
     if meaning is None and cannot_pay([code], said, status):  # said by a gateway before the service
         meaning = (BillingError, 402, PAY)
     if meaning is None and status is not None:

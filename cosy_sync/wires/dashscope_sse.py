@@ -35,10 +35,11 @@ def refusal(reply: Reply, texts: Sequence[str]) -> CosyError:
 def output_of(value: Any, status: int | None, texts: Sequence[str]) -> dict[str, Any]:
     """Return the `output` of a JSON reply.
 
-    Raises what the reply says where it has none, BadAudioError where it says nothing.
+    Raises what the reply says where it has none, or an empty one beside a code; BadAudioError
+    where it says nothing.
     """
     output = value.get("output") if isinstance(value, dict) else None
-    if isinstance(output, dict):
+    if isinstance(output, dict) and (output or not value.get("code")):
         return output
     error = _told(value, None, texts)
     if error is None:

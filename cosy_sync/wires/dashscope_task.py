@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 from ..errors import (
     BadAudioError,
@@ -28,6 +28,8 @@ __all__ = ["SpeechTask", "TaskPlan"]
 # Characters of one message and of one task, as the service counts them.
 _MESSAGE_UNITS = 20_000
 TASK_UNITS = 200_000
+# Of a word's begin and end: a day.
+_MOST_MILLISECONDS = 86_400_000
 # What counts twice: Chinese characters, those of Japanese and Korean texts among them.
 _IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 _TAG = re.compile(r"<[^<>]*>")
@@ -222,7 +224,7 @@ class SpeechTask:
             if not isinstance(word, dict):
                 continue
             begin, end = word.get("begin_time"), word.get("end_time")
-            if isinstance(begin, (int, float)) and isinstance(end, (int, float)):
+            if _is_time(begin) and _is_time(end):
                 at = word.get("begin_index")
                 key = (index, at if isinstance(at, int) else place)
                 self._words[key] = Word(str(word.get("text", "")), begin / 1000, end / 1000)
@@ -274,6 +276,11 @@ def _units(text: str) -> int:
 def _dict(value: Any, key: str) -> Mapping[str, Any]:
     found = value.get(key) if isinstance(value, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def _is_time(value: Any) -> TypeGuard[float]:
+    """Return whether these are milliseconds: neither NaN nor more than any speech has."""
+    return isinstance(value, (int, float)) and abs(value) < _MOST_MILLISECONDS
 
 
 def _text(value: Mapping[str, Any], key: str) -> str | None:

@@ -162,7 +162,7 @@ def with_rate(media_type: str, headers: Mapping[str, str]) -> str:
     for name, header in (("rate", "x-sample-rate"), ("channels", "x-channels")):
         value = headers.get(header, "").strip()
         if value.isascii() and value.isdigit():
-            media_type += f";{name}={int(value[:6])}"
+            media_type += f";{name}={int(value[:9])}"
     return media_type
 
 
@@ -171,5 +171,5 @@ def _number(content_type: str, wanted: str, default: int) -> int:
         name, _, text = parameter.partition("=")
         text = text.strip().strip('"')
         if name.strip().lower() == wanted and text.isascii() and text.isdigit():
-            return int(text[:6]) or default
+            return int(text[:9]) or default
     return default

@@ -10,6 +10,8 @@ __all__ = ["SampleReader", "is_wav"]
 _WAV = frozenset({"audio/wav", "audio/wave", "audio/x-wav", "audio/vnd.wave"})
 
 _MAX_HEADER = 1 << 16
+# Hz, as for whole replies.
+_MAX_RATE = 192_000
 _PCM16 = SampleFormat(0, 1)
 
 
@@ -77,10 +79,17 @@ class SampleReader:
         return given
 
     def mono(self, samples: bytes) -> bytes:
-        """Return samples that came. Raises BadAudioError where they are of several channels."""
+        """Return samples that came. Raises BadAudioError where they are of several channels, or of
+        a rate that no sound has."""
         if samples and self.channels != 1:
             raise BadAudioError(
                 f"expected one channel, got {self.channels}; the service must speak in mono",
+                reason="header",
+                retryable=False,
+            )
+        if samples and not 0 < self.sample_rate <= _MAX_RATE:
+            raise BadAudioError(
+                f"the media type's rate must be 1 to {_MAX_RATE}; the service sent another",
                 reason="header",
                 retryable=False,
             )

@@ -71,7 +71,7 @@ _LOWEST_RATE = 16_000
 _LONGEST = 30.0
 _FIELD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _PCM = frozenset({"", "audio/pcm", "audio/l16", "application/octet-stream"})
-_RATE = re.compile(r";\s*rate\s*=\s*\"?(\d{4,6})", re.IGNORECASE)
+_RATE = re.compile(r";\s*rate\s*=\s*\"?(\d{4,9})", re.IGNORECASE)
 # Bytes up to which a reply without a type is looked at as JSON.
 _MOST_JSON = 1 << 16
 
@@ -197,9 +197,9 @@ class _Reader:
             self.sample_rate = int(rate[1])
         self._headers = headers
         kind = kind_of(kind)
-        if is_wav(kind):
-            self._samples = SampleReader(self.sample_rate, wav=True)
-        elif kind not in _PCM:
+        wav = is_wav(kind)
+        self._samples = SampleReader(self.sample_rate, wav=wav, bare=not wav)
+        if not wav and kind not in _PCM:
             return False
         return status == 200 and UNFRAMED not in headers
 

@@ -148,7 +148,8 @@ def _sentence(reply: Reply) -> str:
 def _json_size(reply: Reply) -> int:
     size = reply.headers.get(_JSON_SIZE.lower(), "")
     # Without it the whole body would be JSON, which was not asked for.
-    return int(size) if size.isascii() and size.isdigit() else len(reply.body)
+    told = size.isascii() and size.isdigit() and len(size) < 16
+    return int(size) if told else len(reply.body)
 
 
 def _head(reply: Reply) -> dict[str, Any]:
@@ -167,10 +168,11 @@ def _output(reply: Reply) -> tuple[memoryview, Any, Any]:
         named = [(each["name"], each) for each in outputs]
         for name, output in named:
             length = int(output["parameters"]["binary_data_size"])
+            data = _cut(body, start, length)
             if name == OUTPUT:
-                return _cut(body, start, length), output["datatype"], output["shape"]
+                return data, output["datatype"], output["shape"]
             start += length
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise BadAudioError(
             "the reply is not what Triton sends for an output in raw bytes; check the URL and the "
             "wire",

@@ -76,7 +76,7 @@ class Waveform:
             raise BadAudioError("the waveform ends in the middle of a sample", reason="odd")
         if 4 * announced != len(floats):
             raise BadAudioError(
-                f"the waveform has {len(floats)} bytes, but its shape says {announced} samples",
+                f"the waveform has {len(floats)} bytes, but its shape says another size",
                 reason="cut",
             )
         try:

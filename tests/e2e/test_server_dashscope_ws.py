@@ -244,6 +244,13 @@ class TestRefusals:
                 socket.recv(timeout=PATIENCE)
         assert caught.value.rcvd is not None and caught.value.rcvd.code == 1007
 
+    def test_half_a_character_is_the_callers_fault(self, server: Server) -> None:
+        with connect(server) as socket:
+            socket.send(run())
+            assert event(socket)["header"]["event"] == "task-started"
+            socket.send(say("continue-task", {"input": {"text": "hi\ud800"}}))
+            assert event(socket)["header"]["error_code"] == "InvalidParameter"
+
     def test_a_refusal_reaches_a_client_that_goes_on_sending(self, server: Server) -> None:
         from websockets.exceptions import ConnectionClosed
 

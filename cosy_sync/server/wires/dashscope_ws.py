@@ -9,6 +9,7 @@ import logging
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from ...models import is_utf8
 from ..errors import MissingExtraError, RequestError
 from ..reader import Request
 from ..replies import Reply, json_reply
@@ -227,6 +228,8 @@ class Session:
             return
         if task.is_finishing:
             raise invalid("the task is finished already")
+        if not is_utf8(content.get("text") or ""):
+            raise invalid("Please ensure input text is valid.")
         if content.get("text"):
             speaking.take(content["text"])
         if action == "finish-task" or content.get("flush") is True:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from ...models import is_utf8
 from ..batch import AUDIO_FORMATS, SAMPLE_RATES, SPEEDS, Part, write_reply
 from ..corrupt import corrupt
 from ..errors import RequestError, bad_request
@@ -214,6 +215,8 @@ class _Speech:
         voice = self._voices.speaker(fields)
         if not text.strip():
             raise InvalidItem("Input text cannot be empty")
+        if not is_utf8(text):
+            raise InvalidItem(f"{name} has half of a surrogate pair: it is not valid Unicode")
         if len(text) > most:
             raise InvalidItem(f"{name} has {len(text)} characters: at most {most} are allowed")
         words = fields.get("instructions") or ""

@@ -36,7 +36,7 @@ def read_number(fields: Fields, name: str, default: float, bounds: tuple[float, 
         return default
     try:
         number = float("" if isinstance(value, bool) else value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         number = bounds[1] + 1
     if not bounds[0] <= number <= bounds[1]:
         raise bad_request(f"{name}: Input should be a number from {bounds[0]} to {bounds[1]}")

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ...models import is_utf8
 from ..batch import Part, read_object
 from ..corrupt import corrupt
 from ..errors import RequestError
@@ -135,6 +136,8 @@ def _read_call(request: Request, service: Service) -> _Call:
     text = given.get("text")
     if not isinstance(text, str) or not text.strip():
         raise _invalid("input.text is required")
+    if not is_utf8(text):
+        raise _invalid("input.text is not valid Unicode")
     if len(text) > service.config.max_text_chars or _REFUSE_MARK in text:
         raise _invalid("input.text cannot be spoken")
     if given.get("mode") not in _MODES:

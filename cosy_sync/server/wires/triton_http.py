@@ -30,6 +30,11 @@ __all__ = ["routes"]
 # How many bytes of a body are JSON; raw tensors stand behind them.
 _JSON_SIZE = "Inference-Header-Content-Length"
 _CODES = {"FP32": "f", "INT32": "i"}
+# What reading another JSON than Triton's raises.
+_UNREADABLE = (
+    *(AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError),
+    struct.error,
+)
 
 
 def routes(service: Service) -> dict[str, Route]:
@@ -65,7 +70,7 @@ class _Triton:
         try:
             asked, inputs = _read(service.body_of(request), request.headers)
             outputs = [each["name"] for each in asked.get("outputs", ())]
-        except (KeyError, TypeError, ValueError, struct.error):
+        except _UNREADABLE:
             raise bad_request("failed to parse the request JSON buffer") from None
         wanted = Asked(model, version, inputs, outputs)
         self._models.check(wanted, streams=False)
@@ -115,7 +120,9 @@ def _read(body: bytes, headers: dict[str, str]) -> tuple[dict[str, Any], dict[st
     asked = json.loads(body[:start])
     inputs = {}
     for each in asked["inputs"]:
-        length = each.get("parameters", {}).get("binary_data_size")
+        length = _parameters(each).get("binary_data_size")
+        if not all(isinstance(size, int) for size in (*each["shape"], length or 0)):
+            raise ValueError("a size that is no whole number")
         if length is None:
             data = _raw(each["datatype"], each["data"])
         else:
@@ -123,6 +130,11 @@ def _read(body: bytes, headers: dict[str, str]) -> tuple[dict[str, Any], dict[st
             start += length
         inputs[each["name"]] = Given(each["datatype"], tuple(each["shape"]), data)
     return asked, inputs
+
+
+def _parameters(told: dict[str, Any]) -> dict[str, Any]:
+    given = told.get("parameters")
+    return given if isinstance(given, dict) else {}
 
 
 def _raw(datatype: str, values: list[Any]) -> bytes:
@@ -139,8 +151,8 @@ def _raw(datatype: str, values: list[Any]) -> bytes:
 def _write(asked: dict[str, Any], model: str, floats: bytes) -> Reply:
     """Write the reply, raw where that is asked for: of the output, or of all."""
     wanted = [each for each in asked.get("outputs", ()) if each.get("name") == OUTPUT]
-    told = [asked.get("parameters", {}).get("binary_data_output")]
-    told += [each.get("parameters", {}).get("binary_data") for each in wanted]
+    told = [_parameters(asked).get("binary_data_output")]
+    told += [_parameters(each).get("binary_data") for each in wanted]
     count = len(floats) // 4
     output: dict[str, Any] = {"name": OUTPUT, "datatype": "FP32", "shape": [1, count]}
     value = {"model_name": model, "model_version": Models.version, "outputs": [output]}

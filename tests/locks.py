@@ -9,11 +9,13 @@ import contextlib
 import gc
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
 import pytest
+
+from cosy_sync.atomic import Flag
 
 _real_lock = threading.Lock
 _held = threading.local()
@@ -28,6 +30,14 @@ def check(what: str) -> None:
     """Note that this is done now, if the thread holds a lock of the package."""
     for lock in getattr(_held, "locks", ()):
         _found.append(f"{what} under the lock of {lock.name}, at {_place()}")
+
+
+def _checked(do: Callable[[Any], None]) -> Callable[[Any], None]:
+    def checked(event: threading.Event) -> None:
+        check("setting an Event")
+        do(event)
+
+    return checked
 
 
 def _place() -> str:
@@ -106,13 +116,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         for name, module in list(sys.modules.items()):
             if name.startswith("cosy_sync.") and hasattr(module, "_lock"):
                 patch.setattr(module, "_lock", WatchedLock(name))
-        event_set = threading.Event.set
-
-        def checked_set(event: threading.Event) -> None:
-            check("setting an Event")
-            event_set(event)
-
-        patch.setattr(threading.Event, "set", checked_set)
+        for kind in (threading.Event, Flag):
+            patch.setattr(kind, "set", _checked(kind.set))
         collects = gc.isenabled()
         gc.disable()
         try:

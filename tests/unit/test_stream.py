@@ -40,6 +40,7 @@ from cosy_sync import (
     VerifyConfig,
 )
 from cosy_sync.audio import Verifier
+from cosy_sync.endpoints.dns import DnsWatcher
 from cosy_sync.events import (
     AttemptFinished,
     AudioRefused,
@@ -229,6 +230,13 @@ def test_the_wire_may_ask_for_something_first(make, net) -> None:
 def test_an_endpoints_address_is_where_the_request_goes(make, net, monkeypatch) -> None:
     monkeypatch.setattr(type(net), "resolves", lambda self, url: True)
     monkeypatch.setattr(type(net), "addresses", lambda self, url: ["192.0.2.7"], raising=False)
+    begin = DnsWatcher.open
+
+    def look(watcher: DnsWatcher) -> None:
+        begin(watcher)
+        watcher.answered.wait(10)  # a clock that is set does not wait for another thread
+
+    monkeypatch.setattr(DnsWatcher, "open", look)
     net.script(SOUND)
     client = make(Endpoint(URL, per_address=True), extra={"upload": 1})
     stream = client.stream(TEXT)

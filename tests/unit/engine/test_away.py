@@ -209,8 +209,7 @@ def staged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Play]:
         world = World()
         locks = types.SimpleNamespace(Lock=world.lock, TIMEOUT_MAX=threading.TIMEOUT_MAX)
         monkeypatch.setattr(budget_module, "threading", locks)
-        locks = types.SimpleNamespace(Lock=threading.Lock, Event=world.event)
-        monkeypatch.setattr(turns_module, "threading", locks)
+        monkeypatch.setattr(turns_module, "Flag", world.event)
         return Play(world, fault, **settings)
 
     return stage

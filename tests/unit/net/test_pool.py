@@ -332,6 +332,7 @@ def test_connections_may_idle_for_ever(make: Make) -> None:
     keeper.join(0.05)
     assert keeper.is_alive() and is_open(idle)
     pool.close()
+    keeper.join(10)
     assert not keeper.is_alive()
 
 

@@ -64,12 +64,15 @@ class Keeper:
             self._run()
 
     def _run(self) -> None:
+        begun = False
         try:
             while True:
                 self._bell.clear()  # before the step: who rings during it gets another
                 step = self._step()
-                if self._over.is_set() or step is None:
+                # The first step is done for a client that is closed at once, too: it has news.
+                if step is None or (begun and self._over.is_set()):
                     return
+                begun = True
                 try:
                     seconds = step()
                 except BaseException:  # a storage is made by the user's code

@@ -211,3 +211,12 @@ def test_a_ring_that_ctrl_c_ends_hinders_no_other(interrupt: Callable[..., bool]
         assert len(steps.threads) == 1
         if not came:
             return
+
+
+def test_who_closes_at_once_has_told_all_the_same() -> None:
+    for _ in range(20):
+        steps = Steps()
+        owner = Owner(steps)
+        owner.keeper.ring()
+        owner.keeper.close(20)
+        assert steps.count == 1

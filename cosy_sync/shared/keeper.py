@@ -69,10 +69,8 @@ class Keeper:
             while True:
                 self._bell.clear()  # before the step: who rings during it gets another
                 step = self._step()
-                # The first step is done for a client that is closed at once, too: it has news.
                 if step is None or (begun and self._over.is_set()):
                     return
-                begun = True
                 try:
                     seconds = step()
                 except BaseException:  # a storage is made by the user's code
@@ -81,6 +79,10 @@ class Keeper:
                 if not 0.0 <= seconds <= _LONGEST:  # no number, say
                     seconds = _AFTER_A_BUG
                 del step  # or its owner would live as long as this thread
+                # Not before the first step: a client that is closed at once has news, too.
+                if self._over.is_set():
+                    return
+                begun = True
                 self._bell.wait(seconds)
         finally:
             self._ended.set()
